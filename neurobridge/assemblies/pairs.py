@@ -1,0 +1,211 @@
+"""Which stimuli are known in both spaces."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from neurobridge.assemblies.schema import PRESENTATION, STIMULUS_ID, AssemblyError, plain, require_unique_stimuli
+
+
+@dataclass(frozen=True, eq=False)
+class Pairs:
+    """Anchor pairs: ``source_id[p]`` in one space shows the same thing as ``target_id[p]`` in the other.
+
+    Parameters
+    ----------
+    source_id, target_id : array of str, shape (n_pairs,)
+        Stimulus ids. An id may appear in several pairs (many images, one caption).
+
+    Raises
+    ------
+    AssemblyError
+        The two columns differ in length, or a pair is listed twice.
+    """
+
+    source_id: np.ndarray
+    target_id: np.ndarray
+
+    def __post_init__(self) -> None:
+        source, target = plain(self.source_id), plain(self.target_id)
+        if source.shape != target.shape or source.ndim != 1:
+            raise AssemblyError(
+                f"pairs: found {source.shape} source ids and {target.shape} target ids; expected two equally long "
+                "columns. Mend: give one target id for each source id."
+            )
+        repeated = pd.MultiIndex.from_arrays([source, target]).duplicated()
+        if repeated.any():
+            where = int(np.flatnonzero(repeated)[0])
+            raise AssemblyError(
+                f"pairs: found the pair ({source[where]!r}, {target[where]!r}) twice; expected each pair once. "
+                "Mend: drop the duplicate rows."
+            )
+        object.__setattr__(self, "source_id", source)
+        object.__setattr__(self, "target_id", target)
+
+    def __len__(self) -> int:
+        return len(self.source_id)
+
+    @classmethod
+    def shared(cls, source: xr.DataArray, target: xr.DataArray) -> Pairs:
+        """Pair every stimulus that is in both assemblies with itself, in the source's order."""
+        matched = match_stimuli(source, target)
+        ids = matched.source.coords[STIMULUS_ID].values
+        return cls(ids, ids)
+
+    @classmethod
+    def from_table(cls, table: pd.DataFrame | Mapping[str, Any]) -> Pairs:
+        """Read pairs from a table with the columns ``source_id`` and ``target_id``."""
+        missing = [name for name in ("source_id", "target_id") if name not in table]
+        if missing:
+            raise AssemblyError(
+                f"pairs table: found columns {sorted(map(str, table))}; expected source_id and target_id. "
+                "Mend: rename the columns."
+            )
+        return cls(plain(table["source_id"]), plain(table["target_id"]))
+
+    @classmethod
+    def by_label(cls, source: xr.DataArray, target: xr.DataArray, label: str) -> Pairs:
+        """Pair every source stimulus with every target stimulus of the same label (many images, one caption)."""
+        columns = []
+        for role, assembly in (("source", source), ("target", target)):
+            if label not in assembly.coords:
+                raise AssemblyError(
+                    f"{role}: found coordinates {sorted(map(str, assembly.coords))}; expected {label!r}. "
+                    f"Mend: assembly.assign_coords({label}=('presentation', labels))."
+                )
+            ids = assembly.coords[STIMULUS_ID].values
+            columns.append(pd.DataFrame({f"{role}_id": ids, "label": assembly.coords[label].values}))
+        merged = columns[0].merge(columns[1], on="label", how="inner")
+        if merged.empty:
+            raise AssemblyError(f"pairs: found no {label!r} shared by source and target; expected at least one. "
+                                "Mend: check the spelling of the labels on both sides.")  # fmt: skip
+        return cls.from_table(merged)
+
+    def draw(self, size: int | float, *, seed: int) -> Pairs:
+        """Draw pairs without replacement: a count (``int``) or a fraction (``float`` in (0, 1]).
+
+        Raises
+        ------
+        AssemblyError
+            More pairs are asked for than there are, or the fraction is outside (0, 1].
+        """
+        if isinstance(size, float):
+            if not 0 < size <= 1:
+                raise AssemblyError(f"pairs: found fraction {size}; expected a value in (0, 1]. Mend: e.g. 0.1 for 10%.")
+            size = max(2, round(size * len(self)))
+        if not 1 <= size <= len(self):
+            raise AssemblyError(
+                f"pairs: found a request for {size} of {len(self)} pairs; expected between 1 and {len(self)}. "
+                "Mend: ask for fewer."
+            )
+        chosen = np.sort(np.random.default_rng(seed).choice(len(self), size=size, replace=False))
+        return Pairs(self.source_id[chosen], self.target_id[chosen])
+
+    def indices(self, source: xr.DataArray, target: xr.DataArray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the rows of the pairs in two assemblies.
+
+        Returns
+        -------
+        i, j : int arrays of shape (n_pairs,)
+            ``source[i[p]]`` and ``target[j[p]]`` are pair p.
+
+        Raises
+        ------
+        AssemblyError
+            A pair id is not in the data, or a stimulus is presented more than once.
+        """
+        found = []
+        for role, assembly, ids in (("source", source, self.source_id), ("target", target, self.target_id)):
+            require_unique_stimuli(assembly, role=role)
+            rows = pd.Index(assembly.coords[STIMULUS_ID].values).get_indexer(pd.Index(ids))
+            if (rows < 0).any():
+                lost = ids[rows < 0]
+                raise AssemblyError(
+                    f"pairs: found {len(lost)} {role} id(s) that are not in the data, e.g. {lost[0]!r}; expected ids "
+                    f"among the {len(assembly[PRESENTATION])} {role} stimuli. Mend: drop those pairs or load their data."
+                )
+            found.append(rows)
+        return found[0], found[1]
+
+
+def resolve_pairs(
+    source: xr.DataArray,
+    target: xr.DataArray,
+    pairs: Pairs | pd.DataFrame | float | None,
+    *,
+    seed: int = 0,
+) -> Pairs:
+    """Turn any way of naming pairs into `Pairs`.
+
+    Parameters
+    ----------
+    pairs : Pairs, table, float or None
+        Ready-made pairs; a table with ``source_id`` and ``target_id``; a fraction of the shared stimuli (drawn with
+        ``seed``); or None for all shared stimuli.
+
+    Raises
+    ------
+    AssemblyError
+        Fewer than two pairs result, no stimulus is shared, or a pair id is unknown.
+    """
+    if pairs is None:
+        resolved = Pairs.shared(source, target)
+    elif isinstance(pairs, Pairs):
+        resolved = pairs
+    elif isinstance(pairs, (pd.DataFrame, Mapping)):
+        resolved = Pairs.from_table(pairs)
+    elif isinstance(pairs, float):
+        resolved = Pairs.shared(source, target).draw(pairs, seed=seed)
+    else:
+        raise AssemblyError(
+            f"pairs: found {type(pairs).__name__}; expected Pairs, a table, a fraction (float) or None. "
+            "Mend: e.g. Pairs.shared(source, target).draw(50, seed=0) for a count."
+        )
+    if len(resolved) < 2:
+        raise AssemblyError(
+            f"pairs: found {len(resolved)}; expected at least 2. Mend: pair more stimuli; a map between two spaces is "
+            "not determined by one point."
+        )
+    return resolved
+
+
+class Matched(NamedTuple):
+    """Two assemblies with the same stimuli in the same order, and what was left out."""
+
+    source: xr.DataArray
+    target: xr.DataArray
+    dropped_source: np.ndarray
+    dropped_target: np.ndarray
+
+
+def match_stimuli(source: xr.DataArray, target: xr.DataArray) -> Matched:
+    """Join two assemblies on ``stimulus_id`` (inner), in the source's order.
+
+    Raises
+    ------
+    AssemblyError
+        No stimulus is shared, or one is presented more than once.
+    """
+    for role, assembly in (("source", source), ("target", target)):
+        require_unique_stimuli(assembly, role=role)
+    left, right = (pd.Index(a.coords[STIMULUS_ID].values) for a in (source, target))
+    rows = right.get_indexer(left)
+    kept = rows >= 0
+    if not kept.any():
+        raise AssemblyError(
+            f"found no stimulus_id shared by source (e.g. {left[0]!r}) and target (e.g. {right[0]!r}); expected at "
+            "least one. Mend: check that both use the same naming, or pass a table of pairs."
+        )
+    unused = np.setdiff1d(np.arange(len(right)), rows[kept])
+    return Matched(
+        source.isel({PRESENTATION: np.flatnonzero(kept)}),
+        target.isel({PRESENTATION: rows[kept]}),
+        np.asarray(left[~kept]),
+        np.asarray(right[unused]),
+    )

@@ -1,0 +1,122 @@
+"""Repeated presentations: averages and split halves, by sparse products rather than groupby."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+from scipy import sparse
+
+from neurobridge.assemblies.schema import (
+    PRESENTATION,
+    REPETITION,
+    STIMULUS_ID,
+    AssemblyError,
+    coords_of,
+    validate,
+)
+
+
+def average_repetitions(assembly: xr.DataArray) -> xr.DataArray:
+    """Average all presentations of each stimulus.
+
+    Parameters
+    ----------
+    assembly : xarray.DataArray
+        Dims ``(presentation, neuroid[, time_bin])``, stimuli presented any number of times.
+
+    Returns
+    -------
+    xarray.DataArray
+        One presentation a stimulus, in order of first appearance. Presentation coordinates that are constant
+        within every stimulus are kept, the others are dropped; ``n_repetitions`` counts the averaged presentations.
+
+    Raises
+    ------
+    AssemblyError
+        The assembly does not meet the schema.
+    """
+    validate(assembly)
+    codes, _ = _stimulus_codes(assembly)
+    return _average(assembly, codes, np.ones(len(codes), dtype=bool))
+
+
+def split_halves(assembly: xr.DataArray, *, seed: int) -> tuple[xr.DataArray, xr.DataArray]:
+    """Split the repetitions of every stimulus at random into two halves and average each.
+
+    Stimuli are stratified: each is in both halves, with equal counts (one apart where the number of
+    repetitions is odd).
+
+    Parameters
+    ----------
+    assembly : xarray.DataArray
+        Dims ``(presentation, neuroid[, time_bin])``, every stimulus presented at least twice.
+    seed : int
+        Seed of the random assignment.
+
+    Returns
+    -------
+    first, second : xarray.DataArray
+        Averaged halves with the same stimuli in the same order.
+
+    Raises
+    ------
+    AssemblyError
+        A stimulus has fewer than two presentations.
+    """
+    validate(assembly)
+    codes, ids = _stimulus_codes(assembly)
+    counts = np.bincount(codes)
+    if counts.min() < 2:
+        lonely = ids[int(counts.argmin())]
+        raise AssemblyError(
+            f"found {int((counts < 2).sum())} stimuli with one presentation, e.g. {lonely!r}; expected at least two "
+            "repetitions of each. Mend: select the repeated stimuli, or use a ceiling that needs no repetitions."
+        )
+    rng = np.random.default_rng(seed)
+    order = np.lexsort((rng.random(len(codes)), codes))
+    starts = np.concatenate([[0], np.cumsum(counts)[:-1]])
+    rank = np.empty(len(codes), dtype=np.intp)
+    rank[order] = np.arange(len(codes)) - np.repeat(starts, counts)
+    # Which half gets the odd one out is drawn per stimulus, so neither half is favoured.
+    flip = rng.integers(0, 2, size=len(counts))
+    first = (rank + flip[codes]) % 2 == 0
+    return _average(assembly, codes, first), _average(assembly, codes, ~first)
+
+
+def _stimulus_codes(assembly: xr.DataArray) -> tuple[np.ndarray, np.ndarray]:
+    codes, ids = pd.factorize(np.asarray(assembly.coords[STIMULUS_ID].values))
+    return codes, np.asarray(ids)
+
+
+def _average(assembly: xr.DataArray, codes: np.ndarray, chosen: np.ndarray) -> xr.DataArray:
+    n_stimuli = int(codes.max()) + 1
+    rows = np.flatnonzero(chosen)
+    counts = np.bincount(codes[rows], minlength=n_stimuli)
+    values = assembly.values
+    out_dtype = values.dtype if values.dtype.kind == "f" else np.dtype(np.float64)
+    indicator = sparse.csr_matrix(
+        (np.ones(len(rows), dtype=out_dtype), (codes[rows], rows)), shape=(n_stimuli, len(codes))
+    )
+    flat = values.reshape(len(codes), -1)
+    means = np.asarray(indicator @ flat) / counts[:, None].astype(out_dtype)
+
+    _, first_rows = np.unique(codes, return_index=True)
+    coords = {}
+    for name, (_, column) in coords_of(assembly, PRESENTATION).items():
+        head = column[first_rows]
+        same = head[codes] == column
+        if column.dtype.kind == "f":
+            same |= np.isnan(head[codes]) & np.isnan(column)
+        if name != REPETITION and same.all():
+            coords[name] = (PRESENTATION, head)
+    coords["n_repetitions"] = (PRESENTATION, counts)
+    for dim in map(str, assembly.dims[1:]):
+        coords.update(coords_of(assembly, dim))
+    return xr.DataArray(
+        means.reshape((n_stimuli, *values.shape[1:])),
+        dims=assembly.dims,
+        coords=coords,
+        attrs=dict(assembly.attrs),
+        name=assembly.name,
+    )

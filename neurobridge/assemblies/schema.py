@@ -1,0 +1,263 @@
+"""What an assembly is: a plain, validated ``xarray.DataArray`` with flat coordinates."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import xarray as xr
+
+PRESENTATION, NEUROID, TIME_BIN = "presentation", "neuroid", "time_bin"
+STIMULUS_ID, NEUROID_ID, REPETITION = "stimulus_id", "neuroid_id", "repetition"
+
+_LAYOUTS = ((PRESENTATION, NEUROID), (PRESENTATION, NEUROID, TIME_BIN))
+
+
+class AssemblyError(ValueError):
+    """An array that does not meet the schema; the message says what was found, expected and how to mend it."""
+
+
+def make_assembly(
+    values: npt.ArrayLike,
+    *,
+    presentation: Mapping[str, npt.ArrayLike] | pd.DataFrame,
+    neuroid: Mapping[str, npt.ArrayLike] | pd.DataFrame,
+    time_bin: Mapping[str, npt.ArrayLike] | None = None,
+    attrs: Mapping[str, Any] | None = None,
+) -> xr.DataArray:
+    """Build an assembly from an array and its flat coordinates, and validate it.
+
+    Parameters
+    ----------
+    values : array of shape (n_presentations, n_neuroids) or (n_presentations, n_neuroids, n_time_bins)
+        Responses or activations, any real dtype.
+    presentation, neuroid, time_bin : mapping of str to array of shape (n,)
+        Coordinates of each dimension. ``presentation`` needs ``stimulus_id``, ``neuroid`` needs ``neuroid_id``.
+    attrs : mapping, optional
+        Free metadata: identifier, digests, citation.
+
+    Returns
+    -------
+    xarray.DataArray
+        Dims ``(presentation, neuroid[, time_bin])``.
+
+    Raises
+    ------
+    AssemblyError
+        A coordinate is missing or has the wrong length, or the values break the schema (see `validate`).
+    """
+    values = np.asarray(values)
+    columns: dict[str, Mapping[Any, Any] | pd.DataFrame] = {PRESENTATION: presentation, NEUROID: neuroid}
+    if time_bin is not None:
+        columns[TIME_BIN] = time_bin
+    dims = tuple(columns)
+    if values.ndim != len(dims):
+        raise AssemblyError(
+            f"found values of shape {values.shape}; expected {len(dims)} dimensions {dims}. "
+            "Mend: pass one axis for each of presentation and neuroid, and time_bin coordinates for a third."
+        )
+    coords = {}
+    for dim, size in zip(dims, values.shape, strict=True):
+        for name, column in columns[dim].items():
+            flat = plain(column)
+            if flat.shape != (size,):
+                raise AssemblyError(
+                    f"found coordinate {name!r} of shape {flat.shape}; expected ({size},) to match dimension "
+                    f"{dim!r}. Mend: give one {name!r} for each {dim}."
+                )
+            coords[str(name)] = (dim, flat)
+    return validate(xr.DataArray(values, dims=dims, coords=coords, attrs=dict(attrs or {}), name="data"))
+
+
+def plain(column: Any) -> np.ndarray:
+    """Return a coordinate as a numpy array, text as fixed-width ``<U`` (never object or an extension type)."""
+    array = np.asarray(column)
+    if array.dtype.kind in "OTS":
+        kinds = {type(value) for value in array.ravel().tolist()}
+        if kinds <= {str, np.str_, bytes}:
+            decoded = [v.decode() if isinstance(v, bytes) else v for v in array.ravel().tolist()]
+            return np.array(decoded, dtype=str).reshape(array.shape)
+        if kinds <= {int, float, bool, np.int64, np.float64}:
+            return np.array(array.tolist())
+        return array.astype(str)
+    return array
+
+
+def validate(assembly: xr.DataArray, *, role: str = "assembly") -> xr.DataArray:
+    """Check an assembly against the schema and return it unchanged.
+
+    Parameters
+    ----------
+    assembly : xarray.DataArray
+        Candidate, dims ``(presentation, neuroid[, time_bin])``.
+    role : str
+        What the caller calls it ("source", "recordings"); used in messages.
+
+    Raises
+    ------
+    AssemblyError
+        Wrong type or dims, MultiIndex, missing or mis-shaped ``stimulus_id`` / ``neuroid_id``, empty dimension, duplicate
+        neuroids, duplicate (stimulus, repetition) presentations, non-numeric dtype, NaN or infinite values.
+    """
+    if not isinstance(assembly, xr.DataArray):
+        raise AssemblyError(
+            f"{role}: found {type(assembly).__name__}; expected an xarray.DataArray. "
+            "Mend: build one with neurobridge.make_assembly(values, presentation=..., neuroid=...)."
+        )
+    dims = tuple(map(str, assembly.dims))
+    if dims not in _LAYOUTS:
+        raise AssemblyError(
+            f"{role}: found dims {dims}; expected {_LAYOUTS[0]} or {_LAYOUTS[1]}. "
+            "Mend: rename or transpose, e.g. assembly.transpose('presentation', 'neuroid')."
+        )
+    for dim in dims:
+        if isinstance(assembly.indexes.get(dim), pd.MultiIndex):
+            raise AssemblyError(
+                f"{role}: found a MultiIndex on {dim!r}; expected flat coordinates. "
+                f"Mend: assembly.reset_index({dim!r}), or neurobridge.brainscore.from_brainscore(assembly)."
+            )
+        if assembly.sizes[dim] == 0:
+            raise AssemblyError(f"{role}: found an empty {dim!r}; expected at least one. Mend: widen the selection.")
+    for name, dim in ((STIMULUS_ID, PRESENTATION), (NEUROID_ID, NEUROID)):
+        if name not in assembly.coords:
+            raise AssemblyError(
+                f"{role}: found coordinates {sorted(map(str, assembly.coords))}; expected {name!r} on {dim!r}. "
+                f"Mend: assembly.assign_coords({name}=({dim!r}, ids))."
+            )
+        if assembly.coords[name].dims != (dim,):
+            raise AssemblyError(
+                f"{role}: found {name!r} on {assembly.coords[name].dims}; expected it on ({dim!r},). "
+                f"Mend: assembly.assign_coords({name}=({dim!r}, ids))."
+            )
+    _refuse_duplicates(assembly, [NEUROID_ID], role)
+    if REPETITION in assembly.coords and assembly.coords[REPETITION].dims == (PRESENTATION,):
+        _refuse_duplicates(assembly, [STIMULUS_ID, REPETITION], role)
+    if assembly.dtype.kind not in "fiub":
+        raise AssemblyError(
+            f"{role}: found dtype {assembly.dtype}; expected real numbers. Mend: assembly.astype('float32')."
+        )
+    # A dask-backed assembly is checked block by block when it is computed, not here.
+    if isinstance(assembly.data, np.ndarray) and assembly.dtype.kind == "f":
+        _refuse_non_finite(assembly, role)
+    return assembly
+
+
+def _refuse_duplicates(assembly: xr.DataArray, names: Sequence[str], role: str) -> None:
+    keys = pd.MultiIndex.from_arrays([np.asarray(assembly.coords[name].values) for name in names])
+    duplicated = keys.duplicated()
+    if duplicated.any():
+        label = " and ".join(names)
+        example = keys[duplicated][0]
+        shown = example if len(names) > 1 else example[0]
+        raise AssemblyError(
+            f"{role}: found {int(duplicated.sum())} duplicate {label}, e.g. {shown!r}; expected each once. "
+            f"Mend: drop the copies, or give each its own {names[-1]!r}."
+        )
+
+
+def _refuse_non_finite(assembly: xr.DataArray, role: str) -> None:
+    values = assembly.values
+    # One reduction decides; locating the offenders is only paid for when there are some.
+    if np.isfinite(values.sum(dtype=np.float64)):
+        return
+    bad = ~np.isfinite(values)
+    if not bad.any():
+        return
+    where = np.argwhere(bad)[0]
+    stimulus = assembly.coords[STIMULUS_ID].values[where[0]]
+    neuroid = assembly.coords[NEUROID_ID].values[where[1]]
+    raise AssemblyError(
+        f"{role}: found {int(bad.sum())} NaN or infinite values of {values.size}, first at stimulus {stimulus!r}, "
+        f"neuroid {neuroid!r}; expected finite numbers. Mend: drop the missing presentations, e.g. "
+        "assembly.isel(presentation=np.isfinite(assembly.values).all(axis=1))."
+    )
+
+
+def require_unique_stimuli(assembly: xr.DataArray, *, role: str = "assembly") -> xr.DataArray:
+    """Refuse an assembly in which a stimulus was presented more than once.
+
+    Raises
+    ------
+    AssemblyError
+        A ``stimulus_id`` appears twice; average the repetitions first.
+    """
+    ids = pd.Index(assembly.coords[STIMULUS_ID].values)
+    duplicated = ids.duplicated()
+    if duplicated.any():
+        raise AssemblyError(
+            f"{role}: found {int(duplicated.sum())} duplicate stimulus_id, e.g. {ids[duplicated][0]!r}; expected one "
+            "presentation a stimulus. Mend: neurobridge.average_repetitions(assembly)."
+        )
+    return assembly
+
+
+def require_varying_neuroids(assembly: xr.DataArray, *, role: str = "assembly") -> xr.DataArray:
+    """Refuse neuroids whose response never changes: no correlation or scaling is defined for them.
+
+    Raises
+    ------
+    AssemblyError
+        Names the constant neuroids and the call that drops them.
+    """
+    constant = _constant(assembly)
+    if constant.any():
+        ids = assembly.coords[NEUROID_ID].values[constant]
+        raise AssemblyError(
+            f"{role}: found {len(ids)} neuroid(s) with zero variance over {assembly.sizes[PRESENTATION]} presentations, "
+            f"e.g. {ids[0]!r}; expected responses that vary. Mend: neurobridge.drop_constant(assembly)."
+        )
+    return assembly
+
+
+def drop_constant(assembly: xr.DataArray) -> xr.DataArray:
+    """Leave out neuroids whose response is the same for every presentation.
+
+    Parameters
+    ----------
+    assembly : xarray.DataArray
+        Dims ``(presentation, neuroid[, time_bin])``.
+
+    Returns
+    -------
+    xarray.DataArray
+        The same assembly without constant neuroids; ``attrs["dropped_constant_neuroids"]`` counts them.
+    """
+    constant = _constant(assembly)
+    kept = assembly.isel({NEUROID: np.flatnonzero(~constant)})
+    return kept.assign_attrs(dropped_constant_neuroids=int(constant.sum()))
+
+
+def _constant(assembly: xr.DataArray) -> np.ndarray:
+    values = assembly.values
+    axes = (0,) if values.ndim == 2 else (0, 2)
+    return values.max(axis=axes) == values.min(axis=axes)
+
+
+def as_matrix(assembly: xr.DataArray, *, role: str = "assembly", dtype: npt.DTypeLike = np.float64) -> np.ndarray:
+    """Return the values as a ``(n_presentations, n_neuroids)`` array.
+
+    Raises
+    ------
+    AssemblyError
+        More than one time bin is present.
+    """
+    if assembly.ndim == 3:
+        if assembly.sizes[TIME_BIN] != 1:
+            raise AssemblyError(
+                f"{role}: found {assembly.sizes[TIME_BIN]} time bins; expected one. "
+                "Mend: select one, e.g. assembly.isel(time_bin=0)."
+            )
+        assembly = assembly.isel({TIME_BIN: 0})
+    return np.asarray(assembly.values, dtype=dtype)
+
+
+def coords_of(assembly: xr.DataArray, dim: str) -> dict[str, tuple[str, np.ndarray]]:
+    """Return the flat coordinates that lie on one dimension, ready for ``xr.DataArray(coords=...)``."""
+    return {
+        str(name): (dim, np.asarray(coord.values))
+        for name, coord in assembly.coords.items()
+        if coord.dims == (dim,)
+    }

@@ -1,0 +1,56 @@
+"""Shared fixtures: the mirror of real data, and small assemblies."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+import pytest
+import xarray as xr
+
+from neurobridge.assemblies import make_assembly
+
+mpl.use("Agg")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--mirror", default=None, help="folder with the real data files, laid out <dataset>/<file>")
+
+
+@pytest.fixture(scope="session")
+def mirror(request: pytest.FixtureRequest) -> Path:
+    """Folder with the real files; the test is skipped, with the reason, where there is none."""
+    given = request.config.getoption("--mirror") or os.environ.get("NEUROBRIDGE_MIRROR")
+    if not given:
+        pytest.skip("real data: no mirror given (--mirror DIR or NEUROBRIDGE_MIRROR)")
+    folder = Path(given)
+    if not folder.is_dir():
+        pytest.fail(f"the mirror {folder} is not a folder")
+    return folder.resolve()
+
+
+def random_assembly(
+    n_stimuli: int = 20, n_neuroids: int = 5, *, n_repetitions: int = 1, noise: float = 0.5, seed: int = 0
+) -> xr.DataArray:
+    """Draw a small assembly: one Gaussian signal a stimulus, plus independent noise on each repetition."""
+    rng = np.random.default_rng(seed)
+    signal = rng.normal(size=(n_stimuli, n_neuroids))
+    values = np.concatenate([signal + noise * rng.normal(size=signal.shape) for _ in range(n_repetitions)])
+    stimuli = [f"s{i:04d}" for i in range(n_stimuli)]
+    presentation = {
+        "stimulus_id": stimuli * n_repetitions,
+        "category_name": [f"c{i % 4}" for i in range(n_stimuli)] * n_repetitions,
+    }
+    if n_repetitions > 1:
+        presentation["repetition"] = np.repeat(np.arange(n_repetitions), n_stimuli)
+    return make_assembly(
+        values, presentation=presentation, neuroid={"neuroid_id": [f"n{i}" for i in range(n_neuroids)]}
+    )
+
+
+@pytest.fixture
+def make_random_assembly():
+    """The factory `random_assembly`, for tests that need several sizes."""
+    return random_assembly
