@@ -1,0 +1,21 @@
+"""The method on plain arrays: distances, bridge cost, couplings."""
+
+from neurobridge.bridge.cost import BridgeCost, bridge_cost
+from neurobridge.bridge.coupling import SOLVERS, ConvergenceWarning, Coupling, couple
+from neurobridge.bridge.distances import METRICS, AnchorDistances, DisconnectedGraphWarning, anchor_distances
+from neurobridge.bridge.linear import LinearMap, ridge_map
+
+__all__ = [
+    "METRICS",
+    "SOLVERS",
+    "AnchorDistances",
+    "BridgeCost",
+    "ConvergenceWarning",
+    "Coupling",
+    "DisconnectedGraphWarning",
+    "LinearMap",
+    "anchor_distances",
+    "bridge_cost",
+    "couple",
+    "ridge_map",
+]
