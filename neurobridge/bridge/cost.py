@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -56,6 +56,17 @@ class BridgeCost:
     def n_anchors(self) -> int:
         """Number of pairs P."""
         return self.source_factor.n_anchors
+
+    def transposed(self) -> BridgeCost:
+        """Exchange source and target."""
+        return replace(
+            self,
+            source=self.target,
+            target=self.source,
+            source_factor=self.target_factor,
+            target_factor=self.source_factor,
+            anchors=self.anchors[::-1],
+        )
 
     def truncation_bound(self, epsilon: float) -> float:
         """Bound what keeping only the nearest anchors leaves out of the Gibbs kernel.

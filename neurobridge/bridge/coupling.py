@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -147,6 +147,12 @@ class Coupling:
         n, m = self.shape
         check_memory(8.0 * n * m, memory_limit, f"the dense {n} x {m} plan")
         return self.plan.rows(np.arange(n))
+
+    def transposed(self) -> Coupling:
+        """Exchange source and target."""
+        return replace(
+            self, cost=self.cost.transposed(), plan=self.plan.transposed(), a=self.b, b=self.a
+        )
 
     def _target(self, Y: Array) -> np.ndarray:
         target = points(Y, name="Y").double().cpu().numpy()

@@ -21,6 +21,7 @@ class Plan(Protocol):
     def sample(self, n: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]: ...
     def barycentric(self, Y: np.ndarray) -> np.ndarray: ...
     def rows(self, index: np.ndarray) -> np.ndarray: ...
+    def transposed(self) -> Plan: ...
 
 
 def _draw(weights: np.ndarray, n: int, rng: np.random.Generator) -> np.ndarray:
@@ -58,6 +59,10 @@ class SparsePlan:
         """Some rows of the plan, shape (n_rows, m)."""
         return np.asarray(self.matrix[index].toarray())
 
+    def transposed(self) -> SparsePlan:
+        """Exchange source and target."""
+        return SparsePlan(self.matrix.T.tocsr())
+
 
 @dataclass(frozen=True, eq=False)
 class DensePlan:
@@ -91,6 +96,10 @@ class DensePlan:
     def rows(self, index: np.ndarray) -> np.ndarray:
         """Some rows of the plan, shape (n_rows, m)."""
         return self.matrix[index]
+
+    def transposed(self) -> DensePlan:
+        """Exchange source and target."""
+        return DensePlan(self.matrix.T)
 
 
 @dataclass(frozen=True, eq=False)
@@ -183,3 +192,7 @@ class FactoredPlan:
             right = -self.cost.target_factor.rows(columns).double() / self.epsilon + self.log_v[columns, None]
             out[:, columns] = torch.logsumexp(left[:, None, :] + right[None, :, :], dim=2).exp()
         return out.cpu().numpy()
+
+    def transposed(self) -> FactoredPlan:
+        """Exchange source and target."""
+        return FactoredPlan(self.cost.transposed(), self.epsilon, self.log_v, self.log_u)
