@@ -1,0 +1,171 @@
+"""Figures: an axis in, the same axis out."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import matplotlib as mpl
+import numpy as np
+import xarray as xr
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# Colours of Okabe & Ito (safe for colour blindness); markers and dashes keep the lines apart in greyscale.
+STYLES: dict[str, dict[str, Any]] = {
+    "bridge": {"color": "#D55E00", "marker": "o", "linestyle": "-"},
+    "bridge-pairs": {"color": "#E69F00", "marker": "s", "linestyle": "--"},
+    "ridge": {"color": "#0072B2", "marker": "^", "linestyle": "-."},
+    "procrustes": {"color": "#009E73", "marker": "v", "linestyle": ":"},
+}
+
+
+def _axis(ax: Axes | None) -> Axes:
+    if ax is not None:
+        return ax
+    # Imported here: pyplot picks a display backend, which importing the package must not do.
+    import matplotlib.pyplot as plt
+
+    return plt.subplots(figsize=(4.5, 3.4), layout="constrained")[1]
+
+
+def learning_curve(
+    curves: Mapping[str, tuple[Sequence[float], Sequence[Sequence[float]]]],
+    *,
+    ax: Axes | None = None,
+    ylabel: str = "Pearson r on held-out stimuli",
+    null: float | None = None,
+    ceiling: float | None = None,
+    title: str = "",
+) -> Axes:
+    """Draw one line a method against the number of pairs.
+
+    Parameters
+    ----------
+    curves : mapping of method to (n_pairs, values)
+        ``n_pairs`` of length k and, for each, the values of every seed; the line is their mean, the bar their range.
+    null : float, optional
+        Upper 95th percentile of the permutation null, drawn as the chance line.
+    ceiling : float, optional
+        Drawn as a dotted line.
+    """
+    ax = _axis(ax)
+    for method, (n_pairs, values) in curves.items():
+        mean = np.array([np.mean(v) for v in values])
+        spread = np.array([[np.mean(v) - np.min(v), np.max(v) - np.mean(v)] for v in values]).T
+        ax.errorbar(n_pairs, mean, yerr=spread, capsize=2, markersize=5, label=method, **STYLES.get(method, {}))
+    _reference_lines(ax, null, ceiling)
+    ax.set_xscale("log")
+    ticks = sorted({int(n) for counts, _ in curves.values() for n in counts})
+    ax.set_xticks(ticks, labels=[str(n) for n in ticks])
+    ax.minorticks_off()
+    ax.set_xlabel("paired stimuli (count, log scale)")
+    ax.set_ylabel(ylabel)
+    ax.set_title(title, fontsize="medium")
+    ax.legend(fontsize="small", frameon=False)
+    return ax
+
+
+def _reference_lines(ax: Axes, null: float | None, ceiling: float | None) -> None:
+    if ceiling is not None and np.isfinite(ceiling):
+        ax.axhline(ceiling, color="black", linestyle=":", linewidth=1, label=f"ceiling {ceiling:.2f}")
+    if null is not None and np.isfinite(null):
+        ax.axhline(null, color="0.5", linestyle="--", linewidth=1, label=f"chance (95th pct.) {null:.2f}")
+
+
+def sites(
+    scores: Mapping[str, xr.Dataset], *, ax: Axes | None = None, null: float | None = None, title: str = ""
+) -> Axes:
+    """Draw every site's correlation against its own ceiling, one marker a method.
+
+    Parameters
+    ----------
+    scores : mapping of method to Score
+        Datasets with ``raw`` (split, neuroid) and ``ceiling`` (neuroid), a reliability: the largest correlation
+        that a perfect model can reach is its square root, drawn as the black line. Without ceilings, sites are ranked.
+    """
+    ax = _axis(ax)
+    reliable = all(bool(np.isfinite(score["ceiling"].values).any()) for score in scores.values())
+    for method, score in scores.items():
+        r = score["raw"].mean("split").values
+        style = {key: value for key, value in STYLES.get(method, {}).items() if key != "linestyle"}
+        x = score["ceiling"].values if reliable else np.arange(1, len(r) + 1)
+        y = r if reliable else np.sort(r)[::-1]
+        ax.plot(x, y, linestyle="none", markersize=4, alpha=0.75, label=method, **style)
+    if reliable:
+        grid = np.linspace(0, 1, 100)
+        ax.plot(grid, np.sqrt(grid), color="black", linestyle=":", linewidth=1, label="ceiling on r")
+        ax.set_xlabel("reliability of the site (Spearman-Brown)")
+    else:
+        ax.set_xlabel("site, ranked (count)")
+    _reference_lines(ax, null, None)
+    ax.set_ylabel("Pearson r on held-out stimuli")
+    ax.set_title(title, fontsize="medium")
+    ax.legend(fontsize="small", frameon=False)
+    return ax
+
+
+def accuracies(
+    rows: Sequence[Mapping[str, Any]], *, ax: Axes | None = None, title: str = "", label: str = "category"
+) -> Axes:
+    """Draw decoding accuracies as bars, each with its own chance level.
+
+    Parameters
+    ----------
+    rows : sequence of mappings
+        Each with ``name``, ``accuracy`` (values of every seed) and ``chance``.
+    """
+    ax = _axis(ax)
+    places = np.arange(len(rows))
+    means = [float(np.mean(row["accuracy"])) for row in rows]
+    spread = np.array([[m - np.min(r["accuracy"]), np.max(r["accuracy"]) - m] for m, r in zip(means, rows, strict=True)])
+    ax.barh(places, means, xerr=spread.T, color="0.75", edgecolor="black", capsize=2)
+    for place, row in zip(places, rows, strict=True):
+        ax.plot([row["chance"]] * 2, [place - 0.45, place + 0.45], color="#D55E00", linestyle="--", linewidth=1.5,
+                label="chance (permutation)" if place == 0 else None)  # fmt: skip
+    ax.set_yticks(places, labels=[row["name"] for row in rows])
+    ax.invert_yaxis()
+    ax.set_xlim(0, 1.02)
+    ax.set_xlabel(f"accuracy, {label} (fraction correct)")
+    ax.set_title(title, fontsize="medium")
+    ax.legend(fontsize="small", frameon=True, loc="lower right")
+    return ax
+
+
+def contact_sheet(images: xr.DataArray, *, ax: Axes | None = None, n_columns: int = 6, title: str = "") -> Axes:
+    """Draw images side by side.
+
+    Parameters
+    ----------
+    images : xarray.DataArray
+        Dims ``(presentation, row, column[, channel])``, uint8.
+    """
+    ax = _axis(ax)
+    pixels = np.asarray(images.values)
+    n_rows = -(-len(pixels) // n_columns)
+    blank = np.full((n_rows * n_columns - len(pixels), *pixels.shape[1:]), 255, dtype=pixels.dtype)
+    grid = np.concatenate([pixels, blank]).reshape(n_rows, n_columns, *pixels.shape[1:])
+    sheet = np.concatenate([np.concatenate(list(row), axis=1) for row in grid], axis=0)
+    ax.imshow(sheet, cmap="gray" if sheet.ndim == 2 else None, vmin=0, vmax=255, interpolation="nearest")
+    ax.set_axis_off()
+    ax.set_title(title, fontsize="medium")
+    return ax
+
+
+def save_figure(figure: Figure, folder: str | os.PathLike[str], name: str) -> list[Path]:
+    """Write a figure as PNG and SVG, with text kept as text, and close it."""
+    import matplotlib.pyplot as plt
+
+    paths = []
+    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "neurobridge"}):
+        for suffix in ("png", "svg"):
+            path = Path(folder) / f"{name}.{suffix}"
+            # Without a date in it, the same numbers give the same file.
+            figure.savefig(path, dpi=150, metadata={"Date": None} if suffix == "svg" else None)
+            paths.append(path)
+    plt.close(figure)
+    return paths
