@@ -128,8 +128,8 @@ class AssemblyAligner(BaseEstimator):
         ids, expected = assembly.coords[NEUROID_ID].values, fitted[NEUROID_ID][1]
         if not np.array_equal(ids, expected):
             raise AssemblyError(
-                f"{role}: found {len(ids)} neuroids (first {ids[0]!r}); expected the {len(expected)} of fitting (first "
-                f"{expected[0]!r}) in the same order. Mend: select and order them as in fitting."
+                f"{role}: found {len(ids)} neuroids (first {str(ids[0])!r}); expected the {len(expected)} of fitting (first "
+                f"{str(expected[0])!r}) in the same order. Mend: select and order them as in fitting."
             )
         return as_matrix(assembly, role=role)
 

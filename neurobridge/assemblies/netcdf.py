@@ -18,8 +18,10 @@ _JSON_PREFIX = "json:"
 def save_assembly(assembly: xr.DataArray, path: str | os.PathLike[str], *, compress: bool = True) -> Path:
     """Write an assembly as netCDF, atomically: a reader sees the old file or the new one, never half of one.
 
-    The file holds one variable ``data`` and flat coordinates, the layout that Brain-Score's AssemblyLoader reads.
-    Attributes that netCDF cannot hold (dict, list, bool, None) are stored as JSON text and restored on reading.
+    The file holds one variable ``data`` and flat coordinates, the layout that Brain-Score's AssemblyLoader
+    reads. Attributes that netCDF cannot hold (dict, list, bool, None) are stored as JSON text and restored on
+    reading. A dimension with one coordinate gets a second one in the file, ``<dim>_num``, which
+    `open_assembly` leaves out: without it Brain-Score would name the first after the dimension.
 
     Parameters
     ----------
@@ -34,13 +36,23 @@ def save_assembly(assembly: xr.DataArray, path: str | os.PathLike[str], *, compr
     -------
     pathlib.Path
         The file written.
+
+    Raises
+    ------
+    AssemblyError
+        The assembly does not meet the schema, or an attribute is not plain data.
     """
     validate(assembly)
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    # Brain-Score reads back through open_dataarray, which keeps the attributes of the variable, not of the file.
+    # Brain-Score reads through open_dataarray, which keeps the attributes of the variable, not of the file.
     dataset = assembly.rename("data").to_dataset()
-    dataset["data"].attrs = {key: _encode(value) for key, value in assembly.attrs.items()}
+    dataset["data"].attrs = {str(key): _encode(str(key), value) for key, value in assembly.attrs.items()}
+    for dim in map(str, assembly.dims):
+        names = [str(name) for name, coord in assembly.coords.items() if coord.dims == (dim,)]
+        if len(names) == 1 and names != [dim]:
+            number = np.arange(assembly.sizes[dim])
+            dataset = dataset.assign_coords({f"{dim}_num": (dim, number, {"companion_of": names[0]})})
     encoding = {"data": {"zlib": True, "complevel": 4}} if compress else {}
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
@@ -67,7 +79,8 @@ def open_assembly(path: str | os.PathLike[str]) -> xr.DataArray:
     if not path.exists():
         raise FileNotFoundError(f"found no file at {path}; expected a netCDF assembly. Mend: check the path.")
     try:
-        with xr.open_dataset(path, engine="netcdf4") as dataset:
+        # Units such as "seconds" in the attributes must not turn numbers into time differences.
+        with xr.open_dataset(path, engine="netcdf4", decode_timedelta=False) as dataset:
             dataset = dataset.load()
     except (OSError, RuntimeError) as error:
         raise AssemblyError(
@@ -77,9 +90,11 @@ def open_assembly(path: str | os.PathLike[str]) -> xr.DataArray:
     names = list(dataset.data_vars)
     if len(names) != 1:
         raise AssemblyError(
-            f"{path}: found variables {sorted(map(str, names))}; expected exactly one. Mend: save one assembly a file."
+            f"{path}: found variables {sorted(map(str, names))}; expected exactly one. Mend: save one "
+            "assembly a file."
         )
-    assembly = dataset[names[0]].rename("data")
+    companions = [name for name, coord in dataset.coords.items() if "companion_of" in coord.attrs]
+    assembly = dataset[names[0]].drop_vars(companions).rename("data")
     attrs = {**dataset.attrs, **assembly.attrs}
     assembly.attrs = {str(key): _decode(value) for key, value in attrs.items()}
     text = {
@@ -94,12 +109,26 @@ def open_assembly(path: str | os.PathLike[str]) -> xr.DataArray:
     return validate(assembly, role=str(path))
 
 
-def _encode(value: Any) -> Any:
-    if isinstance(value, np.ndarray) and value.ndim <= 1 and value.dtype.kind in "fiu":
+def _encode(key: str, value: Any) -> Any:
+    if isinstance(value, np.ndarray) and value.ndim == 1 and len(value) > 1 and value.dtype.kind in "fiu":
         return value
-    if isinstance(value, (str, int, float, np.number)) and not isinstance(value, bool):
+    if isinstance(value, str) and not value.startswith(_JSON_PREFIX):
         return value
-    return _JSON_PREFIX + json.dumps(value)
+    if isinstance(value, (int, float, np.number)) and not isinstance(value, bool):
+        return value
+    try:
+        return _JSON_PREFIX + json.dumps(value, default=_plain_data)
+    except TypeError as error:
+        raise AssemblyError(
+            f"attribute {key!r}: found {type(value).__name__} ({error}); expected text, numbers, or lists "
+            f"and dicts of them. Mend: assembly.attrs.pop({key!r})."
+        ) from error
+
+
+def _plain_data(value: Any) -> Any:
+    if isinstance(value, (np.ndarray, np.generic)):
+        return value.tolist()
+    raise TypeError(f"{type(value).__name__} is not plain data")
 
 
 def _decode(value: Any) -> Any:

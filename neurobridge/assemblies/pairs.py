@@ -42,7 +42,7 @@ class Pairs:
         if repeated.any():
             where = int(np.flatnonzero(repeated)[0])
             raise AssemblyError(
-                f"pairs: found the pair ({source[where]!r}, {target[where]!r}) twice; expected each pair once. "
+                f"pairs: found the pair ({str(source[where])!r}, {str(target[where])!r}) twice; expected each pair once. "
                 "Mend: drop the duplicate rows."
             )
         object.__setattr__(self, "source_id", source)
@@ -127,7 +127,7 @@ class Pairs:
             if (rows < 0).any():
                 lost = ids[rows < 0]
                 raise AssemblyError(
-                    f"pairs: found {len(lost)} {role} id(s) that are not in the data, e.g. {lost[0]!r}; expected ids "
+                    f"pairs: found {len(lost)} {role} id(s) that are not in the data, e.g. {str(lost[0])!r}; expected ids "
                     f"among the {len(assembly[PRESENTATION])} {role} stimuli. Mend: drop those pairs or load their data."
                 )
             found.append(rows)
@@ -199,7 +199,7 @@ def match_stimuli(source: xr.DataArray, target: xr.DataArray) -> Matched:
     kept = rows >= 0
     if not kept.any():
         raise AssemblyError(
-            f"found no stimulus_id shared by source (e.g. {left[0]!r}) and target (e.g. {right[0]!r}); expected at "
+            f"found no stimulus_id shared by source (e.g. {str(left[0])!r}) and target (e.g. {str(right[0])!r}); expected at "
             "least one. Mend: check that both use the same naming, or pass a table of pairs."
         )
     unused = np.setdiff1d(np.arange(len(right)), rows[kept])

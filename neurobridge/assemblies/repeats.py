@@ -70,7 +70,7 @@ def split_halves(assembly: xr.DataArray, *, seed: int) -> tuple[xr.DataArray, xr
     if counts.min() < 2:
         lonely = ids[int(counts.argmin())]
         raise AssemblyError(
-            f"found {int((counts < 2).sum())} stimuli with one presentation, e.g. {lonely!r}; expected at least two "
+            f"found {int((counts < 2).sum())} stimuli with one presentation, e.g. {str(lonely)!r}; expected at least two "
             "repetitions of each. Mend: select the repeated stimuli, or use a ceiling that needs no repetitions."
         )
     rng = np.random.default_rng(seed)

@@ -150,8 +150,7 @@ def _refuse_duplicates(assembly: xr.DataArray, names: Sequence[str], role: str) 
     duplicated = keys.duplicated()
     if duplicated.any():
         label = " and ".join(names)
-        example = keys[duplicated][0]
-        shown = example if len(names) > 1 else example[0]
+        shown = ", ".join(map(str, keys[duplicated][0]))
         raise AssemblyError(
             f"{role}: found {int(duplicated.sum())} duplicate {label}, e.g. {shown!r}; expected each once. "
             f"Mend: drop the copies, or give each its own {names[-1]!r}."
@@ -170,8 +169,8 @@ def _refuse_non_finite(assembly: xr.DataArray, role: str) -> None:
     stimulus = assembly.coords[STIMULUS_ID].values[where[0]]
     neuroid = assembly.coords[NEUROID_ID].values[where[1]]
     raise AssemblyError(
-        f"{role}: found {int(bad.sum())} NaN or infinite values of {values.size}, first at stimulus {stimulus!r}, "
-        f"neuroid {neuroid!r}; expected finite numbers. Mend: drop the missing presentations, e.g. "
+        f"{role}: found {int(bad.sum())} NaN or infinite values of {values.size}, first at stimulus {str(stimulus)!r}, "
+        f"neuroid {str(neuroid)!r}; expected finite numbers. Mend: drop the missing presentations, e.g. "
         "assembly.isel(presentation=np.isfinite(assembly.values).all(axis=1))."
     )
 
@@ -188,7 +187,7 @@ def require_unique_stimuli(assembly: xr.DataArray, *, role: str = "assembly") ->
     duplicated = ids.duplicated()
     if duplicated.any():
         raise AssemblyError(
-            f"{role}: found {int(duplicated.sum())} duplicate stimulus_id, e.g. {ids[duplicated][0]!r}; expected one "
+            f"{role}: found {int(duplicated.sum())} duplicate stimulus_id, e.g. {str(ids[duplicated][0])!r}; expected one "
             "presentation a stimulus. Mend: neurobridge.average_repetitions(assembly)."
         )
     return assembly
@@ -207,7 +206,7 @@ def require_varying_neuroids(assembly: xr.DataArray, *, role: str = "assembly") 
         ids = assembly.coords[NEUROID_ID].values[constant]
         raise AssemblyError(
             f"{role}: found {len(ids)} neuroid(s) with zero variance over {assembly.sizes[PRESENTATION]} presentations, "
-            f"e.g. {ids[0]!r}; expected responses that vary. Mend: neurobridge.drop_constant(assembly)."
+            f"e.g. {str(ids[0])!r}; expected responses that vary. Mend: neurobridge.drop_constant(assembly)."
         )
     return assembly
 

@@ -1,0 +1,40 @@
+# Everything runs from a fresh clone: each target makes its own environment first.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+# Two threads on purpose: more only fight over the two cores the numbers are stated for.
+export OMP_NUM_THREADS ?= 2
+export MKL_NUM_THREADS ?= 2
+export OPENBLAS_NUM_THREADS ?= 2
+MIRROR ?= $(if $(NEUROBRIDGE_MIRROR),$(NEUROBRIDGE_MIRROR),$(wildcard ../shared/data))
+
+.PHONY: demo test lint types walls unit clean
+
+demo: $(READY)
+	$(BIN)/neurobridge demo --out results/demo
+
+test: lint types walls unit
+
+lint: $(READY)
+	$(BIN)/ruff check neurobridge tests analyses
+	$(BIN)/ruff format --check neurobridge tests analyses
+
+types: $(READY)
+	$(BIN)/mypy
+
+walls: $(READY)
+	$(BIN)/lint-imports
+
+unit: $(READY)
+	$(BIN)/python -m pytest $(if $(MIRROR),--mirror $(MIRROR)) $(PYTEST_ARGS)
+
+# torch first and pinned: a later resolution could otherwise pull a build many times larger.
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet -c constraints.txt torch
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[test]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) results build dist

@@ -1,0 +1,195 @@
+"""Command line: `neurobridge ...`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+import neurobridge
+from neurobridge import datasets, demo
+from neurobridge.aligner import AssemblyAligner, BridgeAligner
+from neurobridge.assemblies import Pairs, open_assembly, resolve_pairs, save_assembly
+from neurobridge.baselines import BASELINES
+from neurobridge.evaluate import aggregate, predictivity
+from neurobridge.report import write_report
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Align brain recordings and model activations through a few shared stimuli.",
+)
+data_app = typer.Typer(no_args_is_help=True, help="List, show, fetch and verify datasets.")
+app.add_typer(data_app, name="data")
+
+Mirror = Annotated[
+    Path | None,
+    typer.Option("--mirror", help="Folder with the files, laid out <dataset>/<file>; else NEUROBRIDGE_MIRROR or a download."),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
+Seed = Annotated[int, typer.Option("--seed", help="Seed of every random draw.")]
+
+
+@app.callback(invoke_without_command=True)
+def _root(version: Annotated[bool, typer.Option("--version", help="Print the version and stop.")] = False) -> None:
+    if version:
+        typer.echo(neurobridge.__version__)
+        raise typer.Exit
+
+
+def _print(value: Any) -> None:
+    typer.echo(json.dumps(value, indent=1))
+
+
+def _tables(tables: list[dict[str, Any]]) -> None:
+    console = Console()
+    for spec in tables:
+        table = Table(title=spec["title"], title_justify="left")
+        for position, column in enumerate(spec["columns"]):
+            table.add_column(column, justify="left" if position == 0 else "right")
+        for row in spec["rows"]:
+            table.add_row(*map(str, row))
+        console.print(table)
+
+
+@app.command("demo")
+def demo_command(
+    dataset: Annotated[str, typer.Option(help=f"One of {', '.join(demo.DATASETS)}.")] = demo.SIMULATED,
+    mirror: Mirror = None,
+    out: Annotated[Path, typer.Option(help="Results folder.")] = Path("results/demo"),
+    n_seeds: Annotated[int, typer.Option("--seeds", min=1, help="Independent draws of held-out stimuli and pairs.")] = 3,
+    seed: Seed = 0,
+    as_json: Json = False,
+) -> None:
+    """Run the main job: recordings and model aligned over 5, 10 and 20 % of the stimuli, scored with ceiling and chance."""
+    config = demo.DemoConfig(dataset=dataset, n_seeds=n_seeds, seed=seed)
+    results = demo.run_demo(config, out, mirror=mirror, progress=not as_json)
+    if as_json:
+        _print(results)
+        return
+    Console().print(f"[bold]{results['title']}[/bold]\n{results['note']}")
+    _tables(results["tables"])
+    run = results["run"]
+    typer.echo(f"{run['seconds']} s, {run['peak_rss_gb']} GB peak; figures, scores.json and aligned.nc are in {out}")
+
+
+@app.command("align")
+def align_command(
+    source: Annotated[Path, typer.Argument(help="netCDF assembly to move.")],
+    target: Annotated[Path, typer.Argument(help="netCDF assembly whose space to move into.")],
+    out: Annotated[Path, typer.Option(help="netCDF file to write.")],
+    pairs: Annotated[
+        str | None, typer.Option(help="Fraction of the shared stimuli, or a csv with source_id and target_id; all by default.")
+    ] = None,
+    method: Annotated[str, typer.Option(help=f"bridge, {', '.join(BASELINES)}.")] = "bridge",
+    seed: Seed = 0,
+    as_json: Json = False,
+) -> None:
+    """Align one assembly to another over their pairs and write it in the other's space."""
+    if method != "bridge" and method not in BASELINES:
+        raise ValueError(f"found method {method!r}; expected one of {['bridge', *BASELINES]}. Mend: choose one of them.")
+    left, right = open_assembly(source), open_assembly(target)
+    chosen = resolve_pairs(left, right, _read_pairs(pairs), seed=seed)
+    aligner: AssemblyAligner = BridgeAligner(seed=seed) if method == "bridge" else BASELINES[method]()
+    aligned = aligner.fit(left, right, chosen).transform(left)
+    save_assembly(aligned, out)
+    summary = {"out": str(out), "method": method, "n_pairs": len(chosen), "shape": list(aligned.shape), "seed": seed}
+    if as_json:
+        _print(summary)
+    else:
+        typer.echo(f"aligned {aligned.shape[0]} presentations to {aligned.shape[1]} neuroids over {len(chosen)} pairs: {out}")
+
+
+def _read_pairs(pairs: str | None) -> Pairs | float | None:
+    if pairs is None:
+        return None
+    try:
+        return float(pairs)
+    except ValueError:
+        import pandas as pd
+
+        return Pairs.from_table(pd.read_csv(pairs, dtype=str))
+
+
+@app.command("score")
+def score_command(
+    source: Annotated[Path, typer.Argument(help="netCDF assembly of activations.")],
+    target: Annotated[Path, typer.Argument(help="netCDF assembly of recordings, averaged over repetitions.")],
+    regression: Annotated[str, typer.Option(help="Regression from source to target.")] = "pls",
+    out: Annotated[Path | None, typer.Option(help="netCDF file for the score of every split and neuroid.")] = None,
+    seed: Seed = 0,
+    as_json: Json = False,
+) -> None:
+    """Score how well one assembly predicts another, cross-validated, with its permutation null."""
+    score = predictivity(open_assembly(source), open_assembly(target), regression=regression, seed=seed)
+    summary = aggregate(score)
+    if out is not None:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        score.to_netcdf(out)
+    if as_json:
+        _print(summary)
+    else:
+        rows = [[key, f"{value:.4f}" if isinstance(value, float) else value] for key, value in summary.items()]
+        _tables([{"title": f"{regression}: {source.name} -> {target.name}", "columns": ["what", "value"], "rows": rows}])
+
+
+@app.command("report")
+def report_command(folder: Annotated[Path, typer.Argument(help="Results folder, as the demo writes it.")]) -> None:
+    """Write one self-contained HTML page from a results folder."""
+    typer.echo(str(write_report(folder)))
+
+
+@data_app.command("list")
+def data_list(as_json: Json = False) -> None:
+    """List the datasets that can be loaded or fetched."""
+    manifests = datasets.list_datasets()
+    rows = [[m.name, m.kind, m.access, len(m.files), m.licence, m.title] for m in manifests]
+    columns = ["name", "kind", "access", "files", "licence", "title"]
+    if as_json:
+        _print([dict(zip(columns, row, strict=True)) for row in rows])
+    else:
+        _tables([{"title": "Datasets", "columns": columns, "rows": rows}])
+
+
+@data_app.command("show")
+def data_show(name: str) -> None:
+    """Show one dataset's manifest as JSON: files, digests, licence, citation, and what it is not."""
+    typer.echo(datasets.find_manifest(name).model_dump_json(indent=1))
+
+
+@data_app.command("fetch")
+def data_fetch(names: list[str], mirror: Mirror = None, as_json: Json = False) -> None:
+    """Fetch datasets: verified copies from the cache, a mirror or their public URLs."""
+    found = {name: {file: str(path) for file, path in datasets.fetch(name, mirror=mirror).items()} for name in names}
+    if as_json:
+        _print(found)
+    else:
+        rows = [[name, file, path] for name, files in found.items() for file, path in files.items()]
+        _tables([{"title": "Verified files", "columns": ["dataset", "file", "path"], "rows": rows}])
+
+
+@data_app.command("verify")
+def data_verify(name: str, mirror: Mirror = None, as_json: Json = False) -> None:
+    """Check a dataset's files against their digests; exits with 1 unless all are there and right."""
+    status = datasets.verify(name, mirror=mirror)
+    if as_json:
+        _print(status)
+    else:
+        _tables([{"title": name, "columns": ["file", "status"], "rows": [list(item) for item in status.items()]}])
+    if any(value != "ok" for value in status.values()):
+        raise typer.Exit(1)
+
+
+def main() -> NoReturn:
+    """Run the command line; expected errors are one message on stderr and exit code 1, not a traceback."""
+    try:
+        app()
+    except (ValueError, OSError, MemoryError, RuntimeError, FloatingPointError, ImportError) as error:
+        typer.echo(f"neurobridge: {error}", err=True)
+        raise SystemExit(1) from error
+    raise SystemExit(0)

@@ -1,0 +1,40 @@
+"""The ridge map of the pairs against scikit-learn and brute force."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from sklearn.linear_model import Ridge, RidgeCV
+
+from neurobridge.bridge import ridge_map
+
+RNG = np.random.default_rng(0)
+
+
+@pytest.mark.parametrize("shape", [(40, 8), (12, 30)])
+def test_agrees_with_scikit_learn(shape):
+    X = RNG.normal(size=shape) + 3
+    Y = X @ RNG.normal(size=(shape[1], 5)) + RNG.normal(size=(shape[0], 5)) * [0.1, 1, 3, 10, 30]
+    alphas = (0.1, 1.0, 10.0, 100.0, 1000.0)
+    ours = ridge_map(X, Y, alphas=alphas)
+    theirs = RidgeCV(alphas=alphas, alpha_per_target=True).fit(X, Y)
+    np.testing.assert_array_equal(ours.alpha, theirs.alpha_)
+    np.testing.assert_allclose(ours(X), theirs.predict(X), rtol=1e-8, atol=1e-8)
+
+
+def test_leave_one_out_is_what_leaving_one_out_gives():
+    X, alphas = RNG.normal(size=(15, 4)), (0.5, 5.0, 50.0)
+    Y = X[:, :1] + RNG.normal(size=(15, 1))
+    errors = []
+    for alpha in alphas:
+        left_out = [
+            Y[i] - Ridge(alpha=alpha).fit(np.delete(X, i, 0), np.delete(Y, i, 0)).predict(X[i : i + 1])[0]
+            for i in range(15)
+        ]
+        errors.append(np.mean(np.square(left_out)))
+    assert ridge_map(X, Y, alphas=alphas).alpha[0] == alphas[int(np.argmin(errors))]
+
+
+def test_lengths_must_agree():
+    with pytest.raises(ValueError, match=r"found 3 source and 4 target rows; expected the same number"):
+        ridge_map(np.ones((3, 2)), np.ones((4, 2)))

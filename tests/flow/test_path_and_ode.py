@@ -1,0 +1,83 @@
+"""Path, loss and integrators: closed forms and orders of convergence."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from neurobridge.flow import STEPS, VelocityMLP, flow_matching_loss, integrate, sample_path
+
+
+def test_the_path_is_straight_and_its_velocity_constant():
+    x_0, x_1 = torch.randn(50, 3, dtype=torch.float64), torch.randn(50, 3, dtype=torch.float64)
+    sample = sample_path(x_0, x_1)
+    torch.testing.assert_close(sample.x_t, x_0 + sample.t * (x_1 - x_0))
+    torch.testing.assert_close(sample.dx_t, x_1 - x_0)
+    assert ((sample.t >= 0) & (sample.t <= 1)).all()
+
+
+def test_the_width_of_the_path_is_sigma():
+    x = torch.zeros(20_000, 2, dtype=torch.float64)
+    sample = sample_path(x, x, sigma=0.3, generator=torch.Generator().manual_seed(0))
+    assert float(sample.x_t.std()) == pytest.approx(0.3, rel=0.02)
+
+
+def test_the_true_velocity_has_no_loss():
+    x_0, x_1 = torch.randn(10, 3), torch.randn(10, 3)
+    sample = sample_path(x_0, x_1)
+    assert float(flow_matching_loss(lambda t, x, c: x_1 - x_0, sample, None)) == 0
+    assert float(flow_matching_loss(lambda t, x, c: x_1 - x_0 + 2, sample, None)) == pytest.approx(4)
+
+
+@pytest.mark.parametrize(("method", "order"), [("euler", 1), ("midpoint", 2), ("rk4", 4)])
+def test_order_of_convergence(method, order):
+    # dx/dt = x cos t from 0 to 1 has the solution x_0 exp(sin 1).
+    x = torch.ones(1, 1, dtype=torch.float64)
+    steps = np.array([8, 16, 32, 64])
+    errors = [
+        abs(float(integrate(lambda t, s: s * torch.cos(t), x, method=method, n_steps=int(n)).x) - math.exp(math.sin(1)))
+        for n in steps
+    ]
+    slope = -np.polyfit(np.log(steps), np.log(errors), 1)[0]
+    assert slope == pytest.approx(order, abs=0.15)
+
+
+@pytest.mark.parametrize("method", [*STEPS, "dopri5"])
+def test_backward_undoes_forward(method):
+    x = torch.randn(20, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+
+    def field(t, state):
+        return torch.sin(state) * (1 + t)
+
+    there = integrate(field, x, method=method, n_steps=400)
+    back = integrate(field, there.x, t_start=1.0, t_end=0.0, method=method, n_steps=400)
+    tolerance = 2e-2 if method == "euler" else 1e-4
+    assert float((back.x - x).norm() / x.norm()) < tolerance
+
+
+@pytest.mark.parametrize(("method", "cost"), [("euler", 1), ("midpoint", 2), ("rk4", 4)])
+def test_evaluations_are_counted(method, cost):
+    found = integrate(lambda t, x: x, torch.ones(1, 1), method=method, n_steps=5)
+    assert found.n_evaluations == 5 * cost
+
+
+def test_a_diverging_field_is_said_not_returned():
+    with pytest.raises(FloatingPointError, match=r"found 2 of 3 transported points that are not finite.*Mend"):
+        x = torch.tensor([[0.0], [1e30], [1e35]])
+        integrate(lambda t, state: state**3, x, method="euler", n_steps=10)
+
+
+def test_unknown_methods_and_no_steps_are_refused():
+    with pytest.raises(ValueError, match=r"found method 'heun'; expected one of"):
+        integrate(lambda t, x: x, torch.ones(1, 1), method="heun")
+    with pytest.raises(ValueError, match=r"found n_steps=0"):
+        integrate(lambda t, x: x, torch.ones(1, 1), n_steps=0)
+
+
+def test_an_untrained_network_is_the_zero_field():
+    network = VelocityMLP(5, 3)
+    out = network(torch.rand(7, 1), torch.randn(7, 5), torch.randn(7, 3))
+    assert torch.equal(out, torch.zeros(7, 5))
