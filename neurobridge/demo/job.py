@@ -1,0 +1,212 @@
+"""The main job, the same for every dataset: align over a few pairs, then score with ceiling and chance."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import xarray as xr
+from tqdm.auto import tqdm
+
+import neurobridge
+from neurobridge.assemblies import drop_constant, save_assembly
+from neurobridge.assemblies.schema import NEUROID, PRESENTATION, STIMULUS_ID
+from neurobridge.demo.tables import (
+    TO_BRAIN,
+    TO_MODEL,
+    Record,
+    decoding_tables,
+    draw_figures,
+    predictivity_table,
+)
+from neurobridge.demo.task import HELD_OUT, METHODS, DemoConfig, Fold, Task, draw_fold, make_aligner, prepare
+from neurobridge.evaluate import correlate, cross_decode
+
+
+def run_demo(
+    config: DemoConfig,
+    out: str | os.PathLike[str],
+    *,
+    mirror: str | os.PathLike[str] | None = None,
+    progress: bool = True,
+) -> dict[str, Any]:
+    """Run the main job and write figures, ``scores.json`` and ``aligned.nc`` into a folder.
+
+    Parameters
+    ----------
+    config : DemoConfig
+    out : path
+        Results folder; made if missing.
+    mirror : path, optional
+        Folder with the real data files, instead of a download.
+    progress : bool
+        Show a progress bar.
+
+    Returns
+    -------
+    dict
+        What ``scores.json`` holds.
+    """
+    started = time.monotonic()
+    out = Path(out)
+    out.mkdir(parents=True, exist_ok=True)
+    task = prepare(config.dataset, mirror=mirror, seed=config.seed)
+    records: list[Record] = []
+    decodings: list[Record] = []
+    shown: dict[str, xr.Dataset] = {}
+    n_fits = config.n_seeds * len(config.fractions) * len(METHODS)
+    with tqdm(total=n_fits, desc="align", disable=not progress) as bar:
+        for seed in range(config.seed, config.seed + config.n_seeds):
+            for fraction in config.fractions:
+                fold = draw_fold(task, fraction, seed=seed)
+                key = {"seed": seed, "fraction": fraction, "n_pairs": len(fold.pairs)}
+                for method in METHODS:
+                    moved = _align(method, fold, config, seed)
+                    scores = _predictivity(task, fold, moved, config, seed)
+                    records += [{**key, "method": method, **_summary(name, s)} for name, s in scores.items()]
+                    decodings += [{**key, **row} for row in _decode_moved(task, fold, moved, method, config, seed)]
+                    if seed == config.seed and fraction == max(config.fractions):
+                        shown[method] = scores[TO_BRAIN]
+                        if method == METHODS[0]:
+                            save_assembly(moved[TO_MODEL], out / "aligned.nc")
+                    bar.update()
+                decodings += [{**key, **row} for row in _decode_within(task, fold, config, seed)]
+    draw_figures(task, config, records, decodings, {m: shown[m] for m in ("bridge", "ridge")}, out)
+    results = _results(task, config, records, decodings, seconds=time.monotonic() - started)
+    _write_json(results, out / "scores.json")
+    return results
+
+
+def _align(method: str, fold: Fold, config: DemoConfig, seed: int) -> dict[str, xr.DataArray]:
+    aligner = make_aligner(method, config, seed).fit(fold.brain_train, fold.model_train, fold.pairs)
+    return {
+        TO_BRAIN: aligner.inverse_transform(fold.model_test),
+        TO_MODEL: aligner.transform(fold.brain_test),
+    }
+
+
+def _predictivity(
+    task: Task, fold: Fold, moved: dict[str, xr.DataArray], config: DemoConfig, seed: int
+) -> dict[str, xr.Dataset]:
+    observed = {TO_BRAIN: fold.brain_test, TO_MODEL: fold.model_test}
+    scores = {}
+    for direction, predicted in moved.items():
+        # A unit that happens to be constant on the held-out stimuli has no correlation to speak of.
+        truth = drop_constant(observed[direction])
+        kept = {NEUROID: np.flatnonzero(np.isin(predicted["neuroid_id"].values, truth["neuroid_id"].values))}
+        ceiling = task.ceiling if direction == TO_BRAIN else None
+        scores[direction] = correlate(
+            predicted.isel(kept),
+            truth,
+            ceiling=None if ceiling is None else ceiling.isel(kept),
+            n_permutations=config.n_permutations,
+            seed=seed,
+        )
+    return scores
+
+
+def _summary(direction: str, score: xr.Dataset) -> Record:
+    null = score["null"].values
+    r = float(np.median(score["raw"].mean("split").values))
+    normalised = score["normalized"].values
+    return {
+        "direction": direction,
+        "median_r": r,
+        "null_mean": float(null.mean()),
+        "null_95": float(np.quantile(null, 0.95)),
+        "p_value": float((1 + (null >= r).sum()) / (1 + null.size)),
+        "median_normalised": float(np.nanmedian(normalised)) if np.isfinite(normalised).any() else None,
+        "n_stimuli": int(score.attrs["n_stimuli"]),
+        "n_neuroids": int(score.sizes[NEUROID]),
+    }
+
+
+def _decode_moved(
+    task: Task, fold: Fold, moved: dict[str, xr.DataArray], method: str, config: DemoConfig, seed: int
+) -> Iterator[Record]:
+    """Readouts trained in one space and frozen, reading what was transported into it."""
+    for label in task.labels:
+        for direction, trained_on in ((TO_MODEL, fold.model_train), (TO_BRAIN, fold.brain_train)):
+            score = cross_decode(
+                trained_on, moved[direction], label, n_permutations=config.n_permutations, seed=seed
+            )
+            yield _accuracy(label, f"{direction}, {method}", score)
+
+
+def _decode_within(task: Task, fold: Fold, config: DemoConfig, seed: int) -> Iterator[Record]:
+    """Readouts without any transport: what each space holds by itself."""
+    paired = np.isin(fold.brain_train[STIMULUS_ID].values, fold.pairs.source_id)
+    few = fold.brain_train.isel({PRESENTATION: np.flatnonzero(paired)})
+    spaces = {
+        "recordings, own readout": (fold.brain_train, fold.brain_test),
+        "recordings, labels of the pairs only": (few, fold.brain_test),
+        "model, own readout": (fold.model_train, fold.model_test),
+    }
+    for label in task.labels:
+        for name, (train, test) in spaces.items():
+            score = cross_decode(train, test, label, n_permutations=config.n_permutations, seed=seed)
+            yield _accuracy(label, name, score)
+
+
+def _accuracy(label: str, name: str, score: xr.Dataset) -> Record:
+    null = score["null"].values
+    return {
+        "label": label,
+        "name": name,
+        "accuracy": float(score["raw"].values.mean()),
+        "chance": float(null.mean()),
+        "chance_95": float(np.quantile(null, 0.95)),
+        "n_test": int(score.attrs["n_stimuli"]),
+    }
+
+
+def _results(
+    task: Task, config: DemoConfig, records: list[Record], decodings: list[Record], *, seconds: float
+) -> dict[str, Any]:
+    experiment = task.experiment
+    word = "Simulated" if experiment.kind == "simulated" else "Real"
+    ceiling = None
+    if task.ceiling is not None:
+        values = task.ceiling.values
+        ceiling = {"median": float(np.median(values)), "n_below_zero": int((values < 0).sum()), "n": values.size}
+    return {
+        "title": f"{word} data: {experiment.name}",
+        "note": f"{experiment.attrs.get('note', '')} {task.brain.sizes[PRESENTATION]} stimuli, "
+        f"{task.brain.sizes[NEUROID]} sites; model side: {task.model_name}, {task.model.sizes[NEUROID]} dimensions. "
+        f"{HELD_OUT:.0%} of the stimuli held out; every unpaired training stimulus is seen by one space only.".strip(),
+        "tables": [predictivity_table(task, config, records), *decoding_tables(task, config, decodings)],
+        "predictivity": records,
+        "decoding": decodings,
+        "ceiling": ceiling,
+        "run": {
+            **asdict(config),
+            "kind": experiment.kind,
+            "digests": dict(experiment.attrs.get("digests", {})),
+            "citation": experiment.attrs.get("citation", ""),
+            "neurobridge": neurobridge.__version__,
+            "versions": {"torch": torch.__version__, "numpy": np.__version__, "xarray": xr.__version__},
+            "seconds": round(seconds, 1),
+            "peak_rss_gb": round(peak_rss() / 1e9, 2),
+        },
+    }
+
+
+def peak_rss() -> int:
+    """Largest resident memory of this process so far, in bytes."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def _write_json(results: dict[str, Any], path: Path) -> None:
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps(results, indent=1, allow_nan=False) + "\n")
+    os.replace(partial, path)
