@@ -1,0 +1,44 @@
+"""What a loader hands over: recordings, images and a stimulus table of one experiment."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import pandas as pd
+import xarray as xr
+
+Kind = Literal["recorded", "simulated", "stimuli", "embeddings"]
+
+
+@dataclass(frozen=True, eq=False)
+class Experiment:
+    """One dataset in memory.
+
+    Attributes
+    ----------
+    name : str
+        Dataset name, as in its manifest.
+    kind : {"recorded", "simulated", "stimuli", "embeddings"}
+        Where the numbers come from. Simulated data says so here, in ``attrs`` and in every figure.
+    stimuli : pandas.DataFrame
+        One row a stimulus, with a ``stimulus_id`` column and whatever is known of each.
+    recordings : xarray.DataArray or None
+        Assembly, dims ``(presentation, neuroid[, time_bin])``, one presentation a trial where trials exist.
+    images : xarray.DataArray or None
+        Pixels, dims ``(presentation, row, column[, channel])``, uint8 in [0, 255], with a ``stimulus_id`` coordinate;
+        may be dask-backed.
+    latents : xarray.DataArray or None
+        Assembly of the known generative parameters of each stimulus (object, position, size, pose).
+    attrs : mapping
+        ``citation``, ``licence``, ``digests`` (file -> digest) and ``note`` (what the data is not).
+    """
+
+    name: str
+    kind: Kind
+    stimuli: pd.DataFrame
+    recordings: xr.DataArray | None = None
+    images: xr.DataArray | None = None
+    latents: xr.DataArray | None = None
+    attrs: Mapping[str, Any] = field(default_factory=dict)

@@ -1,0 +1,125 @@
+"""From stored pixels to what a model expects, declared once and recorded with the activations."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+
+from neurobridge.assemblies import AssemblyError
+
+# Rec. 601 luma, the weighting that image libraries use for their grey mode.
+_LUMA = (0.299, 0.587, 0.114)
+
+
+@dataclass(frozen=True)
+class Preprocess:
+    """What happens to the pixels before the model sees them.
+
+    Steps, in this order: uint8 to float in [0, 1], channels first, channel conversion, resize, normalise.
+
+    Parameters
+    ----------
+    size : int or (int, int), optional
+        Height and width in pixels after an antialiased bilinear resize; None keeps the images' own size.
+    mean, std : sequence of float, optional
+        Subtracted, then divided by, channel by channel (one value, or one a channel), on the [0, 1] scale.
+    grayscale : bool, optional
+        True: one luminance channel (Rec. 601). False: three channels, grey images are repeated. None: as
+        stored.
+    visual_degrees : float, optional
+        Width of the images in degrees of visual angle. Recorded, it changes no pixel.
+
+    Raises
+    ------
+    ValueError
+        A size, std or visual angle that is not positive, or mean and std of other lengths than one or three.
+    """
+
+    size: int | tuple[int, int] | None = None
+    mean: Sequence[float] | None = None
+    std: Sequence[float] | None = None
+    grayscale: bool | None = None
+    visual_degrees: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.size is not None:
+            size = (self.size, self.size) if isinstance(self.size, int) else tuple(self.size)
+            if len(size) != 2 or any(not isinstance(side, int) or side < 1 for side in size):
+                raise ValueError(
+                    f"preprocess: found size {self.size!r}; expected a positive number of pixels, or "
+                    "(height, width). Mend: e.g. size=224."
+                )
+            object.__setattr__(self, "size", size)
+        for name in ("mean", "std"):
+            given = getattr(self, name)
+            if given is None:
+                continue
+            values = tuple(float(value) for value in given)
+            if len(values) not in (1, 3):
+                raise ValueError(
+                    f"preprocess: found {len(values)} values of {name}; expected one, or one for each of "
+                    "three channels. Mend: e.g. mean=(0.485, 0.456, 0.406)."
+                )
+            object.__setattr__(self, name, values)
+        if self.std is not None and min(self.std) <= 0:
+            raise ValueError(
+                f"preprocess: found std {self.std}; expected positive values. Mend: leave std out."
+            )
+        if self.visual_degrees is not None and not self.visual_degrees > 0:
+            raise ValueError(
+                f"preprocess: found visual_degrees {self.visual_degrees}; expected a positive angle. "
+                "Mend: give the width of the images in degrees, or leave it out."
+            )
+
+    def __call__(self, pixels: torch.Tensor, *, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+        """Prepare a batch.
+
+        Parameters
+        ----------
+        pixels : uint8 tensor of shape (n, height, width) or (n, height, width, channels)
+            Stored images, channels last, one or three channels.
+        dtype : torch.dtype
+            Floating type of the result.
+
+        Returns
+        -------
+        tensor of shape (n, channels, height, width)
+            What the model is given, on the device of `pixels`.
+
+        Raises
+        ------
+        AssemblyError
+            `mean` or `std` has another length than the images have channels.
+        """
+        batch = pixels.unsqueeze(-1) if pixels.ndim == 3 else pixels
+        batch = batch.permute(0, 3, 1, 2).to(dtype) / 255
+        if self.grayscale is True and batch.shape[1] == 3:
+            batch = (batch * batch.new_tensor(_LUMA).view(1, 3, 1, 1)).sum(dim=1, keepdim=True)
+        elif self.grayscale is False and batch.shape[1] == 1:
+            batch = batch.expand(-1, 3, -1, -1)
+        if self.size is not None and tuple(batch.shape[-2:]) != self.size:
+            batch = torch.nn.functional.interpolate(
+                batch, size=self.size, mode="bilinear", align_corners=False, antialias=True
+            )
+        if self.mean is not None:
+            batch = batch - self._per_channel("mean", self.mean, batch)
+        if self.std is not None:
+            batch = batch / self._per_channel("std", self.std, batch)
+        return batch.contiguous()
+
+    def record(self) -> dict[str, Any]:
+        """Return the settings as plain values, for the attributes of an assembly."""
+        return {"scale": "uint8 / 255", "resize": "bilinear, antialias", **asdict(self)}
+
+    @staticmethod
+    def _per_channel(name: str, values: Sequence[float], batch: torch.Tensor) -> torch.Tensor:
+        if len(values) not in (1, batch.shape[1]):
+            raise AssemblyError(
+                f"preprocess: found {len(values)} values of {name} for images of {batch.shape[1]} "
+                "channel(s); expected one a channel. Mend: set grayscale=False to repeat grey images to "
+                "three channels, or give one value."
+            )
+        return batch.new_tensor(values).view(1, -1, 1, 1)

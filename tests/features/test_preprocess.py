@@ -1,0 +1,103 @@
+"""Preprocessing: closed forms of each step, and its refusals."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from neurobridge.assemblies import AssemblyError
+from neurobridge.features import Preprocess
+
+
+def pixels(shape: tuple[int, ...], seed: int = 0) -> torch.Tensor:
+    return torch.from_numpy(np.random.default_rng(seed).integers(0, 256, size=shape, dtype=np.uint8))
+
+
+def test_default_only_scales_and_moves_channels_first() -> None:
+    stored = pixels((2, 4, 5, 3))
+    got = Preprocess()(stored)
+    assert got.shape == (2, 3, 4, 5)
+    assert got.dtype == torch.float32
+    np.testing.assert_allclose(got.numpy(), stored.numpy().transpose(0, 3, 1, 2) / 255, rtol=1e-6)
+    assert Preprocess()(pixels((2, 4, 5))).shape == (2, 1, 4, 5)
+    assert Preprocess()(stored, dtype=torch.float64).dtype == torch.float64
+
+
+def test_grayscale_weights_and_repeats() -> None:
+    stored = pixels((2, 4, 5, 3))
+    luma = Preprocess(grayscale=True)(stored)
+    expected = (stored.numpy() @ np.array([0.299, 0.587, 0.114])) / 255
+    np.testing.assert_allclose(luma[:, 0].numpy(), expected, rtol=1e-5)
+    grey = pixels((2, 4, 5))
+    three = Preprocess(grayscale=False)(grey)
+    assert three.shape == (2, 3, 4, 5)
+    assert torch.equal(three[:, 0], three[:, 2])
+    assert torch.equal(Preprocess(grayscale=True)(grey), Preprocess()(grey))
+    assert torch.equal(Preprocess(grayscale=False)(stored), Preprocess()(stored))
+
+
+def test_normalisation_is_per_channel_after_scaling() -> None:
+    stored = pixels((3, 6, 6, 3))
+    got = Preprocess(mean=[0.1, 0.2, 0.3], std=[0.5, 0.25, 2.0])(stored)
+    plain = Preprocess()(stored)
+    for channel, (mean, std) in enumerate([(0.1, 0.5), (0.2, 0.25), (0.3, 2.0)]):
+        np.testing.assert_allclose(
+            got[:, channel].numpy(), (plain[:, channel].numpy() - mean) / std, atol=1e-6
+        )
+    np.testing.assert_allclose(Preprocess(mean=(0.5,))(stored).numpy(), plain.numpy() - 0.5, atol=1e-6)
+
+
+def test_resize_keeps_constants_and_means_and_does_not_alias() -> None:
+    constant = torch.full((1, 30, 30, 3), 100, dtype=torch.uint8)
+    got = Preprocess(size=7)(constant)
+    assert got.shape == (1, 3, 7, 7)
+    np.testing.assert_allclose(got.numpy(), 100 / 255, rtol=1e-5)
+    # One-pixel stripes average to grey; point sampling would keep black or white.
+    stripes = torch.zeros((1, 64, 64), dtype=torch.uint8)
+    stripes[:, :, ::2] = 254
+    small = Preprocess(size=(8, 8))(stripes)
+    np.testing.assert_allclose(small[..., 1:-1].numpy(), 127 / 255, atol=0.01)
+    assert torch.equal(Preprocess(size=64)(stripes), Preprocess()(stripes))
+    assert Preprocess(size=(10, 20))(stripes).shape == (1, 1, 10, 20)
+
+
+def test_record_is_json_and_says_everything() -> None:
+    given = Preprocess(size=224, mean=[0.1, 0.2, 0.3], std=[1, 1, 1], grayscale=False, visual_degrees=8)
+    record = json.loads(json.dumps(given.record()))
+    assert record["size"] == [224, 224]
+    assert record["std"] == [1.0, 1.0, 1.0]
+    assert record["grayscale"] is False
+    assert record["visual_degrees"] == 8
+    assert given == Preprocess(
+        size=(224, 224), mean=(0.1, 0.2, 0.3), std=(1.0, 1.0, 1.0), grayscale=False, visual_degrees=8
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"size": 0}, "found size 0; expected a positive"),
+        ({"size": (3, 4, 5)}, r"found size \(3, 4, 5\)"),
+        ({"size": (3, -4)}, r"found size \(3, -4\)"),
+        ({"mean": (0.1, 0.2)}, "found 2 values of mean"),
+        ({"std": ()}, "found 0 values of std"),
+        ({"std": (1.0, 0.0, 1.0)}, "expected positive values"),
+        ({"visual_degrees": 0.0}, "found visual_degrees 0.0; expected a positive angle"),
+        ({"visual_degrees": float("nan")}, "found visual_degrees nan"),
+    ],
+)
+def test_bad_settings_are_refused(arguments: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message) as caught:
+        Preprocess(**arguments)
+    assert "Mend:" in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["mean", "std"])
+def test_three_values_for_grey_images_are_refused(name: str) -> None:
+    with pytest.raises(
+        AssemblyError, match=f"found 3 values of {name} for images of 1 channel.*Mend: set grayscale=False"
+    ):
+        Preprocess(**{name: (0.4, 0.5, 0.6)})(pixels((2, 4, 4)))
