@@ -228,9 +228,7 @@ class BridgeAligner(AssemblyAligner):
             X, Y, rows, metric=self.metric, scale=self.scale, reduce=self.reduce, nearest=self.nearest,
             n_neighbors=self.n_neighbors, device=self.device,
         )  # fmt: skip
-        self.coupling_: Coupling = couple(
-            cost, method=self.coupling, epsilon=self.epsilon, unbalanced=self.unbalanced
-        )
+        self.coupling_: Coupling = couple(cost, method=self.coupling, epsilon=self.epsilon, unbalanced=self.unbalanced)
         self._train = X, Y
         if self.map == "flow":
             self.flow_ = ConditionalFlow(

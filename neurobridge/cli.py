@@ -29,14 +29,19 @@ app.add_typer(data_app, name="data")
 
 Mirror = Annotated[
     Path | None,
-    typer.Option("--mirror", help="Folder with the files, laid out <dataset>/<file>; else NEUROBRIDGE_MIRROR or a download."),
+    typer.Option(
+        "--mirror",
+        help="Folder with the files, laid out <dataset>/<file>; else NEUROBRIDGE_MIRROR or a download.",
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
 Seed = Annotated[int, typer.Option("--seed", help="Seed of every random draw.")]
 
 
 @app.callback(invoke_without_command=True)
-def _root(version: Annotated[bool, typer.Option("--version", help="Print the version and stop.")] = False) -> None:
+def _root(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and stop.")] = False,
+) -> None:
     if version:
         typer.echo(neurobridge.__version__)
         raise typer.Exit
@@ -62,7 +67,9 @@ def demo_command(
     dataset: Annotated[str, typer.Option(help=f"One of {', '.join(demo.DATASETS)}.")] = demo.SIMULATED,
     mirror: Mirror = None,
     out: Annotated[Path, typer.Option(help="Results folder.")] = Path("results/demo"),
-    n_seeds: Annotated[int, typer.Option("--seeds", min=1, help="Independent draws of held-out stimuli and pairs.")] = 3,
+    n_seeds: Annotated[
+        int, typer.Option("--seeds", min=1, help="Independent draws of held-out stimuli and pairs.")
+    ] = 3,
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
@@ -84,7 +91,8 @@ def align_command(
     target: Annotated[Path, typer.Argument(help="netCDF assembly whose space to move into.")],
     out: Annotated[Path, typer.Option(help="netCDF file to write.")],
     pairs: Annotated[
-        str | None, typer.Option(help="Fraction of the shared stimuli, or a csv with source_id and target_id; all by default.")
+        str | None,
+        typer.Option(help="Fraction of the shared stimuli, or a csv with source_id and target_id; all by default."),
     ] = None,
     method: Annotated[str, typer.Option(help=f"bridge, {', '.join(BASELINES)}.")] = "bridge",
     seed: Seed = 0,
@@ -92,17 +100,27 @@ def align_command(
 ) -> None:
     """Align one assembly to another over their pairs and write it in the other's space."""
     if method != "bridge" and method not in BASELINES:
-        raise ValueError(f"found method {method!r}; expected one of {['bridge', *BASELINES]}. Mend: choose one of them.")
+        raise ValueError(
+            f"found method {method!r}; expected one of {['bridge', *BASELINES]}. Mend: choose one of them."
+        )
     left, right = open_assembly(source), open_assembly(target)
     chosen = resolve_pairs(left, right, _read_pairs(pairs), seed=seed)
     aligner: AssemblyAligner = BridgeAligner(seed=seed) if method == "bridge" else BASELINES[method]()
     aligned = aligner.fit(left, right, chosen).transform(left)
     save_assembly(aligned, out)
-    summary = {"out": str(out), "method": method, "n_pairs": len(chosen), "shape": list(aligned.shape), "seed": seed}
+    summary = {
+        "out": str(out),
+        "method": method,
+        "n_pairs": len(chosen),
+        "shape": list(aligned.shape),
+        "seed": seed,
+    }
     if as_json:
         _print(summary)
     else:
-        typer.echo(f"aligned {aligned.shape[0]} presentations to {aligned.shape[1]} neuroids over {len(chosen)} pairs: {out}")
+        typer.echo(
+            f"aligned {aligned.shape[0]} presentations to {aligned.shape[1]} neuroids over {len(chosen)} pairs: {out}"
+        )
 
 
 def _read_pairs(pairs: str | None) -> Pairs | float | None:
@@ -135,11 +153,21 @@ def score_command(
         _print(summary)
     else:
         rows = [[key, f"{value:.4f}" if isinstance(value, float) else value] for key, value in summary.items()]
-        _tables([{"title": f"{regression}: {source.name} -> {target.name}", "columns": ["what", "value"], "rows": rows}])
+        _tables(
+            [
+                {
+                    "title": f"{regression}: {source.name} -> {target.name}",
+                    "columns": ["what", "value"],
+                    "rows": rows,
+                }
+            ]
+        )
 
 
 @app.command("report")
-def report_command(folder: Annotated[Path, typer.Argument(help="Results folder, as the demo writes it.")]) -> None:
+def report_command(
+    folder: Annotated[Path, typer.Argument(help="Results folder, as the demo writes it.")],
+) -> None:
     """Write one self-contained HTML page from a results folder."""
     typer.echo(str(write_report(folder)))
 

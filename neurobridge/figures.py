@@ -122,7 +122,9 @@ def accuracies(
     ax = _axis(ax)
     places = np.arange(len(rows))
     means = [float(np.mean(row["accuracy"])) for row in rows]
-    spread = np.array([[m - np.min(r["accuracy"]), np.max(r["accuracy"]) - m] for m, r in zip(means, rows, strict=True)])
+    spread = np.array(
+        [[m - np.min(r["accuracy"]), np.max(r["accuracy"]) - m] for m, r in zip(means, rows, strict=True)]
+    )
     ax.barh(places, means, xerr=spread.T, color="0.75", edgecolor="black", capsize=2)
     for place, row in zip(places, rows, strict=True):
         ax.plot([row["chance"]] * 2, [place - 0.45, place + 0.45], color="#D55E00", linestyle="--", linewidth=1.5,

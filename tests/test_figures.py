@@ -53,7 +53,10 @@ def test_sites_without_ceilings_are_ranked():
 
 
 def test_accuracies_marks_each_rows_own_chance():
-    rows = [{"name": "a", "accuracy": [0.5, 0.7], "chance": 0.25}, {"name": "b", "accuracy": [0.9], "chance": 0.1}]
+    rows = [
+        {"name": "a", "accuracy": [0.5, 0.7], "chance": 0.25},
+        {"name": "b", "accuracy": [0.9], "chance": 0.1},
+    ]
     ax = figures.accuracies(rows)
     np.testing.assert_allclose([bar.get_width() for bar in ax.patches], [0.6, 0.9])
     chances = [line.get_xdata()[0] for line in ax.lines if line.get_linestyle() == "--"]

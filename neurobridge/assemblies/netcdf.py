@@ -90,8 +90,7 @@ def open_assembly(path: str | os.PathLike[str]) -> xr.DataArray:
     names = list(dataset.data_vars)
     if len(names) != 1:
         raise AssemblyError(
-            f"{path}: found variables {sorted(map(str, names))}; expected exactly one. Mend: save one "
-            "assembly a file."
+            f"{path}: found variables {sorted(map(str, names))}; expected exactly one. Mend: save one assembly a file."
         )
     companions = [name for name, coord in dataset.coords.items() if "companion_of" in coord.attrs]
     assembly = dataset[names[0]].drop_vars(companions).rename("data")

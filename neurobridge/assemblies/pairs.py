@@ -10,7 +10,13 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from neurobridge.assemblies.schema import PRESENTATION, STIMULUS_ID, AssemblyError, plain, require_unique_stimuli
+from neurobridge.assemblies.schema import (
+    PRESENTATION,
+    STIMULUS_ID,
+    AssemblyError,
+    plain,
+    require_unique_stimuli,
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,7 +103,9 @@ class Pairs:
         """
         if isinstance(size, float):
             if not 0 < size <= 1:
-                raise AssemblyError(f"pairs: found fraction {size}; expected a value in (0, 1]. Mend: e.g. 0.1 for 10%.")
+                raise AssemblyError(
+                    f"pairs: found fraction {size}; expected a value in (0, 1]. Mend: e.g. 0.1 for 10%."
+                )
             size = max(2, round(size * len(self)))
         if not 1 <= size <= len(self):
             raise AssemblyError(

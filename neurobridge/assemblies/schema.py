@@ -256,7 +256,5 @@ def as_matrix(assembly: xr.DataArray, *, role: str = "assembly", dtype: npt.DTyp
 def coords_of(assembly: xr.DataArray, dim: str) -> dict[str, tuple[str, np.ndarray]]:
     """Return the flat coordinates that lie on one dimension, ready for ``xr.DataArray(coords=...)``."""
     return {
-        str(name): (dim, np.asarray(coord.values))
-        for name, coord in assembly.coords.items()
-        if coord.dims == (dim,)
+        str(name): (dim, np.asarray(coord.values)) for name, coord in assembly.coords.items() if coord.dims == (dim,)
     }

@@ -50,9 +50,7 @@ def to_brainscore(assembly: xr.DataArray, cls: type[xr.DataArray] | None = None)
             coords[dim] = pd.MultiIndex.from_arrays([values], names=[name])
         else:
             coords.update(columns)
-    return cls(
-        assembly.data, dims=assembly.dims, coords=coords, attrs=dict(assembly.attrs), name=assembly.name
-    )
+    return cls(assembly.data, dims=assembly.dims, coords=coords, attrs=dict(assembly.attrs), name=assembly.name)
 
 
 def from_brainscore(assembly: xr.DataArray) -> xr.DataArray:

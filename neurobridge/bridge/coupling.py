@@ -150,9 +150,7 @@ class Coupling:
 
     def transposed(self) -> Coupling:
         """Exchange source and target."""
-        return replace(
-            self, cost=self.cost.transposed(), plan=self.plan.transposed(), a=self.b, b=self.a
-        )
+        return replace(self, cost=self.cost.transposed(), plan=self.plan.transposed(), a=self.b, b=self.a)
 
     def _target(self, Y: Array) -> np.ndarray:
         target = points(Y, name="Y").double().cpu().numpy()
@@ -224,7 +222,13 @@ def _sinkhorn(problem: _Problem) -> _Solution:
     options: dict[str, Any] = {"numItermax": problem.max_iter, "log": True, "warn": False}
     if problem.unbalanced is None:
         matrix, log = ot.bregman.sinkhorn(
-            a, b, cost, problem.epsilon, method="sinkhorn_log", stopThr=problem.tol / math.sqrt(len(b)), **options
+            a,
+            b,
+            cost,
+            problem.epsilon,
+            method="sinkhorn_log",
+            stopThr=problem.tol / math.sqrt(len(b)),
+            **options,
         )
         plan = DensePlan(np.asarray(matrix))
         return _Solution(plan, int(log["niter"]) + 1, _l1(plan, a, b))

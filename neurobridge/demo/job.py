@@ -136,9 +136,7 @@ def _decode_moved(
     """Readouts trained in one space and frozen, reading what was transported into it."""
     for label in task.labels:
         for direction, trained_on in ((TO_MODEL, fold.model_train), (TO_BRAIN, fold.brain_train)):
-            score = cross_decode(
-                trained_on, moved[direction], label, n_permutations=config.n_permutations, seed=seed
-            )
+            score = cross_decode(trained_on, moved[direction], label, n_permutations=config.n_permutations, seed=seed)
             yield _accuracy(label, f"{direction}, {method}", score)
 
 
@@ -177,7 +175,11 @@ def _results(
     ceiling = None
     if task.ceiling is not None:
         values = task.ceiling.values
-        ceiling = {"median": float(np.median(values)), "n_below_zero": int((values < 0).sum()), "n": values.size}
+        ceiling = {
+            "median": float(np.median(values)),
+            "n_below_zero": int((values < 0).sum()),
+            "n": values.size,
+        }
     return {
         "title": f"{word} data: {experiment.name}",
         "note": f"{experiment.attrs.get('note', '')} {task.brain.sizes[PRESENTATION]} stimuli, "

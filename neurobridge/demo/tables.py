@@ -79,7 +79,11 @@ def decoding_tables(task: Task, config: DemoConfig, decodings: list[Record]) -> 
             {
                 "title": f"Decoding {label} ({n_classes} classes) of {chosen[0]['n_test']} held-out stimuli, accuracy, "
                 f"mean over {config.n_seeds} seeds",
-                "columns": ["readout", *(f"{fraction:.0%} paired" for fraction in config.fractions), "chance"],
+                "columns": [
+                    "readout",
+                    *(f"{fraction:.0%} paired" for fraction in config.fractions),
+                    "chance",
+                ],
                 "rows": rows,
             }
         )

@@ -202,9 +202,7 @@ def weights_digest(model: torch.nn.Module) -> str:
 
 def _tree(model: torch.nn.Module) -> str:
     lines = [
-        f"{'  ' * name.count('.')}{name} ({type(module).__name__})"
-        for name, module in model.named_modules()
-        if name
+        f"{'  ' * name.count('.')}{name} ({type(module).__name__})" for name, module in model.named_modules() if name
     ]
     if not lines:
         name = type(model).__name__
@@ -214,14 +212,9 @@ def _tree(model: torch.nn.Module) -> str:
 
 
 def _check_images(images: Any) -> None:
-    mend = (
-        "Mend: pass Experiment.images, or build one with dims (presentation, row, column, channel) "
-        "and stimulus_id."
-    )
+    mend = "Mend: pass Experiment.images, or build one with dims (presentation, row, column, channel) and stimulus_id."
     if not isinstance(images, xr.DataArray):
-        raise AssemblyError(
-            f"images: found {type(images).__name__}; expected an xarray.DataArray of pixels. {mend}"
-        )
+        raise AssemblyError(f"images: found {type(images).__name__}; expected an xarray.DataArray of pixels. {mend}")
     dims = tuple(map(str, images.dims))
     if dims not in _LAYOUTS:
         raise AssemblyError(f"images: found dims {dims}; expected {_LAYOUTS[0]} or {_LAYOUTS[1]}. {mend}")
@@ -236,9 +229,7 @@ def _check_images(images: Any) -> None:
             "alpha channel."
         )
     if 0 in images.shape:
-        raise AssemblyError(
-            f"images: found shape {images.shape}; expected at least one pixel of one image. {mend}"
-        )
+        raise AssemblyError(f"images: found shape {images.shape}; expected at least one pixel of one image. {mend}")
     if isinstance(images.indexes.get("presentation"), pd.MultiIndex):
         raise AssemblyError(
             "images: found a MultiIndex on 'presentation'; expected flat coordinates. "
@@ -385,10 +376,7 @@ def _neuroid_coords(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, np.ndarr
         for key in ("channel", "row", "column"):
             columns[key].append(place.get(key, absent))
     joined = {key: np.concatenate(parts) for key, parts in columns.items()}
-    ids = [
-        "{}.{}.{}.{}".format(*fields)
-        for fields in zip(*(joined[key].tolist() for key in joined), strict=True)
-    ]
+    ids = ["{}.{}.{}.{}".format(*fields) for fields in zip(*(joined[key].tolist() for key in joined), strict=True)]
     return {"neuroid_id": np.array(ids), **joined}
 
 

@@ -65,9 +65,7 @@ class Preprocess:
                 )
             object.__setattr__(self, name, values)
         if self.std is not None and min(self.std) <= 0:
-            raise ValueError(
-                f"preprocess: found std {self.std}; expected positive values. Mend: leave std out."
-            )
+            raise ValueError(f"preprocess: found std {self.std}; expected positive values. Mend: leave std out.")
         if self.visual_degrees is not None and not self.visual_degrees > 0:
             raise ValueError(
                 f"preprocess: found visual_degrees {self.visual_degrees}; expected a positive angle. "

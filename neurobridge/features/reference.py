@@ -78,9 +78,7 @@ class GaborEnergy(torch.nn.Module):
         }
         for name, count in counts.items():
             if count < 1:
-                raise ValueError(
-                    f"GaborEnergy: found {name}={count}; expected at least 1. Mend: e.g. {name}=4."
-                )
+                raise ValueError(f"GaborEnergy: found {name}={count}; expected at least 1. Mend: e.g. {name}=4.")
         if not wavelength >= 2:
             raise ValueError(
                 f"GaborEnergy: found wavelength={wavelength}; expected at least 2 pixels, the finest that "
@@ -88,13 +86,11 @@ class GaborEnergy(torch.nn.Module):
             )
         if not semisaturation > 0:
             raise ValueError(
-                f"GaborEnergy: found semisaturation={semisaturation}; expected a positive value. Mend: e.g. "
-                "0.2."
+                f"GaborEnergy: found semisaturation={semisaturation}; expected a positive value. Mend: e.g. 0.2."
             )
         if neighbourhood < 1 or neighbourhood % 2 == 0:
             raise ValueError(
-                f"GaborEnergy: found neighbourhood={neighbourhood}; expected an odd number of pixels. Mend: "
-                "e.g. 9."
+                f"GaborEnergy: found neighbourhood={neighbourhood}; expected an odd number of pixels. Mend: e.g. 9."
             )
         self.arguments = {
             "wavelength": wavelength,
@@ -149,9 +145,7 @@ class GaborEnergy(torch.nn.Module):
                 "width). Mend: use neurobridge.features.Preprocess to prepare the images."
             )
         n_scales = int(self.arguments["n_scales"])
-        smallest = 2 ** (n_scales - 1) * max(
-            int(self.arguments["grid"]), 2 * int(self.arguments["second_grid"])
-        )
+        smallest = 2 ** (n_scales - 1) * max(int(self.arguments["grid"]), 2 * int(self.arguments["second_grid"]))
         if min(images.shape[-2:]) < smallest:
             raise AssemblyError(
                 f"GaborEnergy: found images of {images.shape[-2]} x {images.shape[-1]} pixels; expected at "

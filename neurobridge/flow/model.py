@@ -186,7 +186,12 @@ class ConditionalFlow:
         return self
 
     def transport(
-        self, X: np.ndarray, direction: Direction = "forward", *, n_samples: int = 1, method: str | None = None
+        self,
+        X: np.ndarray,
+        direction: Direction = "forward",
+        *,
+        n_samples: int = 1,
+        method: str | None = None,
     ) -> np.ndarray:
         """Move points from one space to the other.
 
@@ -214,7 +219,9 @@ class ConditionalFlow:
             Points left all bounds.
         """
         if not hasattr(self, "forward_"):
-            raise RuntimeError("found a flow that is not fitted; expected a trained one. Mend: call fit(X, Y, coupling).")
+            raise RuntimeError(
+                "found a flow that is not fitted; expected a trained one. Mend: call fit(X, Y, coupling)."
+            )
         if direction not in ("forward", "backward"):
             raise ValueError(f"found direction {direction!r}; expected 'forward' or 'backward'. Mend: choose one.")
         if n_samples != 1 and self.base != "noise":
@@ -271,9 +278,9 @@ class ConditionalFlow:
         n_state = max(n_start, n_end) if self.base == "pad" else n_end
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
-            network = VelocityMLP(
-                n_state, 0 if self.base == "pad" else n_start, width=self.width, depth=self.depth
-            ).to(self.device or "cpu")
+            network = VelocityMLP(n_state, 0 if self.base == "pad" else n_start, width=self.width, depth=self.depth).to(
+                self.device or "cpu"
+            )
         way = _OneWay(network, self.base, n_start, n_end, linear)
         # Starts that do not change are computed once for all rows; noise is drawn anew at every step.
         starts = None if self.base == "noise" else self._tensor(way.start(left, rng))

@@ -128,9 +128,7 @@ def test_scalar_tuples_are_refused() -> None:
     value = np.empty((), dtype=object)
     value[()] = ("a", 1, 2)
     bad = recording().assign_coords(presentation_was=((), value))
-    with pytest.raises(
-        AssemblyError, match=r"scalar coordinate 'presentation_was' = .*Mend: assembly\.drop_vars"
-    ):
+    with pytest.raises(AssemblyError, match=r"scalar coordinate 'presentation_was' = .*Mend: assembly\.drop_vars"):
         from_brainscore(bad)
 
 

@@ -55,9 +55,7 @@ def test_pairs_cost_nothing(metric):
 
 def test_the_order_of_the_pairs_does_not_matter():
     shuffled = tuple(side[::-1].copy() for side in PAIRS)
-    np.testing.assert_allclose(
-        bridge_cost(X, Y, shuffled).dense(0.1), bridge_cost(X, Y, PAIRS).dense(0.1), atol=1e-12
-    )
+    np.testing.assert_allclose(bridge_cost(X, Y, shuffled).dense(0.1), bridge_cost(X, Y, PAIRS).dense(0.1), atol=1e-12)
 
 
 def test_many_source_points_may_share_one_target_point():

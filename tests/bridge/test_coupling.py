@@ -83,7 +83,15 @@ def test_unbalanced_factored_agrees_with_pot(rho):
     a, b = RNG.uniform(0.01, 0.05, 40), RNG.uniform(0.01, 0.05, 35)
     ours = couple(COST, epsilon=0.1, unbalanced=rho, tol=1e-10, max_iter=50_000, a=a, b=b)
     theirs = ot.unbalanced.sinkhorn_unbalanced(
-        a, b, COST.dense(0.1), 0.1, rho, method="sinkhorn_stabilized", reg_type="kl", stopThr=1e-12, numItermax=50_000
+        a,
+        b,
+        COST.dense(0.1),
+        0.1,
+        rho,
+        method="sinkhorn_stabilized",
+        reg_type="kl",
+        stopThr=1e-12,
+        numItermax=50_000,
     )
     np.testing.assert_allclose(ours.dense(), theirs, rtol=1e-6, atol=1e-12)
     dense = couple(COST, method="sinkhorn", epsilon=0.1, unbalanced=rho, tol=1e-10, max_iter=50_000, a=a, b=b)

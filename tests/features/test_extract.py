@@ -37,9 +37,7 @@ class Net(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.features = nn.Sequential(
-            nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(inplace=True), nn.AvgPool2d(2)
-        )
+        self.features = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(inplace=True), nn.AvgPool2d(2))
         self.drop = nn.Dropout(0.5)
         self.head = nn.Linear(4 * 5 * 5, 6)
 
@@ -64,9 +62,7 @@ def snapshot(model: nn.Module) -> dict[str, torch.Tensor]:
     return {name: value.clone() for name, value in model.state_dict().items()}
 
 
-def assert_untouched(
-    model: nn.Module, before: dict[str, torch.Tensor], flags: dict[str, bool], rng: torch.Tensor
-):
+def assert_untouched(model: nn.Module, before: dict[str, torch.Tensor], flags: dict[str, bool], rng: torch.Tensor):
     after = model.state_dict()
     assert after.keys() == before.keys()
     for name, value in before.items():
@@ -120,9 +116,7 @@ def test_several_layers_in_one_pass_equal_each_alone() -> None:
     together = extract(net, images, names)
     for name in names:
         alone = extract(net, images, name)
-        np.testing.assert_array_equal(
-            together.values[:, together.coords["layer"].values == name], alone.values
-        )
+        np.testing.assert_array_equal(together.values[:, together.coords["layer"].values == name], alone.values)
     assert together.attrs["layers"] == names
 
 
@@ -488,9 +482,7 @@ def test_outputs_that_are_no_layer_of_units_are_refused(make, message: str) -> N
 
 
 def test_layers_that_run_never_or_twice_are_refused() -> None:
-    with pytest.raises(
-        AssemblyError, match=r"no activation of \['unused'\]; expected each named layer to run"
-    ):
+    with pytest.raises(AssemblyError, match=r"no activation of \['unused'\]; expected each named layer to run"):
         extract(Odd(lambda x: x), make_images(), ["inner", "unused"])
 
     class Twice(nn.Module):

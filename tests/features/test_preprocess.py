@@ -44,9 +44,7 @@ def test_normalisation_is_per_channel_after_scaling() -> None:
     got = Preprocess(mean=[0.1, 0.2, 0.3], std=[0.5, 0.25, 2.0])(stored)
     plain = Preprocess()(stored)
     for channel, (mean, std) in enumerate([(0.1, 0.5), (0.2, 0.25), (0.3, 2.0)]):
-        np.testing.assert_allclose(
-            got[:, channel].numpy(), (plain[:, channel].numpy() - mean) / std, atol=1e-6
-        )
+        np.testing.assert_allclose(got[:, channel].numpy(), (plain[:, channel].numpy() - mean) / std, atol=1e-6)
     np.testing.assert_allclose(Preprocess(mean=(0.5,))(stored).numpy(), plain.numpy() - 0.5, atol=1e-6)
 
 

@@ -20,9 +20,7 @@ from neurobridge.features.reference import gabor_bank
 LAYERS = ("colour", "v1", "v2")
 
 
-def grating(
-    wavelength: float, angle: float, phase: float, size: int = 64, contrast: float = 0.5
-) -> torch.Tensor:
+def grating(wavelength: float, angle: float, phase: float, size: int = 64, contrast: float = 0.5) -> torch.Tensor:
     y, x = np.mgrid[:size, :size]
     wave = np.cos(2 * np.pi * (x * np.cos(angle) + y * np.sin(angle)) / wavelength + phase)
     return torch.from_numpy(0.5 + 0.5 * contrast * wave).float()[None, None]
@@ -31,9 +29,7 @@ def grating(
 def layer_outputs(model: GaborEnergy, images: torch.Tensor) -> dict[str, torch.Tensor]:
     outputs: dict[str, torch.Tensor] = {}
     handles = [
-        model.get_submodule(name).register_forward_hook(
-            lambda m, i, o, name=name: outputs.__setitem__(name, o)
-        )
+        model.get_submodule(name).register_forward_hook(lambda m, i, o, name=name: outputs.__setitem__(name, o))
         for name in LAYERS
     ]
     with torch.no_grad():
@@ -137,9 +133,7 @@ def test_bad_arguments_are_refused(arguments: dict, message: str) -> None:
 def test_bad_input_is_refused() -> None:
     with pytest.raises(AssemblyError, match=r"found input of shape \(1, 2, 64, 64\); expected \(n, 1 or 3"):
         GaborEnergy()(torch.zeros((1, 2, 64, 64)))
-    with pytest.raises(
-        AssemblyError, match=r"found images of 28 x 28 pixels; expected at least 48 .*size=48"
-    ):
+    with pytest.raises(AssemblyError, match=r"found images of 28 x 28 pixels; expected at least 48 .*size=48"):
         GaborEnergy()(torch.zeros((1, 1, 28, 28)))
     assert GaborEnergy()(torch.zeros((1, 1, 48, 48))).shape[0] == 1
 
@@ -170,9 +164,7 @@ def test_predicts_real_v4_sites_better_than_pixels(mirror: Path) -> None:
         ridge = RidgeCV(alphas=np.logspace(2, 6, 9)).fit(scaled[~held_out], responses[~held_out])
         predicted = ridge.predict(scaled[held_out])
         return float(
-            np.median(
-                [np.corrcoef(p, r)[0, 1] for p, r in zip(predicted.T, responses[held_out].T, strict=True)]
-            )
+            np.median([np.corrcoef(p, r)[0, 1] for p, r in zip(predicted.T, responses[held_out].T, strict=True)])
         )
 
     torch.set_num_threads(1)

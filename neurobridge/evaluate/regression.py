@@ -1,0 +1,87 @@
+"""Regressions from one space to another, each a plain function: ``fit(X, Y) -> predict``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from sklearn.linear_model import LinearRegression, RidgeCV
+
+Predict = Callable[[np.ndarray], np.ndarray]
+ALPHAS = np.logspace(-3, 6, 19)
+
+
+def fit_pls(X: np.ndarray, Y: np.ndarray, *, n_components: int = 25) -> Predict:
+    """Partial least squares by the kernel algorithm, unscaled, as Brain-Score's regression.
+
+    Works on ``X^T X`` and ``X^T Y`` alone (improved kernel algorithm 2 of Dayal & MacGregor 1997, J. Chemometrics 11:73). The leading
+    direction of every component comes from an exact eigendecomposition, so nothing iterates; scikit-learn's NIPALS agrees once its
+    ``tol`` is small enough to have converged.
+
+    Parameters
+    ----------
+    X : array of shape (n_samples, n_features)
+    Y : array of shape (n_samples, n_targets)
+    n_components : int
+        At most; no more than samples - 1 and features are used, and extraction stops when the residual covariance is zero.
+
+    Returns
+    -------
+    callable
+        Maps (n, n_features) to (n, n_targets).
+    """
+    x_mean, y_mean = X.mean(axis=0), Y.mean(axis=0)
+    X, Y = X - x_mean, Y - y_mean
+    # PLS does not see rotations: wide data is worked on in the coordinates of its row space, n x n instead of p x p.
+    basis = None
+    if X.shape[1] > X.shape[0]:
+        U, S, basis = np.linalg.svd(X, full_matrices=False)
+        X = U * S
+    XtX, XtY = X.T @ X, X.T @ Y
+    scale = np.linalg.norm(XtY)
+    n_components = min(n_components, len(X) - 1, X.shape[1])
+    rotations = np.zeros((X.shape[1], n_components))
+    x_loadings, y_loadings = np.zeros((X.shape[1], n_components)), np.zeros((Y.shape[1], n_components))
+    for k in range(n_components):
+        if np.linalg.norm(XtY) <= 1e-12 * scale:
+            break
+        weight = _leading_left(XtY)
+        # Orthogonal to the deflated loadings: r_k = w_k - sum_j (p_j . w_k) r_j.
+        rotation = weight - rotations[:, :k] @ (x_loadings[:, :k].T @ weight)
+        XtXr = XtX @ rotation
+        variance = rotation @ XtXr
+        if variance <= 0:
+            break
+        rotations[:, k], x_loadings[:, k] = rotation, XtXr / variance
+        y_loadings[:, k] = XtY.T @ rotation / variance
+        XtY = XtY - variance * np.outer(x_loadings[:, k], y_loadings[:, k])
+    coef = rotations @ y_loadings.T
+    if basis is not None:
+        coef = basis.T @ coef
+    return lambda new: (new - x_mean) @ coef + y_mean
+
+
+def _leading_left(M: np.ndarray) -> np.ndarray:
+    """Leading left singular vector, through the smaller Gram matrix."""
+    if M.shape[1] <= M.shape[0]:
+        vector = M @ np.linalg.eigh(M.T @ M)[1][:, -1]
+    else:
+        vector = np.linalg.eigh(M @ M.T)[1][:, -1]
+    return vector / np.linalg.norm(vector)
+
+
+def fit_ridge(X: np.ndarray, Y: np.ndarray) -> Predict:
+    """Ridge regression, one penalty a target by exact leave-one-out error (scikit-learn's ``RidgeCV``)."""
+    return RidgeCV(alphas=ALPHAS, alpha_per_target=True).fit(X, Y).predict
+
+
+def fit_linear(X: np.ndarray, Y: np.ndarray) -> Predict:
+    """Ordinary least squares, minimum-norm where there are fewer samples than features."""
+    return LinearRegression().fit(X, Y).predict
+
+
+REGRESSIONS: dict[str, Callable[[np.ndarray, np.ndarray], Predict]] = {
+    "pls": fit_pls,
+    "ridge": fit_ridge,
+    "linear": fit_linear,
+}
