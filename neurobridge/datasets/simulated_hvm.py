@@ -1,0 +1,231 @@
+"""A simulated experiment after the design of HvM (Majaj & Hong 2015): rendered objects, V4 and IT sites, trials."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+from tqdm.auto import tqdm
+
+from neurobridge._version import __version__
+from neurobridge.assemblies import make_assembly
+from neurobridge.datasets._hierarchy import N_SITES, responses
+from neurobridge.datasets._render import backgrounds, object_names, render, rotation, shapes
+from neurobridge.datasets.experiment import Experiment
+from neurobridge.datasets.majajhong2015 import pose_latents
+from neurobridge.datasets.manifests import find_manifest
+
+NAME = "simulated-hvm"
+PUBLIC_DESIGN: Mapping[int, int] = {0: 10, 3: 40}
+# Half-ranges of position (vertical, horizontal) and rotations (degrees), and the largest change of size, as in HvM.
+_RANGES: dict[int, dict[str, float]] = {
+    0: {"ty": 0.0, "tz": 0.0, "s": 1.0, "rxy": 0.0, "rxz": 0.0, "ryz": 0.0},
+    3: {"ty": 0.3, "tz": 0.6, "s": 1.3, "rxy": 45.0, "rxz": 45.0, "ryz": 90.0},
+    6: {"ty": 0.6, "tz": 1.2, "s": 1.6, "rxy": 90.0, "rxz": 90.0, "ryz": 168.0},
+}
+MEDIAN_CEILINGS = {"V4": 0.90, "IT": 0.82}
+# Spread over sites of the logarithm of the noise variance.
+_NOISE_SPREAD = 0.5
+
+
+def simulate_hvm(
+    images_per_object: Mapping[int, int] | None = None,
+    *,
+    n_repetitions: int = 46,
+    image_size: int = 128,
+    seed: int = 0,
+    progress: bool = False,
+) -> Experiment:
+    """Simulate the HvM experiment: images are rendered, sites respond to their pixels, trials are noisy.
+
+    No animal was recorded. 64 objects of 8 categories are moved, scaled and rotated over 1/f backgrounds. 88 V4 and 168 IT sites of
+    two simulated animals respond through a hierarchy that is the same for every seed (`neurobridge.datasets._hierarchy`). Noise is
+    Gaussian and independent between trials; its variance is set from the signal variance over these stimuli such that the
+    reliability of the average over all repetitions, ``1 / (1 + noise / (n_repetitions * signal))``, has the medians .90 (V4) and
+    .82 (IT), near those published for the recordings.
+
+    Parameters
+    ----------
+    images_per_object : mapping of int to int, optional
+        Variation level (0, 3 or 6) to number of images of each object. Default: the public design, ``{0: 10, 3: 40}``, 3200 images.
+    n_repetitions : int
+        Trials of each image, at least 1.
+    image_size : int
+        Pixels a side, at least 32.
+    seed : int
+        Of poses, backgrounds and noise. The same arguments give the same bytes.
+    progress : bool
+        Show a progress bar.
+
+    Returns
+    -------
+    Experiment
+        ``recordings`` (presentation, neuroid 256, time_bin 1), float32, one presentation a trial, with the coordinates of the public
+        recordings; ``images`` (presentation, row, column), uint8; ``latents``; ``stimuli``.
+
+    Raises
+    ------
+    ValueError
+        An unknown variation level, or a count or size out of range.
+    """
+    design = dict(PUBLIC_DESIGN if images_per_object is None else images_per_object)
+    _check(design, n_repetitions, image_size)
+    poses, scenes, noise = (np.random.default_rng([seed, stream]) for stream in range(3))
+    stimuli = draw_stimuli(design, poses)
+    pixels = render_stimuli(stimuli, image_size, scenes, progress=progress)
+    stimuli = stimuli.assign(stimulus_id=_ids(pixels), background_id=[f"bg-{seed}-{k:05d}" for k in range(len(pixels))])
+    manifest = find_manifest(NAME)
+    attrs = {
+        "identifier": NAME,
+        "kind": "simulated",
+        "simulation": f"neurobridge {__version__} simulate_hvm, seed {seed}",
+        "digests": {"images": "sha256:" + hashlib.sha256(pixels.tobytes()).hexdigest()},
+    }
+    images = xr.DataArray(
+        pixels,
+        dims=("presentation", "row", "column"),
+        coords={str(name): ("presentation", _column(stimuli, str(name))) for name in stimuli},
+        attrs=attrs,
+    )
+    return Experiment(
+        NAME,
+        "simulated",
+        stimuli,
+        recordings=_record(pixels, stimuli, n_repetitions, noise, attrs, progress=progress),
+        images=images,
+        latents=pose_latents(stimuli, attrs=attrs),
+        attrs={
+            "citation": manifest.citation,
+            "licence": manifest.licence,
+            "note": manifest.note,
+            "digests": attrs["digests"],
+        },
+    )
+
+
+def _check(design: Mapping[int, int], n_repetitions: int, image_size: int) -> None:
+    unknown = sorted(set(design) - set(_RANGES))
+    if unknown or not design:
+        raise ValueError(
+            f"images_per_object: found variation levels {sorted(design)}; expected some of {sorted(_RANGES)}. Mend: e.g. {{0: 10, 3: 40}}."
+        )
+    if min(design.values()) < 1 or n_repetitions < 1:
+        raise ValueError(
+            f"found images_per_object={dict(design)}, n_repetitions={n_repetitions}; expected at least 1 each. "
+            "Mend: leave out levels without images."
+        )
+    if image_size < 32:
+        raise ValueError(f"image_size: found {image_size}; expected at least 32 pixels. Mend: image_size=64.")
+
+
+def draw_stimuli(design: Mapping[int, int], rng: np.random.Generator) -> pd.DataFrame:
+    """Draw the poses of a design: one row an image, sorted by variation, object and image.
+
+    Positions and rotations are uniform within the ranges of their variation level, sizes are log-uniform.
+    """
+    names, categories = object_names()
+    rows = []
+    for variation, n_images in sorted(design.items()):
+        n = len(names) * n_images
+        span = _RANGES[variation]
+        uniform = {key: rng.uniform(-1, 1, size=n) for key in span}
+        pose = {key: half * uniform[key] for key, half in span.items() if key != "s"}
+        pose["s"] = span["s"] ** uniform["s"]
+        semantic = {f"{key}_semantic": pose[key] for key in ("rxy", "rxz", "ryz")}
+        who = {"object_name": np.repeat(names, n_images), "category_name": np.repeat(categories, n_images)}
+        rows.append(pd.DataFrame({**who, "variation": variation, **pose, **semantic}))
+    return pd.concat(rows, ignore_index=True)
+
+
+def render_stimuli(stimuli: pd.DataFrame, size: int, rng: np.random.Generator, *, progress: bool = False) -> np.ndarray:
+    """Render the images of a stimulus table, uint8 array of shape (n_images, size, size).
+
+    Drawn at twice the resolution and averaged, so that edges are smooth.
+    """
+    models = dict(zip(object_names()[0], shapes(), strict=True))
+    pixels = np.empty((len(stimuli), size, size), dtype=np.uint8)
+    chunk = max(1, 2**21 // size**2)
+    with tqdm(total=len(stimuli), desc="render", disable=not progress) as bar:
+        for start in range(0, len(stimuli), chunk):
+            rows = slice(start, min(start + chunk, len(stimuli)))
+            part = stimuli.iloc[rows]
+            canvas = backgrounds(len(part), size, rng).repeat(2, axis=1).repeat(2, axis=2)
+            for name in part["object_name"].unique():
+                here = np.flatnonzero(part["object_name"].to_numpy() == name)
+                pose = {key: part[key].to_numpy()[here] for key in ("rxy", "rxz", "ryz", "ty", "tz", "s")}
+                turns = rotation(pose["rxy"], pose["rxz"], pose["ryz"])
+                light, covered = render(models[name], turns, pose["ty"], pose["tz"], pose["s"], 2 * size)
+                canvas[here] = np.where(covered, light, canvas[here])
+            smooth = canvas.reshape(len(part), size, 2, size, 2).mean(axis=(2, 4))
+            pixels[rows] = np.rint(255 * smooth).astype(np.uint8)
+            bar.update(len(part))
+    return pixels
+
+
+def _ids(pixels: np.ndarray) -> np.ndarray:
+    """Name images by what is in them, as HvM's ids are digests; the running number keeps equal pictures apart."""
+    return np.array([hashlib.sha1(image.tobytes() + k.to_bytes(4, "big")).hexdigest() for k, image in enumerate(pixels)])
+
+
+def _column(stimuli: pd.DataFrame, name: str) -> np.ndarray:
+    column = stimuli[name].to_numpy()
+    return column if column.dtype.kind in "iuf" else column.astype(str)
+
+
+def _record(
+    pixels: np.ndarray,
+    stimuli: pd.DataFrame,
+    n_repetitions: int,
+    rng: np.random.Generator,
+    attrs: Mapping[str, object],
+    *,
+    progress: bool,
+) -> xr.DataArray:
+    signal = responses(pixels, progress=progress)
+    regions = np.repeat(list(N_SITES), list(N_SITES.values()))
+    ratio = np.empty(len(regions))
+    for region, n_sites in N_SITES.items():
+        # The same quantiles for every seed: the median over sites does not depend on a draw.
+        spread = np.exp(_NOISE_SPREAD * np.linspace(-1.5, 1.5, n_sites))
+        ceiling = MEDIAN_CEILINGS[region]
+        ratio[regions == region] = n_repetitions * (1 / ceiling - 1) * np.random.default_rng(7).permutation(spread)
+    scale = (np.sqrt(ratio) * signal.std(axis=0)).astype(np.float32)
+    n_images, n_sites = signal.shape
+    values = np.empty((n_repetitions, n_images, n_sites), dtype=np.float32)
+    for repetition in range(n_repetitions):
+        values[repetition] = signal + scale * rng.standard_normal((n_images, n_sites), dtype=np.float32)
+    presentation = {str(name): np.tile(_column(stimuli, str(name)), n_repetitions) for name in stimuli}
+    presentation["image_id"] = presentation["stimulus_id"]
+    presentation["repetition"] = np.repeat(np.arange(n_repetitions), n_images)
+    return make_assembly(
+        values.reshape(-1, n_sites, 1),
+        presentation=presentation,
+        neuroid=_sites(regions),
+        time_bin={"time_bin_start": [70], "time_bin_end": [170]},
+        attrs={**attrs, "n_repetitions": n_repetitions, "units": "simulated, in standard deviations over other images"},
+    )
+
+
+def _sites(regions: np.ndarray) -> dict[str, np.ndarray]:
+    """Coordinates of the sites, named as those of the public recordings; array positions are made up."""
+    n = len(regions)
+    number = np.arange(n)
+    within = np.concatenate([np.arange((regions == region).sum()) for region in N_SITES])
+    animal = np.where(number % 2 == 0, "simulated-1", "simulated-2")
+    array = np.where(regions == "V4", "V4", np.where(within % 3 == 0, "P", "M"))
+    row, col = within // 10 % 10, within % 10
+    return {
+        "neuroid_id": np.array([f"{a}_{r}_{k:03d}" for a, r, k in zip(animal, regions, within, strict=True)]),
+        "region": regions.astype(str),
+        "animal": animal,
+        "arr": array,
+        "subregion": np.where(regions == "V4", "V4", np.where(within % 3 == 0, "pIT", "cIT")),
+        "hemisphere": np.full(n, "L"),
+        "row": row,
+        "col": col,
+        "x": 0.4 * col,
+        "y": 0.4 * row,
+    }
