@@ -1,3 +1,66 @@
 """Align brain recordings and model activations through a few shared stimuli."""
 
-__version__ = "0.1.0"
+from neurobridge._version import __version__
+from neurobridge.aligner import BridgeAligner
+from neurobridge.assemblies import (
+    AssemblyError,
+    Pairs,
+    average_repetitions,
+    drop_constant,
+    make_assembly,
+    match_stimuli,
+    open_assembly,
+    save_assembly,
+    split_halves,
+    validate,
+)
+from neurobridge.baselines import ProcrustesAligner, RidgeAligner
+from neurobridge.bridge import BridgeCost, Coupling, bridge_cost, couple
+from neurobridge.datasets import Experiment, fetch, list_datasets, load, simulate_hvm
+from neurobridge.evaluate import (
+    aggregate,
+    correlate,
+    cross_decode,
+    decode,
+    internal_consistency,
+    predictivity,
+    train_readout,
+)
+from neurobridge.features import GaborEnergy, extract
+from neurobridge.flow import ConditionalFlow
+
+__all__ = [
+    "AssemblyError",
+    "BridgeAligner",
+    "BridgeCost",
+    "ConditionalFlow",
+    "Coupling",
+    "Experiment",
+    "GaborEnergy",
+    "Pairs",
+    "ProcrustesAligner",
+    "RidgeAligner",
+    "__version__",
+    "aggregate",
+    "average_repetitions",
+    "bridge_cost",
+    "correlate",
+    "couple",
+    "cross_decode",
+    "decode",
+    "drop_constant",
+    "extract",
+    "fetch",
+    "internal_consistency",
+    "list_datasets",
+    "load",
+    "make_assembly",
+    "match_stimuli",
+    "open_assembly",
+    "predictivity",
+    "save_assembly",
+    "simulate_hvm",
+    "split_halves",
+    "train_readout",
+    "validate",
+]

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -47,14 +48,20 @@ def _root(
         raise typer.Exit
 
 
+def _console() -> Console:
+    console = Console()
+    # Piped output has no width of its own; wrapped cells could not be read.
+    return console if console.is_terminal else Console(width=140)
+
+
 def _print(value: Any) -> None:
     typer.echo(json.dumps(value, indent=1))
 
 
 def _tables(tables: list[dict[str, Any]]) -> None:
-    console = Console()
+    console = _console()
     for spec in tables:
-        table = Table(title=spec["title"], title_justify="left")
+        table = Table(title=spec["title"], title_justify="left", box=box.SIMPLE_HEAD)
         for position, column in enumerate(spec["columns"]):
             table.add_column(column, justify="left" if position == 0 else "right")
         for row in spec["rows"]:
@@ -79,7 +86,7 @@ def demo_command(
     if as_json:
         _print(results)
         return
-    Console().print(f"[bold]{results['title']}[/bold]\n{results['note']}")
+    _console().print(f"[bold]{results['title']}[/bold]\n{results['note']}")
     _tables(results["tables"])
     run = results["run"]
     typer.echo(f"{run['seconds']} s, {run['peak_rss_gb']} GB peak; figures, scores.json and aligned.nc are in {out}")

@@ -15,10 +15,12 @@ class Factor(Protocol):
     """Scaled distances of n points to P anchors, as ``log A = -D / epsilon``."""
 
     @property
-    def n_points(self) -> int: ...
+    def n_points(self) -> int:
+        """Number of points, n."""
 
     @property
-    def n_anchors(self) -> int: ...
+    def n_anchors(self) -> int:
+        """Number of anchors, P."""
 
     def to_points(self, log_anchor: torch.Tensor, epsilon: float) -> torch.Tensor:
         """``log sum_p exp(-D_ip / eps + log_anchor_p)``, shape (n_points,)."""

@@ -16,12 +16,23 @@ from neurobridge.bridge.cost import BridgeCost
 class Plan(Protocol):
     """What a coupling needs of its plan; arrays are float64 numpy."""
 
-    def row_mass(self) -> np.ndarray: ...
-    def col_mass(self) -> np.ndarray: ...
-    def sample(self, n: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]: ...
-    def barycentric(self, Y: np.ndarray) -> np.ndarray: ...
-    def rows(self, index: np.ndarray) -> np.ndarray: ...
-    def transposed(self) -> Plan: ...
+    def row_mass(self) -> np.ndarray:
+        """Mass of every source point, shape (n,)."""
+
+    def col_mass(self) -> np.ndarray:
+        """Mass of every target point, shape (m,)."""
+
+    def sample(self, n: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """Draw pairs in proportion to their mass, two index arrays of shape (n,)."""
+
+    def barycentric(self, Y: np.ndarray) -> np.ndarray:
+        """Mean partner of every source point, shape (n, n_target_dims)."""
+
+    def rows(self, index: np.ndarray) -> np.ndarray:
+        """Mass of some source points with every target point, shape (n_rows, m)."""
+
+    def transposed(self) -> Plan:
+        """The plan with source and target exchanged."""
 
 
 def _draw(weights: np.ndarray, n: int, rng: np.random.Generator) -> np.ndarray:

@@ -37,9 +37,9 @@ def responses(pixels: np.ndarray, *, progress: bool = False) -> np.ndarray:
     return np.concatenate([sites(batch) for batch in _batches(pixels, progress)]).astype(np.float32)
 
 
-def _batches(pixels: np.ndarray, progress: bool) -> tqdm[np.ndarray]:
-    starts = range(0, len(pixels), 128)
-    return tqdm((pixels[s : s + 128] for s in starts), total=len(starts), desc="respond", disable=not progress)
+def _batches(array: np.ndarray, progress: bool) -> tqdm[np.ndarray]:
+    starts = range(0, len(array), 128)
+    return tqdm((array[s : s + 128] for s in starts), total=len(starts), desc="respond", disable=not progress)
 
 
 class _Sites:
@@ -53,33 +53,30 @@ class _Sites:
         stimuli = draw_stimuli({3: _N_DEVELOPMENT // 2, 6: _N_DEVELOPMENT // 2}, rng)
         maps = np.concatenate([energy_maps(b) for b in _batches(render_stimuli(stimuli, _RETINA, rng), False)])
         self.prototypes = _prototypes(maps, rng)
-        population = np.concatenate([self._v4_population(m) for m in np.array_split(maps, 16)])
-        tolerant = _pool(population)
-        self.mean, self.std = tolerant.mean(axis=0), tolerant.std(axis=0) + 1e-6
-        self.fisher = _fisher((tolerant - self.mean) / self.std, stimuli["object_name"].to_numpy())
-
         n_v4, n_it = N_SITES["V4"], N_SITES["IT"]
-        side = population.shape[1]
-        self.where = rng.integers(1, side - 1, size=(2, n_v4))
+        self.where = rng.integers(1, maps.shape[1] - 3, size=(2, n_v4))
         self.types = rng.choice(_N_TYPES, size=n_v4, replace=False)
+        parts = [self._read(batch) for batch in _batches(maps, False)]
+        v4, pooled = (np.concatenate(column) for column in zip(*parts, strict=True))
+        self.mean, self.std = pooled.mean(axis=0), pooled.std(axis=0) + 1e-6
+        self.fisher = _fisher((pooled - self.mean) / self.std, stimuli["object_name"].to_numpy())
         weights = rng.standard_normal((self.fisher.shape[1], n_it))
         self.mixing = weights / np.linalg.norm(weights, axis=0)
-        raw = self._raw(population)
-        self.offset, self.scale = raw.mean(axis=0), raw.std(axis=0)
+        drive = self._drive(v4, pooled)
+        self.offset, self.scale = drive.mean(axis=0), drive.std(axis=0)
 
     def __call__(self, pixels: np.ndarray) -> np.ndarray:
-        return (self._raw(self._v4_population(energy_maps(pixels))) - self.offset) / self.scale
+        return (self._drive(*self._read(energy_maps(pixels))) - self.offset) / self.scale
 
-    def _v4_population(self, maps: np.ndarray) -> np.ndarray:
-        patches = _patches(maps)
-        return np.maximum(patches @ self.prototypes.T - 0.1, 0)
-
-    def _raw(self, population: np.ndarray) -> np.ndarray:
+    def _read(self, maps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """V4 sites, (n, 88), and what IT pools, (n, 6 * _N_TYPES), from V1 energy maps."""
+        population = np.maximum(_patches(maps) @ self.prototypes.T - 0.1, 0)
         row, col = self.where
-        v4 = np.mean(
-            [population[:, row + i, col + j, self.types] for i in (-1, 0, 1) for j in (-1, 0, 1)], axis=0
-        )
-        drive = ((_pool(population) - self.mean) / self.std) @ self.fisher @ self.mixing
+        around = [population[:, row + i, col + j, self.types] for i in (-1, 0, 1) for j in (-1, 0, 1)]
+        return np.mean(around, axis=0), _pool(population)
+
+    def _drive(self, v4: np.ndarray, pooled: np.ndarray) -> np.ndarray:
+        drive = ((pooled - self.mean) / self.std) @ self.fisher @ self.mixing
         return np.concatenate([v4, np.logaddexp(0, 2 * drive)], axis=1)
 
 
@@ -93,9 +90,9 @@ def energy_maps(pixels: np.ndarray) -> np.ndarray:
     W = _area_weights(pixels.shape[1], _RETINA)
     retina = W @ (pixels / np.float32(255)) @ W.T
     spectrum = scipy.fft.fft2(retina - retina.mean(axis=(1, 2), keepdims=True))
-    energy = np.stack(
-        [np.abs(scipy.fft.ifft2(spectrum * gain)) for gain in _analytic_gabors()], axis=-1
-    ).astype(np.float32)
+    energy = np.stack([np.abs(scipy.fft.ifft2(spectrum * gain)) for gain in _analytic_gabors()], axis=-1).astype(
+        np.float32
+    )
     pooled = energy.reshape(len(pixels), 2 * _GRID, 4, 2 * _GRID, 4, -1).mean(axis=(2, 4))
     return pooled / (0.1 + pooled.mean(axis=3, keepdims=True))
 
@@ -144,7 +141,11 @@ def _prototypes(maps: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 def _pool(population: np.ndarray) -> np.ndarray:
     """Maximum over quadrants and mean over all positions of each type."""
     half = population.shape[1] // 2
-    quadrants = [population[:, r, c].max(axis=(1, 2)) for r in (slice(half), slice(half, None)) for c in (slice(half), slice(half, None))]
+    quadrants = [
+        population[:, r, c].max(axis=(1, 2))
+        for r in (slice(half), slice(half, None))
+        for c in (slice(half), slice(half, None))
+    ]
     return np.concatenate([np.max(quadrants, axis=0), population.mean(axis=(1, 2)), *quadrants], axis=1)
 
 

@@ -33,10 +33,10 @@ def load(*, mirror: str | os.PathLike[str] | None = None) -> Experiment:
     paths = fetch(NAME, mirror=mirror)
     counts = np.load(paths["responses_210325.npy"], allow_pickle=False)
     files, pixels = _images(paths["images_210325.zip"])
-    n_neuroids, n_images, n_repetitions = counts.shape
+    n_neuroids, n_images, _ = counts.shape
     if len(pixels) != n_images:
         raise AssemblyError(
-            f"{NAME}: found {len(pixels)} images and responses to {n_images}; expected the same number. Mend: fetch the files again."
+            f"{NAME}: found {len(pixels)} images and responses to {n_images}; expected as many. Mend: fetch the files again."
         )
     missing = np.isnan(counts)
     if not (missing == missing[:1]).all():
@@ -66,7 +66,12 @@ def load(*, mirror: str | os.PathLike[str] | None = None) -> Experiment:
         pd.DataFrame({"stimulus_id": ids, "file": files, "n_repetitions": shown.sum(axis=1)}),
         recordings=recordings,
         images=images,
-        attrs={"citation": manifest.citation, "licence": manifest.licence, "note": manifest.note, "digests": attrs["digests"]},
+        attrs={
+            "citation": manifest.citation,
+            "licence": manifest.licence,
+            "note": manifest.note,
+            "digests": attrs["digests"],
+        },
     )
 
 

@@ -128,7 +128,9 @@ def _fetch_file(name: str, entry: File, mirror: Path | None, progress: bool) -> 
                 "the mirror."
             )
         aside = _set_aside(place, entry.name)
-        raise DigestError(f"{place}: found {problem}. It is not used, and kept as {aside.name}. Mend: run again to fetch it anew.")
+        raise DigestError(
+            f"{place}: found {problem}. It is not used, and kept as {aside.name}. Mend: run again to fetch it anew."
+        )
     return _download(name, entry, cache_folder() / name / entry.name, progress)
 
 
@@ -157,7 +159,7 @@ def _set_aside(path: Path, name: str) -> Path:
 def _download(name: str, entry: File, target: Path, progress: bool) -> Path:
     if entry.url is None:
         raise DownloadError(
-            f"{name}/{entry.name}: found no copy in a mirror or in {cache_folder()}, and it has no public address ({entry.origin}); "
+            f"{name}/{entry.name}: found no copy in a mirror or in {cache_folder()}, and no public address ({entry.origin}); "
             f"expected it to be supplied. Mend: put it at {target}, or give --mirror."
         )
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -175,17 +177,18 @@ def _download(name: str, entry: File, target: Path, progress: bool) -> Path:
                         f"{name}/{entry.name}: found no way to download {entry.url} in {_ATTEMPTS} attempts ({error}). Mend: check "
                         "the connection, or take the file from a folder with --mirror."
                     ) from error
-                warnings.warn(f"{entry.url}: attempt {attempt} failed ({error}); trying again.", UserWarning, stacklevel=2)
+                warnings.warn(
+                    f"{entry.url}: attempt {attempt} failed ({error}); trying again.", UserWarning, stacklevel=2
+                )
                 time.sleep(_PAUSE_S * 2 ** (attempt - 1))
         problem = _problem(partial, entry)
         if problem is not None:
             aside = _set_aside(partial, entry.name)
             raise DigestError(
-                f"{entry.url}: found {problem}. It is not used, and kept as {aside}. Mend: try again; if it stays so, the publisher "
+                f"{entry.url}: found {problem}. It is not used, and kept as {aside}. Mend: try again; if it stays, the publisher "
                 "has changed the file."
             )
         os.replace(partial, target)
     finally:
         partial.unlink(missing_ok=True)
     return target
-

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
@@ -33,7 +34,7 @@ def hvm_stimuli(*, mirror: str | os.PathLike[str] | None = None) -> pd.DataFrame
     -------
     pandas.DataFrame
         ``stimulus_id``, ``object_name``, ``category_name``, ``variation`` (0, 3 or 6), ``background_id``; position ``ty``, ``tz``
-        and size ``s`` in units of the object's own size; rotations ``rxy``, ``rxz``, ``ryz`` in degrees, and ``_semantic`` ones
+        and size ``s`` in the units of HvM's table; rotations ``rxy``, ``rxz``, ``ryz`` in degrees, and ``_semantic`` ones
         from a pose comparable between objects.
     """
     table = pd.read_csv(fetch(HVM, files=[HVM_TABLE], mirror=mirror)[HVM_TABLE])
@@ -53,7 +54,9 @@ def load(*, mirror: str | os.PathLike[str] | None = None) -> Experiment:
     """
     values = np.load(fetch(NAME, mirror=mirror)["data_subset.npy"], allow_pickle=False)
     table = hvm_stimuli(mirror=mirror)
-    stimuli = table[(table["variation"] == 6) & table["category_name"].isin(["Animals", "Boats"])].reset_index(drop=True)
+    stimuli = table[(table["variation"] == 6) & table["category_name"].isin(["Animals", "Boats"])].reset_index(
+        drop=True
+    )
     if values.shape != (len(stimuli), 168):
         raise AssemblyError(
             f"{NAME}: found responses of shape {values.shape}; expected ({len(stimuli)}, 168). Mend: fetch the files again."
@@ -74,11 +77,16 @@ def load(*, mirror: str | os.PathLike[str] | None = None) -> Experiment:
         stimuli,
         recordings=recordings,
         latents=pose_latents(stimuli, attrs=attrs),
-        attrs={"citation": manifest.citation, "licence": manifest.licence, "note": manifest.note, "digests": attrs["digests"]},
+        attrs={
+            "citation": manifest.citation,
+            "licence": manifest.licence,
+            "note": manifest.note,
+            "digests": attrs["digests"],
+        },
     )
 
 
-def pose_latents(stimuli: pd.DataFrame, *, attrs: dict[str, object]) -> xr.DataArray:
+def pose_latents(stimuli: pd.DataFrame, *, attrs: Mapping[str, object]) -> xr.DataArray:
     """Generative parameters of HvM stimuli as an assembly.
 
     Parameters

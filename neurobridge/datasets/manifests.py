@@ -118,7 +118,9 @@ def read_manifest(path: Path) -> Manifest:
     try:
         manifest = Manifest.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
     except tomllib.TOMLDecodeError as error:
-        raise ManifestError(f"{path}: found text that is not TOML ({error}); expected a manifest. Mend: correct it.") from error
+        raise ManifestError(
+            f"{path}: found text that is not TOML ({error}); expected a manifest. Mend: correct it."
+        ) from error
     except ValidationError as error:
         wrong = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']} (found {e['input']!r})" for e in error.errors())
         raise ManifestError(f"{path}: {wrong}. Mend: correct the named field(s).") from error

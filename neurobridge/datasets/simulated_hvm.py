@@ -50,7 +50,7 @@ def simulate_hvm(
     Parameters
     ----------
     images_per_object : mapping of int to int, optional
-        Variation level (0, 3 or 6) to number of images of each object. Default: the public design, ``{0: 10, 3: 40}``, 3200 images.
+        Variation level (0, 3 or 6) to number of images of each object. Default: the public design ``{0: 10, 3: 40}``.
     n_repetitions : int
         Trials of each image, at least 1.
     image_size : int
@@ -110,7 +110,8 @@ def _check(design: Mapping[int, int], n_repetitions: int, image_size: int) -> No
     unknown = sorted(set(design) - set(_RANGES))
     if unknown or not design:
         raise ValueError(
-            f"images_per_object: found variation levels {sorted(design)}; expected some of {sorted(_RANGES)}. Mend: e.g. {{0: 10, 3: 40}}."
+            f"images_per_object: found variation levels {sorted(design)}; expected some of {sorted(_RANGES)}. "
+            "Mend: e.g. {0: 10, 3: 40}."
         )
     if min(design.values()) < 1 or n_repetitions < 1:
         raise ValueError(
@@ -167,7 +168,9 @@ def render_stimuli(stimuli: pd.DataFrame, size: int, rng: np.random.Generator, *
 
 def _ids(pixels: np.ndarray) -> np.ndarray:
     """Name images by what is in them, as HvM's ids are digests; the running number keeps equal pictures apart."""
-    return np.array([hashlib.sha1(image.tobytes() + k.to_bytes(4, "big")).hexdigest() for k, image in enumerate(pixels)])
+    return np.array(
+        [hashlib.sha1(image.tobytes() + k.to_bytes(4, "big")).hexdigest() for k, image in enumerate(pixels)]
+    )
 
 
 def _column(stimuli: pd.DataFrame, name: str) -> np.ndarray:

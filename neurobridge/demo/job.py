@@ -29,7 +29,9 @@ from neurobridge.demo.tables import (
     predictivity_table,
 )
 from neurobridge.demo.task import HELD_OUT, METHODS, DemoConfig, Fold, Task, draw_fold, make_aligner, prepare
-from neurobridge.evaluate import correlate, cross_decode
+from neurobridge.evaluate import Readout, correlate, train_readout
+
+_FEW = "pairs only"
 
 
 def run_demo(
@@ -69,17 +71,23 @@ def run_demo(
             for fraction in config.fractions:
                 fold = draw_fold(task, fraction, seed=seed)
                 key = {"seed": seed, "fraction": fraction, "n_pairs": len(fold.pairs)}
+                readouts = _readouts(task, fold, seed)
+                tests = {
+                    "recordings, own readout": (TO_BRAIN, fold.brain_test),
+                    "recordings, labels of the pairs only": (_FEW, fold.brain_test),
+                    "model, own readout": (TO_MODEL, fold.model_test),
+                }
                 for method in METHODS:
                     moved = _align(method, fold, config, seed)
                     scores = _predictivity(task, fold, moved, config, seed)
                     records += [{**key, "method": method, **_summary(name, s)} for name, s in scores.items()]
-                    decodings += [{**key, **row} for row in _decode_moved(task, fold, moved, method, config, seed)]
+                    tests |= {f"{direction}, {method}": (direction, there) for direction, there in moved.items()}
                     if seed == config.seed and fraction == max(config.fractions):
                         shown[method] = scores[TO_BRAIN]
                         if method == METHODS[0]:
                             save_assembly(moved[TO_MODEL], out / "aligned.nc")
                     bar.update()
-                decodings += [{**key, **row} for row in _decode_within(task, fold, config, seed)]
+                decodings += [{**key, **row} for row in _decode(readouts, tests, config, seed)]
     draw_figures(task, config, records, decodings, {m: shown[m] for m in ("bridge", "ridge")}, out)
     results = _results(task, config, records, decodings, seconds=time.monotonic() - started)
     _write_json(results, out / "scores.json")
@@ -123,35 +131,35 @@ def _summary(direction: str, score: xr.Dataset) -> Record:
         "median_r": r,
         "null_mean": float(null.mean()),
         "null_95": float(np.quantile(null, 0.95)),
-        "p_value": float((1 + (null >= r).sum()) / (1 + null.size)),
+        "p_value": float(score["p_value"]),
         "median_normalised": float(np.nanmedian(normalised)) if np.isfinite(normalised).any() else None,
         "n_stimuli": int(score.attrs["n_stimuli"]),
         "n_neuroids": int(score.sizes[NEUROID]),
     }
 
 
-def _decode_moved(
-    task: Task, fold: Fold, moved: dict[str, xr.DataArray], method: str, config: DemoConfig, seed: int
-) -> Iterator[Record]:
-    """Readouts trained in one space and frozen, reading what was transported into it."""
-    for label in task.labels:
-        for direction, trained_on in ((TO_MODEL, fold.model_train), (TO_BRAIN, fold.brain_train)):
-            score = cross_decode(trained_on, moved[direction], label, n_permutations=config.n_permutations, seed=seed)
-            yield _accuracy(label, f"{direction}, {method}", score)
-
-
-def _decode_within(task: Task, fold: Fold, config: DemoConfig, seed: int) -> Iterator[Record]:
-    """Readouts without any transport: what each space holds by itself."""
+def _readouts(task: Task, fold: Fold, seed: int) -> dict[tuple[str, str], Readout]:
+    """Readouts of every label, trained in one space and frozen."""
     paired = np.isin(fold.brain_train[STIMULUS_ID].values, fold.pairs.source_id)
-    few = fold.brain_train.isel({PRESENTATION: np.flatnonzero(paired)})
     spaces = {
-        "recordings, own readout": (fold.brain_train, fold.brain_test),
-        "recordings, labels of the pairs only": (few, fold.brain_test),
-        "model, own readout": (fold.model_train, fold.model_test),
+        TO_BRAIN: fold.brain_train,
+        TO_MODEL: fold.model_train,
+        _FEW: fold.brain_train.isel({PRESENTATION: np.flatnonzero(paired)}),
     }
-    for label in task.labels:
-        for name, (train, test) in spaces.items():
-            score = cross_decode(train, test, label, n_permutations=config.n_permutations, seed=seed)
+    return {
+        (label, space): train_readout(train, label, seed=seed)
+        for label in task.labels
+        for space, train in spaces.items()
+    }
+
+
+def _decode(
+    readouts: dict[tuple[str, str], Readout], tests: dict[str, tuple[str, xr.DataArray]], config: DemoConfig, seed: int
+) -> Iterator[Record]:
+    """Read every test assembly, given as ``{name: (space it lies in, assembly)}``, with the readouts of its space."""
+    for label in dict.fromkeys(label for label, _ in readouts):
+        for name, (space, assembly) in tests.items():
+            score = readouts[label, space].score(assembly, n_permutations=config.n_permutations, seed=seed)
             yield _accuracy(label, name, score)
 
 

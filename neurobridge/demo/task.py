@@ -11,7 +11,7 @@ import xarray as xr
 
 from neurobridge.aligner import AssemblyAligner, BridgeAligner
 from neurobridge.assemblies import Pairs, average_repetitions, drop_constant
-from neurobridge.assemblies.schema import NEUROID, PRESENTATION, STIMULUS_ID
+from neurobridge.assemblies.schema import PRESENTATION, STIMULUS_ID
 from neurobridge.baselines import BASELINES
 from neurobridge.datasets import Experiment, load
 from neurobridge.evaluate import internal_consistency, shuffle_splits, stratified_splits
@@ -22,6 +22,8 @@ DATASETS = (SIMULATED, "cowley2023-v4-210325", "majajhong2015-it-v6")
 METHODS = ("bridge", "bridge-pairs", *BASELINES)
 HELD_OUT = 0.2
 _LAYER = "v1"
+# A label with more classes has too few paired examples of each to read anything.
+_MOST_CLASSES = 16
 
 
 @dataclass(frozen=True)
@@ -90,13 +92,12 @@ def prepare(dataset: str, *, mirror: str | os.PathLike[str] | None = None, seed:
     if dataset not in DATASETS:
         raise ValueError(f"found dataset {dataset!r}; expected one of {DATASETS}. Mend: choose one of them.")
     if dataset == SIMULATED:
-        experiment = load(SIMULATED, images_per_object={0: 2, 3: 4, 6: 4}, n_repetitions=10, image_size=64, seed=seed)
+        experiment = load(SIMULATED, images_per_object={0: 2, 3: 8}, n_repetitions=10, image_size=64, seed=seed)
     else:
         experiment = load(dataset, mirror=mirror)
     trials = experiment.recordings
-    assert trials is not None
-    if "region" in trials.coords and len(set(trials["region"].values.tolist())) > 1:
-        trials = trials.isel({NEUROID: np.flatnonzero(trials["region"].values == "IT")})
+    if trials is None:
+        raise ValueError(f"{dataset}: found no recordings; expected some. Mend: choose one of {DATASETS}.")
     brain = drop_constant(average_repetitions(trials))
     if brain.ndim == 3:
         brain = brain.isel(time_bin=0, drop=True)
@@ -104,11 +105,15 @@ def prepare(dataset: str, *, mirror: str | os.PathLike[str] | None = None, seed:
     if experiment.images is not None:
         model = drop_constant(extract(GaborEnergy(), experiment.images, _LAYER))
         model_name = f"frozen GaborEnergy network, layer {_LAYER}"
-    else:
-        assert experiment.latents is not None
+    elif experiment.latents is not None:
         model = drop_constant(experiment.latents)
         model_name = "HvM generative latents (object, position, size, pose)"
-    labels = tuple(name for name in ("category_name", "object_name") if name in brain.coords)
+    else:
+        raise ValueError(
+            f"{dataset}: found neither images nor latents; expected either. Mend: choose one of {DATASETS}."
+        )
+    names = [name for name in ("category_name", "object_name") if name in brain.coords]
+    labels = tuple(name for name in names if len(np.unique(brain[name].values)) <= _MOST_CLASSES)
     return Task(experiment, brain, model, ceiling, model_name, labels)
 
 

@@ -14,8 +14,8 @@ ALPHAS = np.logspace(-3, 6, 19)
 def fit_pls(X: np.ndarray, Y: np.ndarray, *, n_components: int = 25) -> Predict:
     """Partial least squares by the kernel algorithm, unscaled, as Brain-Score's regression.
 
-    Works on ``X^T X`` and ``X^T Y`` alone (improved kernel algorithm 2 of Dayal & MacGregor 1997, J. Chemometrics 11:73). The leading
-    direction of every component comes from an exact eigendecomposition, so nothing iterates; scikit-learn's NIPALS agrees once its
+    Works on ``X^T X`` and ``X^T Y`` alone (improved kernel algorithm 2 of Dayal & MacGregor 1997, J. Chemometrics 11:73). Each
+    component's leading direction comes from an exact eigendecomposition, so nothing iterates; scikit-learn's NIPALS agrees once its
     ``tol`` is small enough to have converged.
 
     Parameters
@@ -63,10 +63,9 @@ def fit_pls(X: np.ndarray, Y: np.ndarray, *, n_components: int = 25) -> Predict:
 
 def _leading_left(M: np.ndarray) -> np.ndarray:
     """Leading left singular vector, through the smaller Gram matrix."""
-    if M.shape[1] <= M.shape[0]:
-        vector = M @ np.linalg.eigh(M.T @ M)[1][:, -1]
-    else:
-        vector = np.linalg.eigh(M @ M.T)[1][:, -1]
+    tall = M.shape[1] <= M.shape[0]
+    leading = np.linalg.eigh(M.T @ M if tall else M @ M.T)[1][:, -1]
+    vector = M @ leading if tall else leading
     return vector / np.linalg.norm(vector)
 
 

@@ -29,7 +29,8 @@ from neurobridge.evaluate import (
     train_readout,
 )
 from neurobridge.evaluate.correlation import pearson
-from neurobridge.evaluate.regression import fit_pls
+from neurobridge.evaluate.regression import ALPHAS, fit_pls
+from neurobridge.evaluate.splits import resolve_splits
 
 
 def assembly(values: np.ndarray, *, first: int = 0, **presentation: np.ndarray) -> xr.DataArray:
@@ -81,14 +82,12 @@ def test_splits_refuse_overlap_emptiness_and_strangers():
 
 
 def test_default_splits_are_brain_scores(linear_world):
-    source, target = linear_world
+    _, target = linear_world
     shuffled = target.isel(presentation=np.random.default_rng(1).permutation(200))
     ids = np.sort(target["stimulus_id"].values)
     labels = target["object_name"].values[np.argsort(target["stimulus_id"].values)]
     drawn = StratifiedShuffleSplit(10, train_size=0.9, random_state=1).split(np.empty((200, 0)), labels)
     expected = [set(ids[test]) for _, test in drawn]
-    from neurobridge.evaluate.splits import resolve_splits
-
     found = [set(shuffled["stimulus_id"].values[test]) for _, test in resolve_splits(shuffled, None)]
     assert found == expected
 
@@ -158,14 +157,14 @@ def test_correlate_refuses_bad_input():
         correlate(assembly(rng.normal(size=(20, 2)), first=100), observed)
     with pytest.raises(AssemblyError, match=r"found 2 held-out stimuli; expected at least 3.*Mend"):
         correlate(observed.isel(presentation=[0, 1]), observed)
-    ceiling = internal_consistency_of_two()
+    ceiling = _ceiling_of_three()
     with pytest.raises(AssemblyError, match=r"ceiling: found 3 neuroids; expected the 2.*Mend"):
         correlate(observed, observed, ceiling=ceiling)
     with pytest.raises(AssemblyError, match=r"ceiling: found dims \(\).*Mend"):
         correlate(observed, observed, ceiling=xr.DataArray(0.5))
 
 
-def internal_consistency_of_two() -> xr.DataArray:
+def _ceiling_of_three() -> xr.DataArray:
     return xr.DataArray([0.5] * 3, dims="neuroid", coords={"neuroid_id": ("neuroid", ["n0", "n1", "n2"])})
 
 
@@ -244,8 +243,6 @@ def test_ridge_agrees_with_an_explicit_leave_one_out_search():
     rng = np.random.default_rng(0)
     X = rng.normal(size=(30, 20))
     y = X[:, :1] + 2 * rng.normal(size=(30, 1))
-    from neurobridge.evaluate.regression import ALPHAS
-
     errors = []
     for alpha in ALPHAS:
         left_out = [
