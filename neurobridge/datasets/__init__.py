@@ -2,7 +2,7 @@
 
 from neurobridge.datasets.catalogue import LOADERS, load
 from neurobridge.datasets.experiment import Experiment
-from neurobridge.datasets.fetch import DigestError, DownloadError, cache_folder, fetch, verify
+from neurobridge.datasets.files import DigestError, DownloadError, cache_folder, fetch, verify
 from neurobridge.datasets.manifests import (
     File,
     Manifest,

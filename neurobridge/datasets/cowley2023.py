@@ -14,7 +14,7 @@ from PIL import Image
 
 from neurobridge.assemblies import AssemblyError, make_assembly
 from neurobridge.datasets.experiment import Experiment
-from neurobridge.datasets.fetch import digests_of, fetch
+from neurobridge.datasets.files import digests_of, fetch
 from neurobridge.datasets.manifests import find_manifest
 
 NAME = "cowley2023-v4-210325"

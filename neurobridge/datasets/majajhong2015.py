@@ -11,7 +11,7 @@ import xarray as xr
 
 from neurobridge.assemblies import AssemblyError, make_assembly
 from neurobridge.datasets.experiment import Experiment
-from neurobridge.datasets.fetch import digests_of, fetch
+from neurobridge.datasets.files import digests_of, fetch
 from neurobridge.datasets.manifests import find_manifest
 
 NAME = "majajhong2015-it-v6"

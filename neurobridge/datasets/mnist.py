@@ -13,7 +13,7 @@ import xarray as xr
 
 from neurobridge.assemblies import AssemblyError
 from neurobridge.datasets.experiment import Experiment
-from neurobridge.datasets.fetch import digests_of, fetch
+from neurobridge.datasets.files import digests_of, fetch
 from neurobridge.datasets.manifests import find_manifest
 
 NAME = "mnist"

@@ -63,7 +63,7 @@ def simulate_hvm(
     Returns
     -------
     Experiment
-        ``recordings`` (presentation, neuroid 256, time_bin 1), float32, one presentation a trial, with the coordinates of the public
+        ``recordings`` (presentation, neuroid 256, time_bin 1), float32, one row a trial, with the coordinates of the public
         recordings; ``images`` (presentation, row, column), uint8; ``latents``; ``stimuli``.
 
     Raises

@@ -1,0 +1,86 @@
+"""Assemblies on disk."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from neurobridge.assemblies import AssemblyError, make_assembly, open_assembly, save_assembly
+
+
+@pytest.fixture
+def assembly():
+    rng = np.random.default_rng(0)
+    return make_assembly(
+        rng.normal(size=(6, 3, 1)).astype(np.float32),
+        presentation={
+            "stimulus_id": [f"s{i}" for i in range(6)],
+            "category_name": ["é", "b"] * 3,
+            "variation": [0, 3] * 3,
+        },
+        neuroid={"neuroid_id": ["n0", "n1", "n2"]},
+        time_bin={"time_bin_start": [70], "time_bin_end": [170]},
+        attrs={
+            "identifier": "made",
+            "units": "spikes per second",
+            "digests": {"a": "sha256:0"},
+            "flag": True,
+            "nothing": None,
+            "n": 3,
+        },
+    )
+
+
+@pytest.mark.parametrize("compress", [True, False])
+def test_round_trip_is_identical(assembly, tmp_path, compress):
+    path = save_assembly(assembly, tmp_path / "deep" / "made.nc", compress=compress)
+    read = open_assembly(path)
+    xr.testing.assert_identical(read, assembly)
+    assert read.dtype == np.float32
+    assert [p.name for p in path.parent.iterdir()] == ["made.nc"]
+
+
+def test_the_file_holds_one_variable_data_and_flat_coordinates(assembly, tmp_path):
+    path = save_assembly(assembly, tmp_path / "made.nc")
+    with xr.open_dataset(path) as raw:
+        assert list(raw.data_vars) == ["data"]
+        assert all(len(raw[name].dims) == 1 for name in raw.coords)
+
+
+def test_older_names_are_read(assembly, tmp_path):
+    old = assembly.assign_coords(image_id=("presentation", assembly["stimulus_id"].values)).drop_vars("stimulus_id")
+    old.attrs = {}
+    old.to_dataset(name="dicarlo.MajajHong2015.public").to_netcdf(tmp_path / "old.nc")
+    read = open_assembly(tmp_path / "old.nc")
+    assert read["stimulus_id"].values.tolist() == assembly["stimulus_id"].values.tolist()
+
+
+def test_a_failed_write_leaves_the_old_file(assembly, tmp_path, monkeypatch):
+    path = save_assembly(assembly, tmp_path / "made.nc")
+    before = path.read_bytes()
+
+    def broken(self, target, **options):
+        with open(target, "wb") as stream:
+            stream.write(b"half")
+        raise OSError("disk full")
+
+    monkeypatch.setattr(xr.Dataset, "to_netcdf", broken)
+    with pytest.raises(OSError, match="disk full"):
+        save_assembly(assembly * 2, path)
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_bad_files_are_refused(assembly, tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"found no file at .*Mend"):
+        open_assembly(tmp_path / "nowhere.nc")
+    path = save_assembly(assembly, tmp_path / "made.nc")
+    (tmp_path / "cut.nc").write_bytes(path.read_bytes()[:2000])
+    with pytest.raises(AssemblyError, match=r"cut.nc: found a file that netCDF cannot read.*truncated"):
+        open_assembly(tmp_path / "cut.nc")
+    xr.Dataset({"a": ("x", [1]), "b": ("x", [2])}).to_netcdf(tmp_path / "two.nc")
+    with pytest.raises(AssemblyError, match=r"found variables \['a', 'b'\]; expected exactly one.*Mend"):
+        open_assembly(tmp_path / "two.nc")
+    with pytest.raises(AssemblyError, match=r"attribute 'model': found object.*Mend"):
+        save_assembly(assembly.assign_attrs(model=object()), tmp_path / "made.nc")

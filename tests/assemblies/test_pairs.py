@@ -1,0 +1,113 @@
+"""Pairs and joins on stimulus_id."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from neurobridge.assemblies import AssemblyError, Pairs, match_stimuli, resolve_pairs
+
+
+@pytest.fixture
+def spaces(make_random_assembly):
+    source, target = make_random_assembly(20, 4, seed=0), make_random_assembly(30, 6, seed=1)
+    return source, target.isel(presentation=np.random.default_rng(0).permutation(30))
+
+
+def test_shared_pairs_point_at_the_same_stimuli(spaces):
+    source, target = spaces
+    i, j = Pairs.shared(source, target).indices(source, target)
+    assert len(i) == 20
+    assert np.array_equal(source["stimulus_id"].values[i], target["stimulus_id"].values[j])
+
+
+def test_match_stimuli_reports_what_was_dropped(spaces):
+    source, target = spaces
+    matched = match_stimuli(source.isel(presentation=slice(3, None)), target.isel(presentation=slice(0, 25)))
+    assert np.array_equal(matched.source["stimulus_id"].values, matched.target["stimulus_id"].values)
+    n = matched.source.sizes["presentation"]
+    assert (n + len(matched.dropped_source), n + len(matched.dropped_target)) == (17, 25)
+    assert not set(matched.dropped_target) & set(matched.source["stimulus_id"].values)
+
+
+@settings(max_examples=30, deadline=None)
+@given(n=st.integers(2, 60), fraction=st.floats(0.01, 1.0), seed=st.integers(0, 99))
+def test_draws_are_subsets_without_repeats_and_seeded(n, fraction, seed):
+    ids = np.array([f"s{i}" for i in range(n)])
+    drawn = Pairs(ids, ids).draw(fraction, seed=seed)
+    assert len(drawn) == max(2, round(fraction * n))
+    assert len(set(drawn.source_id)) == len(drawn)
+    assert np.array_equal(drawn.source_id, Pairs(ids, ids).draw(fraction, seed=seed).source_id)
+
+
+def test_labels_pair_many_with_one(make_random_assembly):
+    images = make_random_assembly(8, 3)
+    captions = make_random_assembly(4, 2).assign_coords(
+        stimulus_id=("presentation", [f"caption {k}" for k in range(4)])
+    )
+    pairs = Pairs.by_label(images, captions, "category_name")
+    assert len(pairs) == 8
+    i, j = pairs.indices(images, captions)
+    assert np.array_equal(images["category_name"].values[i], captions["category_name"].values[j])
+
+
+def test_resolve_pairs_takes_every_way_of_naming_them(spaces):
+    source, target = spaces
+    table = pd.DataFrame({"source_id": ["s0001", "s0002"], "target_id": ["s0007", "s0002"]})
+    assert len(resolve_pairs(source, target, None)) == 20
+    assert len(resolve_pairs(source, target, 0.25, seed=3)) == 5
+    assert resolve_pairs(source, target, table).target_id.tolist() == ["s0007", "s0002"]
+    ready = Pairs.shared(source, target)
+    assert resolve_pairs(source, target, ready) is ready
+
+
+@pytest.mark.parametrize(
+    ("act", "message"),
+    [
+        (
+            lambda s, t: Pairs(np.array(["a"]), np.array(["a", "b"])),
+            r"found \(1,\) source ids and \(2,\) target ids; expected two equally",
+        ),
+        (
+            lambda s, t: Pairs(np.array(["a", "a"]), np.array(["b", "b"])),
+            r"found the pair \('a', 'b'\) twice; expected each pair once",
+        ),
+        (
+            lambda s, t: Pairs.from_table({"source_id": ["a"]}),
+            r"found columns \['source_id'\]; expected source_id and target_id",
+        ),
+        (lambda s, t: Pairs.by_label(s, t, "object_name"), r"source: found coordinates .*expected 'object_name'"),
+        (
+            lambda s, t: Pairs.by_label(
+                s, t.assign_coords(category_name=("presentation", ["z"] * 30)), "category_name"
+            ),
+            r"found no 'category_name' shared by source and target",
+        ),
+        (lambda s, t: Pairs.shared(s, t).draw(1.5, seed=0), r"found fraction 1.5; expected a value in \(0, 1\]"),
+        (lambda s, t: Pairs.shared(s, t).draw(21, seed=0), r"found a request for 21 of 20 pairs"),
+        (
+            lambda s, t: resolve_pairs(s, t, Pairs(np.array(["s0001"]), np.array(["s0001"]))),
+            r"found 1; expected at least 2",
+        ),
+        (lambda s, t: resolve_pairs(s, t, 7), r"found int; expected Pairs, a table, a fraction"),
+        (
+            lambda s, t: Pairs(np.array(["s0001", "who"]), np.array(["s0001", "s0002"])).indices(s, t),
+            r"found 1 source id\(s\) that are not in the data, e.g. 'who'; expected ids among the 20 source stimuli",
+        ),
+        (
+            lambda s, t: match_stimuli(s, t.assign_coords(stimulus_id=("presentation", [f"x{i}" for i in range(30)]))),
+            r"found no stimulus_id shared by source \(e.g. 's0000'\) and target \(e.g. 'x0'\)",
+        ),
+        (
+            lambda s, t: match_stimuli(s.isel(presentation=[0, 0]), t),
+            r"source: found 1 duplicate stimulus_id, e.g. 's0000'",
+        ),
+    ],
+)
+def test_bad_pairs_are_refused_with_found_expected_and_mend(spaces, act, message):
+    with pytest.raises(AssemblyError, match=message) as caught:
+        act(*spaces)
+    assert "Mend: " in str(caught.value)

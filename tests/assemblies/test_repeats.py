@@ -1,0 +1,56 @@
+"""Averages and halves agree with pandas, and lose nothing."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from neurobridge.assemblies import average_repetitions, make_assembly, split_halves
+
+
+@pytest.fixture
+def trials():
+    rng = np.random.default_rng(0)
+    counts = rng.integers(2, 7, size=25)
+    ids = np.repeat([f"s{i}" for i in range(25)], counts)
+    order = rng.permutation(len(ids))
+    repetition = np.concatenate([np.arange(n) for n in counts])
+    return make_assembly(
+        rng.normal(size=(len(ids), 4, 1)),
+        presentation={
+            "stimulus_id": ids[order],
+            "repetition": repetition[order],
+            "category_name": np.array([f"c{s[-1]}" for s in ids])[order],
+            "score": np.where(np.char.endswith(ids, "1"), np.nan, 1.0)[order],
+        },
+        neuroid={"neuroid_id": list("abcd")},
+        time_bin={"time_bin_start": [70], "time_bin_end": [170]},
+        attrs={"identifier": "made"},
+    )
+
+
+def test_average_agrees_with_pandas(trials):
+    averaged = average_repetitions(trials)
+    frame = pd.DataFrame(trials.values[:, :, 0]).groupby(trials["stimulus_id"].values, sort=False).mean()
+    assert averaged["stimulus_id"].values.tolist() == frame.index.tolist()
+    assert np.allclose(averaged.values[:, :, 0], frame.values)
+    assert "repetition" not in averaged.coords
+    assert averaged["n_repetitions"].values.sum() == trials.sizes["presentation"]
+    assert averaged["category_name"].dims == ("presentation",)
+    assert averaged.attrs["identifier"] == "made"
+    assert {"time_bin_start", "neuroid_id", "score"} <= set(averaged.coords)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_halves_are_disjoint_balanced_and_add_up(trials, seed):
+    first, second = split_halves(trials, seed=seed)
+    assert np.array_equal(first["stimulus_id"].values, second["stimulus_id"].values)
+    n_first, n_second = first["n_repetitions"].values, second["n_repetitions"].values
+    assert np.abs(n_first - n_second).max() <= 1
+    total = first.values * n_first[:, None, None] + second.values * n_second[:, None, None]
+    averaged = average_repetitions(trials)
+    assert np.allclose(total, averaged.values * averaged["n_repetitions"].values[:, None, None])
+    again = split_halves(trials, seed=seed)[0]
+    assert np.array_equal(first.values, again.values)
+    assert not np.array_equal(first.values, split_halves(trials, seed=seed + 100)[0].values)

@@ -1,0 +1,126 @@
+"""Assemblies: built, validated, refused."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+import xarray as xr
+
+from neurobridge.assemblies import AssemblyError, as_matrix, drop_constant, make_assembly, validate
+from neurobridge.assemblies.schema import plain, require_unique_stimuli, require_varying_neuroids
+
+
+def build(values=None, **changes):
+    values = np.arange(12.0).reshape(4, 3) ** 2 if values is None else values
+    arguments = {
+        "presentation": {"stimulus_id": [f"s{i}" for i in range(values.shape[0])]},
+        "neuroid": {"neuroid_id": [f"n{i}" for i in range(values.shape[1])]},
+        **changes,
+    }
+    return make_assembly(values, **arguments)
+
+
+def test_make_assembly_is_a_plain_flat_dataarray():
+    assembly = build(presentation=pd.DataFrame({"stimulus_id": list("abcd"), "variation": [0, 0, 3, 3]}))
+    assert type(assembly) is xr.DataArray
+    assert assembly.dims == ("presentation", "neuroid")
+    assert assembly["stimulus_id"].dtype.kind == "U"
+    assert assembly["variation"].dtype.kind == "i"
+    assert not any(isinstance(index, pd.MultiIndex) for index in assembly.indexes.values())
+    assert validate(assembly) is assembly
+
+
+def test_time_bins_are_kept_and_one_of_them_is_a_matrix():
+    assembly = build(np.ones((4, 3, 1)), time_bin={"time_bin_start": [70], "time_bin_end": [170]})
+    assert assembly.dims == ("presentation", "neuroid", "time_bin")
+    assert as_matrix(assembly).shape == (4, 3)
+    two = build(np.ones((4, 3, 2)), time_bin={"time_bin_start": [70, 80]})
+    with pytest.raises(AssemblyError, match=r"found 2 time bins; expected one.*Mend"):
+        as_matrix(two)
+
+
+@pytest.mark.parametrize(
+    ("column", "kind"),
+    [
+        (np.array(["a", "b"], dtype=object), "U"),
+        (np.array([b"a", b"b"]), "U"),
+        (pd.Series(["a", "b"], dtype="string"), "U"),
+        (np.array([1, 2], dtype=object), "i"),
+        (pd.Categorical(["x", "y"]), "U"),
+    ],
+)
+def test_plain_coordinates_have_plain_dtypes(column, kind):
+    assert plain(column).dtype.kind == kind
+
+
+def nan_at(value):
+    values = np.arange(12.0).reshape(4, 3)
+    values[1, 2] = value
+    return values
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (
+            lambda: build(np.ones(3)[:, None][:, :, None, None]),
+            r"found values of shape \(3, 1, 1, 1\); expected 2 dimensions",
+        ),
+        (
+            lambda: build(presentation={"stimulus_id": ["a"]}),
+            r"found coordinate 'stimulus_id' of shape \(1,\); expected \(4,\)",
+        ),
+        (lambda: build(presentation={"image": list("abcd")}), r"expected 'stimulus_id' on 'presentation'"),
+        (lambda: build(neuroid={"site": list("abc")}), r"expected 'neuroid_id' on 'neuroid'"),
+        (
+            lambda: build(neuroid={"neuroid_id": list("aab")}),
+            r"found 1 duplicate neuroid_id, e.g. 'a'; expected each once",
+        ),
+        (
+            lambda: build(presentation={"stimulus_id": list("aabb"), "repetition": [0, 0, 0, 1]}),
+            r"found 1 duplicate stimulus_id and repetition",
+        ),
+        (lambda: build(np.array([["x"] * 3] * 4)), r"found dtype <U1; expected real numbers"),
+        (lambda: build(nan_at(np.nan)), r"found 1 NaN or infinite values of 12, first at stimulus 's1', neuroid 'n2'"),
+        (lambda: build(nan_at(-np.inf)), r"found 1 NaN or infinite values of 12, first at stimulus 's1', neuroid 'n2'"),
+        (lambda: validate(np.ones((2, 2))), r"found ndarray; expected an xarray.DataArray"),
+        (
+            lambda: validate(build().T),
+            r"found dims \('neuroid', 'presentation'\); expected \('presentation', 'neuroid'\)",
+        ),
+        (lambda: validate(build()[:0]), r"found an empty 'presentation'; expected at least one"),
+        (
+            lambda: validate(
+                build()
+                .assign_coords(other=("presentation", list("wxyz")))
+                .set_index(presentation=["stimulus_id", "other"])
+            ),
+            r"found a MultiIndex on 'presentation'; expected flat coordinates",
+        ),
+        (
+            lambda: require_varying_neuroids(build(np.array([[1.0, 2], [1, 3]])), role="recordings"),
+            r"recordings: found 1 neuroid\(s\) with zero variance over 2 presentations, e.g. 'n0'",
+        ),
+        (
+            lambda: require_unique_stimuli(build(presentation={"stimulus_id": list("abca")})),
+            r"found 1 duplicate stimulus_id, e.g. 'a'; expected one presentation a stimulus",
+        ),
+    ],
+)
+def test_bad_assemblies_are_refused_with_found_expected_and_mend(make, message):
+    with pytest.raises(AssemblyError, match=message) as caught:
+        make()
+    assert "Mend: " in str(caught.value)
+
+
+def test_large_sums_are_not_taken_for_infinities():
+    values = np.full((4, 3), 1e38, dtype=np.float32)
+    values[0] *= -1
+    assert validate(build(values)) is not None
+
+
+def test_drop_constant_says_how_many():
+    kept = drop_constant(build(np.array([[1.0, 2, 5], [1, 3, 5]])))
+    assert kept["neuroid_id"].values.tolist() == ["n1"]
+    assert kept.attrs["dropped_constant_neuroids"] == 2
