@@ -24,6 +24,8 @@ from neurobridge.evaluate import (
     decode,
     internal_consistency,
     predictivity,
+    shuffle_splits,
+    stratified_splits,
     train_readout,
 )
 from neurobridge.features import GaborEnergy, extract
@@ -59,8 +61,10 @@ __all__ = [
     "open_assembly",
     "predictivity",
     "save_assembly",
+    "shuffle_splits",
     "simulate_hvm",
     "split_halves",
+    "stratified_splits",
     "train_readout",
     "validate",
 ]

@@ -88,6 +88,8 @@ def demo_command(
         return
     _console().print(f"[bold]{results['title']}[/bold]\n{results['note']}")
     _tables(results["tables"])
+    for warning in results["warnings"]:
+        typer.echo(f"warning: {warning}")
     run = results["run"]
     typer.echo(f"{run['seconds']} s, {run['peak_rss_gb']} GB peak; figures, scores.json and aligned.nc are in {out}")
 

@@ -66,7 +66,7 @@ def learning_curve(
     ax.set_xlabel("paired stimuli (count, log scale)")
     ax.set_ylabel(ylabel)
     ax.set_title(title, fontsize="medium")
-    ax.legend(fontsize="small", frameon=False)
+    ax.legend(fontsize="small", framealpha=0.9, edgecolor="none")
     return ax
 
 
@@ -105,7 +105,7 @@ def sites(
     _reference_lines(ax, null, None)
     ax.set_ylabel("Pearson r on held-out stimuli")
     ax.set_title(title, fontsize="medium")
-    ax.legend(fontsize="small", frameon=False)
+    ax.legend(fontsize="small", framealpha=0.9, edgecolor="none")
     return ax
 
 

@@ -68,6 +68,15 @@ def open_assembly(path: str | os.PathLike[str]) -> xr.DataArray:
 
     ``image_id`` is copied to ``stimulus_id`` where the file is older than that name.
 
+    Parameters
+    ----------
+    path : path
+
+    Returns
+    -------
+    xarray.DataArray
+        Dims ``(presentation, neuroid[, time_bin])``, flat coordinates, in memory.
+
     Raises
     ------
     FileNotFoundError

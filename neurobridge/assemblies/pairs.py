@@ -195,6 +195,16 @@ class Matched(NamedTuple):
 def match_stimuli(source: xr.DataArray, target: xr.DataArray) -> Matched:
     """Join two assemblies on ``stimulus_id`` (inner), in the source's order.
 
+    Parameters
+    ----------
+    source, target : xarray.DataArray
+        Assemblies with one presentation a stimulus.
+
+    Returns
+    -------
+    Matched
+        Both with the shared stimuli in the same order, and the ids that each side had alone.
+
     Raises
     ------
     AssemblyError

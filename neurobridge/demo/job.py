@@ -7,6 +7,7 @@ import os
 import resource
 import sys
 import time
+import warnings
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -66,7 +67,8 @@ def run_demo(
     decodings: list[Record] = []
     shown: dict[str, xr.Dataset] = {}
     n_fits = config.n_seeds * len(config.fractions) * len(METHODS)
-    with tqdm(total=n_fits, desc="align", disable=not progress) as bar:
+    with warnings.catch_warnings(record=True) as caught, tqdm(total=n_fits, desc="align", disable=not progress) as bar:
+        warnings.simplefilter("always")
         for seed in range(config.seed, config.seed + config.n_seeds):
             for fraction in config.fractions:
                 fold = draw_fold(task, fraction, seed=seed)
@@ -90,8 +92,17 @@ def run_demo(
                 decodings += [{**key, **row} for row in _decode(readouts, tests, config, seed)]
     draw_figures(task, config, records, decodings, {m: shown[m] for m in ("bridge", "ridge")}, out)
     results = _results(task, config, records, decodings, seconds=time.monotonic() - started)
+    results["warnings"] = _summarise(caught)
     _write_json(results, out / "scores.json")
     return results
+
+
+def _summarise(caught: list[warnings.WarningMessage]) -> list[str]:
+    """One line for each place that warned: its first message, and how often."""
+    places: dict[tuple[str, int], list[str]] = {}
+    for warning in caught:
+        places.setdefault((warning.filename, warning.lineno), []).append(str(warning.message))
+    return [f"{messages[0]} ({len(messages)} times)" for messages in places.values()]
 
 
 def _align(method: str, fold: Fold, config: DemoConfig, seed: int) -> dict[str, xr.DataArray]:

@@ -49,7 +49,7 @@ class DemoConfig:
     fractions: tuple[float, ...] = (0.05, 0.10, 0.20)
     n_seeds: int = 3
     seed: int = 0
-    flow_steps: int = 400
+    flow_steps: int = 250
     n_permutations: int = 1000
 
 

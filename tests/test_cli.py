@@ -1,0 +1,127 @@
+"""The command line: every command has help, does its work, and fails with one message."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import xarray as xr
+from typer.testing import CliRunner
+
+import neurobridge
+from neurobridge.assemblies import open_assembly, save_assembly
+from neurobridge.cli import app
+
+COMMANDS = [
+    ["demo"],
+    ["align"],
+    ["score"],
+    ["report"],
+    ["data"],
+    ["data", "list"],
+    ["data", "show"],
+    ["data", "fetch"],
+    ["data", "verify"],
+]
+
+
+def run(*arguments):
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+@pytest.fixture
+def files(tmp_path, make_random_assembly):
+    source = make_random_assembly(60, 8, seed=0)
+    weights = np.random.default_rng(2).normal(size=(8, 5))
+    target = make_random_assembly(60, 5, seed=1).copy(data=source.values @ weights)
+    return save_assembly(source, tmp_path / "source.nc"), save_assembly(target, tmp_path / "target.nc")
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_every_command_has_help(command):
+    assert "Usage" in run(*command, "--help")
+
+
+def test_version_is_printed():
+    assert run("--version").strip() == neurobridge.__version__
+
+
+def test_data_list_and_show():
+    listed = json.loads(run("data", "list", "--json"))
+    assert {"majajhong2015-it-v6", "simulated-hvm"} <= {row["name"] for row in listed}
+    assert "simulated-hvm" in run("data", "list")
+    shown = json.loads(run("data", "show", "mnist"))
+    assert len(shown["files"]) == 4
+
+
+@pytest.mark.realdata
+def test_data_fetch_and_verify_from_the_mirror(mirror):
+    found = json.loads(run("data", "fetch", "mnist", "majajhong2015-it-v6", "--mirror", mirror, "--json"))
+    assert found["majajhong2015-it-v6"]["data_subset.npy"].startswith(str(mirror))
+    assert set(json.loads(run("data", "verify", "mnist", "--mirror", mirror, "--json")).values()) == {"ok"}
+
+
+def test_verify_fails_where_files_are_missing(tmp_path, monkeypatch):
+    monkeypatch.setenv("NEUROBRIDGE_HOME", str(tmp_path))
+    monkeypatch.delenv("NEUROBRIDGE_MIRROR", raising=False)
+    result = CliRunner().invoke(app, ["data", "verify", "mnist", "--json"])
+    assert result.exit_code == 1
+    assert set(json.loads(result.stdout).values()) == {"missing"}
+
+
+@pytest.mark.parametrize("method", ["ridge", "procrustes"])
+def test_align_writes_an_assembly_in_the_targets_space(files, tmp_path, method):
+    out = tmp_path / "aligned.nc"
+    summary = json.loads(run("align", *files, "--out", out, "--pairs", 0.5, "--method", method, "--json"))
+    assert summary["n_pairs"] == 30
+    aligned, target = open_assembly(out), open_assembly(files[1])
+    assert aligned["neuroid_id"].values.tolist() == target["neuroid_id"].values.tolist()
+    if method == "ridge":
+        assert np.corrcoef(aligned.values.ravel(), target.values.ravel())[0, 1] > 0.99
+
+
+def test_align_takes_a_table_of_pairs(files, tmp_path):
+    table = tmp_path / "pairs.csv"
+    table.write_text("source_id,target_id\n" + "".join(f"s{i:04d},s{i:04d}\n" for i in range(25)))
+    text = run("align", *files, "--out", tmp_path / "a.nc", "--pairs", table, "--method", "ridge")
+    assert "over 25 pairs" in text
+
+
+def test_score_prints_and_writes(files, tmp_path):
+    out = tmp_path / "scores" / "score.nc"
+    summary = json.loads(run("score", *files, "--regression", "ridge", "--out", out, "--json"))
+    assert summary["raw"] > 0.99
+    assert summary["p_value"] < 0.01
+    with xr.open_dataset(out) as score:
+        assert score["raw"].shape == (10, 5)
+    assert "p_value" in run("score", *files, "--regression", "linear")
+
+
+def test_report_writes_a_page(tmp_path):
+    results = {"title": "t", "note": "n", "tables": [], "run": {}}
+    (tmp_path / "scores.json").write_text(json.dumps(results))
+    assert run("report", tmp_path).strip() == str(tmp_path / "report.html")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["data", "show", "majaj"], "Mend: did you mean 'majajhong2015"),
+        (["align", "a.nc", "b.nc", "--out", "c.nc", "--method", "magic"], "found method 'magic'"),
+        (["score", "nowhere.nc", "b.nc"], "found no file at nowhere.nc"),
+        (["report", "nowhere"], "found no scores.json"),
+        (["demo", "--dataset", "what"], "found dataset 'what'"),
+    ],
+)
+def test_expected_errors_are_one_message_and_no_traceback(arguments, message, tmp_path):
+    command = [sys.executable, "-c", "from neurobridge.cli import main; main()", *arguments]
+    failed = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert failed.returncode == 1
+    assert failed.stderr.startswith("neurobridge: ")
+    assert message in failed.stderr
+    assert "Traceback" not in failed.stderr
