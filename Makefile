@@ -27,7 +27,7 @@ walls: $(READY)
 	$(BIN)/lint-imports
 
 unit: $(READY)
-	$(BIN)/python -m pytest $(if $(MIRROR),--mirror $(MIRROR)) $(PYTEST_ARGS)
+	$(BIN)/python -m pytest $(if $(MIRROR),--mirror=$(MIRROR)) $(PYTEST_ARGS)
 
 # torch first and pinned: a later resolution could otherwise pull a build many times larger.
 $(READY): pyproject.toml constraints.txt
