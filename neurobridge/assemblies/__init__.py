@@ -2,7 +2,7 @@
 
 from neurobridge.assemblies.netcdf import open_assembly, save_assembly
 from neurobridge.assemblies.pairs import Matched, Pairs, match_stimuli, resolve_pairs
-from neurobridge.assemblies.repeats import average_repetitions, split_halves
+from neurobridge.assemblies.repeats import average_repetitions, bootstrap_repetitions, split_halves
 from neurobridge.assemblies.schema import (
     AssemblyError,
     as_matrix,
@@ -13,6 +13,7 @@ from neurobridge.assemblies.schema import (
     require_varying_neuroids,
     validate,
 )
+from neurobridge.assemblies.select import select
 
 __all__ = [
     "AssemblyError",
@@ -20,6 +21,7 @@ __all__ = [
     "Pairs",
     "as_matrix",
     "average_repetitions",
+    "bootstrap_repetitions",
     "coords_of",
     "drop_constant",
     "make_assembly",
@@ -29,6 +31,7 @@ __all__ = [
     "require_varying_neuroids",
     "resolve_pairs",
     "save_assembly",
+    "select",
     "split_halves",
     "validate",
 ]

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import xarray as xr
@@ -17,6 +18,8 @@ _JSON_PREFIX = "json:"
 
 def save_assembly(assembly: xr.DataArray, path: str | os.PathLike[str], *, compress: bool = True) -> Path:
     """Write an assembly as netCDF, atomically: a reader sees the old file or the new one, never half of one.
+
+    A dask-backed assembly is computed and written chunk by chunk.
 
     The file holds one variable ``data`` and flat coordinates, the layout that Brain-Score's AssemblyLoader
     reads. Attributes that netCDF cannot hold (dict, list, bool, None) are stored as JSON text and restored on
@@ -63,7 +66,9 @@ def save_assembly(assembly: xr.DataArray, path: str | os.PathLike[str], *, compr
     return path
 
 
-def open_assembly(path: str | os.PathLike[str]) -> xr.DataArray:
+def open_assembly(
+    path: str | os.PathLike[str], *, chunks: Mapping[str, int] | Literal["auto"] | None = None
+) -> xr.DataArray:
     """Read an assembly from netCDF: any file with one data variable, whatever its name.
 
     ``image_id`` is copied to ``stimulus_id`` where the file is older than that name.
@@ -71,11 +76,14 @@ def open_assembly(path: str | os.PathLike[str]) -> xr.DataArray:
     Parameters
     ----------
     path : path
+    chunks : mapping of dimension to size, or "auto", optional
+        Read lazily, as dask chunks: for files larger than memory. The values are then checked for NaN as they are read, the
+        file stays open, and chunks should span all neuroids, e.g. ``{"presentation": 4096}``. Default: read everything now.
 
     Returns
     -------
     xarray.DataArray
-        Dims ``(presentation, neuroid[, time_bin])``, flat coordinates, in memory.
+        Dims ``(presentation, neuroid[, time_bin])``, flat coordinates.
 
     Raises
     ------
@@ -89,8 +97,10 @@ def open_assembly(path: str | os.PathLike[str]) -> xr.DataArray:
         raise FileNotFoundError(f"found no file at {path}; expected a netCDF assembly. Mend: check the path.")
     try:
         # Units such as "seconds" in the attributes must not turn numbers into time differences.
-        with xr.open_dataset(path, engine="netcdf4", decode_timedelta=False) as dataset:
-            dataset = dataset.load()
+        dataset = xr.open_dataset(path, engine="netcdf4", decode_timedelta=False)
+        if chunks is None:
+            with dataset:
+                dataset.load()
     except (OSError, RuntimeError) as error:
         raise AssemblyError(
             f"{path}: found a file that netCDF cannot read ({error}); expected a complete netCDF4 file. "
@@ -103,6 +113,9 @@ def open_assembly(path: str | os.PathLike[str]) -> xr.DataArray:
         )
     companions = [name for name, coord in dataset.coords.items() if "companion_of" in coord.attrs]
     assembly = dataset[names[0]].drop_vars(companions).rename("data")
+    if chunks is not None:
+        # Labels are always needed as a whole, and small.
+        assembly = assembly.assign_coords({name: coord.load() for name, coord in assembly.coords.items()}).chunk(chunks)
     attrs = {**dataset.attrs, **assembly.attrs}
     assembly.attrs = {str(key): _decode(value) for key, value in attrs.items()}
     text = {

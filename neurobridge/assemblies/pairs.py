@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import xarray as xr
 
@@ -93,13 +96,58 @@ class Pairs:
                                 "Mend: check the spelling of the labels on both sides.")  # fmt: skip
         return cls.from_table(merged)
 
-    def draw(self, size: int | float, *, seed: int) -> Pairs:
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Pairs:
+        """Read pairs from a csv file with the columns ``source_id`` and ``target_id``; ids are text.
+
+        Raises
+        ------
+        FileNotFoundError
+            There is no such file.
+        AssemblyError
+            A column is missing or an id is empty.
+        """
+        path = Path(path)
+        if not path.exists():
+            raise FileNotFoundError(f"found no file at {path}; expected a csv table of pairs. Mend: check the path.")
+        table = pd.read_csv(path, dtype=str, keep_default_na=False)
+        pairs = cls.from_table(table)
+        empty = (pairs.source_id == "") | (pairs.target_id == "")
+        if empty.any():
+            raise AssemblyError(
+                f"{path}: found an empty id in row {int(np.flatnonzero(empty)[0]) + 1}; expected both ids in every row. "
+                "Mend: fill it or drop the row."
+            )
+        return pairs
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Write pairs as csv, atomically; missing parent folders are made."""
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+        try:
+            table = pd.DataFrame({"source_id": self.source_id, "target_id": self.target_id})
+            table.to_csv(partial, index=False)
+            os.replace(partial, path)
+        finally:
+            partial.unlink(missing_ok=True)
+        return path
+
+    def draw(self, size: int | float, *, seed: int, stratify: npt.ArrayLike | None = None) -> Pairs:
         """Draw pairs without replacement: a count (``int``) or a fraction (``float`` in (0, 1]).
+
+        Parameters
+        ----------
+        size : int or float
+            A fraction is rounded, and at least two pairs.
+        seed : int
+        stratify : array of shape (n_pairs,), optional
+            Class of each pair. Every class is drawn in proportion to its size, and at least once.
 
         Raises
         ------
         AssemblyError
-            More pairs are asked for than there are, or the fraction is outside (0, 1].
+            More pairs are asked for than there are, the fraction is outside (0, 1], or there are more classes than pairs to draw.
         """
         if isinstance(size, float):
             if not 0 < size <= 1:
@@ -112,8 +160,38 @@ class Pairs:
                 f"pairs: found a request for {size} of {len(self)} pairs; expected between 1 and {len(self)}. "
                 "Mend: ask for fewer."
             )
-        chosen = np.sort(np.random.default_rng(seed).choice(len(self), size=size, replace=False))
+        rng = np.random.default_rng(seed)
+        if stratify is None:
+            chosen = np.sort(rng.choice(len(self), size=size, replace=False))
+        else:
+            chosen = self._stratified(size, plain(stratify), rng)
         return Pairs(self.source_id[chosen], self.target_id[chosen])
+
+    def _stratified(self, size: int, labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        if labels.shape != (len(self),):
+            raise AssemblyError(
+                f"pairs: found labels of shape {labels.shape}; expected ({len(self)},), one a pair. Mend: index the labels by the "
+                "pairs' stimuli."
+            )
+        classes, codes, counts = np.unique(labels, return_inverse=True, return_counts=True)
+        if len(classes) > size:
+            raise AssemblyError(
+                f"pairs: found {len(classes)} classes and {size} pairs to draw; expected at least one pair a class. "
+                "Mend: draw more, or stratify on a coarser label."
+            )
+        # Largest remainders, after one pair for each class.
+        share = np.maximum(size * counts / len(self), 1)
+        quota = np.maximum(np.floor(share).astype(int), 1)
+        while quota.sum() > size:
+            quota[np.argmax(np.where(quota > 1, quota - share, -np.inf))] -= 1
+        while quota.sum() < size:
+            quota[np.argmax(np.where(quota < counts, share - quota, -np.inf))] += 1
+        order = rng.permutation(len(self))
+        rank = np.empty(len(self), dtype=int)
+        for code in range(len(classes)):
+            members = order[codes[order] == code]
+            rank[members] = np.arange(len(members))
+        return np.flatnonzero(rank < quota[codes])
 
     def indices(self, source: xr.DataArray, target: xr.DataArray) -> tuple[np.ndarray, np.ndarray]:
         """Return the rows of the pairs in two assemblies.
@@ -148,6 +226,7 @@ def resolve_pairs(
     pairs: Pairs | pd.DataFrame | float | None,
     *,
     seed: int = 0,
+    stratify: str | None = None,
 ) -> Pairs:
     """Turn any way of naming pairs into `Pairs`.
 
@@ -156,6 +235,8 @@ def resolve_pairs(
     pairs : Pairs, table, float or None
         Ready-made pairs; a table with ``source_id`` and ``target_id``; a fraction of the shared stimuli (drawn with
         ``seed``); or None for all shared stimuli.
+    stratify : str, optional
+        Coordinate of the source, e.g. ``category_name``: a drawn fraction then represents every class.
 
     Raises
     ------
@@ -169,7 +250,8 @@ def resolve_pairs(
     elif isinstance(pairs, (pd.DataFrame, Mapping)):
         resolved = Pairs.from_table(pairs)
     elif isinstance(pairs, float):
-        resolved = Pairs.shared(source, target).draw(pairs, seed=seed)
+        shared = Pairs.shared(source, target)
+        resolved = shared.draw(pairs, seed=seed, stratify=_labels_of(shared, source, stratify))
     else:
         raise AssemblyError(
             f"pairs: found {type(pairs).__name__}; expected Pairs, a table, a fraction (float) or None. "
@@ -183,6 +265,18 @@ def resolve_pairs(
     return resolved
 
 
+def _labels_of(pairs: Pairs, source: xr.DataArray, label: str | None) -> np.ndarray | None:
+    if label is None:
+        return None
+    if label not in source.coords or source.coords[label].dims != (PRESENTATION,):
+        raise AssemblyError(
+            f"source: found coordinates {sorted(map(str, source.coords))}; expected {label!r} on presentation to stratify on. "
+            f"Mend: source.assign_coords({label}=('presentation', labels))."
+        )
+    rows = pd.Index(source.coords[STIMULUS_ID].values).get_indexer(pd.Index(pairs.source_id))
+    return np.asarray(source.coords[label].values[rows])
+
+
 class Matched(NamedTuple):
     """Two assemblies with the same stimuli in the same order, and what was left out."""
 
@@ -191,14 +285,27 @@ class Matched(NamedTuple):
     dropped_source: np.ndarray
     dropped_target: np.ndarray
 
+    def report(self) -> str:
+        """One sentence: how many stimuli are shared, and how many each side had alone."""
+        return (
+            f"{self.source.sizes[PRESENTATION]} stimuli in both; dropped {len(self.dropped_source)} of the source"
+            f"{_example(self.dropped_source)} and {len(self.dropped_target)} of the target{_example(self.dropped_target)}."
+        )
 
-def match_stimuli(source: xr.DataArray, target: xr.DataArray) -> Matched:
-    """Join two assemblies on ``stimulus_id`` (inner), in the source's order.
+
+def _example(ids: np.ndarray) -> str:
+    return f" (e.g. {str(ids[0])!r})" if len(ids) else ""
+
+
+def match_stimuli(source: xr.DataArray, target: xr.DataArray, *, how: str = "inner") -> Matched:
+    """Join two assemblies on ``stimulus_id``, in the source's order.
 
     Parameters
     ----------
     source, target : xarray.DataArray
         Assemblies with one presentation a stimulus.
+    how : {"inner"}
+        An outer join is refused: it would have to make up responses to stimuli that were never shown.
 
     Returns
     -------
@@ -208,8 +315,13 @@ def match_stimuli(source: xr.DataArray, target: xr.DataArray) -> Matched:
     Raises
     ------
     AssemblyError
-        No stimulus is shared, or one is presented more than once.
+        No stimulus is shared, one is presented more than once, or ``how`` is not "inner".
     """
+    if how != "inner":
+        raise AssemblyError(
+            f"match_stimuli: found how={how!r}; expected 'inner': other joins would fill in responses that were never measured. "
+            "Mend: leave it out; the result's dropped_source and dropped_target say what was left out."
+        )
     for role, assembly in (("source", source), ("target", target)):
         require_unique_stimuli(assembly, role=role)
     left, right = (pd.Index(a.coords[STIMULUS_ID].values) for a in (source, target))

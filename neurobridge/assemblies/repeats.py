@@ -12,6 +12,7 @@ from neurobridge.assemblies.schema import (
     REPETITION,
     STIMULUS_ID,
     AssemblyError,
+    blocks,
     coords_of,
     validate,
 )
@@ -89,17 +90,52 @@ def _stimulus_codes(assembly: xr.DataArray) -> tuple[np.ndarray, np.ndarray]:
     return codes, np.asarray(ids)
 
 
-def _average(assembly: xr.DataArray, codes: np.ndarray, chosen: np.ndarray) -> xr.DataArray:
+def bootstrap_repetitions(assembly: xr.DataArray, *, seed: int) -> xr.DataArray:
+    """Draw the repetitions of every stimulus with replacement, as many as there are, and average them.
+
+    Parameters
+    ----------
+    assembly : xarray.DataArray
+        Dims ``(presentation, neuroid[, time_bin])``, one presentation a trial.
+    seed : int
+        Seed of the draw.
+
+    Returns
+    -------
+    xarray.DataArray
+        One presentation a stimulus, as `average_repetitions` gives them.
+
+    Raises
+    ------
+    AssemblyError
+        The assembly does not meet the schema.
+    """
+    validate(assembly)
+    codes, _ = _stimulus_codes(assembly)
+    counts = np.bincount(codes)
+    starts = np.concatenate([[0], np.cumsum(counts)[:-1]])
+    by_stimulus = np.argsort(codes, kind="stable")
+    stimulus = np.repeat(np.arange(len(counts)), counts)
+    drawn = by_stimulus[starts[stimulus] + np.random.default_rng(seed).integers(0, counts[stimulus])]
+    return _average(assembly, codes, np.bincount(drawn, minlength=len(codes)))
+
+
+def _average(assembly: xr.DataArray, codes: np.ndarray, weight: np.ndarray) -> xr.DataArray:
+    """Average the presentations of each stimulus, each counted ``weight`` times, one dask chunk at a time."""
     n_stimuli = int(codes.max()) + 1
-    rows = np.flatnonzero(chosen)
-    counts = np.bincount(codes[rows], minlength=n_stimuli)
-    values = assembly.values
-    out_dtype = values.dtype if values.dtype.kind == "f" else np.dtype(np.float64)
-    indicator = sparse.csr_matrix(
-        (np.ones(len(rows), dtype=out_dtype), (codes[rows], rows)), shape=(n_stimuli, len(codes))
-    )
-    flat = values.reshape(len(codes), -1)
-    means = np.asarray(indicator @ flat) / counts[:, None].astype(out_dtype)
+    weight = weight.astype(np.intp)
+    counts = np.bincount(codes, weights=weight, minlength=n_stimuli).astype(np.intp)
+    out_dtype = assembly.dtype if assembly.dtype.kind == "f" else np.dtype(np.float64)
+    total: np.ndarray | None = None
+    for rows, values in blocks(assembly):
+        here = np.flatnonzero(weight[rows])
+        indicator = sparse.csr_matrix(
+            (weight[rows][here].astype(out_dtype), (codes[rows][here], here)), shape=(n_stimuli, len(values))
+        )
+        part = np.asarray(indicator @ values.reshape(len(values), -1))
+        total = part if total is None else total + part
+    assert total is not None
+    means = total / counts[:, None].astype(out_dtype)
 
     _, first_rows = np.unique(codes, return_index=True)
     coords = {}
@@ -114,7 +150,7 @@ def _average(assembly: xr.DataArray, codes: np.ndarray, chosen: np.ndarray) -> x
     for dim in map(str, assembly.dims[1:]):
         coords.update(coords_of(assembly, dim))
     return xr.DataArray(
-        means.reshape((n_stimuli, *values.shape[1:])),
+        means.reshape((n_stimuli, *assembly.shape[1:])),
         dims=assembly.dims,
         coords=coords,
         attrs=dict(assembly.attrs),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -33,7 +33,7 @@ def make_assembly(
     Parameters
     ----------
     values : array of shape (n_presentations, n_neuroids) or (n_presentations, n_neuroids, n_time_bins)
-        Responses or activations, any real dtype.
+        Responses or activations, any real dtype; numpy or dask.
     presentation, neuroid, time_bin : mapping of str to array of shape (n,)
         Coordinates of each dimension. ``presentation`` needs ``stimulus_id``, ``neuroid`` needs ``neuroid_id``.
     attrs : mapping, optional
@@ -49,18 +49,18 @@ def make_assembly(
     AssemblyError
         A coordinate is missing or has the wrong length, or the values break the schema (see `validate`).
     """
-    values = np.asarray(values)
+    data: Any = values if _is_dask(values) else np.asarray(values)
     columns: dict[str, Mapping[Any, Any] | pd.DataFrame] = {PRESENTATION: presentation, NEUROID: neuroid}
     if time_bin is not None:
         columns[TIME_BIN] = time_bin
     dims = tuple(columns)
-    if values.ndim != len(dims):
+    if data.ndim != len(dims):
         raise AssemblyError(
-            f"found values of shape {values.shape}; expected {len(dims)} dimensions {dims}. "
+            f"found values of shape {data.shape}; expected {len(dims)} dimensions {dims}. "
             "Mend: pass one axis for each of presentation and neuroid, and time_bin coordinates for a third."
         )
     coords = {}
-    for dim, size in zip(dims, values.shape, strict=True):
+    for dim, size in zip(dims, data.shape, strict=True):
         for name, column in columns[dim].items():
             flat = plain(column)
             if flat.shape != (size,):
@@ -69,7 +69,7 @@ def make_assembly(
                     f"{dim!r}. Mend: give one {name!r} for each {dim}."
                 )
             coords[str(name)] = (dim, flat)
-    return validate(xr.DataArray(values, dims=dims, coords=coords, attrs=dict(attrs or {}), name="data"))
+    return validate(xr.DataArray(data, dims=dims, coords=coords, attrs=dict(attrs or {}), name="data"))
 
 
 def plain(column: Any) -> np.ndarray:
@@ -140,8 +140,8 @@ def validate(assembly: xr.DataArray, *, role: str = "assembly") -> xr.DataArray:
             f"{role}: found dtype {assembly.dtype}; expected real numbers. Mend: assembly.astype('float32')."
         )
     # A dask-backed assembly is checked block by block when it is computed, not here.
-    if isinstance(assembly.data, np.ndarray) and assembly.dtype.kind == "f":
-        _refuse_non_finite(assembly, role)
+    if not _is_dask(assembly.data):
+        _refuse_non_finite(assembly, assembly.values, role)
     return assembly
 
 
@@ -157,16 +157,39 @@ def _refuse_duplicates(assembly: xr.DataArray, names: Sequence[str], role: str) 
         )
 
 
-def _refuse_non_finite(assembly: xr.DataArray, role: str) -> None:
-    values = assembly.values
+def _is_dask(values: Any) -> bool:
+    # By its protocol, so that numpy users need not import dask.
+    return hasattr(values, "__dask_graph__")
+
+
+def blocks(assembly: xr.DataArray, *, role: str = "assembly") -> Iterator[tuple[slice, np.ndarray]]:
+    """Values of successive presentations, one dask chunk at a time (or all at once, if in memory).
+
+    Raises
+    ------
+    AssemblyError
+        A chunk holds NaN or infinite values: what `validate` finds at once in memory is found here when it is read.
+    """
+    data = assembly.data
+    if not _is_dask(data):
+        yield slice(0, assembly.sizes[PRESENTATION]), np.asarray(data)
+        return
+    stops = np.cumsum(data.chunks[0]).tolist()
+    for start, stop in zip([0, *stops], stops, strict=False):
+        values = np.asarray(data[start:stop])
+        _refuse_non_finite(assembly, values, role, start=start)
+        yield slice(start, stop), values
+
+
+def _refuse_non_finite(assembly: xr.DataArray, values: np.ndarray, role: str, *, start: int = 0) -> None:
     # One reduction decides; locating the offenders is only paid for when there are some.
-    if np.isfinite(values.sum(dtype=np.float64)):
+    if values.dtype.kind != "f" or np.isfinite(values.sum(dtype=np.float64)):
         return
     bad = ~np.isfinite(values)
     if not bad.any():
         return
     where = np.argwhere(bad)[0]
-    stimulus = assembly.coords[STIMULUS_ID].values[where[0]]
+    stimulus = assembly.coords[STIMULUS_ID].values[start + where[0]]
     neuroid = assembly.coords[NEUROID_ID].values[where[1]]
     raise AssemblyError(
         f"{role}: found {int(bad.sum())} NaN or infinite values of {values.size}, first at stimulus {str(stimulus)!r}, "
@@ -230,9 +253,13 @@ def drop_constant(assembly: xr.DataArray) -> xr.DataArray:
 
 
 def _constant(assembly: xr.DataArray) -> np.ndarray:
-    values = assembly.values
-    axes = (0,) if values.ndim == 2 else (0, 2)
-    return values.max(axis=axes) == values.min(axis=axes)
+    low = high = None
+    for _, values in blocks(assembly):
+        axes = (0,) if values.ndim == 2 else (0, 2)
+        below, above = values.min(axis=axes), values.max(axis=axes)
+        low = below if low is None else np.minimum(low, below)
+        high = above if high is None else np.maximum(high, above)
+    return np.asarray(low == high)
 
 
 def as_matrix(assembly: xr.DataArray, *, role: str = "assembly", dtype: npt.DTypeLike = np.float64) -> np.ndarray:
@@ -250,7 +277,8 @@ def as_matrix(assembly: xr.DataArray, *, role: str = "assembly", dtype: npt.DTyp
                 "Mend: select one, e.g. assembly.isel(time_bin=0)."
             )
         assembly = assembly.isel({TIME_BIN: 0})
-    return np.asarray(assembly.values, dtype=dtype)
+    parts = [np.asarray(values, dtype=dtype) for _, values in blocks(assembly, role=role)]
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
 def coords_of(assembly: xr.DataArray, dim: str) -> dict[str, tuple[str, np.ndarray]]:

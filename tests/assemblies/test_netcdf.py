@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import netCDF4
 import numpy as np
 import pytest
 import xarray as xr
 
-from neurobridge.assemblies import AssemblyError, make_assembly, open_assembly, save_assembly
+from neurobridge.assemblies import AssemblyError, average_repetitions, make_assembly, open_assembly, save_assembly
 
 
 @pytest.fixture
@@ -84,3 +85,25 @@ def test_bad_files_are_refused(assembly, tmp_path):
         open_assembly(tmp_path / "two.nc")
     with pytest.raises(AssemblyError, match=r"attribute 'model': found object.*Mend"):
         save_assembly(assembly.assign_attrs(model=object()), tmp_path / "made.nc")
+
+
+def test_files_larger_than_a_chunk_are_read_and_written_lazily(tmp_path, make_random_assembly):
+    trials = make_random_assembly(50, 4, n_repetitions=4)
+    path = save_assembly(trials.chunk({"presentation": 30, "neuroid": -1}), tmp_path / "trials.nc")
+    xr.testing.assert_identical(open_assembly(path), trials)
+    lazy = open_assembly(path, chunks={"presentation": 64})
+    assert lazy.chunks is not None
+    assert lazy.chunks[0] == (64, 64, 64, 8)
+    assert lazy["stimulus_id"].values.tolist() == trials["stimulus_id"].values.tolist()
+    assert np.allclose(average_repetitions(lazy).values, average_repetitions(trials).values)
+
+
+def test_a_lazy_nan_is_found_when_it_is_read(tmp_path, assembly):
+    path = save_assembly(assembly, tmp_path / "made.nc")
+    with netCDF4.Dataset(path, "a") as raw:
+        raw["data"][4, 1, 0] = np.nan
+    lazy = open_assembly(path, chunks={"presentation": 2})
+    with pytest.raises(AssemblyError, match=r"found 1 NaN .*stimulus 's4', neuroid 'n1'"):
+        average_repetitions(lazy)
+    with pytest.raises(AssemblyError, match=r"made.nc: found 1 NaN .*stimulus 's4', neuroid 'n1'"):
+        open_assembly(path)

@@ -111,3 +111,59 @@ def test_bad_pairs_are_refused_with_found_expected_and_mend(spaces, act, message
     with pytest.raises(AssemblyError, match=message) as caught:
         act(*spaces)
     assert "Mend: " in str(caught.value)
+
+
+@settings(max_examples=40, deadline=None)
+@given(counts=st.lists(st.integers(1, 30), min_size=2, max_size=6), extra=st.integers(0, 100), seed=st.integers(0, 99))
+def test_stratified_draws_represent_every_class_in_proportion(counts, extra, seed):
+    labels = np.repeat([f"c{k}" for k in range(len(counts))], counts)
+    ids = np.array([f"s{i}" for i in range(len(labels))])
+    size = min(len(counts) + extra, len(ids))
+    drawn = Pairs(ids, ids).draw(size, seed=seed, stratify=labels)
+    assert len(drawn) == len(set(drawn.source_id)) == size
+    found = dict.fromkeys(np.unique(labels), 0)
+    for name in drawn.source_id:
+        found[labels[int(name[1:])]] += 1
+    assert min(found.values()) >= 1
+    for label, count in zip(np.unique(labels), counts, strict=True):
+        assert found[label] <= count
+        # Off the exact share only by rounding, and by the pairs that the smallest classes are owed.
+        assert abs(found[label] - size * count / len(ids)) <= 1 + len(counts)
+
+
+def test_stratified_fraction_of_assemblies(make_random_assembly):
+    source, target = make_random_assembly(40, 3), make_random_assembly(40, 5)
+    pairs = resolve_pairs(source, target, 0.2, seed=1, stratify="category_name")
+    rows, _ = pairs.indices(source, target)
+    assert np.unique(source["category_name"].values[rows], return_counts=True)[1].tolist() == [2, 2, 2, 2]
+    with pytest.raises(AssemblyError, match=r"expected 'mood' on presentation to stratify on.*Mend"):
+        resolve_pairs(source, target, 0.2, stratify="mood")
+    with pytest.raises(
+        AssemblyError, match=r"found 4 classes and 2 pairs to draw; expected at least one pair a class.*Mend"
+    ):
+        resolve_pairs(source, target, 0.05, stratify="category_name")
+    with pytest.raises(AssemblyError, match=r"found labels of shape \(3,\); expected \(40,\).*Mend"):
+        Pairs.shared(source, target).draw(4, seed=0, stratify=["a", "b", "c"])
+
+
+def test_pairs_survive_a_csv_file(tmp_path):
+    pairs = Pairs(np.array(["007", "NA", "a, b"]), np.array(["1", '"x"', "é"]))
+    path = pairs.save(tmp_path / "deep" / "pairs.csv")
+    read = Pairs.load(path)
+    assert read.source_id.tolist() == pairs.source_id.tolist()
+    assert read.target_id.tolist() == pairs.target_id.tolist()
+    assert [p.name for p in path.parent.iterdir()] == ["pairs.csv"]
+    with pytest.raises(FileNotFoundError, match=r"found no file at .*Mend"):
+        Pairs.load(tmp_path / "nowhere.csv")
+    path.write_text("source_id,target_id\na,b\nc,\n")
+    with pytest.raises(AssemblyError, match=r"found an empty id in row 2; expected both ids.*Mend"):
+        Pairs.load(path)
+
+
+def test_joins_report_what_they_dropped_and_outer_ones_are_refused(spaces):
+    source, target = spaces
+    matched = match_stimuli(source, target)
+    example = str(matched.dropped_target[0])
+    assert matched.report() == f"20 stimuli in both; dropped 0 of the source and 10 of the target (e.g. {example!r})."
+    with pytest.raises(AssemblyError, match=r"found how='outer'; expected 'inner'.*Mend"):
+        match_stimuli(source, target, how="outer")

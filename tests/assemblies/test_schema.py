@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import dask.array
 import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
 
-from neurobridge.assemblies import AssemblyError, as_matrix, drop_constant, make_assembly, validate
+from neurobridge.assemblies import AssemblyError, as_matrix, drop_constant, make_assembly, select, validate
 from neurobridge.assemblies.schema import plain, require_unique_stimuli, require_varying_neuroids
 
 
@@ -124,3 +125,48 @@ def test_drop_constant_says_how_many():
     kept = drop_constant(build(np.array([[1.0, 2, 5], [1, 3, 5]])))
     assert kept["neuroid_id"].values.tolist() == ["n1"]
     assert kept.attrs["dropped_constant_neuroids"] == 2
+
+
+def lazy(assembly, rows):
+    return assembly.chunk({"presentation": rows, "neuroid": -1})
+
+
+def test_dask_backed_assemblies_are_checked_when_they_are_read():
+    values = np.arange(12.0).reshape(4, 3)
+    assert np.array_equal(as_matrix(lazy(build(values), 3)), values)
+    values[3, 1] = np.nan
+    made = make_assembly(
+        dask.array.from_array(values, chunks=(3, 3)),
+        presentation={"stimulus_id": [f"s{i}" for i in range(4)]},
+        neuroid={"neuroid_id": list("abc")},
+    )
+    assert made.chunks is not None
+    with pytest.raises(
+        AssemblyError, match=r"found 1 NaN or infinite values of 3, first at stimulus 's3', neuroid 'b'.*Mend"
+    ):
+        as_matrix(made)
+
+
+def test_constant_neuroids_are_found_across_chunks():
+    values = np.array([[1.0, 5, 2], [1, 5, 2], [1, 5, 3], [2, 5, 3]])
+    assert drop_constant(lazy(build(values), 1))["neuroid_id"].values.tolist() == ["n0", "n2"]
+
+
+def test_select_combines_conditions():
+    assembly = build(
+        presentation={"stimulus_id": list("abcd"), "variation": [0, 3, 3, 6]},
+        neuroid={"neuroid_id": ["n0", "n1", "n2"], "region": ["V4", "IT", "IT"], "animal": ["A", "A", "B"]},
+    )
+    part = select(assembly, region="IT", animal=["A", "B"], variation=[3, 6])
+    assert part["neuroid_id"].values.tolist() == ["n1", "n2"]
+    assert part["stimulus_id"].values.tolist() == ["b", "c", "d"]
+    bins = build(np.ones((4, 3, 2)), time_bin={"time_bin_start": [70, 80]})
+    assert select(bins, time_bin_start=80).sizes["time_bin"] == 1
+    with pytest.raises(AssemblyError, match=r"expected 'layer' among them.*Mend"):
+        select(assembly, layer="v1")
+    with pytest.raises(AssemblyError, match=r"found nothing with region='MT'.*expected some of IT, V4.*Mend"):
+        select(assembly, region="MT")
+    with pytest.raises(
+        AssemblyError, match=r"found variation='3' for a coordinate of dtype int64; expected values of that.*Mend"
+    ):
+        select(assembly, variation="3")
