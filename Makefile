@@ -9,7 +9,10 @@ export MKL_NUM_THREADS ?= 2
 export OPENBLAS_NUM_THREADS ?= 2
 MIRROR ?= $(if $(NEUROBRIDGE_MIRROR),$(NEUROBRIDGE_MIRROR),$(wildcard ../shared/data))
 
-.PHONY: demo test lint types walls unit clean
+# Brain-Score pins old versions whose own deprecations are not ours to mend.
+OLD := -W ignore::DeprecationWarning -W ignore::PendingDeprecationWarning -W ignore::FutureWarning
+
+.PHONY: demo test lint types walls unit test-brainscore clean
 
 demo: $(READY)
 	$(BIN)/neurobridge demo --out results/demo
@@ -29,6 +32,18 @@ walls: $(READY)
 unit: $(READY)
 	$(BIN)/python -m pytest $(if $(MIRROR),--mirror=$(MIRROR)) $(PYTEST_ARGS)
 
+# The same code on Brain-Score's pinned stack, with the real brainscore-core.
+test-brainscore: .venv-brainscore/.ready
+	.venv-brainscore/bin/python -m pytest $(OLD) tests/assemblies tests/datasets tests/evaluate tests/brainscore \
+		$(if $(MIRROR),--mirror=$(MIRROR)) $(PYTEST_ARGS)
+
+.venv-brainscore/.ready: pyproject.toml constraints-brainscore.txt
+	$(PYTHON) -m venv .venv-brainscore
+	.venv-brainscore/bin/python -m pip install --quiet -c constraints-brainscore.txt torch
+	.venv-brainscore/bin/python -m pip install --quiet -c constraints-brainscore.txt -e '.[brainscore]' \
+		pytest pytest-timeout hypothesis build hatchling
+	touch $@
+
 # torch first and pinned: a later resolution could otherwise pull a build many times larger.
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -37,4 +52,4 @@ $(READY): pyproject.toml constraints.txt
 	touch $@
 
 clean:
-	rm -rf $(VENV) results build dist
+	rm -rf $(VENV) .venv-brainscore results build dist

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from typing import Any
 
+import dask
+import dask.array
 import numpy as np
 import pandas as pd
 import xarray as xr
@@ -37,6 +40,7 @@ def simulate_hvm(
     n_repetitions: int = 46,
     image_size: int = 128,
     seed: int = 0,
+    lazy: bool = False,
     progress: bool = False,
 ) -> Experiment:
     """Simulate the HvM experiment: images are rendered, sites respond to their pixels, trials are noisy.
@@ -57,6 +61,9 @@ def simulate_hvm(
         Pixels a side, at least 32.
     seed : int
         Of poses, backgrounds and noise. The same arguments give the same bytes.
+    lazy : bool
+        Make the recordings a dask array of one chunk a repetition, drawn when read: `save_assembly` then writes the file chunk
+        by chunk. The values are the same.
     progress : bool
         Show a progress bar.
 
@@ -73,7 +80,7 @@ def simulate_hvm(
     """
     design = dict(PUBLIC_DESIGN if images_per_object is None else images_per_object)
     _check(design, n_repetitions, image_size)
-    poses, scenes, noise = (np.random.default_rng([seed, stream]) for stream in range(3))
+    poses, scenes = (np.random.default_rng([seed, stream]) for stream in range(2))
     stimuli = draw_stimuli(design, poses)
     pixels = render_stimuli(stimuli, image_size, scenes, progress=progress)
     stimuli = stimuli.assign(stimulus_id=_ids(pixels), background_id=[f"bg-{seed}-{k:05d}" for k in range(len(pixels))])
@@ -94,7 +101,7 @@ def simulate_hvm(
         NAME,
         "simulated",
         stimuli,
-        recordings=_record(pixels, stimuli, n_repetitions, noise, attrs, progress=progress),
+        recordings=_record(responses(pixels, progress=progress), stimuli, n_repetitions, attrs, seed=seed, lazy=lazy),
         images=images,
         latents=pose_latents(stimuli, attrs=attrs),
         attrs={
@@ -179,15 +186,14 @@ def _column(stimuli: pd.DataFrame, name: str) -> np.ndarray:
 
 
 def _record(
-    pixels: np.ndarray,
+    signal: np.ndarray,
     stimuli: pd.DataFrame,
     n_repetitions: int,
-    rng: np.random.Generator,
     attrs: Mapping[str, object],
     *,
-    progress: bool,
+    seed: int,
+    lazy: bool,
 ) -> xr.DataArray:
-    signal = responses(pixels, progress=progress)
     regions = np.repeat(list(N_SITES), list(N_SITES.values()))
     ratio = np.empty(len(regions))
     for region, n_sites in N_SITES.items():
@@ -197,14 +203,29 @@ def _record(
         ratio[regions == region] = n_repetitions * (1 / ceiling - 1) * np.random.default_rng(7).permutation(spread)
     scale = (np.sqrt(ratio) * signal.std(axis=0)).astype(np.float32)
     n_images, n_sites = signal.shape
-    values = np.empty((n_repetitions, n_images, n_sites), dtype=np.float32)
-    for repetition in range(n_repetitions):
-        values[repetition] = signal + scale * rng.standard_normal((n_images, n_sites), dtype=np.float32)
+
+    def trials(repetition: int) -> np.ndarray:
+        # Each repetition has its own stream, so that any of them can be drawn alone.
+        noise = np.random.default_rng([seed, 2, repetition]).standard_normal(signal.shape, dtype=np.float32)
+        return (signal + scale * noise)[:, :, None]
+
+    values: Any
+    if lazy:
+        parts = [
+            dask.array.from_delayed(dask.delayed(trials)(k), shape=(n_images, n_sites, 1), dtype=np.float32)
+            for k in range(n_repetitions)
+        ]
+        values = dask.array.concatenate(parts)
+    else:
+        values = np.empty((n_repetitions, n_images, n_sites, 1), dtype=np.float32)
+        for repetition in range(n_repetitions):
+            values[repetition] = trials(repetition)
+        values = values.reshape(-1, n_sites, 1)
     presentation = {str(name): np.tile(_column(stimuli, str(name)), n_repetitions) for name in stimuli}
     presentation["image_id"] = presentation["stimulus_id"]
     presentation["repetition"] = np.repeat(np.arange(n_repetitions), n_images)
     return make_assembly(
-        values.reshape(-1, n_sites, 1),
+        values,
         presentation=presentation,
         neuroid=_sites(regions),
         time_bin={"time_bin_start": [70], "time_bin_end": [170]},

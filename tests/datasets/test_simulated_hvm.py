@@ -9,8 +9,9 @@ import sys
 
 import numpy as np
 import pytest
+import xarray as xr
 
-from neurobridge.assemblies import average_repetitions, make_assembly, validate
+from neurobridge.assemblies import average_repetitions, make_assembly, open_assembly, save_assembly, validate
 from neurobridge.datasets import Experiment, load, simulate_hvm
 from neurobridge.datasets._hierarchy import _area_weights
 from neurobridge.datasets._render import HALF_WIDTH, Shape, backgrounds, object_names, render, rotation, shapes
@@ -214,3 +215,12 @@ def test_the_full_public_design_is_one_call():
     assert made.recordings.shape == (147_200, 256, 1)
     assert made.images.shape == (3200, 128, 128)
     assert made.stimuli["variation"].value_counts().to_dict() == {0: 640, 3: 2560}
+
+
+def test_lazy_recordings_are_the_same_and_written_chunk_by_chunk(tmp_path):
+    arguments = {"images_per_object": {3: 1}, "n_repetitions": 3, "image_size": 32, "seed": 2}
+    eager, lazy = simulate_hvm(**arguments).recordings, simulate_hvm(**arguments, lazy=True).recordings
+    assert lazy.chunks is not None
+    assert lazy.chunks[0] == (64, 64, 64)
+    read = open_assembly(save_assembly(lazy, tmp_path / "simulated.nc"))
+    xr.testing.assert_identical(read, eager)

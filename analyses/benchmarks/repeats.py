@@ -1,0 +1,129 @@
+"""Average of repetitions and split-half consistency at the size of MajajHong2015.public, beside Brain-Score's own code.
+
+    python analyses/benchmarks/repeats.py [--out results/benchmarks/repeats.json]
+
+147,200 presentations (3200 stimuli x 46 repetitions) x 256 neuroids, float32, simulated noise. Each measurement runs in its own
+process, so that its peak RSS is its own; medians of three. Brain-Score's internal consistency runs where brainscore_vision is installed
+(its environment, PYTHONPATH set to this checkout).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+N_STIMULI, N_REPETITIONS, N_NEUROIDS, N_SPLITS = 3200, 46, 256, 10
+
+
+def make():
+    import numpy as np
+
+    from neurobridge.assemblies import make_assembly
+
+    rng = np.random.default_rng(0)
+    values = rng.standard_normal((N_REPETITIONS, N_STIMULI, N_NEUROIDS), dtype=np.float32)
+    values += rng.standard_normal((N_STIMULI, N_NEUROIDS), dtype=np.float32)
+    ids = np.array([f"image{k:05d}" for k in range(N_STIMULI)])
+    return make_assembly(
+        values.reshape(-1, N_NEUROIDS),
+        presentation={
+            "stimulus_id": np.tile(ids, N_REPETITIONS),
+            "object_name": np.tile([f"object{k % 64}" for k in range(N_STIMULI)], N_REPETITIONS),
+            "repetition": np.repeat(np.arange(N_REPETITIONS), N_STIMULI),
+        },
+        neuroid={"neuroid_id": [f"n{k}" for k in range(N_NEUROIDS)], "region": ["V4"] * 88 + ["IT"] * 168},
+    )
+
+
+def ours_average(assembly):
+    from neurobridge.assemblies import average_repetitions
+
+    return float(average_repetitions(assembly).values.mean())
+
+
+def ours_consistency(assembly):
+    from neurobridge.evaluate import internal_consistency
+
+    return float(internal_consistency(assembly, n_splits=N_SPLITS)["ceiling"].median())
+
+
+def brainscore_average(assembly):
+    from brainscore_vision.benchmark_helpers.neural_common import average_repetition
+
+    from neurobridge.brainscore import to_brainscore
+
+    theirs = to_brainscore(assembly.assign_coords(image_id=assembly["stimulus_id"]))
+    started = time.perf_counter()
+    average = average_repetition(theirs)
+    return float(average.values.mean()), time.perf_counter() - started
+
+
+def brainscore_consistency(assembly):
+    from brainscore_vision.metrics.internal_consistency.ceiling import InternalConsistency
+
+    from neurobridge.brainscore import to_brainscore
+
+    theirs = to_brainscore(assembly)
+    started = time.perf_counter()
+    ceiling = InternalConsistency()(theirs)
+    return float(ceiling.values), time.perf_counter() - started
+
+
+TASKS = {f.__name__: f for f in (ours_average, ours_consistency, brainscore_average, brainscore_consistency)}
+
+
+def measure(task: str) -> dict[str, float]:
+    """Run one task in this process; the assembly itself is counted in the peak, not in the seconds."""
+    assembly = make()
+    started = time.perf_counter()
+    value = TASKS[task](assembly)
+    seconds = time.perf_counter() - started
+    if isinstance(value, tuple):
+        value, seconds = value
+    return {"value": value, "seconds": seconds, "peak_rss_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--task", choices=sorted(TASKS))
+    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--out", type=Path, default=Path("results/benchmarks/repeats.json"))
+    arguments = parser.parse_args()
+    if arguments.task:
+        print(json.dumps(measure(arguments.task)))
+        return
+    rows = {}
+    environment = {**os.environ, "RESULTCACHING_DISABLE": "1"}
+    for task in TASKS:
+        runs = []
+        for _ in range(arguments.runs if task.startswith("ours") else 1):
+            command = [sys.executable, __file__, "--task", task]
+            done = subprocess.run(command, capture_output=True, text=True, env=environment)
+            if done.returncode:
+                break
+            runs.append(json.loads(done.stdout.strip().splitlines()[-1]))
+        if runs:
+            rows[task] = {key: statistics.median(run[key] for run in runs) for key in runs[0]} | {"n_runs": len(runs)}
+            print(f"{task:24s} {rows[task]['seconds']:8.2f} s  {rows[task]['peak_rss_gb']:.2f} GB  value {rows[task]['value']:.4f}")
+        else:
+            print(f"{task:24s} not run: {done.stderr.strip().splitlines()[-1]}")
+    for what in ("average", "consistency"):
+        if f"brainscore_{what}" in rows:
+            ratio = rows[f"brainscore_{what}"]["seconds"] / rows[f"ours_{what}"]["seconds"]
+            rows[f"ratio_{what}"] = ratio
+            print(f"{what}: Brain-Score takes {ratio:.1f} times as long")
+    machine = {"python": platform.python_version(), "cores": os.cpu_count(), "processor": platform.machine()}
+    arguments.out.parent.mkdir(parents=True, exist_ok=True)
+    arguments.out.write_text(json.dumps({"rows": rows, "machine": machine}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
