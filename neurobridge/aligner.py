@@ -21,7 +21,7 @@ from neurobridge.assemblies import (
     validate,
 )
 from neurobridge.assemblies.schema import NEUROID, NEUROID_ID, PRESENTATION
-from neurobridge.bridge import Coupling, bridge_cost, couple, ridge_map
+from neurobridge.bridge import Coupling, FusedBridge, bridge_cost, couple, fuse, ridge_map
 from neurobridge.bridge.distances import Metric
 from neurobridge.flow import ConditionalFlow, Standardiser
 from neurobridge.flow.model import Base
@@ -153,14 +153,15 @@ class BridgeAligner(AssemblyAligner):
     ----------
     metric : str
         Distance inside each space; see `neurobridge.bridge_cost`.
-    coupling : {"factored", "pairs", "sinkhorn", "exact"}
-        "pairs" is the paper's true alignment, the labelled pairs alone; the others are global alignment, transport of
-        all points.
+    coupling : {"factored", "fused", "pairs", "sinkhorn", "exact"}
+        "pairs" is the paper's true alignment, the labelled pairs alone; the others are global alignment, transport of all points.
+        "fused" joins the bridge cost with the ridge map of the pairs, chosen by cross-validation over the pairs, one for each
+        direction: see `neurobridge.bridge.fuse`.
     map : {"flow", "barycentric", "linear"}
-        How points are moved: a flow trained on the coupling; the mean partner (factored couplings only); or the ridge
-        map of the pairs, as an ablation.
+        How points are moved: a flow trained on the coupling; directly (the mean partner under a factored coupling, what
+        cross-validation chose under a fused one); or the ridge map of the pairs, as an ablation.
     epsilon : float
-        Temperature of the softmin and of the transport, in units of the mean anchor distance.
+        Temperature of the softmin and of the transport, in units of the mean anchor distance; "fused" chooses its own.
     unbalanced : float, optional
         Weight rho of the KL penalty on the marginals; None for balanced transport.
     reduce, scale, nearest, n_neighbors : see `neurobridge.bridge_cost`.
@@ -174,6 +175,8 @@ class BridgeAligner(AssemblyAligner):
     Attributes
     ----------
     coupling_ : Coupling
+    fused_ : tuple of two FusedBridge
+        With ``coupling="fused"`` only: forward and backward, each with the candidate that was chosen and the errors of all.
     flow_ : ConditionalFlow
         With ``map="flow"`` only.
     pairs_ : Pairs
@@ -216,30 +219,56 @@ class BridgeAligner(AssemblyAligner):
             raise ValueError(
                 f"found map {self.map!r}; expected 'flow', 'barycentric' or 'linear'. Mend: choose one of them."
             )
-        if self.map == "barycentric" and self.coupling != "factored":
+        if self.map == "barycentric" and self.coupling not in ("factored", "fused"):
             raise ValueError(
-                f"found map='barycentric' with coupling={self.coupling!r}; expected coupling='factored', which alone maps "
+                f"found map='barycentric' with coupling={self.coupling!r}; expected 'factored' or 'fused', which alone map "
                 "unseen points. Mend: coupling='factored', or map='flow'."
             )
         if self.map == "linear":
             self._linear = ridge_map(X[rows[0]], Y[rows[1]]), ridge_map(Y[rows[1]], X[rows[0]])
             return
-        cost = bridge_cost(
-            X, Y, rows, metric=self.metric, scale=self.scale, reduce=self.reduce, nearest=self.nearest,
-            n_neighbors=self.n_neighbors, device=self.device,
-        )  # fmt: skip
-        self.coupling_: Coupling = couple(cost, method=self.coupling, epsilon=self.epsilon, unbalanced=self.unbalanced)
         self._train = X, Y
+        sampler: Coupling | FusedBridge
+        if self.coupling == "fused":
+            self.fused_ = self._fuse(X, Y, rows), self._fuse(Y, X, rows[::-1])
+            self.coupling_, sampler = self.fused_[0].coupling, self.fused_[0]
+        else:
+            cost = bridge_cost(
+                X, Y, rows, metric=self.metric, scale=self.scale, reduce=self.reduce, nearest=self.nearest,
+                n_neighbors=self.n_neighbors, device=self.device,
+            )  # fmt: skip
+            sampler = self.coupling_ = couple(
+                cost, method=self.coupling, epsilon=self.epsilon, unbalanced=self.unbalanced
+            )
         if self.map == "flow":
             self.flow_ = ConditionalFlow(
                 self.base, seed=self.seed, device=self.device, **(self.flow_options or {})
-            ).fit(X, Y, self.coupling_)
+            ).fit(X, Y, sampler)
+
+    def _fuse(self, X: np.ndarray, Y: np.ndarray, rows: tuple[np.ndarray, np.ndarray]) -> FusedBridge:
+        if self.unbalanced is not None or self.nearest is not None or self.reduce != "softmin":
+            raise ValueError(
+                f"found unbalanced={self.unbalanced}, nearest={self.nearest}, reduce={self.reduce!r} with coupling='fused'; "
+                "expected None, None and 'softmin'. Mend: leave them out, or coupling='factored'."
+            )
+        return fuse(
+            X,
+            Y,
+            rows,
+            metric=self.metric,
+            scale=self.scale,
+            n_neighbors=self.n_neighbors,
+            seed=self.seed,
+            device=self.device,
+        )
 
     def _forward(self, X: np.ndarray) -> np.ndarray:
         if self.map == "flow":
             return self.flow_.transport(X)
         if self.map == "linear":
             return self._linear[0](X)
+        if self.coupling == "fused":
+            return self.fused_[0].map(X)
         return self.coupling_.map(X, self._train[1])
 
     def _backward(self, Y: np.ndarray) -> np.ndarray:
@@ -247,4 +276,6 @@ class BridgeAligner(AssemblyAligner):
             return self.flow_.transport(Y, "backward")
         if self.map == "linear":
             return self._linear[1](Y)
+        if self.coupling == "fused":
+            return self.fused_[1].map(Y)
         return self.coupling_.transposed().map(Y, self._train[0])

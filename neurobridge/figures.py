@@ -17,8 +17,10 @@ if TYPE_CHECKING:
 
 # Colours of Okabe & Ito (safe for colour blindness); markers and dashes keep the lines apart in greyscale.
 STYLES: dict[str, dict[str, Any]] = {
-    "bridge": {"color": "#D55E00", "marker": "o", "linestyle": "-"},
-    "bridge-pairs": {"color": "#E69F00", "marker": "s", "linestyle": "--"},
+    "fused": {"color": "#D55E00", "marker": "o", "linestyle": "-"},
+    "fused-flow": {"color": "#CC79A7", "marker": "D", "linestyle": "-"},
+    "bridge-flow": {"color": "#56B4E9", "marker": "P", "linestyle": "--"},
+    "pairs-flow": {"color": "#E69F00", "marker": "s", "linestyle": "--"},
     "ridge": {"color": "#0072B2", "marker": "^", "linestyle": "-."},
     "procrustes": {"color": "#009E73", "marker": "v", "linestyle": ":"},
 }

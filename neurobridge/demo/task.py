@@ -19,7 +19,14 @@ from neurobridge.features import GaborEnergy, extract
 
 SIMULATED = "simulated-hvm"
 DATASETS = (SIMULATED, "cowley2023-v4-210325", "majajhong2015-it-v6")
-METHODS = ("bridge", "bridge-pairs", *BASELINES)
+# Method name -> coupling and map of the BridgeAligner.
+BRIDGES = {
+    "fused": ("fused", "barycentric"),
+    "fused-flow": ("fused", "flow"),
+    "bridge-flow": ("factored", "flow"),
+    "pairs-flow": ("pairs", "flow"),
+}
+METHODS = (*BRIDGES, *BASELINES)
 HELD_OUT = 0.2
 _LAYER = "v1"
 # A label with more classes has too few paired examples of each to read anything.
@@ -148,8 +155,8 @@ def draw_fold(task: Task, fraction: float, *, seed: int) -> Fold:
 
 
 def make_aligner(method: str, config: DemoConfig, seed: int) -> AssemblyAligner:
-    """Make one of `METHODS`: global or true bridge alignment, or a baseline, to be fitted on the same pairs."""
+    """Make one of `METHODS`: fused, global or true bridge alignment, or a baseline, to be fitted on the same pairs."""
     if method in BASELINES:
         return BASELINES[method](seed=seed)
-    coupling = "pairs" if method == "bridge-pairs" else "factored"
-    return BridgeAligner(coupling=coupling, seed=seed, flow_options={"n_steps": config.flow_steps})
+    coupling, how = BRIDGES[method]
+    return BridgeAligner(coupling=coupling, map=how, seed=seed, flow_options={"n_steps": config.flow_steps})
