@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, NoReturn
 
 import typer
-from rich import box
-from rich.console import Console
-from rich.table import Table
 
 import neurobridge
-from neurobridge import datasets, demo
+from neurobridge import demo
 from neurobridge.aligner import AssemblyAligner, BridgeAligner
 from neurobridge.assemblies import Pairs, open_assembly, resolve_pairs, save_assembly
 from neurobridge.baselines import BASELINES
+from neurobridge.cli_common import Json, Mirror, Seed, make_console, print_json, print_tables
+from neurobridge.cli_data import data_app
 from neurobridge.evaluate import aggregate, predictivity
 from neurobridge.report import write_report
 
@@ -25,18 +23,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Align brain recordings and model activations through a few shared stimuli.",
 )
-data_app = typer.Typer(no_args_is_help=True, help="List, show, fetch and verify datasets.")
 app.add_typer(data_app, name="data")
-
-Mirror = Annotated[
-    Path | None,
-    typer.Option(
-        "--mirror",
-        help="Folder with the files, laid out <dataset>/<file>; else NEUROBRIDGE_MIRROR or a download.",
-    ),
-]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
-Seed = Annotated[int, typer.Option("--seed", help="Seed of every random draw.")]
 
 
 @app.callback(invoke_without_command=True)
@@ -46,27 +33,6 @@ def _root(
     if version:
         typer.echo(neurobridge.__version__)
         raise typer.Exit
-
-
-def _console() -> Console:
-    console = Console()
-    # Piped output has no width of its own; wrapped cells could not be read.
-    return console if console.is_terminal else Console(width=140)
-
-
-def _print(value: Any) -> None:
-    typer.echo(json.dumps(value, indent=1))
-
-
-def _tables(tables: list[dict[str, Any]]) -> None:
-    console = _console()
-    for spec in tables:
-        table = Table(title=spec["title"], title_justify="left", box=box.SIMPLE_HEAD)
-        for position, column in enumerate(spec["columns"]):
-            table.add_column(column, justify="left" if position == 0 else "right")
-        for row in spec["rows"]:
-            table.add_row(*map(str, row))
-        console.print(table)
 
 
 @app.command("demo")
@@ -84,10 +50,10 @@ def demo_command(
     config = demo.DemoConfig(dataset=dataset, n_seeds=n_seeds, seed=seed)
     results = demo.run_demo(config, out, mirror=mirror, progress=not as_json)
     if as_json:
-        _print(results)
+        print_json(results)
         return
-    _console().print(f"[bold]{results['title']}[/bold]\n{results['note']}")
-    _tables(results["tables"])
+    make_console().print(f"[bold]{results['title']}[/bold]\n{results['note']}")
+    print_tables(results["tables"])
     for warning in results["warnings"]:
         typer.echo(f"warning: {warning}")
     run = results["run"]
@@ -125,7 +91,7 @@ def align_command(
         "seed": seed,
     }
     if as_json:
-        _print(summary)
+        print_json(summary)
     else:
         typer.echo(
             f"aligned {aligned.shape[0]} presentations to {aligned.shape[1]} neuroids over {len(chosen)} pairs: {out}"
@@ -159,10 +125,10 @@ def score_command(
         out.parent.mkdir(parents=True, exist_ok=True)
         score.to_netcdf(out)
     if as_json:
-        _print(summary)
+        print_json(summary)
     else:
         rows = [[key, f"{value:.4f}" if isinstance(value, float) else value] for key, value in summary.items()]
-        _tables(
+        print_tables(
             [
                 {
                     "title": f"{regression}: {source.name} -> {target.name}",
@@ -179,47 +145,6 @@ def report_command(
 ) -> None:
     """Write one self-contained HTML page from a results folder."""
     typer.echo(str(write_report(folder)))
-
-
-@data_app.command("list")
-def data_list(as_json: Json = False) -> None:
-    """List the datasets that can be loaded or fetched."""
-    manifests = datasets.list_datasets()
-    rows = [[m.name, m.kind, m.access, len(m.files), m.licence, m.title] for m in manifests]
-    columns = ["name", "kind", "access", "files", "licence", "title"]
-    if as_json:
-        _print([dict(zip(columns, row, strict=True)) for row in rows])
-    else:
-        _tables([{"title": "Datasets", "columns": columns, "rows": rows}])
-
-
-@data_app.command("show")
-def data_show(name: str) -> None:
-    """Show one dataset's manifest as JSON: files, digests, licence, citation, and what it is not."""
-    typer.echo(datasets.find_manifest(name).model_dump_json(indent=1))
-
-
-@data_app.command("fetch")
-def data_fetch(names: list[str], mirror: Mirror = None, as_json: Json = False) -> None:
-    """Fetch datasets: verified copies from the cache, a mirror or their public URLs."""
-    found = {name: {file: str(path) for file, path in datasets.fetch(name, mirror=mirror).items()} for name in names}
-    if as_json:
-        _print(found)
-    else:
-        rows = [[name, file, path] for name, files in found.items() for file, path in files.items()]
-        _tables([{"title": "Verified files", "columns": ["dataset", "file", "path"], "rows": rows}])
-
-
-@data_app.command("verify")
-def data_verify(name: str, mirror: Mirror = None, as_json: Json = False) -> None:
-    """Check a dataset's files against their digests; exits with 1 unless all are there and right."""
-    status = datasets.verify(name, mirror=mirror)
-    if as_json:
-        _print(status)
-    else:
-        _tables([{"title": name, "columns": ["file", "status"], "rows": [list(item) for item in status.items()]}])
-    if any(value != "ok" for value in status.values()):
-        raise typer.Exit(1)
 
 
 def main() -> NoReturn:

@@ -21,10 +21,6 @@ COMMANDS = [
     ["score"],
     ["report"],
     ["data"],
-    ["data", "list"],
-    ["data", "show"],
-    ["data", "fetch"],
-    ["data", "verify"],
 ]
 
 
@@ -49,29 +45,6 @@ def test_every_command_has_help(command):
 
 def test_version_is_printed():
     assert run("--version").strip() == neurobridge.__version__
-
-
-def test_data_list_and_show():
-    listed = json.loads(run("data", "list", "--json"))
-    assert {"majajhong2015-it-v6", "simulated-hvm"} <= {row["name"] for row in listed}
-    assert "simulated-hvm" in run("data", "list")
-    shown = json.loads(run("data", "show", "mnist"))
-    assert len(shown["files"]) == 4
-
-
-@pytest.mark.realdata
-def test_data_fetch_and_verify_from_the_mirror(mirror):
-    found = json.loads(run("data", "fetch", "mnist", "majajhong2015-it-v6", "--mirror", mirror, "--json"))
-    assert found["majajhong2015-it-v6"]["data_subset.npy"].startswith(str(mirror))
-    assert set(json.loads(run("data", "verify", "mnist", "--mirror", mirror, "--json")).values()) == {"ok"}
-
-
-def test_verify_fails_where_files_are_missing(tmp_path, monkeypatch):
-    monkeypatch.setenv("NEUROBRIDGE_HOME", str(tmp_path))
-    monkeypatch.delenv("NEUROBRIDGE_MIRROR", raising=False)
-    result = CliRunner().invoke(app, ["data", "verify", "mnist", "--json"])
-    assert result.exit_code == 1
-    assert set(json.loads(result.stdout).values()) == {"missing"}
 
 
 @pytest.mark.parametrize("method", ["ridge", "procrustes"])
@@ -111,7 +84,6 @@ def test_report_writes_a_page(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["data", "show", "majaj"], "Mend: did you mean 'majajhong2015"),
         (["align", "a.nc", "b.nc", "--out", "c.nc", "--method", "magic"], "found method 'magic'"),
         (["score", "nowhere.nc", "b.nc"], "found no file at nowhere.nc"),
         (["report", "nowhere"], "found no scores.json"),

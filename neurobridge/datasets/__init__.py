@@ -1,8 +1,20 @@
 """Real data one command away, and the simulated HvM experiment."""
 
-from neurobridge.datasets.catalogue import LOADERS, load
+from neurobridge.datasets.archives import ArchiveError
+from neurobridge.datasets.catalogue import LOADERS, has_loader, load
 from neurobridge.datasets.experiment import Experiment
-from neurobridge.datasets.files import DigestError, DownloadError, cache_folder, fetch, verify
+from neurobridge.datasets.feature_files import FeatureFileError
+from neurobridge.datasets.files import (
+    DigestError,
+    DownloadError,
+    cache_folder,
+    copy_to_mirror,
+    fetch,
+    locate,
+    mirrored,
+    path_of,
+    verify,
+)
 from neurobridge.datasets.manifests import (
     File,
     Manifest,
@@ -16,18 +28,25 @@ from neurobridge.datasets.simulated_hvm import simulate_hvm
 
 __all__ = [
     "LOADERS",
+    "ArchiveError",
     "DigestError",
     "DownloadError",
     "Experiment",
+    "FeatureFileError",
     "File",
     "Manifest",
     "ManifestError",
     "UnknownDatasetError",
     "cache_folder",
+    "copy_to_mirror",
     "fetch",
     "find_manifest",
+    "has_loader",
     "list_datasets",
     "load",
+    "locate",
+    "mirrored",
+    "path_of",
     "read_manifest",
     "simulate_hvm",
     "verify",

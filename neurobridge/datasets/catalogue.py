@@ -2,25 +2,45 @@
 
 from __future__ import annotations
 
+import functools
 import os
+import re
 from collections.abc import Callable
 from typing import Any
 
-from neurobridge.datasets import cowley2023, majajhong2015, mnist
+from neurobridge.datasets import (
+    clip,
+    cowley2023,
+    hvm,
+    imagenet,
+    kriegeskorte2008,
+    majajhong2015,
+    majajhong_public,
+    mnist,
+)
 from neurobridge.datasets.experiment import Experiment
+from neurobridge.datasets.labels import cite
 from neurobridge.datasets.manifests import find_manifest, unknown_dataset
 from neurobridge.datasets.simulated_hvm import NAME as SIMULATED_HVM
 from neurobridge.datasets.simulated_hvm import simulate_hvm
 
 LOADERS: dict[str, Callable[..., Experiment]] = {
+    clip.CLASSES: clip.load_class_text,
+    clip.FLICKR: clip.load_flickr8k,
     cowley2023.NAME: cowley2023.load,
+    hvm.NAME: hvm.load,
+    imagenet.NAME: imagenet.load,
+    kriegeskorte2008.NAME: kriegeskorte2008.load,
     majajhong2015.NAME: majajhong2015.load,
+    majajhong_public.NAME: majajhong_public.load,
     mnist.NAME: mnist.load,
 }
 
 
-def load(name: str, *, mirror: str | os.PathLike[str] | None = None, **options: Any) -> Experiment:
+def load(name: str, *, mirror: str | os.PathLike[str] | None = None, quiet: bool = False, **options: Any) -> Experiment:
     """Load a dataset: fetch and verify its files, and label them.
+
+    On the first use of a dataset in a process, whom to cite and what the data is not are printed on stderr.
 
     Parameters
     ----------
@@ -28,8 +48,10 @@ def load(name: str, *, mirror: str | os.PathLike[str] | None = None, **options: 
         See ``neurobridge data list``. "simulated-hvm" needs no files.
     mirror : path, optional
         Folder with the files, laid out ``<dataset>/<file>``; default: NEUROBRIDGE_MIRROR, or a download.
+    quiet : bool
+        Do not print the citation (it stays in ``attrs``); the environment variable NEUROBRIDGE_QUIET does so everywhere.
     **options
-        Passed to the loader: e.g. ``part="test"`` for "mnist"; the arguments of `simulate_hvm`.
+        Passed to the loader: e.g. ``part="test"`` for "mnist", ``folder=...`` for "imagenet"; the arguments of `simulate_hvm`.
 
     Raises
     ------
@@ -38,9 +60,22 @@ def load(name: str, *, mirror: str | os.PathLike[str] | None = None, **options: 
     DigestError
         A file is not the one the manifest describes.
     """
-    if name == SIMULATED_HVM:
-        return simulate_hvm(**options)
-    if name not in LOADERS:
-        find_manifest(name)
-        raise unknown_dataset(name, sorted([*LOADERS, SIMULATED_HVM]))
-    return LOADERS[name](mirror=mirror, **options)
+    experiment = simulate_hvm(**options) if name == SIMULATED_HVM else _loader(name)(mirror=mirror, **options)
+    if not quiet:
+        cite(name, experiment.attrs["citation"], experiment.attrs["note"])
+    return experiment
+
+
+def has_loader(name: str) -> bool:
+    """Whether `load` knows how to read a dataset; the files of any can be fetched."""
+    return name in {*LOADERS, SIMULATED_HVM} or re.fullmatch(cowley2023.PATTERN, name) is not None
+
+
+def _loader(name: str) -> Callable[..., Experiment]:
+    if name in LOADERS:
+        return LOADERS[name]
+    find_manifest(name)
+    session = re.fullmatch(cowley2023.PATTERN, name)
+    if session:
+        return functools.partial(cowley2023.load, session=session[1])
+    raise unknown_dataset(name, sorted([*LOADERS, SIMULATED_HVM]))

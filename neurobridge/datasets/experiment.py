@@ -31,8 +31,13 @@ class Experiment:
         may be dask-backed.
     latents : xarray.DataArray or None
         Assembly of the known generative parameters of each stimulus (object, position, size, pose).
+    activations : xarray.DataArray or None
+        Assembly of a model's representation of each stimulus, dims ``(presentation, neuroid)``; may be dask-backed.
+    rdms : xarray.DataArray or None
+        Dissimilarities, dims ``(rdm, stimulus, stimulus_2)`` (or objects in place of stimuli), symmetric with a zero diagonal.
     attrs : mapping
-        ``citation``, ``licence``, ``digests`` (file -> digest) and ``note`` (what the data is not).
+        ``citation``, ``licence``, ``digests`` (file -> digest) and ``note`` (what the data is, and what it is not).
+        ``citation`` is in the ``attrs`` of every array and table too.
     """
 
     name: str
@@ -41,4 +46,6 @@ class Experiment:
     recordings: xr.DataArray | None = None
     images: xr.DataArray | None = None
     latents: xr.DataArray | None = None
+    activations: xr.DataArray | None = None
+    rdms: xr.DataArray | None = None
     attrs: Mapping[str, Any] = field(default_factory=dict)

@@ -12,34 +12,12 @@ import xarray as xr
 from neurobridge.assemblies import AssemblyError, make_assembly
 from neurobridge.datasets.experiment import Experiment
 from neurobridge.datasets.files import digests_of, fetch
+from neurobridge.datasets.hvm import NAME as HVM
+from neurobridge.datasets.hvm import TABLE, hvm_stimuli
+from neurobridge.datasets.labels import assembly_attrs, describe, make_experiment
 from neurobridge.datasets.manifests import find_manifest
 
 NAME = "majajhong2015-it-v6"
-HVM = "hvm-metadata"
-HVM_TABLE = "2020-11-22_hvm_from_dldata.csv"
-_COLUMNS = {
-    "id": "stimulus_id",
-    "obj": "object_name",
-    "category": "category_name",
-    "var": "variation",
-    "bg_id": "background_id",
-}
-_POSE = ("ty", "tz", "s", "rxy", "rxz", "ryz", "rxy_semantic", "rxz_semantic", "ryz_semantic")
-
-
-def hvm_stimuli(*, mirror: str | os.PathLike[str] | None = None) -> pd.DataFrame:
-    """Read the HvM stimulus table: 5760 images, in file order.
-
-    Returns
-    -------
-    pandas.DataFrame
-        ``stimulus_id``, ``object_name``, ``category_name``, ``variation`` (0, 3 or 6), ``background_id``; position ``ty``, ``tz``
-        and size ``s`` in the units of HvM's table; rotations ``rxy``, ``rxz``, ``ryz`` in degrees, and ``_semantic`` ones
-        from a pose comparable between objects.
-    """
-    table = pd.read_csv(fetch(HVM, files=[HVM_TABLE], mirror=mirror)[HVM_TABLE])
-    table = table.rename(columns=_COLUMNS)[[*_COLUMNS.values(), *_POSE]]
-    return table.assign(variation=table["variation"].str.removeprefix("V").astype(int))
 
 
 def load(*, mirror: str | os.PathLike[str] | None = None) -> Experiment:
@@ -62,28 +40,12 @@ def load(*, mirror: str | os.PathLike[str] | None = None) -> Experiment:
             f"{NAME}: found responses of shape {values.shape}; expected ({len(stimuli)}, 168). Mend: fetch the files again."
         )
     manifest = find_manifest(NAME)
-    attrs = {
-        "identifier": NAME,
-        "kind": manifest.kind,
-        "digests": {**digests_of(NAME), HVM_TABLE: digests_of(HVM)[HVM_TABLE]},
-        "units": "normalised firing rate, averaged over trials and 70-170 ms",
-    }
+    about = describe(manifest, more={TABLE: digests_of(HVM)[TABLE]})
+    attrs = assembly_attrs(manifest, about, units="normalised firing rate, averaged over trials and 70-170 ms")
     presentation = {str(name): stimuli[name].to_numpy() for name in stimuli}
     neuroid = {"neuroid_id": [f"it-{k:03d}" for k in range(168)], "region": ["IT"] * 168}
     recordings = make_assembly(values, presentation=presentation, neuroid=neuroid, attrs=attrs)
-    return Experiment(
-        NAME,
-        manifest.kind,
-        stimuli,
-        recordings=recordings,
-        latents=pose_latents(stimuli, attrs=attrs),
-        attrs={
-            "citation": manifest.citation,
-            "licence": manifest.licence,
-            "note": manifest.note,
-            "digests": attrs["digests"],
-        },
-    )
+    return make_experiment(manifest, about, stimuli, recordings=recordings, latents=pose_latents(stimuli, attrs=attrs))
 
 
 def pose_latents(stimuli: pd.DataFrame, *, attrs: Mapping[str, object]) -> xr.DataArray:

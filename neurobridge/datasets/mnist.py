@@ -13,7 +13,8 @@ import xarray as xr
 
 from neurobridge.assemblies import AssemblyError
 from neurobridge.datasets.experiment import Experiment
-from neurobridge.datasets.files import digests_of, fetch
+from neurobridge.datasets.files import fetch
+from neurobridge.datasets.labels import assembly_attrs, describe, make_experiment
 from neurobridge.datasets.manifests import find_manifest
 
 NAME = "mnist"
@@ -43,20 +44,15 @@ def load(*, part: str = "train", mirror: str | os.PathLike[str] | None = None) -
     ids = np.array([f"mnist-{part}-{k:05d}" for k in range(len(pixels))])
     names = labels.astype(str)
     manifest = find_manifest(NAME)
-    digests = {file: digests_of(NAME)[file] for file in files}
+    about = describe(manifest, files)
     images = xr.DataArray(
         pixels,
         dims=("presentation", "row", "column"),
         coords={"stimulus_id": ("presentation", ids), "category_name": ("presentation", names)},
-        attrs={"identifier": f"{NAME}-{part}", "kind": manifest.kind, "digests": digests},
+        attrs=assembly_attrs(manifest, about, identifier=f"{NAME}-{part}"),
     )
-    return Experiment(
-        NAME,
-        manifest.kind,
-        pd.DataFrame({"stimulus_id": ids, "category_name": names}),
-        images=images,
-        attrs={"citation": manifest.citation, "licence": manifest.licence, "note": manifest.note, "digests": digests},
-    )
+    stimuli = pd.DataFrame({"stimulus_id": ids, "category_name": names})
+    return make_experiment(manifest, about, stimuli, images=images)
 
 
 def read_idx(path: Path) -> np.ndarray:

@@ -83,14 +83,18 @@ def simulate_hvm(
     poses, scenes = (np.random.default_rng([seed, stream]) for stream in range(2))
     stimuli = draw_stimuli(design, poses)
     pixels = render_stimuli(stimuli, image_size, scenes, progress=progress)
-    stimuli = stimuli.assign(stimulus_id=_ids(pixels), background_id=[f"bg-{seed}-{k:05d}" for k in range(len(pixels))])
+    stimuli = stimuli.assign(
+        stimulus_id=_ids(pixels), size=image_size, background_id=[f"bg-{seed}-{k:05d}" for k in range(len(pixels))]
+    )
     manifest = find_manifest(NAME)
     attrs = {
         "identifier": NAME,
         "kind": "simulated",
+        "citation": manifest.citation,
         "simulation": f"neurobridge {__version__} simulate_hvm, seed {seed}",
         "digests": {"images": "sha256:" + hashlib.sha256(pixels.tobytes()).hexdigest()},
     }
+    stimuli.attrs["citation"] = manifest.citation
     images = xr.DataArray(
         pixels,
         dims=("presentation", "row", "column"),
@@ -107,7 +111,7 @@ def simulate_hvm(
         attrs={
             "citation": manifest.citation,
             "licence": manifest.licence,
-            "note": manifest.note,
+            "note": manifest.statement,
             "digests": attrs["digests"],
         },
     )

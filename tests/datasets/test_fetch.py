@@ -1,173 +1,201 @@
-"""Files from a mirror, the cache and a (local) public address: verified each time, never lost."""
+"""Where files come from: a mirror, the cache, Brain-Score's folder, a (local) public address; verified each time, never lost."""
 
 from __future__ import annotations
 
 import hashlib
-import http.server
 import json
-import threading
+import re
+import shutil
 from pathlib import Path
 
+import filelock
 import pytest
 
-from neurobridge.datasets import DigestError, DownloadError, fetch, verify
-from neurobridge.datasets.manifests import File, Manifest
-
-CONTENT = b"responses of a site" * 1000
-
-
-class Handler(http.server.BaseHTTPRequestHandler):
-    failures = 0
-    requests = 0
-
-    def do_GET(self):
-        type(self).requests += 1
-        if self.path == "/flaky" and type(self).failures > 0:
-            type(self).failures -= 1
-            self.send_error(503)
-            return
-        if self.path == "/missing":
-            self.send_error(404)
-            return
-        content = b"something else" if self.path == "/changed" else CONTENT
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-        self.wfile.write(content)
-
-    def log_message(self, *arguments):
-        pass
+from neurobridge.datasets import (
+    DigestError,
+    DownloadError,
+    UnknownDatasetError,
+    cache_folder,
+    copy_to_mirror,
+    fetch,
+    list_datasets,
+    locate,
+    mirrored,
+    path_of,
+    verify,
+)
 
 
 @pytest.fixture
-def server():
-    Handler.failures = Handler.requests = 0
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    server.server_close()
-    thread.join()
+def content(source):
+    return bytes(source.content)
 
 
 @pytest.fixture
-def home(tmp_path, monkeypatch):
-    monkeypatch.setenv("NEUROBRIDGE_HOME", str(tmp_path / "home"))
-    monkeypatch.delenv("NEUROBRIDGE_MIRROR", raising=False)
-    monkeypatch.setattr("neurobridge.datasets.files._PAUSE_S", 0.0)
-    return tmp_path / "home"
-
-
-@pytest.fixture
-def describe(monkeypatch):
-    """Pretend there is one dataset, "made", with one file."""
-
-    def make(url: str | None, algorithms: tuple[str, ...] = ("sha256",), size: int | None = len(CONTENT)) -> None:
-        digests = tuple(f"{name}:{hashlib.new(name, CONTENT).hexdigest()}" for name in algorithms)
-        manifest = Manifest(
-            name="made", version="1", title="made", kind="recorded", access="public", licence="none stated", citation="@misc{x}",
-            note="made", files=(File(name="a.bin", url=url, size=size, digests=digests, origin="supplied by the tester"),),
-        )  # fmt: skip
-        monkeypatch.setattr("neurobridge.datasets.files.find_manifest", lambda name: manifest)
-
-    return make
+def mirror_folder(tmp_path, content):
+    """A mirror that holds "made"."""
+    folder = tmp_path / "mirror"
+    (folder / "made").mkdir(parents=True)
+    (folder / "made" / "a.bin").write_bytes(content)
+    return folder
 
 
 @pytest.mark.parametrize("algorithms", [("sha256",), ("md5",), ("sha1",), ("sha256", "md5")])
-def test_download_is_verified_cached_and_not_repeated(server, home, describe, algorithms):
-    describe(f"{server}/a", algorithms)
+def test_download_is_verified_cached_and_not_repeated(source, home, describe, content, algorithms):
+    describe(source.url, algorithms)
     path = fetch("made", progress=False)["a.bin"]
-    assert path == home / "made" / "a.bin"
-    assert path.read_bytes() == CONTENT
+    assert path == home / "made" / "a.bin" == path_of("made") / "a.bin"
+    assert path.read_bytes() == content
     assert fetch("made", progress=False)["a.bin"] == path
-    assert Handler.requests == 1
+    assert len(source.requests) == 1
     assert [p.name for p in path.parent.iterdir()] == ["a.bin"]
     assert verify("made") == {"a.bin": "ok"}
+    assert locate("made") == {"a.bin": path}
 
 
-def test_a_progress_bar_is_shown(server, home, describe, capsys):
-    describe(f"{server}/a")
+def test_one_of_the_accepted_digests_is_enough_and_none_is_too_few(source, home, describe, content):
+    other = "sha256:" + "0" * 64
+    describe(source.url, digests=(other,))
+    assert fetch("made", progress=False)["a.bin"].read_bytes() == content
+    describe(source.url, (), digests=(other, "md5:" + "0" * 32))
+    status = verify("made")["a.bin"]
+    assert re.fullmatch(r"sha256:\w+, md5:\w+; expected sha256:0+ or md5:0+", status)
+
+
+def test_a_progress_bar_is_shown_where_it_is_wanted(source, home, describe, capsys):
+    describe(source.url)
     fetch("made")
-    assert "100%" in capsys.readouterr().err
+    shown = capsys.readouterr()
+    assert "100%" in shown.err
+    assert shown.out == ""
+    (home / "made" / "a.bin").unlink()
+    fetch("made", progress=False)
+    assert capsys.readouterr() == ("", "")
 
 
-def test_a_wrong_download_is_kept_aside_and_not_used(server, home, describe):
-    describe(f"{server}/changed", size=None)
-    with pytest.raises(DigestError, match=r"changed: found sha256:.*; expected sha256:.*kept as .*\.bad-.*Mend"):
-        fetch("made", progress=False)
-    (kept,) = (home / "made").iterdir()
-    assert kept.name.startswith(".bad-")
-    assert kept.name.endswith("a.bin")
-    assert kept.read_bytes() == b"something else"
+def test_one_waits_for_another_and_says_so(source, home, describe, content, monkeypatch, capsys):
+    describe(source.url)
+    (home / ".locks").mkdir(parents=True)
+    other = filelock.FileLock(home / ".locks" / "made--a.bin.lock")
+    other.acquire()
+    asked = []
+
+    def wait(lock, timeout=None, **_):
+        asked.append(timeout)
+        if timeout == 0:
+            raise filelock.Timeout(lock.lock_file)
+        # The other process is done.
+        (home / "made" / "a.bin").write_bytes(content)
+        other.release()
+
+    monkeypatch.setattr(filelock.FileLock, "acquire", wait)
+    assert fetch("made")["a.bin"].read_bytes() == content
+    assert asked == [0, None]
+    assert "waiting for another process" in capsys.readouterr().err
+    assert source.requests == []
 
 
-def test_a_wrong_size_is_said(server, home, describe):
-    describe(f"{server}/changed")
-    with pytest.raises(DigestError, match=rf"found 14 bytes; expected {len(CONTENT)}"):
-        fetch("made", progress=False)
-
-
-def test_a_damaged_cache_is_set_aside_and_fetched_anew_on_the_next_call(server, home, describe):
-    describe(f"{server}/a")
+def test_a_damaged_cache_is_set_aside_and_fetched_anew_on_the_next_call(source, home, describe, content):
+    describe(source.url)
     path = fetch("made", progress=False)["a.bin"]
-    damaged = b"X" + CONTENT[1:]
+    damaged = b"X" + content[1:]
+    path.chmod(0o644)
     path.write_bytes(damaged)
     assert verify("made")["a.bin"].startswith("sha256:")
     with pytest.raises(DigestError, match=r"a\.bin: found sha256:.*not used, and kept as \.bad-.*Mend: run again"):
         fetch("made", progress=False)
     assert [p.read_bytes() for p in path.parent.glob(".bad-*")] == [damaged]
-    assert fetch("made", progress=False)["a.bin"].read_bytes() == CONTENT
+    assert fetch("made", progress=False)["a.bin"].read_bytes() == content
 
 
-def test_a_mirror_is_read_in_place_and_never_written_to(server, home, describe, tmp_path):
-    describe(f"{server}/a")
-    mirrored = tmp_path / "mirror" / "made" / "a.bin"
-    mirrored.parent.mkdir(parents=True)
-    mirrored.write_bytes(CONTENT)
-    assert fetch("made", mirror=tmp_path / "mirror")["a.bin"] == mirrored
-    assert verify("made", mirror=tmp_path / "mirror") == {"a.bin": "ok"}
-    mirrored.write_bytes(b"X" + CONTENT[1:])
+def test_a_mirror_is_read_in_place_and_never_written_to(source, home, describe, content, mirror_folder):
+    describe(source.url)
+    mirrored_file = mirror_folder / "made" / "a.bin"
+    assert fetch("made", mirror=mirror_folder)["a.bin"] == mirrored_file
+    assert verify("made", mirror=mirror_folder) == {"a.bin": "ok"}
+    mirrored_file.write_bytes(b"X" + content[1:])
     with pytest.raises(DigestError, match=r"It is not used, and left where it is.*Mend"):
-        fetch("made", mirror=tmp_path / "mirror")
-    assert mirrored.read_bytes() == b"X" + CONTENT[1:]
-    assert Handler.requests == 0
+        fetch("made", mirror=mirror_folder)
+    assert mirrored_file.read_bytes() == b"X" + content[1:]
+    assert source.requests == []
     assert not home.exists()
 
 
-def test_the_mirror_of_the_environment_is_used(home, describe, tmp_path, monkeypatch):
+def test_a_mirror_is_copied_into_the_cache_where_that_is_asked(home, describe, content, mirror_folder, capsys):
     describe(None)
-    (tmp_path / "made").mkdir()
-    (tmp_path / "made" / "a.bin").write_bytes(CONTENT)
-    monkeypatch.setenv("NEUROBRIDGE_MIRROR", str(tmp_path))
-    assert fetch("made")["a.bin"] == tmp_path / "made" / "a.bin"
+    kept = fetch("made", mirror=mirror_folder, copy=True)["a.bin"]
+    assert kept == home / "made" / "a.bin"
+    assert kept.read_bytes() == content
+    assert kept.stat().st_mode & 0o222 == 0
+    assert "100%" in capsys.readouterr().err
+    shutil.rmtree(mirror_folder)
+    assert fetch("made")["a.bin"] == kept
+
+
+def test_a_damaged_cache_is_replaced_from_the_mirror_aloud(home, describe, content, mirror_folder):
+    describe(None)
+    (home / "made").mkdir(parents=True)
+    (home / "made" / "a.bin").write_bytes(b"damaged")
+    with pytest.warns(UserWarning, match=r"found 7 bytes; expected .*kept as \.bad-.* and replaced"):
+        fetch("made", mirror=mirror_folder, copy=True, progress=False)
+    assert verify("made") == {"a.bin": "ok"}
+    assert fetch("made", mirror=mirror_folder, copy=True, progress=False)["a.bin"] == home / "made" / "a.bin"
+
+
+def test_the_mirror_of_the_environment_is_used(home, describe, mirror_folder, monkeypatch, tmp_path):
+    describe(None)
+    monkeypatch.setenv("NEUROBRIDGE_MIRROR", str(mirror_folder))
+    assert fetch("made")["a.bin"] == mirror_folder / "made" / "a.bin"
+    assert mirrored() == ["made"]
     with pytest.raises(FileNotFoundError, match=r"found no folder at .*nowhere; expected a mirror.*Mend"):
         fetch("made", mirror=tmp_path / "nowhere")
 
 
-def test_a_file_that_the_mirror_lacks_is_downloaded(server, home, describe, tmp_path):
-    describe(f"{server}/a")
+def test_what_a_mirror_holds(home, describe, mirror_folder, tmp_path):
+    describe(None)
+    (mirror_folder / "mnist").mkdir()
+    assert mirrored(mirror_folder) == ["made"]
+    with pytest.raises(FileNotFoundError, match=r"found no mirror; expected a folder laid out.*Mend: give --mirror"):
+        mirrored()
+
+
+def test_a_file_that_the_mirror_lacks_is_downloaded(source, home, describe, tmp_path):
+    describe(source.url)
     assert fetch("made", mirror=tmp_path, progress=False)["a.bin"] == home / "made" / "a.bin"
 
 
-def test_failures_are_retried_and_then_said(server, home, describe):
-    describe(f"{server}/flaky")
-    Handler.failures = 2
-    with pytest.warns(UserWarning, match="attempt .* failed"):
-        assert fetch("made", progress=False)["a.bin"].read_bytes() == CONTENT
-    describe(f"{server}/missing")
-    (home / "made" / "a.bin").unlink()
-    with (
-        pytest.warns(UserWarning, match="attempt"),
-        pytest.raises(DownloadError, match=r"found no way to download .*missing in 3 attempts.*Mend.*--mirror"),
-    ):
-        fetch("made", progress=False)
-    assert list((home / "made").iterdir()) == []
+def test_what_brain_score_downloaded_is_used_in_place(source, home, describe, content, tmp_path):
+    describe(source.url, ("sha1",))
+    theirs = tmp_path / "brainio" / hashlib.sha1(content).hexdigest() / "a.bin"
+    theirs.parent.mkdir(parents=True)
+    theirs.write_bytes(content)
+    assert fetch("made", progress=False)["a.bin"] == theirs
+    assert verify("made") == {"a.bin": "ok"}
+    assert source.requests == []
+    assert not home.exists()
+
+
+def test_a_damaged_file_of_brain_score_is_left_alone_and_not_used(source, home, describe, content, tmp_path):
+    describe(source.url, ("sha1",))
+    theirs = tmp_path / "brainio" / hashlib.sha1(content).hexdigest() / "a.bin"
+    theirs.parent.mkdir(parents=True)
+    theirs.write_bytes(b"half")
+    with pytest.warns(UserWarning, match=r"found 4 bytes; expected .*Brain-Score's copy is not used"):
+        assert fetch("made", progress=False)["a.bin"] == home / "made" / "a.bin"
+    assert theirs.read_bytes() == b"half"
+
+
+def test_a_dataset_that_needs_another_fetches_it(source, home, describe):
+    describe(source.url, name="base")
+    describe(source.url, more='requires = {base = ["a.bin"]}')
+    assert set(fetch("made", progress=False)) == {"a.bin"}
+    assert (home / "base" / "a.bin").exists()
 
 
 def test_a_file_without_an_address_has_to_be_supplied(home, describe):
     describe(None)
     assert verify("made") == {"a.bin": "missing"}
+    assert locate("made") == {"a.bin": None}
     with pytest.raises(
         DownloadError,
         match=r"no public address \(supplied by the tester\).*expected it to be supplied.*Mend: put it at",
@@ -181,9 +209,50 @@ def test_an_unknown_file_of_a_dataset_is_refused(home, describe):
         fetch("made", files=["b.bin"])
 
 
+@pytest.mark.parametrize("act", [path_of, verify, locate, fetch])
+def test_unknown_datasets_are_refused(home, act):
+    with pytest.raises(UnknownDatasetError, match=r"found dataset 'mnits'; .*did you mean 'mnist'"):
+        act("mnits")
+
+
+def test_the_default_cache_is_the_users(monkeypatch):
+    monkeypatch.delenv("NEUROBRIDGE_HOME", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", "/somewhere")
+    assert "neurobridge" in cache_folder().parts
+
+
+def test_copy_to_mirror_gives_a_mirror(source, home, describe, content, tmp_path):
+    describe(source.url, name="base")
+    describe(source.url, more='requires = {base = ["a.bin"]}')
+    folder = tmp_path / "new" / "mirror"
+    made = copy_to_mirror(folder, ["made"], progress=False)
+    assert made == [folder / "made" / "a.bin", folder / "base" / "a.bin"]
+    assert all(path.read_bytes() == content for path in made)
+    assert mirrored(folder) == ["base", "made"]
+    assert verify("made", mirror=folder) == {"a.bin": "ok"}
+    assert copy_to_mirror(folder, ["made"], progress=False) == made
+    made[0].chmod(0o644)
+    made[0].write_bytes(b"other")
+    with pytest.raises(DigestError, match=r"found 5 bytes; expected .*left where it is. Mend: move it away"):
+        copy_to_mirror(folder, ["made"], progress=False)
+    assert made[0].read_bytes() == b"other"
+
+
+def test_copy_to_mirror_wants_names_and_room(home, describe, mirror_folder, tmp_path, monkeypatch):
+    describe(None)
+    with pytest.raises(ValueError, match=r"found no dataset to mirror; expected at least one name. Mend"):
+        copy_to_mirror(tmp_path / "new", [])
+    usage = shutil.disk_usage(".")._replace(free=1000)
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage)
+    with pytest.raises(DownloadError, match=r"made/a.bin: found 0\.0 MB free in .*; expected 1\.0 MB for a copy. Mend"):
+        copy_to_mirror(tmp_path / "new", ["made"], mirror=mirror_folder, progress=False)
+
+
 @pytest.mark.realdata
 def test_the_mirror_at_hand_is_whole(mirror):
     names = [folder.name for folder in Path(mirror).iterdir() if folder.is_dir()]
     found = {name: verify(name, mirror=mirror) for name in names}
     assert names
     assert all(status == "ok" for files in found.values() for status in files.values()), json.dumps(found, indent=1)
+    assert mirrored(mirror) == sorted(names)
+    assert set(names) <= {manifest.name for manifest in list_datasets()}

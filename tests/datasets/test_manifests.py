@@ -10,7 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from neurobridge.datasets import ManifestError, UnknownDatasetError, find_manifest, list_datasets, load, read_manifest
+from neurobridge.datasets import (
+    ManifestError,
+    UnknownDatasetError,
+    find_manifest,
+    has_loader,
+    list_datasets,
+    load,
+    read_manifest,
+)
 from neurobridge.datasets.catalogue import LOADERS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -23,6 +31,8 @@ access = "public"
 licence = "none stated"
 citation = "@misc{made}"
 note = "made"
+is_not = ["a cake"]
+post_processing = "none"
 [[files]]
 name = "a.npy"
 url = "https://example.org/a.npy"
@@ -34,39 +44,98 @@ def test_every_shipped_manifest_is_complete():
     manifests = {manifest.name: manifest for manifest in list_datasets()}
     assert set(LOADERS) < set(manifests)
     for manifest in manifests.values():
-        assert manifest.note
-        assert manifest.citation.strip().startswith("@")
-        assert manifest.files or manifest.access == "embedded"
+        assert manifest.statement.startswith(manifest.note)
+        assert manifest.is_not, f"{manifest.name} does not say what it is not"
+        assert all(statement.endswith(".") for statement in manifest.is_not)
+        assert manifest.files or manifest.access in ("embedded", "user-supplied")
         for required, files in manifest.requires.items():
             assert {manifests[required].file(file).name for file in files} == set(files)
-        for entry in manifest.files:
-            assert entry.url or entry.origin, f"{manifest.name}/{entry.name} comes from nowhere"
+        # Only the public Majaj & Hong files, whose publisher gives sha1, are not pinned by sha256.
+        weak = [entry.name for entry in manifest.files if not entry.digests[0].startswith("sha256:")]
+        assert not weak or manifest.name == "majajhong2015.public"
+    assert "simulated" in manifests["simulated-hvm"].kind
+    assert "private split" in manifests["majajhong2015-it-v6"].statement
 
 
 def test_a_good_manifest_is_read(tmp_path):
     (tmp_path / "made.toml").write_text(GOOD)
-    assert read_manifest(tmp_path / "made.toml").file("a.npy").digests == ("md5:" + "0" * 32,)
+    manifest = read_manifest(tmp_path / "made.toml")
+    assert manifest.file("a.npy").digests == ("md5:" + "0" * 32,)
+    assert manifest.statement == "made a cake"
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (("[[files]]", "[[files"), r"made.toml: found text that is not TOML \(.*line 10.*\); expected a manifest"),
-        (('kind = "recorded"', 'kind = "guessed"'), r"made.toml: kind: .*found 'guessed'"),
-        (('licence = "none stated"\n', ""), r"made.toml: licence: Field required"),
-        (('note = "made"', 'note = "made"\nmood = "good"'), r"made.toml: mood: Extra inputs are not permitted"),
-        (("md5:0", "crc:0"), r"files.0.digests: .*expected md5:, sha1: or sha256:"),
-        (("md5:0", "md5:"), r"files.0.digests: .*expected md5:, sha1: or sha256:"),
-        (('name = "a.npy"', 'name = "../a.npy"'), r"files.0.name: .*found '../a.npy'"),
-        (('name = "made"', 'name = "other"'), r"found name 'other'; expected 'made'"),
+        (("[[files]]", "[[files"), r"made.toml: found text that is not TOML \(.*line 12.*\); expected a manifest"),
+        (('kind = "recorded"', 'kind = "guessed"'), r"made.toml, line 5: kind: .*found 'guessed'"),
+        (('access = "public"', 'access = "secret"'), r"made.toml, line 6: access: .*found 'secret'"),
+        (('licence = "none stated"\n', ""), r"made.toml, line 1: licence: Field required"),
+        (
+            ('note = "made"', 'note = "made"\nmood = "good"'),
+            r"made.toml, line 10: mood: Extra inputs are not permitted",
+        ),
+        (('note = "made"', 'note = ""'), r"made.toml, line 9: note: .*found ''"),
+        (('"@misc{made}"', '"""\nMade et al.\n"""'), r"made.toml, line 8: citation: "),
+        (('["a cake"]', '[\n  "a cake",\n  7,\n]'), r"made.toml, line 10: is_not.1: .*found 7"),
+        (("md5:0", "crc:0"), r"made.toml, line 15: files.0.digests.0: .*expected md5:, sha1: or sha256:"),
+        (("md5:0", "md5:"), r"made.toml, line 15: files.0.digests.0: .*expected md5:, sha1: or sha256:"),
+        (('name = "a.npy"', 'name = "../a.npy"'), r"made.toml, line 13: files.0.name: .*found '../a.npy'"),
+        (('name = "a.npy"', 'name = ".a.partial"'), r"made.toml, line 13: files.0.name: .*without a leading dot"),
+        (('name = "a.npy"\n', ""), r"made.toml, line 12: files.0.name: Field required"),
+        (
+            (
+                "[[files]]",
+                '[[files]]\nname = "a.npy"\ndigests = ["md5:{0}"]\norigin = "x"\n[[files]]'.replace("{0}", "0" * 32),
+            ),
+            r"made.toml, line 12: files: .*expected each name once",
+        ),
+        (("[[files]]", "[requires]\nother = 3\n[[files]]"), r"made.toml, line 13: requires.other: .*found 3"),
+        (
+            ('url = "https://example.org/a.npy"', 'url = "ftp://x"'),
+            r"made.toml, line 14: files.0.url: .*found 'ftp://x'",
+        ),
+        (
+            ('url = "https://example.org/a.npy"\n', ""),
+            r"made.toml, line 12: files: .*without url or origin; expected one",
+        ),
+        (('name = "made"', 'name = "other"'), r"made.toml, line 2: found name 'other'; expected 'made'"),
     ],
 )
-def test_a_bad_manifest_names_the_file_and_the_field(tmp_path, change, message):
+def test_a_bad_manifest_names_the_file_the_line_and_the_field(tmp_path, change, message):
     path = tmp_path / "made.toml"
     path.write_text(GOOD.replace(*change, 1))
     with pytest.raises(ManifestError, match=message) as caught:
         read_manifest(path)
     assert "Mend: " in str(caught.value)
+
+
+def test_the_line_is_that_of_the_right_file_and_the_right_element(tmp_path):
+    second = '[[files]]\nname = "b.npy"\norigin = "x"\ndigests = [\n  "md5:' + "1" * 32 + '",\n  "md4:0",\n]\n'
+    (tmp_path / "made.toml").write_text(GOOD + second)
+    with pytest.raises(ManifestError, match=r"line 21: files.1.digests.1: .*found digest 'md4:0'"):
+        read_manifest(tmp_path / "made.toml")
+
+
+def test_public_data_has_files(tmp_path):
+    (tmp_path / "made.toml").write_text(GOOD.partition("[[files]]")[0])
+    with pytest.raises(ManifestError, match=r"files: .*found public access and no files; expected at least one"):
+        read_manifest(tmp_path / "made.toml")
+
+
+def test_manifests_of_ones_own_are_found_and_shadow_nothing(tmp_path, monkeypatch):
+    (tmp_path / "made.toml").write_text(GOOD)
+    monkeypatch.setenv("NEUROBRIDGE_MANIFESTS", str(tmp_path))
+    assert find_manifest("made").title == "made"
+    assert "made" in [manifest.name for manifest in list_datasets()]
+    (tmp_path / "mnist.toml").write_text(GOOD.replace('"made"', '"mnist"', 1))
+    with pytest.raises(
+        ManifestError, match=r"found a second manifest of 'mnist' beside .*expected each dataset once. Mend"
+    ):
+        find_manifest("made")
+    monkeypatch.setenv("NEUROBRIDGE_MANIFESTS", str(tmp_path / "nowhere"))
+    with pytest.raises(ManifestError, match=r"NEUROBRIDGE_MANIFESTS: found no folder at .*nowhere; expected one.*Mend"):
+        list_datasets()
 
 
 @pytest.mark.parametrize("act", [find_manifest, load])
@@ -80,9 +149,14 @@ def test_an_unknown_name_suggests_the_nearest(act):
         act("###")
 
 
-def test_a_dataset_without_a_loader_says_which_have_one():
-    with pytest.raises(UnknownDatasetError, match=r"found dataset 'kriegeskorte2008'; expected one of \['cowley"):
-        load("kriegeskorte2008")
+def test_a_dataset_without_a_loader_says_which_have_one(tmp_path, monkeypatch):
+    (tmp_path / "made.toml").write_text(GOOD)
+    monkeypatch.setenv("NEUROBRIDGE_MANIFESTS", str(tmp_path))
+    assert not has_loader("made")
+    assert has_loader("mnist")
+    assert has_loader("simulated-hvm")
+    with pytest.raises(UnknownDatasetError, match=r"found dataset 'made'; expected one of \['clip-class-text'"):
+        load("made")
 
 
 def test_an_installed_wheel_finds_its_manifests_from_another_folder(tmp_path):
@@ -102,7 +176,7 @@ def test_an_installed_wheel_finds_its_manifests_from_another_folder(tmp_path):
     # Dependencies are looked up in this environment, after the clean one; its editable neurobridge must not be seen.
     here = [path for path in sys.path if path.endswith("site-packages")]
     (folder / "dependencies.pth").write_text("\n".join(here) + "\n")
-    environment = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "NEUROBRIDGE_MIRROR")}
+    environment = {key: value for key, value in os.environ.items() if not key.startswith(("PYTHONPATH", "NEUROBRIDGE"))}
     code = "import neurobridge; print(neurobridge.__file__); print(*[m.name for m in neurobridge.list_datasets()])"
     run = subprocess.run(
         [python, "-c", code], cwd=tmp_path, env=environment, check=True, capture_output=True, text=True
