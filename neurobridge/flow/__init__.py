@@ -1,18 +1,35 @@
-"""Conditional flow matching: path and loss, velocity networks, ODE transport."""
+"""Conditional flow matching: path and loss, velocity networks, training, ODE transport."""
 
-from neurobridge.flow.model import BASES, ConditionalFlow, Standardiser
-from neurobridge.flow.networks import VelocityMLP
-from neurobridge.flow.ode import STEPS, integrate
-from neurobridge.flow.path import PathSample, flow_matching_loss, sample_path
+from neurobridge.flow.bases import BASES, Base
+from neurobridge.flow.checkpoint import FlowFileError
+from neurobridge.flow.model import ConditionalFlow, PairSampler
+from neurobridge.flow.networks import VelocityMLP, default_size
+from neurobridge.flow.ode import SOLVERS, STEPS, Integrated, integrate
+from neurobridge.flow.path import PathSample, flow_matching_loss, recouple, sample_path, squared_distance
+from neurobridge.flow.scale import Standardiser
+from neurobridge.flow.support import OffSupportWarning, Support
+from neurobridge.flow.transport import Direction, Spread
 
 __all__ = [
     "BASES",
+    "SOLVERS",
     "STEPS",
+    "Base",
     "ConditionalFlow",
+    "Direction",
+    "FlowFileError",
+    "Integrated",
+    "OffSupportWarning",
+    "PairSampler",
     "PathSample",
+    "Spread",
     "Standardiser",
+    "Support",
     "VelocityMLP",
+    "default_size",
     "flow_matching_loss",
     "integrate",
+    "recouple",
     "sample_path",
+    "squared_distance",
 ]

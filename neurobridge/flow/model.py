@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+import hashlib
+from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 import torch
-from torch import nn
-from tqdm.auto import tqdm
 
 from neurobridge.bridge.linear import LinearMap, ridge_map
-from neurobridge.flow.networks import VelocityMLP
-from neurobridge.flow.ode import integrate
-from neurobridge.flow.path import PathSample, flow_matching_loss, sample_path
-
-Base = Literal["affine", "pad", "noise"]
-Direction = Literal["forward", "backward"]
-BASES: tuple[Base, ...] = ("affine", "pad", "noise")
+from neurobridge.flow.bases import BASES, Base, Way, pad_to
+from neurobridge.flow.networks import NetworkFactory, build_network
+from neurobridge.flow.ode import SOLVERS
+from neurobridge.flow.path import MinibatchCost, squared_distance
+from neurobridge.flow.scale import Standardiser, as_points, read_rows, row_blocks, standardised
+from neurobridge.flow.state import Training
+from neurobridge.flow.storage import SAVED, Fitted, read_flow, write_flow
+from neurobridge.flow.support import Support
+from neurobridge.flow.train import Draw, Problem, Trained, train
+from neurobridge.flow.transport import Direction, Transport
 
 
 class PairSampler(Protocol):
@@ -32,62 +33,7 @@ class PairSampler(Protocol):
         """Draw n (source row, target row) pairs."""
 
 
-@dataclass(frozen=True)
-class Standardiser:
-    """Zero mean and unit variance in each dimension, from training points alone.
-
-    Attributes
-    ----------
-    mean, std : arrays of shape (n_dims,)
-    """
-
-    mean: np.ndarray
-    std: np.ndarray
-
-    @classmethod
-    def fit(cls, X: np.ndarray) -> Standardiser:
-        """Take mean and standard deviation of X, shape (n_points, n_dims); constant dimensions keep their unit."""
-        std = X.std(axis=0)
-        return cls(X.mean(axis=0), np.where(std > 0, std, 1.0))
-
-    def forward(self, X: np.ndarray) -> np.ndarray:
-        """Standardise points of shape (n_points, n_dims)."""
-        return (X - self.mean) / self.std
-
-    def backward(self, Z: np.ndarray) -> np.ndarray:
-        """Undo `forward`."""
-        return Z * self.std + self.mean
-
-
-@dataclass(frozen=True, eq=False)
-class _OneWay:
-    """A trained velocity field and the base it starts from, in standardised units."""
-
-    velocity: nn.Module
-    base: Base
-    n_start: int
-    n_end: int
-    linear: LinearMap | None
-
-    @property
-    def n_state(self) -> int:
-        return max(self.n_start, self.n_end) if self.base == "pad" else self.n_end
-
-    def start(self, X: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        if self.base == "affine":
-            assert self.linear is not None
-            return self.linear(X)
-        if self.base == "noise":
-            return rng.normal(size=(len(X), self.n_end))
-        return pad_to(X, self.n_state)
-
-
-def pad_to(X: np.ndarray, n_dims: int) -> np.ndarray:
-    """Append zero dimensions to points of shape (n_points, d) until there are ``n_dims``."""
-    return np.pad(X, ((0, 0), (0, n_dims - X.shape[1])))
-
-
-class ConditionalFlow:
+class ConditionalFlow(Transport):
     """Transport between two spaces by a flow trained on a coupling.
 
     A velocity field ``v(t, x_t | c)`` is regressed on ``x_1 - x_0`` along straight paths between coupled points.
@@ -98,14 +44,44 @@ class ConditionalFlow:
         Where a path starts. "affine": at ``M x``, M the ridge map of the labelled pairs, in the target's space and
         conditioned on x. "pad": at x padded with zeros to the larger dimension. "noise": at a Gaussian sample,
         conditioned on x, so that each source point has a distribution of images.
-    width, depth : int
-        Size of the velocity network.
+    width, depth : int, optional
+        Size of the velocity network; None for `neurobridge.flow.default_size`.
+    network : callable, optional
+        ``network(n_dims, n_condition)`` gives the module to train, called as ``module(t, x, condition)`` with t of shape
+        (batch, 1), x of shape (batch, n_dims) and condition of shape (batch, n_condition), or None where n_condition is 0.
+        None for `neurobridge.flow.VelocityMLP`.
     n_steps, batch_size, learning_rate, weight_decay : training of the network with AdamW and a cosine schedule.
     sigma : float
         Width of the path, in standard deviations of the target.
     ema : float
         Decay of the moving average of the weights that is kept for transport.
-    method, ode_steps : how transport integrates (see `neurobridge.flow.ode.integrate`).
+    clip : float
+        Largest norm of the gradient.
+    validation : float
+        Share of the source rows whose draws are kept for validation, looked at every ``validate_every`` steps. The averaged
+        weights that did best are kept, and training stops after ``patience`` looks without a better one. 0 trains on all
+        draws for ``n_steps``. The affine base itself is fitted on all pairs.
+    patience, validate_every : int
+    minibatch_ot : bool
+        Re-solve optimal transport exactly inside each minibatch drawn along the coupling, between starts and ends.
+    minibatch_cost : callable, optional
+        ``cost(x_0, x_1)`` of shape (batch, batch) for that; None for the squared distance of start and end.
+    mixed_precision : bool, optional
+        Train in bfloat16 where torch deems it safe; None for on a GPU only.
+    method : {"euler", "midpoint", "rk4", "dopri5"}
+        How transport integrates; ``ode_steps`` equal steps, or within ``rtol`` and ``atol`` for "dopri5".
+    ode_steps : int
+    rtol, atol : float
+    chunk_size : int
+        Points moved at a time; bounds the memory of transport.
+    support_quantile : float
+        A transported point is off the support if it is further from its nearest training point than this quantile of the
+        same distance among the training points.
+    checkpoint : path, optional
+        Folder that keeps the state of training, every ``checkpoint_every`` steps and at the end.
+    checkpoint_every : int
+    resume : bool
+        Go on from what the folder holds (refused if it is of another run); False begins anew over it.
     seed : int
     device : str, optional
     progress : bool
@@ -113,53 +89,98 @@ class ConditionalFlow:
 
     Attributes
     ----------
-    losses_ : array of shape (n_steps,)
-        Training loss of the forward field.
+    losses_, validation_losses_ : arrays of shape (n_steps_done,) and (n_validations,)
+        Of the forward field.
+    resumed_at_ : dict of str to int
+        Step of the checkpoint that each direction went on from, 0 for none.
+    support_ : dict of str to Support
+        The target cloud ("forward") and the source cloud ("backward").
+    n_evaluations_ : int
+        Evaluations of the velocity along the longest trajectory of the last transport of an in-memory array.
     """
 
     def __init__(
         self,
         base: Base = "affine",
         *,
-        width: int = 128,
-        depth: int = 2,
+        width: int | None = None,
+        depth: int | None = None,
+        network: NetworkFactory | None = None,
         n_steps: int = 1000,
         batch_size: int = 256,
         learning_rate: float = 2e-3,
         weight_decay: float = 1e-2,
         sigma: float = 0.1,
         ema: float = 0.99,
+        clip: float = 1.0,
+        validation: float = 0.0,
+        patience: int = 10,
+        validate_every: int = 50,
+        minibatch_ot: bool = False,
+        minibatch_cost: MinibatchCost | None = None,
+        mixed_precision: bool | None = None,
         method: str = "midpoint",
         ode_steps: int = 16,
+        rtol: float = 1e-6,
+        atol: float = 1e-6,
+        chunk_size: int = 16384,
+        support_quantile: float = 0.99,
+        checkpoint: str | Path | None = None,
+        checkpoint_every: int = 500,
+        resume: bool = True,
         seed: int = 0,
         device: str | None = None,
         progress: bool = False,
     ) -> None:
         if base not in BASES:
             raise ValueError(f"found base {base!r}; expected one of {BASES}. Mend: choose one of them.")
+        if method not in SOLVERS:
+            raise ValueError(f"found method {method!r}; expected one of {list(SOLVERS)}. Mend: choose one of them.")
+        if not 0 < support_quantile <= 1:
+            raise ValueError(f"found support_quantile={support_quantile}; expected in (0, 1]. Mend: use 0.99.")
+        if minibatch_ot and base == "noise":
+            raise ValueError(
+                "found minibatch_ot=True with base='noise'; expected False: re-coupling would tie the noise to the condition, and "
+                "transport draws it independently. Mend: minibatch_ot=False, or base='affine'."
+            )
         self.base = base
         self.width = width
         self.depth = depth
+        self.network = network
         self.n_steps = n_steps
         self.batch_size = batch_size
         self.learning_rate = learning_rate
         self.weight_decay = weight_decay
         self.sigma = sigma
         self.ema = ema
+        self.clip = clip
+        self.validation = validation
+        self.patience = patience
+        self.validate_every = validate_every
+        self.minibatch_ot = minibatch_ot
+        self.minibatch_cost = minibatch_cost
+        self.mixed_precision = mixed_precision
         self.method = method
         self.ode_steps = ode_steps
+        self.rtol = rtol
+        self.atol = atol
+        self.chunk_size = chunk_size
+        self.support_quantile = support_quantile
+        self.checkpoint = checkpoint
+        self.checkpoint_every = checkpoint_every
+        self.resume = resume
         self.seed = seed
         self.device = device
         self.progress = progress
 
-    def fit(self, X: np.ndarray, Y: np.ndarray, coupling: PairSampler) -> ConditionalFlow:
+    def fit(self, X: Any, Y: Any, coupling: PairSampler) -> ConditionalFlow:
         """Train on pairs drawn from a coupling.
 
         Parameters
         ----------
         X : array of shape (n, n_source_dims)
         Y : array of shape (m, n_target_dims)
-            The points the coupling was solved for.
+            The points the coupling was solved for; numpy, torch, or dask (read a block of rows at a time).
         coupling : Coupling
             Offers ``sample(n, rng)`` and ``anchors``.
 
@@ -167,185 +188,170 @@ class ConditionalFlow:
         ------
         FloatingPointError
             The loss became non-finite.
+        FlowFileError
+            The checkpoint folder holds another run.
+        ValueError
+            Arrays that are not finite matrices, of another size than the coupling, or settings out of range.
         """
-        X, Y = _matrix(X, "X"), _matrix(Y, "Y")
+        X, Y = as_points(X, "X"), as_points(Y, "Y")
+        shape = getattr(coupling, "shape", (len(X), len(Y)))
+        if tuple(shape) != (len(X), len(Y)):
+            raise ValueError(
+                f"found {len(X)} source and {len(Y)} target points for a coupling of shape {tuple(shape)}; expected the points it "
+                "was solved for. Mend: pass those, in the same order."
+            )
+        options = self._options()
         self.source_scale_, self.target_scale_ = Standardiser.fit(X), Standardiser.fit(Y)
-        left, right = self.source_scale_.forward(X), self.target_scale_.forward(Y)
-        i, j = coupling.anchors
-        self.forward_, self.losses_ = self._train(left, right, (i, j), coupling.sample)
+        left, right = standardised(X, self.source_scale_), standardised(Y, self.target_scale_)
+        self.support_ = {
+            "forward": Support.fit(right, quantile=self.support_quantile, seed=self.seed),
+            "backward": Support.fit(left, quantile=self.support_quantile, seed=self.seed),
+        }
+        there = back = None
+        if self.base == "affine":
+            i, j = coupling.anchors
+            ends = self.source_scale_.forward(read_rows(X, i)), self.target_scale_.forward(read_rows(Y, j, "Y"))
+            there, back = ridge_map(*ends), ridge_map(*ends[::-1])
+
+        def swapped(n: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+            rows, columns = coupling.sample(n, rng)
+            return columns, rows
+
+        self.forward_, trained = self._train(left, right, there, coupling.sample, options, "forward")
+        self.losses_, self.validation_losses_ = trained.losses, trained.validation_losses
+        self.resumed_at_ = {"forward": trained.resumed_at}
         # A padded flow is its own inverse, run backward in time. The other bases condition on where they start,
         # so the way back is a second field, trained on the same coupling with the roles exchanged.
-        self.backward_ = None
+        self.backward_: Way | None = None
         if self.base != "pad":
-
-            def swapped(n: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-                rows, columns = coupling.sample(n, rng)
-                return columns, rows
-
-            self.backward_, _ = self._train(right, left, (j, i), swapped)
+            self.backward_, trained = self._train(right, left, back, swapped, options, "backward")
+            self.resumed_at_["backward"] = trained.resumed_at
         return self
 
-    def transport(
-        self,
-        X: np.ndarray,
-        direction: Direction = "forward",
-        *,
-        n_samples: int = 1,
-        method: str | None = None,
-    ) -> np.ndarray:
-        """Move points from one space to the other.
+    def save(self, folder: str | Path) -> Path:
+        """Write the fitted flow into a folder: ``flow.json`` and the safetensors file it names, replaced in one step.
 
         Parameters
         ----------
-        X : array of shape (n_points, n_dims)
-            Source points (forward) or target points (backward).
-        direction : {"forward", "backward"}
-        n_samples : int
-            Samples a point is given; more than one only for ``base="noise"``.
-        method : str, optional
-            ODE solver, instead of the flow's own.
+        folder : path
+            Made if missing; may hold other files.
 
         Returns
         -------
-        array of shape (n_points, n_dims_other) or, for several samples, (n_samples, n_points, n_dims_other)
+        Path
+            Of ``flow.json``.
 
         Raises
         ------
         RuntimeError
             The flow has not been fitted.
-        ValueError
-            Wrong number of dimensions, unknown direction, several samples from a deterministic base.
-        FloatingPointError
-            Points left all bounds.
         """
-        if not hasattr(self, "forward_"):
-            raise RuntimeError(
-                "found a flow that is not fitted; expected a trained one. Mend: call fit(X, Y, coupling)."
-            )
-        if direction not in ("forward", "backward"):
-            raise ValueError(f"found direction {direction!r}; expected 'forward' or 'backward'. Mend: choose one.")
-        if n_samples != 1 and self.base != "noise":
-            raise ValueError(
-                f"found n_samples={n_samples} with base={self.base!r}; expected 1, as only base='noise' is random. "
-                "Mend: n_samples=1, or ConditionalFlow(base='noise')."
-            )
-        start, end = self.source_scale_, self.target_scale_
-        if direction == "backward":
-            start, end = end, start
-        X = _matrix(X, "X")
-        if X.shape[1] != len(start.mean):
-            raise ValueError(
-                f"X: found {X.shape[1]} dimensions; expected {len(start.mean)} for {direction} transport. "
-                "Mend: pass the neuroids used in fitting."
-            )
-        Z = start.forward(X)
-        rng = np.random.default_rng([self.seed, 1])
-        way, reverse = self.forward_, False
-        if direction == "backward":
-            way, reverse = (self.forward_, True) if self.backward_ is None else (self.backward_, False)
-        moved = [
-            end.backward(self._integrate(way, Z, rng, reverse, method or self.method)[:, : len(end.mean)])
-            for _ in range(n_samples)
-        ]
-        return moved[0] if n_samples == 1 else np.stack(moved)
+        self._check_fitted()
+        fitted = Fitted(
+            self.source_scale_, self.target_scale_, self.support_, self.forward_, self.backward_, self.losses_
+        )
+        return write_flow(Path(folder), fitted, {name: getattr(self, name) for name in SAVED}, self.network)
 
-    def _integrate(
-        self, way: _OneWay, Z: np.ndarray, rng: np.random.Generator, reverse: bool, method: str
-    ) -> np.ndarray:
-        parameter = next(way.velocity.parameters())
-        x = torch.as_tensor(way.start(Z, rng), dtype=parameter.dtype, device=parameter.device)
-        condition = None if way.base == "pad" else torch.as_tensor(Z, dtype=x.dtype, device=x.device)
+    @classmethod
+    def load(
+        cls, folder: str | Path, *, network: NetworkFactory | None = None, device: str | None = None
+    ) -> ConditionalFlow:
+        """Read a flow that was saved.
 
-        def field(t: torch.Tensor, state: torch.Tensor) -> torch.Tensor:
-            return way.velocity(t.expand(len(state), 1), state, condition)
+        Parameters
+        ----------
+        folder : path
+        network : callable, optional
+            What the flow was made with, where that was not the default: code is not kept on disk.
+        device : str, optional
 
-        span = (1.0, 0.0) if reverse else (0.0, 1.0)
-        with torch.inference_mode():
-            out = integrate(field, x, t_start=span[0], t_end=span[1], method=method, n_steps=self.ode_steps)
-        return out.x.double().cpu().numpy()
+        Raises
+        ------
+        FlowFileError
+            Missing or damaged files, another format version, or shapes that do not fit.
+        """
+        fitted, settings = read_flow(Path(folder), network=network, device=torch.device(device or "cpu"))
+        flow = cls(**settings, network=network, device=device)
+        flow.source_scale_, flow.target_scale_, flow.support_ = fitted.source_scale, fitted.target_scale, fitted.support
+        flow.forward_, flow.backward_, flow.losses_ = fitted.forward, fitted.backward, fitted.losses
+        return flow
+
+    def _options(self) -> Training:
+        on_gpu = torch.device(self.device or "cpu").type == "cuda"
+        return Training(
+            n_steps=self.n_steps,
+            batch_size=self.batch_size,
+            learning_rate=self.learning_rate,
+            weight_decay=self.weight_decay,
+            sigma=self.sigma,
+            ema=self.ema,
+            clip=self.clip,
+            validation=self.validation,
+            patience=self.patience,
+            validate_every=self.validate_every,
+            minibatch_ot=self.minibatch_ot,
+            minibatch_cost=self.minibatch_cost or squared_distance,
+            mixed_precision=on_gpu if self.mixed_precision is None else self.mixed_precision,
+            checkpoint_every=self.checkpoint_every,
+            seed=self.seed,
+            progress=self.progress,
+        )
 
     def _train(
         self,
         left: np.ndarray,
         right: np.ndarray,
-        anchors: tuple[np.ndarray, np.ndarray],
-        sampler: Callable[[int, np.random.Generator], tuple[np.ndarray, np.ndarray]],
-    ) -> tuple[_OneWay, np.ndarray]:
-        rng = np.random.default_rng([self.seed, 0])
-        generator = torch.Generator(device=self.device or "cpu").manual_seed(self.seed)
-        linear = ridge_map(left[anchors[0]], right[anchors[1]]) if self.base == "affine" else None
+        linear: LinearMap | None,
+        draw: Draw,
+        options: Training,
+        name: Direction,
+    ) -> tuple[Way, Trained]:
+        device = torch.device(self.device or "cpu")
         n_start, n_end = left.shape[1], right.shape[1]
-        n_state = max(n_start, n_end) if self.base == "pad" else n_end
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.seed)
-            network = VelocityMLP(n_state, 0 if self.base == "pad" else n_start, width=self.width, depth=self.depth).to(
-                self.device or "cpu"
-            )
-        way = _OneWay(network, self.base, n_start, n_end, linear)
-        # Starts that do not change are computed once for all rows; noise is drawn anew at every step.
-        starts = None if self.base == "noise" else self._tensor(way.start(left, rng))
-        ends = self._tensor(pad_to(right, n_state) if self.base == "pad" else right)
-        conditions = None if self.base == "pad" else self._tensor(left)
-
-        def batch(i: torch.Tensor, j: torch.Tensor) -> tuple[PathSample, torch.Tensor | None]:
-            x_1 = ends[j]
-            x_0 = torch.randn(x_1.shape, generator=generator, device=x_1.device) if starts is None else starts[i]
-            sample = sample_path(x_0, x_1, sigma=self.sigma, generator=generator)
-            return sample, None if conditions is None else conditions[i]
-
-        losses = self._optimise(network, batch, sampler, rng)
-        return way, losses
-
-    def _optimise(
-        self,
-        network: nn.Module,
-        batch: Callable[[torch.Tensor, torch.Tensor], tuple[PathSample, torch.Tensor | None]],
-        sampler: Callable[[int, np.random.Generator], tuple[np.ndarray, np.ndarray]],
-        rng: np.random.Generator,
-    ) -> np.ndarray:
-        optimiser = torch.optim.AdamW(network.parameters(), lr=self.learning_rate, weight_decay=self.weight_decay)
-        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, self.n_steps)
-        average = torch.optim.swa_utils.AveragedModel(
-            network, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(self.ema)
+        size = Way(torch.nn.Identity(), self.base, n_start, n_end, linear)
+        network = build_network(
+            self.network, size.n_state, size.n_condition,
+            width=self.width, depth=self.depth, seed=self.seed, device=device,
+        )  # fmt: skip
+        way = Way(network, self.base, n_start, n_end, linear)
+        starts = None
+        if self.base != "noise":
+            # Starts that do not change are computed once for all rows; noise is drawn anew at every step.
+            begin = np.empty((len(left), way.n_state), dtype=np.float32)
+            for rows, block in row_blocks(left, self.chunk_size):
+                begin[rows] = way.start(block)
+            starts = torch.as_tensor(begin, device=device)
+        problem = Problem(
+            starts,
+            torch.as_tensor(pad_to(right, way.n_state), device=device),
+            None if self.base == "pad" else torch.as_tensor(left, device=device),
         )
-        # Drawing from a plan has a cost per call, not per pair: draw many steps' worth at once.
-        steps_drawn = 64
-        losses = np.empty(self.n_steps)
-        bar = tqdm(range(self.n_steps), desc="flow", disable=not self.progress, leave=False)
-        for step in bar:
-            if step % steps_drawn == 0:
-                rows, columns = sampler(steps_drawn * self.batch_size, rng)
-                i_all, j_all = torch.as_tensor(rows), torch.as_tensor(columns)
-            here = slice((step % steps_drawn) * self.batch_size, (step % steps_drawn + 1) * self.batch_size)
-            sample, condition = batch(i_all[here], j_all[here])
-            loss = flow_matching_loss(network, sample, condition)
-            losses[step] = float(loss.detach())
-            if not np.isfinite(losses[step]):
-                raise FloatingPointError(
-                    f"found a loss of {losses[step]} at step {step}; expected finite. "
-                    f"Mend: lower learning_rate (found {self.learning_rate})."
-                )
-            optimiser.zero_grad(set_to_none=True)
-            loss.backward()
-            nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-            optimiser.step()
-            schedule.step()
-            average.update_parameters(network)
-            if step % 50 == 0:
-                bar.set_postfix(loss=f"{losses[step]:.3f}")
-        network.load_state_dict(average.module.state_dict())
-        network.eval().requires_grad_(False)
-        return losses
-
-    def _tensor(self, values: np.ndarray) -> torch.Tensor:
-        return torch.as_tensor(values, dtype=torch.float32, device=self.device)
-
-
-def _matrix(X: Any, name: str) -> np.ndarray:
-    array = np.asarray(X.cpu() if isinstance(X, torch.Tensor) else X, dtype=np.float64)
-    if array.ndim != 2 or not np.isfinite(array).all():
-        raise ValueError(
-            f"{name}: found shape {array.shape}{'' if array.ndim != 2 else ' with NaN or infinite values'}; expected "
-            "finite values of shape (n_points, n_dims). Mend: drop or impute those rows."
+        if self.checkpoint is None:
+            return way, train(network, problem, draw, options)
+        first = draw(256, np.random.default_rng([self.seed, 4]))
+        trained = train(
+            network,
+            problem,
+            draw,
+            options,
+            checkpoint=(Path(self.checkpoint), name),
+            resume=self.resume,
+            fingerprint={**self._settings_of_training(), "data": _digest(left, right, *first)},
         )
-    return array
+        return way, trained
+
+    def _settings_of_training(self) -> dict[str, Any]:
+        names = (
+            "base", "width", "depth", "n_steps", "batch_size", "learning_rate", "weight_decay", "sigma", "ema", "clip",
+            "validation", "patience", "validate_every", "minibatch_ot", "mixed_precision", "seed",
+        )  # fmt: skip
+        return {name: getattr(self, name) for name in names}
+
+
+def _digest(*arrays: np.ndarray) -> str:
+    """Digest of the training points and of the first draws, which stand for the coupling."""
+    found = hashlib.sha256()
+    for array in arrays:
+        found.update(str(array.shape).encode())
+        found.update(np.ascontiguousarray(array).data)
+    return found.hexdigest()

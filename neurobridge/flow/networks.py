@@ -3,9 +3,32 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import nn
+
+# Takes (n_dims, n_condition), gives a module called as module(t, x, condition).
+NetworkFactory = Callable[[int, int], nn.Module]
+
+
+def default_size(n_dims: int, n_condition: int = 0) -> tuple[int, int]:
+    """Width and depth for a state and a condition of these dimensions.
+
+    The width is the next power of two that holds the larger of the two, from 128 to 1024: narrower than its state a network
+    cannot carry all directions of it. Two residual blocks up to 128 dimensions, three above.
+
+    Parameters
+    ----------
+    n_dims, n_condition : int
+
+    Returns
+    -------
+    width, depth : int
+    """
+    largest = max(n_dims, n_condition)
+    width = min(1024, max(128, 1 << (largest - 1).bit_length()))
+    return width, 2 if largest <= 128 else 3
 
 
 def time_embedding(t: torch.Tensor, n_frequencies: int) -> torch.Tensor:
@@ -39,16 +62,24 @@ class VelocityMLP(nn.Module):
         Dimensions of the state.
     n_condition : int
         Dimensions of the condition; 0 for none.
-    width, depth : int
-        Hidden units, and residual blocks.
+    width, depth : int, optional
+        Hidden units, and residual blocks; None for `default_size`.
     n_frequencies : int
         Octaves of the time embedding.
     """
 
     def __init__(
-        self, n_dims: int, n_condition: int = 0, *, width: int = 128, depth: int = 2, n_frequencies: int = 4
+        self,
+        n_dims: int,
+        n_condition: int = 0,
+        *,
+        width: int | None = None,
+        depth: int | None = None,
+        n_frequencies: int = 4,
     ) -> None:
         super().__init__()
+        usual = default_size(n_dims, n_condition)
+        width, depth = usual[0] if width is None else width, usual[1] if depth is None else depth
         self.n_frequencies = n_frequencies
         self.enter = nn.Linear(n_dims + n_condition + 2 * n_frequencies, width)
         self.blocks = nn.ModuleList(_Residual(width) for _ in range(depth))
@@ -66,3 +97,64 @@ class VelocityMLP(nn.Module):
         for block in self.blocks:
             h = block(h)
         return self.leave(self.norm(h))
+
+
+def build_network(
+    network: NetworkFactory | None,
+    n_dims: int,
+    n_condition: int,
+    *,
+    width: int | None,
+    depth: int | None,
+    seed: int,
+    device: torch.device,
+) -> nn.Module:
+    """Make a velocity network with seeded weights, without touching the global random state, and try it on two points.
+
+    Raises
+    ------
+    TypeError
+        The factory gave something that is not a module.
+    ValueError
+        The module has nothing to train, or gives a velocity of another shape than the state.
+    """
+    if isinstance(network, nn.Module):
+        raise TypeError(
+            f"found network={type(network).__name__}(...), a module; expected a callable (n_dims, n_condition) -> module, as each "
+            "direction trains its own. Mend: pass the class, or lambda n_dims, n_condition: MyNetwork(n_dims, n_condition)."
+        )
+    devices = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices):
+        torch.manual_seed(seed)
+        made = (
+            VelocityMLP(n_dims, n_condition, width=width, depth=depth)
+            if network is None
+            else network(n_dims, n_condition)
+        )
+        if not isinstance(made, nn.Module):
+            raise TypeError(
+                f"found network(n_dims, n_condition) of type {type(made).__name__}; expected a torch.nn.Module. "
+                "Mend: return a module called as module(t, x, condition)."
+            )
+        made = made.to(device)
+        if not any(p.requires_grad for p in made.parameters()):
+            raise ValueError(
+                "found a network without trainable parameters; expected a velocity to train. Mend: do not freeze it."
+            )
+        if network is not None:
+            _try_out(made, n_dims, n_condition, device)
+    return made
+
+
+def _try_out(network: nn.Module, n_dims: int, n_condition: int, device: torch.device) -> None:
+    x = torch.zeros(2, n_dims, device=device)
+    condition = torch.zeros(2, n_condition, device=device) if n_condition else None
+    training = network.training
+    with torch.inference_mode():
+        out = network.eval()(torch.zeros(2, 1, device=device), x, condition)
+    network.train(training)
+    if tuple(out.shape) != tuple(x.shape):
+        raise ValueError(
+            f"found a velocity of shape {tuple(out.shape)} for a state of shape {tuple(x.shape)}; expected the same shape. "
+            "Mend: the network's last layer must give n_dims values."
+        )

@@ -1,4 +1,4 @@
-"""The straight path between coupled points, and the loss that regresses its velocity."""
+"""The straight path between coupled points, the loss that regresses its velocity, and minibatch re-coupling."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
+from scipy.optimize import linear_sum_assignment
 
 Velocity = Callable[[torch.Tensor, torch.Tensor, torch.Tensor | None], torch.Tensor]
+MinibatchCost = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 
 class PathSample(NamedTuple):
@@ -23,7 +25,8 @@ def sample_path(
 ) -> PathSample:
     """Draw ``t ~ U(0, 1)`` and ``x_t = (1 - t) x_0 + t x_1 + sigma z``, whose velocity is ``x_1 - x_0``.
 
-    Equations 14-16 of Tong et al. 2024 (arXiv 2302.00482) with (x_0, x_1) drawn from a coupling.
+    Equations 14 (the path ``N(x_t | (1 - t) x_0 + t x_1, sigma^2 I)``) and 15 (its velocity ``u_t = x_1 - x_0``) of Tong et
+    al. 2024 (arXiv 2302.00482), with (x_0, x_1) drawn from a coupling.
 
     Parameters
     ----------
@@ -33,14 +36,79 @@ def sample_path(
         Width of the path, in the units of x.
     generator : torch.Generator, optional
         On the device of x.
+
+    Raises
+    ------
+    ValueError
+        Shapes differ.
     """
+    if x_0.shape != x_1.shape:
+        raise ValueError(
+            f"found x_0 of shape {tuple(x_0.shape)} and x_1 of shape {tuple(x_1.shape)}; expected the same shape. "
+            "Mend: bring both into one space first, as a flow's base does."
+        )
     t = torch.rand((len(x_0), 1), dtype=x_0.dtype, device=x_0.device, generator=generator)
-    x_t = (1 - t) * x_0 + t * x_1
+    dx_t = x_1 - x_0
+    x_t = torch.addcmul(x_0, t, dx_t)
     if sigma:
-        x_t = x_t + sigma * torch.randn(x_t.shape, dtype=x_t.dtype, device=x_t.device, generator=generator)
-    return PathSample(t, x_t, x_1 - x_0)
+        z = torch.randn(x_t.shape, dtype=x_t.dtype, device=x_t.device, generator=generator)
+        x_t = x_t.add_(z, alpha=sigma)
+    return PathSample(t, x_t, dx_t)
 
 
 def flow_matching_loss(velocity: Velocity, sample: PathSample, condition: torch.Tensor | None) -> torch.Tensor:
-    """``E || v(t, x_t | c) - dx_t ||^2``, mean over batch and dimensions (Lipman et al. 2023, eq. 9)."""
+    """``E || v(t, x_t | c) - dx_t ||^2``, mean over batch and dimensions.
+
+    Conditional flow matching, equation 9 of Lipman et al. 2023 (arXiv 2210.02747); its gradient is that of the regression
+    on the marginal velocity (their theorem 2).
+
+    Parameters
+    ----------
+    velocity : callable
+        ``velocity(t, x_t, condition)`` of shape (batch, dims).
+    sample : PathSample
+    condition : tensor of shape (batch, n_condition) or None
+
+    Returns
+    -------
+    tensor of shape ()
+    """
     return (velocity(sample.t, sample.x_t, condition) - sample.dx_t).square().mean()
+
+
+def squared_distance(x_0: torch.Tensor, x_1: torch.Tensor) -> torch.Tensor:
+    """Squared Euclidean distances of shape (len(x_0), len(x_1)): the cost of OT-CFM (Tong et al. 2024, eq. 17)."""
+    gram = x_0 @ x_1.T
+    return x_0.square().sum(1)[:, None] + x_1.square().sum(1)[None, :] - 2 * gram
+
+
+def recouple(x_0: torch.Tensor, x_1: torch.Tensor, cost: MinibatchCost = squared_distance) -> torch.Tensor:
+    """Solve optimal transport exactly inside a minibatch of equally weighted points.
+
+    Between two uniform clouds of the same size some optimal plan is a permutation (Birkhoff), so the linear assignment
+    solver gives the plan itself, without the draw from a dense plan.
+
+    Parameters
+    ----------
+    x_0, x_1 : tensors of shape (batch, dims)
+    cost : callable
+        ``cost(x_0, x_1)`` of shape (batch, batch).
+
+    Returns
+    -------
+    int tensor of shape (batch,)
+        The row of x_1 that each row of x_0 goes to.
+
+    Raises
+    ------
+    ValueError
+        The cost has another shape, or entries that are not finite.
+    """
+    matrix = cost(x_0, x_1)
+    if tuple(matrix.shape) != (len(x_0), len(x_1)) or not bool(torch.isfinite(matrix).all()):
+        raise ValueError(
+            f"found a minibatch cost of shape {tuple(matrix.shape)}, finite: {bool(torch.isfinite(matrix).all())}; expected "
+            f"finite values of shape {(len(x_0), len(x_1))}. Mend: give a cost(x_0, x_1) of all pairs of rows."
+        )
+    _, columns = linear_sum_assignment(matrix.detach().cpu().numpy())
+    return torch.as_tensor(columns, device=x_0.device)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from neurobridge.flow import STEPS, VelocityMLP, flow_matching_loss, integrate, sample_path
+from neurobridge.flow import SOLVERS, STEPS, VelocityMLP, flow_matching_loss, integrate, sample_path
 
 
 def test_the_path_is_straight_and_its_velocity_constant():
@@ -32,7 +32,15 @@ def test_the_true_velocity_has_no_loss():
     assert float(flow_matching_loss(lambda t, x, c: x_1 - x_0 + 2, sample, None)) == pytest.approx(4)
 
 
-@pytest.mark.parametrize(("method", "order"), [("euler", 1), ("midpoint", 2), ("rk4", 4)])
+def test_points_of_different_dimensions_have_no_path():
+    with pytest.raises(ValueError, match=r"x_0 of shape \(4, 2\) and x_1 of shape \(4, 3\).*Mend"):
+        sample_path(torch.zeros(4, 2), torch.zeros(4, 3))
+
+
+ORDERS = {"euler": 1, "midpoint": 2, "rk4": 4}
+
+
+@pytest.mark.parametrize(("method", "order"), list(ORDERS.items()))
 def test_order_of_convergence(method, order):
     # dx/dt = x cos t from 0 to 1 has the solution x_0 exp(sin 1).
     x = torch.ones(1, 1, dtype=torch.float64)
@@ -45,7 +53,7 @@ def test_order_of_convergence(method, order):
     assert slope == pytest.approx(order, abs=0.15)
 
 
-@pytest.mark.parametrize("method", [*STEPS, "dopri5"])
+@pytest.mark.parametrize("method", list(SOLVERS))
 def test_backward_undoes_forward(method):
     x = torch.randn(20, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
 
@@ -58,7 +66,7 @@ def test_backward_undoes_forward(method):
     assert float((back.x - x).norm() / x.norm()) < tolerance
 
 
-@pytest.mark.parametrize(("method", "cost"), [("euler", 1), ("midpoint", 2), ("rk4", 4)])
+@pytest.mark.parametrize(("method", "cost"), list(ORDERS.items()))
 def test_evaluations_are_counted(method, cost):
     found = integrate(lambda t, x: x, torch.ones(1, 1), method=method, n_steps=5)
     assert found.n_evaluations == 5 * cost
@@ -70,11 +78,46 @@ def test_a_diverging_field_is_said_not_returned():
         integrate(lambda t, state: state**3, x, method="euler", n_steps=10)
 
 
+@pytest.mark.parametrize("method", list(SOLVERS))
+def test_gaussian_to_gaussian_by_the_closed_form_velocity(method):
+    # N(0, I) to N(m, S) independently coupled: the marginal at t has mean t m and covariance S_t = (1-t)^2 I + t^2 S, the
+    # velocity is m + (t S - (1-t) I) S_t^-1 (x - t m), and the end map m + S^(1/2) x.
+    generator = torch.Generator().manual_seed(0)
+    A = torch.randn(3, 3, dtype=torch.float64, generator=generator)
+    S, m = A @ A.T + torch.eye(3), torch.tensor([1.0, -2.0, 3.0], dtype=torch.float64)
+    eye = torch.eye(3, dtype=torch.float64)
+
+    def velocity(t, x):
+        S_t = (1 - t) ** 2 * eye + t**2 * S
+        return m + (x - t * m) @ torch.linalg.solve(S_t, t * S - (1 - t) * eye)
+
+    values, vectors = torch.linalg.eigh(S)
+    root = vectors @ torch.diag(values.sqrt()) @ vectors.T
+    x = torch.randn(50, 3, dtype=torch.float64, generator=generator)
+    found = integrate(velocity, x, method=method, n_steps=100).x
+    exact = m + x @ root
+    worst = {"euler": 3e-2, "midpoint": 5e-4, "rk4": 1e-7, "dopri5": 1e-4}[method]
+    assert float((found - exact).norm() / exact.norm()) < worst
+
+
+def test_the_solvers_are_the_fixed_rules_and_the_adaptive_one():
+    assert list(SOLVERS) == [*STEPS, "dopri5"]
+    assert list(STEPS) == list(ORDERS)
+
+
+@pytest.mark.parametrize("method", list(SOLVERS))
+def test_a_velocity_that_is_not_a_number_is_said(method):
+    with pytest.raises(FloatingPointError, match=r"found .*expected a bounded flow.*Mend"):
+        integrate(lambda t, x: x * torch.nan, torch.ones(2, 2), method=method)
+
+
 def test_unknown_methods_and_no_steps_are_refused():
     with pytest.raises(ValueError, match=r"found method 'heun'; expected one of"):
         integrate(lambda t, x: x, torch.ones(1, 1), method="heun")
     with pytest.raises(ValueError, match=r"found n_steps=0"):
         integrate(lambda t, x: x, torch.ones(1, 1), n_steps=0)
+    with pytest.raises(ValueError, match=r"found rtol=0, atol=1e-06; expected both positive"):
+        integrate(lambda t, x: x, torch.ones(1, 1), method="dopri5", rtol=0)
 
 
 def test_an_untrained_network_is_the_zero_field():

@@ -1,0 +1,82 @@
+"""Where a path starts: in the target's space at a linear image, at the padded source, or at noise."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import nn
+
+from neurobridge.bridge.linear import LinearMap
+from neurobridge.flow.ode import Field
+
+Base = Literal["affine", "pad", "noise"]
+BASES: tuple[Base, ...] = ("affine", "pad", "noise")
+_TILE = 1024
+
+
+def pad_to(X: np.ndarray, n_dims: int) -> np.ndarray:
+    """Append zero dimensions to points of shape (n_points, d) until there are ``n_dims``."""
+    return np.pad(X, ((0, 0), (0, n_dims - X.shape[1])))
+
+
+def noise_rows(start: int, stop: int, n_dims: int, *, seed: int, sample: int) -> np.ndarray:
+    """Draw rows ``start`` to ``stop`` of an endless standard Gaussian matrix, shape (stop - start, n_dims).
+
+    A row depends on the seed, the sample and its own number alone, so that chunks of any size give the same samples.
+    """
+    tiles = range(start // _TILE, (stop - 1) // _TILE + 1)
+    drawn = [np.random.default_rng([seed, 1, sample, tile]).standard_normal((_TILE, n_dims)) for tile in tiles]
+    first = start - tiles.start * _TILE
+    return np.concatenate(drawn)[first : first + stop - start]
+
+
+@dataclass(frozen=True, eq=False)
+class Way:
+    """A trained velocity field and the base it starts from, in standardised units.
+
+    Attributes
+    ----------
+    velocity : nn.Module
+    base : {"affine", "pad", "noise"}
+    n_start, n_end : int
+        Dimensions of the two spaces.
+    linear : LinearMap or None
+        Where an affine base starts.
+    """
+
+    velocity: nn.Module
+    base: Base
+    n_start: int
+    n_end: int
+    linear: LinearMap | None
+
+    @property
+    def n_state(self) -> int:
+        """Dimensions of the state that moves."""
+        return max(self.n_start, self.n_end) if self.base == "pad" else self.n_end
+
+    @property
+    def n_condition(self) -> int:
+        """Dimensions of the condition, 0 for none."""
+        return 0 if self.base == "pad" else self.n_start
+
+    def start(self, Z: np.ndarray, *, row: int = 0, seed: int = 0, sample: int = 0) -> np.ndarray:
+        """Return where the paths of standardised points Z begin, shape (n_points, n_state); Z begins at row ``row``."""
+        if self.base == "noise":
+            return noise_rows(row, row + len(Z), self.n_end, seed=seed, sample=sample)
+        if self.base == "pad":
+            return pad_to(Z, self.n_state)
+        if self.linear is None:
+            raise ValueError("found an affine base without its linear map; expected one. Mend: fit again.")
+        return self.linear(Z)
+
+    def field(self, condition: torch.Tensor | None) -> Field:
+        """Return the velocity as ``field(t, state)``, at a fixed condition of shape (n_points, n_condition)."""
+
+        def velocity(t: torch.Tensor, state: torch.Tensor) -> torch.Tensor:
+            return self.velocity(t.expand(len(state), 1), state, condition)
+
+        return velocity

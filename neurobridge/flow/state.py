@@ -1,0 +1,186 @@
+"""How a velocity network is trained, and everything that the rest of a run depends on, in memory and on disk."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from neurobridge.flow.checkpoint import FlowFileError, check_shapes, read_state, write_state
+from neurobridge.flow.path import MinibatchCost, squared_distance
+
+KIND = "neurobridge flow checkpoint"
+
+
+@dataclass(frozen=True)
+class Training:
+    """How a velocity network is trained; see `neurobridge.flow.ConditionalFlow` for each."""
+
+    n_steps: int = 1000
+    batch_size: int = 256
+    learning_rate: float = 2e-3
+    weight_decay: float = 1e-2
+    sigma: float = 0.1
+    ema: float = 0.99
+    clip: float = 1.0
+    validation: float = 0.0
+    patience: int = 10
+    validate_every: int = 50
+    minibatch_ot: bool = False
+    minibatch_cost: MinibatchCost = squared_distance
+    mixed_precision: bool = False
+    checkpoint_every: int = 500
+    seed: int = 0
+    progress: bool = False
+
+    def __post_init__(self) -> None:
+        rules = {
+            "n_steps": (self.n_steps >= 1, "at least 1"),
+            "batch_size": (self.batch_size >= 1, "at least 1"),
+            "learning_rate": (self.learning_rate > 0, "more than 0"),
+            "weight_decay": (self.weight_decay >= 0, "at least 0"),
+            "sigma": (self.sigma >= 0, "at least 0"),
+            "ema": (0 <= self.ema < 1, "in [0, 1)"),
+            "clip": (self.clip > 0, "more than 0"),
+            "validation": (0 <= self.validation < 1, "in [0, 1)"),
+            "patience": (self.patience >= 1, "at least 1"),
+            "validate_every": (self.validate_every >= 1, "at least 1"),
+            "checkpoint_every": (self.checkpoint_every >= 1, "at least 1"),
+        }
+        for name, (kept, expected) in rules.items():
+            if not kept:
+                raise ValueError(
+                    f"found {name}={getattr(self, name)}; expected {expected}. Mend: leave it out for the default."
+                )
+
+
+@dataclass(eq=False)
+class TrainingState:
+    """Everything that the rest of a run depends on."""
+
+    network: nn.Module
+    options: Training
+    device: torch.device
+    step: int = 0
+    stopped: bool = False
+    stale: int = 0
+    best_loss: float = math.inf
+    validation_losses: list[float] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.rng = np.random.default_rng([self.options.seed, 0])
+        self.generator = torch.Generator(device=self.device).manual_seed(self.options.seed)
+        self.weights = [p for p in self.network.parameters() if p.requires_grad]
+        self.average = [p.detach().clone() for p in self.weights]
+        self.best: list[torch.Tensor] = []
+        self.optimiser = make_optimiser(self.weights, self.options, self.device)
+        self.losses = torch.full((self.options.n_steps,), math.nan, device=self.device)
+        self.rows = self.columns = np.empty(0, dtype=np.int64)
+
+    def require_finite(self) -> None:
+        """Stop with a message if any loss or averaged weight so far is not finite."""
+        bad = ~torch.isfinite(self.losses[: self.step])
+        if bool(bad.any()):
+            step = int(bad.int().argmax())
+            raise FloatingPointError(
+                f"found a loss of {float(self.losses[step])} at step {step}; expected finite. "
+                f"Mend: lower learning_rate (found {self.options.learning_rate})."
+            )
+        if not all(bool(torch.isfinite(a).all()) for a in self.average):
+            raise FloatingPointError(
+                f"found weights that are not finite after step {self.step - 1}; expected finite. "
+                f"Mend: lower learning_rate (found {self.options.learning_rate})."
+            )
+
+    def judge(self, loss: float) -> None:
+        """Keep the averaged weights if they are the best yet; stop after ``patience`` validations without a better one."""
+        self.validation_losses.append(loss)
+        if loss < self.best_loss:
+            self.best_loss, self.stale = loss, 0
+            self.best = [a.clone() for a in self.average]
+        else:
+            self.stale += 1
+            self.stopped = self.stale >= self.options.patience
+
+    def finish(self) -> None:
+        """Put the weights that are kept into the network."""
+        with torch.no_grad():
+            for weight, kept in zip(self.weights, self.best or self.average, strict=True):
+                weight.copy_(kept)
+        self.network.eval().requires_grad_(False)
+
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """Return every tensor of the state, by name."""
+        out = {f"network.{key}": value for key, value in self.network.state_dict().items()}
+        for k, weight in enumerate(self.weights):
+            out[f"average.{k}"] = self.average[k]
+            if self.best:
+                out[f"best.{k}"] = self.best[k]
+            out |= {f"optimiser.{k}.{key}": value for key, value in self.optimiser.state[weight].items()}
+        out |= {"losses": self.losses, "generator": self.generator.get_state(), "global": torch.get_rng_state()}
+        if self.device.type == "cuda":
+            out["cuda"] = torch.cuda.get_rng_state(self.device)
+        return out | {"rows": torch.as_tensor(self.rows), "columns": torch.as_tensor(self.columns)}
+
+    def write(self, folder: Path, name: str, fingerprint: dict[str, Any]) -> None:
+        """Keep the state on disk."""
+        header = {
+            "fingerprint": fingerprint,
+            "step": self.step,
+            "stopped": self.stopped,
+            "stale": self.stale,
+            "best_loss": self.best_loss if self.best else None,
+            "validation_losses": self.validation_losses,
+            "rng": self.rng.bit_generator.state,
+        }
+        write_state(folder, name, self.tensors(), header, kind=KIND)
+
+    def read(self, folder: Path, name: str, fingerprint: dict[str, Any]) -> None:
+        """Take the state from disk, refusing one of another run."""
+        tensors, header = read_state(folder, name, kind=KIND)
+        theirs = header["fingerprint"]
+        differ = [
+            f"{key} {theirs.get(key)!r} != {fingerprint.get(key)!r}"
+            for key in sorted({*theirs, *fingerprint})
+            if theirs.get(key) != fingerprint.get(key)
+        ]
+        if differ:
+            raise FlowFileError(
+                f"{folder / name}.json: found a checkpoint of another run ({'; '.join(differ[:3])}); expected the same data, "
+                "coupling and settings. Mend: give another folder, or resume=False to begin anew over it."
+            )
+        network = {key.removeprefix("network."): value for key, value in tensors.items() if key.startswith("network.")}
+        check_shapes(
+            network, {k: tuple(v.shape) for k, v in self.network.state_dict().items()}, f"{folder / name}.json"
+        )
+        self.network.load_state_dict(network)
+        n = len(self.weights)
+        self.average = [tensors[f"average.{k}"].to(self.device) for k in range(n)]
+        self.best = [tensors[f"best.{k}"].to(self.device) for k in range(n)] if "best.0" in tensors else []
+        moments = {
+            k: {key.split(".", 2)[2]: v for key, v in tensors.items() if key.startswith(f"optimiser.{k}.")}
+            for k in range(n)
+        }
+        self.optimiser.load_state_dict({**self.optimiser.state_dict(), "state": moments})
+        self.losses = tensors["losses"].to(self.device)
+        self.generator.set_state(tensors["generator"])
+        torch.set_rng_state(tensors["global"])
+        if self.device.type == "cuda":
+            torch.cuda.set_rng_state(tensors["cuda"], self.device)
+        self.rows, self.columns = tensors["rows"].numpy(), tensors["columns"].numpy()
+        self.rng.bit_generator.state = header["rng"]
+        self.step, self.stopped, self.stale = header["step"], header["stopped"], header["stale"]
+        self.best_loss = math.inf if header["best_loss"] is None else header["best_loss"]
+        self.validation_losses = header["validation_losses"]
+
+
+def make_optimiser(weights: Iterable[nn.Parameter], options: Training, device: torch.device) -> torch.optim.AdamW:
+    """AdamW (Loshchilov & Hutter 2019), in one kernel where torch has it: a seventh of the time of the loop on a CPU."""
+    fused = device.type in ("cpu", "cuda") and tuple(int(k) for k in torch.__version__.split(".")[:2]) >= (2, 4)
+    return torch.optim.AdamW(weights, lr=options.learning_rate, weight_decay=options.weight_decay, fused=fused)

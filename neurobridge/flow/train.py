@@ -1,0 +1,238 @@
+"""Training of a velocity network on draws from a coupling, restartable at any step."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import nn
+from tqdm.auto import tqdm
+
+from neurobridge.flow.path import PathSample, flow_matching_loss, recouple, sample_path
+from neurobridge.flow.state import Training, TrainingState
+
+Draw = Callable[[int, np.random.Generator], tuple[np.ndarray, np.ndarray]]
+# Drawing from a plan has a cost per call, not per pair: draw many steps' worth at once.
+STEPS_DRAWN = 64
+# Reading the loss waits for the device, so it is looked at now and then.
+STEPS_WATCHED = 50
+N_VALIDATION = 8192
+
+
+class Problem(NamedTuple):
+    """What is trained on, on the device of the network.
+
+    Attributes
+    ----------
+    starts : tensor of shape (n, n_state) or None
+        Where the path of each source row begins; None for noise, drawn anew at every step.
+    ends : tensor of shape (m, n_state)
+    conditions : tensor of shape (n, n_condition) or None
+    """
+
+    starts: torch.Tensor | None
+    ends: torch.Tensor
+    conditions: torch.Tensor | None
+
+
+class Trained(NamedTuple):
+    """The record of a training run.
+
+    Attributes
+    ----------
+    losses : array of shape (n_steps_done,)
+    validation_losses : array of shape (n_validations,)
+        Of the averaged weights; empty without a validation share.
+    resumed_at : int
+        Step of the checkpoint it went on from; 0 for none.
+    """
+
+    losses: np.ndarray
+    validation_losses: np.ndarray
+    resumed_at: int
+
+
+def train(
+    network: nn.Module,
+    problem: Problem,
+    draw: Draw,
+    options: Training,
+    *,
+    checkpoint: tuple[Path, str] | None = None,
+    resume: bool = True,
+    fingerprint: dict[str, Any] | None = None,
+) -> Trained:
+    """Regress a velocity network on coupled pairs, by AdamW under a cosine schedule; leaves the averaged weights in it.
+
+    Parameters
+    ----------
+    network : nn.Module
+        Called as ``network(t, x_t, condition)``; trained in place.
+    problem : Problem
+    draw : callable
+        ``draw(n, rng)`` gives n source rows and n target rows of the coupling.
+    options : Training
+    checkpoint : (folder, name), optional
+        Where the whole state of training is kept, every ``checkpoint_every`` steps and at the end.
+    resume : bool
+        Go on from the checkpoint, if there is one; otherwise begin anew over it.
+    fingerprint : dict, optional
+        What a checkpoint must agree with for this run to go on from it.
+
+    Returns
+    -------
+    Trained
+
+    Raises
+    ------
+    FloatingPointError
+        Loss or weights became non-finite.
+    FlowFileError
+        The checkpoint is of another run, or damaged.
+    ValueError
+        The validation share leaves nothing to train or to validate on.
+    """
+    device = problem.ends.device
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        # A user's network may hold dropout, which draws from the global state.
+        torch.manual_seed(options.seed)
+        state = TrainingState(network, options, device)
+        held_out, validation_set = _hold_out(problem, draw, options, device)
+        if checkpoint is not None and resume and (checkpoint[0] / f"{checkpoint[1]}.json").is_file():
+            state.read(*checkpoint, fingerprint or {})
+        resumed_at = state.step
+        network.train()
+        bar = tqdm(total=options.n_steps, initial=state.step, desc="flow", disable=not options.progress, leave=False)
+        with bar:
+            while state.step < options.n_steps and not state.stopped:
+                if state.step % STEPS_DRAWN == 0:
+                    state.rows, state.columns = _draw_kept(draw, options, state.rng, held_out)
+                _one_step(state, problem, options)
+                step = state.step
+                if step % STEPS_WATCHED == 0 or step == options.n_steps:
+                    state.require_finite()
+                    bar.set_postfix(loss=f"{float(state.losses[step - 1]):.3f}")
+                if validation_set is not None and (step % options.validate_every == 0 or step == options.n_steps):
+                    state.judge(_validate(state, validation_set, options))
+                if checkpoint is not None and (
+                    step % options.checkpoint_every == 0 or step == options.n_steps or state.stopped
+                ):
+                    state.require_finite()
+                    state.write(*checkpoint, fingerprint or {})
+                bar.update()
+        state.finish()
+        losses = state.losses[: state.step].double().cpu().numpy()
+        return Trained(losses, np.array(state.validation_losses), resumed_at)
+
+
+def learning_rate(step: int, options: Training) -> float:
+    """Cosine schedule from ``learning_rate`` to 0 over ``n_steps`` (Loshchilov & Hutter 2017, eq. 5)."""
+    return options.learning_rate * 0.5 * (1 + math.cos(math.pi * step / options.n_steps))
+
+
+def _precision(options: Training, device: torch.device) -> AbstractContextManager[Any]:
+    return torch.autocast(device.type, torch.bfloat16) if options.mixed_precision else nullcontext()
+
+
+def _batch(
+    problem: Problem, i: torch.Tensor, j: torch.Tensor, options: Training, generator: torch.Generator
+) -> tuple[PathSample, torch.Tensor | None]:
+    x_1 = problem.ends[j]
+    if problem.starts is None:
+        x_0 = torch.randn(x_1.shape, generator=generator, device=x_1.device)
+    else:
+        x_0 = problem.starts[i]
+        if options.minibatch_ot:
+            x_1 = x_1[recouple(x_0, x_1, options.minibatch_cost)]
+    condition = None if problem.conditions is None else problem.conditions[i]
+    return sample_path(x_0, x_1, sigma=options.sigma, generator=generator), condition
+
+
+def _one_step(state: TrainingState, problem: Problem, options: Training) -> None:
+    at = state.step % STEPS_DRAWN * options.batch_size
+    here = slice(at, at + options.batch_size)
+    i = torch.as_tensor(state.rows[here], device=state.device)
+    j = torch.as_tensor(state.columns[here], device=state.device)
+    sample, condition = _batch(problem, i, j, options, state.generator)
+    for group in state.optimiser.param_groups:
+        group["lr"] = learning_rate(state.step, options)
+    state.optimiser.zero_grad(set_to_none=True)
+    with _precision(options, state.device):
+        loss = flow_matching_loss(state.network, sample, condition)
+    loss.backward()
+    nn.utils.clip_grad_norm_(state.weights, options.clip)
+    state.optimiser.step()
+    # The first step replaces the untrained weights, which would otherwise weigh on the average.
+    share = 1.0 if state.step == 0 else 1 - options.ema
+    with torch.no_grad():
+        for mean, weight in zip(state.average, state.weights, strict=True):
+            mean.lerp_(weight, share)
+    state.losses[state.step] = loss.detach()
+    state.step += 1
+
+
+def _draw_kept(
+    draw: Draw, options: Training, rng: np.random.Generator, held_out: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray]:
+    n = STEPS_DRAWN * options.batch_size
+    rows, columns = (np.asarray(k, dtype=np.int64) for k in draw(n, rng))
+    if held_out is None:
+        return rows, columns
+    parts, kept = [], 0
+    while True:
+        keep = ~held_out[rows]
+        parts.append((rows[keep], columns[keep]))
+        kept += int(keep.sum())
+        if kept >= n:
+            return np.concatenate([p[0] for p in parts])[:n], np.concatenate([p[1] for p in parts])[:n]
+        rows, columns = (np.asarray(k, dtype=np.int64) for k in draw(n, rng))
+
+
+def _hold_out(
+    problem: Problem, draw: Draw, options: Training, device: torch.device
+) -> tuple[np.ndarray | None, tuple[PathSample, torch.Tensor | None] | None]:
+    """Set a share of the source rows apart: a fixed set of their draws, at fixed times, is what is validated on."""
+    if options.validation == 0:
+        return None, None
+    rng = np.random.default_rng([options.seed, 2])
+    rows, columns = (np.asarray(k, dtype=np.int64) for k in draw(N_VALIDATION, rng))
+    seen = np.unique(rows)
+    n_held = max(1, round(options.validation * len(seen)))
+    if n_held >= len(seen):
+        raise ValueError(
+            f"found validation={options.validation} over {len(seen)} source rows that have partners; expected at least one row to "
+            "train on and one to validate on. Mend: validation=0, or more pairs."
+        )
+    held_out = np.zeros(int(max(rows.max() + 1, _n_rows(problem))), dtype=bool)
+    held_out[rng.permutation(seen)[:n_held]] = True
+    keep = held_out[rows]
+    generator = torch.Generator(device=device).manual_seed(options.seed + 1)
+    i, j = torch.as_tensor(rows[keep], device=device), torch.as_tensor(columns[keep], device=device)
+    # Re-coupling belongs to a minibatch; the validation draws are judged as the coupling gave them.
+    plain = Training(sigma=options.sigma, seed=options.seed)
+    return held_out, _batch(problem, i, j, plain, generator)
+
+
+def _n_rows(problem: Problem) -> int:
+    rows = problem.starts if problem.starts is not None else problem.conditions
+    return 0 if rows is None else len(rows)
+
+
+def _validate(state: TrainingState, validation_set: tuple[PathSample, torch.Tensor | None], options: Training) -> float:
+    sample, condition = validation_set
+    names = [name for name, p in state.network.named_parameters() if p.requires_grad]
+    averaged = dict(zip(names, state.average, strict=True))
+
+    def velocity(t: torch.Tensor, x: torch.Tensor, c: torch.Tensor | None) -> torch.Tensor:
+        return torch.func.functional_call(state.network, averaged, (t, x, c))
+
+    state.network.eval()
+    with torch.inference_mode(), _precision(options, state.device):
+        loss = float(flow_matching_loss(velocity, sample, condition))
+    state.network.train()
+    return loss

@@ -1,0 +1,243 @@
+"""Flows and checkpoints on disk: the same numbers back, after a kill as well, and files that do not fit refused."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+
+import numpy as np
+import pytest
+import torch
+
+from neurobridge.flow import BASES, ConditionalFlow, FlowFileError, VelocityMLP
+from neurobridge.flow.checkpoint import read_state, write_state
+
+undertrained = pytest.mark.filterwarnings("ignore::neurobridge.flow.support.OffSupportWarning")
+
+
+def _weights(flow):
+    ways = [flow.forward_] if flow.backward_ is None else [flow.forward_, flow.backward_]
+    return [value for way in ways for value in way.velocity.state_dict().values()]
+
+
+def _small(n_dims, n_condition):
+    return VelocityMLP(n_dims, n_condition, width=16, depth=1)
+
+
+@undertrained
+@pytest.mark.parametrize("base", BASES)
+@pytest.mark.parametrize("network", [None, _small])
+def test_a_flow_that_is_loaded_gives_the_same_numbers(base, network, known, tmp_path):
+    X, Y = known.spaces(n=80)
+    flow = ConditionalFlow(base, network=network, n_steps=30, seed=2, ode_steps=5, method="rk4")
+    flow.fit(X, Y, known.Matching(80))
+    assert flow.save(tmp_path / "kept") == tmp_path / "kept" / "flow.json"
+    again = ConditionalFlow.load(tmp_path / "kept", network=network)
+    for direction, points, other in (("forward", X, Y), ("backward", Y, X)):
+        np.testing.assert_array_equal(again.transport(points, direction), flow.transport(points, direction))
+        np.testing.assert_array_equal(again.off_support(3 * other, direction), flow.off_support(3 * other, direction))
+        np.testing.assert_array_equal(again.start(points, direction), flow.start(points, direction))
+    np.testing.assert_array_equal(again.losses_, flow.losses_)
+    assert (again.base, again.seed, again.ode_steps, again.method) == (base, 2, 5, "rk4")
+    # Fitting the loaded flow anew is fitting the first one.
+    np.testing.assert_array_equal(again.fit(X, Y, known.Matching(80)).losses_, flow.losses_)
+
+
+def test_saving_again_replaces_and_leaves_others_alone(known, tmp_path):
+    X, Y = known.spaces(n=40)
+    (tmp_path / "notes.txt").write_text("mine")
+    (tmp_path / "flow-of-mine.safetensors").write_text("mine")
+    for seed in (0, 1):
+        ConditionalFlow(n_steps=5, seed=seed).fit(X, Y, known.Matching(40)).save(tmp_path)
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert len(names) == 4
+    assert {"notes.txt", "flow-of-mine.safetensors", "flow.json"} < set(names)
+    assert ConditionalFlow.load(tmp_path).seed == 1
+    for path in tmp_path.iterdir():
+        assert not path.read_bytes().startswith(b"\x80"), "a pickle"
+
+
+def _edit(path, **changes):
+    header = json.loads(path.read_text())
+    for key, value in changes.items():
+        header[key] = value
+    path.write_text(json.dumps(header))
+
+
+def test_files_that_do_not_fit_are_refused(known, tmp_path):
+    X, Y = known.spaces(n=40)
+    path = ConditionalFlow(n_steps=5).fit(X, Y, known.Matching(40)).save(tmp_path / "flow")
+    text, weights = path.read_text(), path.parent / json.loads(path.read_text())["tensors"]
+    payload = weights.read_bytes()
+
+    def refused(match, network=None):
+        with pytest.raises(FlowFileError, match=match):
+            ConditionalFlow.load(path.parent, network=network)
+        path.write_text(text)
+        weights.write_bytes(payload)
+
+    with pytest.raises(FlowFileError, match=r"flow.json: found no such file; expected a saved neurobridge flow.*Mend"):
+        ConditionalFlow.load(tmp_path)
+    path.write_text("{")
+    refused(r"found text that is not JSON")
+    path.write_text("[1]")
+    refused(r"found kind 'list'; expected 'neurobridge flow'")
+    _edit(path, kind="soup")
+    refused(r"found kind 'soup'; expected 'neurobridge flow'")
+    _edit(path, format_version=99)
+    refused(r"found format version 99; expected 1. Mend: load it with the neurobridge that wrote it")
+    _edit(path, n_source_dims=4)
+    refused(r"tensors that do not fit \(.*!= .*\).*Mend")
+    _edit(path, settings={**json.loads(text)["settings"], "width": 64})
+    refused(r"tensors that do not fit \(.*!= .*\).*Mend: use the network, width and depth")
+    _edit(path, settings={"base": "affine"})
+    refused(r"found no usable entry \(KeyError: 'width'\); expected a complete flow")
+    _edit(path, shapes={})
+    refused(r"found \d+ tensors that do not fit")
+    _edit(path, network="Mine")
+    refused(r"found a flow with a network of its own \(Mine\).*Mend: load\(folder, network=...\)")
+    refused(r"tensors that do not fit", network=_small)
+    weights.write_bytes(payload[:-1] + b"x")
+    refused(r"found a digest other than the one in flow.json.*Mend")
+    weights.unlink()
+    with pytest.raises(FlowFileError, match=r"found no such file; expected the tensors of flow.json"):
+        ConditionalFlow.load(path.parent)
+
+
+def test_a_write_that_is_cut_short_leaves_the_old_state(tmp_path, monkeypatch):
+    old, new = {"a": torch.zeros(3)}, {"a": torch.ones(3)}
+    write_state(tmp_path, "s", old, {"step": 1}, kind="test")
+    replace = os.replace
+    for stop_at in (0, 1):
+        calls = []
+
+        def cut(source, target, calls=calls, stop_at=stop_at):
+            if len(calls) == stop_at:
+                raise OSError("cut")
+            calls.append(target)
+            replace(source, target)
+
+        monkeypatch.setattr(os, "replace", cut)
+        with pytest.raises(OSError, match="cut"):
+            write_state(tmp_path, "s", new, {"step": 2}, kind="test")
+        tensors, header = read_state(tmp_path, "s", kind="test")
+        assert header["step"] == 1
+        assert torch.equal(tensors["a"], old["a"])
+    monkeypatch.setattr(os, "replace", replace)
+    write_state(tmp_path, "s", new, {"step": 2}, kind="test")
+    assert len(list(tmp_path.iterdir())) == 2  # and the next write clears what was left behind
+
+
+@pytest.mark.parametrize(("base", "stop"), [("affine", 70), ("affine", 128), ("pad", 129), ("noise", 190)])
+@pytest.mark.parametrize("validation", [0.0, 0.2])
+@undertrained
+def test_a_run_that_is_interrupted_goes_on_to_the_same_weights(base, stop, validation, known, tmp_path, monkeypatch):
+    from neurobridge.flow import train
+
+    X, Y = known.spaces(n=60)
+    settings = {"n_steps": 200, "checkpoint_every": 30, "batch_size": 32, "width": 16, "validation": validation}
+    settings |= {"validate_every": 25, "patience": 3}
+    whole = ConditionalFlow(base, **settings).fit(X, Y, known.Matching(60))
+    one_step = train._one_step
+
+    def interrupted(state, problem, options):
+        if state.step == stop:
+            raise KeyboardInterrupt
+        one_step(state, problem, options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(train, "_one_step", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            ConditionalFlow(base, **settings, checkpoint=tmp_path).fit(X, Y, known.Matching(60))
+    resumed = ConditionalFlow(base, **settings, checkpoint=tmp_path).fit(X, Y, known.Matching(60))
+    assert resumed.resumed_at_["forward"] == stop // 30 * 30
+    np.testing.assert_array_equal(resumed.losses_, whole.losses_)
+    np.testing.assert_array_equal(resumed.validation_losses_, whole.validation_losses_)
+    assert all(torch.equal(a, b) for a, b in zip(_weights(resumed), _weights(whole), strict=True))
+    # A run that had ended is read, not trained again.
+    again = ConditionalFlow(base, **settings, checkpoint=tmp_path).fit(X, Y, known.Matching(60))
+    assert set(again.resumed_at_.values()) == {len(whole.losses_)}
+    assert all(torch.equal(a, b) for a, b in zip(_weights(again), _weights(whole), strict=True))
+
+
+def test_a_checkpoint_of_another_run_is_refused(known, tmp_path):
+    X, Y = known.spaces(n=60)
+    settings = {"n_steps": 4, "checkpoint": tmp_path, "width": 16}
+    first = ConditionalFlow("pad", **settings).fit(X, Y, known.Matching(60))
+    with pytest.raises(
+        FlowFileError, match=r"checkpoint of another run \(batch_size 256 != 7\).*Mend: give another folder"
+    ):
+        ConditionalFlow("pad", **settings, batch_size=7).fit(X, Y, known.Matching(60))
+    with pytest.raises(FlowFileError, match=r"checkpoint of another run \(data "):
+        ConditionalFlow("pad", **settings).fit(X**2, Y, known.Matching(60))
+    with pytest.raises(FlowFileError, match=r"checkpoint of another run \(data "):
+        ConditionalFlow("pad", **settings).fit(X, Y, known.Independent(60))
+    with pytest.raises(FlowFileError, match=r"tensors that do not fit"):
+        ConditionalFlow("pad", **settings, network=_small).fit(X, Y, known.Matching(60))
+    anew = ConditionalFlow("pad", **{**settings, "n_steps": 5}, resume=False).fit(X, Y, known.Matching(60))
+    assert anew.resumed_at_ == {"forward": 0}
+    assert not np.array_equal(anew.losses_[:4], first.losses_)
+
+
+SCRIPT = textwrap.dedent(
+    """
+    import os, signal, sys
+    import numpy as np
+    from neurobridge.flow import ConditionalFlow
+
+    folder, out, kill, count = sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4])
+    calls = 0
+
+    def die_at(what):
+        global calls
+        if what == kill:
+            calls += 1
+            if calls == count:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    class Matching:
+        anchors = np.arange(20), np.arange(20)
+
+        def sample(self, n, rng):
+            die_at("draw")
+            rows = rng.integers(0, 60, n)
+            return rows, rows
+
+    replace = os.replace
+
+    def replacing(source, target):
+        die_at("write")
+        replace(source, target)
+
+    os.replace = replacing
+    rng = np.random.default_rng(0)
+    X, Y = rng.normal(size=(60, 3)), rng.normal(size=(60, 5))
+    flow = ConditionalFlow(n_steps=300, checkpoint_every=50, batch_size=32, width=16, checkpoint=folder)
+    flow.fit(X, Y, Matching()).save(out)
+    print(flow.resumed_at_)
+    """
+)
+
+
+def _run(folder, out, kill="never", count=0):
+    command = [sys.executable, "-W", "error", "-c", SCRIPT, str(folder), str(out), kill, str(count)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment)
+
+
+def test_a_run_that_is_killed_and_resumed_ends_with_the_same_bits(tmp_path):
+    assert _run(tmp_path / "a", tmp_path / "whole").returncode == 0
+    # While the forward field writes its last checkpoint, after the tensors and before the JSON; then within the backward field.
+    for kill, count in (("write", 12), ("draw", 5)):
+        done = _run(tmp_path / "b", tmp_path / "resumed", kill, count)
+        assert done.returncode == -signal.SIGKILL, done.stderr
+    done = _run(tmp_path / "b", tmp_path / "resumed")
+    assert done.returncode == 0, done.stderr
+    whole, resumed = (read_state(tmp_path / name, "flow", kind="neurobridge flow") for name in ("whole", "resumed"))
+    assert whole[1]["sha256"] == resumed[1]["sha256"]
+    assert all(torch.equal(whole[0][key], resumed[0][key]) for key in whole[0])
+    assert done.stdout.strip() == "{'forward': 300, 'backward': 50}"

@@ -1,0 +1,174 @@
+"""Training: early stopping, averaging, precision, minibatch re-coupling, and stops with a message."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import ot
+import pytest
+import torch
+
+from neurobridge.flow import ConditionalFlow, recouple, squared_distance
+from neurobridge.flow.state import Training
+from neurobridge.flow.train import learning_rate
+
+undertrained = pytest.mark.filterwarnings("ignore::neurobridge.flow.support.OffSupportWarning")
+
+
+def test_the_schedule_is_a_cosine():
+    options = Training(n_steps=100, learning_rate=0.5)
+    assert learning_rate(0, options) == 0.5
+    assert learning_rate(50, options) == pytest.approx(0.25)
+    assert learning_rate(100, options) == pytest.approx(0, abs=1e-12)
+    parameter = torch.nn.Parameter(torch.zeros(1))
+    optimiser = torch.optim.SGD([parameter], lr=0.5)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, 100)
+    for step in range(100):
+        assert optimiser.param_groups[0]["lr"] == pytest.approx(learning_rate(step, options), rel=1e-9)
+        optimiser.step()
+        schedule.step()
+
+
+@undertrained
+def test_early_stopping_keeps_the_weights_that_did_best_on_rows_not_trained_on(known):
+    # 20 pairs of pure noise: nothing to learn, so the held-out loss turns up while the training loss falls.
+    rng = np.random.default_rng(0)
+    X, Y = rng.normal(size=(20, 5)), rng.normal(size=(20, 8))
+    settings = {"n_steps": 500, "seed": 0, "validate_every": 20, "patience": 5}
+    flow = ConditionalFlow(validation=0.25, **settings).fit(X, Y, known.Matching(20))
+    assert len(flow.losses_) < 500
+    assert len(flow.losses_) == 20 * len(flow.validation_losses_)
+    assert len(flow.validation_losses_) - 1 - flow.validation_losses_.argmin() == 5
+    full = ConditionalFlow(**settings).fit(X, Y, known.Matching(20))
+    assert len(full.losses_) == 500
+    assert len(full.validation_losses_) == 0
+    assert full.losses_[-50:].mean() < flow.losses_[-50:].mean()
+
+
+def test_held_out_rows_are_never_trained_on(known):
+    seen = []
+
+    class Spy(known.Matching):
+        def sample(self, n, rng):
+            rows, columns = super().sample(n, rng)
+            seen.append(n)
+            return rows, columns
+
+    X, Y = known.spaces(n=10)
+    with pytest.MonkeyPatch.context() as patch:
+        batches = []
+        from neurobridge.flow import train
+
+        original = train._batch
+
+        def spy(problem, i, j, options, generator):
+            batches.append(i.clone())
+            return original(problem, i, j, options, generator)
+
+        patch.setattr(train, "_batch", spy)
+        ConditionalFlow("pad", n_steps=30, validation=0.3).fit(X, Y, Spy(10))
+    held, trained = set(batches[0].tolist()), {int(k) for batch in batches[1:] for k in batch}
+    assert len(held) == 3
+    assert trained == set(range(10)) - held
+    assert all(len(batch) == 256 for batch in batches[1:])
+
+
+def test_a_share_that_leaves_nothing_is_refused(known):
+    X, Y = known.spaces(n=2)
+    with pytest.raises(ValueError, match=r"found validation=0.9 over 2 source rows.*Mend: validation=0"):
+        ConditionalFlow("pad", n_steps=5, validation=0.9).fit(X, Y, known.Matching(2, 2))
+
+
+@pytest.mark.parametrize("validation", [0.0, 0.2])
+def test_a_loss_that_is_not_finite_stops_with_a_message(validation, known):
+    X, Y = known.spaces(n=50)
+    with pytest.raises(FloatingPointError, match=r"found a loss of .* at step .*Mend: lower learning_rate"):
+        ConditionalFlow(n_steps=200, learning_rate=1e20, validation=validation).fit(X, Y, known.Matching(50))
+    with pytest.raises(FloatingPointError, match=r"found (a loss|weights).*Mend: lower learning_rate"):
+        ConditionalFlow(n_steps=2, learning_rate=1e38, validation=validation).fit(X, Y, known.Matching(50))
+
+
+def test_mixed_precision_learns_the_same_map(known):
+    X, Y = known.spaces()
+    plain, mixed = (
+        ConditionalFlow(n_steps=150, seed=0, mixed_precision=mixed).fit(X, Y, known.Matching(600))
+        for mixed in (False, True)
+    )
+    assert not np.array_equal(plain.losses_, mixed.losses_)
+    assert next(mixed.forward_.velocity.parameters()).dtype == torch.float32
+    assert mixed.losses_[-50:].mean() == pytest.approx(plain.losses_[-50:].mean(), rel=0.05)
+
+
+def test_the_average_of_the_weights_is_the_one_that_moves_points(known):
+    X, Y = known.spaces(n=100)
+    last, mean = (
+        ConditionalFlow(n_steps=60, seed=0, ema=ema).fit(X, Y, known.Matching(100)).transport(X) for ema in (0.0, 0.99)
+    )
+    assert not np.array_equal(last, mean)
+
+
+@pytest.mark.parametrize("progress", [False, True])
+def test_the_progress_bar_shows_the_loss(progress, known, capsys):
+    X, Y = known.spaces(n=30)
+    ConditionalFlow("pad", n_steps=60, progress=progress).fit(X, Y, known.Matching(30))
+    assert ("loss=" in capsys.readouterr().err) == progress
+
+
+@pytest.mark.parametrize("n_dims", [1, 3, 20])
+def test_recoupling_a_minibatch_is_exact_transport(n_dims):
+    generator = torch.Generator().manual_seed(n_dims)
+    x_0, x_1 = (torch.randn(40, n_dims, dtype=torch.float64, generator=generator) for _ in range(2))
+    found = recouple(x_0, x_1)
+    assert sorted(found.tolist()) == list(range(40))
+    cost = squared_distance(x_0, x_1)
+    torch.testing.assert_close(cost, torch.cdist(x_0, x_1).square())
+    exact = ot.emd2(np.full(40, 1 / 40), np.full(40, 1 / 40), cost.numpy())
+    assert float(cost[torch.arange(40), found].mean()) == pytest.approx(exact, rel=1e-9)
+    if n_dims == 1:
+        assert torch.equal(x_0[:, 0].argsort(), x_1[found, 0].argsort())
+
+
+def test_bad_minibatch_costs_are_refused():
+    x = torch.zeros(4, 2)
+    with pytest.raises(ValueError, match=r"minibatch cost of shape \(4,\).*Mend"):
+        recouple(x, x, lambda a, b: torch.zeros(4))
+    with pytest.raises(ValueError, match=r"finite: False.*Mend"):
+        recouple(x, x, lambda a, b: torch.full((4, 4), math.nan))
+    with pytest.raises(ValueError, match=r"minibatch_ot=True with base='noise'.*Mend"):
+        ConditionalFlow("noise", minibatch_ot=True)
+
+
+def test_recoupling_inside_a_coarse_plan_straightens_the_paths(known):
+    # The coarse plan is the product coupling: inside a minibatch the exact plan is close to the optimal one, so paths
+    # cross less, the loss that is left falls, and Euler in two steps does nearly as well as in many.
+    rng = np.random.default_rng(0)
+    X, Y = rng.normal(size=(2000, 2)), rng.normal(size=(2000, 2)) * [1, 2] + 4
+    plain, resolved = (
+        ConditionalFlow("pad", n_steps=300, sigma=0.0, seed=0, method="euler", minibatch_ot=again).fit(
+            X, Y, known.Independent(2000)
+        )
+        for again in (False, True)
+    )
+    assert resolved.losses_[-100:].mean() < 0.25 * plain.losses_[-100:].mean()
+
+    def bend(flow):
+        exact = flow.transport(X, method="dopri5")
+        flow.ode_steps = 2
+        return float(np.abs(flow.transport(X) - exact).mean())
+
+    assert bend(resolved) < 0.5 * bend(plain)
+
+
+def test_a_minibatch_cost_of_ones_own_is_used(known):
+    X, Y = known.spaces(n=60, d_target=3)
+    called = []
+
+    def cost(x_0, x_1):
+        called.append(x_0.shape)
+        return squared_distance(x_0, x_1)
+
+    ConditionalFlow("pad", n_steps=3, minibatch_ot=True, minibatch_cost=cost, batch_size=16).fit(
+        X, Y, known.Matching(60)
+    )
+    assert called == [(16, 3)] * 3
