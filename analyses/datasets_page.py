@@ -12,8 +12,9 @@ from neurobridge.datasets import Manifest, has_loader, list_datasets
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "datasets.md"
 HEAD = """# Datasets
 
-Made from `data_manifests/` by `python analyses/datasets_page.py`. Nothing here is redistributed: files are fetched from their public
-addresses with verification, or taken from a mirror folder laid out `<dataset>/<file>` (`--mirror DIR` or `NEUROBRIDGE_MIRROR`).
+Made from `data_manifests/` by `python analyses/datasets_page.py`. Nothing here is redistributed: files are fetched from their
+public addresses with verification, or taken from a mirror folder laid out `<dataset>/<file>` (`--mirror DIR` or
+`NEUROBRIDGE_MIRROR`).
 
     neurobridge data list                       what there is
     neurobridge data show NAME                  one dataset: what it is and is not, files, digests, citation
@@ -31,15 +32,16 @@ addresses with verification, or taken from a mirror folder laid out `<dataset>/<
 | `NEUROBRIDGE_QUIET` | set: the citation is not printed on first use |
 | `BRAINIO_HOME` | where Brain-Score keeps its downloads (default `~/.brainio`); verified files there are used in place |
 
-A file is accepted when it has the stated size, where one is stated, and matches **one** of the digests that its manifest lists; it is
-hashed on every use. Downloads go on where they stopped, also after a killed process; two processes make one download.
+A file is accepted when it has the stated size, where one is stated, and matches **one** of the digests that its manifest
+lists; it is hashed on every use. Downloads go on where they stopped, also after a killed process; two processes make one download.
 """
 TAIL = """## Sessions and datasets of your own
 
 A manifest in a folder that `NEUROBRIDGE_MANIFESTS` names is as good as one of those above. Sister sessions of
 `cowley2023-v4-210325` need nothing else: put `responses_<session>.npy` and `images_<session>.zip` in a mirror or in the folder that
-`neurobridge data path` prints, write the manifest `cowley2023-v4-<session>.toml` after the pattern below with the sizes and digests of your
-files (`stat -c %s FILE`, `sha256sum FILE`; none is invented here), and `nb.load("cowley2023-v4-<session>")` reads them.
+`neurobridge data path` prints, write the manifest `cowley2023-v4-<session>.toml` after the pattern below with the sizes and
+digests of your files (`stat -c %s FILE`, `sha256sum FILE`; none is invented here), and `nb.load("cowley2023-v4-<session>")`
+reads them.
 
 ```toml
 name = "cowley2023-v4-<session>"

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 import xarray as xr
 
-from neurobridge.assemblies.schema import STIMULUS_ID, AssemblyError, plain, validate
+from neurobridge.assemblies.schema import NEUROID, PRESENTATION, STIMULUS_ID, TIME_BIN, AssemblyError, plain, validate
 
 _JSON_PREFIX = "json:"
 
@@ -69,7 +69,7 @@ def save_assembly(assembly: xr.DataArray, path: str | os.PathLike[str], *, compr
 def open_assembly(
     path: str | os.PathLike[str], *, chunks: Mapping[str, int] | Literal["auto"] | None = None
 ) -> xr.DataArray:
-    """Read an assembly from netCDF: any file with one data variable, whatever its name.
+    """Read an assembly from netCDF: any file with one data variable, whatever its name and the order of its dimensions.
 
     ``image_id`` is copied to ``stimulus_id`` where the file is older than that name.
 
@@ -116,6 +116,10 @@ def open_assembly(
     if chunks is not None:
         # Labels are always needed as a whole, and small.
         assembly = assembly.assign_coords({name: coord.load() for name, coord in assembly.coords.items()}).chunk(chunks)
+    layout = [dim for dim in (PRESENTATION, NEUROID, TIME_BIN) if dim in assembly.dims]
+    if set(assembly.dims) == set(layout):
+        # Files of Brain-Score may have the neuroids first.
+        assembly = assembly.transpose(*layout)
     attrs = {**dataset.attrs, **assembly.attrs}
     assembly.attrs = {str(key): _decode(value) for key, value in attrs.items()}
     text = {

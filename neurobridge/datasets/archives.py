@@ -51,7 +51,7 @@ def members_of(path: Path, *, suffixes: Sequence[str] = (), limit: int = LIMIT_B
     seen: set[str] = set()
     for entry in entries:
         parts = PurePosixPath(entry.filename.replace("\\", "/")).parts
-        outside = not parts or parts[0] == "/" or ".." in parts or ":" in parts[0]
+        outside = not parts or parts[0].startswith("/") or ".." in parts or ":" in parts[0]
         if outside or stat.S_ISLNK(entry.external_attr >> 16):
             raise ArchiveError(
                 f"{path}: found the entry {entry.filename!r}, which leads out of the archive's folder or is a link; expected plain "

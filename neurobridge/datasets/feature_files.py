@@ -76,6 +76,16 @@ def _labelled(path: Path, values: dask.array.Array, ids: Any, wnids: Any) -> Fea
     return Features(values, ids, np.full(len(ids), "") if wnids is None else np.asarray(wnids).astype(str))
 
 
+class _Mapped:
+    """A memory-mapped array that dask does not take for one in memory, which it would copy when it cuts it into chunks."""
+
+    def __init__(self, array: np.ndarray) -> None:
+        self.array, self.shape, self.dtype, self.ndim = array, array.shape, array.dtype, array.ndim
+
+    def __getitem__(self, index: Any) -> np.ndarray:
+        return np.array(self.array[index])
+
+
 def _lazy(array: Any, rows: int) -> dask.array.Array:
     # A random name: dask would otherwise digest the whole file.
     return dask.array.from_array(array, chunks=(rows, *array.shape[1:]), name=False)
@@ -92,10 +102,12 @@ def _npy(path: Path, rows: int) -> Features:
         values = np.load(path, mmap_mode="r", allow_pickle=False)
     except ValueError as error:
         raise _wrong(path, f"a file that numpy cannot map ({error})", "a plain array") from error
-    return _labelled(path, _lazy(values, rows), table["stimulus_id"], table.get("wnid"))
+    return _labelled(path, _lazy(_Mapped(values), rows), table["stimulus_id"], table.get("wnid"))
 
 
 def _npz(path: Path, rows: int) -> Features:
+    if not zipfile.is_zipfile(path):
+        raise _wrong(path, "a file that is no npz archive", _ARRAYS)
     try:
         with np.load(path, allow_pickle=False) as stored:
             names = set(stored.files)
@@ -104,10 +116,12 @@ def _npz(path: Path, rows: int) -> Features:
             ids, wnids = stored["stimulus_id"], stored["wnid"] if "wnid" in names else None
         with zipfile.ZipFile(path) as archive:
             member = archive.getinfo("features.npy")
-    except (OSError, zipfile.BadZipFile) as error:
+    except FeatureFileError:
+        raise
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
         raise _wrong(path, f"a file that numpy cannot read ({error})", _ARRAYS) from error
     if member.compress_type == zipfile.ZIP_STORED:
-        return _labelled(path, _lazy(_map_member(path, member), rows), ids, wnids)
+        return _labelled(path, _lazy(_Mapped(_map_member(path, member)), rows), ids, wnids)
     if member.file_size > LIMIT_BYTES:
         raise _wrong(
             path,

@@ -59,19 +59,27 @@ def load(
     paths = fetch(NAME, files=files, mirror=mirror)
     manifest = find_manifest(NAME)
     about = describe(manifest, files)
-    recordings = open_assembly(paths[RESPONSES], chunks=chunks)
+    stimuli = read_stimuli(paths[TABLE])
+    recordings = _with_labels(open_assembly(paths[RESPONSES], chunks=chunks), stimuli)
     attrs = assembly_attrs(manifest, about, units="firing rate in 70-170 ms, as Brain-Score stores it")
     recordings = recordings.assign_attrs(attrs)
-    stimuli = read_stimuli(paths[TABLE])
-    unknown = set(np.unique(recordings["stimulus_id"].values)) - set(stimuli["stimulus_id"])
-    if unknown:
-        raise AssemblyError(
-            f"{NAME}: found {len(unknown)} stimuli in the recordings that {TABLE} lacks, e.g. {min(unknown)!r}; expected all "
-            f"of them. "
-            "Mend: fetch both files again."
-        )
     pixels = _lazy_images(paths[IMAGES], stimuli, attrs) if images else None
     return make_experiment(manifest, about, stimuli, recordings=recordings, images=pixels)
+
+
+def _with_labels(recordings: xr.DataArray, stimuli: pd.DataFrame) -> xr.DataArray:
+    """Add what the table knows of each stimulus and the recordings do not, as Brain-Score does when it loads them."""
+    ids, inverse = np.unique(recordings["stimulus_id"].values, return_inverse=True)
+    row = pd.Index(stimuli["stimulus_id"].astype(str)).get_indexer(pd.Index(ids.astype(str)))
+    if (row < 0).any():
+        raise AssemblyError(
+            f"{NAME}: found {int((row < 0).sum())} stimuli in the recordings that {TABLE} lacks, e.g. "
+            f"{str(ids[row < 0][0])!r}; expected "
+            "all of them. Mend: fetch both files again."
+        )
+    absent = [str(name) for name in stimuli if name not in recordings.coords and name not in _FILE_COLUMNS]
+    labels = {name: ("presentation", _plain(stimuli[name])[row][inverse]) for name in absent}
+    return recordings.assign_coords(labels)
 
 
 def read_stimuli(path: Path) -> pd.DataFrame:

@@ -14,6 +14,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from neurobridge.datasets.experiment import Kind
 
+Location = tuple[int | str, ...]
+
 _LENGTHS = {"md5": 32, "sha1": 40, "sha256": 64}
 
 
@@ -162,10 +164,7 @@ def read_manifest(path: Path) -> Manifest:
         ) from error
     except ValidationError as error:
         lines = _lines(text)
-        wrong = "; ".join(
-            f"line {_line_of(lines, e['loc'] or ('files', 0), e['input'])}: {'.'.join(map(str, e['loc'])) or 'files'}: {e['msg']}{_shown(e)}"
-            for e in error.errors()
-        )
+        wrong = "; ".join(_one_mistake(lines, each) for each in error.errors())
         raise ManifestError(f"{path}, {wrong}. Mend: correct the named field(s).") from error
     if path.stem != manifest.name:
         line = _line_of(_lines(text), ("name",), manifest.name)
@@ -176,11 +175,12 @@ def read_manifest(path: Path) -> Manifest:
     return manifest
 
 
-def _shown(error: Any) -> str:
-    return "" if isinstance(error["input"], dict) else f" (found {error['input']!r})"
-
-
-Location = tuple[int | str, ...]
+def _one_mistake(lines: Mapping[Location, tuple[int, list[str]]], error: Any) -> str:
+    # What concerns the manifest as a whole concerns its files.
+    location = error["loc"] or ("files", 0)
+    field = ".".join(map(str, error["loc"])) or "files"
+    shown = "" if isinstance(error["input"], dict) else f" (found {error['input']!r})"
+    return f"line {_line_of(lines, location, error['input'])}: {field}: {error['msg']}{shown}"
 
 
 def _lines(text: str) -> dict[Location, tuple[int, list[str]]]:

@@ -107,3 +107,12 @@ def test_a_lazy_nan_is_found_when_it_is_read(tmp_path, assembly):
         average_repetitions(lazy)
     with pytest.raises(AssemblyError, match=r"made.nc: found 1 NaN .*stimulus 's4', neuroid 'n1'"):
         open_assembly(path)
+
+
+@pytest.mark.parametrize("chunks", [None, {"presentation": 7}])
+def test_the_order_of_dimensions_in_the_file_does_not_matter(tmp_path, make_random_assembly, chunks):
+    assembly = make_random_assembly(20, 5)
+    assembly.transpose("neuroid", "presentation").to_dataset(name="data").to_netcdf(tmp_path / "a.nc", engine="netcdf4")
+    read = open_assembly(tmp_path / "a.nc", chunks=chunks)
+    assert read.dims == ("presentation", "neuroid")
+    assert np.array_equal(read.values, assembly.values)
