@@ -88,7 +88,11 @@ def measure(task: str) -> dict[str, float]:
     seconds = time.perf_counter() - started
     if isinstance(value, tuple):
         value, seconds = value
-    return {"value": value, "seconds": seconds, "peak_rss_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9}
+    return {
+        "value": value,
+        "seconds": seconds,
+        "peak_rss_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9,
+    }
 
 
 def main() -> None:
@@ -112,7 +116,9 @@ def main() -> None:
             runs.append(json.loads(done.stdout.strip().splitlines()[-1]))
         if runs:
             rows[task] = {key: statistics.median(run[key] for run in runs) for key in runs[0]} | {"n_runs": len(runs)}
-            print(f"{task:24s} {rows[task]['seconds']:8.2f} s  {rows[task]['peak_rss_gb']:.2f} GB  value {rows[task]['value']:.4f}")
+            print(
+                f"{task:24s} {rows[task]['seconds']:8.2f} s  {rows[task]['peak_rss_gb']:.2f} GB  value {rows[task]['value']:.4f}"
+            )
         else:
             print(f"{task:24s} not run: {done.stderr.strip().splitlines()[-1]}")
     for what in ("average", "consistency"):

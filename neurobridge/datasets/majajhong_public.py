@@ -90,7 +90,8 @@ def read_stimuli(path: Path) -> pd.DataFrame:
     AssemblyError
         No ids, or an id twice.
     """
-    table = pd.read_csv(path)
+    # The same numbers with every version of pandas.
+    table = pd.read_csv(path, float_precision="round_trip")
     if "stimulus_id" not in table and "image_id" in table:
         table = table.assign(stimulus_id=table["image_id"])
     if "stimulus_id" not in table or not table["stimulus_id"].is_unique:

@@ -258,15 +258,29 @@ def test_a_disk_that_fills_up_is_said_and_not_tried_again(source, home, describe
     assert len(source.requests) == 1
 
 
-def start(home) -> subprocess.Popen[str]:
-    code = "from neurobridge.datasets import fetch; print(fetch('made', progress=False)['a.bin'])"
-    return subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+def start() -> subprocess.Popen[str]:
+    """A process that is ready to fetch "made" and does so when a line is written to it."""
+    code = (
+        "from neurobridge.datasets import fetch; print('ready', flush=True); input(); "
+        "print(fetch('made', progress=False)['a.bin'])"
+    )
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    return subprocess.Popen([sys.executable, "-c", code], text=True, **pipes)
+
+
+def go(*processes: subprocess.Popen[str]) -> None:
+    for process in processes:
+        assert process.stdout.readline() == "ready\n", process.stderr.read()
+    for process in processes:
+        process.stdin.write("\n")
+        process.stdin.flush()
 
 
 def test_a_killed_process_is_taken_up_where_it_was(source, home, describe, content):
     source.pause_s = 0.2
     describe(source.url)
-    process = start(home)
+    process = start()
+    go(process)
     partial = home / "made" / ".a.bin.partial"
     deadline = time.monotonic() + 120
     while not (partial.exists() and partial.stat().st_size > 2**17):
@@ -285,9 +299,10 @@ def test_a_killed_process_is_taken_up_where_it_was(source, home, describe, conte
 
 
 def test_two_processes_make_one_download(source, home, describe, content):
-    source.pause_s = 0.25
+    source.pause_s = 0.1
     describe(source.url)
-    first, second = start(home), start(home)
+    first, second = start(), start()
+    go(first, second)
     for process in (first, second):
         out, err = process.communicate(timeout=240)
         assert process.returncode == 0, err

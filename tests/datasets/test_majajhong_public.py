@@ -99,6 +99,10 @@ def rewrite(path, change):
     with xr.open_dataset(path, engine="netcdf4") as opened:
         dataset = change(opened.load())
     path.unlink()
+    # Older xarray would write the names of coordinates that are no longer there.
+    for name in dataset.variables:
+        dataset[name].encoding = {}
+    dataset.encoding = {}
     dataset.to_netcdf(path, engine="netcdf4")
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+import json
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,6 +19,8 @@ from neurobridge.datasets._hierarchy import _area_weights
 from neurobridge.datasets._render import HALF_WIDTH, Shape, backgrounds, object_names, render, rotation, shapes
 from neurobridge.datasets.simulated_hvm import MEDIAN_CEILINGS, draw_stimuli
 from neurobridge.evaluate import decode, internal_consistency
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def digest(seed: int) -> str:
@@ -215,6 +219,17 @@ def test_the_full_public_design_is_one_call():
     assert made.recordings.shape == (147_200, 256, 1)
     assert made.images.shape == (3200, 128, 128)
     assert made.stimuli["variation"].value_counts().to_dict() == {0: 640, 3: 2560}
+
+
+@pytest.mark.slow
+def test_the_full_public_size_is_written_chunk_by_chunk_within_its_limits(tmp_path):
+    """147,200 x 256 x 1 in the real layout, at most 3 minutes and 1.5 GB: the benchmark exits with 1 if it does not hold."""
+    command = [sys.executable, ROOT / "analyses" / "benchmarks" / "simulate_hvm.py", "--out", tmp_path / "row.json"]
+    subprocess.run(command, check=True, capture_output=True)
+    row = json.loads((tmp_path / "row.json").read_text())
+    assert row["holds"]
+    assert row["chunks"] == 46
+    assert row["shape_averaged_from_the_file"] == [3200, 256, 1]
 
 
 def test_lazy_recordings_are_the_same_and_written_chunk_by_chunk(tmp_path):
