@@ -38,8 +38,7 @@ def hvm_stimuli(*, mirror: str | os.PathLike[str] | None = None) -> pd.DataFrame
         and size ``s`` in the units of HvM's table; rotations ``rxy``, ``rxz``, ``ryz`` in degrees, and ``_semantic`` ones
         from a pose comparable between objects.
     """
-    # The same numbers with every version of pandas.
-    table = pd.read_csv(fetch(NAME, files=[TABLE], mirror=mirror)[TABLE], float_precision="round_trip")
+    table = pd.read_csv(fetch(NAME, files=[TABLE], mirror=mirror)[TABLE])
     table = table.rename(columns=_COLUMNS)[[*_COLUMNS.values(), *_POSE]]
     return table.assign(variation=table["variation"].str.removeprefix("V").astype(int))
 

@@ -90,8 +90,7 @@ def read_stimuli(path: Path) -> pd.DataFrame:
     AssemblyError
         No ids, or an id twice.
     """
-    # The same numbers with every version of pandas.
-    table = pd.read_csv(path, float_precision="round_trip")
+    table = pd.read_csv(path)
     if "stimulus_id" not in table and "image_id" in table:
         table = table.assign(stimulus_id=table["image_id"])
     if "stimulus_id" not in table or not table["stimulus_id"].is_unique:

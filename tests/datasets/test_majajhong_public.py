@@ -113,7 +113,11 @@ def test_labels_that_the_recordings_lack_come_from_the_table(files):
     rewrite(folder / "assy_dicarlo_MajajHong2015_public.nc", lambda dataset: dataset.drop_vars(bare))
     again = load("majajhong2015.public", mirror=use()).recordings
     for name in bare:
-        assert again[name].values.tolist() == eager[name].values.tolist()
+        if eager[name].dtype.kind == "f":
+            # Versions of pandas read the last digit of a number differently.
+            assert np.allclose(again[name].values, eager[name].values, rtol=1e-14, atol=0)
+        else:
+            assert again[name].values.tolist() == eager[name].values.tolist()
 
 
 def test_neuroids_first_is_the_same(files):
