@@ -1,7 +1,7 @@
 """Align real MNIST digits (VAE latents to CNN features) without a single known pair: accuracy of the target's head, with chance.
 
-The spaces are those of the quality protocol (`_mnist_spaces`). The source pool (2,000 digits), the target pool (2,000 other digits) and
-the test part (1,000) are disjoint, so that no point of one pool has its partner in the other. Labels are used to score, nowhere else.
+The spaces are those of the quality protocol (`_mnist_spaces`). Source pool (2,000 digits), target pool (2,000 others) and the
+test part (1,000) are disjoint, so that no point of one pool has its partner in the other. Labels are used to score only.
 
     python analyses/benchmarks/no_anchor.py --mirror DIR [--out results/benchmarks/no_anchor.json] [--seeds 3]
 """

@@ -9,7 +9,7 @@ import pytest
 from scipy.spatial.distance import cdist
 
 from neurobridge.bridge.gromov import inner_distances, match_geometry, scrambled, signature_cost
-from neurobridge.bridge.unpaired import UnpairedStart, UntrustedAlignmentWarning, align_unpaired
+from neurobridge.bridge.unpaired import UnpairedStart, UntrustedAlignmentWarning, _mutual, align_unpaired
 
 FAST = {"n_restarts": 2, "n_null": 2, "max_rounds": 5}
 ONE_ROUND = {**FAST, "max_rounds": 1}
@@ -190,6 +190,13 @@ def test_bad_points_are_refused():
         align_unpaired(np.full_like(X, np.nan), X)
     with pytest.raises(ValueError, match=r"expected a positive unit of length.*Mend"):
         align_unpaired(np.ones((30, 2)), X)
+
+
+def test_points_that_all_coincide_have_no_mutual_neighbours():
+    with pytest.raises(
+        ValueError, match=r"found 1 mutual nearest neighbours between 5 and 5 points; expected at least 2. Mend"
+    ):
+        _mutual(np.zeros((5, 5)))
 
 
 def test_memory_is_refused_before_it_is_taken():

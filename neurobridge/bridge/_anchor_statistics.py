@@ -1,0 +1,103 @@
+"""Statistics of anchors on the two matrices of their inner distances, C and D of shape (k, k)."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from scipy.spatial.distance import cdist
+from scipy.stats import rankdata
+
+_PENALTIES = np.logspace(-4, 1, 16)
+
+
+def loo_rank(C: np.ndarray, D: np.ndarray) -> float:
+    """Mean rank (0 first, 1 last) of the true partner under the min bridge cost without the two pairs compared."""
+    k = len(C)
+    if k < 3:
+        return math.nan
+    ranks = np.empty(k)
+    for p in range(k):
+        paths = C[p][:, None] + D
+        paths[p] = np.inf
+        np.fill_diagonal(paths, np.inf)
+        costs = paths.min(axis=0)
+        ranks[p] = ((costs < costs[p]).sum() + 0.5 * ((costs == costs[p]).sum() - 1)) / (k - 1)
+    return float(ranks.mean())
+
+
+def pair_ranks(C: np.ndarray, D: np.ndarray) -> np.ndarray:
+    """Rank of every true partner around what the other pairs predict, mean of both directions, shape (k,)."""
+    if len(C) < 4:
+        return np.full(len(C), math.nan)
+    left, right = _coordinates(C), _coordinates(D)
+    ranks = []
+    for source, target in ((left, right), (right, left)):
+        residual = _ridge_loo(source, target)
+        error = np.linalg.norm(residual, axis=1)
+        ranks.append((cdist(target - residual, target) < error[:, None] - 1e-9).sum(axis=1) / (len(C) - 1))
+    return (ranks[0] + ranks[1]) / 2
+
+
+def _coordinates(C: np.ndarray) -> np.ndarray:
+    """Classical scaling (Torgerson 1952): points whose distances are C, as far as C is Euclidean."""
+    values, vectors = np.linalg.eigh(_gram(C))
+    kept = values > 1e-9 * max(values[-1], 1e-300)
+    return vectors[:, kept] * np.sqrt(values[kept])
+
+
+def _gram(C: np.ndarray) -> np.ndarray:
+    centre = np.eye(len(C)) - 1 / len(C)
+    return -0.5 * centre @ C**2 @ centre
+
+
+def _ridge_loo(A: np.ndarray, B: np.ndarray) -> np.ndarray:
+    """Leave-one-out residuals, one penalty for all dimensions: coordinates have no meaning one by one."""
+    if A.shape[1] == 0 or B.shape[1] == 0:
+        return B - B.mean(axis=0)
+    A, B = A - A.mean(axis=0), B - B.mean(axis=0)
+    U, S, _ = np.linalg.svd(A, full_matrices=False)
+    best, least = B, math.inf
+    for alpha in S[0] ** 2 * _PENALTIES:
+        shrink = S**2 / (S**2 + alpha)
+        leverage = (U**2 @ shrink + 1 / len(A)).clip(max=1 - 1e-9)
+        residual = (B - U @ (shrink[:, None] * (U.T @ B))) / (1 - leverage)[:, None]
+        error = float((residual**2).sum())
+        if error < least:
+            best, least = residual, error
+    return best
+
+
+def mantel(C: np.ndarray, D: np.ndarray, n_permutations: int, rng: np.random.Generator) -> tuple[float, float, float]:
+    """Spearman correlation of the distances, its one-sided p-value, and the 95 % quantile when anchors are exchanged."""
+    k = len(C)
+    upper = np.triu_indices(k, 1)
+    if k < 3:
+        return math.nan, 1.0, math.nan
+    left = rankdata(C[upper])
+    left -= left.mean()
+    ranks = np.zeros((k, k))
+    ranks[upper] = rankdata(D[upper])
+    ranks += ranks.T
+    right = ranks[upper] - ranks[upper].mean()
+    scale = np.linalg.norm(left) * np.linalg.norm(right)
+    if scale == 0:
+        return 0.0, 1.0, 0.0
+    observed = float(left @ right / scale)
+    null = np.empty(n_permutations)
+    for t in range(n_permutations):
+        order = rng.permutation(k)
+        null[t] = left @ ranks[np.ix_(order, order)][upper] / scale
+    p_value = (1 + int((null >= observed - 1e-12).sum())) / (1 + n_permutations)
+    return observed, p_value, float(np.quantile(null, 0.95))
+
+
+def directions(C: np.ndarray) -> float:
+    """Participation ratio of the anchors' coordinates, corrected for their number; infinite if all directions are new."""
+    k = len(C)
+    values = np.linalg.eigvalsh(_gram(C)).clip(min=0)
+    if values.sum() <= 0:
+        return 0.0
+    # k points have k - 1 directions at most: there the correction has nothing left to tell.
+    inverse = float((values**2).sum() / values.sum() ** 2) - 1 / (k - 1)
+    return 1 / inverse if inverse > 1e-9 else math.inf
