@@ -19,6 +19,14 @@ def _megabytes(n_bytes: int | None) -> str:
     return "not stated" if n_bytes is None else f"{n_bytes / 1e6:.2f} MB"
 
 
+def _say_what_has_no_files(names: list[str]) -> None:
+    for name in names:
+        manifest = datasets.find_manifest(name)
+        if not manifest.files:
+            how = "made by neurobridge" if manifest.access == "embedded" else "yours: load it with folder=..."
+            typer.echo(f"{name}: {manifest.access}, no files to fetch or verify; it is {how}", err=True)
+
+
 @data_app.command("list")
 def data_list(mirror: Mirror = None, as_json: Json = False) -> None:
     """List the datasets: what they are, and how many of their files are at hand (not verified: see verify)."""
@@ -87,6 +95,7 @@ def data_fetch(
 ) -> None:
     """Bring verified datasets into the cache, from a mirror or their public addresses; without names, all of the mirror."""
     chosen = names or datasets.mirrored(mirror)
+    _say_what_has_no_files(chosen)
     found = {
         name: {
             file: str(path)
@@ -109,6 +118,7 @@ def data_verify(
     as_json: Json = False,
 ) -> None:
     """Check files against their digests; exits with 1 if one is wrong, or (for a named dataset) missing."""
+    _say_what_has_no_files([name] if name else [])
     names = [name] if name else [manifest.name for manifest in datasets.list_datasets() if manifest.files]
     status = {each: datasets.verify(each, mirror=mirror) for each in names}
     states = [found for files in status.values() for found in files.values()]

@@ -124,6 +124,15 @@ def test_verify_fails_for_a_named_dataset_that_is_missing_and_passes_without_a_n
     assert "0 ok" in run("verify")
 
 
+@pytest.mark.parametrize("command", ["fetch", "verify"])
+def test_what_has_no_files_is_said(command):
+    for name, how in {"imagenet": "folder=...", "simulated-hvm": "made by neurobridge"}.items():
+        result = CliRunner().invoke(app, ["data", command, name, "--json"])
+        assert json.loads(result.stdout) == {name: {}}
+        assert f"{name}: " in result.stderr
+        assert how in result.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -325,9 +325,16 @@ def _download(label: str, entry: File, target: Path, progress: bool) -> Path:
             f"{label}: found no copy in a mirror or in {cache_folder()}, and no public address ({entry.origin}); "
             f"expected it to be supplied. Mend: put it at {target}, or give --mirror."
         )
-    target.parent.mkdir(parents=True, exist_ok=True)
     locks = cache_folder() / ".locks"
-    locks.mkdir(exist_ok=True)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        locks.mkdir(exist_ok=True)
+    except OSError as error:
+        raise DownloadError(
+            f"{label}: found a cache folder that cannot be written, {cache_folder()} ({error}); expected one of your own. "
+            f"Mend: set "
+            "NEUROBRIDGE_HOME to a folder that you may write in."
+        ) from error
     lock = filelock.FileLock(locks / f"{label.replace('/', '--')}.lock")
     try:
         lock.acquire(timeout=0)

@@ -221,6 +221,17 @@ def test_the_default_cache_is_the_users(monkeypatch):
     assert "neurobridge" in cache_folder().parts
 
 
+def test_a_cache_that_cannot_be_written_is_said(source, home, describe, tmp_path, monkeypatch):
+    describe(source.url)
+    (tmp_path / "file").write_text("not a folder")
+    monkeypatch.setenv("NEUROBRIDGE_HOME", str(tmp_path / "file"))
+    with pytest.raises(
+        DownloadError, match=r"found a cache folder that cannot be written, .*file .*Mend: set NEUROBRIDGE_HOME"
+    ):
+        fetch("made", progress=False)
+    assert source.requests == []
+
+
 def test_copy_to_mirror_gives_a_mirror(source, home, describe, content, tmp_path):
     describe(source.url, name="base")
     describe(source.url, more='requires = {base = ["a.bin"]}')

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import sys
+import zipfile
 
 import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
 
-from neurobridge.assemblies import make_assembly, save_assembly, validate
+from neurobridge.assemblies import AssemblyError, make_assembly, save_assembly, validate
 from neurobridge.datasets import FeatureFileError, load
 from neurobridge.datasets import feature_files as feature_module
 from neurobridge.datasets.imagenet import read_class_names
@@ -203,6 +205,34 @@ def test_bad_feature_files_are_refused(tmp_path, spoil, message):
     with pytest.raises(FeatureFileError, match=message) as caught:
         load("imagenet", folder=tmp_path)
     assert "Mend: " in str(caught.value)
+
+
+def test_python_objects_and_unknown_versions_are_refused(tmp_path):
+    np.savez(tmp_path / "x.npz", features=np.array([[{}]]), stimulus_id=ids(1))
+    with pytest.raises(FeatureFileError, match=r"x.npz: found Python objects; expected numbers. Mend"):
+        load("imagenet", folder=tmp_path)
+    stream = io.BytesIO()
+    np.lib.format.write_array(stream, rows(1), version=(3, 0))
+    np.savez(tmp_path / "x.npz", stimulus_id=ids(1))
+    with zipfile.ZipFile(tmp_path / "x.npz", "a") as archive:
+        archive.writestr("features.npy", stream.getvalue())
+    with pytest.raises(FeatureFileError, match=r"found npy version \(3, 0\); expected 1.0 or 2.0. Mend"):
+        load("imagenet", folder=tmp_path)
+
+
+@pytest.mark.parametrize("n_bins", [1, 2])
+def test_an_assembly_with_one_time_bin_is_read_and_one_with_more_is_refused(tmp_path, n_bins):
+    values = np.repeat(rows(7)[:, :, None], n_bins, axis=2)
+    bins = {"time_bin_start": np.arange(n_bins), "time_bin_end": np.arange(n_bins) + 1}
+    assembly = make_assembly(
+        values, presentation={"stimulus_id": ids(7)}, neuroid={"neuroid_id": np.arange(5)}, time_bin=bins
+    )
+    save_assembly(assembly, tmp_path / "x.nc")
+    if n_bins == 1:
+        assert np.array_equal(load("imagenet", folder=tmp_path).activations.values, rows(7))
+    else:
+        with pytest.raises(AssemblyError, match=r"x.nc: found 2 time bins; expected one. Mend"):
+            load("imagenet", folder=tmp_path)
 
 
 def test_a_large_compressed_file_is_refused(tmp_path, monkeypatch):
