@@ -119,13 +119,13 @@ def test_more_points_than_n_points_are_sampled():
 
 @QUIET
 @pytest.mark.slow
-def test_unrelated_clouds_are_hardly_ever_trusted():
+def test_unrelated_clouds_are_not_trusted():
     trusted = 0
-    for seed in range(100, 116):
+    for seed in range(100, 108):
         X, _ = cloud(seed, 120, n_dims=3 + seed % 4, n_clusters=3 + seed % 5)
         Y, _ = cloud(seed + 500, 120, n_dims=3 + (seed // 3) % 5, n_clusters=3 + (seed // 2) % 5)
         trusted += align_unpaired(X, Y, max_rounds=1).trustworthy
-    assert trusted <= 1
+    assert trusted == 0
 
 
 def test_signatures_see_no_rotation_and_know_their_own_points():
