@@ -58,9 +58,11 @@ class ConditionalFlow(Transport):
     clip : float
         Largest norm of the gradient.
     validation : float
-        Share of the source rows whose draws are kept for validation, looked at every ``validate_every`` steps. The averaged
-        weights that did best are kept, and training stops after ``patience`` looks without a better one. 0 trains on all
-        draws for ``n_steps``. The affine base itself is fitted on all pairs.
+        Share of the source rows whose draws are kept for validation, looked at before the first step and every
+        ``validate_every`` steps. The averaged weights that did best are kept, and training stops after ``patience`` looks
+        without a better one; where training never betters the untrained field, points stay at their base. An affine flow is
+        judged at the start of the path, the others along it. 0 trains on all draws for ``n_steps``. The affine base itself
+        is fitted on all pairs.
     patience, validate_every : int
     minibatch_ot : bool
         Re-solve optimal transport exactly inside each minibatch drawn along the coupling, between starts and ends.

@@ -53,9 +53,12 @@ class Support:
         return self.distance(Z) > self.radius
 
     def expected(self, n: int) -> float:
-        """How many of n points of the cloud itself may be off by chance: mean and three standard deviations."""
+        """How many of n points of the cloud itself may be off by chance: the mean and three standard deviations.
+
+        Two things vary: which n points they are, and the quantile itself, which the subsample only estimates.
+        """
         share = 1 - self.quantile
-        return n * share + 3 * math.sqrt(n * share * (1 - share))
+        return n * share + 3 * math.sqrt(n * share * (1 - share) * (1 + n / len(self.points)))
 
 
 def nearest_distance(Z: np.ndarray, points: np.ndarray, *, leave_out_self: bool = False) -> np.ndarray:

@@ -106,6 +106,9 @@ def train(
         if checkpoint is not None and resume and (checkpoint[0] / f"{checkpoint[1]}.json").is_file():
             state.read(*checkpoint, fingerprint or {})
         resumed_at = state.step
+        if validation_set is not None and state.step == 0:
+            # The untrained field is the zero field: if training never betters it, points stay at their base.
+            state.judge(_validate(state, validation_set, options))
         network.train()
         bar = tqdm(total=options.n_steps, initial=state.step, desc="flow", disable=not options.progress, leave=False)
         with bar:
@@ -215,7 +218,12 @@ def _hold_out(
     i, j = torch.as_tensor(rows[keep], device=device), torch.as_tensor(columns[keep], device=device)
     # Re-coupling belongs to a minibatch; the validation draws are judged as the coupling gave them.
     plain = Training(sigma=options.sigma, seed=options.seed)
-    return held_out, _batch(problem, i, j, plain, generator)
+    sample, condition = _batch(problem, i, j, plain, generator)
+    if problem.starts is not None and condition is not None:
+        # A start that the condition fixes has v(0, x_0 | c) = E[x_1 | c] - x_0: judged there, the loss is the error of the points
+        # transport would give. Later on the path x_t tells x_1 itself, and a field can look good that sends starts astray.
+        sample = PathSample(torch.zeros_like(sample.t), sample.x_t - sample.t * sample.dx_t, sample.dx_t)
+    return held_out, (sample, condition)
 
 
 def _n_rows(problem: Problem) -> int:

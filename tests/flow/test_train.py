@@ -32,18 +32,45 @@ def test_the_schedule_is_a_cosine():
 
 @undertrained
 def test_early_stopping_keeps_the_weights_that_did_best_on_rows_not_trained_on(known):
-    # 20 pairs of pure noise: nothing to learn, so the held-out loss turns up while the training loss falls.
+    # 20 pairs of pure noise: nothing to learn, so training betters the training loss alone.
     rng = np.random.default_rng(0)
     X, Y = rng.normal(size=(20, 5)), rng.normal(size=(20, 8))
     settings = {"n_steps": 500, "seed": 0, "validate_every": 20, "patience": 5}
-    flow = ConditionalFlow(validation=0.25, **settings).fit(X, Y, known.Matching(20))
+    flow = ConditionalFlow("noise", validation=0.25, **settings).fit(X, Y, known.Matching(20))
     assert len(flow.losses_) < 500
-    assert len(flow.losses_) == 20 * len(flow.validation_losses_)
+    assert len(flow.losses_) == 20 * (len(flow.validation_losses_) - 1)
     assert len(flow.validation_losses_) - 1 - flow.validation_losses_.argmin() == 5
-    full = ConditionalFlow(**settings).fit(X, Y, known.Matching(20))
+    full = ConditionalFlow("noise", **settings).fit(X, Y, known.Matching(20))
     assert len(full.losses_) == 500
     assert len(full.validation_losses_) == 0
     assert full.losses_[-50:].mean() < flow.losses_[-50:].mean()
+
+
+@undertrained
+def test_with_validation_a_flow_that_learns_nothing_stays_at_its_linear_base(known):
+    # Few pairs, and more noise than signal: a flow that runs on memorises the targets and does worse than the ridge map.
+    rng = np.random.default_rng(0)
+    W = rng.normal(size=(8, 12))
+    X = rng.normal(size=(100 + 500, 8))
+    Y = X @ W + 4 * rng.normal(size=(600, 12))
+    flow, unstopped = (
+        ConditionalFlow(validation=share, n_steps=500, seed=0).fit(X[:100], Y[:100], known.Matching(100, 100))
+        for share in (0.2, 0.0)
+    )
+    error, worse, linear = (
+        float(np.square(moved - Y[100:]).mean())
+        for moved in (flow.transport(X[100:]), unstopped.transport(X[100:]), flow.start(X[100:]))
+    )
+    assert error < 1.05 * linear
+    assert worse > 1.3 * linear
+
+
+def test_with_validation_a_flow_that_has_something_to_learn_learns_it(known):
+    X, Y = known.spaces()
+    flow = ConditionalFlow(validation=0.1, n_steps=500, seed=0).fit(X[:500], Y[:500], known.Matching(500))
+    left = np.square(flow.transport(X[500:]) - Y[500:]).sum() / np.square(flow.start(X[500:]) - Y[500:]).sum()
+    assert left < 0.2
+    assert len(flow.losses_) == 500
 
 
 def test_held_out_rows_are_never_trained_on(known):

@@ -1,0 +1,288 @@
+"""Flow training and transport: steps and points per second beside a minibatch-OT loop written with torchcfm; cost against size.
+
+    python analyses/benchmarks/flow.py --peer-python .venv-torchcfm/bin/python [--runs 3] [--out docs/results/benchmarks/flow.json]
+
+The peer needs an environment of its own (torchcfm pulls in torchdyn):
+
+    python -m venv .venv-torchcfm && .venv-torchcfm/bin/pip install torch==2.13.0 torchcfm
+
+Both sides train the same network (`VelocityMLP`, loaded from this checkout), on the same Gaussian clouds, with AdamW, the same
+batch, one thread. The peer's loop is the one of its README: no averaged weights, no clipping, no schedule; ours has all three.
+Three of ours: `coupling` draws from a plan solved beforehand (whose solving is not counted), `minibatch` re-solves transport in
+every minibatch as the peer does, `affine` is the default flow, which conditions on the source. Every measurement has its own
+process, so that its peak RSS is its own; ours and the peer's take turns, so that a busy machine is busy for both. Medians, per wall
+second and per processor second. Our transport also looks for points off the support; the peer's does not.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import os
+import platform
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+DIMENSIONS, SAMPLES = (16, 64, 128, 256, 1024), (1_000, 10_000, 100_000, 1_000_000)
+N, D, BATCH, SIGMA, ODE_STEPS, N_MOVED = 5_000, 128, 256, 0.1, 16, 20_000
+TASKS = ("coupling", "minibatch", "affine", "peer")
+LABELS = {
+    "coupling": ("plan solved beforehand", "#D55E00", "o-"),
+    "minibatch": ("re-solved in each minibatch", "#E69F00", "s--"),
+    "affine": ("default (affine, conditioned)", "#0072B2", "^-."),
+    "peer": ("torchcfm loop", "#666666", "v:"),
+}
+
+
+def clouds(n: int, d: int):
+    import numpy as np
+
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((n, d), dtype=np.float32)
+    return X, rng.standard_normal((n, d), dtype=np.float32) + 2
+
+
+def timed(work: Callable[[], object]) -> tuple[float, float]:
+    wall, cpu = time.perf_counter(), time.process_time()
+    work()
+    return time.perf_counter() - wall, time.process_time() - cpu
+
+
+def ours(task: str, n: int, d: int, n_steps: int, n_moved: int) -> dict[str, float]:
+    import numpy as np
+    import torch
+
+    from neurobridge.flow import ConditionalFlow
+
+    torch.set_num_threads(1)
+
+    class Rows:
+        """Stands for a plan solved beforehand: row i with row i, or with any row (the product, for `minibatch`)."""
+
+        anchors = np.arange(100), np.arange(100)
+
+        def sample(self, size, rng):
+            i = rng.integers(0, n, size)
+            return i, rng.integers(0, n, size) if task == "minibatch" else i
+
+    X, Y = clouds(n, d)
+
+    def fit(steps: int) -> ConditionalFlow:
+        base = "affine" if task == "affine" else "pad"
+        again = task == "minibatch"
+        return ConditionalFlow(base, n_steps=steps, batch_size=BATCH, sigma=SIGMA, minibatch_ot=again).fit(X, Y, Rows())
+
+    # What is paid once (standardising, the support, building networks) is measured apart and taken off the steps.
+    fit(1)
+    once = timed(lambda: fit(1))
+    flows = []
+    whole = timed(lambda: flows.append(fit(n_steps)))
+    steps = (n_steps - 1) * (2 if task == "affine" else 1)
+    moved = timed(lambda: flows[0].transport(np.resize(X, (n_moved, d)), method="midpoint"))
+    return row(whole[0] - once[0], whole[1] - once[1], steps, moved, n_moved) | {"fit_s": whole[0], "once_s": once[0]}
+
+
+def peer(n: int, d: int, n_steps: int, n_moved: int) -> dict[str, float]:
+    import torch
+    import torchdiffeq
+    from torchcfm.conditional_flow_matching import ExactOptimalTransportConditionalFlowMatcher
+
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    spec = importlib.util.spec_from_file_location("networks", ROOT / "neurobridge/flow/networks.py")
+    networks = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(networks)
+    network = networks.VelocityMLP(d)
+    X, Y = (torch.as_tensor(Z) for Z in clouds(n, d))
+    matcher = ExactOptimalTransportConditionalFlowMatcher(sigma=SIGMA)
+    optimiser = torch.optim.AdamW(network.parameters(), lr=2e-3, weight_decay=1e-2)
+
+    def steps(count: int) -> None:
+        for _ in range(count):
+            x_0, x_1 = X[torch.randint(0, n, (BATCH,))], Y[torch.randint(0, n, (BATCH,))]
+            t, x_t, u_t = matcher.sample_location_and_conditional_flow(x_0, x_1)
+            optimiser.zero_grad()
+            loss = (network(t[:, None], x_t) - u_t).square().mean()
+            loss.backward()
+            optimiser.step()
+
+    def move() -> None:
+        with torch.inference_mode():
+            x = X[torch.arange(n_moved) % n]
+            torchdiffeq.odeint(
+                lambda t, x: network(t.expand(len(x), 1), x), x, torch.linspace(0, 1, ODE_STEPS + 1), method="midpoint"
+            )
+
+    steps(3)
+    return row(*timed(lambda: steps(n_steps)), n_steps, timed(move), n_moved)
+
+
+def row(wall: float, cpu: float, n_steps: int, moved: tuple[float, float], n_moved: int) -> dict[str, float]:
+    return {
+        "steps_per_s": n_steps / wall,
+        "steps_per_cpu_s": n_steps / cpu,
+        "points_per_s": n_moved / moved[0],
+        "points_per_cpu_s": n_moved / moved[1],
+        "peak_rss_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9,
+    }
+
+
+def floor(d: int) -> dict[str, float]:
+    """Steps per second if the network's matrix products, forward and backward, were all there is."""
+    import torch
+
+    from neurobridge.flow import default_size
+
+    torch.set_num_threads(1)
+    width, depth = default_size(d)
+    shapes = [(d + 8, width), *[(width, width)] * (2 * depth), (width, d)]
+    products = []
+    for k, m in shapes:
+        h, W, g = torch.randn(BATCH, k), torch.randn(k, m), torch.randn(BATCH, m)
+        products += [(h, W), (h.T, g)] + ([(g, W.T)] if (k, m) != shapes[0] else [])
+
+    def work(count: int) -> None:
+        for _ in range(count):
+            for left, right in products:
+                left @ right
+
+    count = 200 if d <= 256 else 20
+    work(5)
+    wall, cpu = timed(lambda: work(count))
+    return {"steps_per_s": count / wall, "steps_per_cpu_s": count / cpu}
+
+
+def measure(arguments: argparse.Namespace) -> dict[str, float]:
+    if arguments.task == "floor":
+        return floor(arguments.d)
+    size = (arguments.n, arguments.d, arguments.steps, arguments.moved)
+    return peer(*size) if arguments.task == "peer" else ours(arguments.task, *size)
+
+
+def repeat(cases: list[tuple[str, int, int]], runs: int, peer_python: str | None) -> dict[str, dict[str, float]]:
+    """Run every case `runs` times, in turns; the median of each number."""
+    found: dict[str, list[dict[str, float]]] = {}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    for _ in range(runs):
+        for task, n, d in cases:
+            if task == "peer" and peer_python is None:
+                continue
+            steps, moved = (200, N_MOVED) if d <= 128 else (100, N_MOVED // 2) if d <= 256 else (12, 500)
+            command = [peer_python if task == "peer" else sys.executable, __file__, "--task", task]
+            command += [
+                "--n",
+                str(n),
+                "--d",
+                str(d),
+                "--steps",
+                str(steps),
+                "--moved",
+                str(max(moved, min(n, 100_000))),
+            ]
+            done = subprocess.run(command, capture_output=True, text=True, env=environment)
+            if done.returncode:
+                raise SystemExit(f"{task} n={n} d={d} failed:\n{done.stderr}")
+            found.setdefault(f"{task}/{n}/{d}", []).append(json.loads(done.stdout.strip().splitlines()[-1]))
+    rows = {}
+    for key, values in found.items():
+        rows[key] = {name: statistics.median(value[name] for value in values) for name in values[0]}
+        print(key, " ".join(f"{name}={value:.4g}" for name, value in rows[key].items()), flush=True)
+    return rows
+
+
+def ratios(rows: dict[str, dict[str, float]]) -> dict[str, dict[str, float]]:
+    """Ours over the peer's, where both ran at the same size."""
+    out = {}
+    for key, value in rows.items():
+        task, size = key.split("/", 1)
+        theirs = rows.get(f"peer/{size}")
+        if theirs and task in ("coupling", "minibatch", "affine"):
+            out[key] = {name: value[name] / theirs[name] for name in theirs if name != "peak_rss_gb"}
+    return out
+
+
+def draw(result: dict, path: Path) -> None:
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    import matplotlib.pyplot as plt
+
+    rows = result["rows"]
+    figure, axes = plt.subplots(1, 3, figsize=(10.5, 3.4), layout="constrained")
+    for task, (label, colour, line) in {**LABELS, "floor": ("matrix products alone", "#000000", "-")}.items():
+        points = sorted(
+            (int(key.split("/")[2]), value) for key, value in rows.items() if key.startswith(f"{task}/{N}/")
+        )
+        if points:
+            x = [p[0] for p in points]
+            axes[0].plot(x, [p[1]["steps_per_s"] for p in points], line, color=colour, label=label, lw=1.2, ms=4)
+            if task != "floor":
+                axes[1].plot(x, [p[1]["points_per_s"] for p in points], line, color=colour, lw=1.2, ms=4)
+    points = sorted((int(key.split("/")[1]), value) for key, value in rows.items() if key.endswith("/32"))
+    axes[2].plot(
+        [p[0] for p in points],
+        [p[1]["peak_rss_gb"] for p in points],
+        "o-",
+        color="#0072B2",
+        ms=4,
+        label="peak RSS (GB)",
+    )
+    axes[2].plot(
+        [p[0] for p in points],
+        [p[1]["once_s"] for p in points],
+        "s--",
+        color="#D55E00",
+        ms=4,
+        label="paid once in fit (s)",
+    )
+    axes[0].set(xlabel="dimensions of both spaces", ylabel="training steps per second")
+    axes[1].set(xlabel="dimensions of both spaces", ylabel="points moved per second")
+    axes[2].set(xlabel="points in each space (32 dimensions)", ylabel="GB, or seconds")
+    for axis in axes:
+        axis.set(xscale="log", yscale="log")
+        axis.grid(alpha=0.3, lw=0.5)
+    axes[0].legend(fontsize=6.5)
+    axes[2].legend(fontsize=6.5)
+    caption = f"n = {N:,} points, batch {BATCH}, one thread, midpoint {ODE_STEPS} steps, seed 0, medians of {result['n_runs']}"
+    figure.suptitle(caption, fontsize=8)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=130)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--task", choices=(*TASKS, "floor"))
+    for name, value in (("n", N), ("d", D), ("steps", 200), ("moved", N_MOVED), ("runs", 3)):
+        parser.add_argument(f"--{name}", type=int, default=value)
+    parser.add_argument("--peer-python", default=None, help="interpreter of an environment with torchcfm")
+    parser.add_argument("--out", type=Path, default=Path("docs/results/benchmarks/flow.json"))
+    parser.add_argument("--figure", type=Path, default=Path("docs/figures/flow_benchmark.png"))
+    arguments = parser.parse_args()
+    if arguments.task:
+        print(json.dumps(measure(arguments)))
+        return
+    load = os.getloadavg()[0]
+    rows = repeat(
+        [(task, N, d) for d in DIMENSIONS for task in (*TASKS, "floor")], arguments.runs, arguments.peer_python
+    )
+    rows |= repeat([("affine", n, 32) for n in SAMPLES], arguments.runs, None)
+    machine = {
+        "python": platform.python_version(), "cores": os.cpu_count(), "processor": platform.machine(), "threads": 1,
+        "load_average_at_start": load,
+    }  # fmt: skip
+    result = {"rows": rows, "ratio_to_peer": ratios(rows), "n_runs": arguments.runs, "batch": BATCH, "machine": machine}
+    arguments.out.parent.mkdir(parents=True, exist_ok=True)
+    arguments.out.write_text(json.dumps(result, indent=1) + "\n")
+    draw(result, arguments.figure)
+    print(json.dumps(result["ratio_to_peer"], indent=1))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,167 @@
+"""The figure and the tables of docs/flow.md: how the three bases move points, and what each solver costs.
+
+    python analyses/flow_bases.py [--figure docs/figures/flow_trajectories.png] [--out docs/results/flow_bases.json]
+
+All simulated, seed 0. Two dimensions for the figure. For the table, 8 source and 12 target dimensions: the target is a smooth
+function of the source plus as much again that the source does not tell: no map can explain more than half of its variance.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import warnings
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from neurobridge.bridge import ridge_map
+from neurobridge.flow import BASES, SOLVERS, ConditionalFlow, OffSupportWarning, integrate
+
+N_TEST = 1000
+COLOURS = {"affine": "#0072B2", "pad": "#D55E00", "noise": "#009E73"}
+
+
+class Rows:
+    """The labelled pairs alone: row i goes with row i."""
+
+    def __init__(self, n: int) -> None:
+        self.n = n
+        self.anchors = np.arange(n), np.arange(n)
+
+    def sample(self, size: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """Draw pairs evenly."""
+        i = rng.integers(0, self.n, size)
+        return i, i
+
+
+def arc(n: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Draw a wide cloud on the left, and a bent one on the right that it maps to."""
+    X = rng.normal(size=(n, 2))
+    angle = 1.1 * X[:, 0]
+    radius = 2.0 + 0.35 * X[:, 1]
+    return X, np.c_[6 + radius * np.sin(angle), radius * np.cos(angle)] + 0.08 * rng.normal(size=(n, 2))
+
+
+def trajectories(flow: ConditionalFlow, X: np.ndarray, n_times: int = 40) -> np.ndarray:
+    """States along the path of each point, shape (n_times + 1, n_points, 2), in the units of the space each is drawn in."""
+    Z = flow.source_scale_.forward(X)
+    way = flow.forward_
+    state = torch.as_tensor(way.start(Z, seed=flow.seed), dtype=torch.float32)
+    field = way.field(None if way.base == "pad" else torch.as_tensor(Z, dtype=torch.float32))
+    states = [state]
+    with torch.inference_mode():
+        for k in range(n_times):
+            step = integrate(field, states[-1], t_start=k / n_times, t_end=(k + 1) / n_times, method="rk4", n_steps=1)
+            states.append(step.x)
+    path = torch.stack(states).double().numpy()
+    if way.base != "pad":
+        return flow.target_scale_.backward(path)
+    # A padded path begins in the source's units and ends in the target's; in between it is drawn between the two.
+    t = np.linspace(0, 1, n_times + 1)[:, None, None]
+    return (1 - t) * flow.source_scale_.backward(path) + t * flow.target_scale_.backward(path)
+
+
+def hidden(n: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Draw sources, and targets of which the source tells about half."""
+    weights = np.random.default_rng(99).normal(size=(8, 12)) / np.sqrt(8)
+    X = rng.normal(size=(n, 8))
+    told = np.sin(1.5 * X @ weights) + 0.4 * X @ weights
+    return X, told + told.std() * rng.normal(size=(n, 12))
+
+
+def r2(found: np.ndarray, truth: np.ndarray) -> float:
+    return float(1 - ((found - truth) ** 2).sum() / ((truth - truth.mean(axis=0)) ** 2).sum())
+
+
+def scores(found: np.ndarray, truth: np.ndarray) -> dict[str, float]:
+    """R^2, and the variance of the moved points over that of the true ones."""
+    return {"r2": r2(found, truth), "variance": float(found.var(axis=0).sum() / truth.var(axis=0).sum())}
+
+
+def table() -> dict[str, dict[str, dict[str, float]]]:
+    """R^2 on held-out points, variance kept, and share off the support, for each base and number of pairs."""
+    X_new, Y_new = hidden(N_TEST, np.random.default_rng(1))
+    out: dict[str, dict[str, dict[str, float]]] = {}
+    for n_pairs in (20, 100, 500, 5000):
+        X, Y = hidden(n_pairs, np.random.default_rng(0))
+        rows = {"linear": scores(ridge_map(X, Y)(X_new), Y_new)}
+        for base, share in [*((base, 0.0) for base in BASES), ("affine", 0.2), ("noise", 0.2)]:
+            name = f"{base}, validation={share:g}" if share else base
+            flow = ConditionalFlow(base, seed=0, validation=share).fit(X, Y, Rows(n_pairs))
+            moved = flow.transport(X_new)
+            rows[name] = scores(moved, Y_new) | {"off_support": float(flow.off_support(moved).mean())}
+            if base == "noise":
+                rows[f"{name}, mean of 32"] = scores(flow.spread(X_new, n_samples=32).mean, Y_new)
+        out[str(n_pairs)] = rows
+        print(n_pairs, json.dumps(rows))
+    return out
+
+
+def solver_errors(flow: ConditionalFlow, X: np.ndarray) -> dict[str, list[tuple[int, float]]]:
+    """(evaluations, relative error) of every solver, against an adaptive one at 1e-7."""
+    flow.rtol = flow.atol = 1e-7
+    reference = flow.transport(X, method="dopri5")
+    scale = np.linalg.norm(reference - reference.mean(axis=0))
+    out: dict[str, list[tuple[int, float]]] = {}
+    for method in SOLVERS:
+        out[method] = []
+        efforts = (1e-3, 1e-4, 1e-5, 1e-6) if method == "dopri5" else (1, 2, 4, 8, 16, 32)
+        for effort in efforts:
+            if method == "dopri5":
+                flow.rtol = flow.atol = effort
+            else:
+                flow.ode_steps = effort
+            found = flow.transport(X, method=method)
+            out[method].append((flow.n_evaluations_, float(np.linalg.norm(found - reference) / scale)))
+    return out
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--figure", type=Path, default=Path("docs/figures/flow_trajectories.png"))
+    parser.add_argument("--out", type=Path, default=Path("docs/results/flow_bases.json"))
+    arguments = parser.parse_args()
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    import matplotlib.pyplot as plt
+
+    # What lies off the support is a column of the table here.
+    warnings.simplefilter("ignore", OffSupportWarning)
+    rng = np.random.default_rng(0)
+    X, Y = arc(500, rng)
+    X_new, _ = arc(60, rng)
+    figure, axes = plt.subplots(1, 4, figsize=(13, 3.3), layout="constrained")
+    for axis, base in zip(axes, BASES, strict=False):
+        flow = ConditionalFlow(base, seed=0).fit(X, Y, Rows(500))
+        path = trajectories(flow, X_new)
+        axis.scatter(*X.T, s=3, color="#bbbbbb", label="source")
+        axis.scatter(*Y.T, s=3, color="#555555", label="target")
+        axis.plot(*path.transpose(2, 0, 1), color=COLOURS[base], lw=0.6, alpha=0.8)
+        axis.scatter(*path[0].T, s=7, facecolor="white", edgecolor=COLOURS[base], lw=0.7, zorder=3, label="start")
+        axis.scatter(*path[-1].T, s=7, color=COLOURS[base], zorder=3, label="end")
+        axis.set(title=f'base="{base}"', xlabel="dimension 1", ylabel="dimension 2")
+        axis.legend(fontsize=6, loc="upper left")
+        if base == "affine":
+            errors = solver_errors(flow, X_new)
+    for (method, points), (colour, line) in zip(
+        errors.items(), [("#E69F00", "o-"), ("#0072B2", "s-"), ("#D55E00", "^-"), ("#000000", "v--")], strict=True
+    ):
+        axes[3].loglog(*zip(*points, strict=True), line, color=colour, ms=4, lw=1, label=method)
+    axes[3].axhline(1e-3, color="#999999", lw=0.8, ls=":")
+    axes[3].set(
+        title="solvers (affine)", xlabel="evaluations of the velocity", ylabel="relative error of the end point"
+    )
+    axes[3].legend(fontsize=6)
+    figure.suptitle("500 simulated pairs, 60 new points, seed 0; dotted: 0.001", fontsize=8)
+    arguments.figure.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(arguments.figure, dpi=130)
+    result = {"bases": table(), "solvers": errors, "n_test": N_TEST, "seed": 0}
+    arguments.out.parent.mkdir(parents=True, exist_ok=True)
+    arguments.out.write_text(json.dumps(result, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
