@@ -162,13 +162,15 @@ class Quiet(http.server.SimpleHTTPRequestHandler):
 
 
 CHILD = """
-import json, os, resource, sys, time
+import json, sys, time
 from pathlib import Path
 import neurobridge
 from neurobridge.datasets import fetch, load, manifests
 # Only here: the simulated files stand in for the real ones, whose digests they cannot have.
 manifests.manifest_folders = lambda: [Path(sys.argv[2])]
-peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
+# Not ru_maxrss, which starts at the peak of the process that started this one.
+status = Path("/proc/self/status")
+peak = lambda: next(int(l.split()[1]) * 1024 / 1e9 for l in status.read_text().splitlines() if l.startswith("VmHWM"))
 row = {"imported_rss_gb": peak()}
 started = time.perf_counter()
 if sys.argv[1] == "fetch":
