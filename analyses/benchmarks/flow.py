@@ -30,8 +30,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-DIMENSIONS, SAMPLES = (16, 64, 128, 256, 1024), (1_000, 10_000, 100_000, 1_000_000)
-N, D, BATCH, SIGMA, ODE_STEPS, N_MOVED = 5_000, 128, 256, 0.1, 16, 20_000
+DIMENSIONS, SAMPLES = (16, 128, 256, 1024), (1_000, 10_000, 100_000, 1_000_000)
+N, D, BATCH, SIGMA, ODE_STEPS, N_MOVED = 5_000, 128, 256, 0.1, 16, 10_000
 TASKS = ("coupling", "minibatch", "affine", "peer")
 LABELS = {
     "coupling": ("plan solved beforehand", "#D55E00", "o-"),
@@ -174,7 +174,7 @@ def repeat(cases: list[tuple[str, int, int]], runs: int, peer_python: str | None
         for task, n, d in cases:
             if task == "peer" and peer_python is None:
                 continue
-            steps, moved = (200, N_MOVED) if d <= 128 else (100, N_MOVED // 2) if d <= 256 else (12, 500)
+            steps, moved = (150, N_MOVED) if d <= 128 else (60, N_MOVED // 2) if d <= 256 else (12, 500)
             command = [peer_python if task == "peer" else sys.executable, __file__, "--task", task]
             command += [
                 "--n",

@@ -61,7 +61,7 @@ class ConditionalFlow(Transport):
         Share of the source rows whose draws are kept for validation, looked at before the first step and every
         ``validate_every`` steps. The averaged weights that did best are kept, and training stops after ``patience`` looks
         without a better one; where training never betters the untrained field, points stay at their base. An affine flow is
-        judged at the start of the path, the others along it. 0 trains on all draws for ``n_steps``. The affine base itself
+        judged by where it takes them, the others by the loss. 0 trains on all draws for ``n_steps``. The affine base itself
         is fitted on all pairs.
     patience, validate_every : int
     minibatch_ot : bool
