@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 
-Array = Any  # numpy.ndarray or torch.Tensor
+Array = Any  # numpy.ndarray, torch.Tensor, or (where a function says so) a memory map or dask array
 
 
 def to_tensor(x: Array, *, name: str = "array", device: str | torch.device | None = None) -> torch.Tensor:
@@ -60,3 +62,72 @@ def row_blocks(n_rows: int, n_columns: int, *, budget: int = 1 << 24) -> list[sl
     """Cut rows into blocks of at most ``budget`` elements, so temporaries stay small."""
     step = max(1, budget // max(1, n_columns))
     return [slice(start, min(start + step, n_rows)) for start in range(0, n_rows, step)]
+
+
+def is_lazy(x: Array) -> bool:
+    """Whether an array lies on disk or in a dask graph, so that it must be read block by block."""
+    return isinstance(x, np.memmap) or hasattr(x, "__dask_graph__")
+
+
+@dataclass(frozen=True, eq=False)
+class PointSource:
+    """Points read block by block: a tensor in memory, a memory map, or a dask array.
+
+    Values are checked when they are read: at once in memory, on every pass otherwise.
+    """
+
+    data: Array
+    name: str
+    device: str | torch.device | None = None
+
+    @classmethod
+    def of(cls, x: Array, *, name: str, device: str | torch.device | None = None) -> PointSource:
+        """Wrap an array of shape (n_points, n_dims).
+
+        Raises
+        ------
+        ValueError
+            Another number of dimensions, none of either, or (in memory) values that are not finite.
+        """
+        if not is_lazy(x):
+            return cls(points(x, name=name, device=device), name, device)
+        if x.ndim != 2 or 0 in x.shape:
+            raise ValueError(
+                f"{name}: found shape {tuple(x.shape)}; expected (n_points, n_dims), neither zero. "
+                "Mend: reshape to two dimensions."
+            )
+        return cls(x, name, device)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """``(n_points, n_dims)``."""
+        return int(self.data.shape[0]), int(self.data.shape[1])
+
+    @property
+    def element_size(self) -> int:
+        """Bytes of a number, as it is worked with."""
+        return 8 if str(self.data.dtype).endswith("float64") else 4
+
+    def block(self, rows: slice | np.ndarray | torch.Tensor) -> torch.Tensor:
+        """Some rows, as a tensor of shape (n_rows, n_dims)."""
+        if isinstance(self.data, torch.Tensor):
+            return self.data[rows]
+        if isinstance(rows, torch.Tensor):
+            rows = rows.cpu().numpy()
+        return to_tensor(np.asarray(self.data[rows]), name=self.name, device=self.device)
+
+    def slices(self, n_columns: int, *, budget: int = 1 << 21) -> list[slice]:
+        """Cut the rows so that ``n_columns`` numbers a row stay within a budget, along the chunks of a dask array."""
+        n, chunks = self.shape[0], getattr(self.data, "chunks", None)
+        if not chunks:
+            return row_blocks(n, n_columns, budget=budget)
+        stops = np.cumsum(chunks[0]).tolist()
+        cuts = []
+        for start, stop in zip([0, *stops], stops, strict=False):
+            cuts += [slice(start + s.start, start + s.stop) for s in row_blocks(stop - start, n_columns, budget=budget)]
+        return cuts
+
+    def blocks(self, n_columns: int) -> Iterator[tuple[slice, torch.Tensor]]:
+        """All rows, block by block."""
+        for rows in self.slices(n_columns):
+            yield rows, self.block(rows)

@@ -9,9 +9,10 @@ from typing import Literal
 import numpy as np
 import torch
 
-from neurobridge.bridge._arrays import Array, points, row_blocks, same_kind
-from neurobridge.bridge.distances import AnchorDistances, Metric, Scale, anchor_distances
-from neurobridge.bridge.factors import DenseFactor, Factor, NearestFactor, nearest_anchors
+from neurobridge.bridge._arrays import Array, PointSource, row_blocks, same_kind
+from neurobridge.bridge.distances import AnchorDistances, Metric, Scale
+from neurobridge.bridge.factors import Factor, NearestFactor
+from neurobridge.bridge.measure import measure
 
 Reduce = Literal["softmin", "min"]
 Rows = tuple[np.ndarray, np.ndarray]
@@ -21,17 +22,17 @@ Rows = tuple[np.ndarray, np.ndarray]
 class BridgeCost:
     """The cost between two spaces, held as its two anchor-distance factors.
 
-    Equation (DESIGN section 4; Gholamzadeh & Sajid 2025)::
+    Equation (Gholamzadeh & Sajid 2025; with confidence w_p in each pair, 1 by default)::
 
         C(x, y)     = min_p [ d_X(x, x_p) + d_Y(y_p, y) ]
-        C_eps(x, y) = -eps log sum_p exp(-(d_X(x, x_p) + d_Y(y_p, y)) / eps)
+        C_eps(x, y) = -eps log sum_p w_p exp(-(d_X(x, x_p) + d_Y(y_p, y)) / eps)
 
     Attributes
     ----------
     source, target : AnchorDistances
-        Scaled distances of each space to the anchors.
-    source_factor, target_factor : DenseFactor or NearestFactor
-        What the solvers work on: all anchors, or each point's nearest.
+        How points of each space are measured.
+    source_factor, target_factor : DenseFactor, NearestFactor or StreamedFactor
+        What the solvers work on: all anchors, each point's nearest, or all of them computed again on every pass.
     reduce : {"softmin", "min"}
     anchors : tuple of int arrays of shape (n_pairs,)
         Source rows and target rows of the pairs.
@@ -66,6 +67,16 @@ class BridgeCost:
             source_factor=self.target_factor,
             target_factor=self.source_factor,
             anchors=self.anchors[::-1],
+        )
+
+    def subset(self, rows: np.ndarray, columns: np.ndarray) -> BridgeCost:
+        """The cost between some source points and some target points, over the same pairs; it has no anchor rows of its own."""
+        none = np.empty(0, dtype=np.int64)
+        return replace(
+            self,
+            source_factor=self.source_factor.subset(torch.as_tensor(rows, device=self.source_factor.device)),
+            target_factor=self.target_factor.subset(torch.as_tensor(columns, device=self.target_factor.device)),
+            anchors=(none, none),
         )
 
     def truncation_bound(self, epsilon: float) -> float:
@@ -110,17 +121,32 @@ class BridgeCost:
                 "Mend: cost.dense(epsilon=0.05), or build the cost with reduce='min'."
             )
         n, m = self.shape
-        left, right = self.source_factor.rows(slice(None)), self.target_factor.rows(slice(None))
-        check_memory(n * m * left.element_size(), memory_limit, f"the dense {n} x {m} cost")
-        out = torch.empty((n, m), dtype=left.dtype, device=left.device)
-        for rows in row_blocks(n, m * self.n_anchors):
-            paths = left[rows, None, :] + right[None, :, :]
-            if self.reduce == "min":
-                out[rows] = paths.amin(dim=2)
-            else:
-                assert epsilon is not None
-                out[rows] = -epsilon * torch.logsumexp(-paths / epsilon, dim=2)
+        dtype = next(self.source_factor.blocks())[1].distances.dtype
+        check_memory(n * m * dtype.itemsize, memory_limit, f"the dense {n} x {m} cost")
+        out = torch.empty((n, m), dtype=dtype, device=self.source_factor.device)
+        if self.reduce == "min":
+            right = self.target_factor.rows(slice(None))
+            for rows in row_blocks(n, m * self.n_anchors):
+                out[rows] = (self.source_factor.rows(rows)[:, None, :] + right[None, :, :]).amin(dim=2)
+        else:
+            assert epsilon is not None
+            log_right = self.target_factor.log_kernel(slice(None), epsilon)
+            for rows in row_blocks(n, max(m, self.n_anchors), budget=1 << 23):
+                log_k = log_product(self.source_factor.log_kernel(rows, epsilon), log_right)
+                out[rows] = (-epsilon * log_k).to(dtype)
         return same_kind(out, self.reference)
+
+
+def log_product(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
+    """``log sum_p exp(left_ip + right_jp)``, (n, m), float64: a matrix product; what underflows in it, singly."""
+    tops = [torch.nan_to_num(side.amax(dim=1), neginf=0.0) for side in (left, right)]
+    product = (left - tops[0][:, None]).exp() @ (right - tops[1][:, None]).exp().T
+    out = product.log() + tops[0][:, None] + tops[1]
+    low = (product < 1e-280).nonzero()
+    for some in row_blocks(len(low), left.shape[1], budget=1 << 22):
+        i, j = low[some].T
+        out[i, j] = torch.logsumexp(left[i] + right[j], dim=1)
+    return out
 
 
 def check_memory(needed: float, limit: float, what: str) -> None:
@@ -137,11 +163,14 @@ def bridge_cost(
     Y: Array,
     pairs: tuple[Array, Array],
     *,
-    metric: Metric = "euclidean",
+    metric: Metric | tuple[Metric, Metric] = "euclidean",
     scale: Scale = "mean",
     reduce: Reduce = "softmin",
     nearest: int | None = None,
     n_neighbors: int = 10,
+    confidence: Array | None = None,
+    stream: bool = False,
+    memory_limit: float = 4e9,
     device: str | torch.device | None = None,
 ) -> BridgeCost:
     """Measure how far apart points of two spaces are, over the labelled pairs.
@@ -149,21 +178,31 @@ def bridge_cost(
     Parameters
     ----------
     X : array of shape (n_source, n_source_dims)
-        Points of the source space, paired or not; numpy or torch.
+        Points of the source space, paired or not; numpy or torch. A memory map or a dask array is read block by block.
     Y : array of shape (n_target, n_target_dims)
         Points of the target space.
     pairs : tuple of two int arrays of shape (n_pairs,)
-        ``X[pairs[0][p]]`` and ``Y[pairs[1][p]]`` are the same thing seen in both spaces.
-    metric : {"euclidean", "sqeuclidean", "cosine", "correlation", "geodesic"}
-        Distance inside each space.
+        ``X[pairs[0][p]]`` and ``Y[pairs[1][p]]`` are the same thing seen in both spaces. A point may be in several pairs (many
+        images, one caption): its distances are computed and kept once.
+    metric : str, callable, or a tuple of two
+        Distance inside each space: "euclidean", "sqeuclidean", "cosine", "correlation", "geodesic" (shortest paths on the
+        neighbour graph of all points), "precomputed" (X or Y holds the distances to the anchors, (n, n_pairs)), or a function
+        from tensors (n, d), (k, d) to distances (n, k). A tuple gives each space its own.
     scale : {"mean", "median", "none"}
-        Unit of length of each space, so that epsilon is dimensionless.
+        Unit of length of each space, so that epsilon is dimensionless. With ``nearest`` or ``stream`` the median is that of 4,096
+        evenly spaced rows, and the geodesic mean that of paths from 16 anchors.
     reduce : {"softmin", "min"}
         "softmin" makes the Gibbs kernel an exact product of the two factors; "min" is the paper's cost.
     nearest : int, optional
-        Keep only this many nearest anchors of each point; see `BridgeCost.truncation_bound`.
+        Keep only this many nearest anchors of each point: memory O((n + m) k). See `BridgeCost.truncation_bound`.
     n_neighbors : int
         Links a point has in the graph of ``metric="geodesic"``.
+    confidence : array of shape (n_pairs,), optional
+        Weight of each pair in (0, 1], for noisy labels: multiplies its term of the softmin.
+    stream : bool
+        Keep no distances, compute them again on every pass: memory O(n d) whatever the number of pairs, more time.
+    memory_limit : float
+        Bytes the kept distances may take.
     device : str, optional
         Where to compute; the device of the input by default.
 
@@ -174,19 +213,63 @@ def bridge_cost(
     Raises
     ------
     ValueError
-        Mismatched lengths, fewer than two pairs, a pair outside the data, non-finite values, an unknown option.
+        Mismatched lengths, fewer than two pairs, a pair outside the data, non-finite values, an unknown option, or options that
+        exclude each other.
+    MemoryError
+        The distances would take more than ``memory_limit``; says how much, and what to use instead.
     """
-    left, right = points(X, name="X", device=device), points(Y, name="Y", device=device)
     if reduce not in ("softmin", "min"):
         raise ValueError(f"found reduce={reduce!r}; expected 'softmin' or 'min'. Mend: choose one of them.")
-    anchors = _anchor_rows(pairs, len(left), len(right))
-    source = anchor_distances(left, anchors[0], metric=metric, scale=scale, n_neighbors=n_neighbors)
-    target = anchor_distances(right, anchors[1], metric=metric, scale=scale, n_neighbors=n_neighbors)
-    factors: list[Factor] = [
-        DenseFactor(side.fitted) if nearest is None else nearest_anchors(side.fitted, nearest)
-        for side in (source, target)
-    ]
-    return BridgeCost(source, target, factors[0], factors[1], reduce, anchors, X)
+    if nearest is not None and nearest < 1:
+        raise ValueError(f"found nearest={nearest}; expected at least 1 anchor. Mend: nearest=None keeps all of them.")
+    metrics = metric if isinstance(metric, tuple) else (metric, metric)
+    if stream and (nearest is not None or {"geodesic", "precomputed"} & {m for m in metrics if isinstance(m, str)}):
+        raise ValueError(
+            f"found stream=True with nearest={nearest}, metric={metric!r}; expected nearest=None and distances that can be "
+            "computed from two points alone. Mend: stream=False, or nearest=None and metric='euclidean'."
+        )
+    left, right = PointSource.of(X, name="X", device=device), PointSource.of(Y, name="Y", device=device)
+    anchors = _anchor_rows(pairs, left.shape[0], right.shape[0])
+    log_weight = _log_confidence(confidence, len(anchors[0]), reduce, left)
+    sizes = [_bytes_kept(side, rows, nearest, stream) for side, rows in zip((left, right), anchors, strict=True)]
+    if sum(sizes) > memory_limit:
+        raise MemoryError(
+            f"found {left.shape[0]} + {right.shape[0]} points and {len(anchors[0])} pairs, whose distances take "
+            f"{sum(sizes) / 1e9:.2f} GB; expected at most {memory_limit / 1e9:.2f} GB. Mend: nearest=32 keeps each point's nearest "
+            "anchors, stream=True keeps no distances, or raise memory_limit."
+        )
+    source, source_factor = measure(left, anchors[0], metrics[0], scale, nearest, n_neighbors, stream)
+    target, target_factor = measure(right, anchors[1], metrics[1], scale, nearest, n_neighbors, stream)
+    if log_weight is not None:
+        # Once: the weight of a pair belongs to the product, not to both factors.
+        source_factor = source_factor.weighted(log_weight)
+    return BridgeCost(source, target, source_factor, target_factor, reduce, anchors, X)
+
+
+def _bytes_kept(points: PointSource, rows: np.ndarray, nearest: int | None, stream: bool) -> float:
+    if stream:
+        return 0.0
+    n_columns = len(np.unique(rows))
+    if nearest is None:
+        return points.shape[0] * n_columns * points.element_size
+    return points.shape[0] * min(nearest, n_columns) * (points.element_size + 4.0)
+
+
+def _log_confidence(confidence: Array | None, n_pairs: int, reduce: str, left: PointSource) -> torch.Tensor | None:
+    if confidence is None:
+        return None
+    weight = torch.as_tensor(confidence, dtype=torch.float64).cpu()
+    if reduce != "softmin":
+        raise ValueError(
+            "found confidence with reduce='min'; expected reduce='softmin', since a minimum has no weights. "
+            "Mend: reduce='softmin', or leave out the pairs you do not trust."
+        )
+    if weight.shape != (n_pairs,) or not bool(((weight > 0) & (weight <= 1)).all()):
+        raise ValueError(
+            f"confidence: found shape {tuple(weight.shape)} with values in [{float(weight.min())}, {float(weight.max())}]; "
+            f"expected ({n_pairs},) values in (0, 1]. Mend: one for each pair; drop pairs of confidence zero."
+        )
+    return weight.log().to(left.data.device if isinstance(left.data, torch.Tensor) else left.device or "cpu")
 
 
 def _anchor_rows(pairs: tuple[Array, Array], n: int, m: int) -> Rows:

@@ -6,16 +6,17 @@ import math
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
-import ot
 import torch
-from scipy import sparse
 
-from neurobridge.bridge._arrays import Array, points, same_kind, to_tensor
+from neurobridge.bridge._arrays import Array, PointSource, row_blocks, same_kind, to_tensor
 from neurobridge.bridge.cost import BridgeCost, check_memory
-from neurobridge.bridge.plans import DensePlan, FactoredPlan, Plan, SparsePlan
+from neurobridge.bridge.plans import FactoredPlan, Plan, SparsePlan
+from neurobridge.bridge.solvers import SOLVERS, Problem, solve_pinned
+
+# Entries up to which entropy and expected cost are summed rather than sampled.
+_MOST_ENTRIES = 4_000_000
 
 
 class ConvergenceWarning(UserWarning):
@@ -69,6 +70,18 @@ class Coupling:
         return self.cost.anchors
 
     @property
+    def log_scalings(self) -> tuple[np.ndarray, np.ndarray]:
+        """``log u`` and ``log v`` of a factored plan ``P_ij = u_i K_ij v_j``, shapes (n,) and (m,).
+
+        Raises
+        ------
+        ValueError
+            The coupling is not factored.
+        """
+        plan = self._factored_plan("scalings")
+        return plan.log_u.cpu().numpy(), plan.log_v.cpu().numpy()
+
+    @property
     def row_mass(self) -> np.ndarray:
         """Mass leaving each source point, shape (n,)."""
         return self.plan.row_mass()
@@ -104,10 +117,10 @@ class Coupling:
         Returns
         -------
         array of shape (n, n_target_dims)
-            NaN for points without partners (unlabelled points of ``method="pairs"``).
+            NaN for points without partners (unlabelled points of ``method="pairs"``). Y is read block by block under a factored
+            coupling, so it may be a memory map or dask-backed.
         """
-        target = self._target(Y)
-        return same_kind(torch.as_tensor(self.plan.barycentric(target)), Y)
+        return same_kind(torch.as_tensor(self.plan.barycentric(self._target(Y))), Y)
 
     def map(self, X_new: Array, Y: Array) -> Array:
         """Map points never seen in fitting, from their distances to the anchors alone.
@@ -126,13 +139,65 @@ class Coupling:
         ValueError
             The coupling is not factored: no formula for unseen points exists.
         """
-        if not isinstance(self.plan, FactoredPlan):
-            raise ValueError(
-                f"found a coupling of method {self.method!r}; expected 'factored' to map unseen points. "
-                "Mend: couple(cost, method='factored'), or train a ConditionalFlow on this coupling."
-            )
-        distances = self.cost.source.of(points(X_new, name="X_new"))
-        return same_kind(torch.as_tensor(self.plan.map(distances, self._target(Y))), Y)
+        plan = self._factored_plan("a formula for unseen points")
+        target, new = self._target(Y), PointSource.of(X_new, name="X_new")
+        parts = [
+            plan.map(self.cost.source.of(block), target)
+            for _, block in new.blocks(max(new.shape[1], self.cost.n_anchors))
+        ]
+        return same_kind(torch.as_tensor(np.concatenate(parts)), Y)
+
+    def entropy(self, *, n_samples: int = 100_000, seed: int = 0) -> float:
+        """Entropy ``-sum_ij P_ij log P_ij`` of the plan, scaled to mass one; ``log(n m)`` at most.
+
+        Exact up to four million entries; above, the mean of ``-log P_ij`` over ``n_samples`` seeded draws from the plan, whose
+        standard error is about ``1 / sqrt(n_samples)``.
+        """
+        return self._expectation(lambda log_p, _: -log_p, n_samples, seed)
+
+    def expected_cost(self, *, n_samples: int = 100_000, seed: int = 0) -> float:
+        """Mean cost ``<P, C>`` of the plan, scaled to mass one: exact or sampled as `entropy` is."""
+        return self._expectation(lambda _, cost: cost, n_samples, seed)
+
+    def _expectation(self, of: Callable[[np.ndarray, np.ndarray], np.ndarray], n_samples: int, seed: int) -> float:
+        n, m = self.shape
+        if isinstance(self.plan, SparsePlan):
+            entries = self.plan.matrix.tocoo()
+            i, j, weight = entries.row, entries.col, entries.data
+        elif n * m <= _MOST_ENTRIES:
+            matrix = self.plan.rows(np.arange(n))
+            i, j = matrix.nonzero()
+            weight = matrix[i, j]
+        elif isinstance(self.plan, FactoredPlan):
+            i, j = self.plan.sample(n_samples, np.random.default_rng(seed))
+            log_p = self.plan.log_entries(i, j) - math.log(float(self.row_mass.sum()))
+            return float(of(log_p, self._cost_of(i, j)).mean())
+        else:
+            i, j = self.plan.sample(n_samples, np.random.default_rng(seed))
+            rows, place = np.unique(i, return_inverse=True)
+            weight = np.empty(len(i))
+            for some in row_blocks(len(rows), m, budget=1 << 23):
+                here = (place >= some.start) & (place < some.stop)
+                weight[here] = self.plan.rows(rows[some])[place[here] - some.start, j[here]]
+            log_p = np.log(weight / self.row_mass.sum())
+            return float(of(log_p, self._cost_of(i, j)).mean())
+        share = weight / weight.sum()
+        return float((share * of(np.log(share), self._cost_of(i, j))).sum())
+
+    def _cost_of(self, i: np.ndarray, j: np.ndarray) -> np.ndarray:
+        """Cost of some entries, shape (n_entries,)."""
+        left, right = self.cost.source_factor, self.cost.target_factor
+        epsilon = self.epsilon or 1.0
+        out = np.empty(len(i))
+        for some in row_blocks(len(i), left.n_anchors, budget=1 << 22):
+            rows = torch.as_tensor(np.asarray(i[some], dtype=np.int64), device=left.device)
+            columns = torch.as_tensor(np.asarray(j[some], dtype=np.int64), device=right.device)
+            if self.cost.reduce == "min":
+                out[some] = (left.rows(rows) + right.rows(columns)).amin(dim=1).cpu().numpy()
+            else:
+                paths = left.log_kernel(rows, epsilon) + right.log_kernel(columns, epsilon)
+                out[some] = (-epsilon * torch.logsumexp(paths, dim=1)).cpu().numpy()
+        return out
 
     def conditional(self, i: int | np.ndarray) -> np.ndarray:
         """Distribution of partners of one source point, shape (m,), or of several, shape (len(i), m)."""
@@ -152,136 +217,22 @@ class Coupling:
         """Exchange source and target."""
         return replace(self, cost=self.cost.transposed(), plan=self.plan.transposed(), a=self.b, b=self.a)
 
-    def _target(self, Y: Array) -> np.ndarray:
-        target = points(Y, name="Y").double().cpu().numpy()
-        if len(target) != self.shape[1]:
+    def _factored_plan(self, what: str) -> FactoredPlan:
+        if not isinstance(self.plan, FactoredPlan):
             raise ValueError(
-                f"Y: found {len(target)} rows; expected {self.shape[1]}, one for each target point of the coupling. "
+                f"found a coupling of method {self.method!r}; expected 'factored' (not pinned), which alone has {what}. "
+                "Mend: couple(cost, method='factored'), or train a ConditionalFlow on this coupling."
+            )
+        return self.plan
+
+    def _target(self, Y: Array) -> PointSource:
+        target = PointSource.of(Y, name="Y")
+        if target.shape[0] != self.shape[1]:
+            raise ValueError(
+                f"Y: found {target.shape[0]} rows; expected {self.shape[1]}, one for each target point of the coupling. "
                 "Mend: pass the target array the cost was built from."
             )
         return target
-
-
-@dataclass(frozen=True)
-class _Problem:
-    cost: BridgeCost
-    a: np.ndarray
-    b: np.ndarray
-    epsilon: float
-    unbalanced: float | None
-    tol: float
-    max_iter: int
-    memory_limit: float
-
-
-@dataclass(frozen=True)
-class _Solution:
-    plan: Plan
-    n_iter: int
-    marginal_error: float
-
-
-def _pairs(problem: _Problem) -> _Solution:
-    """Labelled pairs alone (the paper's true alignment): every pair the same mass."""
-    i, j = problem.cost.anchors
-    mass = np.full(len(i), 1.0 / len(i))
-    return _Solution(SparsePlan(sparse.csr_matrix((mass, (i, j)), shape=problem.cost.shape)), 0, 0.0)
-
-
-def _dense_cost(problem: _Problem) -> np.ndarray:
-    dense = problem.cost.dense(problem.epsilon, memory_limit=problem.memory_limit)
-    matrix = to_tensor(dense, name="the dense cost (nearest anchors may leave pairs without a bridge)")
-    return matrix.double().cpu().numpy()
-
-
-def _exact(problem: _Problem) -> _Solution:
-    """Unregularised transport by POT: network simplex (balanced) or majorisation-minimisation (unbalanced)."""
-    cost, a, b = _dense_cost(problem), problem.a, problem.b
-    if problem.unbalanced is None:
-        matrix, log = ot.emd(a, b, cost, numItermax=problem.max_iter, log=True)
-        plan = sparse.csr_matrix(matrix)
-        return _Solution(SparsePlan(plan), int(log.get("numiter", 1)), _l1(SparsePlan(plan), a, b))
-    # POT stops on the L2 change of the plan, which bounds the L1 change up to the root of its size.
-    stop = problem.tol / math.sqrt(cost.size)
-    matrix = ot.unbalanced.mm_unbalanced(
-        a, b, cost, problem.unbalanced, div="kl", numItermax=problem.max_iter, stopThr=stop
-    )
-    # It does not say whether it converged: one more step tells how far the marginals still move.
-    again = SparsePlan(
-        sparse.csr_matrix(
-            ot.unbalanced.mm_unbalanced(a, b, cost, problem.unbalanced, G0=matrix, div="kl", numItermax=1)
-        )
-    )
-    error = _l1(again, matrix.sum(axis=1), matrix.sum(axis=0))
-    return _Solution(again, problem.max_iter, error)
-
-
-def _sinkhorn(problem: _Problem) -> _Solution:
-    """Entropic transport on the written-out cost by POT, in the log domain."""
-    cost, a, b = _dense_cost(problem), problem.a, problem.b
-    options: dict[str, Any] = {"numItermax": problem.max_iter, "log": True, "warn": False}
-    if problem.unbalanced is None:
-        matrix, log = ot.bregman.sinkhorn(
-            a,
-            b,
-            cost,
-            problem.epsilon,
-            method="sinkhorn_log",
-            stopThr=problem.tol / math.sqrt(len(b)),
-            **options,
-        )
-        plan = DensePlan(np.asarray(matrix))
-        return _Solution(plan, int(log["niter"]) + 1, _l1(plan, a, b))
-    matrix, log = ot.unbalanced.sinkhorn_unbalanced(
-        a, b, cost, problem.epsilon, problem.unbalanced, method="sinkhorn_stabilized", reg_type="kl",
-        stopThr=problem.tol, **options,
-    )  # fmt: skip
-    errors = log["err"]
-    return _Solution(DensePlan(np.asarray(matrix)), 10 * len(errors), float(errors[-1]) if errors else math.inf)
-
-
-def _factored(problem: _Problem) -> _Solution:
-    """Entropic transport on the two factors of the softmin bridge: O((n + m) P) a step, O((n + m) k) if truncated."""
-    cost, epsilon, rho = problem.cost, problem.epsilon, problem.unbalanced
-    if cost.reduce != "softmin":
-        raise ValueError(
-            f"found reduce={cost.reduce!r} with method='factored'; expected 'softmin', whose kernel is a product. "
-            "Mend: bridge_cost(..., reduce='softmin'), or method='sinkhorn'."
-        )
-    device = cost.source.fitted.device
-    log_a, log_b = (torch.as_tensor(np.log(mass), device=device) for mass in (problem.a, problem.b))
-    damping = 1.0 if rho is None else rho / (rho + epsilon)
-    b = torch.as_tensor(problem.b, device=device)
-    log_u, log_v = log_a.clone(), log_b.clone()
-    error, iteration = math.inf, 0
-    previous = torch.zeros_like(b)
-    while iteration < problem.max_iter and error > problem.tol:
-        iteration += 1
-        log_s = cost.target_factor.to_anchors(log_v, epsilon)
-        log_u = log_a - damping * cost.source_factor.to_points(log_s, epsilon)
-        log_r = cost.source_factor.to_anchors(log_u, epsilon)
-        log_kt = cost.target_factor.to_points(log_r, epsilon)
-        column = (log_v + log_kt).exp()
-        # Row sums are exact after the update of u (balanced), so the columns carry the whole error.
-        error = float((column - (b if rho is None else previous)).abs().sum())
-        previous = column
-        if not math.isfinite(error):
-            break
-        if error > problem.tol:
-            log_v = log_b - damping * log_kt
-    return _Solution(FactoredPlan(cost, epsilon, log_u, log_v), iteration, error)
-
-
-SOLVERS: dict[str, Callable[[_Problem], _Solution]] = {
-    "pairs": _pairs,
-    "exact": _exact,
-    "sinkhorn": _sinkhorn,
-    "factored": _factored,
-}
-
-
-def _l1(plan: Plan, a: np.ndarray, b: np.ndarray) -> float:
-    return float(np.abs(plan.row_mass() - a).sum() + np.abs(plan.col_mass() - b).sum())
 
 
 def couple(
@@ -294,6 +245,8 @@ def couple(
     a: Array | None = None,
     b: Array | None = None,
     unbalanced: float | None = None,
+    pinned: bool = False,
+    init: Coupling | None = None,
     memory_limit: float = 2e9,
 ) -> Coupling:
     """Solve for the coupling of two spaces under a bridge cost.
@@ -305,9 +258,16 @@ def couple(
     ----------
     cost : BridgeCost
     method : {"pairs", "exact", "sinkhorn", "factored"}
-        Which to choose: "pairs" when only the labelled pairs may speak (any size); "exact" for up to about 5,000 x
-        5,000 points and a sharp plan; "sinkhorn" for ``reduce="min"`` up to about 10,000 x 10,000; "factored" otherwise,
-        as it never builds the n x m matrix.
+        Which to choose, by size:
+
+        - "pairs", any size: only the labelled pairs may speak (the paper's true alignment).
+        - "exact", up to about 5,000 x 5,000 points: the sharpest plan, one partner a point; minutes beyond that.
+        - "sinkhorn", up to about 10,000 x 10,000 (the n x m matrix in memory, several times): needed for ``reduce="min"`` only.
+        - "factored", from ten points to millions: the same plan as "sinkhorn" on the softmin cost, without the matrix. Up to
+          some hundred thousand points keep all anchors; above, ``bridge_cost(..., nearest=32)`` makes a pass cheap, and
+          ``stream=True`` makes it exact at constant memory. Points on disk or in dask arrays are read block by block.
+
+        `neurobridge.bridge.fuse` is the choice where a linear (or kernel) map of the pairs carries much of the relation.
     epsilon : float
         Entropic temperature, and that of the softmin, as a fraction of the mean anchor distance.
     tol : float
@@ -317,6 +277,12 @@ def couple(
         Positive marginals, uniform by default; scaled to sum to one when balanced.
     unbalanced : float, optional
         Weight rho of the KL penalty on the marginals; None keeps them exactly.
+    pinned : bool
+        Labelled points may only go to their partner. Each pair carries the mean of the masses its two points were given (a point
+        in several pairs divides its own evenly); the masses of all other points are scaled so that both sides sum to one, and
+        ``Coupling.a`` and ``.b`` hold them. Nothing changes for uniform masses and as many source as target points.
+    init : Coupling, optional
+        Factored coupling of the same target points to start from (another epsilon, a truncated cost): saves iterations.
     memory_limit : float
         Bytes a dense method may take for the n x m matrix.
 
@@ -352,16 +318,24 @@ def couple(
             "found marginals or unbalanced with method='pairs'; expected neither, since the labelled pairs fix the plan. "
             "Mend: leave them out, or use method='factored'."
         )
+    if (pinned or init is not None) and method != "factored" and (method == "pairs" or init is not None):
+        raise ValueError(
+            f"found pinned={pinned}, init={'a coupling' if init else None} with method={method!r}; expected neither with "
+            "'pairs', and init with 'factored' only. Mend: leave them out, or method='factored'."
+        )
     n, m = cost.shape
-    problem = _Problem(
+    problem = Problem(
         cost,
         _marginal(a, n, "a", normalise=unbalanced is None),
         _marginal(b, m, "b", normalise=unbalanced is None),
-        float(epsilon), unbalanced, tol, max_iter, memory_limit,
+        float(epsilon), unbalanced, tol, max_iter, memory_limit, None if init is None else _started(init, epsilon, m),
     )  # fmt: skip
-    solution = SOLVERS[method](problem)
-    total = float(solution.plan.row_mass().sum())
-    if not (math.isfinite(solution.marginal_error) and math.isfinite(total) and total > 0):
+    if pinned:
+        problem, solution = solve_pinned(problem, SOLVERS[method])
+    else:
+        solution = SOLVERS[method](problem)
+    total = float(solution.plan.row_mass().sum()) if math.isfinite(solution.marginal_error) else math.nan
+    if not (math.isfinite(total) and total > 0):
         raise FloatingPointError(
             f"found a plan of mass {total} after {solution.n_iter} iterations; expected finite positive mass. "
             f"Mend: raise epsilon (found {epsilon}; try {max(0.01, 10 * epsilon):.3g})"
@@ -393,3 +367,14 @@ def _marginal(mass: Array | None, size: int, name: str, *, normalise: bool) -> n
             f"({size},) positive masses. Mend: give each point a positive mass, or drop points of mass zero."
         )
     return marginal / marginal.sum() if normalise else marginal
+
+
+def _started(init: Coupling, epsilon: float, m: int) -> np.ndarray:
+    """Log scaling to start from: the potential ``eps log v`` of another solution."""
+    log_v = init.log_scalings[1] * (init.epsilon / epsilon)
+    if log_v.shape != (m,):
+        raise ValueError(
+            f"init: found a coupling of {log_v.shape[0]} target points; expected {m}. "
+            "Mend: start from a coupling of the same target points."
+        )
+    return log_v

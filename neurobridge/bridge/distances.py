@@ -1,25 +1,32 @@
-"""Distances inside one space, from every point to the anchors."""
+"""Distances inside one space, from points to the anchors."""
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 import torch
-from scipy import sparse
-from scipy.sparse import csgraph
 
 from neurobridge.bridge._arrays import row_blocks
+from neurobridge.bridge.graph import DisconnectedGraphWarning, geodesic, neighbors
 
-Metric = Literal["euclidean", "sqeuclidean", "cosine", "correlation", "geodesic"]
+MetricName = Literal["euclidean", "sqeuclidean", "cosine", "correlation", "geodesic", "precomputed"]
+Distance = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+Metric = MetricName | Distance
 Scale = Literal["mean", "median", "none"]
 
-
-class DisconnectedGraphWarning(UserWarning):
-    """The neighbour graph had several components, joined by their shortest links."""
+__all__ = [
+    "METRICS",
+    "AnchorDistances",
+    "DisconnectedGraphWarning",
+    "Metric",
+    "Scale",
+    "anchor_distances",
+    "distance_function",
+    "unit_of_length",
+]
 
 
 def euclidean(X: torch.Tensor, Z: torch.Tensor) -> torch.Tensor:
@@ -65,7 +72,7 @@ def _unit(X: torch.Tensor) -> torch.Tensor:
     return X / norm
 
 
-METRICS: dict[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {
+METRICS: dict[str, Distance] = {
     "euclidean": euclidean,
     "sqeuclidean": sqeuclidean,
     "cosine": cosine,
@@ -73,48 +80,127 @@ METRICS: dict[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {
 }
 
 
+def _fast_euclidean(X: torch.Tensor, Z: torch.Tensor) -> torch.Tensor:
+    # One matrix product; centred first, so that little is lost to cancellation. Not exactly zero where x equals z.
+    centre = Z.mean(dim=0)
+    return torch.cdist(X - centre, Z - centre, compute_mode="use_mm_for_euclid_dist")
+
+
+# For metrics whose anchors are many: the same numbers to rounding, at the speed of a matrix product.
+_FAST: dict[str, Distance] = {"euclidean": _fast_euclidean, "sqeuclidean": lambda X, Z: _fast_euclidean(X, Z) ** 2}
+
+
+def distance_function(metric: Metric) -> tuple[str, Distance]:
+    """Look a metric up: its name and ``f(X, Z)`` from (n, d) and (k, d) to distances (n, k).
+
+    Raises
+    ------
+    ValueError
+        Unknown metric.
+    """
+    if callable(metric):
+        return getattr(metric, "__name__", type(metric).__name__), _checked(metric)
+    if metric not in METRICS:
+        raise ValueError(
+            f"found metric {metric!r}; expected one of {[*METRICS, 'geodesic', 'precomputed']} or a function. "
+            "Mend: choose one of them."
+        )
+    return metric, METRICS[metric]
+
+
+def _checked(function: Distance) -> Distance:
+    def measure(X: torch.Tensor, Z: torch.Tensor) -> torch.Tensor:
+        found = torch.as_tensor(function(X, Z)).to(X)
+        if found.shape != (len(X), len(Z)) or not bool(torch.isfinite(found).all()) or bool((found < 0).any()):
+            raise ValueError(
+                f"metric {getattr(function, '__name__', function)!r}: found shape {tuple(found.shape)}, smallest value "
+                f"{float(found.min()) if found.numel() else None}; expected finite distances, none below zero, of shape "
+                f"({len(X)}, {len(Z)}). Mend: return one distance for each row of X and of Z."
+            )
+        return found
+
+    return measure
+
+
 @dataclass(frozen=True, eq=False)
 class AnchorDistances:
-    """Distances of one space to its P anchors, able to measure points that were not there when it was fitted.
+    """How far points of one space are from its P anchors; measures points that were not there in fitting as well.
 
     Attributes
     ----------
-    fitted : tensor of shape (n_points, n_anchors)
-        Scaled distances of the fitted points.
     anchors : tensor of shape (n_anchors, n_dims)
     unit : float
         What every distance is divided by (the mean or median anchor distance), so that epsilon is dimensionless.
     metric : str
+    function : callable or None
+        Distance between points; None for the geodesic and precomputed metrics.
+    distances : tensor of shape (n_points, n_anchors) or None
+        Scaled distances of the fitted points, where they were kept.
     graph_points : tensor of shape (n_points, n_dims) or None
         The points of the neighbour graph, kept for the geodesic metric only.
+    graph_rows : callable or None
+        Scaled geodesic distances of some fitted points to all anchors, where they are not kept densely.
     n_neighbors : int
         Neighbours a point is linked to in the graph.
     """
 
-    fitted: torch.Tensor
     anchors: torch.Tensor
     unit: float
     metric: str
+    function: Distance | None = None
+    distances: torch.Tensor | None = None
     graph_points: torch.Tensor | None = None
+    graph_rows: Callable[[torch.Tensor], torch.Tensor] | None = None
     n_neighbors: int = 10
 
-    def of(self, X: torch.Tensor) -> torch.Tensor:
-        """Measure new points of shape (n_new, n_dims): scaled distances to the anchors, (n_new, n_anchors).
+    @property
+    def fitted(self) -> torch.Tensor:
+        """Scaled distances of the fitted points, shape (n_points, n_anchors).
+
+        Raises
+        ------
+        ValueError
+            They were not kept, since only the nearest anchors were, or since they are streamed.
+        """
+        if self.distances is None:
+            raise ValueError(
+                "found a cost that keeps no full distance matrix (nearest anchors or stream=True); expected one. "
+                "Mend: build it with nearest=None and stream=False."
+            )
+        return self.distances
+
+    def of(self, X: torch.Tensor, *, fast: bool = False) -> torch.Tensor:
+        """Measure points of shape (n_new, n_dims): scaled distances to the anchors, (n_new, n_anchors).
 
         On the graph, a new point enters through its neighbours: ``d(x, x_p) = min_k |x - x_k| + d(x_k, x_p)``.
+
+        Parameters
+        ----------
+        X : tensor of shape (n_new, n_dims)
+            For the precomputed metric: distances to the anchors, (n_new, n_anchors).
+        fast : bool
+            Euclidean distances by matrix product: right to rounding, not exactly zero at the anchors.
         """
-        if X.shape[1] != self.anchors.shape[1]:
+        width = len(self.anchors) if self.metric == "precomputed" else self.anchors.shape[1]
+        if X.shape[1] != width:
             raise ValueError(
-                f"found points of {X.shape[1]} dimensions; expected {self.anchors.shape[1]} as in fitting. "
+                f"found points of {X.shape[1]} dimensions; expected {width} as in fitting. "
                 "Mend: pass the same neuroids, in the same order."
             )
         X = X.to(self.anchors)
+        if self.metric == "precomputed":
+            return X / self.unit
         if self.graph_points is None:
-            return METRICS[self.metric](X, self.anchors) / self.unit
+            function = _FAST.get(self.metric, self.function) if fast else self.function
+            assert function is not None
+            return function(X, self.anchors) / self.unit
         distance, index = neighbors(X, self.graph_points, min(self.n_neighbors, len(self.graph_points)))
-        out = torch.empty((len(X), len(self.anchors)), dtype=self.fitted.dtype, device=self.fitted.device)
-        for rows in row_blocks(len(X), index.shape[1] * len(self.anchors)):
-            through = distance[rows, :, None] / self.unit + self.fitted[index[rows]]
+        read = self.graph_rows or self.fitted.__getitem__
+        out = torch.empty((len(X), len(self.anchors)), dtype=X.dtype, device=X.device)
+        for rows in row_blocks(len(X), index.shape[1] * len(self.anchors), budget=1 << 22):
+            through = distance[rows, :, None] / self.unit + read(index[rows].reshape(-1)).reshape(
+                *index[rows].shape, -1
+            )
             out[rows] = through.amin(dim=1)
         return out
 
@@ -123,143 +209,85 @@ def anchor_distances(
     X: torch.Tensor,
     anchor_rows: np.ndarray,
     *,
-    metric: str = "euclidean",
-    scale: str = "mean",
+    metric: Metric = "euclidean",
+    scale: Scale = "mean",
     n_neighbors: int = 10,
 ) -> AnchorDistances:
-    """Measure every point's distance to the anchors of its own space.
+    """Measure every point's distance to the anchors of its own space, and keep them all.
 
     Parameters
     ----------
     X : tensor of shape (n_points, n_dims)
+        For ``metric="precomputed"``: the distances themselves, (n_points, n_anchors), in the order of ``anchor_rows``.
     anchor_rows : int array of shape (n_anchors,)
         Rows of X that are anchors.
-    metric : {"euclidean", "sqeuclidean", "cosine", "correlation", "geodesic"}
-        "geodesic" is the shortest path on the ``n_neighbors`` nearest-neighbour graph of all points.
+    metric : {"euclidean", "sqeuclidean", "cosine", "correlation", "geodesic", "precomputed"} or callable
+        "geodesic" is the shortest path on the ``n_neighbors`` nearest-neighbour graph of all points. A callable takes tensors
+        (n, d) and (k, d) and gives distances (n, k).
     scale : {"mean", "median", "none"}
         Divide by the mean or median anchor distance.
 
     Raises
     ------
     ValueError
-        Unknown metric or scale, or all points coincide so that no unit of length exists.
+        Unknown metric or scale, distances that are none, or all points coincide so that no unit of length exists.
     """
     anchors = X[torch.as_tensor(anchor_rows, device=X.device)]
+    function = None
     if metric == "geodesic":
         raw = geodesic(X, anchor_rows, n_neighbors=n_neighbors)
-    elif metric in METRICS:
-        raw = torch.empty((len(X), len(anchors)), dtype=X.dtype, device=X.device)
-        for rows in row_blocks(len(X), max(len(anchors), X.shape[1])):
-            raw[rows] = METRICS[metric](X[rows], anchors)
+    elif metric == "precomputed":
+        raw = check_precomputed(X, len(anchor_rows)).clone()
     else:
-        raise ValueError(
-            f"found metric {metric!r}; expected one of {[*METRICS, 'geodesic']}. Mend: choose one of them."
-        )
-    unit = _unit_of_length(raw, scale)
+        _, function = distance_function(metric)
+        raw = torch.empty((len(X), len(anchors)), dtype=X.dtype, device=X.device)
+        for rows in row_blocks(len(X), max(len(anchors), X.shape[1]), budget=1 << 22):
+            raw[rows] = function(X[rows], anchors)
+    unit = unit_of_length(raw, scale)
     raw /= unit
     graph_points = X if metric == "geodesic" else None
-    return AnchorDistances(raw, anchors, unit, metric, graph_points, n_neighbors)
+    name = metric if isinstance(metric, str) else distance_function(metric)[0]
+    return AnchorDistances(anchors, unit, name, function, raw, graph_points, None, n_neighbors)
 
 
-def _unit_of_length(distances: torch.Tensor, scale: str) -> float:
+def check_precomputed(D: torch.Tensor, n_anchors: int) -> torch.Tensor:
+    """Check a matrix of distances to the anchors.
+
+    Raises
+    ------
+    ValueError
+        Another number of anchors, or negative distances.
+    """
+    if D.shape[1] != n_anchors or bool((D < 0).any()):
+        raise ValueError(
+            f"metric='precomputed': found shape {tuple(D.shape)}, smallest value {float(D.min())}; expected distances of "
+            f"every point to the {n_anchors} anchors, none below zero. Mend: pass D[:, p] = d(x, x_p), in the order of the pairs."
+        )
+    return D
+
+
+def unit_of_length(distances: torch.Tensor, scale: str) -> float:
+    """Mean or median of distances, or 1.
+
+    Raises
+    ------
+    ValueError
+        Unknown scale, or a unit that is not positive.
+    """
     if scale == "none":
         return 1.0
     if scale == "mean":
-        unit = float(distances.mean(dtype=torch.float64))
-    elif scale == "median":
-        unit = float(np.median(distances.cpu().numpy()))
-    else:
-        raise ValueError(f"found scale {scale!r}; expected 'mean', 'median' or 'none'. Mend: choose one of them.")
+        return positive_unit(float(distances.mean(dtype=torch.float64)), scale)
+    if scale == "median":
+        return positive_unit(float(np.median(distances.cpu().numpy())), scale)
+    raise ValueError(f"found scale {scale!r}; expected 'mean', 'median' or 'none'. Mend: choose one of them.")
+
+
+def positive_unit(unit: float, scale: str) -> float:
+    """Refuse a unit of length that is not positive."""
     if not unit > 0:
         raise ValueError(
             f"found a {scale} anchor distance of {unit}; expected a positive unit of length. "
             "Mend: drop duplicate points, or use scale='none'."
         )
     return unit
-
-
-def neighbors(X: torch.Tensor, Z: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Find the k nearest rows of Z for each row of X, exactly and in blocks.
-
-    Returns
-    -------
-    distance, index : tensors of shape (n, k)
-        Euclidean distances in rising order, and rows of Z.
-    """
-    distance = torch.empty((len(X), k), dtype=X.dtype, device=X.device)
-    index = torch.empty((len(X), k), dtype=torch.int64, device=X.device)
-    for rows in row_blocks(len(X), len(Z)):
-        found = euclidean(X[rows], Z).topk(k, dim=1, largest=False, sorted=True)
-        distance[rows], index[rows] = found.values, found.indices
-    return distance, index
-
-
-def geodesic(X: torch.Tensor, anchor_rows: np.ndarray, *, n_neighbors: int = 10) -> torch.Tensor:
-    """Measure shortest paths from the anchors to all points on a symmetric nearest-neighbour graph.
-
-    Parameters
-    ----------
-    X : tensor of shape (n_points, n_dims)
-    anchor_rows : int array of shape (n_anchors,)
-    n_neighbors : int
-        Links a point has to its nearest others.
-
-    Returns
-    -------
-    tensor of shape (n_points, n_anchors)
-
-    Warns
-    -----
-    DisconnectedGraphWarning
-        The graph fell into components, which were joined by their shortest links.
-
-    References
-    ----------
-    Tenenbaum, de Silva & Langford 2000 (Isomap).
-    """
-    k = min(n_neighbors, len(X) - 1)
-    if k < 1:
-        return torch.zeros((len(X), len(anchor_rows)), dtype=X.dtype, device=X.device)
-    distance, index = neighbors(X, X, k + 1)
-    rows = np.repeat(np.arange(len(X)), k + 1)
-    columns = index.cpu().numpy().ravel()
-    weights = distance.cpu().numpy().astype(np.float64).ravel()
-    off_diagonal = rows != columns
-    # A sparse graph reads an exact zero as "no edge": duplicates keep a link of negligible length.
-    positive = weights[weights > 0]
-    tiny = 1e-9 * float(np.median(positive)) if positive.size else 1e-12
-    graph = sparse.csr_matrix(
-        (np.maximum(weights, tiny)[off_diagonal], (rows[off_diagonal], columns[off_diagonal])),
-        shape=(len(X), len(X)),
-    )
-    graph = _joined(graph.maximum(graph.T), X)
-    paths = csgraph.dijkstra(graph, directed=False, indices=np.asarray(anchor_rows))
-    return torch.as_tensor(np.ascontiguousarray(paths.T), dtype=X.dtype, device=X.device)
-
-
-def _joined(graph: sparse.csr_matrix, X: torch.Tensor) -> sparse.csr_matrix:
-    n_components, label = csgraph.connected_components(graph, directed=False)
-    if n_components == 1:
-        return graph
-    links = 0
-    longest = 0.0
-    graph = graph.tolil()
-    while n_components > 1:
-        smallest = int(np.bincount(label).argmin())
-        inside, outside = np.flatnonzero(label == smallest), np.flatnonzero(label != smallest)
-        distance, index = neighbors(X[torch.as_tensor(inside)], X[torch.as_tensor(outside)], 1)
-        near = int(distance[:, 0].argmin())
-        i, j, length = inside[near], outside[int(index[near, 0])], float(distance[near, 0])
-        graph[i, j] = graph[j, i] = length
-        links, longest = links + 1, max(longest, length)
-        # Relabel by hand: one merged component, labels kept dense for bincount.
-        label[inside] = label[j]
-        label = np.unique(label, return_inverse=True)[1]
-        n_components -= 1
-    warnings.warn(
-        f"found a neighbour graph of {links + 1} components; expected one. Joined them by their {links} shortest links "
-        f"(longest {longest:.3g}). Mend: raise n_neighbors, or check for outliers.",
-        DisconnectedGraphWarning,
-        stacklevel=4,
-    )
-    return graph.tocsr()

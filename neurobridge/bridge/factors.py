@@ -1,45 +1,309 @@
-"""The two factors of the Gibbs kernel ``K = A B^T``, all anchors or the nearest few, worked on in the log domain."""
+"""The two factors of the Gibbs kernel ``K = A B^T``: all anchors, the nearest few, or computed again on every pass.
+
+Every factor is a sequence of blocks of rows; what a solver or a plan needs is a sum over them. Nothing here holds an array of
+n x P elements unless `DenseFactor` was asked for.
+"""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Protocol
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple, cast
 
+import numpy as np
 import torch
+from scipy import sparse
 
-from neurobridge.bridge._arrays import row_blocks
+from neurobridge.bridge._arrays import PointSource, row_blocks
+from neurobridge.bridge.distances import AnchorDistances
+
+# Elements of a block: its temporaries stay in the processor's cache.
+_BLOCK = 1 << 21
+# Anchor masses below this share are summed again in the log domain, where nothing underflows.
+_WEAK = 1e-25
 
 
-class Factor(Protocol):
-    """Scaled distances of n points to P anchors, as ``log A = -D / epsilon``."""
+class Block(NamedTuple):
+    """Scaled distances of some rows to anchors: (n_rows, k), with the columns they belong to, or all columns in order."""
+
+    distances: torch.Tensor
+    columns: torch.Tensor | None
+
+    def spread(self, log_column: torch.Tensor) -> torch.Tensor:
+        """A value a column, shape (n_columns,), as it meets the distances: broadcasts against (n_rows, k)."""
+        return log_column if self.columns is None else log_column[self.columns]
+
+    def scores(self, log_column: torch.Tensor, epsilon: float) -> torch.Tensor:
+        """``-D / epsilon + log_column``, shape (n_rows, k)."""
+        return torch.add(self.spread(log_column.to(self.distances.dtype)), self.distances, alpha=-1 / epsilon)
+
+    def column_sums(self, values: torch.Tensor, n_columns: int) -> torch.Tensor:
+        """Sum values of shape (n_rows, k) by column: (n_columns,), float64."""
+        if self.columns is None:
+            return values.sum(dim=0, dtype=torch.float64)
+        total = torch.zeros(n_columns, dtype=torch.float64, device=values.device)
+        return total.scatter_add_(0, self.columns.reshape(-1).long(), values.double().reshape(-1))
+
+    def matrix(self, values: torch.Tensor, n_columns: int) -> np.ndarray | sparse.csr_matrix:
+        """Values of shape (n_rows, k) as an (n_rows, n_columns) matrix."""
+        array = values.cpu().numpy()
+        if self.columns is None:
+            return array
+        n_rows, k = array.shape
+        pointers = np.arange(0, n_rows * k + 1, k)
+        names = self.columns.cpu().numpy().reshape(-1)
+        return sparse.csr_matrix((array.reshape(-1), names, pointers), shape=(n_rows, n_columns))
+
+
+class HalfStep(NamedTuple):
+    """What one half of a Sinkhorn iteration gives: a vector over anchors, and how far the marginal was off."""
+
+    log_anchor: torch.Tensor
+    error: float
+    state: torch.Tensor
+
+
+class Factor(ABC):
+    """Scaled distances of n points to P anchors, as ``log A = -D / epsilon``.
+
+    Attributes
+    ----------
+    group : int64 tensor of shape (n_anchors,), optional
+        Column of each anchor, where several anchors are the same point (many images, one caption): its distances are kept once.
+    log_weight : float64 tensor of shape (n_anchors,), optional
+        Log of the confidence in each pair.
+    """
+
+    group: torch.Tensor | None
+    log_weight: torch.Tensor | None
 
     @property
+    @abstractmethod
     def n_points(self) -> int:
-        """Number of points, n."""
+        """Number of points n."""
+
+    @property
+    @abstractmethod
+    def n_columns(self) -> int:
+        """Number of different anchor points."""
+
+    @property
+    @abstractmethod
+    def device(self) -> torch.device:
+        """Where the distances lie."""
+
+    @abstractmethod
+    def blocks(self) -> Iterator[tuple[slice, Block]]:
+        """All rows, block by block."""
+
+    @abstractmethod
+    def take(self, index: torch.Tensor | slice) -> Block:
+        """Some rows."""
+
+    @abstractmethod
+    def subset(self, index: torch.Tensor) -> Factor:
+        """The factor of some of the points."""
+
+    def grouped(self, group: torch.Tensor | None) -> Factor:
+        """The same with several anchors a column."""
+        return replace(cast(Any, self), group=group)
+
+    def weighted(self, log_weight: torch.Tensor) -> Factor:
+        """The same with a confidence in each pair."""
+        return replace(cast(Any, self), log_weight=log_weight)
 
     @property
     def n_anchors(self) -> int:
-        """Number of anchors, P."""
+        """Number of pairs P."""
+        return self.n_columns if self.group is None else len(self.group)
+
+    def to_columns(self, log_anchor: torch.Tensor) -> torch.Tensor:
+        """Add confidence, and gather anchors that are the same point: (n_anchors,) to (n_columns,)."""
+        log_anchor = log_anchor.double()
+        if self.log_weight is not None:
+            log_anchor = log_anchor + self.log_weight
+        if self.group is None:
+            return log_anchor
+        peak = torch.full((self.n_columns,), -math.inf, dtype=torch.float64, device=self.device)
+        peak.scatter_reduce_(0, self.group, log_anchor, "amax")
+        safe = torch.nan_to_num(peak, neginf=0.0)
+        total = torch.zeros_like(peak).scatter_add_(0, self.group, (log_anchor - safe[self.group]).exp())
+        return safe + total.log()
+
+    def from_columns(self, log_column: torch.Tensor) -> torch.Tensor:
+        """Give every anchor its column's value, confidence included: (n_columns,) to (n_anchors,)."""
+        log_anchor = log_column if self.group is None else log_column[self.group]
+        return log_anchor if self.log_weight is None else log_anchor + self.log_weight
 
     def to_points(self, log_anchor: torch.Tensor, epsilon: float) -> torch.Tensor:
-        """``log sum_p exp(-D_ip / eps + log_anchor_p)``, shape (n_points,)."""
+        """``log sum_p w_p exp(-D_ip / eps + log_anchor_p)``, shape (n_points,), float64."""
+        column = self.to_columns(log_anchor)
+        out = torch.empty(self.n_points, dtype=torch.float64, device=self.device)
+        for rows, block in self.blocks():
+            out[rows] = torch.logsumexp(block.scores(column, epsilon), dim=1).double()
+        return out
 
     def to_anchors(self, log_point: torch.Tensor, epsilon: float) -> torch.Tensor:
-        """``log sum_i exp(-D_ip / eps + log_point_i)``, shape (n_anchors,)."""
+        """``log w_p sum_i exp(-D_ip / eps + log_point_i)``, shape (n_anchors,), float64."""
+        return self.from_columns(_column_sums(self, lambda rows: log_point[rows], epsilon))
+
+    def half_step(
+        self, log_anchor: torch.Tensor, mass: torch.Tensor, damping: float, epsilon: float, state: torch.Tensor
+    ) -> HalfStep:
+        """Update the scaling of these points, and carry it to the anchors, in one pass over the blocks.
+
+        ``log k_i = log sum_p A_ip s_p``, ``log u_i = log a_i - damping log k_i``, ``r_p = sum_i A_ip u_i``.
+
+        The pass works with ``E_ip = A_ip s_p / max_p``, which is at most one, so no exponential overflows; anchors whose mass
+        underflows all the same are summed again in the log domain.
+
+        Parameters
+        ----------
+        log_anchor : tensor of shape (n_anchors,)
+            ``log s``.
+        mass : float64 tensor of shape (n_points,)
+            Marginal a.
+        damping : float
+            1 for balanced transport, ``rho / (rho + eps)`` for unbalanced.
+        epsilon : float
+        state : float64 tensor of shape (n_points,)
+            ``log k`` of the step before; zeros at the start, when ``u = a``.
+
+        Returns
+        -------
+        HalfStep
+            ``log r``; the L1 change that this update makes to the marginal, ``sum_i |u_i k_i - u_i(old) k_i|`` (for balanced
+            transport: the error of the marginal before it); and ``log k``.
+        """
+        column = self.to_columns(log_anchor)
+        new = torch.empty_like(state)
+        total = torch.zeros(self.n_columns, dtype=torch.float64, device=self.device)
+        # The weights of a block are divided by their largest; shift carries the common scale of all blocks.
+        shift, error = -math.inf, 0.0
+        for rows, block in self.blocks():
+            scores = block.scores(column, epsilon)
+            peak = scores.amax(dim=1)
+            shares = torch.sub(scores, peak[:, None], out=scores).exp_()
+            sums = shares.sum(dim=1, dtype=torch.float64)
+            log_k = peak.double() + sums.log()
+            new[rows] = log_k
+            log_mass = mass[rows].log()
+            after = (log_mass + (1 - damping) * log_k).exp()
+            error += float((after - (log_mass + log_k - damping * state[rows]).exp()).abs().sum())
+            weight = log_mass + peak.double() - damping * log_k
+            top = float(weight.max())
+            part = _weighted_sums(block, shares, (weight - top).exp(), self.n_columns)
+            higher = max(shift, top)
+            total = total * math.exp(shift - higher) + part * math.exp(top - higher)
+            shift = higher
+        carried = total.log() + shift - column
+        weak = ~(total > _WEAK * total.max()) | ~torch.isfinite(column)
+        if bool(weak.any()):
+            exact = _column_sums(self, lambda rows: mass[rows].log() - damping * new[rows], epsilon)
+            carried = torch.where(weak, exact, carried)
+        return HalfStep(self.from_columns(carried), error, new)
 
     def rows(self, index: torch.Tensor | slice) -> torch.Tensor:
         """Distances of some points to all anchors, shape (n_rows, n_anchors), infinite where left out."""
+        block = self.take(index)
+        full = block.distances
+        if block.columns is not None:
+            full = torch.full((len(full), self.n_columns), math.inf, dtype=full.dtype, device=full.device)
+            full = full.scatter_(1, block.columns.long(), block.distances)
+        return full if self.group is None else full[:, self.group]
 
-    def column(self, anchor: int) -> torch.Tensor:
-        """Distances of all points to one anchor, shape (n_points,), infinite where left out."""
+    def log_kernel(self, index: torch.Tensor | slice, epsilon: float) -> torch.Tensor:
+        """``log w_p A_ip`` of some points, shape (n_rows, n_anchors), float64."""
+        scores = self.rows(index).double() / -epsilon
+        return scores if self.log_weight is None else scores + self.log_weight
+
+    def draw(
+        self, anchors: np.ndarray, log_point: torch.Tensor, epsilon: float, rng: np.random.Generator
+    ) -> np.ndarray:
+        """Draw a point for each anchor, with probability proportional to ``A_ip exp(log_point_i)``.
+
+        Two passes: one sums the weights of every block, which decides how many points it gives; the other draws inside blocks
+        from cumulative tables.
+
+        Parameters
+        ----------
+        anchors : int array of shape (n_draws,)
+        log_point : float64 tensor of shape (n_points,)
+
+        Returns
+        -------
+        int array of shape (n_draws,)
+        """
+        columns = anchors if self.group is None else self.group.cpu().numpy()[anchors]
+        peak = _column_sums(self, lambda rows: log_point[rows], epsilon)
+        # A column without mass is never drawn from.
+        unit = torch.where(torch.isfinite(peak), -peak, peak)
+
+        def weights(rows: slice, block: Block) -> torch.Tensor:
+            return (block.scores(unit, epsilon).double() + log_point[rows, None]).exp()
+
+        starts, sums = [], []
+        for rows, block in self.blocks():
+            starts.append(rows)
+            sums.append(block.column_sums(weights(rows, block), self.n_columns).cpu().numpy())
+        table = np.cumsum(np.stack(sums), axis=0)
+        mark = rng.random(len(columns)) * table[-1, columns]
+        home = np.empty(len(columns), dtype=np.int64)
+        for part in row_blocks(len(columns), len(table)):
+            home[part] = (table[:, columns[part]] <= mark[part]).sum(axis=0).clip(max=len(table) - 1)
+        drawn = np.empty(len(columns), dtype=np.int64)
+        for number, (rows, block) in enumerate(self.blocks()):
+            here = np.flatnonzero(home == number)
+            if len(here):
+                by_column = sparse.csc_matrix(block.matrix(weights(rows, block), self.n_columns))
+                drawn[here] = rows.start + _draw_in_columns(by_column, columns[here], rng)
+        return drawn
+
+
+def _weighted_sums(block: Block, shares: torch.Tensor, weight: torch.Tensor, n_columns: int) -> torch.Tensor:
+    """``sum_i weight_i shares_ic`` by column, float64."""
+    if block.columns is None:
+        return (weight.to(shares.dtype) @ shares).double()
+    return block.column_sums(shares * weight.to(shares.dtype)[:, None], n_columns)
+
+
+def _column_sums(factor: Factor, log_point: Callable[[slice], torch.Tensor], epsilon: float) -> torch.Tensor:
+    """``log sum_i exp(-D_ic / eps + log_point(rows)_i)`` in the log domain, shape (n_columns,), float64."""
+    peak = torch.full((factor.n_columns,), -math.inf, dtype=torch.float64, device=factor.device)
+    total = torch.zeros_like(peak)
+    for rows, block in factor.blocks():
+        scores = torch.add(log_point(rows)[:, None].to(block.distances.dtype), block.distances, alpha=-1 / epsilon)
+        if block.columns is None:
+            top = scores.amax(dim=0).double()
+        else:
+            top = torch.full_like(peak, -math.inf)
+            top.scatter_reduce_(0, block.columns.long().reshape(-1), scores.double().reshape(-1), "amax")
+        higher = torch.maximum(peak, top)
+        safe = torch.nan_to_num(higher, neginf=0.0)
+        part = block.column_sums((scores - block.spread(safe.to(scores.dtype))).exp_(), factor.n_columns)
+        total = total * (peak - safe).exp() + part
+        peak = higher
+    return torch.nan_to_num(peak, neginf=0.0) + total.log()
+
+
+def _draw_in_columns(matrix: sparse.csc_matrix, columns: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Draw a row of each given column in proportion to the column's entries."""
+    ends = np.concatenate([[0.0], np.cumsum(matrix.data, dtype=np.float64)])
+    first, last = matrix.indptr[columns], matrix.indptr[columns + 1]
+    mark = ends[first] + rng.random(len(columns)) * (ends[last] - ends[first])
+    place = np.searchsorted(ends, mark, side="right") - 1
+    return matrix.indices[place.clip(first, np.maximum(first, last - 1))]
 
 
 @dataclass(frozen=True, eq=False)
-class DenseFactor:
-    """Every anchor kept: ``distances`` of shape (n_points, n_anchors)."""
+class DenseFactor(Factor):
+    """Every anchor kept: ``distances`` of shape (n_points, n_columns)."""
 
     distances: torch.Tensor
+    group: torch.Tensor | None = None
+    log_weight: torch.Tensor | None = None
 
     @property
     def n_points(self) -> int:
@@ -47,55 +311,51 @@ class DenseFactor:
         return self.distances.shape[0]
 
     @property
-    def n_anchors(self) -> int:
-        """Number of anchors P."""
+    def n_columns(self) -> int:
+        """Number of different anchor points."""
         return self.distances.shape[1]
 
-    def to_points(self, log_anchor: torch.Tensor, epsilon: float) -> torch.Tensor:
-        """``log sum_p exp(-D_ip / eps + log_anchor_p)``, shape (n_points,), float64."""
-        out = torch.empty(self.n_points, dtype=torch.float64, device=self.distances.device)
-        shift = log_anchor.to(self.distances.dtype)
-        for rows in row_blocks(*self.distances.shape):
-            out[rows] = torch.logsumexp(self.distances[rows] * (-1 / epsilon) + shift, dim=1).double()
-        return out
+    @property
+    def device(self) -> torch.device:
+        """Where the distances lie."""
+        return self.distances.device
 
-    def to_anchors(self, log_point: torch.Tensor, epsilon: float) -> torch.Tensor:
-        """``log sum_i exp(-D_ip / eps + log_point_i)``, shape (n_anchors,), float64."""
-        out = torch.full((self.n_anchors,), -math.inf, dtype=torch.float64, device=self.distances.device)
-        shift = log_point.to(self.distances.dtype)
-        for rows in row_blocks(*self.distances.shape):
-            part = torch.logsumexp(self.distances[rows] * (-1 / epsilon) + shift[rows, None], dim=0).double()
-            out = torch.logaddexp(out, part)
-        return out
+    def blocks(self) -> Iterator[tuple[slice, Block]]:
+        """All rows, block by block."""
+        for rows in row_blocks(*self.distances.shape, budget=_BLOCK):
+            yield rows, Block(self.distances[rows], None)
 
-    def rows(self, index: torch.Tensor | slice) -> torch.Tensor:
-        """Distances of some points to all anchors, shape (n_rows, n_anchors)."""
-        return self.distances[index]
+    def take(self, index: torch.Tensor | slice) -> Block:
+        """Some rows."""
+        return Block(self.distances[index], None)
 
-    def column(self, anchor: int) -> torch.Tensor:
-        """Distances of all points to one anchor, shape (n_points,)."""
-        return self.distances[:, anchor]
+    def subset(self, index: torch.Tensor) -> DenseFactor:
+        """The factor of some of the points."""
+        return DenseFactor(self.distances[index], self.group, self.log_weight)
 
 
 @dataclass(frozen=True, eq=False)
-class NearestFactor:
+class NearestFactor(Factor):
     """Only the k nearest anchors of each point kept.
 
     Attributes
     ----------
     distances : tensor of shape (n_points, k)
-    index : int64 tensor of shape (n_points, k)
-        Which anchors they are.
+        Infinite where a point has fewer than k anchors in reach.
+    index : int32 tensor of shape (n_points, k)
+        Which columns they are.
     n_all : int
-        Number of anchors P.
+        Number of different anchor points.
     radius : tensor of shape (n_points,)
-        Distance of the nearest anchor left out; infinite if none was.
+        Distance below which no anchor was left out; infinite if none was.
     """
 
     distances: torch.Tensor
     index: torch.Tensor
     n_all: int
     radius: torch.Tensor
+    group: torch.Tensor | None = None
+    log_weight: torch.Tensor | None = None
 
     @property
     def n_points(self) -> int:
@@ -103,65 +363,71 @@ class NearestFactor:
         return self.distances.shape[0]
 
     @property
-    def n_anchors(self) -> int:
-        """Number of anchors P."""
+    def n_columns(self) -> int:
+        """Number of different anchor points."""
         return self.n_all
 
-    def to_points(self, log_anchor: torch.Tensor, epsilon: float) -> torch.Tensor:
-        """``log sum_p exp(-D_ip / eps + log_anchor_p)`` over the kept anchors, shape (n_points,), float64."""
-        out = torch.empty(self.n_points, dtype=torch.float64, device=self.distances.device)
-        shift = log_anchor.to(self.distances.dtype)
-        for rows in row_blocks(*self.distances.shape):
-            scores = self.distances[rows] * (-1 / epsilon) + shift[self.index[rows]]
-            out[rows] = torch.logsumexp(scores, dim=1).double()
-        return out
+    @property
+    def device(self) -> torch.device:
+        """Where the distances lie."""
+        return self.distances.device
 
-    def to_anchors(self, log_point: torch.Tensor, epsilon: float) -> torch.Tensor:
-        """``log sum_i exp(-D_ip / eps + log_point_i)`` over points that kept p, shape (n_anchors,), float64."""
-        peak = torch.full((self.n_all,), -math.inf, dtype=self.distances.dtype, device=self.distances.device)
-        total = torch.zeros(self.n_all, dtype=torch.float64, device=self.distances.device)
-        shift = log_point.to(self.distances.dtype)
-        blocks = row_blocks(*self.distances.shape)
-        for rows in blocks:
-            scores = self.distances[rows] * (-1 / epsilon) + shift[rows, None]
-            peak.scatter_reduce_(0, self.index[rows].reshape(-1), scores.reshape(-1), "amax")
-        safe = torch.where(torch.isfinite(peak), peak, torch.zeros_like(peak))
-        for rows in blocks:
-            scores = self.distances[rows] * (-1 / epsilon) + shift[rows, None] - safe[self.index[rows]]
-            total.scatter_add_(0, self.index[rows].reshape(-1), scores.exp().double().reshape(-1))
-        return safe.double() + total.log()
+    def blocks(self) -> Iterator[tuple[slice, Block]]:
+        """All rows, block by block."""
+        for rows in row_blocks(*self.distances.shape, budget=_BLOCK):
+            yield rows, Block(self.distances[rows], self.index[rows])
 
-    def rows(self, index: torch.Tensor | slice) -> torch.Tensor:
-        """Distances of some points to all anchors, shape (n_rows, n_anchors), infinite where left out."""
-        kept = self.distances[index]
-        full = torch.full((len(kept), self.n_all), math.inf, dtype=kept.dtype, device=kept.device)
-        return full.scatter_(1, self.index[index], kept)
+    def take(self, index: torch.Tensor | slice) -> Block:
+        """Some rows."""
+        return Block(self.distances[index], self.index[index])
 
-    def column(self, anchor: int) -> torch.Tensor:
-        """Distances of all points to one anchor, shape (n_points,), infinite where left out."""
-        here = self.index == anchor
-        far = torch.full_like(self.distances, math.inf)
-        return torch.where(here, self.distances, far).amin(dim=1)
+    def subset(self, index: torch.Tensor) -> NearestFactor:
+        """The factor of some of the points."""
+        return NearestFactor(
+            self.distances[index], self.index[index], self.n_all, self.radius[index], self.group, self.log_weight
+        )
 
 
-def nearest_anchors(distances: torch.Tensor, k: int) -> NearestFactor:
-    """Keep the k nearest anchors of each point and remember how near the next one was.
+@dataclass(frozen=True, eq=False)
+class StreamedFactor(Factor):
+    """Every anchor kept, no distance: they are computed from the points on every pass, block by block.
 
-    Parameters
+    Attributes
     ----------
-    distances : tensor of shape (n_points, n_anchors)
-    k : int
-        Anchors kept, at least 1.
+    points : PointSource
+        In memory, on disk or dask-backed.
+    measure : AnchorDistances
     """
-    n_anchors = distances.shape[1]
-    if k < 1:
-        raise ValueError(f"found nearest={k}; expected at least 1. Mend: keep e.g. the 32 nearest anchors, or None.")
-    k = min(k, n_anchors)
-    asked = min(k + 1, n_anchors)
-    found = distances.topk(asked, dim=1, largest=False, sorted=True)
-    radius = (
-        found.values[:, k].clone()
-        if asked > k
-        else torch.full((len(distances),), math.inf, dtype=distances.dtype, device=distances.device)
-    )
-    return NearestFactor(found.values[:, :k].contiguous(), found.indices[:, :k].contiguous(), n_anchors, radius)
+
+    points: PointSource
+    measure: AnchorDistances
+    group: torch.Tensor | None = None
+    log_weight: torch.Tensor | None = None
+
+    @property
+    def n_points(self) -> int:
+        """Number of points n."""
+        return self.points.shape[0]
+
+    @property
+    def n_columns(self) -> int:
+        """Number of different anchor points."""
+        return len(self.measure.anchors)
+
+    @property
+    def device(self) -> torch.device:
+        """Where distances are computed."""
+        return self.measure.anchors.device
+
+    def blocks(self) -> Iterator[tuple[slice, Block]]:
+        """All rows, block by block."""
+        for rows in self.points.slices(max(self.n_columns, self.points.shape[1])):
+            yield rows, Block(self.measure.of(self.points.block(rows), fast=True), None)
+
+    def take(self, index: torch.Tensor | slice) -> Block:
+        """Some rows."""
+        return Block(self.measure.of(self.points.block(index), fast=True), None)
+
+    def subset(self, index: torch.Tensor) -> DenseFactor:
+        """The factor of some of the points, their distances kept."""
+        return DenseFactor(self.take(index).distances, self.group, self.log_weight)

@@ -1,16 +1,17 @@
-"""Three ways to hold a transport plan: a list of entries, a matrix, or two factors that are never multiplied out."""
+"""Ways to hold a transport plan: a list of entries, a matrix, two factors never multiplied out, or pinned pairs and a rest."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
 import torch
 from scipy import sparse
 
-from neurobridge.bridge._arrays import row_blocks
-from neurobridge.bridge.cost import BridgeCost
+from neurobridge.bridge._arrays import PointSource, row_blocks
+from neurobridge.bridge.cost import BridgeCost, log_product
+from neurobridge.bridge.factors import Factor
 
 
 class Plan(Protocol):
@@ -25,7 +26,7 @@ class Plan(Protocol):
     def sample(self, n: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """Draw pairs in proportion to their mass, two index arrays of shape (n,)."""
 
-    def barycentric(self, Y: np.ndarray) -> np.ndarray:
+    def barycentric(self, Y: PointSource) -> np.ndarray:
         """Mean partner of every source point, shape (n, n_target_dims)."""
 
     def rows(self, index: np.ndarray) -> np.ndarray:
@@ -38,6 +39,10 @@ class Plan(Protocol):
 def _draw(weights: np.ndarray, n: int, rng: np.random.Generator) -> np.ndarray:
     cumulative = np.cumsum(weights)
     return np.searchsorted(cumulative, rng.random(n) * cumulative[-1], side="right").clip(max=len(weights) - 1)
+
+
+def _whole(Y: PointSource) -> np.ndarray:
+    return Y.block(slice(None)).double().cpu().numpy()
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,11 +65,11 @@ class SparsePlan:
         chosen = _draw(entries.data, n, rng)
         return entries.row[chosen].astype(np.int64), entries.col[chosen].astype(np.int64)
 
-    def barycentric(self, Y: np.ndarray) -> np.ndarray:
+    def barycentric(self, Y: PointSource) -> np.ndarray:
         """Mean partner of each source point, shape (n, n_target_dims); NaN where it has none."""
         mass = self.row_mass()
         with np.errstate(invalid="ignore", divide="ignore"):
-            return np.asarray(self.matrix @ Y) / np.where(mass > 0, mass, np.nan)[:, None]
+            return np.asarray(self.matrix @ _whole(Y)) / np.where(mass > 0, mass, np.nan)[:, None]
 
     def rows(self, index: np.ndarray) -> np.ndarray:
         """Some rows of the plan, shape (n_rows, m)."""
@@ -98,11 +103,11 @@ class DensePlan:
             j[here] = _draw(self.matrix[row], len(here), rng)
         return i.astype(np.int64), j
 
-    def barycentric(self, Y: np.ndarray) -> np.ndarray:
+    def barycentric(self, Y: PointSource) -> np.ndarray:
         """Mean partner of each source point, shape (n, n_target_dims); NaN where it has none."""
         mass = self.row_mass()
         with np.errstate(invalid="ignore", divide="ignore"):
-            return (self.matrix @ Y) / np.where(mass > 0, mass, np.nan)[:, None]
+            return (self.matrix @ _whole(Y)) / np.where(mass > 0, mass, np.nan)[:, None]
 
     def rows(self, index: np.ndarray) -> np.ndarray:
         """Some rows of the plan, shape (n_rows, m)."""
@@ -129,81 +134,197 @@ class FactoredPlan:
     epsilon: float
     log_u: torch.Tensor
     log_v: torch.Tensor
+    _sums: dict[str, torch.Tensor] = field(default_factory=dict, repr=False)
 
-    def _log_target(self) -> torch.Tensor:
-        # log s_p = log sum_j B_jp v_j: the mass that waits behind each anchor on the target side.
-        return self.cost.target_factor.to_anchors(self.log_v, self.epsilon)
+    @property
+    def log_s(self) -> torch.Tensor:
+        """``log s_p = log sum_j B_jp v_j``: the mass that waits behind each anchor on the target side, shape (n_anchors,)."""
+        if "s" not in self._sums:
+            self._sums["s"] = self.cost.target_factor.to_anchors(self.log_v, self.epsilon)
+        return self._sums["s"]
+
+    @property
+    def log_r(self) -> torch.Tensor:
+        """``log r_p = log w_p sum_i A_ip u_i``, shape (n_anchors,)."""
+        if "r" not in self._sums:
+            self._sums["r"] = self.cost.source_factor.to_anchors(self.log_u, self.epsilon)
+        return self._sums["r"]
 
     def row_mass(self) -> np.ndarray:
         """Mass leaving each source point, shape (n,)."""
-        log_k = self.cost.source_factor.to_points(self._log_target(), self.epsilon)
+        log_k = self.cost.source_factor.to_points(self.log_s, self.epsilon)
         return (self.log_u + log_k).exp().cpu().numpy()
 
     def col_mass(self) -> np.ndarray:
         """Mass arriving at each target point, shape (m,)."""
-        log_r = self.cost.source_factor.to_anchors(self.log_u, self.epsilon)
-        return (self.log_v + self.cost.target_factor.to_points(log_r, self.epsilon)).exp().cpu().numpy()
+        return (self.log_v + self.cost.target_factor.to_points(self.log_r, self.epsilon)).exp().cpu().numpy()
 
-    def _anchor_weights(self, distances: torch.Tensor) -> torch.Tensor:
-        """``P(p | i)`` proportional to ``A_ip s_p``, shape (n_rows, n_anchors)."""
-        return torch.softmax(-distances.double() / self.epsilon + self._log_target(), dim=1)
+    def _anchor_images(self, Y: PointSource) -> torch.Tensor:
+        """``z_c = sum_j P(j | c) Y_j``, one for each different target anchor, shape (n_columns, n_target_dims), float64."""
+        factor = self.cost.target_factor
+        # The mass behind a column, without regard to how pairs share it.
+        log_mass = _columns_of(factor, self.log_v, self.epsilon)
+        images = torch.zeros((factor.n_columns, Y.shape[1]), dtype=torch.float64, device=factor.device)
+        for rows, block in factor.blocks():
+            shares = (block.scores(_inverse(log_mass), self.epsilon).double() + self.log_v[rows, None]).exp()
+            part = Y.block(rows).double()
+            if block.columns is None:
+                images += shares.T @ part
+            else:
+                product = block.matrix(shares, factor.n_columns).T @ part.cpu().numpy()
+                images += torch.as_tensor(np.asarray(product), device=images.device)
+        return images if factor.group is None else images[factor.group]
 
-    def _anchor_images(self, Y: torch.Tensor) -> torch.Tensor:
-        """``z_p = sum_j P(j | p) Y_j``, shape (n_anchors, n_target_dims)."""
-        factor, log_s = self.cost.target_factor, self._log_target()
-        images = torch.zeros((factor.n_anchors, Y.shape[1]), dtype=torch.float64, device=Y.device)
-        for rows in row_blocks(factor.n_points, factor.n_anchors):
-            scores = -factor.rows(rows).double() / self.epsilon + self.log_v[rows, None] - log_s
-            images += torch.nan_to_num(scores.exp(), nan=0.0).T @ Y[rows]
-        return images
-
-    def map(self, distances: torch.Tensor, Y: np.ndarray) -> np.ndarray:
+    def map(self, distances: torch.Tensor, Y: PointSource) -> np.ndarray:
         """Mean partner of points given by their anchor distances (n_points, n_anchors), fitted or new."""
-        images = self._anchor_images(torch.as_tensor(Y, dtype=torch.float64, device=self.log_v.device))
+        images = self._anchor_images(Y)
+        shift = (
+            self.log_s
+            if self.cost.source_factor.log_weight is None
+            else self.log_s + self.cost.source_factor.log_weight
+        )
         out = torch.empty((len(distances), images.shape[1]), dtype=torch.float64, device=images.device)
-        for rows in row_blocks(*distances.shape):
-            out[rows] = self._anchor_weights(distances[rows]) @ images
+        for rows in row_blocks(*distances.shape, budget=1 << 22):
+            out[rows] = torch.softmax(-distances[rows].double() / self.epsilon + shift, dim=1) @ images
         return out.cpu().numpy()
 
-    def barycentric(self, Y: np.ndarray) -> np.ndarray:
-        """Mean partner of each source point, shape (n, n_target_dims)."""
-        return self.map(self.cost.source_factor.rows(slice(None)), Y)
+    def barycentric(self, Y: PointSource) -> np.ndarray:
+        """Mean partner of each source point, shape (n, n_target_dims), in the precision of Y."""
+        factor = self.cost.source_factor
+        images = self._anchor_images(Y)
+        if factor.group is not None:
+            images = self._grouped(images)
+        column = factor.to_columns(self.log_s)
+        double = Y.element_size == 8
+        out = np.empty((factor.n_points, images.shape[1]), dtype=np.float64 if double else np.float32)
+        table = images.cpu().numpy()
+        for rows, block in factor.blocks():
+            weights = torch.softmax(block.scores(column, self.epsilon), dim=1)
+            out[rows] = block.matrix(weights, factor.n_columns) @ table.astype(out.dtype)
+        return out
+
+    def _grouped(self, images: torch.Tensor) -> torch.Tensor:
+        """Images of source columns: the mean over the pairs that share one, by the mass each has on the target side."""
+        factor = self.cost.source_factor
+        assert factor.group is not None
+        log_pair = self.log_s if factor.log_weight is None else self.log_s + factor.log_weight
+        share = (log_pair - factor.to_columns(self.log_s)[factor.group]).exp()
+        total = torch.zeros((factor.n_columns, images.shape[1]), dtype=torch.float64, device=images.device)
+        return total.index_add_(0, factor.group, share[:, None] * images)
 
     def sample(self, n: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """Draw n index pairs: i by row mass, p given i by ``A_ip s_p``, j given p by ``B_jp v_j``."""
-        i = np.sort(_draw(self.row_mass(), n, rng)).astype(np.int64)
-        p = np.empty(n, dtype=np.int64)
-        for block in row_blocks(n, self.cost.n_anchors):
-            rows = torch.as_tensor(i[block], device=self.log_u.device)
-            weights = self._anchor_weights(self.cost.source_factor.rows(rows)).cpu().numpy()
-            cumulative = np.cumsum(weights, axis=1)
-            mark = rng.random(len(weights)) * cumulative[:, -1]
-            p[block] = (cumulative < mark[:, None]).sum(axis=1).clip(max=self.cost.n_anchors - 1)
-        j = np.empty(n, dtype=np.int64)
-        order = np.argsort(p, kind="stable")
-        used, starts = np.unique(p[order], return_index=True)
-        for anchor, here in zip(used, np.split(order, starts[1:]), strict=True):
-            column = self._column(int(anchor))
-            j[here] = _draw(np.exp(column - column.max()), len(here), rng)
-        shuffle = rng.permutation(n)
-        return i[shuffle], j[shuffle]
+        """Draw n index pairs: an anchor p by ``r_p s_p``, then i by ``A_ip u_i`` and j by ``B_jp v_j``, independent given p."""
+        mass = (self.log_r + self.log_s).cpu().numpy()
+        p = _draw(np.exp(mass - mass.max()), n, rng)
+        i = self.cost.source_factor.draw(p, self.log_u, self.epsilon, rng)
+        j = self.cost.target_factor.draw(p, self.log_v, self.epsilon, rng)
+        return i, j
 
-    def _column(self, anchor: int) -> np.ndarray:
-        """``log (B_jp v_j)`` over all target points of one anchor, shape (m,)."""
-        factor = self.cost.target_factor
-        distance = factor.column(anchor)
-        return (-distance.double() / self.epsilon + self.log_v).cpu().numpy()
+    def log_entries(self, i: np.ndarray, j: np.ndarray) -> np.ndarray:
+        """``log P_ij`` of some entries, shape (n_entries,)."""
+        left, right = self.cost.source_factor, self.cost.target_factor
+        out = np.empty(len(i))
+        for some in row_blocks(len(i), left.n_anchors, budget=1 << 22):
+            rows, columns = (torch.as_tensor(side[some], device=self.log_u.device) for side in (i, j))
+            both = left.log_kernel(rows, self.epsilon) + right.log_kernel(columns, self.epsilon)
+            out[some] = (torch.logsumexp(both, dim=1) + self.log_u[rows] + self.log_v[columns]).cpu().numpy()
+        return out
 
     def rows(self, index: np.ndarray) -> np.ndarray:
         """Some rows of the plan, shape (n_rows, m)."""
         chosen = torch.as_tensor(index, device=self.log_u.device)
-        left = -self.cost.source_factor.rows(chosen).double() / self.epsilon + self.log_u[chosen, None]
+        left = self.cost.source_factor.log_kernel(chosen, self.epsilon) + self.log_u[chosen, None]
         out = torch.empty((len(left), self.cost.shape[1]), dtype=torch.float64, device=left.device)
-        for columns in row_blocks(self.cost.shape[1], len(left) * self.cost.n_anchors):
-            right = -self.cost.target_factor.rows(columns).double() / self.epsilon + self.log_v[columns, None]
-            out[:, columns] = torch.logsumexp(left[:, None, :] + right[None, :, :], dim=2).exp()
+        for columns in row_blocks(self.cost.shape[1], max(len(left), self.cost.n_anchors), budget=1 << 23):
+            right = self.cost.target_factor.log_kernel(columns, self.epsilon) + self.log_v[columns, None]
+            out[:, columns] = log_product(left, right).exp()
         return out.cpu().numpy()
 
     def transposed(self) -> FactoredPlan:
         """Exchange source and target."""
         return FactoredPlan(self.cost.transposed(), self.epsilon, self.log_v, self.log_u)
+
+
+def _inverse(log_mass: torch.Tensor) -> torch.Tensor:
+    # A column without mass stays without: its entries are exp(-inf), not exp(inf).
+    return torch.where(torch.isfinite(log_mass), -log_mass, log_mass)
+
+
+def _columns_of(factor: Factor, log_point: torch.Tensor, epsilon: float) -> torch.Tensor:
+    """``log sum_i A_ic exp(log_point_i)`` by column."""
+    total = factor.to_anchors(log_point, epsilon)
+    if factor.log_weight is not None:
+        total = total - factor.log_weight
+    if factor.group is None:
+        return total
+    return torch.empty(factor.n_columns, dtype=total.dtype, device=total.device).scatter_(0, factor.group, total)
+
+
+@dataclass(frozen=True, eq=False)
+class PinnedPlan:
+    """A plan in which labelled points go to their partners alone.
+
+    Attributes
+    ----------
+    rest : Plan
+        Plan between the unlabelled points.
+    pinned : SparsePlan
+        Mass of the pairs, shape (n, m).
+    free_rows, free_columns : int arrays, rising
+        Where the unlabelled points lie among all.
+    share : float
+        What the masses of ``rest`` are multiplied by.
+    """
+
+    rest: Plan
+    pinned: SparsePlan
+    free_rows: np.ndarray
+    free_columns: np.ndarray
+    share: float
+
+    def row_mass(self) -> np.ndarray:
+        """Mass leaving each source point, shape (n,)."""
+        mass = self.pinned.row_mass()
+        mass[self.free_rows] = self.share * self.rest.row_mass()
+        return mass
+
+    def col_mass(self) -> np.ndarray:
+        """Mass arriving at each target point, shape (m,)."""
+        mass = self.pinned.col_mass()
+        mass[self.free_columns] = self.share * self.rest.col_mass()
+        return mass
+
+    def sample(self, n: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """Draw n index pairs with probability proportional to their mass."""
+        masses = self.share * self.rest.row_mass().sum(), self.pinned.row_mass().sum()
+        from_rest = rng.random(n) * sum(masses) < masses[0]
+        i, j = np.empty(n, dtype=np.int64), np.empty(n, dtype=np.int64)
+        n_rest = int(from_rest.sum())
+        if n_rest:
+            rows, columns = self.rest.sample(n_rest, rng)
+            i[from_rest], j[from_rest] = self.free_rows[rows], self.free_columns[columns]
+        if n_rest < n:
+            i[~from_rest], j[~from_rest] = self.pinned.sample(n - n_rest, rng)
+        return i, j
+
+    def barycentric(self, Y: PointSource) -> np.ndarray:
+        """Mean partner of each source point, shape (n, n_target_dims)."""
+        out = self.pinned.barycentric(Y)
+        out[self.free_rows] = self.rest.barycentric(PointSource.of(Y.block(self.free_columns), name=Y.name))
+        return out
+
+    def rows(self, index: np.ndarray) -> np.ndarray:
+        """Some rows of the plan, shape (n_rows, m)."""
+        index = np.asarray(index)
+        out = self.pinned.rows(index)
+        place = np.searchsorted(self.free_rows, index).clip(max=len(self.free_rows) - 1)
+        free = self.free_rows[place] == index
+        if free.any():
+            out[np.ix_(free, self.free_columns)] = self.share * self.rest.rows(place[free])
+        return out
+
+    def transposed(self) -> PinnedPlan:
+        """Exchange source and target."""
+        return PinnedPlan(
+            self.rest.transposed(), self.pinned.transposed(), self.free_columns, self.free_rows, self.share
+        )
