@@ -257,8 +257,8 @@ class Factor(ABC):
         for number, (rows, block) in enumerate(self.blocks()):
             here = np.flatnonzero(home == number)
             if len(here):
-                by_column = sparse.csc_matrix(block.matrix(weights(rows, block), self.n_columns))
-                drawn[here] = rows.start + _draw_in_columns(by_column, columns[here], rng)
+                values = block.matrix(weights(rows, block), self.n_columns)
+                drawn[here] = rows.start + _draw_in_columns(values, columns[here], rng)
         return drawn
 
 
@@ -288,13 +288,26 @@ def _column_sums(factor: Factor, log_point: Callable[[slice], torch.Tensor], eps
     return torch.nan_to_num(peak, neginf=0.0) + total.log()
 
 
-def _draw_in_columns(matrix: sparse.csc_matrix, columns: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Draw a row of each given column in proportion to the column's entries."""
-    ends = np.concatenate([[0.0], np.cumsum(matrix.data, dtype=np.float64)])
-    first, last = matrix.indptr[columns], matrix.indptr[columns + 1]
-    mark = ends[first] + rng.random(len(columns)) * (ends[last] - ends[first])
-    place = np.searchsorted(ends, mark, side="right") - 1
-    return matrix.indices[place.clip(first, np.maximum(first, last - 1))]
+def _draw_in_columns(
+    values: np.ndarray | sparse.csr_matrix, columns: np.ndarray, rng: np.random.Generator
+) -> np.ndarray:
+    """Draw a row for each given column, in proportion to the column's entries."""
+    if isinstance(values, np.ndarray):
+        used, columns = np.unique(columns, return_inverse=True)
+        pointers = np.arange(len(used) + 1) * len(values)
+        entries, rows = np.ascontiguousarray(values[:, used].T).reshape(-1), None
+    else:
+        by_column = values.tocsc()
+        pointers, entries, rows = by_column.indptr, by_column.data, by_column.indices
+    ends = np.concatenate([[0.0], np.cumsum(entries, dtype=np.float64)])
+    first, last = pointers[columns], pointers[columns + 1]
+    # Rising marks walk through the table once.
+    order = np.argsort(first, kind="stable")
+    mark = (ends[first] + rng.random(len(columns)) * (ends[last] - ends[first]))[order]
+    place = np.empty(len(columns), dtype=np.int64)
+    place[order] = np.searchsorted(ends, mark, side="right") - 1
+    place = place.clip(first, np.maximum(first, last - 1))
+    return place - first if rows is None else rows[place]
 
 
 @dataclass(frozen=True, eq=False)
