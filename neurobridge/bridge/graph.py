@@ -16,6 +16,8 @@ from neurobridge.bridge._arrays import row_blocks
 
 # Above this many points the exact search (quadratic) gives way to an approximate index.
 EXACT_NEIGHBORS = 100_000
+# Points of a large component that are tried as the end of its link.
+_TRIED = 1000
 _ANCHORS_AT_ONCE = 16
 
 
@@ -24,7 +26,7 @@ class DisconnectedGraphWarning(UserWarning):
 
 
 def neighbors(X: torch.Tensor, Z: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Find the k nearest rows of Z for each row of X: exactly in blocks, or by faiss above `EXACT_NEIGHBORS` rows of Z.
+    """Find the k nearest rows of Z for each row of X: exactly in blocks, or by faiss for many rows in a Z above `EXACT_NEIGHBORS`.
 
     Returns
     -------
@@ -36,7 +38,7 @@ def neighbors(X: torch.Tensor, Z: torch.Tensor, k: int) -> tuple[torch.Tensor, t
     ImportError
         Z is large and the extra ``ann`` is not installed.
     """
-    if len(Z) > EXACT_NEIGHBORS:
+    if len(Z) > EXACT_NEIGHBORS and len(X) > _TRIED:
         return _approximate(X, Z, k)
     distance = torch.empty((len(X), k), dtype=X.dtype, device=X.device)
     index = torch.empty((len(X), k), dtype=torch.int64, device=X.device)
@@ -82,6 +84,8 @@ def _approximate(X: torch.Tensor, Z: torch.Tensor, k: int) -> tuple[torch.Tensor
 def neighbor_graph(X: torch.Tensor, n_neighbors: int) -> sparse.csr_matrix:
     """Link every point with its nearest others, symmetrically; components are joined by their shortest links.
 
+    Above `EXACT_NEIGHBORS` points a link is the shortest from 1,000 evenly spaced points of the smaller component.
+
     Returns
     -------
     scipy.sparse.csr_matrix of shape (n_points, n_points)
@@ -115,12 +119,14 @@ def _joined(graph: sparse.csr_matrix, X: torch.Tensor) -> sparse.csr_matrix:
     while n_components > 1:
         smallest = int(np.bincount(label).argmin())
         inside, outside = np.flatnonzero(label == smallest), np.flatnonzero(label != smallest)
+        if len(label) > EXACT_NEIGHBORS:
+            inside = inside[np.unique(np.linspace(0, len(inside) - 1, min(len(inside), _TRIED)).astype(int))]
         distance, index = neighbors(X[torch.as_tensor(inside)], X[torch.as_tensor(outside)], 1)
         near = int(distance[:, 0].argmin())
         i, j = int(inside[near]), int(outside[int(index[near, 0])])
         links.append((i, j, float(distance[near, 0])))
         # Relabel by hand: one merged component, labels kept dense for bincount.
-        label[inside] = label[j]
+        label[label == smallest] = label[j]
         label = np.unique(label, return_inverse=True)[1]
         n_components -= 1
     rows, columns, lengths = map(np.array, zip(*links, strict=True))
@@ -179,8 +185,8 @@ def nearest_geodesic(
 ) -> NearestPaths:
     """Measure shortest paths to the k nearest anchors of every point, without those to the others.
 
-    Searches stop at a radius: twice what most points need to reach k anchors, estimated from a sample of the anchors. Points that
-    reach fewer than k keep those they reach, and at least the nearest.
+    Searches stop at a radius, within which an anchor has four times the share k/P of the points, by a sample of the anchors.
+    Points that reach fewer than k keep those they reach, and at least the nearest.
 
     Returns
     -------
@@ -194,8 +200,8 @@ def nearest_geodesic(
     sampled = np.unique(np.linspace(0, n_anchors - 1, min(n_anchors, 16)).astype(int))
     full = csgraph.dijkstra(graph, directed=True, indices=anchor_rows[sampled])
     mean = float(full.mean())
-    # Seen from an anchor, the share k/P of the points has it among its k nearest: search twice that share.
-    limit = float(np.quantile(full, min(1.0, 2.0 * k / n_anchors)))
+    # Seen from an anchor, the share k/P of the points has it among its k nearest: search four times that share.
+    limit = float(np.quantile(full, min(1.0, 4.0 * k / n_anchors)))
     first = csgraph.dijkstra(graph, directed=True, indices=anchor_rows, min_only=True, return_predecessors=True)
     nearest, source = first[0], first[2]
     del full, first
