@@ -1,0 +1,266 @@
+"""Speed and memory of the bridge: beside its peers on the same problem, and from ten thousand to 1.28 million points a side.
+
+    python analyses/benchmarks/coupling.py [--quick] [--geodesic] [--peer-python PYTHON] [--out FILE]
+
+Points are simulated: a curved six-dimensional sheet in 64 dimensions, two independent draws. Every measurement runs in its own
+process, so that its peak RSS is its own; the points are made before the clock starts. Medians of several runs; the file keeps all.
+``--peer-python`` names the interpreter of an environment with ott-jax.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+N_PEER, P_PEER, TOL = 10_000, 200, 1e-3
+P, DIMS, NEAREST, EPSILON = 1000, 64, 32, 0.05
+SIZES = (10_000, 40_000, 160_000, 640_000, 1_280_000)
+
+
+def points(n: int, seed: int) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    sheet = rng.standard_normal((n, 6), dtype=np.float32)
+    mixing = np.random.default_rng(99).standard_normal((6, DIMS)).astype(np.float32)
+    return np.sin(sheet @ mixing) + 0.05 * rng.standard_normal((n, DIMS), dtype=np.float32)
+
+
+def peak_gb() -> float:
+    """Peak RSS of this process alone."""
+    status = Path("/proc/self/status").read_text()
+    return int(status.split("VmHWM:")[1].split()[0]) * 1024 / 1e9
+
+
+def small_cost():
+    from neurobridge.bridge import bridge_cost
+
+    pairs = (np.arange(P_PEER), np.arange(P_PEER))
+    return bridge_cost(points(N_PEER, 1).astype(np.float64), points(N_PEER, 2).astype(np.float64), pairs)
+
+
+def ours_small() -> dict:
+    from neurobridge.bridge import couple
+
+    cost = small_cost()
+    before = peak_gb()
+    started = time.perf_counter()
+    coupling = couple(cost, epsilon=EPSILON, tol=TOL)
+    seconds = time.perf_counter() - started
+    return {
+        "seconds": seconds,
+        "extra_gb": peak_gb() - before,
+        "iterations": coupling.n_iter,
+        "error": coupling.marginal_error,
+    }
+
+
+def pot_small() -> dict:
+    import ot
+
+    dense = small_cost().dense(EPSILON)
+    a = np.full(N_PEER, 1 / N_PEER)
+    before = peak_gb()
+    started = time.perf_counter()
+    # POT stops on the L2 error of one marginal, which bounds the L1 error up to the root of its length.
+    plan, log = ot.bregman.sinkhorn(
+        a, a, dense, EPSILON, method="sinkhorn_log", stopThr=TOL / math.sqrt(N_PEER), numItermax=2000, log=True, warn=False
+    )  # fmt: skip
+    seconds = time.perf_counter() - started
+    extra = peak_gb() - before + dense.nbytes / 1e9
+    error = float(np.abs(plan.sum(0) - a).sum() + np.abs(plan.sum(1) - a).sum())
+    return {"seconds": seconds, "extra_gb": extra, "iterations": int(log["niter"]) + 1, "error": error}
+
+
+def pot_low_rank() -> dict:
+    """Another problem (squared Euclidean cost, rank 200): the closest that POT has without an n x m matrix."""
+    import warnings
+
+    import ot
+
+    X, Y = points(N_PEER, 1).astype(np.float64), points(N_PEER, 2).astype(np.float64)
+    before = peak_gb()
+    started = time.perf_counter()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        Q, R, _ = ot.lowrank_sinkhorn(X, Y, reg=EPSILON, rank=P_PEER, numItermax=200, stopThr=TOL, seed_init=0)
+    seconds = time.perf_counter() - started
+    error = float(np.abs(Q.sum(1) - 1 / N_PEER).sum() + np.abs(R.sum(1) - 1 / N_PEER).sum())
+    return {"seconds": seconds, "extra_gb": peak_gb() - before, "iterations": None, "error": error}
+
+
+_OTT = """
+import json, sys, time
+import numpy as np
+import jax
+jax.config.update("jax_enable_x64", True)
+import jax.numpy as jnp
+from ott.geometry.geometry import Geometry
+from ott.problems.linear.linear_problem import LinearProblem
+from ott.solvers.linear.sinkhorn import Sinkhorn
+cost = jnp.asarray(np.load(sys.argv[1]))
+peak = lambda: int(open("/proc/self/status").read().split("VmHWM:")[1].split()[0]) * 1024 / 1e9
+before = peak()
+solver = jax.jit(Sinkhorn(threshold=float(sys.argv[3]), max_iterations=2000))
+problem = LinearProblem(Geometry(cost_matrix=cost, epsilon=float(sys.argv[2])))
+solver(problem).f.block_until_ready()
+started = time.perf_counter()
+out = solver(problem)
+out.f.block_until_ready()
+seconds = time.perf_counter() - started
+plan = out.matrix
+n = len(cost)
+error = float(jnp.abs(plan.sum(0) - 1 / n).sum() + jnp.abs(plan.sum(1) - 1 / n).sum())
+extra = peak() - before + cost.nbytes / 1e9
+print(json.dumps({"seconds": seconds, "extra_gb": extra, "iterations": int(out.n_iters), "error": error}))
+"""
+
+
+def ott_small(python: str) -> dict:
+    """Run Sinkhorn of ott on the same dense cost, compiled before the clock starts."""
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "cost.npy"
+        np.save(file, small_cost().dense(EPSILON))
+        done = subprocess.run([python, "-c", _OTT, file, str(EPSILON), str(TOL)], capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(done.stderr.strip().splitlines()[-1])
+    return json.loads(done.stdout.strip().splitlines()[-1])
+
+
+def large(n: int, kind: str) -> dict:
+    import torch
+
+    from neurobridge.bridge import bridge_cost, couple
+
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "2")))
+    X, Y = points(n, 1), points(n, 2)
+    pairs = (np.arange(P), np.arange(P))
+    options: dict = {"stream": True} if kind == "streamed" else {"nearest": NEAREST}
+    if kind == "geodesic":
+        options["metric"] = "geodesic"
+    started = time.perf_counter()
+    cost = bridge_cost(X, Y, pairs, **options)
+    build = time.perf_counter() - started
+    coupling = couple(cost, epsilon=EPSILON, tol=TOL, max_iter=2000)
+    total = time.perf_counter() - started
+    solve_gb = peak_gb()
+    result = {
+        "seconds": total, "build_s": build, "iterations": coupling.n_iter, "error": coupling.marginal_error,
+        "s_per_iteration": (total - build) / coupling.n_iter, "peak_gb": solve_gb,
+        "truncation_bound": cost.truncation_bound(EPSILON),
+    }  # fmt: skip
+    if kind != "streamed":
+        started = time.perf_counter()
+        coupling.sample(1_000_000, np.random.default_rng(0))
+        result["sample_1m_s"] = time.perf_counter() - started
+    return result
+
+
+def run(task: list[str], repeats: int) -> dict | None:
+    runs = []
+    for _ in range(repeats):
+        done = subprocess.run([sys.executable, __file__, "--task", *task], capture_output=True, text=True)
+        if done.returncode:
+            print(f"{' '.join(task):28s} not run: {(done.stderr.strip().splitlines() or ['killed'])[-1]}")
+            return None
+        runs.append(json.loads(done.stdout.strip().splitlines()[-1]))
+    middle = {k: statistics.median(r[k] for r in runs) if runs[0][k] is not None else None for k in runs[0]}
+    print(f"{' '.join(task):28s} " + "  ".join(f"{k} {v:.4g}" for k, v in middle.items() if v is not None), flush=True)
+    return {**middle, "all_seconds": [r["seconds"] for r in runs]}
+
+
+def figure(results: dict, path: Path) -> None:
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    fig, axes = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
+    rows = {int(n): row for n, row in results["scale"].items() if row}
+    sizes = sorted(rows)
+    for ax, key, label in zip(axes, ("seconds", "peak_gb"), ("distances + solve (s)", "peak RSS (GB)"), strict=True):
+        ax.loglog(sizes, [rows[n][key] for n in sizes], "o-", color="#D55E00", label=f"nearest {NEAREST}")
+        for kind, marker, colour in (("streamed", "s", "#0072B2"), ("geodesic", "^", "#009E73")):
+            if results.get(kind):
+                ax.loglog([SIZES[-1]], [results[kind][key]], marker, color=colour, label=kind)
+        ax.set(xlabel="points a side", ylabel=label)
+    axes[1].axhline(3, color="0.6", linestyle=":", label="3 GB")
+    axes[0].legend(frameon=False)
+    axes[1].legend(frameon=False)
+    fig.suptitle(
+        f"Simulated points, {DIMS} dimensions, P = {P}, epsilon {EPSILON}, marginal error {TOL}", fontsize="small"
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fig.savefig(path, dpi=130)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--task", nargs="+")
+    parser.add_argument("--quick", action="store_true", help="small sizes, one run each")
+    parser.add_argument(
+        "--geodesic", action="store_true", help="with geodesic costs at the largest size (needs the extra `ann`)"
+    )
+    parser.add_argument("--peer-python")
+    parser.add_argument("--out", type=Path, default=Path("docs/results/benchmarks/coupling.json"))
+    parser.add_argument("--figure", type=Path, default=Path("docs/figures/coupling_benchmark.png"))
+    arguments = parser.parse_args()
+    if arguments.task:
+        name, *rest = arguments.task
+        if name == "large":
+            print(json.dumps(large(int(rest[0]), rest[1])))
+        else:
+            print(
+                json.dumps(
+                    {"ours": ours_small, "pot": pot_small, "pot-low-rank": pot_low_rank, "ott": ott_small}[name](*rest)
+                )
+            )
+        return
+    repeats = 1 if arguments.quick else 3
+    peers = {"ours": run(["ours"], repeats), "pot": run(["pot"], 1), "pot-low-rank": run(["pot-low-rank"], 1)}
+    if arguments.peer_python:
+        peers["ott"] = run(["ott", arguments.peer_python], 1)
+    sizes = SIZES[:3] if arguments.quick else SIZES
+    scale = {str(n): run(["large", str(n), "nearest"], repeats) for n in sizes}
+    results: dict = {"peers": peers, "scale": scale}
+    if not arguments.quick:
+        results["streamed"] = run(["large", str(SIZES[-1]), "streamed"], 1)
+        if arguments.geodesic:
+            results["geodesic"] = run(["large", str(SIZES[-1]), "geodesic"], 1)
+    known = [(math.log(n), math.log(scale[str(n)]["seconds"])) for n in sizes if scale[str(n)]]
+    results["slope"] = float(np.polyfit(*zip(*known, strict=True), 1)[0])
+    ours = peers["ours"]
+    results["ratios"] = {
+        name: {"time": peer["seconds"] / ours["seconds"], "memory": peer["extra_gb"] / max(ours["extra_gb"], 1e-3)}
+        for name, peer in peers.items()
+        if peer and name != "ours"
+    }
+    results["setting"] = {
+        "n_peer": N_PEER,
+        "pairs_peer": P_PEER,
+        "pairs": P,
+        "dims": DIMS,
+        "nearest": NEAREST,
+        "epsilon": EPSILON,
+        "tol": TOL,
+        "data": "simulated",
+    }
+    results["machine"] = {"cores": os.cpu_count(), "processor": platform.machine(), "python": platform.python_version()}
+    print(json.dumps({"slope": results["slope"], "ratios": results["ratios"]}, indent=1))
+    arguments.out.parent.mkdir(parents=True, exist_ok=True)
+    arguments.out.write_text(json.dumps(results, indent=1) + "\n")
+    figure(results, arguments.figure)
+
+
+if __name__ == "__main__":
+    main()
