@@ -1,30 +1,39 @@
-"""The fused bridge: geometry where it helps, the linear map of the pairs where it does not."""
+"""The fused bridge: geometry where it helps, the map of the pairs where it does not."""
 
 from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 import numpy as np
-import ot
 import torch
 
-from neurobridge.bridge._arrays import row_blocks
+from neurobridge.bridge._core import PotentialPlan, core_rows
+from neurobridge.bridge._rounds import Problem, State, solve
 from neurobridge.bridge.cost import BridgeCost, Rows, bridge_cost, check_memory
-from neurobridge.bridge.coupling import Coupling
+from neurobridge.bridge.coupling import ConvergenceWarning, Coupling
 from neurobridge.bridge.distances import Metric, Scale
-from neurobridge.bridge.factors import DenseFactor
+from neurobridge.bridge.kernel import KernelMap, kernel_map
 from neurobridge.bridge.linear import LinearMap, ridge_map
 from neurobridge.bridge.plans import DensePlan
 
-# Temperature of the softmin over bridges; the transport has its own epsilon, in units of the mean fused cost.
-_BRIDGE_EPSILON = 0.05
 _FEWEST_PAIRS = 4
+# The bridge cost, the two squared residuals and the kernel in float32, blocks of it and the plan in float64.
+_BYTES_PER_ENTRY = 40.0
+# Candidates are compared on at most this many points a side; the winner is fitted on all of them.
+_CHOOSING_POINTS = 1000
+_LARGEST_CORE = 4000
 
-Readout = Literal["barycentric", "linear"]
+Readout = Literal["barycentric", "linear", "kernel", "mean"]
+AnyMap = LinearMap | KernelMap
+
+
+class CoreWarning(UserWarning):
+    """The plan was solved on a core of the points, since all of them would not fit into the memory limit."""
 
 
 class Candidate(NamedTuple):
@@ -33,22 +42,27 @@ class Candidate(NamedTuple):
     Attributes
     ----------
     lam : float
-        Weight of the linear map in the cost; 0 is the bridge alone.
+        Weight of the maps in the cost; 0 is the bridge alone.
     epsilon : float
         Entropic temperature, as a fraction of the mean fused cost.
     n_rounds : int
-        Solved plans; after each, the linear map is refitted on the barycentric image. 0 with readout "linear" is ridge on the pairs.
-    readout : {"barycentric", "linear"}
-        How points are mapped: mean partner under the last plan, or the refitted linear map.
+        Solved plans after which linear maps are refitted on the barycentric images. 0: a map of the pairs alone.
+    readout : {"barycentric", "linear", "kernel", "mean"}
+        How points are mapped: mean partner under the last plan, the last map by its kind, or half of each.
+    kernel_rounds : int
+        Rounds after those, with a curved map forward.
     """
 
     lam: float
     epsilon: float
     n_rounds: int
     readout: Readout
+    kernel_rounds: int = 0
 
 
+#: Ridge and kernel ridge on the pairs, without any plan.
 RIDGE = Candidate(1.0, math.inf, 0, "linear")
+KERNEL_RIDGE = Candidate(1.0, math.inf, 0, "kernel")
 # What is used when there are too few pairs to choose with.
 _DEFAULT = Candidate(0.9, 0.1, 1, "barycentric")
 
@@ -64,16 +78,22 @@ class FusedBridge:
     errors : dict of Candidate to float
         Mean squared error of held-out pairs, in units of the target's variance over the pairs; empty if there were too few pairs.
     coupling : Coupling
-        The last plan, dense; for flow matching.
+        The last plan; for flow matching. Dense, or with a core: computed in blocks whenever it is asked for.
     linear : LinearMap
-        The last linear map, source to target.
+        The linear map, source to target: of the pairs if ridge was chosen, otherwise refitted on the last images.
+    forward : LinearMap or KernelMap
+        The map that readouts "linear", "kernel" and "mean" use.
+    core : int or None
+        Points a side the plan was solved on; None if on all.
     """
 
     candidate: Candidate
     errors: dict[Candidate, float]
     coupling: Coupling
     linear: LinearMap
-    _state: _State
+    forward: AnyMap
+    core: int | None
+    _state: State
 
     @property
     def anchors(self) -> Rows:
@@ -95,7 +115,15 @@ class FusedBridge:
         -------
         array of shape (n_new, n_target_dims)
         """
-        return self._state.read(self.candidate.readout, np.asarray(X_new, dtype=np.float64))
+        return _read(self._state, self.forward, self.candidate.readout, np.asarray(X_new, dtype=np.float64))
+
+
+def _read(state: State, forward: AnyMap, readout: Readout, X_new: np.ndarray) -> np.ndarray:
+    if readout == "barycentric":
+        return state.barycentric(X_new)
+    if readout == "mean":
+        return (state.barycentric(X_new) + forward(X_new)) / 2
+    return forward(X_new)
 
 
 def fuse(
@@ -106,42 +134,60 @@ def fuse(
     metric: Metric = "geodesic",
     scale: Scale = "mean",
     n_neighbors: int = 10,
-    lams: Sequence[float] = (0.6, 0.9),
-    epsilons: Sequence[float] = (0.03, 0.1),
-    n_rounds: Sequence[int] = (1, 3, 8),
+    lams: Sequence[float] = (0.9,),
+    epsilons: Sequence[float] = (0.02,),
+    n_rounds: Sequence[int] = (1, 5, 20),
+    kernel_rounds: Sequence[int] = (0, 1, 3),
     n_folds: int = 5,
     tol: float = 1e-3,
     seed: int = 0,
+    core: int | Literal["auto"] | None = "auto",
     memory_limit: float = 4e9,
     device: str | torch.device | None = None,
 ) -> FusedBridge:
-    """Fit a fused bridge: transport under the bridge cost and the linear map of the pairs together.
+    """Fit a fused bridge: transport under the bridge cost and the maps of the pairs, both ways, together.
 
-    The cost is ``C_fused(x, y) = (1 - lam) C(x, y) / mean C + lam |M x - y|^2 / mean |M x - y|^2`` with C the softmin bridge and M a
-    ridge map fitted on the pairs. The entropic plan under it gives every source point a barycentric image; M is refitted on these
-    images (pairs keep their true partners) and the plan solved again, for some rounds.
+    With C the softmin bridge, M a map forward and N a map backward, both ridge on the pairs at first::
 
-    lam, epsilon, the number of rounds and the readout are chosen by cross-validation over the pairs: each fold's pairs are taken
-    out of *both* point clouds, as a stimulus to be predicted later has no partner among the points either. Ridge on the pairs is among
-    the candidates, so that where the geometry does not help the result is ridge.
+        C_fused(x, y) = (1 - lam) C(x, y) / mean C + lam/2 |M x - y|^2 / mean |M x - y|^2 + lam/2 |x - N y|^2 / mean |x - N y|^2
+
+    The entropic plan under it gives every source point a barycentric image in the target and every target point one in the source;
+    M and N are refitted on these images (pairs keep their true partners) and the plan solved again, for some rounds. Judging a
+    match from both sides is what makes the rounds find the way: a wrong match that M tolerates, N usually does not. At last M may
+    become a kernel ridge map (`kernel_map`), in which a pair counts ten times as much as an image.
+
+    Which lam, epsilon, number of rounds and readout is chosen by cross-validation over the pairs, on at most 1,000 points a side:
+    each fold's pairs are taken out of *both* point clouds, as a stimulus to be predicted later has no partner among the points
+    either. Ridge and kernel ridge on the pairs are among the candidates, so that where the geometry does not help the result is one
+    of them.
 
     Parameters
     ----------
     X : array of shape (n, n_source_dims)
-        Standardised source points, paired or not.
+        Source points, paired or not. Centre them, and divide all dimensions by one number: dimensions that hardly vary are noise
+        which scaling one by one would blow up.
     Y : array of shape (m, n_target_dims)
-        Standardised target points.
+        Target points, likewise.
     pairs : tuple of two int arrays of shape (n_pairs,)
         Rows of X and of Y that show the same thing.
     metric, scale, n_neighbors : see `bridge_cost`
-    lams, epsilons, n_rounds : sequences
+    lams, epsilons : sequences
         Candidates; all combinations are tried.
+    n_rounds : sequence of int
+        Numbers of linear rounds to choose from, at least 1.
+    kernel_rounds : sequence of int
+        Numbers of curved rounds to choose from, after the most linear ones; (0,) for none.
     n_folds : int
         Folds over the pairs. With fewer than four pairs nothing is chosen: lam 0.9, epsilon 0.1, one round.
     tol : float
-        Marginal error at which a plan is accepted.
+        Marginal error at which a plan is accepted; on the way to the last one ten times as much is.
     seed : int
-        Of the folds.
+        Of the folds, of the centres of the curved map, and of the core.
+    core : int, "auto" or None
+        Points a side, all pairs and a random choice of others, on which the plan is solved: memory O(core^2). Distances are
+        those among all points; the others get their images along the core's plan, and the map is refitted on the images of all.
+        None solves on all points and refuses above ``memory_limit``. "auto" solves on all points where they fit, otherwise on a
+        core, and warns.
     memory_limit : float
         Bytes the n x m matrices may take.
     device : str, optional
@@ -153,161 +199,164 @@ def fuse(
     Raises
     ------
     MemoryError
-        Five n x m matrices would not fit into ``memory_limit``.
+        ``core=None`` and the n x m matrices would not fit into ``memory_limit``, or a core that would not, or one that
+        fits could not hold the pairs.
     ValueError
-        Bad points or pairs, see `bridge_cost`; lam outside [0, 1], or a candidate list that is empty.
+        Bad points or pairs, see `bridge_cost`; lam outside [0, 1], an epsilon that is not positive, a candidate list that is empty,
+        or a core smaller than the pairs.
+
+    Warns
+    -----
+    CoreWarning
+        ``core="auto"`` solved on a core.
+    ConvergenceWarning
+        The last plan missed its tolerance.
+
+    Notes
+    -----
+    2,000 x 2,000 points of 32 and 128 dimensions with 10 to 480 pairs take 17 to 27 s on one core.
+
+    The choice knows no more than the pairs tell. With a dozen pairs or fewer single draws can come out below ridge on simulated
+    clouds (R^2 .90 instead of .94). In a straight, almost noise-free relation of about as many dimensions as there are pairs,
+    leaving pairs out costs ridge more than the fused bridge, which is then chosen although ridge on all pairs is better (six
+    dimensions and eight pairs: .90 instead of .99; with twelve pairs ridge is chosen).
     """
-    if not (lams and epsilons and n_rounds) or not all(0 <= lam <= 1 for lam in lams) or min(n_rounds) < 1:
+    rounds, curved = sorted(set(n_rounds)), sorted(set(kernel_rounds))
+    if (
+        not (lams and epsilons and rounds and curved)
+        or not all(0 <= lam <= 1 for lam in lams)
+        or min(epsilons) <= 0
+        or rounds[0] < 1
+        or curved[0] < 0
+    ):
         raise ValueError(
-            f"found lams={tuple(lams)}, epsilons={tuple(epsilons)}, n_rounds={tuple(n_rounds)}; expected at least one of each, "
-            "lam in [0, 1] and rounds of at least 1. Mend: leave them out for the defaults."
+            f"found lams={tuple(lams)}, epsilons={tuple(epsilons)}, n_rounds={tuple(n_rounds)}, "
+            f"kernel_rounds={tuple(kernel_rounds)}; expected at least one of each, lam in [0, 1], epsilon above 0, linear rounds "
+            "of at least 1 and curved ones of at least 0. Mend: leave them out for the defaults."
         )
     X, Y = np.asarray(X, dtype=np.float64), np.asarray(Y, dtype=np.float64)
     rows: Rows = (np.asarray(pairs[0]), np.asarray(pairs[1]))
-    check_memory(5 * 8.0 * len(X) * len(Y), memory_limit, f"a fused bridge of {len(X)} x {len(Y)} points")
-    settings = _Settings(metric, scale, n_neighbors, tol, device)
-    paths = list(itertools.product(lams, epsilons))
+
+    def measure(X: np.ndarray, Y: np.ndarray, rows: Rows) -> BridgeCost:
+        return bridge_cost(
+            X, Y, rows, metric=metric, scale=scale, n_neighbors=n_neighbors, memory_limit=memory_limit, device=device
+        )
+
+    size = _core_size(core, X, Y, rows, memory_limit)
+    whole = Problem(measure(X, Y, rows), X, Y, rows)
     errors: dict[Candidate, float] = {}
-    chosen = _DEFAULT
+    chosen = solved = _DEFAULT
     if len(rows[0]) >= _FEWEST_PAIRS:
-        errors = _cross_validate(
-            X, Y, rows, paths, sorted(set(n_rounds)), min(n_folds, len(rows[0]) // 2), seed, settings
-        )
+        plan = _Plan(list(itertools.product(lams, epsilons)), rounds, curved, 10 * tol, seed)
+        errors = _cross_validate(X, Y, rows, plan, min(n_folds, len(rows[0])), measure)
+    if errors:
         chosen = min(errors, key=lambda candidate: errors[candidate])
-    # Ridge needs no plan to map with; the flow still needs one to be trained on.
-    solved = chosen if chosen.n_rounds else min(
-        (c for c in errors if c.n_rounds), key=lambda candidate: errors[candidate]
-    )  # fmt: skip
-    *_, state = _solve(X, Y, rows, solved.lam, solved.epsilon, solved.n_rounds, settings)
-    if chosen == RIDGE:
-        state = replace(state, linear=ridge_map(X[rows[0]], Y[rows[1]]))
-    coupling = Coupling(
-        state.cost, DensePlan(state.plan()), "fused", solved.epsilon, None,
-        np.full(len(X), 1 / len(X)), np.full(len(Y), 1 / len(Y)), state.marginal_error <= 10 * tol, state.n_iter,
-        state.marginal_error,
-    )  # fmt: skip
-    return FusedBridge(chosen, errors, coupling, state.linear, state)
-
-
-class _Settings(NamedTuple):
-    metric: Metric
-    scale: Scale
-    n_neighbors: int
-    tol: float
-    device: str | torch.device | None
-
-
-@dataclass(frozen=True, eq=False)
-class _State:
-    """One solved round: the map before it, the plan's potentials, and the map refitted after it."""
-
-    cost: BridgeCost
-    X: np.ndarray
-    Y: np.ndarray
-    before: LinearMap
-    linear: LinearMap
-    lam: float
-    epsilon: float
-    units: tuple[float, float]
-    log_u: torch.Tensor
-    log_v: torch.Tensor
-    n_iter: int
-    marginal_error: float
-
-    def read(self, readout: Readout, X_new: np.ndarray) -> np.ndarray:
-        if readout == "linear":
-            return self.linear(X_new)
-        target = torch.as_tensor(self.Y, device=self.log_v.device)
-        out = np.empty((len(X_new), self.Y.shape[1]))
-        for block in row_blocks(len(X_new), len(self.Y)):
-            new = X_new[block]
-            distances = self.cost.source.of(torch.as_tensor(new))
-            moved = replace(self.cost, source_factor=DenseFactor(distances), reference=distances)
-            bridge = torch.as_tensor(moved.dense(_BRIDGE_EPSILON, memory_limit=math.inf), dtype=torch.float64)
-            cost = _blend(bridge, _squares(self.before(new), self.Y, bridge.device), self.lam, self.units)
-            out[block] = (torch.softmax(-cost / self.epsilon + self.log_v, dim=1) @ target).cpu().numpy()
-        return out
-
-    def plan(self) -> np.ndarray:
-        bridge = torch.as_tensor(self.cost.dense(_BRIDGE_EPSILON, memory_limit=math.inf), dtype=torch.float64)
-        cost = _blend(bridge, _squares(self.before(self.X), self.Y, bridge.device), self.lam, self.units)
-        return (self.log_u[:, None] - cost / self.epsilon + self.log_v).exp().cpu().numpy()
-
-
-def _solve(
-    X: np.ndarray, Y: np.ndarray, rows: Rows, lam: float, epsilon: float, n_rounds: int, settings: _Settings
-) -> list[_State]:
-    """Solve and refit ``n_rounds`` times; the state of every round."""
-    cost = bridge_cost(
-        X,
-        Y,
-        rows,
-        metric=settings.metric,
-        scale=settings.scale,
-        n_neighbors=settings.n_neighbors,
-        device=settings.device,
+        # A map of the pairs needs no plan to map with; the flow still needs one to be trained on.
+        solved = chosen if chosen.n_rounds else min((c for c in errors if c.n_rounds), key=lambda c: errors[c])
+    inner = None if size is None else core_rows(whole, size, np.random.default_rng(seed))
+    problem = whole if inner is None else whole.subset(*inner)
+    bridge = problem.bridge()
+    *_, state = solve(
+        problem, bridge, solved.lam, solved.epsilon, solved.n_rounds, solved.kernel_rounds, (10 * tol, tol), seed
     )
-    return _rounds(cost, X, Y, lam, epsilon, n_rounds, settings)
-
-
-def _rounds(
-    cost: BridgeCost, X: np.ndarray, Y: np.ndarray, lam: float, epsilon: float, n_rounds: int, settings: _Settings
-) -> list[_State]:
-    i, j = cost.anchors
-    linear = ridge_map(X[i], Y[j])
-    bridge = torch.as_tensor(cost.dense(_BRIDGE_EPSILON, memory_limit=math.inf), dtype=torch.float64)
-    target = torch.as_tensor(Y, device=bridge.device)
-    a, b = (torch.full((k,), 1.0 / k, dtype=torch.float64, device=bridge.device) for k in bridge.shape)
-    states: list[_State] = []
-    start: tuple[torch.Tensor, torch.Tensor] | None = None
-    for _ in range(n_rounds):
-        squares = _squares(linear(X), Y, bridge.device)
-        units = _positive(bridge.mean()), _positive(squares.mean())
-        fused = _blend(bridge, squares, lam, units)
-        # POT checks the L2 error of one marginal every ten steps; L1 is at most sqrt(m) times that.
-        plan, log = ot.bregman.sinkhorn_log(
-            a, b, fused, epsilon, numItermax=2000, stopThr=settings.tol / math.sqrt(len(b)), log=True, warn=False,
-            warmstart=start,
-        )  # fmt: skip
-        log_u, log_v = start = log["log_u"], log["log_v"]
-        images = (torch.softmax(-fused / epsilon + log_v, dim=1) @ target).cpu().numpy()
-        images[i] = Y[j]
-        before, linear = linear, ridge_map(X, images)
-        error = float((plan.sum(0) - b).abs().sum() + (plan.sum(1) - a).abs().sum())
-        states.append(
-            _State(cost, X, Y, before, linear, lam, epsilon, units, log_u, log_v, int(log["niter"]) + 1, error)
+    converged = state.plan.marginal_error <= tol
+    if not converged:
+        warnings.warn(
+            f"found a marginal error of {state.plan.marginal_error:.2g} after {state.plan.n_iter} iterations at epsilon "
+            f"{solved.epsilon}; expected {tol:.2g}. Mend: raise epsilon or tol.",
+            ConvergenceWarning,
+            stacklevel=2,
         )
-    return states
+    transport: DensePlan | PotentialPlan
+    if inner is None:
+        transport, images = DensePlan(state.matrix(bridge)), state.images
+    else:
+        transport, images = PotentialPlan.extend(whole, state, inner), state.barycentric(X)
+        images[inner[0]] = state.images
+    coupling = Coupling(
+        whole.cost, transport, "fused", solved.epsilon, None, np.full(len(X), 1 / len(X)), np.full(len(Y), 1 / len(Y)),
+        converged, state.plan.n_iter, state.plan.marginal_error,
+    )  # fmt: skip
+    linear, forward = _maps(chosen, state, X, Y, rows, images, seed)
+    return FusedBridge(chosen, errors, coupling, linear, forward, size, state)
 
 
-def _squares(Z: np.ndarray, Y: np.ndarray, device: torch.device) -> torch.Tensor:
-    return torch.cdist(torch.as_tensor(Z, device=device), torch.as_tensor(Y, device=device)) ** 2
+def _maps(
+    chosen: Candidate, state: State, X: np.ndarray, Y: np.ndarray, rows: Rows, images: np.ndarray, seed: int
+) -> tuple[LinearMap, AnyMap]:
+    """The linear map, and the one to read with, refitted on the images of all points."""
+    i, j = rows
+    linear = ridge_map(X[i], Y[j], penalty="shared") if chosen == RIDGE else ridge_map(X, images, penalty="shared")
+    if chosen == KERNEL_RIDGE:
+        return linear, kernel_map(X[i], Y[j], seed=seed)
+    if chosen.kernel_rounds:
+        return linear, state.forward if len(X) == len(state.problem.X) else state.refit(X, images, i, seed)
+    return linear, linear
 
 
-def _blend(bridge: torch.Tensor, squares: torch.Tensor, lam: float, units: tuple[float, float]) -> torch.Tensor:
-    return (1 - lam) / units[0] * bridge + lam / units[1] * squares
+def _core_size(
+    core: int | Literal["auto"] | None, X: np.ndarray, Y: np.ndarray, rows: Rows, memory_limit: float
+) -> int | None:
+    """Points a side to solve on; None for all."""
+    if X.ndim != 2 or Y.ndim != 2:
+        return None  # bridge_cost says what is wrong
+    n, m, n_pairs = len(X), len(Y), max(len(np.unique(side)) for side in rows)
+    fits = _BYTES_PER_ENTRY * n * m <= memory_limit
+    if core is None or (core == "auto" and fits):
+        if not fits:
+            raise MemoryError(
+                f"found a fused bridge of {n} x {m} points, which needs {_BYTES_PER_ENTRY * n * m / 1e9:.2f} GB; expected at most "
+                f"{memory_limit / 1e9:.2f} GB. Mend: core='auto' or core=2000 solves on some of the points, or raise memory_limit."
+            )
+        return None
+    if core == "auto":
+        size = min(_LARGEST_CORE, int(math.sqrt(memory_limit / _BYTES_PER_ENTRY)))
+        if size < 2 * n_pairs:
+            raise MemoryError(
+                f"found {n_pairs} pairs and room for a core of {size} points a side in {memory_limit / 1e9:.2f} GB; "
+                f"expected at least {2 * n_pairs}. Mend: raise memory_limit, or name a core."
+            )
+        warnings.warn(
+            f"found a fused bridge of {n} x {m} points, which needs {_BYTES_PER_ENTRY * n * m / 1e9:.2f} GB of at most "
+            f"{memory_limit / 1e9:.2f} GB. Solved on a core of {size} points a side. Mend: core={size} says that it is meant, "
+            "or raise memory_limit.",
+            CoreWarning,
+            stacklevel=3,
+        )
+        return size
+    if isinstance(core, bool) or not isinstance(core, (int, np.integer)) or core < max(n_pairs, 2):
+        raise ValueError(
+            f"found core={core!r} with {n_pairs} paired points; expected 'auto', None, or a whole number of at least that many. "
+            "Mend: core=2000, or leave it out."
+        )
+    check_memory(_BYTES_PER_ENTRY * core * core, memory_limit, f"a fused bridge on a core of {core} points")
+    return int(core) if core < max(n, m) else None
 
 
-def _positive(value: torch.Tensor) -> float:
-    # A softmin cost is negative near the anchors; its mean is its unit only while it is positive.
-    return max(float(value), 1e-12)
+class _Plan(NamedTuple):
+    """What cross-validation tries."""
+
+    paths: list[tuple[float, float]]
+    n_rounds: list[int]
+    kernel_rounds: list[int]
+    tol: float
+    seed: int
 
 
 def _cross_validate(
     X: np.ndarray,
     Y: np.ndarray,
     rows: Rows,
-    paths: list[tuple[float, float]],
-    n_rounds: list[int],
+    plan: _Plan,
     n_folds: int,
-    seed: int,
-    settings: _Settings,
+    measure: Callable[[np.ndarray, np.ndarray, Rows], BridgeCost],
 ) -> dict[Candidate, float]:
     """Mean squared error of held-out pairs for every candidate, over the variance of the paired targets."""
     i, j = rows
     variance = float(((Y[j] - Y[j].mean(axis=0)) ** 2).sum(axis=1).mean()) or 1.0
     totals: dict[Candidate, float] = {}
-    order = np.random.default_rng(seed).permutation(len(i))
+    rng = np.random.default_rng(plan.seed)
+    order = rng.permutation(len(i))
     for held in np.array_split(order, max(2, n_folds)):
         kept = np.setdiff1d(order, held)
         left, right = np.setdiff1d(np.arange(len(X)), i[held]), np.setdiff1d(np.arange(len(Y)), j[held])
@@ -321,17 +370,25 @@ def _cross_validate(
         def add(candidate: Candidate, predicted: np.ndarray, truth: np.ndarray = truth) -> None:
             totals[candidate] = totals.get(candidate, 0.0) + float(((predicted - truth) ** 2).sum()) / variance
 
-        add(RIDGE, ridge_map(X[i[kept]], Y[j[kept]])(new))
-        cost = bridge_cost(
-            X[left], Y[right], inner, metric=settings.metric, scale=settings.scale, n_neighbors=settings.n_neighbors,
-            device=settings.device,
-        )  # fmt: skip
-        for lam, epsilon in paths:
-            # Choosing needs no exact marginals.
-            states = _rounds(
-                cost, X[left], Y[right], lam, epsilon, n_rounds[-1], settings._replace(tol=10 * settings.tol)
-            )
-            for count in n_rounds:
-                for readout in ("barycentric", "linear"):
-                    add(Candidate(lam, epsilon, count, readout), states[count - 1].read(readout, new))
+        add(RIDGE, ridge_map(X[i[kept]], Y[j[kept]], penalty="shared")(new))
+        if plan.kernel_rounds[-1]:
+            add(KERNEL_RIDGE, kernel_map(X[i[kept]], Y[j[kept]], seed=plan.seed)(new))
+        whole = Problem(measure(X[left], Y[right], inner), X[left], Y[right], inner)
+        problem = whole.subset(*core_rows(whole, _CHOOSING_POINTS, rng))
+        bridge = problem.bridge()
+        for lam, epsilon in plan.paths:
+            most = plan.n_rounds[-1]
+            states = solve(problem, bridge, lam, epsilon, most, plan.kernel_rounds[-1], (plan.tol, plan.tol), plan.seed)
+            for count, state in enumerate(states, start=1):
+                linear, curved = min(count, most), max(0, count - most)
+                if not (linear in plan.n_rounds if not curved else curved in plan.kernel_rounds):
+                    continue
+                if count == most and 0 not in plan.kernel_rounds:
+                    continue
+                readouts: tuple[Readout, ...] = ("barycentric", "kernel" if curved else "linear", "mean")
+                for readout in readouts:
+                    add(
+                        Candidate(lam, epsilon, linear, readout, curved),
+                        _read(state, state.forward, readout, new),
+                    )
     return {candidate: total / len(i) for candidate, total in totals.items()}

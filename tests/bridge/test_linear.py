@@ -38,3 +38,31 @@ def test_leave_one_out_is_what_leaving_one_out_gives():
 def test_lengths_must_agree():
     with pytest.raises(ValueError, match=r"found 3 source and 4 target rows; expected the same number"):
         ridge_map(np.ones((3, 2)), np.ones((4, 2)))
+
+
+def test_a_shared_penalty_turns_with_the_target_space():
+    X = RNG.normal(size=(12, 6))
+    Y = X @ RNG.normal(size=(6, 8)) + RNG.normal(size=(12, 8)) * np.linspace(0.1, 5, 8)
+    turn = np.linalg.qr(RNG.normal(size=(8, 8)))[0]
+    plain, turned = ridge_map(X, Y, penalty="shared"), ridge_map(X, Y @ turn, penalty="shared")
+    assert len(set(plain.alpha)) == 1
+    np.testing.assert_array_equal(plain.alpha, turned.alpha)
+    np.testing.assert_allclose(plain(X) @ turn, turned(X), atol=1e-10)
+
+
+def test_the_shared_penalty_is_that_of_least_summed_error():
+    X, alphas = RNG.normal(size=(15, 4)), (0.5, 5.0, 50.0)
+    Y = X[:, :2] * [1, 5] + RNG.normal(size=(15, 2))
+    errors = []
+    for alpha in alphas:
+        left_out = [
+            Y[i] - Ridge(alpha=alpha).fit(np.delete(X, i, 0), np.delete(Y, i, 0)).predict(X[i : i + 1])[0]
+            for i in range(15)
+        ]
+        errors.append(np.sum(np.square(left_out)))
+    assert set(ridge_map(X, Y, alphas=alphas, penalty="shared").alpha) == {alphas[int(np.argmin(errors))]}
+
+
+def test_unknown_penalties_are_refused():
+    with pytest.raises(ValueError, match=r"found penalty='none'; expected 'per-target' or 'shared'"):
+        ridge_map(np.ones((3, 2)), np.ones((3, 2)), penalty="none")

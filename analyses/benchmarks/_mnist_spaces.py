@@ -1,0 +1,119 @@
+"""The two spaces of the quality protocol: VAE latents (32-d) and CNN features (128-d) of the same real MNIST digits.
+
+The prototype of DESIGN section 4: 5,000 real digits are used; both extractors and the target head are trained on *other* digits of
+the official training part, frozen, and never see the 5,000. The features are kept in an npz file, since training takes about a minute.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional as F  # noqa: N812
+
+from neurobridge.datasets import load
+
+N_DIGITS, N_VAE, N_CNN = 5000, 10_000, 5000
+
+
+class Spaces(NamedTuple):
+    """Both views of 5,000 digits, row by row, and the frozen readout of the target space."""
+
+    source: np.ndarray
+    target: np.ndarray
+    labels: np.ndarray
+    head_weight: np.ndarray
+    head_bias: np.ndarray
+
+    def accuracy(self, target: np.ndarray, rows: np.ndarray) -> float:
+        """Share of digits that the frozen head names rightly from target-space points."""
+        return float(((target @ self.head_weight.T + self.head_bias).argmax(axis=1) == self.labels[rows]).mean())
+
+
+class VAE(nn.Module):
+    """Convolutional encoder, two-layer decoder; the mean of 32 latents is the representation."""
+
+    def __init__(self, n_latents: int = 32) -> None:
+        super().__init__()
+        self.encoder = nn.Sequential(
+            nn.Conv2d(1, 16, 4, 2, 1), nn.ReLU(), nn.Conv2d(16, 32, 4, 2, 1), nn.ReLU(), nn.Flatten(),
+            nn.Linear(32 * 49, 2 * n_latents),
+        )  # fmt: skip
+        self.decoder = nn.Sequential(nn.Linear(n_latents, 256), nn.ReLU(), nn.Linear(256, 784))
+
+    def loss(self, images: torch.Tensor) -> torch.Tensor:
+        mean, log_var = self.encoder(images).chunk(2, dim=1)
+        z = mean + torch.randn_like(mean) * (log_var / 2).exp()
+        reconstruction = F.binary_cross_entropy_with_logits(self.decoder(z), images.flatten(1), reduction="sum")
+        return (reconstruction - 0.5 * (1 + log_var - mean**2 - log_var.exp()).sum()) / len(images)
+
+
+class CNN(nn.Module):
+    """Small classifier; its 128 rectified units before the head are the representation."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.features = nn.Sequential(
+            nn.Conv2d(1, 16, 3, 1, 1), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(16, 32, 3, 1, 1), nn.ReLU(), nn.MaxPool2d(2),
+            nn.Flatten(), nn.Linear(32 * 49, 128), nn.ReLU(),
+        )  # fmt: skip
+        self.head = nn.Linear(128, 10)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.head(self.features(images))
+
+
+def _batches(n: int, n_epochs: int, rng: np.random.Generator, size: int = 100):
+    for _ in range(n_epochs):
+        yield from np.array_split(rng.permutation(n), n // size)
+
+
+def build(mirror: str | os.PathLike[str] | None, cache: Path, *, seed: int = 0) -> Spaces:
+    """Train both extractors once, and give the views of the 5,000 digits; read from ``cache`` when it is there.
+
+    Parameters
+    ----------
+    mirror : path or None
+        Folder with the real MNIST files; None downloads them.
+    cache : path
+        Folder of the npz file.
+    seed : int
+        Of the choice of digits and of training.
+    """
+    file = Path(cache) / f"mnist-spaces-{seed}.npz"
+    if file.exists():
+        with np.load(file, allow_pickle=False) as stored:
+            return Spaces(**{name: stored[name] for name in Spaces._fields})
+    digits = load("mnist", part="train", mirror=mirror).images
+    rng = np.random.default_rng(seed)
+    order = rng.permutation(len(digits))
+    images = torch.as_tensor(digits.values[order, None], dtype=torch.float32) / 255
+    labels = torch.as_tensor(digits["category_name"].values.astype(int)[order])
+    used, for_vae, for_cnn = np.split(np.arange(N_DIGITS + N_VAE + N_CNN), [N_DIGITS, N_DIGITS + N_VAE])
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        vae, cnn = VAE(), CNN()
+        optimiser = torch.optim.Adam(vae.parameters(), lr=1e-3)
+        for batch in _batches(N_VAE, 12, rng):
+            optimiser.zero_grad()
+            vae.loss(images[for_vae[batch]]).backward()
+            optimiser.step()
+        optimiser = torch.optim.Adam(cnn.parameters(), lr=1e-3)
+        for batch in _batches(N_CNN, 8, rng):
+            optimiser.zero_grad()
+            F.cross_entropy(cnn(images[for_cnn[batch]]), labels[for_cnn[batch]]).backward()
+            optimiser.step()
+    with torch.inference_mode():
+        source = vae.encoder(images[used]).chunk(2, dim=1)[0].double().numpy()
+        target = cnn.features(images[used]).double().numpy()
+        weight, bias = (p.double().numpy() for p in (cnn.head.weight, cnn.head.bias))
+    spaces = Spaces(source, target, labels[used].numpy(), weight, bias)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    partial = file.with_suffix(f".{os.getpid()}.partial.npz")
+    np.savez(partial, **spaces._asdict())
+    os.replace(partial, file)
+    return spaces
