@@ -11,7 +11,7 @@ import torch
 
 from neurobridge.bridge._arrays import Array, PointSource, row_blocks, same_kind
 from neurobridge.bridge.distances import AnchorDistances, Metric, Scale
-from neurobridge.bridge.factors import Factor, NearestFactor
+from neurobridge.bridge.factors import Factor
 from neurobridge.bridge.measure import measure
 
 Reduce = Literal["softmin", "min"]
@@ -31,8 +31,9 @@ class BridgeCost:
     ----------
     source, target : AnchorDistances
         How points of each space are measured.
-    source_factor, target_factor : DenseFactor, NearestFactor or StreamedFactor
-        What the solvers work on: all anchors, each point's nearest, or all of them computed again on every pass.
+    source_factor, target_factor : DenseFactor, NearestFactor, StreamedFactor or DistributedFactor
+        What the solvers work on: all anchors, each point's nearest, all of them computed again on every pass, or either of the
+        first two on the workers of dask.
     reduce : {"softmin", "min"}
     anchors : tuple of int arrays of shape (n_pairs,)
         Source rows and target rows of the pairs.
@@ -90,12 +91,7 @@ class BridgeCost:
         float
             Zero when every anchor is kept.
         """
-        radii = [
-            float(factor.radius.min())
-            for factor in (self.source_factor, self.target_factor)
-            if isinstance(factor, NearestFactor)
-        ]
-        radius = min(radii, default=math.inf)
+        radius = min(self.source_factor.reach, self.target_factor.reach)
         return 0.0 if math.isinf(radius) else self.n_anchors * math.exp(-radius / epsilon)
 
     def dense(self, epsilon: float | None = None, *, memory_limit: float = 2e9) -> Array:
@@ -170,6 +166,7 @@ def bridge_cost(
     n_neighbors: int = 10,
     confidence: Array | None = None,
     stream: bool = False,
+    distributed: bool = False,
     memory_limit: float = 4e9,
     device: str | torch.device | None = None,
 ) -> BridgeCost:
@@ -190,7 +187,7 @@ def bridge_cost(
         from tensors (n, d), (k, d) to distances (n, k). A tuple gives each space its own.
     scale : {"mean", "median", "none"}
         Unit of length of each space, so that epsilon is dimensionless. With ``nearest`` or ``stream`` the median is that of 4,096
-        evenly spaced rows, and the geodesic mean that of paths from 16 anchors.
+        evenly spaced rows (with ``distributed`` too), and the geodesic mean that of paths from 16 anchors.
     reduce : {"softmin", "min"}
         "softmin" makes the Gibbs kernel an exact product of the two factors; "min" is the paper's cost.
     nearest : int, optional
@@ -201,8 +198,12 @@ def bridge_cost(
         Weight of each pair in (0, 1], for noisy labels: multiplies its term of the softmin.
     stream : bool
         Keep no distances, compute them again on every pass: memory O(n d) whatever the number of pairs, more time.
+    distributed : bool
+        Keep the distances on the workers of dask, a task a row chunk: X and Y are dask arrays, and an iteration of the factored
+        solver moves vectors of one value a pair. Runs on the active client, or on threads where there is none; the client must
+        stay open while the cost and its couplings are used. See `neurobridge.bridge.distributed`.
     memory_limit : float
-        Bytes the kept distances may take.
+        Bytes the kept distances may take (on all workers together, where ``distributed``).
     device : str, optional
         Where to compute; the device of the input by default.
 
@@ -229,6 +230,10 @@ def bridge_cost(
             "computed from two points alone. Mend: stream=False, or nearest=None and metric='euclidean'."
         )
     left, right = PointSource.of(X, name="X", device=device), PointSource.of(Y, name="Y", device=device)
+    if distributed:
+        from neurobridge.bridge.distributed import check_distributed  # dask is imported by who uses it
+
+        check_distributed(left, right, metrics, stream)
     anchors = _anchor_rows(pairs, left.shape[0], right.shape[0])
     log_weight = _log_confidence(confidence, len(anchors[0]), reduce, left)
     sizes = [_bytes_kept(side, rows, nearest, stream) for side, rows in zip((left, right), anchors, strict=True)]
@@ -238,8 +243,8 @@ def bridge_cost(
             f"{sum(sizes) / 1e9:.2f} GB; expected at most {memory_limit / 1e9:.2f} GB. Mend: nearest=32 keeps each point's nearest "
             "anchors, stream=True keeps no distances, or raise memory_limit."
         )
-    source, source_factor = measure(left, anchors[0], metrics[0], scale, nearest, n_neighbors, stream)
-    target, target_factor = measure(right, anchors[1], metrics[1], scale, nearest, n_neighbors, stream)
+    source, source_factor = measure(left, anchors[0], metrics[0], scale, nearest, n_neighbors, stream, distributed)
+    target, target_factor = measure(right, anchors[1], metrics[1], scale, nearest, n_neighbors, stream, distributed)
     if log_weight is not None:
         # Once: the weight of a pair belongs to the product, not to both factors.
         source_factor = source_factor.weighted(log_weight)

@@ -58,11 +58,42 @@ class Block(NamedTuple):
 
 
 class HalfStep(NamedTuple):
-    """What one half of a Sinkhorn iteration gives: a vector over anchors, and how far the marginal was off."""
+    """What one half of a Sinkhorn iteration gives: a vector over anchors, how far the marginal was off, and ``log k``."""
 
     log_anchor: torch.Tensor
     error: float
-    state: torch.Tensor
+    state: Any
+
+
+class Carried(NamedTuple):
+    """Part of ``sum_i A_ic u_i`` as ``exp(shift) total``, with ``total`` of shape (n_columns,): parts add without overflow."""
+
+    total: torch.Tensor
+    shift: float
+
+    def plus(self, other: Carried) -> Carried:
+        """Add the part of other points."""
+        higher = max(self.shift, other.shift)
+        total = self.total * math.exp(self.shift - higher) + other.total * math.exp(other.shift - higher)
+        return Carried(total, higher)
+
+
+class LogSums(NamedTuple):
+    """Part of a sum over points, by column, as ``peak + log total``; both of shape (n_columns,), float64."""
+
+    peak: torch.Tensor
+    total: torch.Tensor
+
+    def plus(self, other: LogSums) -> LogSums:
+        """Add the part of other points."""
+        peak = torch.maximum(self.peak, other.peak)
+        safe = torch.nan_to_num(peak, neginf=0.0)
+        total = self.total * (self.peak - safe).exp() + other.total * (other.peak - safe).exp()
+        return LogSums(peak, total)
+
+    def log(self) -> torch.Tensor:
+        """The logarithm of the sum, shape (n_columns,)."""
+        return torch.nan_to_num(self.peak, neginf=0.0) + self.total.log()
 
 
 class Factor(ABC):
@@ -147,11 +178,40 @@ class Factor(ABC):
 
     def to_anchors(self, log_point: torch.Tensor, epsilon: float) -> torch.Tensor:
         """``log w_p sum_i exp(-D_ip / eps + log_point_i)``, shape (n_anchors,), float64."""
-        return self.from_columns(_column_sums(self, lambda rows: log_point[rows], epsilon))
+        return self.from_columns(self.log_sums(log_point, epsilon))
 
-    def half_step(
-        self, log_anchor: torch.Tensor, mass: torch.Tensor, damping: float, epsilon: float, state: torch.Tensor
-    ) -> HalfStep:
+    def log_sums(self, log_point: torch.Tensor, epsilon: float) -> torch.Tensor:
+        """``log sum_i exp(-D_ic / eps + log_point_i)`` by column, shape (n_columns,), float64."""
+        return column_sums(self, lambda rows: log_point[rows], epsilon).log()
+
+    @property
+    def reach(self) -> float:
+        """Distance below which no anchor was left out of any point; infinite if none was."""
+        return math.inf
+
+    # What a solver carries between half steps has a value a point and lies where the distances lie: these methods alone look.
+
+    def place(self, values: torch.Tensor) -> Any:
+        """Bring one value a point, shape (n_points,), to where the distances lie."""
+        return values
+
+    def start_state(self, log_k: torch.Tensor | None = None) -> Any:
+        """State to start from: ``log k`` of shape (n_points,), zeros by default, so that ``u = a``."""
+        return torch.zeros(self.n_points, dtype=torch.float64, device=self.device) if log_k is None else log_k
+
+    def shift_state(self, state: Any, constant: float) -> Any:
+        """Add a constant to ``log k``."""
+        return state + constant
+
+    def log_total(self, mass: Any, power: float, state: Any) -> torch.Tensor:
+        """``log sum_i a_i k_i^power``, a number."""
+        return torch.logsumexp(mass.log() + power * state, 0)
+
+    def log_k(self, state: Any) -> torch.Tensor:
+        """``log k`` of a state, shape (n_points,), float64."""
+        return state
+
+    def half_step(self, log_anchor: torch.Tensor, mass: Any, damping: float, epsilon: float, state: Any) -> HalfStep:
         """Update the scaling of these points, and carry it to the anchors, in one pass over the blocks.
 
         ``log k_i = log sum_p A_ip s_p``, ``log u_i = log a_i - damping log k_i``, ``r_p = sum_i A_ip u_i``.
@@ -164,12 +224,12 @@ class Factor(ABC):
         log_anchor : tensor of shape (n_anchors,)
             ``log s``.
         mass : float64 tensor of shape (n_points,)
-            Marginal a.
+            Marginal a, as `place` gave it.
         damping : float
             1 for balanced transport, ``rho / (rho + eps)`` for unbalanced.
         epsilon : float
         state : float64 tensor of shape (n_points,)
-            ``log k`` of the step before; zeros at the start, when ``u = a``.
+            ``log k`` of the step before, or `start_state`.
 
         Returns
         -------
@@ -178,10 +238,23 @@ class Factor(ABC):
             transport: the error of the marginal before it); and ``log k``.
         """
         column = self.to_columns(log_anchor)
-        new = torch.empty_like(state)
-        total = torch.zeros(self.n_columns, dtype=torch.float64, device=self.device)
-        # The weights of a block are divided by their largest; shift carries the common scale of all blocks.
-        shift, error = -math.inf, 0.0
+        new, carried = self.step(column, mass, damping, epsilon)
+        error = marginal_change(mass, new, state, damping)
+        return self.finished(
+            column,
+            carried,
+            error,
+            new,
+            lambda: column_sums(self, lambda rows: mass[rows].log() - damping * new[rows], epsilon),
+        )
+
+    def step(
+        self, column: torch.Tensor, mass: torch.Tensor, damping: float, epsilon: float
+    ) -> tuple[torch.Tensor, Carried]:
+        """``log k`` of these points, shape (n_points,), and what they carry to the columns, each times its ``exp(column)``."""
+        new = torch.empty(self.n_points, dtype=torch.float64, device=self.device)
+        # The weights of a block are divided by their largest; the shift carries the common scale of all blocks.
+        carried = Carried(torch.zeros(self.n_columns, dtype=torch.float64, device=self.device), -math.inf)
         for rows, block in self.blocks():
             scores = block.scores(column, epsilon)
             peak = scores.amax(dim=1)
@@ -189,21 +262,21 @@ class Factor(ABC):
             sums = shares.sum(dim=1, dtype=torch.float64)
             log_k = peak.double() + sums.log()
             new[rows] = log_k
-            log_mass = mass[rows].log()
-            after = (log_mass + (1 - damping) * log_k).exp()
-            error += float((after - (log_mass + log_k - damping * state[rows]).exp()).abs().sum())
-            weight = log_mass + peak.double() - damping * log_k
+            weight = mass[rows].log() + peak.double() - damping * log_k
             top = float(weight.max())
-            part = _weighted_sums(block, shares, (weight - top).exp(), self.n_columns)
-            higher = max(shift, top)
-            total = total * math.exp(shift - higher) + part * math.exp(top - higher)
-            shift = higher
-        carried = total.log() + shift - column
+            carried = carried.plus(Carried(_weighted_sums(block, shares, (weight - top).exp(), self.n_columns), top))
+        return new, carried
+
+    def finished(
+        self, column: torch.Tensor, carried: Carried, error: float, state: Any, exact: Callable[[], LogSums]
+    ) -> HalfStep:
+        """End a half step; ``exact`` sums again, in the log domain, what the columns receive."""
+        total = carried.total
+        log_column = total.log() + carried.shift - column
         weak = ~(total > _WEAK * total.max()) | ~torch.isfinite(column)
         if bool(weak.any()):
-            exact = _column_sums(self, lambda rows: mass[rows].log() - damping * new[rows], epsilon)
-            carried = torch.where(weak, exact, carried)
-        return HalfStep(self.from_columns(carried), error, new)
+            log_column = torch.where(weak, exact().log(), log_column)
+        return HalfStep(self.from_columns(log_column), error, state)
 
     def rows(self, index: torch.Tensor | slice) -> torch.Tensor:
         """Distances of some points to all anchors, shape (n_rows, n_anchors), infinite where left out."""
@@ -237,7 +310,7 @@ class Factor(ABC):
         int array of shape (n_draws,)
         """
         columns = anchors if self.group is None else self.group.cpu().numpy()[anchors]
-        peak = _column_sums(self, lambda rows: log_point[rows], epsilon)
+        peak = self.log_sums(log_point, epsilon)
         # A column without mass is never drawn from.
         unit = torch.where(torch.isfinite(peak), -peak, peak)
 
@@ -269,10 +342,20 @@ def _weighted_sums(block: Block, shares: torch.Tensor, weight: torch.Tensor, n_c
     return block.column_sums(shares * weight.to(shares.dtype)[:, None], n_columns)
 
 
-def _column_sums(factor: Factor, log_point: Callable[[slice], torch.Tensor], epsilon: float) -> torch.Tensor:
-    """``log sum_i exp(-D_ic / eps + log_point(rows)_i)`` in the log domain, shape (n_columns,), float64."""
+def marginal_change(mass: torch.Tensor, new: torch.Tensor, old: torch.Tensor, damping: float) -> float:
+    """L1 change of a marginal when ``log k`` goes from old to new: ``sum_i |u_i k_i - u_i(old) k_i|``; all shape (n_points,)."""
+    error = 0.0
+    for rows in row_blocks(len(mass), 1, budget=1 << 16):
+        log_mass, log_k = mass[rows].log(), new[rows]
+        after = (log_mass + (1 - damping) * log_k).exp()
+        error += float((after - (log_mass + log_k - damping * old[rows]).exp()).abs().sum())
+    return error
+
+
+def column_sums(factor: Factor, log_point: Callable[[slice], torch.Tensor], epsilon: float) -> LogSums:
+    """``sum_i exp(-D_ic / eps + log_point(rows)_i)`` by column, in the log domain."""
     peak = torch.full((factor.n_columns,), -math.inf, dtype=torch.float64, device=factor.device)
-    total = torch.zeros_like(peak)
+    sums = LogSums(peak, torch.zeros_like(peak))
     for rows, block in factor.blocks():
         scores = torch.add(log_point(rows)[:, None].to(block.distances.dtype), block.distances, alpha=-1 / epsilon)
         if block.columns is None:
@@ -280,12 +363,11 @@ def _column_sums(factor: Factor, log_point: Callable[[slice], torch.Tensor], eps
         else:
             top = torch.full_like(peak, -math.inf)
             top.scatter_reduce_(0, block.columns.long().reshape(-1), scores.double().reshape(-1), "amax")
-        higher = torch.maximum(peak, top)
+        higher = torch.maximum(sums.peak, top)
         safe = torch.nan_to_num(higher, neginf=0.0)
         part = block.column_sums((scores - block.spread(safe.to(scores.dtype))).exp_(), factor.n_columns)
-        total = total * (peak - safe).exp() + part
-        peak = higher
-    return torch.nan_to_num(peak, neginf=0.0) + total.log()
+        sums = LogSums(higher, sums.total * (sums.peak - safe).exp() + part)
+    return sums
 
 
 def _draw_in_columns(
@@ -384,6 +466,11 @@ class NearestFactor(Factor):
     def device(self) -> torch.device:
         """Where the distances lie."""
         return self.distances.device
+
+    @property
+    def reach(self) -> float:
+        """Distance below which no anchor was left out of any point."""
+        return float(self.radius.min())
 
     def blocks(self) -> Iterator[tuple[slice, Block]]:
         """All rows, block by block."""

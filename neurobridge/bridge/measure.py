@@ -34,6 +34,7 @@ def measure(
     nearest: int | None,
     n_neighbors: int,
     stream: bool,
+    distributed: bool = False,
 ) -> tuple[AnchorDistances, Factor]:
     """Measure one space from its points to its anchors.
 
@@ -42,7 +43,7 @@ def measure(
     points : PointSource
     rows : int array of shape (n_pairs,)
         Rows that are anchors.
-    metric, scale, nearest, n_neighbors, stream : see `neurobridge.bridge.bridge_cost`
+    metric, scale, nearest, n_neighbors, stream, distributed : see `neurobridge.bridge.bridge_cost`
 
     Returns
     -------
@@ -60,8 +61,14 @@ def measure(
     group = torch.as_tensor(inverse.reshape(-1), dtype=torch.int64) if repeated else None
     if stream:
         space = _unscaled(points, columns, metric)
-        space = replace(space, unit=_streamed_unit(points, space, scale))
+        space = replace(space, unit=streamed_unit(points, space, scale))
         return _expanded(space, group), StreamedFactor(points, space, _on(group, space))
+    if distributed:
+        from neurobridge.bridge.distributed import spread  # dask is imported by who uses it
+
+        k = None if nearest is None else min(nearest, len(columns))
+        space, held = spread(points, _unscaled(points, columns, metric), k, scale)
+        return _expanded(space, group), held.grouped(group)
     if nearest is not None and metric not in ("geodesic", "precomputed"):
         space, kept = _nearest(points, _unscaled(points, columns, metric), min(nearest, len(columns)), scale)
         return _expanded(space, group), kept.grouped(_on(group, space))
@@ -117,7 +124,8 @@ def _unscaled(points: PointSource, rows: np.ndarray, metric: Metric) -> AnchorDi
     return AnchorDistances(anchors, 1.0, name, function)
 
 
-def _streamed_unit(points: PointSource, space: AnchorDistances, scale: Scale) -> float:
+def streamed_unit(points: PointSource, space: AnchorDistances, scale: Scale) -> float:
+    """Unit of length read block by block: the mean of all distances, or the median of those of evenly spaced rows."""
     if scale == "mean":
         total = sum(
             float(space.of(block, fast=_rounds(points)).sum(dtype=torch.float64))
@@ -136,6 +144,15 @@ def _rounds(points: PointSource) -> bool:
 def _nearest(
     points: PointSource, space: AnchorDistances, k: int, scale: Scale
 ) -> tuple[AnchorDistances, NearestFactor]:
+    kept, mean = nearest_anchors(points, space, k)
+    unit = positive_unit(mean, scale) if scale == "mean" else streamed_unit(points, space, scale)
+    kept.distances.div_(unit)
+    kept.radius.div_(unit)
+    return replace(space, unit=unit), kept
+
+
+def nearest_anchors(points: PointSource, space: AnchorDistances, k: int) -> tuple[NearestFactor, float]:
+    """Keep the k nearest anchors of every point, block by block; also the mean of all distances."""
     n, n_columns = points.shape[0], len(space.anchors)
     anchors = space.anchors
     distances = torch.empty((n, k), dtype=anchors.dtype, device=anchors.device)
@@ -151,9 +168,7 @@ def _nearest(
             exact = (block[:, None, :] - anchors[part.index]).norm(dim=2)
             part = replace(part, distances=exact if space.metric == "euclidean" else exact**2)
         distances[rows], index[rows], radius[rows] = part.distances, part.index, part.radius
-    mean = total / (n * n_columns)
-    unit = positive_unit(mean, scale) if scale == "mean" else _streamed_unit(points, space, scale)
-    return replace(space, unit=unit), NearestFactor(distances.div_(unit), index, n_columns, radius.div_(unit))
+    return NearestFactor(distances, index, n_columns, radius), total / (n * n_columns)
 
 
 def nearest_of(distances: torch.Tensor, k: int) -> NearestFactor:

@@ -115,14 +115,15 @@ def _factored(problem: Problem) -> Solution:
     a, b = torch.as_tensor(problem.a, device=left.device), torch.as_tensor(problem.b, device=right.device)
     damping = 1.0 if rho is None else rho / (rho + epsilon)
     log_v = b.log() if problem.log_v is None else torch.as_tensor(problem.log_v, device=right.device)
-    state: torch.Tensor = (b.log() - log_v) / damping
+    masses = left.place(a), right.place(b)
+    state = right.start_state((b.log() - log_v) / damping)
     log_s = right.to_anchors(log_v, epsilon)
-    log_k = torch.zeros_like(a)
+    log_k = left.start_state()
     error, iteration = math.inf, 0
     while iteration < problem.max_iter:
         iteration += 1
-        source = left.half_step(log_s, a, damping, epsilon, log_k)
-        target = right.half_step(source.log_anchor, b, damping, epsilon, state)
+        source = left.half_step(log_s, masses[0], damping, epsilon, log_k)
+        target = right.half_step(source.log_anchor, masses[1], damping, epsilon, state)
         # Row sums are exact after the update of u (balanced), so the columns carry the whole error.
         error, log_k = target.error, source.state
         if not math.isfinite(error) or error <= problem.tol:
@@ -131,13 +132,12 @@ def _factored(problem: Problem) -> Solution:
         if rho is not None:
             # The best constant to move from one potential to the other, without which large rho converges at the pace of eps / rho
             # (Sejourne, Vialard & Peyre 2022).
-            move = [
-                torch.logsumexp(mass.log() + epsilon * damping / rho * log, 0) for mass, log in ((a, log_k), (b, state))
-            ]
-            constant = float(rho / 2 * (move[0] - move[1]))
+            power = epsilon * damping / rho
+            move = left.log_total(masses[0], power, log_k) - right.log_total(masses[1], power, state)
+            constant = float(rho / 2 * move)
             log_s = log_s - constant / epsilon
-            state = state + constant / (epsilon * damping)
-    plan = FactoredPlan(cost, epsilon, a.log() - damping * log_k, b.log() - damping * state)
+            state = right.shift_state(state, constant / (epsilon * damping))
+    plan = FactoredPlan(cost, epsilon, a.log() - damping * left.log_k(log_k), b.log() - damping * right.log_k(state))
     return Solution(plan, iteration, error)
 
 
