@@ -1,7 +1,8 @@
 """The two spaces of the quality protocol: VAE latents (32-d) and CNN features (128-d) of the same real MNIST digits.
 
 The prototype of DESIGN section 4: 5,000 real digits are used; both extractors and the target head are trained on *other* digits of
-the official training part, frozen, and never see the 5,000. The features are kept in an npz file, since training takes about a minute.
+the official training part, frozen, and never see the 5,000. The features are kept in an npz file: training takes a
+minute.
 """
 
 from __future__ import annotations
