@@ -14,7 +14,7 @@ from neurobridge.bridge._arrays import row_blocks
 from neurobridge.bridge.cost import BridgeCost, Rows
 from neurobridge.bridge.factors import DenseFactor
 from neurobridge.bridge.kernel import KernelMap, kernel_map
-from neurobridge.bridge.linear import LinearMap, ridge_map
+from neurobridge.bridge.linear import LinearMap, RidgeDesign, ridge_map
 
 # Temperature of the softmin over bridges; the transport has its own epsilon, in units of the mean fused cost.
 BRIDGE_EPSILON = 0.05
@@ -243,6 +243,8 @@ def solve(
     images: np.ndarray | None = None
     log_v: torch.Tensor | None = None
     total = n_rounds + kernel_rounds
+    designs = RidgeDesign(X), RidgeDesign(Y)
+    penalties: tuple[int | None, int | None] = (None, None)
     for count in range(1, total + 1):
         if count == n_rounds + 1 and images is not None:
             # The images of the last linear round, read through a curved map.
@@ -253,8 +255,12 @@ def solve(
         weight = cost.div_(-epsilon).add_(plan.log_u.float()[:, None]).add_(log_v.float()).exp_()
         images = _pinned(_mean_partner(weight, points_y), i, Y[j])
         origins = _pinned(_mean_partner(weight.T, points_x), j, X[i])
-        forward = _curved(X, images, weights, seed) if count > n_rounds else ridge_map(X, images, penalty="shared")
-        backward = ridge_map(Y, origins, penalty="shared")
+        backward, last = designs[1].shared(origins, penalties[1])
+        if count > n_rounds:
+            forward, penalties = _curved(X, images, weights, seed), (penalties[0], last)
+        else:
+            forward, first = designs[0].shared(images, penalties[0])
+            penalties = first, last
         yield State(problem, blend, epsilon, plan, images, forward, backward)
 
 

@@ -60,18 +60,72 @@ def ridge_map(
     ValueError
         Lengths differ, there are fewer than two samples, or an unknown penalty.
     """
-    X, Y = checked_samples(X, Y)
     if penalty not in ("per-target", "shared"):
         raise ValueError(f"found penalty={penalty!r}; expected 'per-target' or 'shared'. Mend: choose one of them.")
-    x_mean, y_mean = X.mean(axis=0), Y.mean(axis=0)
-    U, S, Vt = np.linalg.svd(X - x_mean, full_matrices=False)
-    centred = Y - y_mean
-    errors = leave_one_out(U * S, S**2, centred, alphas, np.full(len(X), 1 / len(X)), cap=1 - 1e-9)
-    if penalty == "shared":
-        errors = np.broadcast_to(errors.sum(axis=1, keepdims=True), errors.shape)
-    alpha = np.asarray(alphas)[errors.argmin(axis=0)]
-    weights = S[:, None] / (S[:, None] ** 2 + alpha[None, :])
-    return LinearMap(Vt.T @ (weights * (U.T @ centred)), x_mean, y_mean, alpha)
+    X, Y = checked_samples(X, Y)
+    design = RidgeDesign(X, alphas)
+    return design.shared(Y)[0] if penalty == "shared" else design.per_target(Y)
+
+
+class RidgeDesign:
+    """Ridge from the same X to one Y after another: the decomposition of X is made once.
+
+    Parameters
+    ----------
+    X : array of shape (n_samples, n_source_dims)
+    alphas : tuple of float, rising
+        Candidate penalties.
+    """
+
+    def __init__(self, X: np.ndarray, alphas: tuple[float, ...] = ALPHAS) -> None:
+        self.alphas = alphas
+        self.x_mean = X.mean(axis=0)
+        self.U, self.S, self.Vt = np.linalg.svd(X - self.x_mean, full_matrices=False)
+
+    def per_target(self, Y: np.ndarray) -> LinearMap:
+        """Fit with one penalty a target dimension."""
+        errors = self._errors(Y, self.alphas)
+        return self._map(Y, np.asarray(self.alphas)[errors.argmin(axis=0)])
+
+    def shared(self, Y: np.ndarray, start: int | None = None) -> tuple[LinearMap, int]:
+        """Fit with one penalty for all target dimensions, and say which of the candidates it was.
+
+        Parameters
+        ----------
+        Y : array of shape (n_samples, n_target_dims)
+        start : int, optional
+            Search downhill from this candidate, as from the last of a sequence of similar Y, instead of trying all.
+        """
+        if start is None:
+            best = int(self._errors(Y, self.alphas).sum(axis=1).argmin())
+        else:
+            best = self._downhill(Y, start)
+        return self._map(Y, np.full(Y.shape[1], self.alphas[best])), best
+
+    def _downhill(self, Y: np.ndarray, start: int) -> int:
+        known: dict[int, float] = {}
+
+        def error(k: int) -> float:
+            if k not in known:
+                known[k] = float(self._errors(Y, (self.alphas[k],)).sum())
+            return known[k]
+
+        best = start
+        while True:
+            around = [k for k in (best - 1, best, best + 1) if 0 <= k < len(self.alphas)]
+            lowest = min(around, key=error)
+            if lowest == best or error(lowest) == error(best):
+                return best
+            best = lowest
+
+    def _errors(self, Y: np.ndarray, alphas: tuple[float, ...]) -> np.ndarray:
+        own = np.full(len(Y), 1 / len(Y))
+        return leave_one_out(self.U * self.S, self.S**2, Y - Y.mean(axis=0), alphas, own, cap=1 - 1e-9)
+
+    def _map(self, Y: np.ndarray, alpha: np.ndarray) -> LinearMap:
+        y_mean = Y.mean(axis=0)
+        weights = self.S[:, None] / (self.S[:, None] ** 2 + alpha[None, :])
+        return LinearMap(self.Vt.T @ (weights * (self.U.T @ (Y - y_mean))), self.x_mean, y_mean, alpha)
 
 
 def checked_samples(X: np.ndarray, Y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
