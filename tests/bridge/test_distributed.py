@@ -7,6 +7,7 @@ import pickle
 import signal
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import cloudpickle
 import dask
@@ -233,6 +234,32 @@ def test_what_travels_in_an_iteration_does_not_grow_with_points(cluster, monkeyp
     assert max(many) - max(few) <= 64
     assert max(many_sent) <= 1.1 * max(few_sent)
     assert max(many_sent) < 8 * 4000, "less than one number a point"
+
+
+def peak_bytes() -> int:
+    """Largest memory this process had (Linux)."""
+    status = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in status if line.startswith("VmHWM"))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads the kernel's own mark of peak memory")
+def test_memory_of_a_worker_is_its_share_and_a_block():
+    from distributed import Client, LocalCluster
+
+    n, k, chunk = 1_000_000, 8, 50_000
+    X, Y = (da.random.default_rng(seed).normal(size=(n, 8), chunks=(chunk, -1)).astype("f4") for seed in (0, 1))
+    rows = np.arange(200)
+    options = {"n_workers": 2, "threads_per_worker": 1, "memory_limit": "2GB", "dashboard_address": None}
+    with LocalCluster(**options) as local, Client(local) as client:
+        client.run(lambda: __import__("neurobridge.bridge.distributed"))
+        before = client.run(peak_bytes)
+        cost = bridge_cost(X, Y, (rows, rows), nearest=k, distributed=True)
+        assert couple(cost, epsilon=0.1, tol=1e-2).converged
+        grown = max(peak - before[worker] for worker, peak in client.run(peak_bytes).items())
+    # Of both spaces: distances, columns, radius, and three float64 a point; all distances would be 800 MB a worker.
+    share = 2 * n * (8 * k + 4 + 3 * 8) / 2
+    assert grown < 1.5 * share + 150e6
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,222 @@
+"""The factored solver on two worker processes of dask beside the same solve in memory: time, memory a worker, bytes an iteration.
+
+    python analyses/benchmarks/distributed_solver.py [--n 400000] [--runs 3] [--out docs/results/benchmarks/distributed.json]
+
+Gaussian clouds, drawn chunk by chunk on the workers, never by the client. Each side of the comparison has its own process. In
+memory: one thread. On dask: two workers of one thread each (threads of torch that share a busy machine wait for each other).
+Peak RSS is the kernel's mark of each process, its imports included (stated beside it for the workers). Bytes are those of the
+pickled results and graphs; `between_workers` is what the workers count themselves. A quarter of the points is measured too:
+what travels must not grow with them, beyond a task's description and its vector for each further chunk.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import pickle
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+D, P, NEAREST, EPSILON, CHUNK, N_ITER, N_WORKERS = 32, 500, 32, 0.05, 25_000, 6, 2
+
+
+def peak_gb() -> float:
+    """Peak of this process. Not ru_maxrss, which starts at the peak of the process that started this one."""
+    status = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 / 1e9 for line in status if line.startswith("VmHWM"))
+
+
+def cloud(block_info=None, seed: int = 0):
+    import numpy as np
+
+    (start, stop), _ = block_info[None]["array-location"]
+    return np.random.default_rng([seed, start]).standard_normal((stop - start, D), dtype=np.float32)
+
+
+def clouds(n: int):
+    import dask.array as da
+
+    chunks = (da.core.normalize_chunks(CHUNK, (n,))[0], (D,))
+    return [
+        da.map_blocks(cloud, chunks=chunks, dtype="float32", meta=da.empty(0).astype("f4")._meta, seed=s)
+        for s in (0, 1)
+    ]
+
+
+def iterate(cost, n_iter: int) -> float:
+    """Seconds of so many iterations: the difference of two solves, so that what happens once falls out."""
+    import warnings
+
+    from neurobridge.bridge import couple
+
+    seconds = []
+    for count in (2, 2 + n_iter):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # stopped early on purpose
+            start = time.perf_counter()
+            couple(cost, epsilon=EPSILON, tol=0.0, max_iter=count)
+            seconds.append(time.perf_counter() - start)
+    return (seconds[1] - seconds[0]) / n_iter
+
+
+def in_memory(n: int) -> dict:
+    import numpy as np
+    import torch
+
+    from neurobridge.bridge import bridge_cost
+
+    torch.set_num_threads(1)
+    X, Y = (side.compute(scheduler="synchronous") for side in clouds(n))
+    start = time.perf_counter()
+    cost = bridge_cost(X, Y, (np.arange(P), np.arange(P)), nearest=NEAREST)
+    build = time.perf_counter() - start
+    return {"build_s": build, "iteration_s": iterate(cost, N_ITER), "peak_rss_gb": peak_gb()}
+
+
+def on_workers(n: int) -> dict:
+    import cloudpickle
+    import numpy as np
+    from distributed import Client, LocalCluster
+
+    from neurobridge.bridge import bridge_cost, distributed
+
+    came, sent = [], []
+    compute, persist = distributed._compute, distributed._persist
+
+    def counted_compute(tasks):
+        found = compute(tasks)
+        came.append(len(pickle.dumps(found)))
+        sent.append(len(cloudpickle.dumps([dict(task.__dask_graph__()) for task in tasks])))
+        return found
+
+    def counted_persist(tasks):
+        sent.append(len(cloudpickle.dumps([dict(task.__dask_graph__()) for task in tasks])))
+        return persist(tasks)
+
+    options = {"n_workers": N_WORKERS, "threads_per_worker": 1, "memory_limit": "2GB", "dashboard_address": None}
+    with LocalCluster(**options) as local, Client(local) as client:
+        client.run(lambda: __import__("neurobridge.bridge.distributed"))
+        bare = client.run(peak_gb)
+        X, Y = clouds(n)
+        start = time.perf_counter()
+        cost = bridge_cost(X, Y, (np.arange(P), np.arange(P)), nearest=NEAREST, distributed=True)
+        build = time.perf_counter() - start
+        built = client.run(peak_gb)
+        seconds = iterate(cost, N_ITER)
+        moved = client.run(lambda dask_worker: dask_worker.transfer_outgoing_bytes_total)
+        # Counted apart, as counting takes time: the bytes of two more iterations over what one solve needs anyhow.
+        distributed._compute, distributed._persist = counted_compute, counted_persist
+        counts = []
+        for n_iter in (2, 4):
+            came.clear()
+            sent.clear()
+            before = sum(client.run(lambda dask_worker: dask_worker.transfer_outgoing_bytes_total).values())
+            solve(cost, n_iter)
+            after = sum(client.run(lambda dask_worker: dask_worker.transfer_outgoing_bytes_total).values())
+            counts.append((sum(came), sum(sent), after - before))
+        distributed._compute, distributed._persist = compute, persist
+        return {
+            "build_s": build,
+            "iteration_s": seconds,
+            "worker_peak_rss_gb": max(client.run(peak_gb).values()),
+            "worker_peak_rss_built_gb": max(built.values()),
+            "worker_rss_imports_gb": max(bare.values()),
+            "client_peak_rss_gb": peak_gb(),
+            "bytes_iteration": {
+                name: (counts[1][i] - counts[0][i]) / 2
+                for i, name in enumerate(("to_client", "to_workers", "between_workers"))
+            },
+            "between_workers_all": sum(moved.values()),
+        }
+
+
+def solve(cost, n_iter: int) -> None:
+    import warnings
+
+    from neurobridge.bridge import couple
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        couple(cost, epsilon=EPSILON, tol=0.0, max_iter=n_iter)
+
+
+def agree(n: int) -> float:
+    """Largest difference of log scalings from those in memory, relative to the largest of them (on threads)."""
+    import numpy as np
+
+    from neurobridge.bridge import bridge_cost, couple
+
+    lazy = clouds(n)
+    pairs = (np.arange(P), np.arange(P))
+    ours = couple(bridge_cost(*lazy, pairs, nearest=NEAREST, distributed=True), epsilon=EPSILON, tol=1e-5)
+    theirs = couple(bridge_cost(*[side.compute() for side in lazy], pairs, nearest=NEAREST), epsilon=EPSILON, tol=1e-5)
+    return max(
+        float(np.abs(a - b).max() / np.abs(b).max())
+        for a, b in zip(ours.log_scalings, theirs.log_scalings, strict=True)
+    )
+
+
+TASKS = {"memory": in_memory, "workers": on_workers, "agree": agree}
+
+
+def measured(task: str, n: int) -> dict:
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, __file__, "--task", task, "--n", str(n)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        raise RuntimeError(f"{task} at n={n} ended with {done.returncode}:\n{done.stderr}")
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def median(runs: list[dict]) -> dict:
+    return {
+        key: median([run[key] for run in runs])
+        if isinstance(value, dict)
+        else statistics.median(run[key] for run in runs)
+        for key, value in runs[0].items()
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--n", type=int, default=400_000)
+    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--task", choices=TASKS, help="measure one thing in this process and print it")
+    parser.add_argument("--out", type=Path, default=Path("docs/results/benchmarks/distributed.json"))
+    options = parser.parse_args()
+    if options.task:
+        print(json.dumps(TASKS[options.task](options.n)))
+        return
+    load, sizes, rows = os.getloadavg()[0], (options.n // 4, options.n), {}
+    for n in sizes:
+        runs: dict[str, list[dict]] = {"memory": [], "workers": []}
+        for _ in range(options.runs if n == options.n else 1):
+            for task in runs:  # in turns, so that a busy machine is busy for both
+                runs[task].append(measured(task, n))
+        rows |= {f"{task}/{n}": median(some) for task, some in runs.items()}
+        print(json.dumps({key: rows[key] for key in rows if key.endswith(f"/{n}")}, indent=1))
+    result = {
+        "rows": rows,
+        "largest_relative_difference": measured("agree", sizes[0]),
+        "settings": {
+            "d": D, "pairs": P, "nearest": NEAREST, "epsilon": EPSILON, "chunk_rows": CHUNK, "workers": N_WORKERS,
+            "iterations_timed": N_ITER, "runs": options.runs, "runs_at_the_smaller_size": 1,
+        },
+        "machine": {"cores": os.cpu_count(), "load_average_at_start": load, "python": platform.python_version()},
+    }  # fmt: skip
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    options.out.write_text(json.dumps(result, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
