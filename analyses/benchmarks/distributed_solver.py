@@ -98,7 +98,7 @@ def on_workers(n: int) -> dict:
         sent.append(len(cloudpickle.dumps([dict(task.__dask_graph__()) for task in tasks])))
         return persist(tasks)
 
-    options = {"n_workers": N_WORKERS, "threads_per_worker": 1, "memory_limit": "2GB", "dashboard_address": None}
+    options = {"n_workers": N_WORKERS, "threads_per_worker": 1, "memory_limit": "2GB", "dashboard_address": ":0"}
     with LocalCluster(**options) as local, Client(local) as client:
         client.run(lambda: __import__("neurobridge.bridge.distributed"))
         bare = client.run(peak_gb)

@@ -30,7 +30,7 @@ def cluster() -> Iterator:
     with (
         dask.config.set({"distributed.admin.tick.limit": "1h"}),  # a busy machine is not this test's business
         LocalCluster(
-            n_workers=2, threads_per_worker=1, processes=True, memory_limit="1GB", dashboard_address=None
+            n_workers=2, threads_per_worker=1, processes=True, memory_limit="1GB", dashboard_address=":0"
         ) as local,
         Client(local) as client,
     ):
@@ -250,7 +250,7 @@ def test_memory_of_a_worker_is_its_share_and_a_block():
     n, k, chunk = 1_000_000, 8, 50_000
     X, Y = (da.random.default_rng(seed).normal(size=(n, 8), chunks=(chunk, -1)).astype("f4") for seed in (0, 1))
     rows = np.arange(200)
-    options = {"n_workers": 2, "threads_per_worker": 1, "memory_limit": "2GB", "dashboard_address": None}
+    options = {"n_workers": 2, "threads_per_worker": 1, "memory_limit": "2GB", "dashboard_address": ":0"}
     with LocalCluster(**options) as local, Client(local) as client:
         client.run(lambda: __import__("neurobridge.bridge.distributed"))
         before = client.run(peak_bytes)
