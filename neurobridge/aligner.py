@@ -153,13 +153,14 @@ class BridgeAligner(AssemblyAligner):
     ----------
     metric : str
         Distance inside each space; see `neurobridge.bridge_cost`.
-    coupling : {"factored", "fused", "pairs", "sinkhorn", "exact"}
-        "pairs" is the paper's true alignment, the labelled pairs alone; the others are global alignment, transport of all points.
-        "fused" joins the bridge cost with the ridge map of the pairs, chosen by cross-validation over the pairs, one for each
-        direction: see `neurobridge.bridge.fuse`.
+    coupling : {"fused", "factored", "pairs", "sinkhorn", "exact"}
+        "fused" joins the bridge cost with maps of the pairs, chosen by cross-validation over the pairs, one for each direction: see
+        `neurobridge.bridge.fuse`. "pairs" is the paper's true alignment, the labelled pairs alone; the others are its global
+        alignment, transport of all points under the bridge cost.
     map : {"flow", "barycentric", "linear"}
         How points are moved: a flow trained on the coupling; directly (the mean partner under a factored coupling, what
-        cross-validation chose under a fused one); or the ridge map of the pairs, as an ablation.
+        cross-validation chose under a fused one); or the ridge map of the pairs, as an ablation. A fitted aligner may be
+        switched from "flow" to "barycentric" by ``set_params``.
     epsilon : float
         Temperature of the softmin and of the transport, in units of the mean anchor distance; "fused" chooses its own.
     unbalanced : float, optional
@@ -168,7 +169,8 @@ class BridgeAligner(AssemblyAligner):
     base : {"affine", "pad", "noise"}
         Base of the flow.
     flow_options : dict, optional
-        Further arguments of `neurobridge.ConditionalFlow`.
+        Further arguments of `neurobridge.ConditionalFlow`. A fifth of the coupling decides when training stops
+        (``validation=0.2``) unless they say otherwise.
     seed : int
     device : str, optional
 
@@ -186,7 +188,7 @@ class BridgeAligner(AssemblyAligner):
     def __init__(
         self,
         metric: Metric = "geodesic",
-        coupling: str = "factored",
+        coupling: str = "fused",
         map: Map = "flow",
         *,
         epsilon: float = 0.05,
@@ -242,7 +244,7 @@ class BridgeAligner(AssemblyAligner):
             )
         if self.map == "flow":
             self.flow_ = ConditionalFlow(
-                self.base, seed=self.seed, device=self.device, **(self.flow_options or {})
+                self.base, seed=self.seed, device=self.device, **{"validation": 0.2, **(self.flow_options or {})}
             ).fit(X, Y, sampler)
 
     def _fuse(self, X: np.ndarray, Y: np.ndarray, rows: tuple[np.ndarray, np.ndarray]) -> FusedBridge:

@@ -9,7 +9,7 @@ import pytest
 
 from neurobridge.assemblies import open_assembly
 from neurobridge.demo import SIMULATED, DemoConfig, run_demo
-from neurobridge.demo.task import METHODS, draw_fold, make_aligner, prepare
+from neurobridge.demo.task import METHODS, draw_fold, fit_aligners, prepare
 from neurobridge.report import write_report
 
 SMALL = {"fractions": (0.1, 0.2), "n_seeds": 1, "flow_steps": 5, "n_permutations": 20}
@@ -44,12 +44,13 @@ def test_held_out_responses_never_matter(task):
 
     spoiled = task._replace(brain=spoil(task.brain, 1e3), model=spoil(task.model, -7.0))
     other = draw_fold(spoiled, 0.1, seed=0)
+    moved = [
+        {method: aligner.transform(drawn.brain_train).values for method, aligner in fit_aligners(drawn, config, 0)}
+        for drawn in (fold, other)
+    ]
+    assert tuple(moved[0]) == METHODS
     for method in METHODS:
-        moved = []
-        for drawn in (fold, other):
-            aligner = make_aligner(method, config, 0).fit(drawn.brain_train, drawn.model_train, drawn.pairs)
-            moved.append(aligner.transform(drawn.brain_train).values)
-        assert np.array_equal(*moved), method
+        assert np.array_equal(moved[0][method], moved[1][method]), method
 
 
 def check(results, out, *, labels):

@@ -265,7 +265,8 @@ def couple(
         - "sinkhorn", up to about 10,000 x 10,000 (the n x m matrix in memory, several times): needed for ``reduce="min"`` only.
         - "factored", from ten points to millions: the same plan as "sinkhorn" on the softmin cost, without the matrix. Up to
           some hundred thousand points keep all anchors; above, ``bridge_cost(..., nearest=32)`` makes a pass cheap, and
-          ``stream=True`` makes it exact at constant memory. Points on disk or in dask arrays are read block by block.
+          ``stream=True`` makes it exact at constant memory. Points on disk or in dask arrays are read block by block, or stay on
+          dask's workers with ``bridge_cost(..., distributed=True)``.
 
         `neurobridge.bridge.fuse` is the choice where a linear (or kernel) map of the pairs carries much of the relation.
     epsilon : float

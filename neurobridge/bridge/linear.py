@@ -96,10 +96,7 @@ class RidgeDesign:
         start : int, optional
             Search downhill from this candidate, as from the last of a sequence of similar Y, instead of trying all.
         """
-        if start is None:
-            best = int(self._errors(Y, self.alphas).sum(axis=1).argmin())
-        else:
-            best = self._downhill(Y, start)
+        best = self._downhill(Y, start) if start is not None else int(self._errors(Y, self.alphas).sum(axis=1).argmin())
         return self._map(Y, np.full(Y.shape[1], self.alphas[best])), best
 
     def _downhill(self, Y: np.ndarray, start: int) -> int:

@@ -188,7 +188,8 @@ def align_unpaired(
         Rounds of refitting at most.
     metric, n_neighbors : see `bridge_cost`
         The inner distance of both spaces: "euclidean" where one is a turned or stretched copy of the other, "geodesic" where both
-        are folded differently (real digits: more than three times the gain over chance), at the price of gaps in well-separated clusters.
+        are folded differently (real digits: more than three times the gain over chance), at the price of gaps in well-separated
+        clusters.
     seed : int
     memory_limit : float
         Bytes the matrices of one restart may take.

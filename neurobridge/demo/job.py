@@ -29,7 +29,7 @@ from neurobridge.demo.tables import (
     draw_figures,
     predictivity_table,
 )
-from neurobridge.demo.task import HELD_OUT, METHODS, DemoConfig, Fold, Task, draw_fold, make_aligner, prepare
+from neurobridge.demo.task import HELD_OUT, METHODS, DemoConfig, Fold, Task, draw_fold, fit_aligners, prepare
 from neurobridge.evaluate import Readout, correlate, train_readout
 
 _FEW = "pairs only"
@@ -79,8 +79,11 @@ def run_demo(
                     "recordings, labels of the pairs only": (_FEW, fold.brain_test),
                     "model, own readout": (TO_MODEL, fold.model_test),
                 }
-                for method in METHODS:
-                    moved = _align(method, fold, config, seed)
+                for method, aligner in fit_aligners(fold, config, seed):
+                    moved = {
+                        TO_BRAIN: aligner.inverse_transform(fold.model_test),
+                        TO_MODEL: aligner.transform(fold.brain_test),
+                    }
                     scores = _predictivity(task, fold, moved, config, seed)
                     records += [{**key, "method": method, **_summary(name, s)} for name, s in scores.items()]
                     tests |= {f"{direction}, {method}": (direction, there) for direction, there in moved.items()}
@@ -103,14 +106,6 @@ def _summarise(caught: list[warnings.WarningMessage]) -> list[str]:
     for warning in caught:
         places.setdefault((warning.filename, warning.lineno), []).append(str(warning.message))
     return [f"{messages[0]} ({len(messages)} times)" for messages in places.values()]
-
-
-def _align(method: str, fold: Fold, config: DemoConfig, seed: int) -> dict[str, xr.DataArray]:
-    aligner = make_aligner(method, config, seed).fit(fold.brain_train, fold.model_train, fold.pairs)
-    return {
-        TO_BRAIN: aligner.inverse_transform(fold.model_test),
-        TO_MODEL: aligner.transform(fold.brain_test),
-    }
 
 
 def _predictivity(

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 import xarray as xr
 
-from neurobridge.aligner import AssemblyAligner, BridgeAligner
+from neurobridge.aligner import AssemblyAligner, BridgeAligner, Map
 from neurobridge.assemblies import Pairs, average_repetitions, drop_constant
 from neurobridge.assemblies.schema import PRESENTATION, STIMULUS_ID
 from neurobridge.baselines import BASELINES
@@ -20,7 +21,7 @@ from neurobridge.features import GaborEnergy, extract
 SIMULATED = "simulated-hvm"
 DATASETS = (SIMULATED, "cowley2023-v4-210325", "majajhong2015-it-v6")
 # Method name -> coupling and map of the BridgeAligner.
-BRIDGES = {
+BRIDGES: dict[str, tuple[str, Map]] = {
     "fused": ("fused", "barycentric"),
     "fused-flow": ("fused", "flow"),
     "bridge-flow": ("factored", "flow"),
@@ -154,9 +155,20 @@ def draw_fold(task: Task, fraction: float, *, seed: int) -> Fold:
     )
 
 
-def make_aligner(method: str, config: DemoConfig, seed: int) -> AssemblyAligner:
-    """Make one of `METHODS`: fused, global or true bridge alignment, or a baseline, to be fitted on the same pairs."""
-    if method in BASELINES:
-        return BASELINES[method](seed=seed)
-    coupling, how = BRIDGES[method]
-    return BridgeAligner(coupling=coupling, map=how, seed=seed, flow_options={"n_steps": config.flow_steps})
+def fit_aligners(fold: Fold, config: DemoConfig, seed: int) -> Iterator[tuple[str, AssemblyAligner]]:
+    """Fit all of `METHODS` on the same pairs: fused, global and true bridge alignment, and the baselines.
+
+    A coupling is solved once for all the maps that read it.
+    """
+    # Narrow on purpose: a few hundred points train no wide network.
+    flow = {"n_steps": config.flow_steps, "width": 128, "depth": 2}
+    solved: dict[str, BridgeAligner] = {}
+    for method in METHODS:
+        if method in BASELINES:
+            yield method, BASELINES[method](seed=seed).fit(fold.brain_train, fold.model_train, fold.pairs)
+            continue
+        coupling, how = BRIDGES[method]
+        if coupling not in solved:
+            aligner = BridgeAligner(coupling=coupling, map="flow", seed=seed, flow_options=flow)
+            solved[coupling] = aligner.fit(fold.brain_train, fold.model_train, fold.pairs)
+        yield method, solved[coupling].set_params(map=how)
