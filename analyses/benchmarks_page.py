@@ -146,9 +146,24 @@ Above 256 dimensions matrix products dominate, and every ratio falls below 1.5.
 
 
 def distributed(found: dict[str, Any]) -> str:
-    return "## Distributed: the factored solver on dask workers\n\n`analyses/benchmarks/distributed.py`\n\n" + table(
-        ["what", "value"], [[key, value] for key, value in found.items() if not isinstance(value, (dict, list))]
-    )
+    rows = []
+    for key, row in found["rows"].items():
+        where, n = key.split("/")
+        peak = row.get("worker_peak_rss_gb", row.get("peak_rss_gb"))
+        travels = f"{row['bytes_iteration']['to_client'] / 1e3:.1f}" if "bytes_iteration" in row else "-"
+        name = "in memory, one thread" if where == "memory" else f"{found['settings']['workers']} workers"
+        rows.append(
+            [f"{int(n):,}, {name}", f"{row['build_s']:.1f}", f"{row['iteration_s']:.2f}", f"{peak:.2f}", travels]
+        )
+    settings = found["settings"]
+    return f"""## Distributed: the factored solver on dask workers
+
+`analyses/benchmarks/distributed_solver.py`: {settings["d"]} dimensions, {settings["pairs"]} pairs, {settings["nearest"]} nearest kept;
+largest relative difference from the result in memory {found["largest_relative_difference"]:.0e}. On one machine the workers are
+slower than one process: this form is for points that do not fit into one.
+
+{table(["points a side", "build (s)", "an iteration (s)", "peak RSS (GB, a worker)", "kB to the client an iteration"], rows)}
+"""
 
 
 def repeats(found: dict[str, Any]) -> str:

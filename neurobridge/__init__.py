@@ -17,7 +17,7 @@ from neurobridge.assemblies import (
     validate,
 )
 from neurobridge.baselines import ProcrustesAligner, RidgeAligner
-from neurobridge.bridge import BridgeCost, Coupling, bridge_cost, couple
+from neurobridge.bridge import BridgeCost, Coupling, align_unpaired, bridge_cost, couple, diagnose, fuse
 from neurobridge.datasets import Experiment, fetch, list_datasets, load, simulate_hvm
 from neurobridge.evaluate import (
     aggregate,
@@ -46,6 +46,7 @@ __all__ = [
     "RidgeAligner",
     "__version__",
     "aggregate",
+    "align_unpaired",
     "average_repetitions",
     "bootstrap_repetitions",
     "bridge_cost",
@@ -53,9 +54,11 @@ __all__ = [
     "couple",
     "cross_decode",
     "decode",
+    "diagnose",
     "drop_constant",
     "extract",
     "fetch",
+    "fuse",
     "internal_consistency",
     "list_datasets",
     "load",

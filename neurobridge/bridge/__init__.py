@@ -13,7 +13,8 @@ from neurobridge.bridge.diagnostics import (
     diagnose,
 )
 from neurobridge.bridge.distances import METRICS, AnchorDistances, DisconnectedGraphWarning, anchor_distances
-from neurobridge.bridge.fused import Candidate, FusedBridge, fuse
+from neurobridge.bridge.fused import Candidate, CoreWarning, FusedBridge, fuse
+from neurobridge.bridge.kernel import KernelMap, kernel_map
 from neurobridge.bridge.linear import LinearMap, ridge_map
 from neurobridge.bridge.unpaired import Trust, UnpairedStart, UntrustedAlignmentWarning, align_unpaired
 
@@ -26,12 +27,14 @@ __all__ = [
     "CalibrationWarning",
     "Candidate",
     "ConvergenceWarning",
+    "CoreWarning",
     "Coupling",
     "Coverage",
     "Diagnostics",
     "DisconnectedGraphWarning",
     "FewAnchorsWarning",
     "FusedBridge",
+    "KernelMap",
     "LinearMap",
     "LowOverlapWarning",
     "NoisyAnchorsWarning",
@@ -44,5 +47,6 @@ __all__ = [
     "couple",
     "diagnose",
     "fuse",
+    "kernel_map",
     "ridge_map",
 ]

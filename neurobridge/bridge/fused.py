@@ -11,6 +11,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
+from threadpoolctl import threadpool_limits
 
 from neurobridge.bridge._core import PotentialPlan, core_rows
 from neurobridge.bridge._rounds import Problem, State, solve
@@ -126,6 +127,8 @@ def _read(state: State, forward: AnyMap, readout: Readout, X_new: np.ndarray) ->
     return forward(X_new)
 
 
+# The rounds alternate between torch and numpy: two pools of threads that wait for each other take four times as long.
+@threadpool_limits.wrap(limits=1, user_api="blas")
 def fuse(
     X: np.ndarray,
     Y: np.ndarray,
@@ -265,7 +268,7 @@ def fuse(
             f"found a marginal error of {state.plan.marginal_error:.2g} after {state.plan.n_iter} iterations at epsilon "
             f"{solved.epsilon}; expected {tol:.2g}. Mend: raise epsilon or tol.",
             ConvergenceWarning,
-            stacklevel=2,
+            stacklevel=3,
         )
     transport: DensePlan | PotentialPlan
     if inner is None:
@@ -321,7 +324,7 @@ def _core_size(
             f"{memory_limit / 1e9:.2f} GB. Solved on a core of {size} points a side. Mend: core={size} says that it is meant, "
             "or raise memory_limit.",
             CoreWarning,
-            stacklevel=3,
+            stacklevel=4,
         )
         return size
     if isinstance(core, bool) or not isinstance(core, (int, np.integer)) or core < max(n_pairs, 2):
