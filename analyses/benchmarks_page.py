@@ -158,7 +158,8 @@ def distributed(found: dict[str, Any]) -> str:
     settings = found["settings"]
     return f"""## Distributed: the factored solver on dask workers
 
-`analyses/benchmarks/distributed_solver.py`: {settings["d"]} dimensions, {settings["pairs"]} pairs, {settings["nearest"]} nearest kept;
+`analyses/benchmarks/distributed_solver.py`: {settings["d"]} dimensions, {settings["pairs"]} pairs, {settings["nearest"]}
+nearest kept;
 largest relative difference from the result in memory {found["largest_relative_difference"]:.0e}. On one machine the workers are
 slower than one process: this form is for points that do not fit into one.
 

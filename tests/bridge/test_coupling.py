@@ -236,7 +236,9 @@ def test_the_factored_solver_refuses_the_hard_minimum():
 
 
 def test_only_factored_couplings_map_unseen_points():
-    with pytest.raises(ValueError, match=r"method 'exact'; expected 'factored' \(not pinned\), which alone has a formula"):
+    with pytest.raises(
+        ValueError, match=r"method 'exact'; expected 'factored' \(not pinned\), which alone has a formula"
+    ):
         couple(COST, method="exact").map(X, Y)
 
 
