@@ -1,6 +1,6 @@
 """Write the measured tables into README.md.
 
-After `neurobridge demo --dataset NAME --out results/NAME` for both real datasets:
+After `neurobridge demo --dataset NAME --seeds 3 --out results/NAME` for both real datasets:
 
     python analyses/readme_tables.py results/cowley2023-v4-210325 results/majajhong2015-it-v6
 

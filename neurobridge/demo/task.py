@@ -55,7 +55,7 @@ class DemoConfig:
 
     dataset: str = SIMULATED
     fractions: tuple[float, ...] = (0.05, 0.10, 0.20)
-    n_seeds: int = 3
+    n_seeds: int = 2
     seed: int = 0
     flow_steps: int = 250
     n_permutations: int = 1000
