@@ -42,7 +42,7 @@ def demo_command(
     out: Annotated[Path, typer.Option(help="Results folder.")] = Path("results/demo"),
     n_seeds: Annotated[
         int, typer.Option("--seeds", min=1, help="Independent draws of held-out stimuli and pairs.")
-    ] = 3,
+    ] = 2,
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
