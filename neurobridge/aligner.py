@@ -161,8 +161,9 @@ class BridgeAligner(AssemblyAligner):
         How points are moved: a flow trained on the coupling; directly (the mean partner under a factored coupling, what
         cross-validation chose under a fused one); or the ridge map of the pairs, as an ablation. A fitted aligner may be
         switched from "flow" to "barycentric" by ``set_params``.
-    epsilon : float
-        Temperature of the softmin and of the transport, in units of the mean anchor distance; "fused" chooses its own.
+    epsilon : float, optional
+        Temperature of the softmin and of the transport, in units of the mean anchor distance, .05 by default. Under "fused" that of
+        the transport alone, in units of the mean fused cost, .02 by default.
     unbalanced : float, optional
         Weight rho of the KL penalty on the marginals; None for balanced transport.
     reduce, scale, nearest, n_neighbors : see `neurobridge.bridge_cost`.
@@ -191,7 +192,7 @@ class BridgeAligner(AssemblyAligner):
         coupling: str = "fused",
         map: Map = "flow",
         *,
-        epsilon: float = 0.05,
+        epsilon: float | None = None,
         unbalanced: float | None = None,
         reduce: Literal["softmin", "min"] = "softmin",
         scale: Literal["mean", "median", "none"] = "mean",
@@ -240,7 +241,7 @@ class BridgeAligner(AssemblyAligner):
                 n_neighbors=self.n_neighbors, device=self.device,
             )  # fmt: skip
             sampler = self.coupling_ = couple(
-                cost, method=self.coupling, epsilon=self.epsilon, unbalanced=self.unbalanced
+                cost, method=self.coupling, epsilon=self.epsilon or 0.05, unbalanced=self.unbalanced
             )
         if self.map == "flow":
             self.flow_ = ConditionalFlow(
@@ -262,6 +263,7 @@ class BridgeAligner(AssemblyAligner):
             n_neighbors=self.n_neighbors,
             seed=self.seed,
             device=self.device,
+            **({} if self.epsilon is None else {"epsilons": (self.epsilon,)}),
         )
 
     def _forward(self, X: np.ndarray) -> np.ndarray:

@@ -55,7 +55,7 @@ def points(x: Array, *, name: str, device: str | torch.device | None = None) -> 
 
 def same_kind(tensor: torch.Tensor, reference: Array) -> Array:
     """Give a tensor back in the kind (numpy or torch) of the array the caller passed."""
-    return tensor if isinstance(reference, torch.Tensor) else tensor.cpu().numpy()
+    return tensor.to(reference.device) if isinstance(reference, torch.Tensor) else tensor.cpu().numpy()
 
 
 def row_blocks(n_rows: int, n_columns: int, *, budget: int = 1 << 24) -> list[slice]:

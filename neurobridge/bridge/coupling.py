@@ -41,8 +41,9 @@ class Coupling:
     a, b : arrays of shape (n,) and (m,)
         Marginals asked for.
     converged : bool
-        True only if the plan is finite and its marginal error is within the tolerance.
+        True only if the plan is finite, its marginal error is within the tolerance, and the solver did not give up early.
     n_iter : int
+        0 where the solver does not count.
     marginal_error : float
         L1 distance of the plan's marginals to those asked for; for an unbalanced plan, the L1 change of its
         marginals over the last iteration.
@@ -281,7 +282,8 @@ def couple(
     pinned : bool
         Labelled points may only go to their partner. Each pair carries the mean of the masses its two points were given (a point
         in several pairs divides its own evenly); the masses of all other points are scaled so that both sides sum to one, and
-        ``Coupling.a`` and ``.b`` hold them. Nothing changes for uniform masses and as many source as target points.
+        ``Coupling.a`` and ``.b`` hold them; confidence plays no part, as pinning is trust.
+        Nothing changes for uniform masses and as many source as target points.
     init : Coupling, optional
         Factored coupling of the same target points to start from (another epsilon, a truncated cost): saves iterations.
     memory_limit : float
@@ -319,6 +321,11 @@ def couple(
             "found marginals or unbalanced with method='pairs'; expected neither, since the labelled pairs fix the plan. "
             "Mend: leave them out, or use method='factored'."
         )
+    if pinned and init is not None:
+        raise ValueError(
+            "found pinned=True with init; expected one of them, since the pinned points have no potential to start from. "
+            "Mend: leave init out."
+        )
     if (pinned or init is not None) and method != "factored" and (method == "pairs" or init is not None):
         raise ValueError(
             f"found pinned={pinned}, init={'a coupling' if init else None} with method={method!r}; expected neither with "
@@ -344,7 +351,7 @@ def couple(
             + "."
         )
     # The exact solver answers to rounding, not to tol.
-    converged = solution.marginal_error <= max(tol, 1e-9)
+    converged = solution.finished and solution.marginal_error <= max(tol, 1e-9)
     if not converged:
         warnings.warn(
             f"{method}: found a marginal error of {solution.marginal_error:.2e} after {solution.n_iter} iterations; "

@@ -285,7 +285,7 @@ def unit_of_length(distances: torch.Tensor, scale: str) -> float:
 
 def positive_unit(unit: float, scale: str) -> float:
     """Refuse a unit of length that is not positive."""
-    if not unit > 0:
+    if not 0 < unit < float("inf"):
         raise ValueError(
             f"found a {scale} anchor distance of {unit}; expected a positive unit of length. "
             "Mend: drop duplicate points, or use scale='none'."

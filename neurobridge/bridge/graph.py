@@ -91,11 +91,18 @@ def neighbor_graph(X: torch.Tensor, n_neighbors: int) -> sparse.csr_matrix:
     scipy.sparse.csr_matrix of shape (n_points, n_points)
         Euclidean lengths.
 
+    Raises
+    ------
+    ValueError
+        ``n_neighbors`` below one.
+
     Warns
     -----
     DisconnectedGraphWarning
         The graph fell into components.
     """
+    if n_neighbors < 1:
+        raise ValueError(f"found n_neighbors={n_neighbors}; expected at least 1 link a point. Mend: try 10.")
     n, k = len(X), min(n_neighbors, len(X) - 1)
     if k < 1:
         return sparse.csr_matrix((n, n))
@@ -178,6 +185,7 @@ class NearestPaths(NamedTuple):
     columns: torch.Tensor
     radius: torch.Tensor
     mean: float
+    median: float
 
 
 def nearest_geodesic(
@@ -192,14 +200,14 @@ def nearest_geodesic(
     -------
     NearestPaths
         ``distances`` and ``columns`` of shape (n_points, k), infinite and 0 where fewer anchors are in reach; ``radius``, shape
-        (n_points,), below which none was left out; and the mean of all n x P distances, estimated from the sampled anchors.
+        (n_points,), below which none was left out; and the mean and median of all n x P distances, by a sample of the anchors.
     """
     graph = neighbor_graph(X, n_neighbors)
     anchor_rows = np.asarray(anchor_rows)
     n, n_anchors = len(X), len(anchor_rows)
     sampled = np.unique(np.linspace(0, n_anchors - 1, min(n_anchors, 16)).astype(int))
     full = csgraph.dijkstra(graph, directed=True, indices=anchor_rows[sampled])
-    mean = float(full.mean())
+    mean, median = float(full.mean()), float(np.median(full))
     # Seen from an anchor, the share k/P of the points has it among its k nearest: search four times that share.
     limit = float(np.quantile(full, min(1.0, 4.0 * k / n_anchors)))
     first = csgraph.dijkstra(graph, directed=True, indices=anchor_rows, min_only=True, return_predecessors=True)
@@ -229,4 +237,4 @@ def nearest_geodesic(
     if k >= n_anchors and not np.isinf(best).any():
         radius[:] = np.inf
     tensors = [torch.as_tensor(array, device=X.device) for array in (best, which, radius)]
-    return NearestPaths(tensors[0].to(X.dtype), tensors[1], tensors[2].to(X.dtype), mean)
+    return NearestPaths(tensors[0].to(X.dtype), tensors[1], tensors[2].to(X.dtype), mean, median)

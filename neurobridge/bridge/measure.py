@@ -75,9 +75,8 @@ def measure(
     X = points.block(slice(None))
     if nearest is not None and metric == "geodesic":
         found = nearest_geodesic(X, columns, min(nearest, len(columns)), n_neighbors=n_neighbors)
-        unit = {"none": 1.0, "mean": found.mean}.get(scale)
-        unit = unit_of_length(found.distances[torch.isfinite(found.distances)], scale) if unit is None else unit
-        unit = positive_unit(unit, scale)
+        units = {"none": 1.0, "mean": found.mean, "median": found.median}
+        unit = positive_unit(units[scale], scale) if scale in units else unit_of_length(found.distances, scale)
         factor: Factor = NearestFactor(
             found.distances / unit, found.columns, len(columns), found.radius / unit, _on(group, X)
         )

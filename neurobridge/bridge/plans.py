@@ -167,7 +167,7 @@ class FactoredPlan:
         images = torch.zeros((factor.n_columns, Y.shape[1]), dtype=torch.float64, device=factor.device)
         for rows, block in factor.blocks():
             shares = (block.scores(_inverse(log_mass), self.epsilon).double() + self.log_v[rows, None]).exp()
-            part = Y.block(rows).double()
+            part = Y.block(rows).double().to(images.device)
             if block.columns is None:
                 images += shares.T @ part
             else:
@@ -208,7 +208,8 @@ class FactoredPlan:
         factor = self.cost.source_factor
         assert factor.group is not None
         log_pair = self.log_s if factor.log_weight is None else self.log_s + factor.log_weight
-        share = (log_pair - factor.to_columns(self.log_s)[factor.group]).exp()
+        # A column without mass on the target side is nobody's partner; its image must not be NaN all the same.
+        share = torch.nan_to_num((log_pair - factor.to_columns(self.log_s)[factor.group]).exp(), nan=0.0)
         total = torch.zeros((factor.n_columns, images.shape[1]), dtype=torch.float64, device=images.device)
         return total.index_add_(0, factor.group, share[:, None] * images)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -15,6 +16,9 @@ from scipy import sparse
 from neurobridge.bridge._arrays import to_tensor
 from neurobridge.bridge.cost import BridgeCost
 from neurobridge.bridge.plans import DensePlan, FactoredPlan, PinnedPlan, Plan, SparsePlan
+
+# POT's own limit of pivots is far too low for the sizes that method is meant for.
+_PIVOTS = 10_000_000
 
 
 @dataclass(frozen=True)
@@ -34,17 +38,22 @@ class Problem:
 
 @dataclass(frozen=True)
 class Solution:
-    """A plan, and how it was reached."""
+    """A plan, and how it was reached: 0 iterations where the solver does not count, not finished where it gave up early."""
 
     plan: Plan
     n_iter: int
     marginal_error: float
+    finished: bool = True
 
 
 def _pairs(problem: Problem) -> Solution:
-    """Labelled pairs alone (the paper's true alignment): every pair the same mass."""
+    """Labelled pairs alone (the paper's true alignment): every pair the same mass, or in proportion to the confidence in it."""
     i, j = problem.cost.anchors
-    mass = np.full(len(i), 1.0 / len(i))
+    log_weight = problem.cost.source_factor.log_weight
+    if log_weight is None:
+        log_weight = problem.cost.target_factor.log_weight
+    mass = np.ones(len(i)) if log_weight is None else log_weight.exp().cpu().numpy()
+    mass = mass / mass.sum()
     return Solution(SparsePlan(sparse.csr_matrix((mass, (i, j)), shape=problem.cost.shape)), 0, 0.0)
 
 
@@ -58,9 +67,12 @@ def _exact(problem: Problem) -> Solution:
     """Unregularised transport by POT: network simplex (balanced) or majorisation-minimisation (unbalanced)."""
     cost, a, b = _dense_cost(problem), problem.a, problem.b
     if problem.unbalanced is None:
-        matrix, log = ot.emd(a, b, cost, numItermax=problem.max_iter, log=True)
-        plan = sparse.csr_matrix(matrix)
-        return Solution(SparsePlan(plan), int(log.get("numiter", 1)), _l1(SparsePlan(plan), a, b))
+        # The network simplex counts pivots, not sweeps: max_iter may raise POT's own limit, never lower it.
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            matrix, log = ot.emd(a, b, cost, numItermax=max(_PIVOTS, problem.max_iter), log=True)
+        plan = SparsePlan(sparse.csr_matrix(matrix))
+        return Solution(plan, 0, _l1(plan, a, b), finished=log["warning"] is None)
     # POT stops on the L2 change of the plan, which bounds the L1 change up to the root of its size.
     stop = problem.tol / math.sqrt(cost.size)
     matrix = ot.unbalanced.mm_unbalanced(
@@ -73,7 +85,7 @@ def _exact(problem: Problem) -> Solution:
         )
     )
     error = _l1(again, matrix.sum(axis=1), matrix.sum(axis=0))
-    return Solution(again, problem.max_iter, error)
+    return Solution(again, 0, error)
 
 
 def _sinkhorn(problem: Problem) -> Solution:
@@ -92,12 +104,31 @@ def _sinkhorn(problem: Problem) -> Solution:
         )
         plan = DensePlan(np.asarray(matrix))
         return Solution(plan, int(log["niter"]) + 1, _l1(plan, a, b))
-    matrix, log = ot.unbalanced.sinkhorn_unbalanced(
-        a, b, cost, problem.epsilon, problem.unbalanced, method="sinkhorn_stabilized", reg_type="kl",
-        stopThr=problem.tol, **options,
-    )  # fmt: skip
-    errors = log["err"]
-    return Solution(DensePlan(np.asarray(matrix)), 10 * len(errors), float(errors[-1]) if errors else math.inf)
+    return _unbalanced_sinkhorn(problem, cost)
+
+
+def _unbalanced_sinkhorn(problem: Problem, cost: np.ndarray) -> Solution:
+    """Unbalanced transport in the log domain (Chizat et al. 2018): POT's stabilised solver loses its way at small epsilon."""
+    assert problem.unbalanced is not None
+    epsilon, rho = problem.epsilon, problem.unbalanced
+    damping = rho / (rho + epsilon)
+    scores = torch.as_tensor(cost) / -epsilon
+    log_a, log_b = (torch.as_tensor(np.log(mass)) for mass in (problem.a, problem.b))
+    log_u, log_v = log_a.clone(), log_b.clone()
+    error, iteration = math.inf, 0
+    while iteration < problem.max_iter and error > problem.tol:
+        iteration += 1
+        log_u = log_a - damping * torch.logsumexp(scores + log_v, dim=1)
+        log_k = torch.logsumexp(scores + log_u[:, None], dim=0)
+        new = log_b - damping * log_k
+        error = float(((new + log_k).exp() - (log_v + log_k).exp()).abs().sum())
+        log_v = new
+        # The best constant to move between the potentials: see `_factored`.
+        move = [torch.logsumexp(la - epsilon / rho * (lu - la), 0) for la, lu in ((log_a, log_u), (log_b, log_v))]
+        constant = float(rho / 2 * (move[0] - move[1])) / epsilon
+        log_u, log_v = log_u + constant, log_v - constant
+    plan = DensePlan((log_u[:, None] + scores + log_v).exp().numpy())
+    return Solution(plan, iteration, error)
 
 
 def _factored(problem: Problem) -> Solution:

@@ -8,6 +8,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.optimize import linear_sum_assignment
 from scipy.spatial.distance import cdist
 
 from neurobridge.bridge import bridge_cost, couple
@@ -141,12 +142,6 @@ def test_a_single_source_point_spreads_over_all_targets():
     np.testing.assert_allclose(couple(cost, epsilon=0.2, tol=1e-10).dense(), np.full((1, 50), 1 / 50), atol=1e-9)
 
 
-def test_points_that_are_not_paired_or_fitted_never_matter():
-    before = couple(bridge_cost(X[:40], Y[:40], PAIRS), epsilon=0.1).dense()
-    ruined = np.concatenate([X[:40], np.full((20, 4), 1e6)])
-    np.testing.assert_array_equal(couple(bridge_cost(ruined[:40], Y[:40], PAIRS), epsilon=0.1).dense(), before)
-
-
 # Pinned pairs and warm starts
 
 
@@ -197,6 +192,61 @@ def test_a_warm_start_saves_iterations_and_changes_nothing():
         couple(bridge_cost(X, Y[:40], PAIRS), init=first)
     with pytest.raises(ValueError, match=r"init=a coupling with method='exact'"):
         couple(cost, method="exact", init=first)
+
+
+def test_pairs_carry_mass_by_confidence():
+    confidence = np.linspace(0.2, 1, 8)
+    coupling = couple(bridge_cost(X, Y, PAIRS, confidence=confidence), method="pairs")
+    np.testing.assert_allclose(coupling.dense()[PAIRS], confidence / confidence.sum())
+    np.testing.assert_allclose(coupling.transposed().dense()[PAIRS], confidence / confidence.sum())
+
+
+def test_pinning_and_a_warm_start_exclude_each_other():
+    cost = bridge_cost(X, Y, PAIRS)
+    with pytest.raises(ValueError, match=r"found pinned=True with init; expected one of them"):
+        couple(cost, pinned=True, init=couple(cost))
+
+
+@pytest.mark.parametrize(("epsilon", "rho"), [(0.05, 50.0), (0.05, 1.0), (0.02, 1.0), (0.02, 0.1)])
+def test_unbalanced_dense_and_factored_agree_at_small_temperatures(epsilon, rho):
+    cost = bridge_cost(X, Y, PAIRS)
+    plans = [
+        couple(cost, method=method, epsilon=epsilon, unbalanced=rho, tol=1e-10, max_iter=50_000)
+        for method in ("sinkhorn", "factored")
+    ]
+    assert all(plan.converged for plan in plans)
+    np.testing.assert_allclose(plans[0].dense(), plans[1].dense(), rtol=1e-5, atol=1e-12)
+
+
+def test_the_exact_plan_does_not_stop_short_of_the_optimum():
+    rng = np.random.default_rng(0)
+    cost = bridge_cost(rng.normal(size=(500, 4)), rng.normal(size=(500, 5)), PAIRS, reduce="min")
+    coupling = couple(cost, method="exact", max_iter=10)
+    assert coupling.converged
+    rows, columns = linear_sum_assignment(cost.dense())
+    assert coupling.expected_cost() == pytest.approx(cost.dense()[rows, columns].mean(), rel=1e-9)
+
+
+def test_columns_without_mass_leave_no_nan():
+    i, far = np.array([0, 0, 1, 2, 3, 4, 5, 6]), Y.copy()
+    far[:2] += 1000
+    coupling = couple(bridge_cost(X, far, (i, np.arange(8)), nearest=3), epsilon=0.3, pinned=True)
+    assert np.isfinite(coupling.barycentric(far)).all()
+
+
+@pytest.mark.parametrize("scale", ["mean", "median"])
+def test_the_unit_of_length_does_not_depend_on_how_many_anchors_are_kept(scale):
+    cloud = np.random.default_rng(2).uniform(size=(200, 2))
+    pairs = (np.arange(16), np.arange(16))
+    units = [
+        bridge_cost(cloud, cloud, pairs, metric="geodesic", scale=scale, nearest=k).source.unit for k in (None, 3, 16)
+    ]
+    np.testing.assert_allclose(units, units[0], rtol=1e-6)
+
+
+def test_a_graph_without_links_is_refused():
+    with pytest.raises(ValueError, match=r"found n_neighbors=0; expected at least 1"):
+        bridge_cost(X, Y, PAIRS, metric="geodesic", n_neighbors=0)
 
 
 # Entropy and expected cost
