@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from threadpoolctl import threadpool_limits
 
+from neurobridge.bridge._arrays import points
 from neurobridge.bridge._core import PotentialPlan, core_rows
 from neurobridge.bridge._rounds import Problem, State, solve
 from neurobridge.bridge.cost import BridgeCost, Rows, bridge_cost, check_memory
@@ -115,8 +116,20 @@ class FusedBridge:
         Returns
         -------
         array of shape (n_new, n_target_dims)
+
+        Raises
+        ------
+        ValueError
+            Another number of dimensions than in fitting, or values that are not finite.
         """
-        return _read(self._state, self.forward, self.candidate.readout, np.asarray(X_new, dtype=np.float64))
+        new = points(np.asarray(X_new, dtype=np.float64), name="X_new").numpy()
+        fitted = self._state.problem.X.shape[1]
+        if new.shape[1] != fitted:
+            raise ValueError(
+                f"X_new: found {new.shape[1]} dimensions; expected {fitted} as in fitting. Mend: pass the same dimensions, in the "
+                "same order."
+            )
+        return _read(self._state, self.forward, self.candidate.readout, new)
 
 
 def _read(state: State, forward: AnyMap, readout: Readout, X_new: np.ndarray) -> np.ndarray:

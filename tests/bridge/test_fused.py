@@ -250,3 +250,13 @@ def test_a_tiny_epsilon_ends_finite():
         bridge = fuse(X, Y, PAIRS, epsilons=(1e-6,), n_rounds=(1,), kernel_rounds=(0,), n_folds=2, tol=1e-12)
     assert not bridge.coupling.converged
     assert np.isfinite(bridge.map(NEW)).all()
+
+
+def test_new_points_that_do_not_fit_are_refused():
+    bridge = fuse(X, Y, PAIRS, **QUICK)
+    with pytest.raises(ValueError, match=r"X_new: found 9 dimensions; expected 10 as in fitting"):
+        bridge.map(NEW[:, :9])
+    with pytest.raises(ValueError, match=r"X_new: found shape \(10,\); expected \(n_points, n_dims\)"):
+        bridge.map(NEW[0])
+    with pytest.raises(ValueError, match=r"X_new: found 1 NaN or infinite values"):
+        bridge.map(np.where(np.arange(NEW.size).reshape(NEW.shape) == 3, np.nan, NEW))
