@@ -21,7 +21,7 @@ from neurobridge.assemblies import (
     validate,
 )
 from neurobridge.assemblies.schema import NEUROID, NEUROID_ID, PRESENTATION
-from neurobridge.bridge import Coupling, FusedBridge, bridge_cost, couple, fuse, ridge_map
+from neurobridge.bridge import FusedBridge, bridge_cost, couple, fuse, ridge_map
 from neurobridge.bridge.distances import Metric
 from neurobridge.flow import ConditionalFlow, Standardiser
 from neurobridge.flow.model import Base
@@ -231,22 +231,21 @@ class BridgeAligner(AssemblyAligner):
             self._linear = ridge_map(X[rows[0]], Y[rows[1]]), ridge_map(Y[rows[1]], X[rows[0]])
             return
         self._train = X, Y
-        sampler: Coupling | FusedBridge
         if self.coupling == "fused":
             self.fused_ = self._fuse(X, Y, rows), self._fuse(Y, X, rows[::-1])
-            self.coupling_, sampler = self.fused_[0].coupling, self.fused_[0]
+            self.coupling_ = self.fused_[0].coupling
         else:
             cost = bridge_cost(
                 X, Y, rows, metric=self.metric, scale=self.scale, reduce=self.reduce, nearest=self.nearest,
                 n_neighbors=self.n_neighbors, device=self.device,
             )  # fmt: skip
-            sampler = self.coupling_ = couple(
+            self.coupling_ = couple(
                 cost, method=self.coupling, epsilon=self.epsilon or 0.05, unbalanced=self.unbalanced
             )
         if self.map == "flow":
             self.flow_ = ConditionalFlow(
                 self.base, seed=self.seed, device=self.device, **{"validation": 0.2, **(self.flow_options or {})}
-            ).fit(X, Y, sampler)
+            ).fit(X, Y, self.coupling_)
 
     def _fuse(self, X: np.ndarray, Y: np.ndarray, rows: tuple[np.ndarray, np.ndarray]) -> FusedBridge:
         if self.unbalanced is not None or self.nearest is not None or self.reduce != "softmin":

@@ -21,6 +21,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+from _machine import peak_rss_gb
 
 N_PEER, P_PEER, TOL = 10_000, 200, 1e-3
 P, DIMS, NEAREST, EPSILON = 1000, 64, 32, 0.05
@@ -34,12 +35,6 @@ def points(n: int, seed: int) -> np.ndarray:
     return np.sin(sheet @ mixing) + 0.05 * rng.standard_normal((n, DIMS), dtype=np.float32)
 
 
-def peak_gb() -> float:
-    """Peak RSS of this process alone."""
-    status = Path("/proc/self/status").read_text()
-    return int(status.split("VmHWM:")[1].split()[0]) * 1024 / 1e9
-
-
 def small_cost():
     from neurobridge.bridge import bridge_cost
 
@@ -51,13 +46,13 @@ def ours_small() -> dict:
     from neurobridge.bridge import couple
 
     cost = small_cost()
-    before = peak_gb()
+    before = peak_rss_gb()
     started = time.perf_counter()
     coupling = couple(cost, epsilon=EPSILON, tol=TOL)
     seconds = time.perf_counter() - started
     return {
         "seconds": seconds,
-        "extra_gb": peak_gb() - before,
+        "extra_gb": peak_rss_gb() - before,
         "iterations": coupling.n_iter,
         "error": coupling.marginal_error,
     }
@@ -68,14 +63,14 @@ def pot_small() -> dict:
 
     dense = small_cost().dense(EPSILON)
     a = np.full(N_PEER, 1 / N_PEER)
-    before = peak_gb()
+    before = peak_rss_gb()
     started = time.perf_counter()
     # POT stops on the L2 error of one marginal, which bounds the L1 error up to the root of its length.
     plan, log = ot.bregman.sinkhorn(
         a, a, dense, EPSILON, method="sinkhorn_log", stopThr=TOL / math.sqrt(N_PEER), numItermax=2000, log=True, warn=False
     )  # fmt: skip
     seconds = time.perf_counter() - started
-    extra = peak_gb() - before + dense.nbytes / 1e9
+    extra = peak_rss_gb() - before + dense.nbytes / 1e9
     error = float(np.abs(plan.sum(0) - a).sum() + np.abs(plan.sum(1) - a).sum())
     return {"seconds": seconds, "extra_gb": extra, "iterations": int(log["niter"]) + 1, "error": error}
 
@@ -87,14 +82,14 @@ def pot_low_rank() -> dict:
     import ot
 
     X, Y = points(N_PEER, 1).astype(np.float64), points(N_PEER, 2).astype(np.float64)
-    before = peak_gb()
+    before = peak_rss_gb()
     started = time.perf_counter()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         Q, R, _ = ot.lowrank_sinkhorn(X, Y, reg=EPSILON, rank=P_PEER, numItermax=200, stopThr=TOL, seed_init=0)
     seconds = time.perf_counter() - started
     error = float(np.abs(Q.sum(1) - 1 / N_PEER).sum() + np.abs(R.sum(1) - 1 / N_PEER).sum())
-    return {"seconds": seconds, "extra_gb": peak_gb() - before, "iterations": None, "error": error}
+    return {"seconds": seconds, "extra_gb": peak_rss_gb() - before, "iterations": None, "error": error}
 
 
 _OTT = """
@@ -153,7 +148,7 @@ def large(n: int, kind: str) -> dict:
     build = time.perf_counter() - started
     coupling = couple(cost, epsilon=EPSILON, tol=TOL, max_iter=2000)
     total = time.perf_counter() - started
-    solve_gb = peak_gb()
+    solve_gb = peak_rss_gb()
     result = {
         "seconds": total, "build_s": build, "iterations": coupling.n_iter, "error": coupling.marginal_error,
         "s_per_iteration": (total - build) / coupling.n_iter, "peak_gb": solve_gb,

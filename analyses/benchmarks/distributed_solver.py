@@ -22,13 +22,9 @@ import sys
 import time
 from pathlib import Path
 
+from _machine import peak_rss_gb
+
 D, P, NEAREST, EPSILON, CHUNK, N_ITER, N_WORKERS = 32, 500, 32, 0.05, 25_000, 6, 2
-
-
-def peak_gb() -> float:
-    """Peak of this process. Not ru_maxrss, which starts at the peak of the process that started this one."""
-    status = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) * 1024 / 1e9 for line in status if line.startswith("VmHWM"))
 
 
 def cloud(block_info=None, seed: int = 0):
@@ -75,7 +71,7 @@ def in_memory(n: int) -> dict:
     start = time.perf_counter()
     cost = bridge_cost(X, Y, (np.arange(P), np.arange(P)), nearest=NEAREST)
     build = time.perf_counter() - start
-    return {"build_s": build, "iteration_s": iterate(cost, N_ITER), "peak_rss_gb": peak_gb()}
+    return {"build_s": build, "iteration_s": iterate(cost, N_ITER), "peak_rss_gb": peak_rss_gb()}
 
 
 def on_workers(n: int) -> dict:
@@ -101,12 +97,12 @@ def on_workers(n: int) -> dict:
     options = {"n_workers": N_WORKERS, "threads_per_worker": 1, "memory_limit": "2GB", "dashboard_address": ":0"}
     with LocalCluster(**options) as local, Client(local) as client:
         client.run(lambda: __import__("neurobridge.bridge.distributed"))
-        bare = client.run(peak_gb)
+        bare = client.run(peak_rss_gb)
         X, Y = clouds(n)
         start = time.perf_counter()
         cost = bridge_cost(X, Y, (np.arange(P), np.arange(P)), nearest=NEAREST, distributed=True)
         build = time.perf_counter() - start
-        built = client.run(peak_gb)
+        built = client.run(peak_rss_gb)
         seconds = iterate(cost, N_ITER)
         moved = client.run(lambda dask_worker: dask_worker.transfer_outgoing_bytes_total)
         # Counted apart, as counting takes time: the bytes of two more iterations over what one solve needs anyhow.
@@ -123,10 +119,10 @@ def on_workers(n: int) -> dict:
         return {
             "build_s": build,
             "iteration_s": seconds,
-            "worker_peak_rss_gb": max(client.run(peak_gb).values()),
+            "worker_peak_rss_gb": max(client.run(peak_rss_gb).values()),
             "worker_peak_rss_built_gb": max(built.values()),
             "worker_rss_imports_gb": max(bare.values()),
-            "client_peak_rss_gb": peak_gb(),
+            "client_peak_rss_gb": peak_rss_gb(),
             "bytes_iteration": {
                 name: (counts[1][i] - counts[0][i]) / 2
                 for i, name in enumerate(("to_client", "to_workers", "between_workers"))

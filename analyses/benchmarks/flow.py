@@ -28,6 +28,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from _machine import peak_rss_gb
+
 ROOT = Path(__file__).resolve().parents[2]
 DIMENSIONS, SAMPLES = (16, 128, 256, 1024), (1_000, 10_000, 100_000, 1_000_000)
 N, D, BATCH, SIGMA, ODE_STEPS, N_MOVED = 5_000, 128, 256, 0.1, 16, 10_000
@@ -121,12 +123,6 @@ def peer(n: int, d: int, n_steps: int, n_moved: int) -> dict[str, float]:
 
     steps(3)
     return row(*timed(lambda: steps(n_steps)), n_steps, timed(move), n_moved)
-
-
-def peak_rss_gb() -> float:
-    """Peak of this process. Not ru_maxrss, which starts at the peak of the process that started this one."""
-    status = Path("/proc/self/status").read_text()
-    return next(int(line.split()[1]) * 1024 / 1e9 for line in status.splitlines() if line.startswith("VmHWM"))
 
 
 def row(wall: float, cpu: float, n_steps: int, moved: tuple[float, float], n_moved: int) -> dict[str, float]:

@@ -13,12 +13,13 @@ import argparse
 import json
 import os
 import platform
-import resource
 import statistics
 import subprocess
 import sys
 import time
 from pathlib import Path
+
+from _machine import peak_rss_gb
 
 N_STIMULI, N_REPETITIONS, N_NEUROIDS, N_SPLITS = 3200, 46, 256, 10
 
@@ -91,7 +92,7 @@ def measure(task: str) -> dict[str, float]:
     return {
         "value": value,
         "seconds": seconds,
-        "peak_rss_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9,
+        "peak_rss_gb": peak_rss_gb(),
     }
 
 

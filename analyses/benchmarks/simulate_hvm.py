@@ -18,6 +18,7 @@ import time
 from pathlib import Path
 
 import netCDF4
+from _machine import peak_rss_gb
 
 from neurobridge.assemblies import average_repetitions, open_assembly, save_assembly
 from neurobridge.datasets import simulate_hvm
@@ -52,12 +53,6 @@ def differences(path: Path) -> list[str]:
             flat = {name for name, variable in file.variables.items() if variable.dimensions == (dimension,)}
             found += [f"no {name} on {dimension}" for name in sorted(names - flat)]
     return found
-
-
-def peak_rss_gb() -> float:
-    """Peak of this process. Not ru_maxrss, which starts at the peak of the process that started this one."""
-    status = Path("/proc/self/status").read_text()
-    return next(int(line.split()[1]) * 1024 / 1e9 for line in status.splitlines() if line.startswith("VmHWM"))
 
 
 def main() -> None:

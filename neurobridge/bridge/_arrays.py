@@ -45,12 +45,16 @@ def to_tensor(x: Array, *, name: str = "array", device: str | torch.device | Non
 def points(x: Array, *, name: str, device: str | torch.device | None = None) -> torch.Tensor:
     """Return ``x`` as a tensor of shape (n_points, n_dims), refusing any other number of dimensions."""
     tensor = to_tensor(x, name=name, device=device)
-    if tensor.ndim != 2 or 0 in tensor.shape:
+    _require_points(tensor, name)
+    return tensor
+
+
+def _require_points(x: Array, name: str) -> None:
+    if x.ndim != 2 or 0 in x.shape:
         raise ValueError(
-            f"{name}: found shape {tuple(tensor.shape)}; expected (n_points, n_dims), neither zero. "
+            f"{name}: found shape {tuple(x.shape)}; expected (n_points, n_dims), neither zero. "
             "Mend: reshape to two dimensions."
         )
-    return tensor
 
 
 def same_kind(tensor: torch.Tensor, reference: Array) -> Array:
@@ -91,11 +95,7 @@ class PointSource:
         """
         if not is_lazy(x):
             return cls(points(x, name=name, device=device), name, device)
-        if x.ndim != 2 or 0 in x.shape:
-            raise ValueError(
-                f"{name}: found shape {tuple(x.shape)}; expected (n_points, n_dims), neither zero. "
-                "Mend: reshape to two dimensions."
-            )
+        _require_points(x, name)
         return cls(x, name, device)
 
     @property

@@ -145,12 +145,14 @@ def log_product(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
     return out
 
 
-def check_memory(needed: float, limit: float, what: str) -> None:
+def check_memory(
+    needed: float, limit: float, what: str, *, mend: str = "use method='factored', which never builds it"
+) -> None:
     """Refuse an allocation above a stated limit before making it."""
     if needed > limit:
         raise MemoryError(
             f"found {what}, which needs {needed / 1e9:.2f} GB; expected at most {limit / 1e9:.2f} GB. "
-            "Mend: use method='factored', which never builds it, or raise memory_limit."
+            f"Mend: {mend}, or raise memory_limit."
         )
 
 
@@ -237,12 +239,12 @@ def bridge_cost(
     anchors = _anchor_rows(pairs, left.shape[0], right.shape[0])
     log_weight = _log_confidence(confidence, len(anchors[0]), reduce, left)
     sizes = [_bytes_kept(side, rows, nearest, stream) for side, rows in zip((left, right), anchors, strict=True)]
-    if sum(sizes) > memory_limit:
-        raise MemoryError(
-            f"found {left.shape[0]} + {right.shape[0]} points and {len(anchors[0])} pairs, whose distances take "
-            f"{sum(sizes) / 1e9:.2f} GB; expected at most {memory_limit / 1e9:.2f} GB. Mend: nearest=32 keeps each point's nearest "
-            "anchors, stream=True keeps no distances, or raise memory_limit."
-        )
+    check_memory(
+        sum(sizes),
+        memory_limit,
+        f"a cost of {left.shape[0]} + {right.shape[0]} points and {len(anchors[0])} pairs",
+        mend="nearest=32 keeps each point's nearest anchors, stream=True keeps no distances",
+    )
     source, source_factor = measure(left, anchors[0], metrics[0], scale, nearest, n_neighbors, stream, distributed)
     target, target_factor = measure(right, anchors[1], metrics[1], scale, nearest, n_neighbors, stream, distributed)
     if log_weight is not None:

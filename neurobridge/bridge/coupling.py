@@ -169,21 +169,23 @@ class Coupling:
             matrix = self.plan.rows(np.arange(n))
             i, j = matrix.nonzero()
             weight = matrix[i, j]
-        elif isinstance(self.plan, FactoredPlan):
-            i, j = self.plan.sample(n_samples, np.random.default_rng(seed))
-            log_p = self.plan.log_entries(i, j) - math.log(float(self.row_mass.sum()))
-            return float(of(log_p, self._cost_of(i, j)).mean())
         else:
             i, j = self.plan.sample(n_samples, np.random.default_rng(seed))
-            rows, place = np.unique(i, return_inverse=True)
-            weight = np.empty(len(i))
-            for some in row_blocks(len(rows), m, budget=1 << 23):
-                here = (place >= some.start) & (place < some.stop)
-                weight[here] = self.plan.rows(rows[some])[place[here] - some.start, j[here]]
-            log_p = np.log(weight / self.row_mass.sum())
+            log_p = self._log_entries(i, j) - math.log(float(self.row_mass.sum()))
             return float(of(log_p, self._cost_of(i, j)).mean())
         share = weight / weight.sum()
         return float((share * of(np.log(share), self._cost_of(i, j))).sum())
+
+    def _log_entries(self, i: np.ndarray, j: np.ndarray) -> np.ndarray:
+        """``log P_ij`` of some entries, shape (n_entries,)."""
+        if isinstance(self.plan, FactoredPlan):
+            return self.plan.log_entries(i, j)
+        rows, place = np.unique(i, return_inverse=True)
+        mass = np.empty(len(i))
+        for some in row_blocks(len(rows), self.shape[1], budget=1 << 23):
+            here = (place >= some.start) & (place < some.stop)
+            mass[here] = self.plan.rows(rows[some])[place[here] - some.start, j[here]]
+        return np.log(mass)
 
     def _cost_of(self, i: np.ndarray, j: np.ndarray) -> np.ndarray:
         """Cost of some entries, shape (n_entries,)."""
@@ -326,7 +328,7 @@ def couple(
             "found pinned=True with init; expected one of them, since the pinned points have no potential to start from. "
             "Mend: leave init out."
         )
-    if (pinned or init is not None) and method != "factored" and (method == "pairs" or init is not None):
+    if (pinned and method == "pairs") or (init is not None and method != "factored"):
         raise ValueError(
             f"found pinned={pinned}, init={'a coupling' if init else None} with method={method!r}; expected neither with "
             "'pairs', and init with 'factored' only. Mend: leave them out, or method='factored'."

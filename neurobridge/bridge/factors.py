@@ -310,17 +310,8 @@ class Factor(ABC):
         int array of shape (n_draws,)
         """
         columns = anchors if self.group is None else self.group.cpu().numpy()[anchors]
-        peak = self.log_sums(log_point, epsilon)
-        # A column without mass is never drawn from.
-        unit = torch.where(torch.isfinite(peak), -peak, peak)
-
-        def weights(rows: slice, block: Block) -> torch.Tensor:
-            return (block.scores(unit, epsilon).double() + log_point[rows, None]).exp()
-
-        starts, sums = [], []
-        for rows, block in self.blocks():
-            starts.append(rows)
-            sums.append(block.column_sums(weights(rows, block), self.n_columns).cpu().numpy())
+        shares = column_shares(log_point, self.log_sums(log_point, epsilon), epsilon)
+        sums = [block.column_sums(shares(rows, block), self.n_columns).cpu().numpy() for rows, block in self.blocks()]
         table = np.cumsum(np.stack(sums), axis=0)
         mark = rng.random(len(columns)) * table[-1, columns]
         home = np.empty(len(columns), dtype=np.int64)
@@ -330,7 +321,7 @@ class Factor(ABC):
         for number, (rows, block) in enumerate(self.blocks()):
             here = np.flatnonzero(home == number)
             if len(here):
-                values = block.matrix(weights(rows, block), self.n_columns)
+                values = block.matrix(shares(rows, block), self.n_columns)
                 drawn[here] = rows.start + _draw_in_columns(values, columns[here], rng)
         return drawn
 
@@ -368,6 +359,19 @@ def column_sums(factor: Factor, log_point: Callable[[slice], torch.Tensor], epsi
         part = block.column_sums((scores - block.spread(safe.to(scores.dtype))).exp_(), factor.n_columns)
         sums = LogSums(higher, sums.total * (sums.peak - safe).exp() + part)
     return sums
+
+
+def column_shares(
+    log_point: torch.Tensor, log_sums: torch.Tensor, epsilon: float
+) -> Callable[[slice, Block], torch.Tensor]:
+    """How a block's rows share the mass of their columns: ``A_ic exp(log_point_i - log_sums_c)``, (n_rows, k), float64."""
+    # A column without mass stays without: its entries are exp(-inf), not exp(inf).
+    unit = torch.where(torch.isfinite(log_sums), -log_sums, log_sums)
+
+    def shares(rows: slice, block: Block) -> torch.Tensor:
+        return (block.scores(unit, epsilon).double() + log_point[rows, None]).exp()
+
+    return shares
 
 
 def _draw_in_columns(

@@ -319,11 +319,9 @@ def _core_size(
     n, m, n_pairs = len(X), len(Y), max(len(np.unique(side)) for side in rows)
     fits = _BYTES_PER_ENTRY * n * m <= memory_limit
     if core is None or (core == "auto" and fits):
-        if not fits:
-            raise MemoryError(
-                f"found a fused bridge of {n} x {m} points, which needs {_BYTES_PER_ENTRY * n * m / 1e9:.2f} GB; expected at most "
-                f"{memory_limit / 1e9:.2f} GB. Mend: core='auto' or core=2000 solves on some of the points, or raise memory_limit."
-            )
+        whole = f"a fused bridge of {n} x {m} points"
+        mend = "core='auto' or core=2000 solves on some of the points"
+        check_memory(_BYTES_PER_ENTRY * n * m, memory_limit, whole, mend=mend)
         return None
     if core == "auto":
         size = min(_LARGEST_CORE, int(math.sqrt(memory_limit / _BYTES_PER_ENTRY)))
@@ -345,7 +343,8 @@ def _core_size(
             f"found core={core!r} with {n_pairs} paired points; expected 'auto', None, or a whole number of at least that many. "
             "Mend: core=2000, or leave it out."
         )
-    check_memory(_BYTES_PER_ENTRY * core * core, memory_limit, f"a fused bridge on a core of {core} points")
+    smaller = f"a fused bridge on a core of {core} points"
+    check_memory(_BYTES_PER_ENTRY * core * core, memory_limit, smaller, mend="name a smaller core")
     return int(core) if core < max(n, m) else None
 
 

@@ -81,6 +81,7 @@ class RidgeDesign:
         self.alphas = alphas
         self.x_mean = X.mean(axis=0)
         self.U, self.S, self.Vt = np.linalg.svd(X - self.x_mean, full_matrices=False)
+        self._scores, self._squares = self.U * self.S, self.S**2
 
     def per_target(self, Y: np.ndarray) -> LinearMap:
         """Fit with one penalty a target dimension."""
@@ -101,27 +102,25 @@ class RidgeDesign:
 
     def _downhill(self, Y: np.ndarray, start: int) -> int:
         known: dict[int, float] = {}
-
-        def error(k: int) -> float:
-            if k not in known:
-                known[k] = float(self._errors(Y, (self.alphas[k],)).sum())
-            return known[k]
-
         best = start
         while True:
             around = [k for k in (best - 1, best, best + 1) if 0 <= k < len(self.alphas)]
-            lowest = min(around, key=error)
-            if lowest == best or error(lowest) == error(best):
+            new = [k for k in around if k not in known]
+            if new:
+                errors = self._errors(Y, tuple(self.alphas[k] for k in new)).sum(axis=1)
+                known |= dict(zip(new, errors.tolist(), strict=True))
+            lowest = min(around, key=known.__getitem__)
+            if lowest == best or known[lowest] == known[best]:
                 return best
             best = lowest
 
     def _errors(self, Y: np.ndarray, alphas: tuple[float, ...]) -> np.ndarray:
         own = np.full(len(Y), 1 / len(Y))
-        return leave_one_out(self.U * self.S, self.S**2, Y - Y.mean(axis=0), alphas, own, cap=1 - 1e-9)
+        return leave_one_out(self._scores, self._squares, Y - Y.mean(axis=0), alphas, own, cap=1 - 1e-9)
 
     def _map(self, Y: np.ndarray, alpha: np.ndarray) -> LinearMap:
         y_mean = Y.mean(axis=0)
-        weights = self.S[:, None] / (self.S[:, None] ** 2 + alpha[None, :])
+        weights = self.S[:, None] / (self._squares[:, None] + alpha[None, :])
         return LinearMap(self.Vt.T @ (weights * (self.U.T @ (Y - y_mean))), self.x_mean, y_mean, alpha)
 
 
@@ -165,11 +164,11 @@ def leave_one_out(
     -------
     array of shape (n_alphas, n_targets)
     """
-    projected = Z.T @ Y
+    projected, squared = Z.T @ Y, Z**2
     errors = np.empty((len(alphas), Y.shape[1]))
     for row, alpha in enumerate(alphas):
         shrink = 1 / (squares + alpha)
-        leverage = np.minimum(Z**2 @ shrink + own, cap)
+        leverage = np.minimum(squared @ shrink + own, cap)
         residual = (Y - Z @ (shrink[:, None] * projected)) / (1 - leverage)[:, None]
         errors[row] = (residual**2).sum(axis=0)
     return errors

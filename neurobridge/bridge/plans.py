@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol
 
 import numpy as np
@@ -11,7 +12,7 @@ from scipy import sparse
 
 from neurobridge.bridge._arrays import PointSource, row_blocks
 from neurobridge.bridge.cost import BridgeCost, log_product
-from neurobridge.bridge.factors import Factor
+from neurobridge.bridge.factors import column_shares
 
 
 class Plan(Protocol):
@@ -134,21 +135,27 @@ class FactoredPlan:
     epsilon: float
     log_u: torch.Tensor
     log_v: torch.Tensor
-    _sums: dict[str, torch.Tensor] = field(default_factory=dict, repr=False)
 
-    @property
+    @cached_property
+    def _target_sums(self) -> torch.Tensor:
+        """``log sum_j B_jc v_j`` of each different target anchor, shape (n_columns,)."""
+        return self.cost.target_factor.log_sums(self.log_v, self.epsilon)
+
+    @cached_property
     def log_s(self) -> torch.Tensor:
         """``log s_p = log sum_j B_jp v_j``: the mass that waits behind each anchor on the target side, shape (n_anchors,)."""
-        if "s" not in self._sums:
-            self._sums["s"] = self.cost.target_factor.to_anchors(self.log_v, self.epsilon)
-        return self._sums["s"]
+        return self.cost.target_factor.from_columns(self._target_sums)
 
-    @property
+    @cached_property
     def log_r(self) -> torch.Tensor:
         """``log r_p = log w_p sum_i A_ip u_i``, shape (n_anchors,)."""
-        if "r" not in self._sums:
-            self._sums["r"] = self.cost.source_factor.to_anchors(self.log_u, self.epsilon)
-        return self._sums["r"]
+        return self.cost.source_factor.to_anchors(self.log_u, self.epsilon)
+
+    @property
+    def _log_pair(self) -> torch.Tensor:
+        """``log w_p s_p``: what draws a source point to pair p, besides its distance; shape (n_anchors,)."""
+        log_weight = self.cost.source_factor.log_weight
+        return self.log_s if log_weight is None else self.log_s + log_weight
 
     def row_mass(self) -> np.ndarray:
         """Mass leaving each source point, shape (n,)."""
@@ -162,30 +169,23 @@ class FactoredPlan:
     def _anchor_images(self, Y: PointSource) -> torch.Tensor:
         """``z_c = sum_j P(j | c) Y_j``, one for each different target anchor, shape (n_columns, n_target_dims), float64."""
         factor = self.cost.target_factor
-        # The mass behind a column, without regard to how pairs share it.
-        log_mass = _columns_of(factor, self.log_v, self.epsilon)
+        shares = column_shares(self.log_v, self._target_sums, self.epsilon)
         images = torch.zeros((factor.n_columns, Y.shape[1]), dtype=torch.float64, device=factor.device)
         for rows, block in factor.blocks():
-            shares = (block.scores(_inverse(log_mass), self.epsilon).double() + self.log_v[rows, None]).exp()
-            part = Y.block(rows).double().to(images.device)
+            share, part = shares(rows, block), Y.block(rows).double().to(images.device)
             if block.columns is None:
-                images += shares.T @ part
+                images += share.T @ part
             else:
-                product = block.matrix(shares, factor.n_columns).T @ part.cpu().numpy()
+                product = block.matrix(share, factor.n_columns).T @ part.cpu().numpy()
                 images += torch.as_tensor(np.asarray(product), device=images.device)
         return images if factor.group is None else images[factor.group]
 
     def map(self, distances: torch.Tensor, Y: PointSource) -> np.ndarray:
         """Mean partner of points given by their anchor distances (n_points, n_anchors), fitted or new."""
         images = self._anchor_images(Y)
-        shift = (
-            self.log_s
-            if self.cost.source_factor.log_weight is None
-            else self.log_s + self.cost.source_factor.log_weight
-        )
         out = torch.empty((len(distances), images.shape[1]), dtype=torch.float64, device=images.device)
         for rows in row_blocks(*distances.shape, budget=1 << 22):
-            out[rows] = torch.softmax(-distances[rows].double() / self.epsilon + shift, dim=1) @ images
+            out[rows] = torch.softmax(-distances[rows].double() / self.epsilon + self._log_pair, dim=1) @ images
         return out.cpu().numpy()
 
     def barycentric(self, Y: PointSource) -> np.ndarray:
@@ -207,9 +207,8 @@ class FactoredPlan:
         """Images of source columns: the mean over the pairs that share one, by the mass each has on the target side."""
         factor = self.cost.source_factor
         assert factor.group is not None
-        log_pair = self.log_s if factor.log_weight is None else self.log_s + factor.log_weight
         # A column without mass on the target side is nobody's partner; its image must not be NaN all the same.
-        share = torch.nan_to_num((log_pair - factor.to_columns(self.log_s)[factor.group]).exp(), nan=0.0)
+        share = torch.nan_to_num((self._log_pair - factor.to_columns(self.log_s)[factor.group]).exp(), nan=0.0)
         total = torch.zeros((factor.n_columns, images.shape[1]), dtype=torch.float64, device=images.device)
         return total.index_add_(0, factor.group, share[:, None] * images)
 
@@ -244,21 +243,6 @@ class FactoredPlan:
     def transposed(self) -> FactoredPlan:
         """Exchange source and target."""
         return FactoredPlan(self.cost.transposed(), self.epsilon, self.log_v, self.log_u)
-
-
-def _inverse(log_mass: torch.Tensor) -> torch.Tensor:
-    # A column without mass stays without: its entries are exp(-inf), not exp(inf).
-    return torch.where(torch.isfinite(log_mass), -log_mass, log_mass)
-
-
-def _columns_of(factor: Factor, log_point: torch.Tensor, epsilon: float) -> torch.Tensor:
-    """``log sum_i A_ic exp(log_point_i)`` by column."""
-    total = factor.to_anchors(log_point, epsilon)
-    if factor.log_weight is not None:
-        total = total - factor.log_weight
-    if factor.group is None:
-        return total
-    return torch.empty(factor.n_columns, dtype=total.dtype, device=total.device).scatter_(0, factor.group, total)
 
 
 @dataclass(frozen=True, eq=False)

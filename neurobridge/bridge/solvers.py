@@ -6,7 +6,6 @@ import math
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import ot
@@ -89,22 +88,16 @@ def _exact(problem: Problem) -> Solution:
 
 
 def _sinkhorn(problem: Problem) -> Solution:
-    """Entropic transport on the written-out cost by POT, in the log domain."""
+    """Entropic transport on the written-out cost in the log domain; balanced, by POT."""
     cost, a, b = _dense_cost(problem), problem.a, problem.b
-    options: dict[str, Any] = {"numItermax": problem.max_iter, "log": True, "warn": False}
-    if problem.unbalanced is None:
-        matrix, log = ot.bregman.sinkhorn(
-            a,
-            b,
-            cost,
-            problem.epsilon,
-            method="sinkhorn_log",
-            stopThr=problem.tol / math.sqrt(len(b)),
-            **options,
-        )
-        plan = DensePlan(np.asarray(matrix))
-        return Solution(plan, int(log["niter"]) + 1, _l1(plan, a, b))
-    return _unbalanced_sinkhorn(problem, cost)
+    if problem.unbalanced is not None:
+        return _unbalanced_sinkhorn(problem, cost)
+    matrix, log = ot.bregman.sinkhorn(
+        a, b, cost, problem.epsilon, method="sinkhorn_log", stopThr=problem.tol / math.sqrt(len(b)),
+        numItermax=problem.max_iter, log=True, warn=False,
+    )  # fmt: skip
+    plan = DensePlan(np.asarray(matrix))
+    return Solution(plan, int(log["niter"]) + 1, _l1(plan, a, b))
 
 
 def _unbalanced_sinkhorn(problem: Problem, cost: np.ndarray) -> Solution:

@@ -11,7 +11,7 @@ import numpy as np
 from scipy.spatial.distance import cdist
 
 from neurobridge.bridge._arrays import points
-from neurobridge.bridge.cost import Rows, bridge_cost
+from neurobridge.bridge.cost import Rows, bridge_cost, check_memory
 from neurobridge.bridge.coupling import ConvergenceWarning, Coupling, couple
 from neurobridge.bridge.distances import Metric
 from neurobridge.bridge.fused import FusedBridge, fuse
@@ -231,12 +231,8 @@ def align_unpaired(
                 "Mend: pass more points, or label pairs and use fuse."
             )
     used = min(n_points, len(X)), min(n_points, len(Y))
-    needed = 10 * 8.0 * max(used) ** 2
-    if needed > memory_limit:
-        raise MemoryError(
-            f"found n_points={n_points}, which needs {needed / 1e9:.2f} GB; expected at most {memory_limit / 1e9:.2f} GB. "
-            "Mend: lower n_points (300 is enough for a start), or raise memory_limit."
-        )
+    mend = "lower n_points (300 is enough for a start)"
+    check_memory(10 * 8.0 * max(used) ** 2, memory_limit, f"n_points={n_points}", mend=mend)
     rng = np.random.default_rng(seed)
     restarts = [_restart(X, Y, n_points, metric, n_neighbors, rng) for _ in range(n_restarts)]
     nulls = [_null(X, Y, n_points, metric, n_neighbors, rng) for _ in range(n_null)]

@@ -11,8 +11,8 @@ import numpy as np
 import xarray as xr
 
 from neurobridge.aligner import AssemblyAligner, BridgeAligner, Map
-from neurobridge.assemblies import Pairs, average_repetitions, drop_constant
-from neurobridge.assemblies.schema import NEUROID, NEUROID_ID, PRESENTATION, STIMULUS_ID
+from neurobridge.assemblies import Pairs, average_repetitions, drop_constant, select
+from neurobridge.assemblies.schema import NEUROID_ID, PRESENTATION, STIMULUS_ID
 from neurobridge.baselines import BASELINES
 from neurobridge.datasets import Experiment, load
 from neurobridge.evaluate import internal_consistency, shuffle_splits, stratified_splits
@@ -109,8 +109,7 @@ def prepare(dataset: str, *, mirror: str | os.PathLike[str] | None = None, seed:
     brain = drop_constant(average_repetitions(trials))
     if brain.ndim == 3:
         brain = brain.isel(time_bin=0, drop=True)
-    kept = np.isin(trials[NEUROID_ID].values, brain[NEUROID_ID].values)
-    trials = trials.isel({NEUROID: np.flatnonzero(kept)})
+    trials = select(trials, neuroid_id=brain[NEUROID_ID].values)
     ceiling = internal_consistency(trials, seed=seed)["ceiling"] if "repetition" in trials.coords else None
     if experiment.images is not None:
         model = drop_constant(extract(GaborEnergy(), experiment.images, _LAYER))
