@@ -8,15 +8,13 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from scipy.stats import beta, binom
 
 from neurobridge.bridge._anchor_statistics import directions, loo_rank, mantel, pair_ranks
 from neurobridge.bridge._arrays import Array, points, row_blocks
+from neurobridge.bridge._coverage import REACH, Coverage, anchor_matrix, cover
 from neurobridge.bridge.cost import BridgeCost
 from neurobridge.bridge.coupling import Coupling
-from neurobridge.bridge.distances import AnchorDistances
-from neurobridge.bridge.factors import Factor
 from neurobridge.bridge.linear import ridge_map
 
 # Thresholds; docs/diagnostics.md gives the reason of each.
@@ -30,8 +28,6 @@ MOST_OUTLIERS = 0.1
 FEWEST_OUTLIERS = 3
 LARGEST_MEDIAN_RANK = 0.2
 
-_REACH = 0.95
-_QUANTILES = (0.05, 0.5, 0.95)
 _MOST_COMPARED = 500
 _ENTROPY_ROWS = 512
 
@@ -54,25 +50,6 @@ class FewAnchorsWarning(BridgeWarning):
 
 class NoisyAnchorsWarning(BridgeWarning):
     """Many pairs look like wrong pairs."""
-
-
-@dataclass(frozen=True)
-class Coverage:
-    """How well the anchors cover the points of one space; lengths in units of the mean anchor distance.
-
-    Attributes
-    ----------
-    quantiles : dict of str to float
-        5, 50 and 95 % quantiles of the distance from a point that is no anchor to its nearest anchor; NaN if all are anchors.
-    reach : float
-        95 % quantile of the distance from an anchor to its nearest other anchor.
-    beyond : float
-        Share of the points farther than ``reach`` from any anchor; about 0.05 if the anchors are drawn like the points.
-    """
-
-    quantiles: dict[str, float]
-    reach: float
-    beyond: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -237,13 +214,13 @@ def diagnose(
     n_anchors = cost.n_anchors
     compared = np.sort(rng.permutation(n_anchors)[:_MOST_COMPARED])
     C, D = (
-        _between(side, factor, rows, compared)
+        anchor_matrix(side, factor, rows, compared)
         for side, factor, rows in zip(
             (cost.source, cost.target), (cost.source_factor, cost.target_factor), cost.anchors, strict=True
         )
     )
-    source = _coverage(cost.source_factor, cost.anchors[0], C, compared)
-    target = _coverage(cost.target_factor, cost.anchors[1], D, compared)
+    source = cover(cost.source_factor, cost.anchors[0], C, compared)
+    target = cover(cost.target_factor, cost.anchors[1], D, compared)
     pair_rank = pair_ranks(C, D)
     tell = float(np.median(pair_rank)) <= LARGEST_MEDIAN_RANK
     suspect = np.flatnonzero(pair_rank > SUSPECT_RANK) if tell else np.empty(0, dtype=np.int64)
@@ -344,48 +321,8 @@ def _least_overlap(n_anchors: int) -> float:
 
     The share beyond the k-th of P order statistics is Beta(P + 1 - k, k) for points drawn like the anchors.
     """
-    k = _REACH * (n_anchors - 1) + 1
+    k = REACH * (n_anchors - 1) + 1
     return min(LEAST_OVERLAP, 1 - float(beta.ppf(1 - 1e-4, n_anchors + 1 - k, k)))
-
-
-def _between(side: AnchorDistances, factor: Factor, rows: np.ndarray, compared: np.ndarray) -> np.ndarray:
-    """Distances between the compared anchors of one space, shape (k, k), symmetric."""
-    index = torch.as_tensor(rows[compared])
-    found = factor.rows(index.to(side.anchors.device))[:, compared].double().cpu().numpy()
-    if not np.isfinite(found).all():
-        # Nearest anchors only were kept: measure again, between anchors alone.
-        found = side.of(side.anchors[compared])[:, compared].double().cpu().numpy()
-    return (found + found.T) / 2
-
-
-def _coverage(factor: Factor, rows: np.ndarray, between: np.ndarray, compared: np.ndarray) -> Coverage:
-    n_anchors = factor.n_anchors
-    nearest = np.concatenate([
-        factor.rows(block).amin(dim=1).double().cpu().numpy() for block in row_blocks(factor.n_points, n_anchors)
-    ])  # fmt: skip
-    others = np.delete(nearest, np.unique(rows))
-    # One point in several pairs is one anchor here.
-    same = rows[compared][:, None] == rows[compared][None, :]
-    apart = np.where(same, np.inf, between).min(axis=1)
-    apart = apart[np.isfinite(apart)]
-    if len(compared) < n_anchors:
-        apart = _all_apart(factor, rows)
-    reach = float(np.quantile(apart, _REACH)) if len(apart) else math.nan
-    values = np.quantile(others, _QUANTILES) if len(others) else [math.nan] * len(_QUANTILES)
-    quantiles = {f"{level:.0%}": float(value) for level, value in zip(_QUANTILES, values, strict=True)}
-    beyond = float((others > reach).mean()) if len(others) and len(apart) else 0.0
-    return Coverage(quantiles, reach, beyond)
-
-
-def _all_apart(factor: Factor, rows: np.ndarray) -> np.ndarray:
-    """Nearest other anchor of every anchor, in blocks: a sample of anchors would lie farther apart than all do."""
-    out = []
-    for block in row_blocks(len(rows), factor.n_anchors):
-        distances = factor.rows(torch.as_tensor(rows[block])).double().cpu().numpy()
-        distances[rows[block][:, None] == rows[None, :]] = np.inf
-        out.append(distances.min(axis=1))
-    apart = np.concatenate(out)
-    return apart[np.isfinite(apart)]
 
 
 def _ridge_r2(X: Array, Y: Array, cost: BridgeCost, rng: np.random.Generator) -> float:

@@ -25,19 +25,9 @@ import numpy as np
 import torch
 
 from neurobridge.bridge._arrays import Array, PointSource, row_blocks, to_tensor
+from neurobridge.bridge._blocks import Block, Carried, LogSums, marginal_change
 from neurobridge.bridge.distances import AnchorDistances, Metric, Scale, positive_unit
-from neurobridge.bridge.factors import (
-    _BLOCK,
-    Block,
-    Carried,
-    DenseFactor,
-    Factor,
-    HalfStep,
-    LogSums,
-    NearestFactor,
-    column_sums,
-    marginal_change,
-)
+from neurobridge.bridge.factors import _BLOCK, DenseFactor, Factor, HalfStep, NearestFactor, column_sums
 from neurobridge.bridge.measure import nearest_anchors, streamed_unit
 
 # Partial sums added up by one task.

@@ -11,8 +11,8 @@ import torch
 from scipy import sparse
 
 from neurobridge.bridge._arrays import PointSource, row_blocks
+from neurobridge.bridge._blocks import column_shares
 from neurobridge.bridge.cost import BridgeCost, log_product
-from neurobridge.bridge.factors import column_shares
 
 
 class Plan(Protocol):
