@@ -1,4 +1,4 @@
-"""What any alignment must be compared with: ridge and Procrustes on the same pairs, behind the same interface."""
+"""Ridge and Procrustes on the pairs."""
 
 from __future__ import annotations
 
@@ -64,6 +64,3 @@ class ProcrustesAligner(AssemblyAligner):
     def _backward(self, Y: np.ndarray) -> np.ndarray:
         centred = pad_to(Y, self._n_dims) - self._means[1]
         return (self.scale_[1] * centred @ self.rotation_.T + self._means[0])[:, : self._n_out[0]]
-
-
-BASELINES: dict[str, type[AssemblyAligner]] = {"ridge": RidgeAligner, "procrustes": ProcrustesAligner}
