@@ -3,6 +3,7 @@
 from neurobridge.evaluate.ceiling import internal_consistency, spearman_brown
 from neurobridge.evaluate.correlation import correlate
 from neurobridge.evaluate.decoding import READOUTS, Readout, cross_decode, decode, train_readout
+from neurobridge.evaluate.layers import LayerChoice, select_layer
 from neurobridge.evaluate.predict import aggregate, predictivity
 from neurobridge.evaluate.regression import REGRESSIONS
 from neurobridge.evaluate.splits import Splits, shuffle_splits, stratified_splits
@@ -10,6 +11,7 @@ from neurobridge.evaluate.splits import Splits, shuffle_splits, stratified_split
 __all__ = [
     "READOUTS",
     "REGRESSIONS",
+    "LayerChoice",
     "Readout",
     "Splits",
     "aggregate",
@@ -18,6 +20,7 @@ __all__ = [
     "decode",
     "internal_consistency",
     "predictivity",
+    "select_layer",
     "shuffle_splits",
     "spearman_brown",
     "stratified_splits",
