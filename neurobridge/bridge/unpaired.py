@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import warnings
-from dataclasses import asdict, dataclass
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from scipy.spatial.distance import cdist
@@ -16,6 +16,8 @@ from neurobridge.bridge.coupling import ConvergenceWarning, Coupling, couple
 from neurobridge.bridge.distances import Metric
 from neurobridge.bridge.fused import FusedBridge, fuse
 from neurobridge.bridge.gromov import inner_distances, match_geometry, scrambled
+from neurobridge.bridge.lowrank import match_parts
+from neurobridge.bridge.trust import LEAST_CYCLE, LEAST_STABILITY, MOST_DISTORTION, Trust
 
 # A hit is right when it falls among this share of the nearest points; chance is the same share for evenly used targets.
 _NEIGHBOURHOOD = 0.05
@@ -23,69 +25,16 @@ _PROBES = 500
 _FEWEST_POINTS = 20
 _FEWEST_ANCHORS = 4
 _CSLS_NEIGHBOURS = 10
+# The refinement holds matrices between all its points; restarts of low rank do not.
+_MOST_REFINED = 2000
 # One candidate: provisional anchors are no ground to choose between many on.
 _ROUND: dict[str, Any] = {"lams": (0.9,), "epsilons": (0.03,), "n_rounds": (1,), "n_folds": 2}
 
-#: What `Trust.trustworthy` asks; reasons in docs/diagnostics.md.
-LEAST_STABILITY = 0.5
-LEAST_CYCLE = 0.5
-MOST_DISTORTION = 0.5
+Solver = Literal["entropic", "lowrank"]
 
 
 class UntrustedAlignmentWarning(UserWarning):
     """An alignment without pairs that the data do not support."""
-
-
-@dataclass(frozen=True)
-class Trust:
-    """How far an alignment found without pairs may be believed; no truth is used.
-
-    Attributes
-    ----------
-    stability : float
-        Share of probe points that two restarts, run on different subsamples, send to the same neighbourhood; mean over pairs of
-        restarts.
-    stability_chance : float
-        The same with the points of one restart exchanged at random.
-    cycle : float
-        Share of probe points that come back to their own neighbourhood when sent forward by one restart and back by another.
-    cycle_chance : float
-        The same, returning from the image of another point.
-    distortions : tuple of float
-        Gromov-Wasserstein distortion of each restart (0: isometry, 1: independent plan).
-    null_distortions : tuple of float
-        The same towards surrogates of the target with the same clusters and spread, otherwise arranged.
-    reasons : tuple of str
-        Which conditions failed; empty if trustworthy.
-    """
-
-    stability: float
-    stability_chance: float
-    cycle: float
-    cycle_chance: float
-    distortions: tuple[float, ...]
-    null_distortions: tuple[float, ...]
-    reasons: tuple[str, ...]
-
-    @property
-    def trustworthy(self) -> bool:
-        """Whether every condition of `rule` holds."""
-        return not self.reasons
-
-    @property
-    def rule(self) -> str:
-        """The conditions, in words."""
-        return (
-            f"trustworthy if stability and cycle, both as (found - chance) / (1 - chance), are at least {LEAST_STABILITY} and "
-            f"{LEAST_CYCLE}, and the median distortion is at most {MOST_DISTORTION} of the surrogates' median and below them all"
-        )
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain numbers and strings, for JSON."""
-        out = asdict(self)
-        for name in ("distortions", "null_distortions", "reasons"):
-            out[name] = list(out[name])
-        return {**out, "trustworthy": self.trustworthy, "rule": self.rule}
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,6 +78,24 @@ class UnpairedStart:
         return self.bridge.map(X_new)
 
 
+class _Geometry(NamedTuple):
+    """How two samples of points are matched by their inner distances."""
+
+    solver: Solver
+    rank: int
+    metric: Metric
+    n_neighbors: int
+
+    def match(self, left: np.ndarray, right: np.ndarray, rng: np.random.Generator) -> tuple[Rows, float]:
+        """Anchors and distortion."""
+        if self.solver == "lowrank":
+            parts = match_parts(left, right, rng, rank=self.rank)
+            return parts.anchors(left, right), parts.distortion
+        C, D = (inner_distances(side, metric=self.metric, n_neighbors=self.n_neighbors) for side in (left, right))
+        match = match_geometry(C, D, rng)
+        return _mutual(-match.plan), match.distortion
+
+
 class _Restart(NamedTuple):
     forward: Coupling
     target: np.ndarray
@@ -151,6 +118,8 @@ def align_unpaired(
     n_restarts: int = 4,
     n_null: int = 4,
     max_rounds: int = 10,
+    solver: Solver = "entropic",
+    rank: int = 30,
     metric: Metric = "euclidean",
     n_neighbors: int = 10,
     seed: int = 0,
@@ -160,7 +129,8 @@ def align_unpaired(
 
     1. Each restart draws four fifths of the points (at most ``n_points``) of either space and matches their inner distances by
        Gromov-Wasserstein (`match_geometry`; Alvarez-Melis & Jaakkola 2018 did so for word embeddings). Points that are each other's
-       best match under the plan become its anchors, and the bridge over them its map.
+       best match under the plan become its anchors, and the bridge over them its map. With ``solver="lowrank"`` parts of the clouds
+       are matched instead (`match_parts`), whose middle points are the anchors: memory is linear in the points.
     2. The least distorting restart gives the first map. Mutual nearest neighbours between images and target points, under the
        hub-corrected distance CSLS (Conneau et al. 2018), are the provisional anchors; a fused bridge is fitted on them, its map
        gives new mutual nearest neighbours, and so on until the anchors no longer change (the refinement of Conneau et al. 2018 and
@@ -179,13 +149,18 @@ def align_unpaired(
     n_anchors : int
         Anchors kept at most, those with most votes first.
     n_points : int
-        Points of each space used at most; time grows with its square to cube.
+        Points of each space used at most; time grows with its square to cube ("lowrank": square, the refinement on at most 2,000).
     n_restarts : int
         At least 2, as agreement needs two.
     n_null : int
         Surrogates that the distortion is compared with, at least 1.
     max_rounds : int
         Rounds of refitting at most.
+    solver : {"entropic", "lowrank"}
+        Gromov-Wasserstein of the restarts. "lowrank" matches ``rank`` parts by squared Euclidean distances, whatever the metric of
+        the bridges: for clouds of thousands of points, whose parts a sample of 300 would not show.
+    rank : int
+        Parts of "lowrank", at least 4.
     metric, n_neighbors : see `bridge_cost`
         The inner distance of both spaces: "euclidean" where one is a turned or stretched copy of the other, "geodesic" where both
         are folded differently (real digits: more than three times the gain over chance), at the price of gaps in well-separated
@@ -215,14 +190,17 @@ def align_unpaired(
     Mémoli 2011, *Gromov-Wasserstein distances and the metric approach to object matching*. Peyré, Cuturi & Solomon 2016,
     *Gromov-Wasserstein averaging of kernel and distance matrices*. Alvarez-Melis & Jaakkola 2018, *Gromov-Wasserstein alignment of
     word embedding spaces*. Conneau et al. 2018, *Word translation without parallel data*. Grave, Joulin & Berthet 2019,
-    *Unsupervised alignment of embeddings with Wasserstein Procrustes*.
+    *Unsupervised alignment of embeddings with Wasserstein Procrustes*. Scetbon, Peyré & Cuturi 2022, *Linear-time
+    Gromov-Wasserstein distances using low rank couplings and costs*.
     """
     for name, value, least in (
         ("n_anchors", n_anchors, _FEWEST_ANCHORS), ("n_points", n_points, _FEWEST_POINTS), ("n_restarts", n_restarts, 2),
-        ("n_null", n_null, 1), ("max_rounds", max_rounds, 1),
+        ("n_null", n_null, 1), ("max_rounds", max_rounds, 1), ("rank", rank, _FEWEST_ANCHORS),
     ):  # fmt: skip
         if value < least:
             raise ValueError(f"found {name}={value}; expected at least {least}. Mend: leave it out for the default.")
+    if solver not in ("entropic", "lowrank"):
+        raise ValueError(f"found solver={solver!r}; expected 'entropic' or 'lowrank'. Mend: choose one of them.")
     X, Y = (points(side, name=name).double().cpu().numpy() for side, name in ((X, "X"), (Y, "Y")))
     for side, name in ((X, "X"), (Y, "Y")):
         if len(side) < _FEWEST_POINTS:
@@ -231,13 +209,18 @@ def align_unpaired(
                 "Mend: pass more points, or label pairs and use fuse."
             )
     used = min(n_points, len(X)), min(n_points, len(Y))
-    mend = "lower n_points (300 is enough for a start)"
-    check_memory(10 * 8.0 * max(used) ** 2, memory_limit, f"n_points={n_points}", mend=mend)
+    if solver == "entropic":
+        mend = "lower n_points (300 is enough for a start), or solver='lowrank'"
+        check_memory(10 * 8.0 * max(used) ** 2, memory_limit, f"n_points={n_points}", mend=mend)
+    geometry = _Geometry(solver, rank, metric, n_neighbors)
     rng = np.random.default_rng(seed)
-    restarts = [_restart(X, Y, n_points, metric, n_neighbors, rng) for _ in range(n_restarts)]
-    nulls = [_null(X, Y, n_points, metric, n_neighbors, rng) for _ in range(n_null)]
+    restarts = [_restart(X, Y, n_points, geometry, rng) for _ in range(n_restarts)]
+    nulls = [_null(X, Y, n_points, geometry, rng) for _ in range(n_null)]
     trust = _trust(X, Y, restarts, nulls, rng)
-    a, b = (np.sort(rng.choice(len(side), size, replace=False)) for side, size in zip((X, Y), used, strict=True))
+    a, b = (
+        np.sort(rng.choice(len(side), min(size, _MOST_REFINED), replace=False))
+        for side, size in zip((X, Y), used, strict=True)
+    )
     anchors, votes, bridge, n_rounds, settled = _refine(
         X[a], Y[b], restarts, n_anchors, max_rounds, metric, n_neighbors, memory_limit
     )
@@ -256,27 +239,20 @@ def _sample(X: np.ndarray, n_points: int, rng: np.random.Generator) -> np.ndarra
     return X[rng.choice(len(X), min(n_points, math.ceil(0.8 * len(X))), replace=False)]
 
 
-def _restart(
-    X: np.ndarray, Y: np.ndarray, n_points: int, metric: Metric, n_neighbors: int, rng: np.random.Generator
-) -> _Restart:
+def _restart(X: np.ndarray, Y: np.ndarray, n_points: int, geometry: _Geometry, rng: np.random.Generator) -> _Restart:
     left, right = _sample(X, n_points, rng), _sample(Y, n_points, rng)
-    C, D = (inner_distances(side, metric=metric, n_neighbors=n_neighbors) for side in (left, right))
-    match = match_geometry(C, D, rng)
-    rows = _mutual(-match.plan)
-    cost = bridge_cost(left, right, rows, metric=metric, n_neighbors=n_neighbors)
+    rows, distortion = geometry.match(left, right, rng)
+    cost = bridge_cost(left, right, rows, metric=geometry.metric, n_neighbors=geometry.n_neighbors)
     with warnings.catch_warnings():
         # The map of one restart is a vote, which needs no exact marginals.
         warnings.simplefilter("ignore", ConvergenceWarning)
         coupling = couple(cost, epsilon=0.05, tol=1e-3, max_iter=200)
-    return _Restart(coupling, right, left, match.distortion)
+    return _Restart(coupling, right, left, distortion)
 
 
-def _null(
-    X: np.ndarray, Y: np.ndarray, n_points: int, metric: Metric, n_neighbors: int, rng: np.random.Generator
-) -> float:
+def _null(X: np.ndarray, Y: np.ndarray, n_points: int, geometry: _Geometry, rng: np.random.Generator) -> float:
     left, right = _sample(X, n_points, rng), scrambled(_sample(Y, n_points, rng), rng)
-    C, D = (inner_distances(side, metric=metric, n_neighbors=n_neighbors) for side in (left, right))
-    return match_geometry(C, D, rng).distortion
+    return geometry.match(left, right, rng)[1]
 
 
 def _mutual(cost: np.ndarray) -> Rows:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import warnings
 
 import numpy as np
+import ot
 import pytest
 from scipy.spatial.distance import cdist
 
 from neurobridge.bridge.gromov import inner_distances, match_geometry, scrambled, signature_cost
+from neurobridge.bridge.lowrank import match_parts
 from neurobridge.bridge.unpaired import UnpairedStart, UntrustedAlignmentWarning, _mutual, align_unpaired
 
 FAST = {"n_restarts": 2, "n_null": 2, "max_rounds": 5}
@@ -174,6 +177,8 @@ def test_surrogates_keep_spread_and_lose_arrangement():
         ({"n_anchors": 1}, r"found n_anchors=1; expected at least 4. Mend"),
         ({"n_null": 0}, r"found n_null=0; expected at least 1. Mend"),
         ({"max_rounds": 0}, r"found max_rounds=0; expected at least 1. Mend"),
+        ({"rank": 2}, r"found rank=2; expected at least 4. Mend"),
+        ({"solver": "exact"}, r"found solver='exact'; expected 'entropic' or 'lowrank'. Mend"),
     ],
 )
 def test_bad_options_are_refused(options, message):
@@ -190,6 +195,8 @@ def test_bad_points_are_refused():
         align_unpaired(np.full_like(X, np.nan), X)
     with pytest.raises(ValueError, match=r"expected a positive unit of length.*Mend"):
         align_unpaired(np.ones((30, 2)), X)
+    with pytest.raises(ValueError, match=r"X: found 24 points that coincide; expected a positive unit of length. Mend"):
+        align_unpaired(np.ones((30, 2)), X, solver="lowrank")
 
 
 def test_points_that_all_coincide_have_no_mutual_neighbours():
@@ -203,3 +210,40 @@ def test_memory_is_refused_before_it_is_taken():
     X, _ = cloud(0, 100)
     with pytest.raises(MemoryError, match=r"found n_points=300, which needs .* Mend: lower n_points"):
         align_unpaired(X, X, memory_limit=1000)
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_parts_of_a_turned_copy_find_their_copies(seed):
+    X, label = cloud(seed, 300)
+    Y, where = copy(X, 100 + seed, n_dims=12, noise=0.1)
+    match = match_parts(X, Y, np.random.default_rng(0), rank=10)
+    i, j = match.anchors(X, Y)
+    copied = label[np.argsort(where)]
+    assert len(i) >= 4
+    # By chance, and by always naming the largest cluster.
+    assert (label[i] == copied[j]).mean() >= 0.9 > 1.5 * np.bincount(label).max() / len(X)
+
+
+def test_the_distortion_of_parts_is_the_written_out_one():
+    X, _ = cloud(0, 60)
+    Y, _ = copy(X, 100, n_dims=8, noise=0.1)
+    match = match_parts(X, Y, np.random.default_rng(0), rank=5)
+    C, D = (cdist(side, side, "sqeuclidean") for side in (X, Y))
+    C, D, p = C / C.mean(), D / D.mean(), ot.unif(60)
+    plan = match.left @ np.diag(1 / match.mass) @ match.right.T
+    terms = ot.gromov.init_matrix(C, D, p, p, "square_loss")
+    written = ot.gromov.gwloss(*terms, plan) / ot.gromov.gwloss(*terms, np.outer(p, p))
+    # The solver's marginals are right to a thousandth, the constant terms here are those of exact ones.
+    assert match.distortion == pytest.approx(written, abs=5e-3)
+    assert 0 <= match.distortion < 0.3
+
+
+def test_an_unpaired_start_by_parts_recovers_a_copy():
+    X, label = cloud(2, 150)
+    Y, where = copy(X, 102, n_dims=12, noise=0.1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UntrustedAlignmentWarning)
+        start = align_unpaired(X, Y, solver="lowrank", rank=8, **ONE_ROUND)
+    i, j = start.anchors
+    assert (where[i] == j).mean() > 0.5 > 20 / len(X)
+    assert (label[i] == label[np.argsort(where)][j]).mean() > 0.9
