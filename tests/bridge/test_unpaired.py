@@ -243,7 +243,7 @@ def test_an_unpaired_start_by_parts_recovers_a_copy():
     Y, where = copy(X, 102, n_dims=12, noise=0.1)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UntrustedAlignmentWarning)
-        start = align_unpaired(X, Y, solver="lowrank", rank=8, **ONE_ROUND)
+        start = align_unpaired(X, Y, solver="lowrank", rank=10, **FAST)
     i, j = start.anchors
     assert (where[i] == j).mean() > 0.5 > 20 / len(X)
     assert (label[i] == label[np.argsort(where)][j]).mean() > 0.9
