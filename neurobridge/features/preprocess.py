@@ -18,12 +18,12 @@ _LUMA = (0.299, 0.587, 0.114)
 class Preprocess:
     """What happens to the pixels before the model sees them.
 
-    Steps, in this order: uint8 to float in [0, 1], channels first, channel conversion, resize, normalise.
+    Steps, in this order: uint8 to float in [0, 1], channels first, channel conversion, central crop, resize, normalise.
 
     Parameters
     ----------
     size : int or (int, int), optional
-        Height and width in pixels after an antialiased bilinear resize; None keeps the images' own size.
+        Height and width in pixels after an antialiased resize, whatever the shape before; None keeps the images' own size.
     mean, std : sequence of float, optional
         Subtracted, then divided by, channel by channel (one value, or one a channel), on the [0, 1] scale.
     grayscale : bool, optional
@@ -31,11 +31,17 @@ class Preprocess:
         stored.
     visual_degrees : float, optional
         Width of the images in degrees of visual angle. Recorded, it changes no pixel.
+    crop : float, optional
+        Side of the central square kept before the resize, as a fraction of the shorter side. 0.875 is what ImageNet models
+        are tested with (shorter side to 256, central 224). Default: the whole image.
+    interpolation : {"bilinear", "bicubic"}
+        Of the resize; bicubic values are clamped to [0, 1].
 
     Raises
     ------
     ValueError
-        A size, std or visual angle that is not positive, or mean and std of other lengths than one or three.
+        A size, std or visual angle that is not positive, mean and std of other lengths than one or three, a crop outside
+        (0, 1], or an unknown interpolation.
     """
 
     size: int | tuple[int, int] | None = None
@@ -43,6 +49,8 @@ class Preprocess:
     std: Sequence[float] | None = None
     grayscale: bool | None = None
     visual_degrees: float | None = None
+    crop: float | None = None
+    interpolation: str = "bilinear"
 
     def __post_init__(self) -> None:
         if self.size is not None:
@@ -71,6 +79,14 @@ class Preprocess:
                 f"preprocess: found visual_degrees {self.visual_degrees}; expected a positive angle. "
                 "Mend: give the width of the images in degrees, or leave it out."
             )
+        if self.crop is not None and not 0 < self.crop <= 1:
+            raise ValueError(
+                f"preprocess: found crop {self.crop}; expected a fraction in (0, 1]. Mend: e.g. 0.875, or leave it out."
+            )
+        if self.interpolation not in ("bilinear", "bicubic"):
+            raise ValueError(
+                f"preprocess: found interpolation {self.interpolation!r}; expected 'bilinear' or 'bicubic'. Mend: 'bilinear'."
+            )
 
     def __call__(self, pixels: torch.Tensor, *, dtype: torch.dtype = torch.float32) -> torch.Tensor:
         """Prepare a batch.
@@ -98,10 +114,14 @@ class Preprocess:
             batch = (batch * batch.new_tensor(_LUMA).view(1, 3, 1, 1)).sum(dim=1, keepdim=True)
         elif self.grayscale is False and batch.shape[1] == 1:
             batch = batch.expand(-1, 3, -1, -1)
+        if self.crop is not None:
+            batch = _central_square(batch, self.crop)
         if self.size is not None and tuple(batch.shape[-2:]) != self.size:
             batch = torch.nn.functional.interpolate(
-                batch, size=self.size, mode="bilinear", align_corners=False, antialias=True
+                batch, size=self.size, mode=self.interpolation, align_corners=False, antialias=True
             )
+            if self.interpolation == "bicubic":
+                batch = batch.clamp(0, 1)
         if self.mean is not None:
             batch = batch - self._per_channel("mean", self.mean, batch)
         if self.std is not None:
@@ -110,7 +130,7 @@ class Preprocess:
 
     def record(self) -> dict[str, Any]:
         """Return the settings as plain values, for the attributes of an assembly."""
-        return {"scale": "uint8 / 255", "resize": "bilinear, antialias", **asdict(self)}
+        return {"scale": "uint8 / 255", "antialias": True, **asdict(self)}
 
     @staticmethod
     def _per_channel(name: str, values: Sequence[float], batch: torch.Tensor) -> torch.Tensor:
@@ -121,3 +141,10 @@ class Preprocess:
                 "three channels, or give one value."
             )
         return batch.new_tensor(values).view(1, -1, 1, 1)
+
+
+def _central_square(batch: torch.Tensor, fraction: float) -> torch.Tensor:
+    height, width = batch.shape[-2:]
+    side = max(1, round(fraction * min(height, width)))
+    top, left = (height - side) // 2, (width - side) // 2
+    return batch[..., top : top + side, left : left + side]

@@ -1,0 +1,139 @@
+"""What is kept of a layer: all units, their mean over positions, the class token, components, a random projection."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from sklearn.random_projection import GaussianRandomProjection, SparseRandomProjection
+
+from neurobridge.assemblies import AssemblyError
+
+
+class Reduction(Protocol):
+    """Turns the output of a layer into what is kept of it."""
+
+    def __call__(self, layer: str, output: torch.Tensor) -> torch.Tensor:
+        """Give (n, channel), (n, token, channel) or (n, channel, row, column)."""
+
+    def record(self) -> str:
+        """Text that says all of it: attribute of the result, part of the key of the cache."""
+
+
+def _flatten(layer: str, output: torch.Tensor) -> torch.Tensor:
+    return output
+
+
+def _mean(layer: str, output: torch.Tensor) -> torch.Tensor:
+    if output.ndim == 4:
+        return output.mean(dim=(2, 3))
+    return output.mean(dim=1) if output.ndim == 3 else output
+
+
+def _cls(layer: str, output: torch.Tensor) -> torch.Tensor:
+    if output.ndim == 4:
+        raise AssemblyError(
+            f"layer {layer!r}: found maps of shape {tuple(output.shape)}; expected tokens (n, token, channel), of which the first "
+            "is the class token. Mend: use pooling='mean' for maps, or name a layer of a transformer."
+        )
+    return output[:, 0] if output.ndim == 3 else output
+
+
+POOLINGS: dict[str, Callable[[str, torch.Tensor], torch.Tensor]] = {"flatten": _flatten, "mean": _mean, "cls": _cls}
+
+
+@dataclass(frozen=True)
+class Pooling:
+    """One of `POOLINGS`, by name."""
+
+    name: str
+
+    def __call__(self, layer: str, output: torch.Tensor) -> torch.Tensor:
+        """Pool one batch."""
+        return POOLINGS[self.name](layer, output)
+
+    def record(self) -> str:
+        """Return the name."""
+        return self.name
+
+
+@dataclass(frozen=True)
+class RandomProjection:
+    """Project each layer, flattened, on random directions (scikit-learn's transformers; Li, Hastie & Church 2006).
+
+    Distances are kept up to a factor 1 +- eps if ``n_components`` is of the order log(n) / eps^2 (Johnson & Lindenstrauss 1984).
+    A layer with at most ``n_components`` units is kept as it is. Each layer has directions of its own, which depend on the seed,
+    its name and its size alone.
+
+    Parameters
+    ----------
+    n_components : int
+        Directions a layer.
+    kind : {"sparse", "gaussian"}
+        Sparse: about sqrt(n_units) units a direction; Gaussian: all of them, n_components x n_units numbers in memory.
+    seed : int
+
+    Raises
+    ------
+    ValueError
+        `n_components` below 1, or an unknown `kind`.
+    """
+
+    n_components: int = 1000
+    kind: str = "sparse"
+    seed: int = 0
+    _fitted: dict[tuple[str, int], Any] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        if self.n_components < 1:
+            raise ValueError(f"found n_components={self.n_components}; expected at least 1. Mend: e.g. 1000.")
+        if self.kind not in ("sparse", "gaussian"):
+            raise ValueError(f"found kind={self.kind!r}; expected 'sparse' or 'gaussian'. Mend: kind='sparse'.")
+
+    def __call__(self, layer: str, output: torch.Tensor) -> torch.Tensor:
+        """Project one batch: (n, ...) -> (n, n_components)."""
+        flat = output.flatten(1)
+        if flat.shape[1] <= self.n_components:
+            return flat
+        values = flat.to("cpu", torch.float32).numpy()
+        return torch.from_numpy(np.asarray(self._transformer(layer, flat.shape[1]).transform(values), dtype=np.float32))
+
+    def record(self) -> str:
+        """Return the settings as JSON."""
+        settings = {"kind": self.kind, "n_components": self.n_components, "seed": self.seed}
+        return json.dumps({"random_projection": settings}, sort_keys=True)
+
+    def _transformer(self, layer: str, n_units: int) -> Any:
+        key = (layer, n_units)
+        if key not in self._fitted:
+            word = int.from_bytes(hashlib.sha256(layer.encode()).digest()[:4], "little")
+            state = int(np.random.SeedSequence([self.seed, word]).generate_state(1)[0])
+            kind = SparseRandomProjection if self.kind == "sparse" else GaussianRandomProjection
+            # Only the number of units of the matrix fitted on is read.
+            fitted = kind(n_components=self.n_components, random_state=state).fit(np.empty((1, n_units), np.float32))
+            fitted.components_ = fitted.components_.astype(np.float32)
+            self._fitted[key] = fitted
+        return self._fitted[key]
+
+
+def as_reduction(pooling: str | Reduction) -> Reduction:
+    """Look a pooling up by its name; anything else is taken as it is.
+
+    Raises
+    ------
+    AssemblyError
+        There is no pooling of this name.
+    """
+    if not isinstance(pooling, str):
+        return pooling
+    if pooling not in POOLINGS:
+        raise AssemblyError(
+            f"pooling: found {pooling!r}; expected one of {sorted(POOLINGS)}, a RandomProjection, or what fit_pca gives. "
+            "Mend: use pooling='flatten'."
+        )
+    return Pooling(pooling)

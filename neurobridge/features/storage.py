@@ -1,0 +1,345 @@
+"""Where activations go while they are made: an array in memory, or a file that survives a kill."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import dask.array
+import filelock
+import numpy as np
+import torch
+import xarray as xr
+
+from neurobridge.assemblies import AssemblyError, make_assembly, open_assembly, save_assembly
+
+DTYPES = ("float32", "float16")
+KEY = "extraction_key"
+_CHUNK_BYTES = 32 * 2**20
+# A kill loses at most this much work, and committing stays far below the cost of a forward pass.
+_COMMIT_BYTES = 4 * 2**20
+
+
+def extraction_key(**parts: Any) -> str:
+    """Return the sha256 of everything that the values and labels of a result follow from."""
+    return "sha256:" + hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+class Layout:
+    """Which columns of the result belong to which layer.
+
+    Parameters
+    ----------
+    shapes : mapping of str to tuple
+        Shape of one image's activations in each layer.
+    """
+
+    def __init__(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
+        self.shapes = {name: tuple(shape) for name, shape in shapes.items()}
+        edges = np.cumsum([0, *(int(np.prod(shape)) for shape in self.shapes.values())]).tolist()
+        self.width = edges[-1]
+        self.columns = {name: slice(*edges[k : k + 2]) for k, name in enumerate(self.shapes)}
+
+    def fill(self, target: np.ndarray, activations: Mapping[str, torch.Tensor], ids: Sequence[Any]) -> None:
+        """Write one batch into rows of the result.
+
+        Raises
+        ------
+        AssemblyError
+            Sizes differ from those before, or a value does not fit in the type of `target`.
+        """
+        shapes = {name: tuple(tensor.shape[1:]) for name, tensor in activations.items()}
+        if shapes != self.shapes:
+            raise AssemblyError(
+                f"found {Layout(shapes).width} units at stimulus {ids[0]!r}, {self.width} "
+                "before; expected the same for all images. Mend: name layers whose size does not depend "
+                "on the input."
+            )
+        for name, tensor in activations.items():
+            part = target[:, self.columns[name]]
+            with np.errstate(over="ignore"):
+                part[...] = tensor.flatten(1).numpy()
+            if target.dtype == np.float16 and not np.isfinite(part).all():
+                raise AssemblyError(
+                    f"layer {name!r}: found activations up to {float(tensor.abs().max()):.3g} in the batch of stimulus {ids[0]!r}; "
+                    "expected at most 65504, the largest float16. Mend: dtype='float32'."
+                )
+
+    def coords(self) -> dict[str, np.ndarray]:
+        """Neuroid coordinates: ``neuroid_id``, ``layer``, ``channel``, ``row``, ``column``."""
+        columns: dict[str, list[np.ndarray]] = {key: [] for key in ("layer", "channel", "row", "column")}
+        for name, shape in self.shapes.items():
+            grid = np.indices(shape).reshape(len(shape), -1)
+            absent = np.full(grid.shape[1], -1)
+            axes = {1: ("channel",), 2: ("row", "channel"), 3: ("channel", "row", "column")}[len(shape)]
+            place = dict(zip(axes, grid, strict=True))
+            columns["layer"].append(np.full(grid.shape[1], name))
+            for key in ("channel", "row", "column"):
+                columns[key].append(place.get(key, absent))
+        joined = {key: np.concatenate(parts) for key, parts in columns.items()}
+        ids = ["{}.{}.{}.{}".format(*fields) for fields in zip(*(joined[key].tolist() for key in joined), strict=True)]
+        return {"neuroid_id": np.array(ids), **joined}
+
+
+class Memory:
+    """The whole result in one array."""
+
+    def __init__(self, n: int, dtype: str, max_bytes: int) -> None:
+        self._n, self._dtype, self._max_bytes = n, np.dtype(dtype), max_bytes
+        self.layout: Layout | None = None
+        self.image_shape: tuple[int, ...] | None = None
+        self.n_done = 0
+
+    def write(self, at: int, activations: Mapping[str, torch.Tensor], ids: Sequence[Any]) -> None:
+        """Keep the activations of the images from row `at` on."""
+        if self.layout is None:
+            self.layout = Layout({name: tuple(tensor.shape[1:]) for name, tensor in activations.items()})
+            needed = self._dtype.itemsize * self._n * self.layout.width
+            if needed > self._max_bytes:
+                raise AssemblyError(
+                    f"found {self._n} images x {self.layout.width} units = {needed / 2**30:.1f} GiB; expected at most "
+                    f"{self._max_bytes / 2**30:.1f} GiB. Mend: name fewer layers, use pooling='mean', stream to a file with "
+                    "out=..., or raise max_bytes."
+                )
+            self._values = np.empty((self._n, self.layout.width), dtype=self._dtype)
+        self.layout.fill(self._values[at : at + len(ids)], activations, ids)
+
+    def commit(self, n_done: int) -> None:
+        """Nothing to do: memory does not outlive the process."""
+
+    def finish(self, presentation: Mapping[str, np.ndarray], attrs: Mapping[str, Any]) -> xr.DataArray:
+        """Label the result."""
+        assert self.layout is not None
+        return make_assembly(self._values, presentation=presentation, neuroid=self.layout.coords(), attrs=attrs)
+
+
+class Partial:
+    """Rows appended to a raw file, and a journal of how many are whole; the finished file appears at once, at the end.
+
+    HDF5 cannot be trusted after a kill in the middle of a write; a raw file that is cut back to what the journal says can. While
+    the finished file is written the disk holds the values twice.
+    """
+
+    def __init__(self, path: Path, key: str, n: int, dtype: str) -> None:
+        self.path, self._key, self._n, self._dtype = path, key, n, np.dtype(dtype)
+        self.layout: Layout | None = None
+        self.image_shape: tuple[int, ...] | None = None
+        self.n_done = 0
+        self._folder = path.with_name(f".{path.name}.partial")
+        self._raw, self._journal = self._folder / "values.raw", self._folder / "progress.json"
+        self._file: BinaryIO | None = None
+        self._committed = 0
+
+    def __enter__(self) -> Partial:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        # Two processes with one goal: the second waits, then finds the work done.
+        self._lock = filelock.FileLock(self.path.with_name(f".{self.path.name}.lock"))
+        self._lock.acquire()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._file is not None:
+            self._file.close()
+        self._lock.release()
+
+    def resume(self) -> int:
+        """Look for what an earlier process left, and say how many rows of it stand."""
+        self._folder.mkdir(exist_ok=True)
+        if not self._journal.exists():
+            self._file = self._raw.open("w+b")
+            return 0
+        left = json.loads(self._journal.read_text())
+        if left["key"] != self._key:
+            warnings.warn(
+                f"{self._folder}: found {left['n_done']} rows of an extraction with other weights, stimuli or settings; they are "
+                "deleted and this one starts at the first stimulus.",
+                stacklevel=4,
+            )
+            self._file = self._raw.open("w+b")
+            return 0
+        self.layout = Layout({name: tuple(shape) for name, shape in left["shapes"].items()})
+        self.image_shape = tuple(left["image_shape"])
+        self._file = self._raw.open("r+b")
+        row = self._row_bytes()
+        self.n_done = self._committed = min(left["n_done"], self._raw.stat().st_size // row)
+        return self.n_done
+
+    def rewind(self, n_done: int) -> None:
+        """Cut back to whole blocks of this run."""
+        assert self._file is not None
+        self.n_done = self._committed = n_done
+        at = n_done * self._row_bytes() if self.layout else 0
+        self._file.truncate(at)
+        self._file.seek(at)
+
+    def write(self, at: int, activations: Mapping[str, torch.Tensor], ids: Sequence[Any]) -> None:
+        """Append the activations of the images from row `at` on."""
+        assert self._file is not None
+        if self.layout is None:
+            self.layout = Layout({name: tuple(tensor.shape[1:]) for name, tensor in activations.items()})
+            self._check_disk()
+        values = np.empty((len(ids), self.layout.width), dtype=self._dtype)
+        self.layout.fill(values, activations, ids)
+        self._file.write(values.data)
+
+    def commit(self, n_done: int) -> None:
+        """Make the rows so far survive a kill: values first, then the journal."""
+        assert self._file is not None
+        self.n_done = n_done
+        if (n_done - self._committed) * self._row_bytes() < _COMMIT_BYTES and n_done < self._n:
+            return
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        assert self.layout is not None
+        state = {"key": self._key, "n_done": n_done, "shapes": self.layout.shapes, "image_shape": self.image_shape}
+        fresh = self._journal.with_suffix(".new")
+        fresh.write_text(json.dumps(state))
+        os.replace(fresh, self._journal)
+        self._committed = n_done
+
+    def finish(self, presentation: Mapping[str, np.ndarray], attrs: Mapping[str, Any]) -> xr.DataArray:
+        """Write the finished file, atomically, and open it lazily."""
+        assert self._file is not None
+        assert self.layout is not None
+        self._file.close()
+        rows = max(1, _CHUNK_BYTES // self._row_bytes())
+        raw = _RawRows(self._raw, (self._n, self.layout.width), self._dtype)
+        lazy = dask.array.from_array(
+            raw,
+            chunks=(rows, self.layout.width),
+            name=f"activations-{self._key}",
+            asarray=False,
+            meta=np.empty((0, 0), raw.dtype),
+        )
+        assembly = make_assembly(lazy, presentation=presentation, neuroid=self.layout.coords(), attrs=attrs)
+        # One thread, so that one chunk is in memory at a time.
+        with dask.config.set(scheduler="synchronous"):
+            if self.path.suffix == ".zarr":
+                _save_zarr(assembly, self.path)
+            else:
+                save_assembly(assembly, self.path, compress=False)
+        shutil.rmtree(self._folder)
+        return open_features(self.path)
+
+    def _row_bytes(self) -> int:
+        return self._dtype.itemsize * self.layout.width if self.layout else 1
+
+    def _check_disk(self) -> None:
+        needed, free = 2 * self._n * self._row_bytes(), shutil.disk_usage(self._folder).free
+        if needed > free:
+            raise AssemblyError(
+                f"out: found {free / 1e9:.1f} GB free at {self.path.parent}; expected {needed / 1e9:.1f} GB for {self._n} stimuli "
+                "(the values twice, while the file is finished). Mend: another disk, fewer layers, or a pooling."
+            )
+
+
+class _RawRows:
+    """Rows of a raw file, read when asked for and not mapped: mapped pages would count as the process's memory."""
+
+    ndim = 2
+
+    def __init__(self, path: Path, shape: tuple[int, int], dtype: np.dtype) -> None:
+        self.path, self.shape, self.dtype = path, shape, dtype
+
+    def __getitem__(self, index: tuple[slice, slice]) -> np.ndarray:
+        start, stop, _ = index[0].indices(self.shape[0])
+        width, size = self.shape[1], self.dtype.itemsize
+        flat = np.fromfile(self.path, dtype=self.dtype, count=(stop - start) * width, offset=start * width * size)
+        return flat.reshape(stop - start, width)[:, index[1]]
+
+
+def open_features(path: str | os.PathLike[str], *, rows: int | None = None) -> xr.DataArray:
+    """Open extracted activations lazily, netCDF or zarr.
+
+    Parameters
+    ----------
+    path : path
+        ``.nc`` file or ``.zarr`` folder that `extract` wrote.
+    rows : int, optional
+        Presentations a chunk; default: 32 MiB.
+
+    Returns
+    -------
+    xarray.DataArray
+        Dask-backed assembly; ``.load()`` brings it into memory.
+
+    Raises
+    ------
+    FileNotFoundError
+        There is no such file.
+    AssemblyError
+        It is no assembly.
+    ImportError
+        A zarr folder without the extra ``zarr``.
+    """
+    path = Path(path)
+    if path.suffix != ".zarr":
+        assembly = open_assembly(path, chunks={"presentation": -1, "neuroid": -1})
+    elif not path.exists():
+        raise FileNotFoundError(f"found no folder at {path}; expected a zarr store. Mend: check the path.")
+    else:
+        require_zarr(path)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Consolidated metadata")
+            data = xr.open_zarr(path)["data"]
+        assembly = data.assign_coords({name: coord.load() for name, coord in data.coords.items()})
+    row = assembly.dtype.itemsize * assembly.sizes["neuroid"]
+    return assembly.chunk({"presentation": rows or max(1, _CHUNK_BYTES // row), "neuroid": -1})
+
+
+def find_done(path: Path, key: str, *, overwrite: bool) -> xr.DataArray | None:
+    """Open the finished file of this very extraction; None where there is none.
+
+    Raises
+    ------
+    AssemblyError
+        Something else is there and may not be overwritten.
+    """
+    if not path.exists():
+        return None
+    try:
+        there = open_features(path)
+        found = there.attrs.get(KEY, "none")
+    except AssemblyError as error:
+        found = f"unreadable ({error})"
+    if found == key:
+        return there
+    if overwrite:
+        return None
+    raise AssemblyError(
+        f"out: found another file at {path} (extraction key {found}); expected none, or one of the same weights, stimuli and "
+        f"settings ({key}). Mend: another path, or overwrite=True."
+    )
+
+
+def require_zarr(path: Path) -> None:
+    """Refuse a zarr path where zarr is not installed."""
+    try:
+        import zarr  # noqa: F401
+    except ImportError as error:
+        raise ImportError(
+            f"{path}: found no package zarr; expected it for a .zarr folder. Mend: pip install 'neurobridge[zarr]', or write .nc."
+        ) from error
+
+
+def _save_zarr(assembly: xr.DataArray, path: Path) -> None:
+    fresh = path.with_name(f".{path.name}.{os.getpid()}.new")
+    shutil.rmtree(fresh, ignore_errors=True)
+    plain = json.loads(json.dumps(assembly.attrs, default=lambda value: value.tolist()))
+    dataset = assembly.rename("data").assign_attrs(plain).to_dataset()
+    dataset["data"].attrs = plain
+    dataset.attrs = {}
+    try:
+        # Format 2: fixed-width text has no settled form in format 3.
+        dataset.to_zarr(fresh, mode="w", zarr_format=2)
+        if path.exists():
+            shutil.rmtree(path)
+        os.replace(fresh, path)
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
