@@ -87,7 +87,7 @@ def architecture_digest(model: torch.nn.Module) -> str:
 
 
 def code_digest(model: torch.nn.Module) -> str:
-    """Return the sha256 of the model's code: the source of each module class outside torch, the graph of each program.
+    """Return the sha256 of the model's code: source of each module class and its bases outside torch, graph of each program.
 
     Two models with the same weights and the same printed tree can differ in what ``forward`` does; this tells them apart where
     the source is at hand.
@@ -98,8 +98,10 @@ def code_digest(model: torch.nn.Module) -> str:
             parts.add(module.code if hasattr(module, "forward") else "")
         elif isinstance(graph := getattr(module, "graph", None), torch.fx.Graph):
             parts.add(str(graph))
-        elif not type(module).__module__.startswith("torch."):
-            parts.add(_source(type(module)))
+        else:
+            parts |= {
+                _source(kind) for kind in type(module).__mro__ if not kind.__module__.startswith(("torch.", "builtins"))
+            }
     return "sha256:" + hashlib.sha256("\n".join(sorted(parts)).encode()).hexdigest()
 
 

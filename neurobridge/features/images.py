@@ -7,7 +7,7 @@ import io
 import json
 import os
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
@@ -173,7 +173,7 @@ class TableSource:
                 yield (self._root / file).read_bytes()
 
 
-def read_ahead(source: Source, blocks: Sequence[slice], workers: int) -> Iterator[tuple[slice, Pixels]]:
+def read_ahead(source: Source, blocks: Sequence[slice], workers: int) -> Generator[tuple[slice, Pixels], None, None]:
     """Read blocks in order, while the caller computes on those before; with no workers, when they are asked for.
 
     At most ``workers + 1`` blocks are held beside the one in use.
@@ -222,8 +222,7 @@ def _decode(data: bytes, what: str) -> np.ndarray:
     try:
         with Image.open(io.BytesIO(data)) as image:
             if image.mode in _WITH_ALPHA or "transparency" in image.info:
-                image = image.convert("RGBA")
-                if image.getchannel("A").getextrema()[0] < 255:
+                if np.asarray(image.convert("RGBA"))[..., 3].min() < 255:
                     raise AssemblyError(
                         f"{what}: found an image with transparent pixels; expected opaque ones. Mend: put it on the background "
                         "that the subjects saw, and save it again."

@@ -291,10 +291,10 @@ def _exported(path: Path, entries: list[str]) -> torch.nn.Module:
         except (pickle.UnpicklingError, RuntimeError, KeyError) as error:
             raise _wants_code(path, error) from error
         inputs = [node for node in program.graph.nodes if node.name in program.graph_signature.user_inputs]
-        shape = inputs[0].meta["val"].shape if inputs else ()
+        shape: tuple[Any, ...] = tuple(inputs[0].meta["val"].shape) if inputs else ()
         if len(inputs) != 1 or len(shape) != 4 or isinstance(shape[0], int):
             raise ModelError(
-                f"{path}: found {len(inputs)} input(s), the first of shape {tuple(shape)}; expected one batch of images (n, "
+                f"{path}: found {len(inputs)} input(s), the first of shape {shape}; expected one batch of images (n, "
                 "channels, height, width) with a free n. Mend: export with "
                 "dynamic_shapes=({0: Dim('n')},)."
             )

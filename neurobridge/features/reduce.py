@@ -101,23 +101,25 @@ class RandomProjection:
         if flat.shape[1] <= self.n_components:
             return flat
         values = flat.to("cpu", torch.float32).numpy()
-        return torch.from_numpy(np.asarray(self._transformer(layer, flat.shape[1]).transform(values), dtype=np.float32))
+        projected = np.ascontiguousarray((self._directions(layer, flat.shape[1]) @ values.T).T)
+        # A sparse direction would pass over a NaN that it does not touch.
+        projected[~np.isfinite(values).all(axis=1)] = np.nan
+        return torch.from_numpy(projected)
 
     def record(self) -> str:
         """Return the settings as JSON."""
         settings = {"kind": self.kind, "n_components": self.n_components, "seed": self.seed}
         return json.dumps({"random_projection": settings}, sort_keys=True)
 
-    def _transformer(self, layer: str, n_units: int) -> Any:
+    def _directions(self, layer: str, n_units: int) -> Any:
         key = (layer, n_units)
         if key not in self._fitted:
             word = int.from_bytes(hashlib.sha256(layer.encode()).digest()[:4], "little")
             state = int(np.random.SeedSequence([self.seed, word]).generate_state(1)[0])
             kind = SparseRandomProjection if self.kind == "sparse" else GaussianRandomProjection
             # Only the number of units of the matrix fitted on is read.
-            fitted = kind(n_components=self.n_components, random_state=state).fit(np.empty((1, n_units), np.float32))
-            fitted.components_ = fitted.components_.astype(np.float32)
-            self._fitted[key] = fitted
+            fitted = kind(n_components=self.n_components, random_state=state).fit(np.zeros((1, n_units), np.float32))
+            self._fitted[key] = fitted.components_.astype(np.float32)
         return self._fitted[key]
 
 

@@ -1,0 +1,320 @@
+"""Streaming to a file, a kill in the middle, and a cache that goes by content."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import xarray as xr
+from torch import nn
+
+from neurobridge.assemblies import AssemblyError, open_assembly
+from neurobridge.features import Preprocess, RandomProjection, extract, open_features, weights_digest
+
+
+def make_images(n: int = 11, *, seed: int = 0, size: int = 12) -> xr.DataArray:
+    pixels = np.random.default_rng(seed).integers(0, 256, size=(n, size, size, 3), dtype=np.uint8)
+    return xr.DataArray(
+        pixels,
+        dims=("presentation", "row", "column", "channel"),
+        coords={
+            "stimulus_id": ("presentation", [f"im{k:03d}" for k in range(n)]),
+            "object_name": ("presentation", [f"o{k % 3}" for k in range(n)]),
+        },
+        attrs={"citation": "somebody 1999", "digests": {"a": "b"}, "sizes": [1, 2]},
+    )
+
+
+class Counting(nn.Module):
+    """A network that draws in evaluation mode, and counts its images."""
+
+    def __init__(self, seed: int = 0) -> None:
+        super().__init__()
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self.conv = nn.Conv2d(3, 4, 3)
+        self.noise = nn.Identity()
+        self.shown = 0
+        self.fail_at: int | None = None
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.shown += len(x)
+        time.sleep(float(os.environ.get("SECONDS_A_BATCH", "0")))
+        if self.fail_at is not None and self.shown > self.fail_at:
+            raise KeyboardInterrupt
+        return self.noise(self.conv(x).mean(dim=(2, 3)) + torch.randn(len(x), 1))
+
+
+def leftovers(folder: Path) -> list[str]:
+    return [path.name for path in folder.iterdir() if "partial" in path.name or "new" in path.name]
+
+
+# ---- streamed
+
+
+@pytest.mark.parametrize("name", ["a.nc", "a.zarr"])
+def test_streamed_equals_in_memory(tmp_path, name) -> None:
+    if name.endswith("zarr"):
+        pytest.importorskip("zarr", minversion="3")
+    images = make_images()
+    arguments = {"batch_size": 3, "preprocess": Preprocess(visual_degrees=8)}
+    expected = extract(Counting(), images, "*", **arguments)
+    got = extract(Counting(), images, "*", out=tmp_path / "sub" / name, **arguments)
+    assert got.chunks is not None
+    assert got.dtype == np.float32
+    np.testing.assert_array_equal(got.values, expected.values)
+    for coord in expected.coords:
+        np.testing.assert_array_equal(got.coords[coord].values, expected.coords[coord].values)
+    assert {key: got.attrs[key] for key in expected.attrs} == expected.attrs
+    assert got.attrs["visual_degrees"] == 8
+    assert leftovers(tmp_path / "sub") == []
+    if name.endswith("nc"):
+        assert open_assembly(tmp_path / "sub" / name).equals(got.load())
+
+
+def test_a_finished_file_is_opened_without_a_forward_pass(tmp_path) -> None:
+    model, images = Counting(), make_images()
+    first = extract(model, images, "conv", out=tmp_path / "a.nc")
+    shown = model.shown
+    again = extract(model, images, "conv", out=tmp_path / "a.nc", batch_size=2)
+    assert model.shown == shown == 11
+    assert again.identical(first)
+
+
+def test_another_extraction_at_the_same_path_is_refused_unless_told(tmp_path) -> None:
+    images, out = make_images(), tmp_path / "a.nc"
+    extract(Counting(), images, "conv", out=out)
+    with pytest.raises(AssemblyError, match=r"found another file at .* Mend: another path, or overwrite=True"):
+        extract(Counting(1), images, "conv", out=out)
+    replaced = extract(Counting(1), images, "conv", out=out, overwrite=True)
+    np.testing.assert_array_equal(replaced.values, extract(Counting(1), images, "conv").values)
+    out.write_text("not netCDF")
+    with pytest.raises(AssemblyError, match=r"found another file .*unreadable"):
+        extract(Counting(1), images, "conv", out=out)
+
+
+def test_half_precision_in_memory_and_in_zarr(tmp_path) -> None:
+    images = make_images()
+    full = extract(Counting(), images, "conv", batch_size=3)
+    half = extract(Counting(), images, "conv", batch_size=3, dtype="float16")
+    assert half.dtype == np.float16
+    np.testing.assert_array_equal(half.values, full.values.astype(np.float16))
+    with pytest.raises(AssemblyError, match=r"expected .zarr, as netCDF has no such type"):
+        extract(Counting(), images, "conv", dtype="float16", out=tmp_path / "a.nc")
+    pytest.importorskip("zarr", minversion="3")
+    stored = extract(Counting(), images, "conv", batch_size=3, dtype="float16", cache=tmp_path)
+    assert stored.dtype == np.float16
+    np.testing.assert_array_equal(stored.values, half.values)
+
+
+def test_values_beyond_half_precision_are_refused() -> None:
+    class Large(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.out = nn.Identity()
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.out(x.flatten(1) * 1e6)
+
+    with pytest.raises(AssemblyError, match=r"layer 'out': found activations up to 1e\+06 .* expected at most 65504"):
+        extract(Large(), make_images(), "out", dtype="float16")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"dtype": "float64"}, "found 'float64'; expected one of"),
+        ({"workers": -1}, "workers: found -1"),
+        ({"out": "a.h5"}, r"expected a name that ends in .nc or .zarr"),
+        ({"out": "a.nc", "cache": "b"}, "found both out and cache"),
+    ],
+)
+def test_bad_arguments_are_refused(arguments, message) -> None:
+    with pytest.raises(AssemblyError, match=message):
+        extract(Counting(), make_images(), "conv", **arguments)
+
+
+def test_a_disk_that_is_too_small_is_refused_at_the_first_batch(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10, 10, 100))
+    model = Counting()
+    with pytest.raises(AssemblyError, match=r"out: found 0.0 GB free .* Mend: another disk"):
+        extract(model, make_images(), "conv", out=tmp_path / "a.nc", batch_size=2)
+    assert model.shown == 2
+
+
+def test_zarr_without_the_package_names_the_extra(tmp_path, monkeypatch) -> None:
+    monkeypatch.setitem(sys.modules, "zarr", None)
+    for arguments in ({"out": tmp_path / "a.zarr"}, {"cache": tmp_path, "dtype": "float16"}):
+        with pytest.raises(ImportError, match=r"pip install 'neurobridge\[zarr\]'"):
+            extract(Counting(), make_images(), "conv", **arguments)
+
+
+def test_open_features_refuses_what_is_not_there(tmp_path) -> None:
+    for name in ("a.nc", "a.zarr"):
+        with pytest.raises(FileNotFoundError, match="Mend: check the path"):
+            open_features(tmp_path / name)
+
+
+# ---- resumed
+
+
+@pytest.fixture
+def commit_every_block(monkeypatch):
+    monkeypatch.setattr("neurobridge.features.storage._COMMIT_BYTES", 1)
+
+
+@pytest.mark.usefixtures("commit_every_block")
+@pytest.mark.parametrize("next_batch_size", [3, 4])
+def test_an_interrupted_extraction_goes_on_where_it_was(tmp_path, next_batch_size) -> None:
+    images, out = make_images(), tmp_path / "a.nc"
+    model = Counting()
+    model.fail_at = 8
+    with pytest.raises(KeyboardInterrupt):
+        extract(model, images, "conv", out=out, batch_size=3)
+    assert not out.exists()
+    assert json.loads((tmp_path / ".a.nc.partial" / "progress.json").read_text())["n_done"] == 6
+    model.fail_at, model.shown = None, 0
+    got = extract(model, images, "conv", out=out, batch_size=next_batch_size)
+    # Blocks of four end at 4: rows 4 and 5 are done again.
+    assert model.shown == {3: 5, 4: 7}[next_batch_size]
+    np.testing.assert_allclose(got.values, extract(Counting(), images, "conv").values, atol=1e-6)
+    assert leftovers(tmp_path) == []
+
+
+@pytest.mark.usefixtures("commit_every_block")
+def test_what_was_left_by_other_weights_is_deleted_and_said(tmp_path) -> None:
+    images, out = make_images(), tmp_path / "a.nc"
+    model = Counting()
+    model.fail_at = 8
+    with pytest.raises(KeyboardInterrupt):
+        extract(model, images, "conv", out=out, batch_size=3)
+    with pytest.warns(UserWarning, match=r"found 6 rows of an extraction with other weights, stimuli or settings"):
+        got = extract(Counting(1), images, "conv", out=out, batch_size=3)
+    np.testing.assert_array_equal(got.values, extract(Counting(1), images, "conv", batch_size=3).values)
+
+
+@pytest.mark.usefixtures("commit_every_block")
+def test_a_values_file_shorter_than_the_journal_says_is_believed(tmp_path) -> None:
+    images, out = make_images(), tmp_path / "a.nc"
+    model = Counting()
+    model.fail_at = 8
+    with pytest.raises(KeyboardInterrupt):
+        extract(model, images, "noise", out=out, batch_size=3)
+    raw = tmp_path / ".a.nc.partial" / "values.raw"
+    os.truncate(raw, raw.stat().st_size - 1)
+    model.fail_at, model.shown = None, 0
+    got = extract(model, images, "noise", out=out, batch_size=3)
+    assert model.shown == 8
+    np.testing.assert_array_equal(got.values, extract(Counting(), images, "noise", batch_size=3).values)
+
+
+_SCRIPT = """
+import sys
+import neurobridge.features.storage as storage
+storage._COMMIT_BYTES = 1
+from test_storage import Counting, make_images
+from neurobridge.features import extract
+extract(Counting(), make_images(200), "*", out=sys.argv[1], batch_size=4)
+"""
+
+
+def test_killed_and_resumed_is_identical_to_uninterrupted(tmp_path) -> None:
+    out, journal = tmp_path / "a.nc", tmp_path / ".a.nc.partial" / "progress.json"
+    path = os.pathsep.join([str(Path(__file__).parent), *sys.path])
+    environment = {**os.environ, "PYTHONPATH": path, "SECONDS_A_BATCH": "0.1"}
+    process = subprocess.Popen([sys.executable, "-W", "ignore", "-c", _SCRIPT, str(out)], env=environment)
+    deadline = time.monotonic() + 120
+    while not journal.exists() or json.loads(journal.read_text())["n_done"] < 12:
+        assert process.poll() is None, "finished before it could be killed"
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    n_done = json.loads(journal.read_text())["n_done"]
+    assert 12 <= n_done < 200
+    assert not out.exists()
+
+    model, images = Counting(), make_images(200)
+    resumed = extract(model, images, "*", out=out, batch_size=4)
+    assert model.shown == 200 - n_done
+    uninterrupted = extract(Counting(), images, "*", out=tmp_path / "b.nc", batch_size=4)
+    assert resumed.identical(uninterrupted)
+    assert leftovers(tmp_path) == []
+
+
+# ---- cache
+
+
+def count(model: Counting, images: xr.DataArray, cache: Path, **arguments) -> int:
+    """Images shown to the model for this call."""
+    before = model.shown
+    extract(model, images, arguments.pop("layers", "conv"), cache=cache, **arguments)
+    return model.shown - before
+
+
+def test_the_cache_hits_the_same_content_under_any_name(tmp_path) -> None:
+    images = make_images()
+    assert count(Counting(), images, tmp_path) == 11
+    assert count(Counting(), images.copy(deep=True), tmp_path, batch_size=4, workers=0) == 0
+    assert len(list(tmp_path.glob("*.nc"))) == 1
+
+
+def test_the_cache_misses_a_changed_weight(tmp_path) -> None:
+    images, model = make_images(), Counting()
+    assert count(model, images, tmp_path) == 11
+    before = weights_digest(model)
+    with torch.no_grad():
+        model.conv.weight[0, 0, 0, 0] += 1e-6
+    assert weights_digest(model) != before
+    assert count(model, images, tmp_path) == 11
+    assert len(list(tmp_path.glob("*.nc"))) == 2
+
+
+def test_the_cache_misses_all_else_that_matters(tmp_path) -> None:
+    pytest.importorskip("zarr", minversion="3")
+    images = make_images()
+    pixel = images.copy(deep=True)
+    pixel.values[10, 11, 11, 2] ^= 1
+    variants = [
+        (images, {}),
+        (pixel, {}),
+        (images.assign_coords(object_name=("presentation", ["x"] * 11)), {}),
+        (images, {"preprocess": Preprocess(size=10)}),
+        (images, {"preprocess": Preprocess(visual_degrees=8)}),
+        (images, {"layers": ["conv", "noise"]}),
+        (images, {"pooling": "mean"}),
+        (images, {"pooling": RandomProjection(5)}),
+        (images, {"pooling": RandomProjection(5, seed=1)}),
+        (images, {"dtype": "float16"}),
+        (images, {"seed": 1}),
+        (images, {"identifier": "another name"}),
+    ]
+    for stimuli, arguments in variants:
+        assert count(Counting(), stimuli, tmp_path, **arguments) == 11, arguments
+    assert len(list(tmp_path.glob("[!.]*.*"))) == len(variants)
+    for stimuli, arguments in variants:
+        assert count(Counting(), stimuli, tmp_path, **arguments) == 0, arguments
+
+
+def test_the_cache_misses_other_code_with_the_same_weights(tmp_path) -> None:
+    class Other(Counting):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return super().forward(1 - x)
+
+        def _get_name(self) -> str:
+            return "Counting"
+
+    images = make_images()
+    assert weights_digest(Other()) == weights_digest(Counting())
+    assert repr(Other()) == repr(Counting())
+    assert count(Counting(), images, tmp_path) == 11
+    assert count(Other(), images, tmp_path) == 11
