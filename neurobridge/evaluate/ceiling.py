@@ -1,15 +1,32 @@
-"""How well recordings predict themselves: the ceiling of every comparison."""
+"""How well recordings predict themselves, or each other: the ceiling of every comparison."""
 
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
+import pandas as pd
 import xarray as xr
+from scipy import sparse
+from sklearn.model_selection import ShuffleSplit
 
-from neurobridge.assemblies import as_matrix, coords_of, require_varying_neuroids, split_halves
-from neurobridge.assemblies.schema import NEUROID, PRESENTATION
-from neurobridge.evaluate.correlation import SPLIT, pearson, score_attrs
+from neurobridge.assemblies import (
+    AssemblyError,
+    average_repetitions,
+    coords_of,
+    require_varying_neuroids,
+    validate,
+)
+from neurobridge.assemblies.schema import NEUROID, PRESENTATION, REPETITION, STIMULUS_ID, blocks
+from neurobridge.evaluate.correlation import pearson
+from neurobridge.evaluate.predict import GivenSplits, predictivity
+from neurobridge.evaluate.scores import PERMUTATION, SPLIT, p_value, score_attrs, warn_low_ceilings
+from neurobridge.evaluate.splits import Splits, animal_splits, resolve_splits
+
+# Presentations whose responses are turned to double precision at a time.
+_CHUNK = 8192
 
 
 def spearman_brown(r: np.ndarray, factor: float = 2.0) -> np.ndarray:
@@ -17,7 +34,15 @@ def spearman_brown(r: np.ndarray, factor: float = 2.0) -> np.ndarray:
     return factor * r / (1 + (factor - 1) * r)
 
 
-def internal_consistency(recordings: xr.DataArray, *, n_splits: int = 10, seed: int = 0) -> xr.Dataset:
+def internal_consistency(
+    recordings: xr.DataArray,
+    *,
+    n_splits: int = 10,
+    halves: str = "stimulus",
+    n_bootstrap: int = 200,
+    confidence: float = 0.95,
+    seed: int = 0,
+) -> xr.Dataset:
     """Split-half reliability of every neuroid over repetitions, Spearman-Brown corrected.
 
     The repetitions of each stimulus are dealt at random into two halves; the halves' averages are correlated over stimuli, and the
@@ -32,24 +57,46 @@ def internal_consistency(recordings: xr.DataArray, *, n_splits: int = 10, seed: 
         One presentation a trial, dims ``(presentation, neuroid[, time_bin of size 1])``; every stimulus at least twice.
     n_splits : int
         Random halvings that are averaged.
+    halves : {"stimulus", "repetition"}
+        "stimulus" deals the repetitions of every stimulus afresh, as evenly as they can be. "repetition" puts whole "
+        "repetition numbers
+        into one half, the same for all stimuli; with ``seed=1`` these are the halves of Brain-Score's ``internal_consistency``.
+    n_bootstrap : int
+        Draws of the stimuli, with replacement, for the intervals; 0 leaves them out.
+    confidence : float
+        Of the intervals, in (0, 1).
     seed : int
 
     Returns
     -------
     xarray.Dataset
         ``raw`` (split, neuroid), the correlation of the halves; ``ceiling`` (neuroid), the mean corrected reliability, which
-        chance makes negative for a neuroid without signal and which is not clipped.
+        chance makes negative for a neuroid without signal and which is not clipped (a warning says how many are not above zero);
+        ``ceiling_low`` and ``ceiling_high`` (neuroid), percentiles of the bootstrap; ``median``, ``median_low`` and
+        ``median_high``,
+        the median over neuroids and its interval. Attribute ``error``: standard error of the median over the halvings.
 
     Raises
     ------
     AssemblyError
-        A stimulus has one presentation only, or a neuroid is constant.
+        A stimulus has one presentation only, or none in one half; a neuroid is constant; no ``repetition`` to halve by.
     """
+    validate(recordings, role="recordings")
     require_varying_neuroids(recordings, role="recordings")
+    if recordings.ndim == 3:
+        if recordings.sizes[recordings.dims[2]] != 1:
+            raise AssemblyError(
+                f"recordings: found {recordings.sizes[recordings.dims[2]]} time bins; expected one. "
+                "Mend: select one, e.g. recordings.isel(time_bin=0)."
+            )
+        recordings = recordings.isel({recordings.dims[2]: 0})
+    codes, ids = pd.factorize(np.asarray(recordings[STIMULUS_ID].values))
+    first = _dealt(recordings, codes, np.asarray(ids), halves, n_splits, seed)
+    means = _half_means(recordings, codes, first)
+
     raw, n_constant = [], 0
-    for child in np.random.SeedSequence(seed).generate_state(n_splits):
-        halves = split_halves(recordings, seed=int(child))
-        r, varies = pearson(*(as_matrix(half, role="recordings") for half in halves))
+    for one, other in means:
+        r, varies = pearson(one, other)
         raw.append(r)
         n_constant += int((~varies).sum())
     if n_constant:
@@ -59,13 +106,196 @@ def internal_consistency(recordings: xr.DataArray, *, n_splits: int = 10, seed: 
             stacklevel=2,
         )
     halves_r = np.stack(raw)
+    corrected = spearman_brown(halves_r)
+    ceiling = corrected.mean(axis=0)
+    n_low = warn_low_ceilings(ceiling, stacklevel=2)
+    by_split = np.median(corrected, axis=1)
+    data = {"raw": ((SPLIT, NEUROID), halves_r), "ceiling": (NEUROID, ceiling), "median": float(by_split.mean())}
+    if n_bootstrap:
+        drawn = _bootstrap(means, n_bootstrap, seed)
+        tails = [(1 - confidence) / 2, (1 + confidence) / 2]
+        low, high = np.quantile(drawn, tails, axis=0)
+        median_low, median_high = np.quantile(np.median(drawn, axis=1), tails)
+        data |= {"ceiling_low": (NEUROID, low), "ceiling_high": (NEUROID, high)}
+        data |= {"median_low": float(median_low), "median_high": float(median_high)}
     attrs = {
         "metric": "split-half Pearson, Spearman-Brown",
-        "splits": f"{n_splits} halvings",
-        "n_stimuli": halves[0].sizes[PRESENTATION],
+        "splits": f"{n_splits} halvings by {halves}",
+        "n_stimuli": len(ids),
+        "n_bootstrap": n_bootstrap,
+        "confidence": confidence,
+        "error": float(by_split.std() / np.sqrt(n_splits)),
+        "n_ceilings_not_positive": n_low,
     }
     return xr.Dataset(
-        {"raw": ((SPLIT, NEUROID), halves_r), "ceiling": (NEUROID, spearman_brown(halves_r).mean(axis=0))},
-        coords=coords_of(recordings, NEUROID),
-        attrs=score_attrs(attrs, n_splits, 0, seed, (recordings,)),
+        data, coords=coords_of(recordings, NEUROID), attrs=score_attrs(attrs, n_splits, 0, seed, (recordings,))
+    )
+
+
+def _dealt(
+    recordings: xr.DataArray, codes: np.ndarray, ids: np.ndarray, halves: str, n_splits: int, seed: int
+) -> np.ndarray:
+    """Which presentations are in the first half, bool array of shape (n_splits, n_presentations)."""
+    if halves not in _DEAL:
+        raise AssemblyError(f"found halves={halves!r}; expected one of {sorted(_DEAL)}. Mend: choose one of them.")
+    counts = np.bincount(codes)
+    if counts.min() < 2:
+        lonely = ids[int(counts.argmin())]
+        raise AssemblyError(
+            f"found {int((counts < 2).sum())} stimuli with one presentation, e.g. {str(lonely)!r}; expected at least two "
+            "repetitions of each. Mend: select the repeated stimuli, or use a ceiling that needs no repetitions."
+        )
+    first = _DEAL[halves](recordings, codes, counts, n_splits, seed)
+    for half in first:
+        share = np.bincount(codes, weights=half, minlength=len(counts))
+        bare = (share == 0) | (share == counts)
+        if bare.any():
+            raise AssemblyError(
+                f"found {int(bare.sum())} stimuli without a presentation in one half, e.g. {str(ids[bare][0])!r}; "
+                "expected each in both. "
+                "Mend: halves='stimulus', which deals the repetitions of every stimulus evenly."
+            )
+    return first
+
+
+def _deal_stimulus(_: xr.DataArray, codes: np.ndarray, counts: np.ndarray, n_splits: int, seed: int) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    starts = np.concatenate([[0], np.cumsum(counts)[:-1]])
+    first = np.empty((n_splits, len(codes)), dtype=bool)
+    for half in first:
+        order = np.lexsort((rng.random(len(codes)), codes))
+        rank = np.empty(len(codes), dtype=np.intp)
+        rank[order] = np.arange(len(codes)) - np.repeat(starts, counts)
+        # Which half gets the odd one out is drawn per stimulus, so neither half is favoured.
+        half[:] = (rank + rng.integers(0, 2, size=len(counts))[codes]) % 2 == 0
+    return first
+
+
+def _deal_repetition(
+    recordings: xr.DataArray, codes: np.ndarray, counts: np.ndarray, n_splits: int, seed: int
+) -> np.ndarray:
+    if REPETITION not in recordings.coords or recordings[REPETITION].dims != (PRESENTATION,):
+        raise AssemblyError(
+            "recordings: found no coordinate 'repetition' on 'presentation'; expected it to halve by repetition numbers. "
+            "Mend: halves='stimulus'."
+        )
+    numbers, code = np.unique(recordings[REPETITION].values, return_inverse=True)
+    drawn = ShuffleSplit(n_splits, train_size=0.5, random_state=seed).split(numbers)
+    return np.stack([np.isin(code, train) for train, _ in drawn])
+
+
+_DEAL: dict[str, Callable[[xr.DataArray, np.ndarray, np.ndarray, int, int], np.ndarray]] = {
+    "stimulus": _deal_stimulus,
+    "repetition": _deal_repetition,
+}
+
+
+def _half_means(recordings: xr.DataArray, codes: np.ndarray, first: np.ndarray) -> np.ndarray:
+    """Averages of both halves of all halvings, array of shape (n_splits, 2, n_stimuli, n_neuroids).
+
+    The recordings are read once: presentations are gathered stimulus by stimulus, a piece at a time, and one sparse product
+    gives the
+    sums of all halves. Double precision, so that a constant response stays constant.
+    """
+    n_splits, n_stimuli = len(first), int(codes.max()) + 1
+    sums = np.zeros((2 * n_splits, n_stimuli, recordings.sizes[NEUROID]))
+    side = np.concatenate([first, ~first])
+    for rows, values in blocks(recordings, role="recordings"):
+        start = rows.start
+        order = np.argsort(codes[rows], kind="stable")
+        for begin in range(0, len(order), _CHUNK):
+            here = order[begin : begin + _CHUNK]
+            code, inside = codes[start + here], side[:, start + here]
+            base, width = int(code[0]), int(code[-1] - code[0]) + 1
+            half, column = np.nonzero(inside)
+            indicator = sparse.csr_matrix(
+                (np.ones(len(half)), (half * width + code[column] - base, column)), shape=(len(side) * width, len(here))
+            )
+            part = indicator @ values[here].astype(np.float64)
+            sums[:, base : base + width] += part.reshape(len(side), width, -1)
+    counts = np.stack([np.bincount(codes, weights=half, minlength=n_stimuli) for half in side])
+    sums /= counts[:, :, None]
+    return sums.reshape(2, n_splits, n_stimuli, -1).swapaxes(0, 1)
+
+
+def _bootstrap(means: np.ndarray, n_bootstrap: int, seed: int) -> np.ndarray:
+    """Ceiling of every neuroid over resampled stimuli, array of shape (n_bootstrap, n_neuroids)."""
+    n_stimuli = means.shape[2]
+    rng = np.random.default_rng(seed)
+    # How often each stimulus is drawn; weighted moments then replace the resampled arrays.
+    weights = rng.multinomial(n_stimuli, np.full(n_stimuli, 1 / n_stimuli), size=n_bootstrap).astype(np.float32)
+    weights /= n_stimuli
+    total = np.zeros((n_bootstrap, means.shape[3]))
+    for pair in means:
+        centred = pair - pair.mean(axis=1, keepdims=True)
+        scale = centred.std(axis=1, keepdims=True)
+        a, b = (centred / np.where(scale > 0, scale, 1)).astype(np.float32)
+        ma, mb, aa, bb, ab = np.split(weights @ np.concatenate([a, b, a * a, b * b, a * b], axis=1), 5, axis=1)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            r = (ab - ma * mb) / np.sqrt((aa - ma**2) * (bb - mb**2))
+        total += spearman_brown(np.where(np.isfinite(r), r, 0))
+    return total / len(means)
+
+
+def cross_animal_consistency(
+    recordings: xr.DataArray,
+    *,
+    regression: str = "pls",
+    animal: str = "animal",
+    splits: GivenSplits = None,
+    ceiling: xr.DataArray | None = None,
+    n_permutations: int = 1000,
+    seed: int = 0,
+    **options: Any,
+) -> xr.Dataset:
+    """Predict every animal's sites from the other animals' sites, on held-out stimuli: a ceiling across animals.
+
+    What a perfect model of *another brain* of the species reaches with these sites. It is bounded by the number of sites of the
+    predicting animals and by their noise, so a model with many features may exceed it.
+
+    Parameters
+    ----------
+    recordings : xarray.DataArray
+        With the coordinate ``animal`` on ``neuroid``; averaged over repetitions if stimuli repeat.
+    regression : str
+        A key of `REGRESSIONS`.
+    splits, ceiling, n_permutations, seed, **options
+        As in `predictivity`; the same stimulus splits for every animal.
+
+    Returns
+    -------
+    xarray.Dataset
+        The Score of all sites, in the order of the recordings; ``null`` holds the permutations of every animal in turn.
+
+    Raises
+    ------
+    AssemblyError
+        No such coordinate, one animal only, or what `predictivity` refuses.
+    """
+    validate(recordings, role="recordings")
+    by_animal = animal_splits(recordings, animal=animal)
+    if pd.Index(recordings[STIMULUS_ID].values).has_duplicates:
+        recordings = average_repetitions(recordings)
+    folds: Splits = resolve_splits(recordings, splits)
+    parts = [
+        predictivity(
+            recordings.isel({NEUROID: others}),
+            recordings.isel({NEUROID: own}),
+            regression,
+            splits=folds,
+            ceiling=None if ceiling is None else ceiling.isel({NEUROID: own}),
+            n_permutations=n_permutations // len(by_animal),
+            seed=seed,
+            **options,
+        )
+        for others, own in by_animal
+    ]
+    order = np.argsort(np.concatenate([own for _, own in by_animal]))
+    sites = [part[["raw", "ceiling", "normalized"]] for part in parts]
+    null = np.concatenate([part["null"].values for part in parts])
+    score = xr.concat(sites, dim=NEUROID).isel({NEUROID: order})
+    observed = float(np.mean(np.median(score["raw"].values, axis=1)))
+    score = score.assign(null=(PERMUTATION, null), p_value=p_value(observed, null))
+    return score.assign_attrs(
+        parts[0].attrs, metric=f"across animals: {parts[0].attrs['metric']}", n_permutations=len(null)
     )

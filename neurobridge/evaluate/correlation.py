@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
-import json
 import warnings
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
-from neurobridge._version import __version__
-from neurobridge.assemblies import (
-    AssemblyError,
-    as_matrix,
-    coords_of,
-    match_stimuli,
-    require_varying_neuroids,
-    validate,
-)
-from neurobridge.assemblies.schema import NEUROID, NEUROID_ID
+from neurobridge.assemblies import AssemblyError, as_matrix, match_stimuli, require_varying_neuroids, validate
+from neurobridge.assemblies.schema import NEUROID_ID
+from neurobridge.evaluate.scores import PERMUTATION, SPLIT, fold_null, neuroid_score, p_value, score_attrs
 
-SPLIT, PERMUTATION = "split", "permutation"
+__all__ = [
+    "PERMUTATION",
+    "SPLIT",
+    "correlate",
+    "fold_null",
+    "p_value",
+    "pearson",
+    "permuted_median",
+    "score_attrs",
+    "score_folds",
+]
 
 
 def pearson(X: np.ndarray, Y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -77,6 +78,7 @@ def correlate(
     observed: xr.DataArray,
     *,
     ceiling: xr.DataArray | None = None,
+    normalization: str = "explained_variance",
     n_permutations: int = 1000,
     seed: int = 0,
 ) -> xr.Dataset:
@@ -89,6 +91,8 @@ def correlate(
         these stimuli.
     ceiling : xarray.DataArray, optional
         Reliability of each neuroid, dims ``(neuroid,)``: see `internal_consistency`.
+    normalization : str
+        A key of `NORMALIZATIONS`: "explained_variance" or "squared_ratio".
     n_permutations : int
         Size of the null: the stimuli of the predictions are shuffled, median over neuroids.
     seed : int
@@ -97,7 +101,7 @@ def correlate(
     -------
     xarray.Dataset
         ``raw`` (split, neuroid) with one split; ``ceiling`` (neuroid), NaN if unknown; ``normalized`` (neuroid)
-        ``= r |r| / ceiling``, NaN where the ceiling is not positive; ``null`` (permutation); ``p_value``
+        ``= r |r| / ceiling``, NaN where the ceiling is not positive, with a warning; ``null`` (permutation); ``p_value``
         ``= (1 + #{null >= median r}) / (1 + n_permutations)``.
 
         A neuroid whose *prediction* is constant gets r = 0, with a warning.
@@ -122,6 +126,7 @@ def correlate(
         [fold],
         like=observed,
         ceiling=ceiling,
+        normalization=normalization,
         n_permutations=n_permutations,
         seed=seed,
         attrs={"metric": "pearson", "splits": "one, given", "n_stimuli": len(fold[0])},
@@ -134,10 +139,12 @@ def score_folds(
     *,
     like: xr.DataArray,
     ceiling: xr.DataArray | None,
+    normalization: str,
     n_permutations: int,
     seed: int,
     attrs: dict[str, Any],
     sources: tuple[xr.DataArray, ...],
+    stacklevel: int = 2,
 ) -> xr.Dataset:
     """Make a Score from the predicted and observed responses of every fold, arrays (n_stimuli, n_neuroids)."""
     if min(len(predicted) for predicted, _ in folds) < 3:
@@ -154,72 +161,18 @@ def score_folds(
             f"found {n_constant} constant prediction(s) (or held-out responses); they are scored r = 0. "
             "Check the fit if this is unexpected.",
             UserWarning,
-            stacklevel=3,
+            stacklevel=stacklevel + 1,
         )
-    reliability = _reliability(ceiling, like)
-    mean = np.mean(raw, axis=0)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        normalised = np.where(reliability > 0, mean * np.abs(mean) / reliability, np.nan)
     null = fold_null(
         len(folds), n_permutations, seed, lambda k, rng, n: permuted_median(folds[k][0], folds[k][1], rng, n)
     )
-    return xr.Dataset(
-        {
-            "raw": ((SPLIT, NEUROID), np.stack(raw)),
-            "ceiling": (NEUROID, reliability),
-            "normalized": (NEUROID, normalised),
-            "null": (PERMUTATION, null),
-            "p_value": p_value(float(np.mean(np.median(raw, axis=1))), null),
-        },
-        coords=coords_of(like, NEUROID),
-        attrs=score_attrs({**attrs, "n_constant_predictions": n_constant}, len(folds), n_permutations, seed, sources),
+    attrs = score_attrs({**attrs, "n_constant_predictions": n_constant}, len(folds), n_permutations, seed, sources)
+    return neuroid_score(
+        np.stack(raw),
+        null,
+        like=like,
+        ceiling=ceiling,
+        normalization=normalization,
+        attrs=attrs,
+        stacklevel=stacklevel + 1,
     )
-
-
-def fold_null(
-    n_folds: int, n_permutations: int, seed: int, draw: Callable[[int, np.random.Generator, int], np.ndarray]
-) -> np.ndarray:
-    """Draw a permutation null, each permutation from one fold in turn.
-
-    Held-out sets of different folds overlap, so averaging independent shuffles over folds would make the null too narrow. The null
-    of single folds is wider than that of their mean: p-values are conservative.
-    """
-    rng = np.random.default_rng(seed)
-    share = [len(range(k, n_permutations, n_folds)) for k in range(n_folds)]
-    return np.concatenate([draw(k, rng, n) for k, n in enumerate(share) if n] or [np.empty(0)])
-
-
-def p_value(observed: float, null: np.ndarray) -> float:
-    """One-sided permutation p-value, ``(1 + #{null >= observed}) / (1 + n)`` (Phipson & Smyth 2010)."""
-    return float((1 + (null >= observed).sum()) / (1 + null.size))
-
-
-def score_attrs(
-    attrs: dict[str, Any], n_splits: int, n_permutations: int, seed: int, sources: tuple[xr.DataArray, ...]
-) -> dict[str, Any]:
-    """Attributes of a Score: plain values, so that it can be written as netCDF."""
-    digests = {key: value for source in sources for key, value in dict(source.attrs.get("digests", {})).items()}
-    return {
-        **attrs,
-        "n_splits": n_splits,
-        "n_permutations": n_permutations,
-        "seed": seed,
-        "digests": json.dumps(digests, sort_keys=True),
-        "neurobridge": __version__,
-    }
-
-
-def _reliability(ceiling: xr.DataArray | None, like: xr.DataArray) -> np.ndarray:
-    if ceiling is None:
-        return np.full(like.sizes[NEUROID], np.nan)
-    if ceiling.dims != (NEUROID,) or NEUROID_ID not in ceiling.coords:
-        raise AssemblyError(
-            f"ceiling: found dims {ceiling.dims} and coordinates {sorted(map(str, ceiling.coords))}; expected ('neuroid',) with "
-            "neuroid_id. Mend: ceiling=internal_consistency(recordings)['ceiling']."
-        )
-    if not np.array_equal(ceiling[NEUROID_ID].values, like[NEUROID_ID].values):
-        raise AssemblyError(
-            f"ceiling: found {ceiling.sizes[NEUROID]} neuroids; expected the {like.sizes[NEUROID]} that are scored, in the same "
-            "order. Mend: select the same neuroids in the ceiling."
-        )
-    return np.asarray(ceiling.values, dtype=np.float64)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,7 +13,12 @@ import xarray as xr
 from neurobridge.assemblies import AssemblyError, as_matrix, match_stimuli, require_varying_neuroids, validate
 from neurobridge.evaluate.correlation import score_folds
 from neurobridge.evaluate.regression import REGRESSIONS
+from neurobridge.evaluate.scores import aggregate
 from neurobridge.evaluate.splits import Splits, resolve_splits
+
+__all__ = ["aggregate", "predictivity"]
+
+GivenSplits = Splits | Sequence[tuple[npt.ArrayLike, npt.ArrayLike]] | None
 
 
 def predictivity(
@@ -20,10 +26,12 @@ def predictivity(
     target: xr.DataArray,
     regression: str = "pls",
     *,
-    splits: Splits | Sequence[tuple[npt.ArrayLike, npt.ArrayLike]] | None = None,
+    splits: GivenSplits = None,
     ceiling: xr.DataArray | None = None,
+    normalization: str = "explained_variance",
     n_permutations: int = 1000,
     seed: int = 0,
+    **options: Any,
 ) -> xr.Dataset:
     """Predict every neuroid of the target from the source, and correlate on held-out stimuli.
 
@@ -33,16 +41,20 @@ def predictivity(
         Assembly of predictors, dims ``(presentation, neuroid)``, one presentation a stimulus.
     target : xarray.DataArray
         Assembly of what is predicted, likewise; recordings are averaged over repetitions first.
-    regression : {"pls", "ridge", "linear"}
-        A key of `REGRESSIONS`. "pls" has Brain-Score's 25 components, unscaled.
+    regression : {"pls", "ridge", "linear", "neuron_to_neuron"}
+        A key of `REGRESSIONS`. "pls" has Brain-Score's 25 components, unscaled; "ridge" chooses a penalty for each neuroid.
     splits : Splits or sequence of (train, test), optional
         Rows of the shared stimuli in the source's order. Default: Brain-Score's ten stratified 90/10 splits on ``object_name``
         with random state 1, or shuffled ones where there is no such coordinate.
     ceiling : xarray.DataArray, optional
         Reliability of each target neuroid: ``internal_consistency(recordings)["ceiling"]``.
+    normalization : str
+        A key of `NORMALIZATIONS`: "explained_variance" (``r |r| / ceiling``) or "squared_ratio" (``r |r| / ceiling^2``).
     n_permutations : int
         Size of the null: the held-out stimuli of the predictions are shuffled.
     seed : int
+    **options
+        Of the regression: ``n_components`` of pls; ``alpha`` or ``alphas`` of ridge (Brain-Score's ridge is ``alpha=1``).
 
     Returns
     -------
@@ -52,65 +64,39 @@ def predictivity(
     Raises
     ------
     AssemblyError
-        Bad assemblies (no shared or duplicate stimuli, NaN, constant target neuroids), unknown regression, bad splits.
+        Bad assemblies (no shared or duplicate stimuli, NaN, constant target neuroids), unknown regression or option, bad splits.
     """
     if regression not in REGRESSIONS:
         raise AssemblyError(
             f"found regression {regression!r}; expected one of {sorted(REGRESSIONS)}. Mend: choose one of them."
         )
+    fit = REGRESSIONS[regression]
+    known = [name for name, p in inspect.signature(fit).parameters.items() if p.kind is p.KEYWORD_ONLY]
+    unknown = sorted(set(options) - set(known))
+    if unknown:
+        raise AssemblyError(f"{regression}: found option {unknown[0]!r}; expected some of {known}. Mend: leave it out.")
+    X, Y, folds = matched_arrays(source, target, splits)
+    predicted = [(fit(X[train], Y[train], **options)(X[test]), Y[test]) for train, test in folds]
+    shown = "".join(f", {name}={np.asarray(value).tolist()}" for name, value in sorted(options.items()))
+    return score_folds(
+        predicted,
+        like=target,
+        ceiling=ceiling,
+        normalization=normalization,
+        n_permutations=n_permutations,
+        seed=seed,
+        attrs={"metric": f"{regression}{shown}, pearson", "splits": folds.description, "n_stimuli": len(X)},
+        sources=(source, target),
+    )
+
+
+def matched_arrays(
+    source: xr.DataArray, target: xr.DataArray, splits: GivenSplits
+) -> tuple[np.ndarray, np.ndarray, Splits]:
+    """Values of the shared stimuli, arrays (n_stimuli, n_neuroids), and the folds of their rows."""
     for role, assembly in (("source", source), ("target", target)):
         validate(assembly, role=role)
     matched = match_stimuli(source, target)
     require_varying_neuroids(matched.target, role="target")
     X, Y = as_matrix(matched.source, role="source"), as_matrix(matched.target, role="target")
-    folds = resolve_splits(matched.target, splits)
-    fit = REGRESSIONS[regression]
-    # RidgeCV gives (n,) for one target.
-    predicted = [(fit(X[train], Y[train])(X[test]).reshape(len(test), -1), Y[test]) for train, test in folds]
-    return score_folds(
-        predicted,
-        like=target,
-        ceiling=ceiling,
-        n_permutations=n_permutations,
-        seed=seed,
-        attrs={"metric": f"{regression}, pearson", "splits": folds.description, "n_stimuli": len(X)},
-        sources=(source, target),
-    )
-
-
-def aggregate(score: xr.Dataset) -> dict[str, Any]:
-    """Reduce a Score to single numbers, by Brain-Score's rule: median over neuroids, mean over splits.
-
-    Parameters
-    ----------
-    score : xarray.Dataset
-        From `predictivity` or `correlate`.
-
-    Returns
-    -------
-    dict
-        ``raw``; ``raw_sem`` over splits; ``ceiling``, the median over neuroids, or None; ``normalized = raw |raw| / ceiling``
-        of these two, or None; ``normalized_median`` of the single neuroids, or None; ``null_mean`` and ``null_95``; ``p_value``;
-        ``n_stimuli``, ``n_neuroids``, ``n_splits``, ``seed``, ``metric``.
-    """
-    by_split = np.median(score["raw"].values, axis=1)
-    raw, reliability = float(by_split.mean()), score["ceiling"].values
-    known = bool(np.isfinite(reliability).all())
-    ceiling = float(np.median(reliability)) if known else None
-    null = score["null"].values
-    normalised = score["normalized"].values
-    return {
-        "metric": str(score.attrs["metric"]),
-        "raw": raw,
-        "raw_sem": float(by_split.std(ddof=1) / np.sqrt(len(by_split))) if len(by_split) > 1 else None,
-        "ceiling": ceiling,
-        "normalized": raw * abs(raw) / ceiling if ceiling is not None and ceiling > 0 else None,
-        "normalized_median": float(np.nanmedian(normalised)) if np.isfinite(normalised).any() else None,
-        "null_mean": float(null.mean()) if null.size else None,
-        "null_95": float(np.quantile(null, 0.95)) if null.size else None,
-        "p_value": float(score["p_value"]),
-        "n_stimuli": int(score.attrs["n_stimuli"]),
-        "n_neuroids": int(score.sizes["neuroid"]),
-        "n_splits": int(score.attrs["n_splits"]),
-        "seed": int(score.attrs["seed"]),
-    }
+    return X, Y, resolve_splits(matched.target, splits)

@@ -1,11 +1,11 @@
-"""Regressions from one space to another, each a plain function: ``fit(X, Y) -> predict``."""
+"""Regressions from one space to another, each a plain function: ``fit(X, Y, **options) -> predict``."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
 import numpy as np
-from sklearn.linear_model import LinearRegression, RidgeCV
+import scipy.linalg
 
 Predict = Callable[[np.ndarray], np.ndarray]
 ALPHAS = np.logspace(-3, 6, 19)
@@ -30,13 +30,15 @@ def fit_pls(X: np.ndarray, Y: np.ndarray, *, n_components: int = 25) -> Predict:
     callable
         Maps (n, n_features) to (n, n_targets).
     """
-    x_mean, y_mean = X.mean(axis=0), Y.mean(axis=0)
-    X, Y = X - x_mean, Y - y_mean
+    X, Y, x_mean, y_mean = _centred(X, Y)
     # PLS does not see rotations: wide data is worked on in the coordinates of its row space, n x n instead of p x p.
     basis = None
     if X.shape[1] > X.shape[0]:
-        U, S, basis = np.linalg.svd(X, full_matrices=False)
-        X = U * S
+        values, U = np.linalg.eigh(X @ X.T)
+        kept = values > values[-1] * len(X) * np.finfo(np.float64).eps
+        root = np.sqrt(values[kept])
+        basis = X.T @ (U[:, kept] / root)
+        X = U[:, kept] * root
     XtX, XtY = X.T @ X, X.T @ Y
     scale = np.linalg.norm(XtY)
     n_components = min(n_components, len(X) - 1, X.shape[1])
@@ -57,30 +59,132 @@ def fit_pls(X: np.ndarray, Y: np.ndarray, *, n_components: int = 25) -> Predict:
         XtY = XtY - variance * np.outer(x_loadings[:, k], y_loadings[:, k])
     coef = rotations @ y_loadings.T
     if basis is not None:
-        coef = basis.T @ coef
-    return lambda new: (new - x_mean) @ coef + y_mean
+        coef = basis @ coef
+    return _linear_map(coef, x_mean, y_mean)
 
 
 def _leading_left(M: np.ndarray) -> np.ndarray:
     """Leading left singular vector, through the smaller Gram matrix."""
     tall = M.shape[1] <= M.shape[0]
-    leading = np.linalg.eigh(M.T @ M if tall else M @ M.T)[1][:, -1]
+    gram = M.T @ M if tall else M @ M.T
+    last = len(gram) - 1
+    leading = scipy.linalg.eigh(gram, subset_by_index=[last, last], check_finite=False)[1][:, 0]
     vector = M @ leading if tall else leading
     return vector / np.linalg.norm(vector)
 
 
-def fit_ridge(X: np.ndarray, Y: np.ndarray) -> Predict:
-    """Ridge regression, one penalty a target by exact leave-one-out error (scikit-learn's ``RidgeCV``)."""
-    return RidgeCV(alphas=ALPHAS, alpha_per_target=True).fit(X, Y).predict
+def fit_ridge(
+    X: np.ndarray, Y: np.ndarray, *, alpha: float | None = None, alphas: np.ndarray | tuple[float, ...] | None = None
+) -> Predict:
+    """Ridge regression, ``min ||Y - X B||^2 + alpha ||B||^2`` with an unpenalised intercept.
+
+    By default every target has its own penalty, the one of least exact leave-one-out error; one eigendecomposition serves all
+    penalties
+    and targets (scikit-learn's ``RidgeCV(alpha_per_target=True)`` chooses the same). Brain-Score's ``ridge`` is ``alpha=1``.
+
+    Parameters
+    ----------
+    X : array of shape (n_samples, n_features)
+    Y : array of shape (n_samples, n_targets)
+    alpha : float, optional
+        One penalty for all targets, in units of X squared times samples; nothing is chosen.
+    alphas : sequence of float, optional
+        Penalties to choose from; default `ALPHAS`, 19 from 1e-3 to 1e6.
+
+    Returns
+    -------
+    callable
+        Maps (n, n_features) to (n, n_targets).
+
+    Raises
+    ------
+    ValueError
+        A penalty is not positive, or both ``alpha`` and ``alphas`` are given.
+    """
+    if alpha is not None and alphas is not None:
+        raise ValueError(
+            "ridge: found both alpha and alphas; expected one of them. Mend: alpha to fix the penalty, alphas to choose from."
+        )
+    grid = np.asarray(ALPHAS if alphas is None else alphas, dtype=np.float64)
+    if (grid <= 0).any() or (alpha is not None and alpha <= 0):
+        raise ValueError("ridge: found a penalty that is not positive; expected alpha > 0. Mend: regression='linear'.")
+    X, Y, x_mean, y_mean = _centred(X, Y)
+    tall = len(X) >= X.shape[1]
+    gram = X.T @ X if tall else X @ X.T
+    if alpha is not None:
+        gram[np.diag_indices_from(gram)] += alpha
+        factor = scipy.linalg.cho_factor(gram, overwrite_a=True, check_finite=False)
+        coef = scipy.linalg.cho_solve(factor, X.T @ Y) if tall else X.T @ scipy.linalg.cho_solve(factor, Y)
+        return _linear_map(coef, x_mean, y_mean)
+    values, vectors = np.linalg.eigh(gram)
+    values = np.maximum(values, 0)
+    # Scores of the samples on the principal directions, Z Z^T = X X^T, and what the targets have in common with each.
+    Z = X @ vectors if tall else vectors * np.sqrt(values)
+    ZtY = Z.T @ Y
+    error = np.stack([_leave_one_out(Z, Y, ZtY, values, penalty) for penalty in grid])
+    chosen = grid[error.argmin(axis=0)]
+    dual = vectors @ ((ZtY if tall else vectors.T @ Y) / (values[:, None] + chosen))
+    return _linear_map(dual if tall else X.T @ dual, x_mean, y_mean)
+
+
+def _leave_one_out(Z: np.ndarray, Y: np.ndarray, ZtY: np.ndarray, values: np.ndarray, alpha: float) -> np.ndarray:
+    """Mean squared leave-one-out error of each target: residuals over ``1 - h_i``, h with the intercept's 1/n."""
+    shrunk = 1 / (values + alpha)
+    leverage = 1 / len(Z) + np.square(Z) @ shrunk
+    residual = Y - Z @ (shrunk[:, None] * ZtY)
+    return np.mean(np.square(residual / (1 - leverage)[:, None]), axis=0)
 
 
 def fit_linear(X: np.ndarray, Y: np.ndarray) -> Predict:
-    """Ordinary least squares, minimum-norm where there are fewer samples than features."""
-    return LinearRegression().fit(X, Y).predict
+    """Ordinary least squares with an intercept, minimum-norm where there are fewer samples than features."""
+    X, Y, x_mean, y_mean = _centred(X, Y)
+    return _linear_map(scipy.linalg.lstsq(X, Y, check_finite=False)[0], x_mean, y_mean)
 
 
-REGRESSIONS: dict[str, Callable[[np.ndarray, np.ndarray], Predict]] = {
+def fit_neuron_to_neuron(X: np.ndarray, Y: np.ndarray) -> Predict:
+    """Predict each target by the one feature that correlates most with it on the training stimuli (Arend et al. 2018).
+
+    The prediction is the feature itself, in its own units; a feature that does not vary is never chosen.
+
+    Parameters
+    ----------
+    X : array of shape (n_samples, n_features)
+    Y : array of shape (n_samples, n_targets)
+
+    Raises
+    ------
+    ValueError
+        No feature varies.
+    """
+    X, Y = (np.asarray(A, dtype=np.float64) for A in (X, Y))
+    largest = np.abs(X).max(axis=0)
+    X = X - X.mean(axis=0)
+    norm = np.linalg.norm(X, axis=0)
+    varies = norm > 1e-13 * np.sqrt(len(X)) * largest
+    if not varies.any():
+        raise ValueError(
+            f"neuron_to_neuron: found {len(norm)} features that do not vary over the training stimuli; expected one that does. "
+            "Mend: neurobridge.drop_constant(source)."
+        )
+    with np.errstate(divide="ignore", invalid="ignore"):
+        r = np.where(varies[:, None], (X.T @ (Y - Y.mean(axis=0))) / norm[:, None], -np.inf)
+    chosen = r.argmax(axis=0)
+    return lambda new: np.asarray(new)[:, chosen]
+
+
+def _centred(X: np.ndarray, Y: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    x_mean, y_mean = X.mean(axis=0, dtype=np.float64), Y.mean(axis=0, dtype=np.float64)
+    return X - x_mean, Y - y_mean, x_mean, y_mean
+
+
+def _linear_map(coef: np.ndarray, x_mean: np.ndarray, y_mean: np.ndarray) -> Predict:
+    intercept = y_mean - x_mean @ coef
+    return lambda new: new @ coef + intercept
+
+
+REGRESSIONS: dict[str, Callable[..., Predict]] = {
     "pls": fit_pls,
     "ridge": fit_ridge,
     "linear": fit_linear,
+    "neuron_to_neuron": fit_neuron_to_neuron,
 }

@@ -1,0 +1,171 @@
+"""Similarity of two spaces without a fitted map to every neuroid: CKA, canonical correlations, Procrustes distance.
+
+Plain-array kernels. Each ``*_scorer(X, Y)`` prepares what does not change and returns ``score(order)``, the value when the rows
+of Y
+are taken in that order: the permutation null then costs one cross term a draw.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+Scorer = Callable[[np.ndarray | slice], float]
+
+
+def _checked(X: np.ndarray, Y: np.ndarray, least: int, what: str) -> tuple[np.ndarray, np.ndarray]:
+    X, Y = np.asarray(X, dtype=np.float64), np.asarray(Y, dtype=np.float64)
+    if X.ndim != 2 or Y.ndim != 2 or len(X) != len(Y) or len(X) < least:
+        raise ValueError(
+            f"{what}: found arrays of shape {X.shape} and {Y.shape}; expected two with the same rows, at least {least}. "
+            "Mend: match the stimuli first, or hold out more of them."
+        )
+    X, Y = X - X.mean(axis=0), Y - Y.mean(axis=0)
+    for name, A in (("first", X), ("second", Y)):
+        if not np.any(A):
+            raise ValueError(
+                f"{what}: found no variance in the {name} array; expected responses that vary. Mend: check it."
+            )
+    return X, Y
+
+
+def cka_scorer(X: np.ndarray, Y: np.ndarray, *, unbiased: bool = True) -> Scorer:
+    """Linear centred kernel alignment, ``HSIC(K, L) / sqrt(HSIC(K, K) HSIC(L, L))``, K = X X^T, L = Y Y^T.
+
+    Biased: ``HSIC = tr(H K H L)`` (Kornblith et al. 2019, eq. 3). Unbiased: the U-statistic of Song et al. 2007, with diagonals
+    left
+    out, which is zero on average for independent data, however many features there are (Murphy et al. 2024, arXiv 2405.01012);
+    it can
+    be negative. Never builds n x n: ``tr(K L) = ||X^T Y||_F^2``.
+
+    Parameters
+    ----------
+    X, Y : arrays of shape (n_stimuli, n_features)
+    unbiased : bool
+
+    Returns
+    -------
+    callable
+        ``score(order)``.
+
+    Raises
+    ------
+    ValueError
+        Fewer than four stimuli, different numbers of them, or no variance.
+    """
+    X, Y = _checked(X, Y, 4, "cka")
+    both = [(A, np.square(A).sum(axis=1)) for A in (X, Y)]
+    own = [_hsic(A, A, d, d, unbiased) for A, d in both]
+    if min(own) <= 0:
+        raise ValueError(
+            f"cka: found a self-similarity of {min(own):.3g}; expected it above zero. Mend: use more stimuli, or unbiased=False."
+        )
+    norm = np.sqrt(own[0] * own[1])
+    (_, dx), (_, dy) = both
+    return lambda order: _hsic(X, Y[order], dx, dy[order], unbiased) / norm
+
+
+def _hsic(X: np.ndarray, Y: np.ndarray, dx: np.ndarray, dy: np.ndarray, unbiased: bool) -> float:
+    """HSIC of centred X and Y; dx and dy are the diagonals of their Gram matrices."""
+    n = len(X)
+    wide = X.shape[1] * Y.shape[1] > n * n
+    cross = float(np.sum((X @ X.T) * (Y @ Y.T))) if wide else float(np.square(X.T @ Y).sum())
+    if not unbiased:
+        return cross
+    # Rows of K sum to zero before the diagonal goes, so K 1 = -diag.
+    trace, sums, rows = cross - dx @ dy, dx.sum() * dy.sum(), dx @ dy
+    return float((trace + sums / ((n - 1) * (n - 2)) - 2 * rows / (n - 2)) / (n * (n - 3)))
+
+
+def linear_cka(X: np.ndarray, Y: np.ndarray, *, unbiased: bool = True) -> float:
+    """Linear CKA of two arrays of shape (n_stimuli, n_features); see `cka_scorer`."""
+    return cka_scorer(X, Y, unbiased=unbiased)(slice(None))
+
+
+def procrustes_scorer(X: np.ndarray, Y: np.ndarray) -> Scorer:
+    """Angular Procrustes distance ``arccos(||X^T Y||_* / (||X||_F ||Y||_F))``, in radians, between 0 and pi/2.
+
+    Both arrays are centred; the smallest angle over all rotations and reflections of one onto the other, the smaller space padded
+    with zeros (Williams et al. 2021, arXiv 2110.14739). A metric: symmetric, zero for rotations and scalings, triangle inequality.
+
+    Parameters
+    ----------
+    X, Y : arrays of shape (n_stimuli, n_features)
+
+    Raises
+    ------
+    ValueError
+        Fewer than two stimuli, different numbers of them, or no variance.
+    """
+    X, Y = _checked(X, Y, 2, "procrustes")
+    # Only the row spaces matter: with more features than stimuli, n x n coordinates have the same inner products.
+    X, Y = (A if A.shape[1] <= len(A) else _row_space(A) for A in (X, Y))
+    X, Y = X / np.linalg.norm(X), Y / np.linalg.norm(Y)
+    return lambda order: float(np.arccos(np.clip(np.linalg.svd(X.T @ Y[order], compute_uv=False).sum(), 0, 1)))
+
+
+def _row_space(A: np.ndarray) -> np.ndarray:
+    values, vectors = np.linalg.eigh(A @ A.T)
+    return vectors * np.sqrt(np.maximum(values, 0))
+
+
+def procrustes_distance(X: np.ndarray, Y: np.ndarray) -> float:
+    """Angular Procrustes distance of two arrays of shape (n_stimuli, n_features); see `procrustes_scorer`."""
+    return procrustes_scorer(X, Y)(slice(None))
+
+
+def fit_cca(
+    X: np.ndarray, Y: np.ndarray, *, n_components: int | None = None, variance: float | None = None
+) -> tuple[Callable[[np.ndarray], np.ndarray], Callable[[np.ndarray], np.ndarray]]:
+    """Canonical directions of two arrays: the projections that correlate most (Hotelling 1936).
+
+    Both spaces are whitened on their principal components and the singular vectors of ``U_X^T U_Y`` turn them onto each other. With
+    ``variance`` only the leading components that hold that share of it are kept: SVCCA (Raghu et al. 2017, arXiv 1706.05806).
+
+    Parameters
+    ----------
+    X : array of shape (n_stimuli, n_features)
+    Y : array of shape (n_stimuli, n_other_features)
+    n_components : int, optional
+        Canonical pairs at most; default all.
+    variance : float, optional
+        Share in (0, 1]; default: all components above rounding.
+
+    Returns
+    -------
+    project_x, project_y : callables
+        Map (n, n_features) to (n, n_pairs); pair k of both is correlated by the k-th singular value on the fitted stimuli.
+
+    Raises
+    ------
+    ValueError
+        Fewer than three stimuli, no variance, or ``variance`` or ``n_components`` out of range.
+    """
+    if (variance is not None and not 0 < variance <= 1) or (n_components is not None and n_components < 1):
+        raise ValueError(
+            f"cca: found variance={variance}, n_components={n_components}; expected a share in (0, 1] and at least one pair. "
+            "Mend: variance=0.99."
+        )
+    means = np.mean(X, axis=0), np.mean(Y, axis=0)
+    X, Y = _checked(X, Y, 3, "cca")
+    (u, to_u), (v, to_v) = _whitened(X, variance), _whitened(Y, variance)
+    left, _, right = np.linalg.svd(u.T @ v, full_matrices=False)
+    A, B = to_u @ left[:, :n_components], to_v @ right.T[:, :n_components]
+    return lambda new: (new - means[0]) @ A, lambda new: (new - means[1]) @ B
+
+
+def _whitened(X: np.ndarray, variance: float | None) -> tuple[np.ndarray, np.ndarray]:
+    """Orthonormal principal scores (n, k), and the map (n_features, k) that gives them."""
+    tall = len(X) >= X.shape[1]
+    values, vectors = np.linalg.eigh(X.T @ X if tall else X @ X.T)
+    values, vectors = values[::-1], vectors[:, ::-1]
+    kept = int((values > values[0] * max(X.shape) * np.finfo(np.float64).eps).sum())
+    if variance is not None:
+        share = np.cumsum(np.maximum(values, 0)) / np.maximum(values, 0).sum()
+        kept = min(kept, int(np.searchsorted(share, variance - 1e-12)) + 1)
+    values, vectors = values[:kept], vectors[:, :kept]
+    root = np.sqrt(values)
+    if tall:
+        return X @ (vectors / root), vectors / root
+    return vectors, X.T @ (vectors / values)
