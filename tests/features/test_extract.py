@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+import threading
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 import xarray as xr
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import nn
 
 from neurobridge.assemblies import AssemblyError, open_assembly, save_assembly, validate
@@ -509,3 +512,85 @@ def test_multiindex_images_may_be_reset_as_the_message_says() -> None:
     flat = nested.reset_index("presentation")
     if "stimulus_id" in flat.coords:
         assert extract(make_net(), flat, "head").shape == (7, 6)
+
+
+# ---- memory that runs out
+
+
+class Small(nn.Module):
+    """Has memory for a stated number of images a batch."""
+
+    def __init__(self, room: int, error: Exception) -> None:
+        super().__init__()
+        self.out = nn.Flatten()
+        self.room, self.error = room, error
+        self.batches: list[int] = []
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.batches.append(len(x))
+        if len(x) > self.room:
+            raise self.error
+        return self.out(x)
+
+
+ALLOCATOR = RuntimeError(
+    "[enforce fail at alloc_cpu.cpp:121] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes."
+)
+
+
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory."), ALLOCATOR])
+def test_a_batch_that_memory_is_too_small_for_is_halved_and_it_is_said(error: Exception) -> None:
+    model, images = Small(2, error), make_images(14)
+    with pytest.warns(UserWarning, match=r"out of memory with a batch of \d images on cpu: going on with \d") as warned:
+        got = extract(model, images, "out", batch_size=8)
+    assert [str(warning.message)[-2:] for warning in warned] == ["4.", "2."]
+    assert model.batches == [8, 4, 2, 2, 2, 2, 2, 2, 2]
+    np.testing.assert_array_equal(got.values, extract(Small(99, error), images, "out").values)
+
+
+def test_no_memory_for_one_image_is_an_error_and_other_errors_pass() -> None:
+    with (
+        pytest.warns(UserWarning, match="out of memory"),
+        pytest.raises(MemoryError, match=r"batch of one image.*Mend"),
+    ):
+        extract(Small(0, ALLOCATOR), make_images(), "out", batch_size=2)
+    model = Small(0, RuntimeError("something else"))
+    with pytest.raises(RuntimeError, match="something else"):
+        extract(model, make_images(), "out")
+    assert model.batches == [7]
+    assert not model.out._forward_hooks
+
+
+def test_the_real_cpu_allocator_is_recognised() -> None:
+    class Greedy(Small):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            if len(x) > self.room:
+                torch.empty(2**62, dtype=torch.uint8)
+            return super().forward(x)
+
+    with pytest.warns(UserWarning, match="going on with 3"):
+        got = extract(Greedy(3, ALLOCATOR), make_images(6), "out", batch_size=6)
+    assert got.shape == (6, 432)
+
+
+@pytest.mark.parametrize("workers", [0, 1, 2])
+def test_reading_ahead_leaves_no_thread_behind(workers: int) -> None:
+    before = threading.active_count()
+    with pytest.raises(RuntimeError, match="something else"):
+        extract(Small(0, RuntimeError("something else")), make_images(9), "out", batch_size=2, workers=workers)
+    extract(make_net(), make_images(9), "head", batch_size=2, workers=workers)
+    assert threading.active_count() == before
+
+
+@given(
+    n=st.integers(1, 9),
+    batch_size=st.integers(1, 10),
+    workers=st.integers(0, 2),
+    pooling=st.sampled_from(["flatten", "mean"]),
+)
+@settings(max_examples=15, deadline=None)
+def test_neither_batches_nor_threads_change_the_numbers(n: int, batch_size: int, workers: int, pooling: str) -> None:
+    net, images = make_net(), make_images(n)
+    got = extract(net, images, "*", batch_size=batch_size, workers=workers, pooling=pooling)
+    one = extract(net, images, "*", batch_size=1, workers=0, pooling=pooling)
+    np.testing.assert_allclose(got.values, one.values, rtol=1e-5, atol=1e-5)

@@ -62,6 +62,35 @@ def test_resize_keeps_constants_and_means_and_does_not_alias() -> None:
     assert Preprocess(size=(10, 20))(stripes).shape == (1, 1, 10, 20)
 
 
+def test_crop_keeps_the_central_square() -> None:
+    stored = pixels((2, 10, 16, 3))
+    whole = Preprocess()(stored)
+    assert torch.equal(Preprocess(crop=0.6)(stored), whole[..., 2:8, 5:11])
+    assert torch.equal(Preprocess(crop=1)(stored), whole[..., :, 3:13])
+    assert Preprocess(crop=0.01)(stored).shape == (2, 3, 1, 1)
+    resized = Preprocess(crop=0.6, size=3)(stored)
+    assert torch.equal(resized, Preprocess(size=3)(stored[:, 2:8, 5:11]))
+
+
+def test_crop_and_resize_are_what_models_are_tested_with() -> None:
+    # Shorter side to 256, then the central 224, as torchvision does, on a smooth image.
+    axis = torch.linspace(0, 1, 320)
+    smooth = torch.sin(7 * axis[:, None]) * torch.cos(5 * axis[None, :])
+    stored = ((smooth + 1) * 127).to(torch.uint8)[None]
+    whole = torch.nn.functional.interpolate(stored[:, None] / 255, size=256, mode="bilinear", antialias=True)
+    got = Preprocess(size=224, crop=224 / 256)(stored)
+    np.testing.assert_allclose(got.numpy(), whole[..., 16:240, 16:240].numpy(), atol=0.01)
+
+
+def test_bicubic_stays_in_range() -> None:
+    edges = torch.zeros((1, 16, 16), dtype=torch.uint8)
+    edges[:, :, 8:] = 255
+    linear, cubic = (Preprocess(size=48, interpolation=how)(edges) for how in ("bilinear", "bicubic"))
+    assert (linear - cubic).abs().max() > 0.01
+    assert cubic.min() == 0
+    assert cubic.max() == 1
+
+
 def test_record_is_json_and_says_everything() -> None:
     given = Preprocess(size=224, mean=[0.1, 0.2, 0.3], std=[1, 1, 1], grayscale=False, visual_degrees=8)
     record = json.loads(json.dumps(given.record()))
@@ -85,6 +114,9 @@ def test_record_is_json_and_says_everything() -> None:
         ({"std": (1.0, 0.0, 1.0)}, "expected positive values"),
         ({"visual_degrees": 0.0}, "found visual_degrees 0.0; expected a positive angle"),
         ({"visual_degrees": float("nan")}, "found visual_degrees nan"),
+        ({"crop": 0.0}, r"found crop 0.0; expected a fraction in \(0, 1\]"),
+        ({"crop": 1.5}, "found crop 1.5"),
+        ({"interpolation": "nearest"}, "found interpolation 'nearest'; expected 'bilinear' or 'bicubic'"),
     ],
 )
 def test_bad_settings_are_refused(arguments: dict, message: str) -> None:
