@@ -1,0 +1,212 @@
+"""Readouts: weighted sums of the sites, trained once, frozen, and read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+from sklearn.linear_model import LogisticRegression, RidgeClassifier
+from sklearn.neighbors import NearestCentroid
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.svm import LinearSVC
+
+from neurobridge.assemblies import AssemblyError, as_matrix, require_unique_stimuli, validate
+from neurobridge.assemblies.schema import NEUROID_ID, PRESENTATION, STIMULUS_ID
+from neurobridge.evaluate.scores import PERMUTATION, SPLIT, fold_null, p_value, score_attrs
+
+
+class CorrelationTemplates(ClassifierMixin, BaseEstimator):
+    """Pearson correlation of a response with each class's mean response; the largest wins. Nothing is tuned.
+
+    Attributes
+    ----------
+    classes_ : array of shape (n_classes,)
+    templates_ : array of shape (n_classes, n_sites)
+        Mean responses, centred over sites and of unit length.
+    """
+
+    def fit(self, X: np.ndarray, y: np.ndarray) -> CorrelationTemplates:
+        """Average the responses X of shape (n_stimuli, n_sites) of each class in y."""
+        if X.shape[1] < 2:
+            raise AssemblyError(
+                f"found {X.shape[1]} site; expected at least two to correlate over. Mend: more sites, or another readout."
+            )
+        self.classes_, codes = np.unique(y, return_inverse=True)
+        means = np.stack([X[codes == k].mean(axis=0) for k in range(len(self.classes_))])
+        self.templates_ = _unit_rows(means)
+        return self
+
+    def decision_function(self, X: np.ndarray) -> np.ndarray:
+        """Correlations of shape (n_stimuli, n_classes)."""
+        return _unit_rows(X) @ self.templates_.T
+
+    def predict(self, X: np.ndarray) -> np.ndarray:
+        """Class of the largest correlation."""
+        return self.classes_[self.decision_function(X).argmax(axis=1)]
+
+
+def _unit_rows(X: np.ndarray) -> np.ndarray:
+    centred = X - X.mean(axis=1, keepdims=True)
+    norm = np.linalg.norm(centred, axis=1, keepdims=True)
+    return centred / np.where(norm > 0, norm, 1)
+
+
+READOUTS: dict[str, Callable[[int], Any]] = {
+    "logistic": lambda seed: LogisticRegression(max_iter=5000, random_state=seed),
+    "svm": lambda seed: LinearSVC(max_iter=50_000, random_state=seed),
+    "ridge": lambda seed: RidgeClassifier(),
+    "centroid": lambda seed: NearestCentroid(),
+    "lda": lambda seed: LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto"),
+    "correlation": lambda seed: CorrelationTemplates(),
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Readout:
+    """A linear readout of one label, trained and frozen; made by `train_readout`.
+
+    Attributes
+    ----------
+    label : str
+    readout : str
+        A key of `READOUTS`.
+    trained_on : array of shape (n_stimuli,)
+        Stimulus ids of training; they are refused in `score`.
+    """
+
+    label: str
+    readout: str
+    trained_on: np.ndarray
+    neuroid_id: np.ndarray
+    model: Any
+
+    def score(self, test: xr.DataArray, *, n_permutations: int = 1000, seed: int = 0) -> xr.Dataset:
+        """Read the label of held-out stimuli; see `cross_decode`.
+
+        Raises
+        ------
+        AssemblyError
+            A stimulus was trained on, the neuroids are others, or the label is missing.
+        """
+        truth = labels_of(test, self.label, role="test")
+        shared = np.intersect1d(self.trained_on, test[STIMULUS_ID].values)
+        if len(shared):
+            raise AssemblyError(
+                f"test: found {len(shared)} stimuli that the readout was trained on, e.g. {str(shared[0])!r}; expected held-out "
+                "stimuli. Mend: split the stimuli first."
+            )
+        if not np.array_equal(test[NEUROID_ID].values, self.neuroid_id):
+            raise AssemblyError(
+                f"test: found neuroids (first {str(test[NEUROID_ID].values[0])!r}) that are not those of training (first "
+                f"{str(self.neuroid_id[0])!r}) in the same order; expected the same. Mend: select the same neuroids."
+            )
+        said = self.model.predict(as_matrix(test, role="test"))
+        attrs = {
+            "metric": f"accuracy of {self.label}, {self.readout}",
+            "splits": "one, given",
+            "n_stimuli": len(truth),
+            "n_classes": len(np.unique(truth)),
+        }
+        return accuracy_score([(said, truth)], n_permutations, seed, attrs, (test,))
+
+
+def train_readout(train: xr.DataArray, label: str, *, readout: str = "logistic", seed: int = 0) -> Readout:
+    """Train a linear readout on standardised responses.
+
+    Parameters
+    ----------
+    train : xarray.DataArray
+        Assembly, dims ``(presentation, neuroid)``.
+    label : str
+        Coordinate on ``presentation``.
+    readout : {"logistic", "svm", "ridge", "centroid", "lda", "correlation"}
+        A key of `READOUTS`: scikit-learn's estimators (the weighted sums of Majaj, Hong, Solomon & DiCarlo 2015 are "svm" and
+        "correlation": one weighted sum of all sites a class, the largest wins); "lda" shrinks the covariance by Ledoit & Wolf's
+        rule.
+    seed : int
+
+    Raises
+    ------
+    AssemblyError
+        The label is missing or has one class only, the readout is unknown, or the assembly is bad.
+    """
+    labels = labels_of(train, label, role="train")
+    model = fit_readout(as_matrix(train, role="train"), labels, label, readout, seed)
+    return Readout(label, readout, train[STIMULUS_ID].values, train[NEUROID_ID].values, model)
+
+
+def labels_of(assembly: xr.DataArray, label: str, *, role: str) -> np.ndarray:
+    """Values of a presentation coordinate of an assembly with one presentation a stimulus."""
+    validate(assembly, role=role)
+    require_unique_stimuli(assembly, role=role)
+    return presentation_coordinate(assembly, label, role=role)
+
+
+def presentation_coordinate(assembly: xr.DataArray, label: str, *, role: str) -> np.ndarray:
+    """Values of a presentation coordinate, or an error that lists those there are."""
+    if label not in assembly.coords or assembly.coords[label].dims != (PRESENTATION,):
+        found = sorted(str(name) for name, coord in assembly.coords.items() if coord.dims == (PRESENTATION,))
+        raise AssemblyError(
+            f"{role}: found presentation coordinates {found}; expected {label!r} among them. "
+            f"Mend: assembly.assign_coords({label}=('presentation', labels))."
+        )
+    return np.asarray(assembly.coords[label].values)
+
+
+def fit_readout(X: np.ndarray, labels: np.ndarray, label: str, readout: str, seed: int) -> Any:
+    """Train a readout of `READOUTS` on standardised responses X of shape (n_stimuli, n_sites)."""
+    if readout not in READOUTS:
+        raise AssemblyError(f"found readout {readout!r}; expected one of {sorted(READOUTS)}. Mend: choose one of them.")
+    if len(np.unique(labels)) < 2:
+        raise AssemblyError(
+            f"{label}: found one class, {str(labels[0])!r}, among {len(labels)} training stimuli; expected at least two. "
+            "Mend: train on more stimuli."
+        )
+    return make_pipeline(StandardScaler(), READOUTS[readout](seed)).fit(X, labels)
+
+
+def accuracy_score(
+    folds: list[tuple[np.ndarray, np.ndarray]],
+    n_permutations: int,
+    seed: int,
+    attrs: dict[str, Any],
+    sources: tuple[xr.DataArray, ...],
+) -> xr.Dataset:
+    """Make a Score of accuracies, with its confusion matrix, from what was said and what was true in every fold."""
+    raw = np.array([(said == truth).mean() for said, truth in folds])
+    null = label_null(folds, n_permutations, seed)
+    classes, counts = count_choices(*(np.concatenate(side) for side in zip(*folds, strict=True)))
+    return xr.Dataset(
+        {
+            "raw": (SPLIT, raw),
+            "null": (PERMUTATION, null),
+            "p_value": p_value(float(raw.mean()), null),
+            "confusion": (("truth", "choice"), counts),
+        },
+        coords={"truth": classes, "choice": classes},
+        attrs=score_attrs(attrs, len(folds), n_permutations, seed, sources),
+    )
+
+
+def label_null(folds: list[tuple[np.ndarray, np.ndarray]], n_permutations: int, seed: int) -> np.ndarray:
+    """Fractions correct when the true labels of the held-out stimuli are shuffled."""
+
+    def draw(k: int, rng: np.random.Generator, n: int) -> np.ndarray:
+        said, truth = folds[k]
+        return np.array([(said == rng.permutation(truth)).mean() for _ in range(n)])
+
+    return fold_null(len(folds), n_permutations, seed, draw)
+
+
+def count_choices(said: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Classes, and the number of times each was said (columns) when each was true (rows)."""
+    classes, codes = np.unique(np.concatenate([truth, said]), return_inverse=True)
+    counts = np.zeros((len(classes), len(classes)), dtype=np.int64)
+    np.add.at(counts, (codes[: len(truth)], codes[len(truth) :]), 1)
+    return classes, counts
