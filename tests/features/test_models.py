@@ -1,0 +1,363 @@
+"""Models by name and from disk: weights are data, programs keep what layers they can, and code in a pickle is not run.
+
+timm and torchvision cannot be installed beside every torch; where they are absent, stand-ins with their interface take the same
+path, and the tests of the real ones are skipped.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import pickle
+import sys
+import types
+import warnings
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+import xarray as xr
+from torch import nn
+
+from neurobridge.assemblies import AssemblyError
+from neurobridge.features import ModelError, Preprocess, Program, extract, load_model, load_weights, weights_digest
+
+
+class Block(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3)
+        self.norm = nn.BatchNorm2d(4)
+        self.act = nn.ReLU()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.act(self.norm(self.conv(x)))
+
+
+class Net(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.block = Block()
+        self.drop = nn.Dropout(0.5)
+        self.head = nn.Linear(4, 5)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(self.drop(self.block(x).mean(dim=(2, 3))))
+
+
+def make_net(seed: int = 0) -> Net:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        net = Net()
+        net.block.norm.running_mean.normal_()
+    return net.eval()
+
+
+def make_images(n: int = 5) -> xr.DataArray:
+    return xr.DataArray(
+        np.random.default_rng(0).integers(0, 256, size=(n, 12, 12, 3), dtype=np.uint8),
+        dims=("presentation", "row", "column", "channel"),
+        coords={"stimulus_id": ("presentation", [f"im{k}" for k in range(n)])},
+    )
+
+
+@pytest.fixture
+def importable(monkeypatch):
+    """A module of one's own, `mine`, that builds networks."""
+    module = types.ModuleType("mine")
+    module.build, module.number = make_net, (lambda: 3)
+    monkeypatch.setitem(sys.modules, "mine", module)
+
+
+# ---- weights
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
+def test_weights_from_disk_are_those_of_the_model(tmp_path, importable, suffix) -> None:
+    trained, path = make_net(1), tmp_path / f"w{suffix}"
+    if suffix == ".pth":
+        torch.save({"state_dict": trained.state_dict(), "epoch": 3}, path)
+    else:
+        safetensors.torch.save_file(trained.state_dict(), path)
+    loaded = load_model("python:mine:build", weights=path)
+    assert weights_digest(loaded.model) == weights_digest(trained) != weights_digest(make_net())
+    assert loaded.identifier == f"python:mine:build + {path.name}"
+    assert loaded.preprocess is None
+
+
+class Bomb:
+    """Pickled, it asks for a file to be made by whoever reads it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.path),)
+
+
+@pytest.mark.parametrize("how", ["torch", "pickle"])
+def test_a_pickle_that_wants_code_executed_is_refused_and_nothing_runs(tmp_path, how) -> None:
+    path, mark = tmp_path / "w.pt", tmp_path / "executed"
+    state = {**make_net().state_dict(), "bomb": Bomb(mark)}
+    if how == "torch":
+        torch.save(state, path)
+    else:
+        path.write_bytes(pickle.dumps({"bomb": Bomb(mark)}, protocol=2))
+    with pytest.raises(ModelError, match=r"cannot be read as weights alone .* never executed. Mend"):
+        load_weights(make_net(), path)
+    assert not mark.exists()
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda state: state.pop("head.bias"), r"found 1 entries missing, e.g. \['head.bias'\]"),
+        (lambda state: state.update(other=torch.zeros(1)), r"1 unknown, e.g. \['other'\]"),
+        (lambda state: state.update({"head.bias": torch.zeros(6)}), r"1 of another shape, e.g. \['head.bias'\]"),
+    ],
+)
+def test_weights_of_another_model_are_refused(tmp_path, spoil, message) -> None:
+    state = dict(make_net().state_dict())
+    spoil(state)
+    safetensors.torch.save_file(state, tmp_path / "w.safetensors")
+    net = make_net(2)
+    with pytest.raises(ModelError, match=message):
+        load_weights(net, tmp_path / "w.safetensors")
+    assert weights_digest(net) == weights_digest(make_net(2))
+
+
+def test_files_that_are_no_weights_are_refused(tmp_path) -> None:
+    with pytest.raises(FileNotFoundError, match="Mend: check the path"):
+        load_weights(make_net(), tmp_path / "gone.pt")
+    (tmp_path / "text.safetensors").write_text("nothing at all")
+    with pytest.raises(ModelError, match="found no safetensors"):
+        load_weights(make_net(), tmp_path / "text.safetensors")
+    torch.save([1, 2], tmp_path / "list.pt")
+    with pytest.raises(ModelError, match="found list that is no mapping"):
+        load_weights(make_net(), tmp_path / "list.pt")
+    (tmp_path / "empty.pt").write_bytes(b"")
+    with pytest.raises(ModelError, match="cannot be read as weights"):
+        load_weights(make_net(), tmp_path / "empty.pt")
+
+
+# ---- programs
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("programs") / "net.pt2"
+    n = torch.export.Dim("n", min=1, max=4096)
+    example = torch.zeros(2, 3, 12, 12)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.export.save(torch.export.export(make_net(), (example,), dynamic_shapes=({0: n},)), path)
+        fixed = torch.export.export(make_net(), (example,))
+        torch.export.save(fixed, path.with_name("fixed.pt2"))
+    return path
+
+
+@pytest.fixture(scope="module")
+def scripted(tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("programs") / "net.ts"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.jit.script(make_net()).save(path)
+    return path
+
+
+def test_an_exported_program_keeps_its_layers(exported) -> None:
+    loaded, images = load_model(str(exported)), make_images()
+    names = ["block.conv", "block", "head"]
+    got = extract(loaded.model, images, names, batch_size=2, identifier=loaded.identifier)
+    expected = extract(make_net(), images, names)
+    np.testing.assert_allclose(got.values, expected.values, atol=1e-5)
+    assert list(got.coords["neuroid_id"].values) == list(expected.coords["neuroid_id"].values)
+    assert got.attrs["model"] == "net.pt2"
+    assert got.attrs["weights_digest"] == expected.attrs["weights_digest"]
+    with pytest.raises(AssemblyError, match=r"did you mean 'block.conv'"):
+        extract(loaded.model, images, "block.cnv")
+
+
+def test_an_exported_program_for_one_batch_size_is_refused(exported) -> None:
+    with pytest.raises(ModelError, match=r"first of shape \(2, 3, 12, 12\); expected one batch .* with a free n"):
+        load_model(str(exported.with_name("fixed.pt2")))
+
+
+def test_code_in_the_pickles_of_an_exported_program_is_refused(exported, tmp_path) -> None:
+    mark, spoiled = tmp_path / "executed", tmp_path / "net.pt2"
+    buffer = io.BytesIO()
+    torch.save((Bomb(mark),), buffer)
+    with zipfile.ZipFile(exported) as source, zipfile.ZipFile(spoiled, "w") as target:
+        for entry in source.infolist():
+            data = source.read(entry)
+            target.writestr(entry, buffer.getvalue() if "sample_inputs" in entry.filename else data)
+    with pytest.raises(ModelError, match="never executed"):
+        load_model(str(spoiled))
+    assert not mark.exists()
+    assert "TORCH_FORCE_WEIGHTS_ONLY_LOAD" not in os.environ
+    with zipfile.ZipFile(exported) as source, zipfile.ZipFile(spoiled, "w") as target:
+        for entry in source.infolist():
+            target.writestr(entry, source.read(entry))
+        target.writestr("net/data/constants/opaque_obj_0", pickle.dumps(Bomb(mark)))
+    with pytest.raises(ModelError, match=r"opaque_obj_0', pickled objects or machine code"):
+        load_model(str(spoiled))
+
+
+def test_torchscript_gives_its_output_and_says_why_no_more(scripted) -> None:
+    loaded, images = load_model(str(scripted)), make_images()
+    got = extract(loaded.model, images, "*", batch_size=2)
+    assert got.attrs["layers"] == ["output"]
+    np.testing.assert_allclose(got.values, extract(make_net(), images, "head").values, atol=1e-5)
+    with pytest.raises(AssemblyError, match=r"(?s)no layer that matches 'program.block'.*its layers call no hooks"):
+        extract(loaded.model, images, "program.block")
+    with pytest.raises(AssemblyError, match=r"Program\(model\) and name layer 'output'"):
+        extract(loaded.model.program, images, "block")
+    assert isinstance(loaded.model, Program)
+
+
+def test_programs_that_differ_in_code_alone_have_other_keys(scripted, tmp_path) -> None:
+    class Twice(Net):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.head(self.drop(self.block(x).mean(dim=(2, 3)))) * 2
+
+    twice = Twice().eval()
+    twice.load_state_dict(make_net().state_dict())
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.jit.script(twice).save(tmp_path / "net.ts")
+    keys = set()
+    for path in (scripted, tmp_path / "net.ts", scripted):
+        loaded = load_model(str(path))
+        keys.add(extract(loaded.model, make_images(), "output", cache=tmp_path).attrs["extraction_key"])
+    assert len(keys) == 2
+
+
+def test_weights_beside_a_program_are_refused(exported) -> None:
+    with pytest.raises(ModelError, match="expected weights only for a named model"):
+        load_model(str(exported), weights="w.safetensors")
+
+
+# ---- names
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ("resnet50", "found no model 'resnet50'; expected timm:NAME, torchvision:NAME"),
+        ("python:mine:gone", "found no such object"),
+        ("python:not_there:build", "found no such object"),
+        ("python:", "found no such object"),
+        ("python:mine:number", "found int; expected a callable that builds a torch.nn.Module"),
+    ],
+)
+def test_names_that_are_no_models_are_refused(importable, spec, message) -> None:
+    with pytest.raises(ModelError, match=message) as caught:
+        load_model(spec)
+    assert "Mend:" in str(caught.value)
+
+
+def test_a_file_that_is_no_program_is_refused(tmp_path) -> None:
+    torch.save(make_net().state_dict(), tmp_path / "w.pt")
+    (tmp_path / "text").write_text("hello")
+    for name in ("w.pt", "text"):
+        with pytest.raises(ModelError, match=r"neither a torch.export nor a TorchScript program.*weights alone need"):
+            load_model(str(tmp_path / name))
+
+
+@pytest.mark.parametrize("package", ["timm", "torchvision"])
+def test_a_missing_package_names_the_extra(monkeypatch, package) -> None:
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(ImportError, match=rf"found no usable package {package} .*pip install 'neurobridge\[vision\]'"):
+        load_model(f"{package}:resnet18")
+
+
+@pytest.fixture
+def stand_in_timm(monkeypatch):
+    """The part of timm that is used, over a local module."""
+    timm = types.ModuleType("timm")
+    timm.is_model = lambda name: name == "tiny"
+    timm.list_models = lambda pattern: ["tiny"]
+    timm.asked = []
+
+    def create_model(name: str, *, pretrained: bool) -> nn.Module:
+        timm.asked.append((name, pretrained, os.environ.get("TORCH_FORCE_WEIGHTS_ONLY_LOAD")))
+        return make_net()
+
+    timm.create_model = create_model
+    config = {
+        "input_size": (3, 10, 10),
+        "mean": (0.5, 0.4, 0.3),
+        "std": (0.2, 0.2, 0.2),
+        "crop_pct": 0.9,
+        "interpolation": "bicubic",
+    }
+    timm.data = types.SimpleNamespace(resolve_model_data_config=lambda model: config)
+    monkeypatch.setitem(sys.modules, "timm", timm)
+    return timm
+
+
+def test_timm_names_come_with_their_preprocessing(stand_in_timm, tmp_path) -> None:
+    loaded = load_model("timm:tiny")
+    assert stand_in_timm.asked == [("tiny", True, "1")]
+    assert loaded.preprocess == Preprocess(
+        size=(10, 10),
+        mean=(0.5, 0.4, 0.3),
+        std=(0.2, 0.2, 0.2),
+        grayscale=False,
+        crop=0.9,
+        interpolation="bicubic",
+    )
+    assert extract(loaded.model, make_images(), "head", preprocess=loaded.preprocess).shape == (5, 5)
+    safetensors.torch.save_file(make_net(1).state_dict(), tmp_path / "w.safetensors")
+    own = load_model("timm:tiny", weights=tmp_path / "w.safetensors")
+    assert stand_in_timm.asked[1][1] is False
+    assert weights_digest(own.model) == weights_digest(make_net(1))
+    assert own.preprocess == loaded.preprocess
+    with pytest.raises(ModelError, match=r"found no timm model 'tinny'.*Mend: \['tiny'\]"):
+        load_model("timm:tinny")
+
+
+@pytest.fixture
+def stand_in_torchvision(monkeypatch):
+    """The part of torchvision that is used, over a local module."""
+    shown = types.SimpleNamespace(
+        crop_size=[8],
+        resize_size=[10],
+        mean=(0.1, 0.2, 0.3),
+        std=(1.0, 1.0, 1.0),
+        interpolation=types.SimpleNamespace(value="bilinear"),
+    )
+    default = types.SimpleNamespace(transforms=lambda: shown)
+    asked = []
+    models = types.SimpleNamespace(
+        list_models=lambda: ["tiny"],
+        get_model_weights=lambda name: types.SimpleNamespace(DEFAULT=default),
+        get_model=lambda name, weights: asked.append(weights) or make_net(),
+    )
+    module = types.ModuleType("torchvision")
+    module.models, module.asked, module.default = models, asked, default
+    monkeypatch.setitem(sys.modules, "torchvision", module)
+    return module
+
+
+def test_torchvision_names_come_with_their_preprocessing(stand_in_torchvision) -> None:
+    loaded = load_model("torchvision:tiny")
+    assert loaded.identifier == "torchvision:tiny"
+    assert loaded.preprocess == Preprocess(size=8, mean=(0.1, 0.2, 0.3), std=(1.0, 1.0, 1.0), grayscale=False, crop=0.8)
+    load_model("torchvision:tiny", pretrained=False)
+    assert stand_in_torchvision.asked == [stand_in_torchvision.default, None]
+    with pytest.raises(ModelError, match=r"found no torchvision model 'tinyy'.*Mend: \['tiny'\]"):
+        load_model("torchvision:tinyy")
+
+
+@pytest.mark.parametrize("spec", ["timm:resnet18", "torchvision:resnet18"])
+def test_real_packages_untrained(spec) -> None:
+    pytest.importorskip(spec.partition(":")[0], reason="extra vision", exc_type=ImportError)
+    loaded = load_model(spec, pretrained=False)
+    assert loaded.preprocess is not None
+    assert loaded.preprocess.size == (224, 224)
+    got = extract(loaded.model, make_images(2), ["layer1.0", "layer4*"], preprocess=loaded.preprocess, pooling="mean")
+    assert (got.coords["layer"].values == "layer4").sum() == 512
