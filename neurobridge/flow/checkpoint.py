@@ -13,7 +13,7 @@ from typing import Any
 import safetensors.torch
 import torch
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 
 class FlowFileError(ValueError):

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
 
-from neurobridge.bridge.linear import LinearMap, ridge_map
-from neurobridge.flow.bases import BASES, Base, Way, pad_to
+from neurobridge.bridge.linear import ridge_map
+from neurobridge.flow.bases import BASES, MAPS, Base, Between, PointMap, Way, pad_to
 from neurobridge.flow.networks import NetworkFactory, build_network
 from neurobridge.flow.ode import SOLVERS
 from neurobridge.flow.path import MinibatchCost, squared_distance
@@ -40,10 +40,13 @@ class ConditionalFlow(Transport):
 
     Parameters
     ----------
-    base : {"affine", "pad", "noise"}
+    base : {"affine", "pad", "noise"}, callable, or tuple of two callables
         Where a path starts. "affine": at ``M x``, M the ridge map of the labelled pairs, in the target's space and
         conditioned on x. "pad": at x padded with zeros to the larger dimension. "noise": at a Gaussian sample,
-        conditioned on x, so that each source point has a distribution of images.
+        conditioned on x, so that each source point has a distribution of images. A fitted map, as the ``map`` of a
+        `FusedBridge` or a `KernelMap`, of points (n, n_source_dims) to (n, n_target_dims): at the map's image, without a
+        condition, so that the flow moves the cloud of images onto the target's; two maps, (forward, backward), for a way
+        back as well.
     width, depth : int, optional
         Size of the velocity network; None for `neurobridge.flow.default_size`.
     network : callable, optional
@@ -51,8 +54,9 @@ class ConditionalFlow(Transport):
         (batch, 1), x of shape (batch, n_dims) and condition of shape (batch, n_condition), or None where n_condition is 0.
         None for `neurobridge.flow.VelocityMLP`.
     n_steps, batch_size, learning_rate, weight_decay : training of the network with AdamW and a cosine schedule.
-    sigma : float
-        Width of the path, in standard deviations of the target.
+    sigma : float, optional
+        Width of the path, in standard deviations of the target; None for 0.5 where the base is a map, which then keeps
+        each image near where it was, and 0.1 otherwise.
     ema : float
         Decay of the moving average of the weights that is kept for transport.
     clip : float
@@ -68,8 +72,9 @@ class ConditionalFlow(Transport):
         Re-solve optimal transport exactly inside each minibatch drawn along the coupling, between starts and ends.
     minibatch_cost : callable, optional
         ``cost(x_0, x_1)`` of shape (batch, batch) for that; None for the squared distance of start and end.
-    mixed_precision : bool, optional
-        Train in bfloat16 where torch deems it safe; None for on a GPU only.
+    mixed_precision : bool or "float16", optional
+        Train in bfloat16 where torch deems it safe, or in float16 with a scaled loss, for GPUs that lack the other; None for
+        bfloat16 on a GPU only.
     method : {"euler", "midpoint", "rk4", "dopri5"}
         How transport integrates; ``ode_steps`` equal steps, or within ``rtol`` and ``atol`` for "dopri5".
     ode_steps : int
@@ -103,7 +108,7 @@ class ConditionalFlow(Transport):
 
     def __init__(
         self,
-        base: Base = "affine",
+        base: Base | PointMap | tuple[PointMap, PointMap] = "affine",
         *,
         width: int | None = None,
         depth: int | None = None,
@@ -112,7 +117,7 @@ class ConditionalFlow(Transport):
         batch_size: int = 256,
         learning_rate: float = 2e-3,
         weight_decay: float = 1e-2,
-        sigma: float = 0.1,
+        sigma: float | None = None,
         ema: float = 0.99,
         clip: float = 1.0,
         validation: float = 0.0,
@@ -120,7 +125,7 @@ class ConditionalFlow(Transport):
         validate_every: int = 50,
         minibatch_ot: bool = False,
         minibatch_cost: MinibatchCost | None = None,
-        mixed_precision: bool | None = None,
+        mixed_precision: bool | Literal["float16"] | None = None,
         method: str = "midpoint",
         ode_steps: int = 16,
         rtol: float = 1e-6,
@@ -134,12 +139,19 @@ class ConditionalFlow(Transport):
         device: str | None = None,
         progress: bool = False,
     ) -> None:
-        if base not in BASES:
-            raise ValueError(f"found base {base!r}; expected one of {BASES}. Mend: choose one of them.")
+        if not _is_base(base):
+            raise ValueError(
+                f"found base {_shown(base)}; expected one of {BASES}, a map, or two maps (forward, backward). "
+                "Mend: choose one of them."
+            )
         if method not in SOLVERS:
             raise ValueError(f"found method {method!r}; expected one of {list(SOLVERS)}. Mend: choose one of them.")
         if not 0 < support_quantile <= 1:
             raise ValueError(f"found support_quantile={support_quantile}; expected in (0, 1]. Mend: use 0.99.")
+        if mixed_precision not in (None, True, False, "float16"):
+            raise ValueError(
+                f"found mixed_precision={mixed_precision!r}; expected True, False, 'float16' or None. Mend: leave it out."
+            )
         if minibatch_ot and base == "noise":
             raise ValueError(
                 "found minibatch_ot=True with base='noise'; expected False: re-coupling would tie the noise to the condition, and "
@@ -209,11 +221,7 @@ class ConditionalFlow(Transport):
             "forward": Support.fit(right, quantile=self.support_quantile, seed=self.seed),
             "backward": Support.fit(left, quantile=self.support_quantile, seed=self.seed),
         }
-        there = back = None
-        if self.base == "affine":
-            i, j = coupling.anchors
-            ends = self.source_scale_.forward(read_rows(X, i)), self.target_scale_.forward(read_rows(Y, j, "Y"))
-            there, back = ridge_map(*ends), ridge_map(*ends[::-1])
+        there, back = self._images(X, Y, coupling)
 
         def swapped(n: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
             rows, columns = coupling.sample(n, rng)
@@ -225,7 +233,7 @@ class ConditionalFlow(Transport):
         # A padded flow is its own inverse, run backward in time. The other bases condition on where they start,
         # so the way back is a second field, trained on the same coupling with the roles exchanged.
         self.backward_: Way | None = None
-        if self.base != "pad":
+        if self.base in ("affine", "noise") or back is not None:
             self.backward_, trained = self._train(right, left, back, swapped, options, "backward")
             self.resumed_at_["backward"] = trained.resumed_at
         return self
@@ -252,11 +260,17 @@ class ConditionalFlow(Transport):
         fitted = Fitted(
             self.source_scale_, self.target_scale_, self.support_, self.forward_, self.backward_, self.losses_
         )
-        return write_flow(Path(folder), fitted, {name: getattr(self, name) for name in SAVED}, self.network)
+        settings = {name: getattr(self, name) for name in SAVED} | {"base": self._base_name}
+        return write_flow(Path(folder), fitted, settings, self.network)
 
     @classmethod
     def load(
-        cls, folder: str | Path, *, network: NetworkFactory | None = None, device: str | None = None
+        cls,
+        folder: str | Path,
+        *,
+        network: NetworkFactory | None = None,
+        base: PointMap | tuple[PointMap, PointMap] | None = None,
+        device: str | None = None,
     ) -> ConditionalFlow:
         """Read a flow that was saved.
 
@@ -265,27 +279,59 @@ class ConditionalFlow(Transport):
         folder : path
         network : callable, optional
             What the flow was made with, where that was not the default: code is not kept on disk.
+        base : map or tuple of two maps, optional
+            Likewise, where the base was maps other than `LinearMap` and `KernelMap`, which are kept.
         device : str, optional
 
         Raises
         ------
         FlowFileError
-            Missing or damaged files, another format version, or shapes that do not fit.
+            Missing or damaged files, another format version, shapes that do not fit, or code that is not given.
         """
-        fitted, settings = read_flow(Path(folder), network=network, device=torch.device(device or "cpu"))
+        given = None if base is None else _pair(base)
+        fitted, settings = read_flow(Path(folder), network=network, maps=given, device=torch.device(device or "cpu"))
+        if settings["base"] == MAPS:
+            kept = [
+                way.image.image for way in (fitted.forward, fitted.backward) if way and isinstance(way.image, Between)
+            ]
+            settings["base"] = kept[0] if len(kept) == 1 else tuple(kept)
         flow = cls(**settings, network=network, device=device)
         flow.source_scale_, flow.target_scale_, flow.support_ = fitted.source_scale, fitted.target_scale, fitted.support
         flow.forward_, flow.backward_, flow.losses_ = fitted.forward, fitted.backward, fitted.losses
         return flow
 
+    @property
+    def _base_name(self) -> str:
+        return self.base if isinstance(self.base, str) else MAPS
+
+    @property
+    def _width_of_path(self) -> float:
+        # Measured on development digits (see docs/flow.md): a wide path moves images only where the target's cloud differs by more.
+        return (0.1 if isinstance(self.base, str) else 0.5) if self.sigma is None else self.sigma
+
+    def _images(self, X: Any, Y: Any, coupling: PairSampler) -> tuple[PointMap | None, PointMap | None]:
+        """Return where paths start, forward and backward, between standardised points."""
+        scales = self.source_scale_, self.target_scale_
+        if self.base == "affine":
+            i, j = coupling.anchors
+            ends = scales[0].forward(read_rows(X, i)), scales[1].forward(read_rows(Y, j, "Y"))
+            return ridge_map(*ends), ridge_map(*ends[::-1])
+        if isinstance(self.base, str):
+            return None, None
+        there, back = _pair(self.base)
+        return Between(there, *scales), None if back is None else Between(back, *scales[::-1])
+
     def _options(self) -> Training:
         on_gpu = torch.device(self.device or "cpu").type == "cuda"
+        precision: Literal["bfloat16", "float16"] | None = "bfloat16" if on_gpu else None
+        if self.mixed_precision is not None:
+            precision = {True: "bfloat16", False: None, "float16": "float16"}[self.mixed_precision]
         return Training(
             n_steps=self.n_steps,
             batch_size=self.batch_size,
             learning_rate=self.learning_rate,
             weight_decay=self.weight_decay,
-            sigma=self.sigma,
+            sigma=self._width_of_path,
             ema=self.ema,
             clip=self.clip,
             validation=self.validation,
@@ -293,7 +339,7 @@ class ConditionalFlow(Transport):
             validate_every=self.validate_every,
             minibatch_ot=self.minibatch_ot,
             minibatch_cost=self.minibatch_cost or squared_distance,
-            mixed_precision=on_gpu if self.mixed_precision is None else self.mixed_precision,
+            mixed_precision=precision,
             checkpoint_every=self.checkpoint_every,
             seed=self.seed,
             progress=self.progress,
@@ -303,19 +349,19 @@ class ConditionalFlow(Transport):
         self,
         left: np.ndarray,
         right: np.ndarray,
-        linear: LinearMap | None,
+        image: PointMap | None,
         draw: Draw,
         options: Training,
         name: Direction,
     ) -> tuple[Way, Trained]:
         device = torch.device(self.device or "cpu")
         n_start, n_end = left.shape[1], right.shape[1]
-        size = Way(torch.nn.Identity(), self.base, n_start, n_end, linear)
+        size = Way(torch.nn.Identity(), self._base_name, n_start, n_end, image)
         network = build_network(
             self.network, size.n_state, size.n_condition,
             width=self.width, depth=self.depth, seed=self.seed, device=device,
         )  # fmt: skip
-        way = Way(network, self.base, n_start, n_end, linear)
+        way = Way(network, self._base_name, n_start, n_end, image)
         starts = None
         if self.base != "noise":
             # Starts that do not change are computed once for all rows; noise is drawn anew at every step.
@@ -326,11 +372,12 @@ class ConditionalFlow(Transport):
         problem = Problem(
             starts,
             torch.as_tensor(pad_to(right, way.n_state), device=device),
-            None if self.base == "pad" else torch.as_tensor(left, device=device),
+            torch.as_tensor(left, device=device) if way.n_condition else None,
         )
         if self.checkpoint is None:
             return way, train(network, problem, draw, options)
         first = draw(256, np.random.default_rng([self.seed, 4]))
+        begun = () if starts is None or self._base_name != MAPS else (starts.cpu().numpy(),)
         trained = train(
             network,
             problem,
@@ -338,16 +385,33 @@ class ConditionalFlow(Transport):
             options,
             checkpoint=(Path(self.checkpoint), name),
             resume=self.resume,
-            fingerprint={**self._settings_of_training(), "data": _digest(left, right, *first)},
+            fingerprint={**self._settings_of_training(), "data": _digest(left, right, *first, *begun)},
         )
         return way, trained
 
     def _settings_of_training(self) -> dict[str, Any]:
         names = (
-            "base", "width", "depth", "n_steps", "batch_size", "learning_rate", "weight_decay", "sigma", "ema", "clip",
+            "width", "depth", "n_steps", "batch_size", "learning_rate", "weight_decay", "ema", "clip",
             "validation", "patience", "validate_every", "minibatch_ot", "mixed_precision", "seed",
         )  # fmt: skip
-        return {name: getattr(self, name) for name in names}
+        plain = {name: getattr(self, name) for name in names}
+        return plain | {"base": self._base_name, "sigma": self._width_of_path}
+
+
+def _pair(base: Any) -> tuple[PointMap, PointMap | None]:
+    return base if isinstance(base, tuple) else (base, None)
+
+
+def _shown(base: Any) -> str:
+    if isinstance(base, tuple):
+        return f"({', '.join(_shown(part) for part in base)})"
+    return repr(base) if isinstance(base, (str, int, float, type(None))) else type(base).__name__
+
+
+def _is_base(base: Any) -> bool:
+    if isinstance(base, tuple):
+        return len(base) == 2 and all(callable(image) for image in base)
+    return callable(base) or (isinstance(base, str) and base in BASES)
 
 
 def _digest(*arrays: np.ndarray) -> str:

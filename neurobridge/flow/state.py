@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -34,7 +34,7 @@ class Training:
     validate_every: int = 50
     minibatch_ot: bool = False
     minibatch_cost: MinibatchCost = squared_distance
-    mixed_precision: bool = False
+    mixed_precision: Literal["bfloat16", "float16"] | None = None
     checkpoint_every: int = 500
     seed: int = 0
     progress: bool = False
@@ -80,8 +80,10 @@ class TrainingState:
         self.average = [p.detach().clone() for p in self.weights]
         self.best: list[torch.Tensor] = []
         self.optimiser = make_optimiser(self.weights, self.options, self.device)
+        # Gradients in float16 vanish below 6e-8: the loss is scaled up, the gradients back down before they are used.
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.options.mixed_precision == "float16")
         self.losses = torch.full((self.options.n_steps,), math.nan, device=self.device)
-        self.rows = self.columns = np.empty(0, dtype=np.int64)
+        self.rows = self.columns = torch.empty(0, dtype=torch.int64, device=self.device)
 
     def require_finite(self) -> None:
         """Stop with a message if any loss or averaged weight so far is not finite."""
@@ -126,7 +128,7 @@ class TrainingState:
         out |= {"losses": self.losses, "generator": self.generator.get_state(), "global": torch.get_rng_state()}
         if self.device.type == "cuda":
             out["cuda"] = torch.cuda.get_rng_state(self.device)
-        return out | {"rows": torch.as_tensor(self.rows), "columns": torch.as_tensor(self.columns)}
+        return out | {"rows": self.rows, "columns": self.columns}
 
     def write(self, folder: Path, name: str, fingerprint: dict[str, Any]) -> None:
         """Keep the state on disk."""
@@ -138,6 +140,7 @@ class TrainingState:
             "best_loss": self.best_loss if self.best else None,
             "validation_losses": self.validation_losses,
             "rng": self.rng.bit_generator.state,
+            "scaler": self.scaler.state_dict(),
         }
         write_state(folder, name, self.tensors(), header, kind=KIND)
 
@@ -173,8 +176,10 @@ class TrainingState:
         torch.set_rng_state(tensors["global"])
         if self.device.type == "cuda":
             torch.cuda.set_rng_state(tensors["cuda"], self.device)
-        self.rows, self.columns = tensors["rows"].numpy(), tensors["columns"].numpy()
+        self.rows, self.columns = tensors["rows"].to(self.device), tensors["columns"].to(self.device)
         self.rng.bit_generator.state = header["rng"]
+        if header["scaler"]:
+            self.scaler.load_state_dict(header["scaler"])
         self.step, self.stopped, self.stale = header["step"], header["stopped"], header["stale"]
         self.best_loss = math.inf if header["best_loss"] is None else header["best_loss"]
         self.validation_losses = header["validation_losses"]

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from torch import nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 from tqdm.auto import tqdm
 
 from neurobridge.flow.ode import integrate
@@ -116,7 +117,8 @@ def train(
         with bar:
             while state.step < options.n_steps and not state.stopped:
                 if state.step % STEPS_DRAWN == 0:
-                    state.rows, state.columns = _draw_kept(draw, options, state.rng, held_out)
+                    drawn = _draw_kept(draw, options, state.rng, held_out)
+                    state.rows, state.columns = (torch.as_tensor(k, device=device) for k in drawn)
                 _one_step(state, problem, options)
                 step = state.step
                 if step % STEPS_WATCHED == 0 or step == options.n_steps:
@@ -141,7 +143,9 @@ def learning_rate(step: int, options: Training) -> float:
 
 
 def _precision(options: Training, device: torch.device) -> AbstractContextManager[Any]:
-    return torch.autocast(device.type, torch.bfloat16) if options.mixed_precision else nullcontext()
+    if options.mixed_precision is None:
+        return nullcontext()
+    return torch.autocast(device.type, torch.float16 if options.mixed_precision == "float16" else torch.bfloat16)
 
 
 def _batch(
@@ -161,22 +165,20 @@ def _batch(
 def _one_step(state: TrainingState, problem: Problem, options: Training) -> None:
     at = state.step % STEPS_DRAWN * options.batch_size
     here = slice(at, at + options.batch_size)
-    i = torch.as_tensor(state.rows[here], device=state.device)
-    j = torch.as_tensor(state.columns[here], device=state.device)
-    sample, condition = _batch(problem, i, j, options, state.generator)
+    sample, condition = _batch(problem, state.rows[here], state.columns[here], options, state.generator)
     for group in state.optimiser.param_groups:
         group["lr"] = learning_rate(state.step, options)
     state.optimiser.zero_grad(set_to_none=True)
     with _precision(options, state.device):
         loss = flow_matching_loss(state.network, sample, condition)
-    loss.backward()
+    state.scaler.scale(loss).backward()
+    state.scaler.unscale_(state.optimiser)
     nn.utils.clip_grad_norm_(state.weights, options.clip)
-    state.optimiser.step()
+    state.scaler.step(state.optimiser)
+    state.scaler.update()
     # The first step replaces the untrained weights, which would otherwise weigh on the average.
-    share = 1.0 if state.step == 0 else 1 - options.ema
-    with torch.no_grad():
-        for mean, weight in zip(state.average, state.weights, strict=True):
-            mean.lerp_(weight, share)
+    averaged = get_ema_multi_avg_fn(0.0 if state.step == 0 else options.ema)
+    averaged(state.average, state.weights, state.step)
     state.losses[state.step] = loss.detach()
     state.step += 1
 

@@ -10,7 +10,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import torch
 
-from neurobridge.flow.bases import Base, Way, pad_to
+from neurobridge.flow.bases import Base, PointMap, Way, pad_to
 from neurobridge.flow.ode import integrate
 from neurobridge.flow.scale import Standardiser, as_points, is_lazy, read_rows, row_blocks
 from neurobridge.flow.support import OffSupportWarning, Support
@@ -28,7 +28,7 @@ class Spread(NamedTuple):
 class Transport:
     """The part of `ConditionalFlow` that needs its fitted attributes alone."""
 
-    base: Base
+    base: Base | PointMap | tuple[PointMap, PointMap]
     method: str
     ode_steps: int
     rtol: float
@@ -75,7 +75,8 @@ class Transport:
         RuntimeError
             The flow has not been fitted.
         ValueError
-            Wrong number of dimensions, unknown direction, several samples from a deterministic base or of a dask array.
+            Wrong number of dimensions, unknown direction, backward with a base of one map, several samples from a deterministic
+            base or of a dask array.
         FloatingPointError
             Points left all bounds.
 
@@ -146,7 +147,7 @@ class Transport:
 
         Returns
         -------
-        array of shape (n_points, n_dims_other) for affine (``M x``) and noise, in the units of the other space;
+        array of shape (n_points, n_dims_other) for affine (``M x``), noise and maps, in the units of the other space;
         X itself for pad
         """
         X = self._checked(X, direction)
@@ -198,7 +199,7 @@ class Transport:
         parts = []
         for rows, ends in row_blocks(Z, self.chunk_size, "Z"):
             state = pad_to(end.forward(ends), way.n_state)
-            condition = None if way.base == "pad" else begin.forward(read_rows(X, rows))
+            condition = begin.forward(read_rows(X, rows)) if way.n_condition else None
             moved, _ = self._integrate(way, state, condition, not reverse, method)
             parts.append(unit.backward(moved[:, : len(unit.mean)]))
         return np.concatenate(parts)
@@ -249,7 +250,7 @@ class Transport:
     def _check_samples(self, n_samples: int) -> None:
         if n_samples < 1 or (n_samples != 1 and self.base != "noise"):
             raise ValueError(
-                f"found n_samples={n_samples} with base={self.base!r}; expected 1, as only base='noise' is random. "
+                f"found n_samples={n_samples} with base={self.forward_.base!r}; expected 1, as only base='noise' is random. "
                 "Mend: n_samples=1, or ConditionalFlow(base='noise')."
             )
 
@@ -261,7 +262,13 @@ class Transport:
         """Return the field that goes in a direction, and whether it is run backward in time."""
         if direction == "forward":
             return self.forward_, False
-        return (self.forward_, True) if self.backward_ is None else (self.backward_, False)
+        if self.backward_ is not None:
+            return self.backward_, False
+        if self.forward_.base != "pad":
+            raise ValueError(
+                "found a base of one map; expected two for backward transport. Mend: base=(forward map, backward map)."
+            )
+        return self.forward_, True
 
     def _move(
         self, X: Any, direction: Direction, row: int, samples: Sequence[int], method: str | None, chunk_size: int | None
@@ -302,7 +309,7 @@ class Transport:
             Z = begin.forward(block)
             # A padded flow run backward starts from the padded target, which is where its forward paths end.
             state = way.start(Z, row=row + rows.start, seed=self.seed, sample=sample)
-            condition = None if way.base == "pad" else Z
+            condition = Z if way.n_condition else None
             values, evaluations = self._integrate(way, state, condition, reverse, method or self.method)
             yield rows, end.backward(values[:, : len(end.mean)]), evaluations
 

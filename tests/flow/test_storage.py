@@ -89,7 +89,7 @@ def test_files_that_do_not_fit_are_refused(known, tmp_path):
     _edit(path, kind="soup")
     refused(r"found kind 'soup'; expected 'neurobridge flow'")
     _edit(path, format_version=99)
-    refused(r"found format version 99; expected 1. Mend: load it with the neurobridge that wrote it")
+    refused(r"found format version 99; expected 2. Mend: load it with the neurobridge that wrote it")
     _edit(path, n_source_dims=4)
     refused(r"tensors that do not fit \(.*!= .*\).*Mend")
     _edit(path, settings={**json.loads(text)["settings"], "width": 64})

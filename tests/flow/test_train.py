@@ -8,6 +8,9 @@ import numpy as np
 import ot
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.optimize import linear_sum_assignment
 
 from neurobridge.flow import ConditionalFlow, recouple, squared_distance
 from neurobridge.flow.state import Training
@@ -127,6 +130,49 @@ def test_mixed_precision_learns_the_same_map(known):
     assert mixed.losses_[-50:].mean() == pytest.approx(plain.losses_[-50:].mean(), rel=0.05)
 
 
+def test_float16_learns_the_same_map_with_a_scaled_loss(known):
+    X, Y = known.spaces(n=200)
+    plain, half = (
+        ConditionalFlow(n_steps=100, width=64, mixed_precision=how).fit(X, Y, known.Matching(200))
+        for how in (False, "float16")
+    )
+    assert half.losses_[-30:].mean() == pytest.approx(plain.losses_[-30:].mean(), rel=0.1)
+    assert not np.array_equal(plain.losses_, half.losses_)
+    assert next(half.forward_.velocity.parameters()).dtype == torch.float32
+
+
+def test_the_scale_of_float16_losses_is_kept_with_the_rest(known, tmp_path, monkeypatch):
+    from neurobridge.flow import train
+
+    X, Y = known.spaces(n=60)
+    settings = {"n_steps": 40, "checkpoint_every": 10, "width": 16, "batch_size": 32, "mixed_precision": "float16"}
+    whole = ConditionalFlow("pad", **settings).fit(X, Y, known.Matching(60))
+    one_step = train._one_step
+
+    def interrupted(state, problem, options):
+        if state.step == 25:
+            raise KeyboardInterrupt
+        one_step(state, problem, options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(train, "_one_step", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            ConditionalFlow("pad", **settings, checkpoint=tmp_path).fit(X, Y, known.Matching(60))
+    scales = []
+    monkeypatch.setattr(
+        train, "_one_step", lambda state, *rest: (scales.append(state.scaler.get_scale()), one_step(state, *rest))
+    )
+    resumed = ConditionalFlow("pad", **settings, checkpoint=tmp_path).fit(X, Y, known.Matching(60))
+    assert len(scales) == 20
+    assert min(scales) > 1
+    np.testing.assert_array_equal(resumed.losses_, whole.losses_)
+
+
+def test_an_unknown_precision_is_refused():
+    with pytest.raises(ValueError, match=r"found mixed_precision='float8'; expected True, False, 'float16' or None"):
+        ConditionalFlow(mixed_precision="float8")
+
+
 def test_the_average_of_the_weights_is_the_one_that_moves_points(known):
     X, Y = known.spaces(n=100)
     last, mean = (
@@ -154,6 +200,20 @@ def test_recoupling_a_minibatch_is_exact_transport(n_dims):
     assert float(cost[torch.arange(40), found].mean()) == pytest.approx(exact, rel=1e-9)
     if n_dims == 1:
         assert torch.equal(x_0[:, 0].argsort(), x_1[found, 0].argsort())
+
+
+@given(st.integers(1, 30), st.integers(0, 10_000), st.sampled_from(["whole", "wide", "offset"]))
+def test_recoupling_any_cost_is_the_assignment_of_least_cost(n, seed, kind):
+    rng = np.random.default_rng(seed)
+    cost = {
+        "whole": rng.integers(0, 4, (n, n)).astype(float),
+        "wide": np.exp(3 * rng.normal(size=(n, n))),
+        "offset": rng.random((n, n)) + 1e4 * rng.random((n, 1)) - 1e4 * rng.random((1, n)),
+    }[kind]
+    found = recouple(torch.zeros(n, 1), torch.zeros(n, 1), lambda a, b: torch.from_numpy(cost)).numpy()
+    rows, columns = linear_sum_assignment(cost)
+    assert sorted(found) == list(range(n))
+    assert cost[rows, found].sum() == pytest.approx(cost[rows, columns].sum(), rel=1e-9, abs=1e-9)
 
 
 def test_bad_minibatch_costs_are_refused():
