@@ -23,6 +23,11 @@ STYLES: dict[str, dict[str, Any]] = {
     "pairs-flow": {"color": "#E69F00", "marker": "s", "linestyle": "--"},
     "ridge": {"color": "#0072B2", "marker": "^", "linestyle": "-."},
     "procrustes": {"color": "#009E73", "marker": "v", "linestyle": ":"},
+    "factored": {"color": "#56B4E9", "marker": "P", "linestyle": "-"},
+    "pls": {"color": "#000000", "marker": "x", "linestyle": "--"},
+    "cca": {"color": "#7F7F7F", "marker": "+", "linestyle": "-."},
+    "relative": {"color": "#8C510A", "marker": "*", "linestyle": ":"},
+    "keypoints": {"color": "#542788", "marker": "h", "linestyle": "-."},
 }
 
 
@@ -106,6 +111,47 @@ def sites(
         ax.set_xlabel("site, ranked (count)")
     _reference_lines(ax, null, None)
     ax.set_ylabel("Pearson r on held-out stimuli")
+    ax.set_title(title, fontsize="medium")
+    ax.legend(fontsize="small", framealpha=0.9, edgecolor="none")
+    return ax
+
+
+def layer_profile(
+    scores: Mapping[str, xr.Dataset], *, ax: Axes | None = None, ceiling: float | None = None, title: str = ""
+) -> Axes:
+    """Draw predictivity by depth, one line a model or region; the chosen layer is ringed.
+
+    Parameters
+    ----------
+    scores : mapping of name to Dataset
+        ``LayerChoice.scores``: ``raw`` (layer, split, neuroid), ``null`` (layer, permutation). The line is the median over
+        neuroids, mean over splits; the bar is the standard deviation over splits. Layers follow each other in the model's order;
+        those of several models stand side by side.
+    ceiling : float, optional
+        Largest r that a perfect model can reach, drawn dotted.
+    """
+    ax = _axis(ax)
+    ticks: list[str] = []
+    null = -np.inf
+    styles = [STYLES[name] for name in ("fused", "ridge", "procrustes", "pairs-flow", "fused-flow", "bridge-flow")]
+    same = len({tuple(table["layer"].values.tolist()) for table in scores.values()}) == 1
+    for k, (name, table) in enumerate(scores.items()):
+        by_split = np.median(table["raw"].values, axis=2)
+        names = table["layer"].values.tolist()
+        start = 0 if same else len(ticks)
+        places = start + np.arange(len(names))
+        if k == 0 or not same:
+            ticks += names
+        mean, style = by_split.mean(axis=1), styles[k % len(styles)]
+        ax.errorbar(places, mean, yerr=by_split.std(axis=1), capsize=2, markersize=5, label=name, **style)
+        chosen = names.index(table.attrs["layer"])
+        ax.plot(places[chosen], mean[chosen], "o", markersize=12, fillstyle="none", color="black",
+                label="chosen on these stimuli" if k == 0 else None)  # fmt: skip
+        null = max(null, float(np.quantile(table["null"].values, 0.95))) if table["null"].size else null
+    _reference_lines(ax, null, ceiling)
+    ax.set_xticks(range(len(ticks)), labels=ticks, rotation=30 if len(ticks) > 4 else 0)
+    ax.set_xlabel("layer, by depth")
+    ax.set_ylabel("Pearson r on held-out folds")
     ax.set_title(title, fontsize="medium")
     ax.legend(fontsize="small", framealpha=0.9, edgecolor="none")
     return ax

@@ -1,0 +1,223 @@
+"""Bridge predictivity: held-out responses predicted by the transported model space, over the number of known pairs.
+
+The model side is transported into the recordings' space (frozen Gabor energies of the images; the generative latents where
+images are not public) and correlated, site by site, with the responses to stimuli that no method saw. All methods get the same
+pairs, the same pools of unpaired stimuli (each stimulus in one pool only) and the same held-out stimuli; none has a setting
+that depends on the number of pairs. Records are kept as they come, and a second run goes on from them.
+
+    python analyses/bridge_predictivity.py --mirror DIR [--seeds 5] [--datasets NAME ...] [--flow] [--quick] [--json]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+import xarray as xr
+
+import neurobridge
+from neurobridge import figures
+from neurobridge.aligner import AssemblyAligner, BridgeAligner
+from neurobridge.baselines import BASELINES
+from neurobridge.bridge import fuse
+from neurobridge.demo.task import DATASETS, prepare
+from neurobridge.evaluate.correlation import score_attrs
+from neurobridge.evaluate.curves import N_PAIRS, curve_dataset, curve_records, interval
+
+mpl.use("Agg")
+from matplotlib import pyplot as plt
+
+HELD_OUT, N_PERMUTATIONS = 0.2, 200
+
+
+class ForwardFused(AssemblyAligner):
+    """The forward half of ``BridgeAligner(coupling="fused", map="barycentric")``: the same numbers in half the time."""
+
+    def __init__(self, *, seed: int = 0) -> None:
+        self.seed = seed
+
+    def _fit_arrays(self, X: np.ndarray, Y: np.ndarray, rows: tuple[np.ndarray, np.ndarray]) -> None:
+        self.fused_ = fuse(X, Y, rows, metric="geodesic", seed=self.seed)
+
+    def _forward(self, X: np.ndarray) -> np.ndarray:
+        return self.fused_.map(X)
+
+    def _backward(self, Y: np.ndarray) -> np.ndarray:
+        raise NotImplementedError("found a request for the way back; expected transform alone. Mend: BridgeAligner.")
+
+
+def methods(flow: bool) -> dict[str, Any]:
+    """The bridge's maps, and every baseline."""
+    bridges: dict[str, Any] = {
+        "fused": ForwardFused(),
+        "factored": BridgeAligner(coupling="factored", map="barycentric"),
+    }
+    if flow:
+        # As in the demo: a few hundred points train no wide network.
+        options = {"n_steps": 250, "width": 128, "depth": 2}
+        bridges["fused-flow"] = BridgeAligner(coupling="fused", map="flow", flow_options=options)
+    return {**bridges, **{name: baseline() for name, baseline in BASELINES.items()}}
+
+
+def compare(curve: xr.Dataset, ours: str = "fused") -> list[dict[str, Any]]:
+    """Area of ours less that of every other method, paired over seeds, with its 95 % interval."""
+    mine = curve["auc"].sel(aligner=ours).values
+    rows = []
+    for name in curve["aligner"].values:
+        if name != ours:
+            difference = mine - curve["auc"].sel(aligner=name).values
+            half = float(interval(difference))
+            row = {"aligner": str(name), "fused_minus_it": float(difference.mean())}
+            rows.append({**row, "ci95": half if np.isfinite(half) else None})
+    return rows
+
+
+def summary(curve: xr.Dataset) -> dict[str, Any]:
+    """Plain numbers of one dataset's curves."""
+    ceiling = float(curve["ceiling"])
+    out: dict[str, Any] = {
+        "ceiling_r": ceiling if np.isfinite(ceiling) else None,
+        "null_95": float(curve["null_95"].max()),
+        "n_stimuli_held_out": int(curve.attrs["n_stimuli"]),
+        "n_seeds": int(curve.sizes["seed"]),
+        "auc_differences": compare(curve),
+        "aligners": {},
+    }
+    for name in curve["aligner"].values:
+        one = curve.sel(aligner=name)
+        out["aligners"][str(name)] = {
+            **{key: rounded(one[key].values) for key in ("mean", "low", "high")},
+            "auc": rounded(one["auc_mean"].item()),
+            "auc_ci95": rounded([one["auc_low"].item(), one["auc_high"].item()]),
+            "largest_p_value": float(one["p_value"].max()),
+            "seconds": rounded(one["seconds"].mean("seed").values),
+        }
+    return out
+
+
+def rounded(value: Any) -> Any:
+    array = np.round(np.asarray(value, dtype=np.float64), 4)
+    return (
+        [None if np.isnan(v) else float(v) for v in array]
+        if array.ndim
+        else (None if np.isnan(array) else float(array))
+    )
+
+
+def draw(curves: Mapping[str, tuple[str, xr.Dataset]], path: Path) -> None:
+    """One panel a dataset: a line a method, its interval, chance, ceiling; areas in the legend."""
+    figure, axes = plt.subplots(1, len(curves), figsize=(5.2 * len(curves), 4.6), squeeze=False, layout="constrained")
+    for ax, (title, curve) in zip(axes[0], curves.values(), strict=True):
+        order = np.argsort(-curve["auc_mean"].values)
+        bounds = curve[["low", "mean", "high"]].to_array().values
+        bounds = np.where(np.isnan(bounds), curve["mean"].values, bounds)
+        lines = {str(curve["aligner"].values[k]): (curve["n_pairs"].values, bounds[:, k].T) for k in order}
+        figures.learning_curve(
+            lines, ax=ax, null=float(curve["null_95"].max()), ceiling=float(curve["ceiling"]), title=title,
+        )  # fmt: skip
+        areas = dict(zip(map(str, curve["aligner"].values), curve["auc_mean"].values, strict=True))
+        handles, labels = ax.get_legend_handles_labels()
+        ax.legend(
+            handles, [f"{label}  {areas[label]:.3f}" if label in areas else label for label in labels],
+            title="method, area under the curve", fontsize=7, title_fontsize=7, frameon=False,
+        )  # fmt: skip
+        ax.set_ylabel("median r over sites, held-out stimuli")
+        ax.spines[["top", "right"]].set_visible(False)
+    seeds = sorted({int(s) for _, curve in curves.values() for s in curve["seed"].values})
+    held = ", ".join(str(curve.attrs["n_stimuli"]) for _, curve in curves.values())
+    figure.supxlabel(
+        f"n = {held} held-out stimuli a draw; mean and 95 % t interval over draws {seeds[0]}-{seeds[-1]} of pairs and held-out "
+        "stimuli; unpaired stimuli in one space only",
+        fontsize=8,
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=150)
+    plt.close(figure)
+
+
+def load(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_text()) if path.exists() else {"datasets": {}}
+
+
+def save(result: dict[str, Any], path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_text(json.dumps(result, indent=1, sort_keys=True) + "\n")
+    partial.replace(path)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--mirror", type=Path, default=None, help="folder with the real data files")
+    parser.add_argument("--datasets", nargs="+", choices=DATASETS, default=list(DATASETS))
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--flow", action="store_true", help="the trained flow as well (adds half a minute a cell)")
+    parser.add_argument(
+        "--quick", action="store_true", help="two draws, 10 and 100 pairs, into results/ unless told otherwise"
+    )
+    parser.add_argument("--out", type=Path, default=None, help="JSON of records and summary")
+    parser.add_argument("--figure", type=Path, default=None)
+    parser.add_argument("--json", action="store_true", help="print the summary as JSON")
+    arguments = parser.parse_args()
+    quick = arguments.quick
+    out = arguments.out or Path("results" if quick else "docs/results") / "bridge_predictivity.json"
+    picture = arguments.figure or Path("results" if quick else "docs/figures") / "bridge_predictivity.png"
+    n_pairs, n_seeds = ((10, 100), 2) if quick else (N_PAIRS, arguments.seeds)
+    result = load(out)
+    result["neurobridge"] = neurobridge.__version__
+    curves = {}
+    compared = methods(arguments.flow)
+    for name in arguments.datasets:
+        task = prepare(name, mirror=arguments.mirror)
+        entry = result["datasets"].setdefault(name, {"records": []})
+        word = "SIMULATED" if task.experiment.kind == "simulated" else "real"
+        entry["kind"], entry["model_side"] = task.experiment.kind, task.model_name
+        entry["n_sites"], entry["n_model_dimensions"] = task.brain.sizes["neuroid"], task.model.sizes["neuroid"]
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            options = {"n_pairs": n_pairs, "n_seeds": n_seeds, "held_out": HELD_OUT, "n_permutations": N_PERMUTATIONS}
+            known = list(entry["records"])
+            for record in curve_records(
+                task.model,
+                task.brain,
+                compared,
+                ceiling=task.ceiling,
+                known=known,
+                progress=not arguments.json,
+                **options,
+            ):
+                entry["records"].append(record)
+                save(result, out)
+        said = {str(w.message) for w in caught} | set(entry.get("warnings", []))
+        entry["warnings"] = sorted(said)
+        attrs = score_attrs({"metric": "bridge predictivity"}, n_seeds, N_PERMUTATIONS, 0, (task.model, task.brain))
+        curve = curve_dataset(
+            entry["records"], list(compared), n_pairs, list(range(n_seeds)), ceiling=task.ceiling, attrs=attrs
+        )
+        entry["summary"], entry["n_pairs"], entry["digests"] = (
+            summary(curve),
+            list(n_pairs),
+            json.loads(attrs["digests"]),
+        )
+        save(result, out)
+        curves[name] = (
+            f"{name} ({word}): {task.model.sizes['neuroid']} dimensions to {task.brain.sizes['neuroid']} sites",
+            curve,
+        )
+        if not arguments.json:
+            print(name)
+            for method, row in sorted(entry["summary"]["aligners"].items(), key=lambda item: -item[1]["auc"]):
+                print(f"  {method:12s} area {row['auc']:.3f} {row['auc_ci95']}, r at {list(n_pairs)}: {row['mean']}")
+    draw(curves, picture)
+    if arguments.json:
+        print(json.dumps({name: result["datasets"][name]["summary"] for name in arguments.datasets}))
+
+
+if __name__ == "__main__":
+    main()
