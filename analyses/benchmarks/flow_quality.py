@@ -1,0 +1,226 @@
+"""The flow beside the barycentric map, on real MNIST digits: accuracy, R^2, and how well the moved cloud is the target's.
+
+The protocol of alignment_quality.py (VAE latents, 32-d, to CNN features, 128-d; 1,000 held-out digits, P known pairs, disjoint
+unpaired pools). One fused bridge a draw; everything is made from it:
+
+- `fused`: its own map, as cross-validation chose it. The barycentric map that the issue means, and the base of the flow.
+- `plan`: the mean partner under the plan alone.
+- `flow`: `ConditionalFlow(bridge.map)`, started at the fused map and trained on draws from the plan; package defaults.
+- `affine`: `ConditionalFlow()`, started at the ridge map of the pairs and conditioned on the source; package defaults.
+- `target`: the true features of other digits: what distances between two samples of one cloud are.
+
+Distances between clouds are taken between the moved half of the held-out digits and the true features of the *other* half, and the
+other way round, so that no point meets its own truth; mean of both. One bandwidth for all methods, the median distance between
+true features. Settings were developed on other digits and other extractors (spaces of seed 1). Records are kept as they come, and
+a second run goes on from them.
+
+    python analyses/benchmarks/flow_quality.py --mirror DIR [--seeds 5] [--quick]
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import platform
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+import scipy.stats
+import torch
+from _mnist_spaces import Spaces, build
+from alignment_quality import digests
+
+import neurobridge
+from neurobridge.bridge import fuse
+from neurobridge.evaluate.distribution import frechet_distance, median_distance, mmd, sliced_wasserstein
+from neurobridge.flow import ConditionalFlow, OffSupportWarning
+
+mpl.use("Agg")
+from matplotlib import pyplot as plt
+
+N_PAIRS = (20, 100, 480)
+METHODS = {
+    "fused": "fused map", "plan": "mean partner under the plan", "flow": "flow from the fused map",
+    "affine": "flow from the ridge map", "target": "true features",
+}  # fmt: skip
+METRICS = {
+    "accuracy": "target head's accuracy (fraction of digits)",
+    "r2": "$R^2$ of target features",
+    "sliced_wasserstein": "sliced Wasserstein distance (units of the target)",
+    "mmd": "squared MMD (no bias)",
+    "frechet": "Frechet distance (squared units)",
+    "variance": "variance, of that of the true features",
+}
+# What the issue asks: losses against the fused map at most, and smaller distances.
+MOST_LOST = {"accuracy": 0.01, "r2": 0.01}
+SMALLER = ("sliced_wasserstein", "mmd")
+
+
+def one(spaces: Spaces, n_pairs: int, seed: int) -> dict[str, Any]:
+    """All methods on one draw of held-out digits, pairs and pools."""
+    order = np.random.default_rng(seed).permutation(len(spaces.source))
+    test, train = order[:1000], order[1000:]
+    known, rest = train[:n_pairs], train[n_pairs:]
+    left, right = np.concatenate([known, rest[0::2]]), np.concatenate([known, rest[1::2]])
+    x_mean, y_mean = spaces.source[left].mean(axis=0), spaces.target[right].mean(axis=0)
+    x_unit = np.sqrt(spaces.source[left].var(axis=0).mean())
+    y_unit = np.sqrt(spaces.target[right].var(axis=0).mean())
+    X, Y = (spaces.source[left] - x_mean) / x_unit, (spaces.target[right] - y_mean) / y_unit
+    new, truth = (spaces.source[test] - x_mean) / x_unit, (spaces.target[test] - y_mean) / y_unit
+    width = median_distance(truth)
+    record: dict[str, Any] = {"n_pairs": n_pairs, "seed": seed, "n_source": len(X), "n_target": len(Y)}
+    record |= {"n_test": len(test), "bandwidth": width}
+    halves = slice(0, len(test) // 2), slice(len(test) // 2, None)
+
+    def score(moved: np.ndarray, seconds: float, **more: Any) -> dict[str, Any]:
+        lost = ((moved - truth) ** 2).sum() / ((truth - truth.mean(axis=0)) ** 2).sum()
+        crossed = [(moved[a], truth[b]) for a, b in (halves, halves[::-1])]
+        return {
+            "accuracy": spaces.accuracy(moved * y_unit + y_mean, test),
+            "r2": float(1 - lost),
+            "sliced_wasserstein": float(np.mean([sliced_wasserstein(*pair) for pair in crossed])),
+            "mmd": float(np.mean([mmd(*pair, bandwidth=width) for pair in crossed])),
+            "frechet": float(np.mean([frechet_distance(*pair) for pair in crossed])),
+            "variance": float(moved.var(axis=0).sum() / truth.var(axis=0).sum()),
+            "seconds": seconds,
+            **more,
+        }
+
+    started = time.perf_counter()
+    bridge = fuse(X, Y, (np.arange(n_pairs), np.arange(n_pairs)), seed=seed)
+    solved = time.perf_counter() - started
+    record["fused"] = score(bridge.map(new), solved, candidate=list(bridge.candidate))
+    plan = dataclasses.replace(bridge, candidate=bridge.candidate._replace(readout="barycentric"))
+    record["plan"] = score(plan.map(new), solved)
+    record["target"] = score(truth, 0.0)
+    # The share off the support is a number of the record here.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", OffSupportWarning)
+        for name, base in (("flow", bridge.map), ("affine", "affine")):
+            started = time.perf_counter()
+            flow = ConditionalFlow(base, seed=seed).fit(X, Y, bridge.coupling)
+            seconds = time.perf_counter() - started
+            moved = flow.transport(new)
+            record[name] = score(moved, seconds, off_support=float(flow.off_support(moved).mean()))
+    return record
+
+
+def summary(records: list[dict[str, Any]]) -> dict[str, Any]:
+    """Mean and half width of the 95% confidence interval over seeds, of each method, and of the flow less the fused map."""
+    out: dict[str, Any] = {}
+    for n_pairs in sorted({record["n_pairs"] for record in records}):
+        mine = [record for record in records if record["n_pairs"] == n_pairs]
+        row: dict[str, Any] = {"n_seeds": len(mine)}
+        for name in METHODS:
+            row[name] = {metric: _interval([record[name][metric] for record in mine]) for metric in METRICS}
+        row["flow_less_fused"] = {
+            metric: _interval([record["flow"][metric] - record["fused"][metric] for record in mine])
+            for metric in METRICS
+        }
+        out[str(n_pairs)] = row
+    return out
+
+
+def _interval(values: list[float]) -> dict[str, float]:
+    n = len(values)
+    half = scipy.stats.t.ppf(0.975, n - 1) * np.std(values, ddof=1) / np.sqrt(n) if n > 1 else np.nan
+    return {"mean": float(np.mean(values)), "ci95": float(half)}
+
+
+def verdict(table: dict[str, Any]) -> dict[str, Any]:
+    """What the issue asks of the flow, cell by cell: on the mean over seeds."""
+    cells = []
+    for n_pairs, row in table.items():
+        for metric in (*MOST_LOST, *SMALLER):
+            change = row["flow_less_fused"][metric]["mean"]
+            asked = f"at least -{MOST_LOST[metric]}" if metric in MOST_LOST else "below 0"
+            met = change >= -MOST_LOST[metric] if metric in MOST_LOST else change < 0
+            cells.append(
+                {"n_pairs": int(n_pairs), "metric": metric, "change": change, "asked": asked, "met": bool(met)}
+            )
+    return {"all_met": bool(cells) and all(cell["met"] for cell in cells), "cells": cells}
+
+
+def draw(table: dict[str, Any], records: list[dict[str, Any]], path: Path) -> None:
+    """Four measures over the number of pairs; the true features are ceiling and floor."""
+    figure, axes = plt.subplots(1, 4, figsize=(14, 3.8), layout="constrained")
+    n_pairs = [int(n) for n in table]
+    for axis, metric in zip(axes, list(METRICS)[:4], strict=True):
+        for (name, label), colour in zip(
+            METHODS.items(), ("#D55E00", "#E69F00", "#0072B2", "#009E73", "k"), strict=True
+        ):
+            cells = [table[str(n)][name][metric] for n in n_pairs]
+            axis.errorbar(
+                n_pairs, [c["mean"] for c in cells], [np.nan_to_num(c["ci95"]) for c in cells], color=colour, label=label, ms=4,
+                marker="" if name == "target" else "o", ls="--" if name == "target" else "-", lw=1.2, capsize=2,
+            )  # fmt: skip
+        axis.set(xscale="log", xlabel="known pairs (number)", ylabel=METRICS[metric])
+        axis.set_xticks(n_pairs, [str(n) for n in n_pairs])
+        axis.minorticks_off()
+        axis.spines[["top", "right"]].set_visible(False)
+    axes[0].legend(fontsize=7, frameon=False)
+    seeds = sorted({record["seed"] for record in records})
+    figure.suptitle(
+        f"Real MNIST digits, VAE latents to CNN features; n = {records[0]['n_test']} held-out digits a seed, mean and 95% CI over "
+        f"seeds {seeds[0]}-{seeds[-1]}; chance accuracy about 0.1", fontsize=8,
+    )  # fmt: skip
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=130)
+    plt.close(figure)
+
+
+def write(path: Path, header: dict[str, Any], records: list[dict[str, Any]]) -> dict[str, Any]:
+    records.sort(key=lambda record: (record["n_pairs"], record["seed"]))
+    table = summary(records)
+    result = {**header, "verdict": verdict(table), "summary": table, "records": records}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(result, indent=1) + "\n")
+    return result
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--mirror", type=Path, default=None, help="folder with the real MNIST files")
+    parser.add_argument("--cache", type=Path, default=Path("results/cache"), help="folder for the extracted features")
+    parser.add_argument("--out", type=Path, default=Path("docs/results/benchmarks/flow_quality.json"))
+    parser.add_argument("--figure", type=Path, default=Path("docs/figures/flow_quality.png"))
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--spaces-seed", type=int, default=0, help="1: the digits that settings were developed on")
+    parser.add_argument("--quick", action="store_true", help="one seed, 20 and 100 pairs")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    spaces = build(arguments.mirror, arguments.cache, seed=arguments.spaces_seed)
+    header = {
+        "data": {
+            "mnist sha256": digests(arguments.mirror), "spaces_seed": arguments.spaces_seed, "source_dims": 32, "target_dims": 128,
+        },
+        "neurobridge": neurobridge.__version__,
+        "machine": {"processor": platform.machine(), "system": platform.system(), "torch": torch.__version__, "threads": 1},
+    }  # fmt: skip
+    records: list[dict[str, Any]] = []
+    if arguments.out.exists():
+        records = json.loads(arguments.out.read_text())["records"]
+    seeds, counts = (1, (20, 100)) if arguments.quick else (arguments.seeds, N_PAIRS)
+    for seed in range(seeds):
+        for n_pairs in counts:
+            if not any(r["n_pairs"] == n_pairs and r["seed"] == seed for r in records):
+                records.append(row := one(spaces, n_pairs, seed))
+                write(arguments.out, header, records)
+                print(f"{n_pairs} pairs, seed {seed}: " + "; ".join(
+                    f"{name} {row[name]['accuracy']:.3f} / {row[name]['r2']:.3f}, SW {row[name]['sliced_wasserstein']:.3f}, "
+                    f"MMD {1e3 * row[name]['mmd']:.2f}e-3, {row[name]['seconds']:.0f} s" for name in METHODS
+                ), flush=True)  # fmt: skip
+    result = write(arguments.out, header, records)
+    draw(result["summary"], records, arguments.figure)
+    for cell in result["verdict"]["cells"]:
+        print(cell)
+    print("all met:", result["verdict"]["all_met"])
+
+
+if __name__ == "__main__":
+    main()
