@@ -36,6 +36,9 @@ def named_layers(model: torch.nn.Module) -> dict[str, torch.nn.Module]:
 def match_layers(model: torch.nn.Module, layers: str | Sequence[str]) -> list[str]:
     """Resolve layer names and glob patterns to module names, in the model's order, each once.
 
+    A module that runs several times in a forward pass, as the ReLU of a torchvision ResNet block does, has no single output:
+    ``"layer4.0.relu@2"`` is that of its second call.
+
     Raises
     ------
     AssemblyError
@@ -45,9 +48,10 @@ def match_layers(model: torch.nn.Module, layers: str | Sequence[str]) -> list[st
     names = list(named_layers(model))
     if not patterns:
         raise AssemblyError("layers: found an empty list; expected at least one name. Mend: e.g. layers='*'.")
-    chosen: set[str] = set()
+    chosen: set[tuple[str, int]] = set()
     for pattern in patterns:
-        matched = [name for name in names if name == pattern or fnmatchcase(name, pattern)]
+        base, call = _split_call(pattern)
+        matched = [name for name in names if name == base or fnmatchcase(name, base)]
         if not matched:
             near = difflib.get_close_matches(pattern, names, n=3, cutoff=0.5)
             hint = f"did you mean {' or '.join(map(repr, near))}?" if near else "choose a name from the tree."
@@ -55,8 +59,16 @@ def match_layers(model: torch.nn.Module, layers: str | Sequence[str]) -> list[st
                 f"layers: found no layer that matches {pattern!r} in {type(model).__name__}; expected a name "
                 f"or a glob pattern of its modules. Mend: {hint}\n{layer_tree(model)}"
             )
-        chosen.update(matched)
-    return [name for name in names if name in chosen]
+        chosen.update((name, call) for name in matched)
+    rank = {name: k for k, name in enumerate(names)}
+    ordered = sorted(chosen, key=lambda each: (rank[each[0]], each[1]))
+    return [f"{name}@{call}" if call else name for name, call in ordered]
+
+
+def _split_call(name: str) -> tuple[str, int]:
+    """``"relu@2"`` -> ("relu", 2); 0 stands for the only call."""
+    base, _, call = name.rpartition("@")
+    return (base, int(call)) if call.isdecimal() and int(call) > 0 and base else (name, 0)
 
 
 def layer_tree(model: torch.nn.Module) -> str:
@@ -93,14 +105,18 @@ def recording(
     """
     modules = named_layers(model)
     caught: dict[str, torch.Tensor] = {}
+    calls: dict[str, int] = {}
     n_images = 0
 
-    def catch(name: str) -> Callable[..., None]:
+    def catch(name: str, call: int) -> Callable[..., None]:
         def hook(module: torch.nn.Module, inputs: Any, output: Any) -> None:
+            calls[name] = calls.get(name, 0) + 1
+            if call and calls[name] != call:
+                return
             if name in caught:
                 raise AssemblyError(
                     f"layer {name!r}: found more than one call in a forward pass; expected one. "
-                    "Mend: name the layers before or after it; its several outputs have no single name."
+                    f"Mend: name the layers before or after it, or one of its calls, e.g. '{name}@2' for the second."
                 )
             tensor = _as_tensor(output, name, n_images)
             reduced = reduce(name, tensor)
@@ -114,6 +130,7 @@ def recording(
     def run(batch: torch.Tensor) -> dict[str, torch.Tensor]:
         nonlocal n_images
         caught.clear()
+        calls.clear()
         n_images = len(batch)
         model(batch)
         silent = [name for name in names if name not in caught]
@@ -127,7 +144,8 @@ def recording(
     handles: list[Any] = []
     try:
         for name in names:
-            handles.append(modules[name].register_forward_hook(catch(name)))
+            base, call = _split_call(name)
+            handles.append(modules[base].register_forward_hook(catch(name, call)))
         yield run
     finally:
         for handle in handles:

@@ -209,11 +209,12 @@ def _timm(name: str, pretrained: bool) -> LoadedModel:
 
 def _torchvision(name: str, pretrained: bool) -> LoadedModel:
     models = _extra("torchvision").models
-    if name not in models.list_models():
-        near = [known for known in models.list_models() if name[:4].lower() in known][:3]
+    # Classifiers alone: detectors and video models take other inputs.
+    known = models.list_models(module=models)
+    if name not in known:
+        near = [other for other in known if name[:4].lower() in other][:3]
         raise ModelError(
-            f"found no torchvision model {name!r}; expected one of torchvision.models.list_models(). "
-            f"Mend: {near or 'check the name'}."
+            f"found no torchvision model {name!r}; expected one of its classifiers. Mend: {near or 'check the name'}."
         )
     published = models.get_model_weights(name).DEFAULT
     with _weights_only():

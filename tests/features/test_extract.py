@@ -496,8 +496,33 @@ def test_layers_that_run_never_or_twice_are_refused() -> None:
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return self.relu(self.relu(x))
 
-    with pytest.raises(AssemblyError, match="layer 'relu': found more than one call"):
+    with pytest.raises(AssemblyError, match=r"layer 'relu': found more than one call .* e.g. 'relu@2' for the second"):
         extract(Twice(), make_images(), "relu")
+
+
+def test_one_of_several_calls_is_named_by_its_number() -> None:
+    class Thrice(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.add = AddOne()
+            self.out = nn.Identity()
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.out(self.add(self.add(self.add(x.flatten(1)))))
+
+    class AddOne(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x + 1
+
+    images = make_images()
+    assert match_layers(Thrice(), ["out", "a*@3", "add@1"]) == ["add@1", "add@3", "out"]
+    got = extract(Thrice(), images, ["add@1", "add@3"])
+    layer = got.coords["layer"].values
+    np.testing.assert_allclose(got.values[:, layer == "add@3"], got.values[:, layer == "add@1"] + 2, rtol=1e-6)
+    with pytest.raises(AssemblyError, match=r"no activation of \['add@4'\]"):
+        extract(Thrice(), images, "add@4")
+    with pytest.raises(AssemblyError, match="found no layer that matches 'add@0'"):
+        match_layers(Thrice(), "add@0")
 
 
 def test_a_layer_whose_size_follows_the_batch_is_refused() -> None:

@@ -333,7 +333,7 @@ def stand_in_torchvision(monkeypatch):
     default = types.SimpleNamespace(transforms=lambda: shown)
     asked = []
     models = types.SimpleNamespace(
-        list_models=lambda: ["tiny"],
+        list_models=lambda module: ["tiny"],
         get_model_weights=lambda name: types.SimpleNamespace(DEFAULT=default),
         get_model=lambda name, weights: asked.append(weights) or make_net(),
     )
@@ -359,5 +359,5 @@ def test_real_packages_untrained(spec) -> None:
     loaded = load_model(spec, pretrained=False)
     assert loaded.preprocess is not None
     assert loaded.preprocess.size == (224, 224)
-    got = extract(loaded.model, make_images(2), ["layer1.0", "layer4*"], preprocess=loaded.preprocess, pooling="mean")
+    got = extract(loaded.model, make_images(2), ["layer1.0", "layer4"], preprocess=loaded.preprocess, pooling="mean")
     assert (got.coords["layer"].values == "layer4").sum() == 512
