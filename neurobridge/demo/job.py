@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import os
-import resource
-import sys
 import time
 import warnings
 from collections.abc import Iterator
@@ -31,6 +28,7 @@ from neurobridge.demo.tables import (
 )
 from neurobridge.demo.task import HELD_OUT, METHODS, DemoConfig, Fold, Task, draw_fold, fit_aligners, prepare
 from neurobridge.evaluate import Readout, correlate, train_readout
+from neurobridge.experiment import peak_rss, write_json
 
 _FEW = "pairs only"
 
@@ -96,7 +94,7 @@ def run_demo(
     draw_figures(task, config, records, decodings, {m: shown[m] for m in ("fused", "ridge")}, out)
     results = _results(task, config, records, decodings, seconds=time.monotonic() - started)
     results["warnings"] = _summarise(caught)
-    _write_json(results, out / "scores.json")
+    write_json(results, out / "scores.json")
     return results
 
 
@@ -214,15 +212,3 @@ def _results(
             "peak_rss_gb": round(peak_rss() / 1e9, 2),
         },
     }
-
-
-def peak_rss() -> int:
-    """Largest resident memory of this process so far, in bytes."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
-
-
-def _write_json(results: dict[str, Any], path: Path) -> None:
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(results, indent=1, allow_nan=False) + "\n")
-    os.replace(partial, path)
