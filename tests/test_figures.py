@@ -84,3 +84,30 @@ def test_saved_figures_are_png_and_svg_and_the_same_each_time(tmp_path):
     assert [path.suffix for path in first] == [".png", ".svg"]
     assert all(a.read_bytes() == b.read_bytes() for a, b in zip(first, second, strict=True))
     assert "accuracy" in first[1].read_text()
+
+
+def test_layer_profile_rings_the_chosen_layer_and_draws_chance_and_ceiling():
+    rng = np.random.default_rng(0)
+
+    def table(layers, chosen):
+        raw = np.tile(np.linspace(0.1, 0.5, len(layers))[:, None, None], (1, 4, 3))
+        return xr.Dataset(
+            {
+                "raw": (("layer", "split", "neuroid"), raw),
+                "null": (("layer", "permutation"), rng.normal(0, 0.01, (len(layers), 50))),
+            },
+            coords={"layer": layers},
+            attrs={"layer": chosen},
+        )
+
+    one = table(["a", "b", "c"], "c")
+    ax = figures.layer_profile({"V4": one, "IT": one}, ceiling=0.8, title="t")
+    assert [tick.get_text() for tick in ax.get_xticklabels()] == ["a", "b", "c"]
+    np.testing.assert_allclose(ax.containers[0][0].get_ydata(), [0.1, 0.3, 0.5])
+    rings = [line for line in ax.lines if line.get_fillstyle() == "none"]
+    assert [(ring.get_xdata()[0], ring.get_ydata()[0]) for ring in rings] == [(2, 0.5), (2, 0.5)]
+    chance = float(np.quantile(one["null"], 0.95))
+    assert {"V4", "IT", "ceiling 0.80", f"chance (95th pct.) {chance:.2f}"} <= set(_labels(ax))
+    side_by_side = figures.layer_profile({"m": one, "n": table(["x", "y"], "x")})
+    assert [tick.get_text() for tick in side_by_side.get_xticklabels()] == ["a", "b", "c", "x", "y"]
+    np.testing.assert_allclose(side_by_side.containers[1][0].get_xdata(), [3, 4])
