@@ -181,6 +181,7 @@ def bridge_cost(
     Y : array of shape (n_target, n_target_dims)
         Points of the target space.
     pairs : tuple of two int arrays of shape (n_pairs,)
+        One pair at least; over a single one every path leads through it, and all plans with the same marginals cost the same.
         ``X[pairs[0][p]]`` and ``Y[pairs[1][p]]`` are the same thing seen in both spaces. A point may be in several pairs (many
         images, one caption): its distances are computed and kept once.
     metric : str, callable, or a tuple of two
@@ -216,7 +217,7 @@ def bridge_cost(
     Raises
     ------
     ValueError
-        Mismatched lengths, fewer than two pairs, a pair outside the data, non-finite values, an unknown option, or options that
+        Mismatched lengths, no pair, a pair outside the data, non-finite values, an unknown option, or options that
         exclude each other.
     MemoryError
         The distances would take more than ``memory_limit``; says how much, and what to use instead.
@@ -286,8 +287,8 @@ def _anchor_rows(pairs: tuple[Array, Array], n: int, m: int) -> Rows:
             f"pairs: found {[side.shape for side in rows]}; expected two index arrays of the same length. "
             "Mend: pass (source_rows, target_rows)."
         )
-    if len(rows[0]) < 2:
-        raise ValueError(f"pairs: found {len(rows[0])}; expected at least 2. Mend: label more points in both spaces.")
+    if len(rows[0]) == 0:
+        raise ValueError("pairs: found none; expected at least one. Mend: label points in both spaces.")
     for side, size, name in ((rows[0], n, "source"), (rows[1], m, "target")):
         if side.dtype.kind not in "iu" or side.min() < 0 or side.max() >= size:
             raise ValueError(

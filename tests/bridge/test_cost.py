@@ -102,7 +102,7 @@ def test_inputs_of_any_layout_give_the_same_cost():
     ("pairs", "message"),
     [
         (([0, 1], [0]), r"pairs: found .*expected two index arrays of the same length"),
-        (([0], [0]), r"pairs: found 1; expected at least 2"),
+        (([], []), r"pairs: found none; expected at least one. Mend"),
         (([0, 30], [0, 1]), r"source rows .*\[0, 30\]; expected integers in \[0, 29\]"),
         (([0, 1], [0, -1]), r"target rows .*\[-1, 0\]; expected integers in \[0, 24\]"),
         (([0.5, 1.0], [0, 1]), r"source rows of dtype float64"),

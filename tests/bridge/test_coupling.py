@@ -250,3 +250,13 @@ def test_a_target_of_another_length_is_refused():
 def test_a_dense_plan_above_the_limit_is_refused():
     with pytest.raises(MemoryError, match=r"40 x 35 plan"):
         couple(COST, epsilon=0.1).dense(memory_limit=100)
+
+
+@pytest.mark.parametrize("method", ["factored", "sinkhorn"])
+def test_over_a_single_pair_the_plan_is_the_independent_one(method):
+    rng = np.random.default_rng(0)
+    X, Y = rng.normal(size=(9, 3)), rng.normal(size=(7, 4))
+    a, b = rng.dirichlet(np.ones(9)), rng.dirichlet(np.ones(7))
+    coupling = couple(bridge_cost(X, Y, (np.array([4]), np.array([2]))), method=method, epsilon=0.1, a=a, b=b)
+    np.testing.assert_allclose(coupling.dense(), np.outer(a, b), atol=1e-9)
+    assert coupling.converged
