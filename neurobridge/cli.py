@@ -14,6 +14,7 @@ from neurobridge.assemblies import Pairs, open_assembly, resolve_pairs, save_ass
 from neurobridge.baselines import BASELINES
 from neurobridge.cli_common import Json, Mirror, Seed, make_console, print_json, print_tables
 from neurobridge.cli_data import data_app
+from neurobridge.cli_features import features_app
 from neurobridge.cli_run import run_command
 from neurobridge.evaluate import aggregate, predictivity
 from neurobridge.report import write_report
@@ -25,6 +26,7 @@ app = typer.Typer(
     help="Align brain recordings and model activations through a few shared stimuli.",
 )
 app.add_typer(data_app, name="data")
+app.add_typer(features_app, name="features")
 app.command("run")(run_command)
 
 

@@ -1,0 +1,192 @@
+"""`neurobridge features extract`: help, JSON, files in the assembly's form, and one message for each mistake."""
+
+from __future__ import annotations
+
+import json
+import sys
+import types
+
+import numpy as np
+import pandas as pd
+import pytest
+import safetensors.torch
+import torch
+import xarray as xr
+from PIL import Image
+from torch import nn
+from typer.testing import CliRunner
+
+from neurobridge.assemblies import open_assembly
+from neurobridge.cli import app, main
+from neurobridge.features import extract
+
+
+def build() -> nn.Sequential:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(3), nn.Flatten(), nn.Linear(36, 5))
+
+
+@pytest.fixture
+def stimuli(tmp_path, monkeypatch):
+    """A csv beside its images, a second one with other images, and an importable model."""
+    module = types.ModuleType("mine")
+    module.build = build
+    monkeypatch.setitem(sys.modules, "mine", module)
+    rng = np.random.default_rng(0)
+    for name, n in (("shown", 6), ("other", 12)):
+        for k in range(n):
+            Image.fromarray(rng.integers(0, 256, size=(16, 16, 3), dtype=np.uint8)).save(tmp_path / f"{name}{k}.png")
+        files = [f"{name}{k}.png" for k in range(n)]
+        table = pd.DataFrame({"stimulus_id": range(100, 100 + n), "file": files, "object_name": ["a", "b"] * (n // 2)})
+        table.to_csv(tmp_path / f"{name}.csv", index=False)
+    return tmp_path
+
+
+def run(folder, *arguments, code=0):
+    fixed = ["features", "extract", "--model", "python:mine:build", "--stimuli", folder / "shown.csv"]
+    result = CliRunner().invoke(app, [str(part) for part in (*fixed, "--out", folder / "out.nc", *arguments)])
+    assert result.exit_code == code, (result.output, result.exception)
+    return result.stdout
+
+
+def fail(folder, monkeypatch, capsys, *arguments) -> str:
+    """Message on stderr of a call that ends with exit code 1."""
+    fixed = ["neurobridge", "features", "extract", "--model", "python:mine:build", "--stimuli", folder / "shown.csv"]
+    fixed += ["--out", folder / "out.nc", "--layer", "4"]
+    monkeypatch.setattr(sys, "argv", [str(part) for part in (*fixed, *arguments)])
+    with pytest.raises(SystemExit) as stopped:
+        main()
+    assert stopped.value.code == 1
+    message = capsys.readouterr().err
+    assert "Mend:" in message
+    assert "Traceback" not in message
+    return message
+
+
+def test_help_names_the_options() -> None:
+    text = CliRunner().invoke(app, ["features", "extract", "--help"], env={"COLUMNS": "200"}).stdout
+    for option in ("--json", "--seed", "--out", "--mirror", "--layer", "--pooling", "--weights"):
+        assert option in text
+
+
+def test_extract_writes_an_assembly_and_says_what_it_is(stimuli) -> None:
+    arguments = [
+        "--layer",
+        "0",
+        "--layer",
+        "4",
+        "--size",
+        12,
+        "--mean",
+        "0.5",
+        "--visual-degrees",
+        8,
+        "--batch-size",
+        4,
+    ]
+    said = json.loads(run(stimuli, *arguments, "--json"))
+    assembly = open_assembly(stimuli / "out.nc")
+    assert said["shape"] == list(assembly.shape) == [6, 4 * 10 * 10 + 5]
+    assert said["layers"] == ["0", "4"]
+    assert said["model"] == "python:mine:build"
+    assert said["extraction_key"] == assembly.attrs["extraction_key"]
+    assert json.loads(said["preprocessing"])["mean"] == [0.5]
+    assert assembly.attrs["visual_degrees"] == 8
+    assert list(assembly.coords["stimulus_id"].values) == [str(k) for k in range(100, 106)]
+    assert list(assembly.coords["object_name"].values) == ["a", "b"] * 3
+    again = json.loads(run(stimuli, *arguments, "--json"))
+    assert again["extraction_key"] == said["extraction_key"]
+    table = run(stimuli, *arguments)
+    assert said["weights_digest"] in table
+
+
+def test_weights_from_a_file(stimuli) -> None:
+    state = {name: value * 0 for name, value in build().state_dict().items()}
+    safetensors.torch.save_file(state, stimuli / "w.safetensors")
+    said = json.loads(run(stimuli, "--layer", "4", "--weights", stimuli / "w.safetensors", "--json"))
+    assert said["model"] == "python:mine:build + w.safetensors"
+    assert not open_assembly(stimuli / "out.nc").values.any()
+
+
+@pytest.mark.parametrize(("pooling", "width"), [("mean", 4), ("sparse:7", 7), ("gaussian:7", 7)])
+def test_poolings(stimuli, pooling, width) -> None:
+    said = json.loads(run(stimuli, "--layer", "0", "--pooling", pooling, "--json"))
+    assert said["shape"] == [6, width]
+
+
+def test_components_are_fitted_on_other_images_and_kept(stimuli) -> None:
+    arguments = ["--layer", "0", "--pooling", "pca:3", "--pca", stimuli / "pca.safetensors", "--json"]
+    fitted = json.loads(run(stimuli, *arguments, "--fit-on", stimuli / "other.csv"))
+    assert fitted["shape"] == [6, 3]
+    assert json.loads(fitted["pooling"])["pca"]["n_fitted_on"] == 12
+    kept = json.loads(run(stimuli, *arguments))
+    assert kept["extraction_key"] == fitted["extraction_key"]
+
+
+def test_images_of_a_dataset(stimuli, monkeypatch) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, size=(5, 16, 16, 3), dtype=np.uint8)
+    images = xr.DataArray(
+        pixels,
+        dims=("presentation", "row", "column", "channel"),
+        coords={"stimulus_id": ("presentation", list("abcde"))},
+    )
+    asked = []
+
+    def load(name, *, mirror):
+        asked.append((name, mirror))
+        return types.SimpleNamespace(images=images)
+
+    monkeypatch.setattr("neurobridge.datasets.load", load)
+    said = json.loads(run(stimuli, "--stimuli", "some-dataset", "--mirror", stimuli, "--layer", "4", "--json"))
+    assert asked == [("some-dataset", stimuli)]
+    np.testing.assert_array_equal(open_assembly(said["out"]).values, extract(build(), images, "4").values)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--pooling", "max"], "found 'max'; expected flatten, mean"),
+        (["--pooling", "pca:3"], "found no fitting images; expected other images than the stimuli"),
+        (["--mean", "a,b"], "--mean: found 'a,b'; expected numbers"),
+        (["--stimuli", "gone.csv"], "found no table at gone.csv"),
+        (["--stimuli", "clip-class-text", "--root", "."], "--root: found . beside the dataset"),
+        (["--layer", "conv"], "found no layer that matches 'conv'"),
+        (["--weights", "gone.pt"], "found no file at gone.pt"),
+        (["--dtype", "float16"], "netCDF has no such type"),
+    ],
+)
+def test_mistakes_are_one_message(stimuli, monkeypatch, capsys, arguments, message) -> None:
+    assert message in fail(stimuli, monkeypatch, capsys, *arguments)
+
+
+def test_components_that_saw_the_stimuli_or_are_of_another_number_are_refused(stimuli, monkeypatch, capsys) -> None:
+    same = ["--layer", "0", "--pooling", "pca:3", "--fit-on", stimuli / "shown.csv"]
+    assert "found it among the 6 images that the components were fitted on" in fail(stimuli, monkeypatch, capsys, *same)
+    file = stimuli / "pca.safetensors"
+    run(stimuli, "--layer", "0", "--pooling", "pca:3", "--pca", file, "--fit-on", stimuli / "other.csv")
+    other = ["--layer", "0", "--pooling", "pca:4", "--pca", file]
+    assert "found 3 components" in fail(stimuli, monkeypatch, capsys, *other)
+
+
+def test_a_dataset_without_images_is_refused(stimuli, monkeypatch, capsys) -> None:
+    nothing = types.SimpleNamespace(images=None)
+    monkeypatch.setattr("neurobridge.datasets.load", lambda name, mirror: nothing)
+    assert "found no images in the dataset 'x'" in fail(stimuli, monkeypatch, capsys, "--stimuli", "x")
+
+
+@pytest.mark.realdata
+def test_real_images_of_cowley2023(mirror, tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("NEUROBRIDGE_QUIET", "1")
+    fixed = ["features", "extract", "--model", "python:neurobridge.features:GaborEnergy", "--layer", "v1"]
+    arguments = ["--stimuli", "cowley2023-v4-210325", "--mirror", mirror, "--out", tmp_path / "a.nc", "--json"]
+    result = CliRunner().invoke(app, [*fixed, *map(str, arguments)])
+    assert result.exit_code == 0, (result.output, result.exception)
+    assert json.loads(result.stdout)["shape"] == [640, 384]
+    streamed = open_assembly(tmp_path / "a.nc")
+
+    from neurobridge.datasets import load
+    from neurobridge.features import GaborEnergy
+
+    images = load("cowley2023-v4-210325", mirror=mirror).images.isel(presentation=slice(0, 64))
+    np.testing.assert_allclose(streamed.values[:64], extract(GaborEnergy(), images, "v1").values, rtol=1e-5, atol=1e-6)
