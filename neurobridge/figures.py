@@ -149,7 +149,8 @@ def layer_profile(
                 label="chosen on these stimuli" if k == 0 else None)  # fmt: skip
         null = max(null, float(np.quantile(table["null"].values, 0.95))) if table["null"].size else null
     _reference_lines(ax, null, ceiling)
-    ax.set_xticks(range(len(ticks)), labels=ticks, rotation=30 if len(ticks) > 4 else 0)
+    slant: dict[str, Any] = {"rotation": 30, "ha": "right", "rotation_mode": "anchor"} if len(ticks) > 4 else {}
+    ax.set_xticks(range(len(ticks)), labels=ticks, **slant)
     ax.set_xlabel("layer, by depth")
     ax.set_ylabel("Pearson r on held-out folds")
     ax.set_title(title, fontsize="medium")
