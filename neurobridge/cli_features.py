@@ -32,7 +32,7 @@ _POOLING = "flatten, mean, cls, pca:K, sparse:K or gaussian:K (random projection
 @features_app.command("extract")
 def extract_command(
     model: Annotated[
-        str, typer.Option(help="timm:NAME, torchvision:NAME, python:MODULE:NAME, a .pt2 program or TorchScript.")
+        str, typer.Option(help="timm:NAME, torchvision:NAME, python:MODULE:NAME, a reference folder, a program.")
     ],
     stimuli: Annotated[
         str, typer.Option(help="Dataset with images, or a csv with stimulus_id and file; the other columns come along.")

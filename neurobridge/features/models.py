@@ -18,6 +18,7 @@ import safetensors.torch
 import torch
 
 from neurobridge.features.preprocess import Preprocess
+from neurobridge.features.training import load_reference
 
 _FORCE = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
 
@@ -58,8 +59,9 @@ def load_model(spec: str, *, weights: str | os.PathLike[str] | None = None, pret
     ----------
     spec : str
         ``timm:NAME`` or ``torchvision:NAME`` (extra ``vision``); ``python:MODULE:NAME``, a callable without arguments that
-        builds a module; or a file: a program of ``torch.export.save`` (``.pt2``), whose layers keep their names, or TorchScript,
-        of which only ``output`` can be recorded. Programs are code by nature: load those that you trust.
+        builds a module; a folder that `save_reference` wrote; or a file: a program of ``torch.export.save`` (``.pt2``), whose
+        layers keep their names, or TorchScript, of which only ``output`` can be recorded. Programs are code by nature: load those
+        that you trust.
     weights : path, optional
         State dict for a named model, ``.safetensors`` or what ``torch.save`` wrote, in place of its published weights.
     pretrained : bool
@@ -68,7 +70,7 @@ def load_model(spec: str, *, weights: str | os.PathLike[str] | None = None, pret
     Returns
     -------
     LoadedModel
-        With the preprocessing that timm or torchvision publish for the weights.
+        With the preprocessing that timm or torchvision publish for the weights, or that a reference was trained with.
 
     Raises
     ------
@@ -252,9 +254,12 @@ def _built(name: str) -> torch.nn.Module:
 def _from_file(path: Path) -> LoadedModel:
     if not path.exists():
         raise ModelError(
-            f"found no model {str(path)!r}; expected timm:NAME, torchvision:NAME, python:MODULE:NAME or a file. Mend: check the "
-            "spelling."
+            f"found no model {str(path)!r}; expected timm:NAME, torchvision:NAME, python:MODULE:NAME, a folder or a file. "
+            "Mend: check the spelling."
         )
+    if path.is_dir():
+        reference = load_reference(path)
+        return LoadedModel(reference.model, str(reference.card["name"]), reference.preprocess)
     entries = _entries(path)
     if any(entry.endswith("archive_format") for entry in entries):
         return LoadedModel(_exported(path, entries), path.name)

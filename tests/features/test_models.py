@@ -23,7 +23,17 @@ import xarray as xr
 from torch import nn
 
 from neurobridge.assemblies import AssemblyError
-from neurobridge.features import ModelError, Preprocess, Program, extract, load_model, load_weights, weights_digest
+from neurobridge.features import (
+    ModelError,
+    Preprocess,
+    Program,
+    extract,
+    load_model,
+    load_weights,
+    save_reference,
+    train_reference,
+    weights_digest,
+)
 
 
 class Block(nn.Module):
@@ -257,6 +267,15 @@ def test_names_that_are_no_models_are_refused(importable, spec, message) -> None
     with pytest.raises(ModelError, match=message) as caught:
         load_model(spec)
     assert "Mend:" in str(caught.value)
+
+
+def test_a_reference_folder_comes_with_its_preprocessing(tmp_path) -> None:
+    reference = train_reference("gabor_energy", make_images(), preprocess=Preprocess(size=64))
+    save_reference(reference, tmp_path / "kept")
+    loaded = load_model(str(tmp_path / "kept"))
+    assert weights_digest(loaded.model) == weights_digest(reference.model)
+    assert loaded.preprocess == reference.preprocess
+    assert loaded.identifier == reference.card["name"]
 
 
 def test_a_file_that_is_no_program_is_refused(tmp_path) -> None:
