@@ -3,10 +3,10 @@
 from neurobridge.evaluate.ceiling import cross_animal_consistency, internal_consistency, spearman_brown
 from neurobridge.evaluate.correlation import correlate
 from neurobridge.evaluate.decoding import READOUTS, Readout, cross_decode, decode, train_readout
+from neurobridge.evaluate.dissimilarity import COMPARATORS, DISTANCES, crossvalidated_rdm, rdm
 from neurobridge.evaluate.layers import LayerChoice, select_layer
 from neurobridge.evaluate.metrics import METRICS
 from neurobridge.evaluate.predict import predictivity
-from neurobridge.evaluate.rdm import COMPARATORS, DISTANCES, crossvalidated_rdm, rdm
 from neurobridge.evaluate.regression import REGRESSIONS
 from neurobridge.evaluate.scores import NORMALIZATIONS, aggregate
 from neurobridge.evaluate.similarity import linear_cka, procrustes_distance

@@ -22,7 +22,7 @@ from neurobridge.assemblies import (
 from neurobridge.assemblies.schema import NEUROID, PRESENTATION, REPETITION, STIMULUS_ID, blocks
 from neurobridge.evaluate.correlation import pearson
 from neurobridge.evaluate.predict import GivenSplits, predictivity
-from neurobridge.evaluate.scores import PERMUTATION, SPLIT, p_value, score_attrs, warn_low_ceilings
+from neurobridge.evaluate.scores import SPLIT, neuroid_score, score_attrs, warn_low_ceilings
 from neurobridge.evaluate.splits import Splits, animal_splits, resolve_splits
 
 # Presentations whose responses are turned to double precision at a time.
@@ -244,6 +244,7 @@ def cross_animal_consistency(
     animal: str = "animal",
     splits: GivenSplits = None,
     ceiling: xr.DataArray | None = None,
+    normalization: str = "explained_variance",
     n_permutations: int = 1000,
     seed: int = 0,
     **options: Any,
@@ -259,7 +260,7 @@ def cross_animal_consistency(
         With the coordinate ``animal`` on ``neuroid``; averaged over repetitions if stimuli repeat.
     regression : str
         A key of `REGRESSIONS`.
-    splits, ceiling, n_permutations, seed, **options
+    splits, ceiling, normalization, n_permutations, seed, **options
         As in `predictivity`; the same stimulus splits for every animal.
 
     Returns
@@ -283,7 +284,6 @@ def cross_animal_consistency(
             recordings.isel({NEUROID: own}),
             regression,
             splits=folds,
-            ceiling=None if ceiling is None else ceiling.isel({NEUROID: own}),
             n_permutations=n_permutations // len(by_animal),
             seed=seed,
             **options,
@@ -291,11 +291,15 @@ def cross_animal_consistency(
         for others, own in by_animal
     ]
     order = np.argsort(np.concatenate([own for _, own in by_animal]))
-    sites = [part[["raw", "ceiling", "normalized"]] for part in parts]
     null = np.concatenate([part["null"].values for part in parts])
-    score = xr.concat(sites, dim=NEUROID).isel({NEUROID: order})
-    observed = float(np.mean(np.median(score["raw"].values, axis=1)))
-    score = score.assign(null=(PERMUTATION, null), p_value=p_value(observed, null))
-    return score.assign_attrs(
-        parts[0].attrs, metric=f"across animals: {parts[0].attrs['metric']}", n_permutations=len(null)
+    return neuroid_score(
+        np.concatenate([part["raw"].values for part in parts], axis=1)[:, order],
+        null,
+        like=recordings,
+        ceiling=ceiling,
+        normalization=normalization,
+        attrs=parts[0].attrs
+        | {"metric": f"across {animal}s: {parts[0].attrs['metric']}", "n_permutations": len(null)}
+        | {"n_constant_predictions": sum(part.attrs["n_constant_predictions"] for part in parts)},
+        stacklevel=2,
     )

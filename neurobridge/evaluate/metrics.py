@@ -11,8 +11,7 @@ import xarray as xr
 from neurobridge.assemblies import AssemblyError, average_repetitions, validate
 from neurobridge.assemblies.schema import STIMULUS_ID
 from neurobridge.evaluate.correlation import pearson
-from neurobridge.evaluate.predict import GivenSplits, matched_arrays, predictivity
-from neurobridge.evaluate.rdm import (
+from neurobridge.evaluate.dissimilarity import (
     COMPARATORS,
     DISTANCES,
     PREPARE,
@@ -22,6 +21,7 @@ from neurobridge.evaluate.rdm import (
     subject_rdms,
     subjects_of,
 )
+from neurobridge.evaluate.predict import GivenSplits, matched_arrays, predictivity
 from neurobridge.evaluate.scores import SPLIT, score_attrs, split_score
 from neurobridge.evaluate.similarity import Scorer, cka_scorer, fit_cca, procrustes_scorer
 

@@ -136,9 +136,11 @@ def _leave_one_out(Z: np.ndarray, Y: np.ndarray, ZtY: np.ndarray, values: np.nda
 
 
 def fit_linear(X: np.ndarray, Y: np.ndarray) -> Predict:
-    """Ordinary least squares with an intercept, minimum-norm where there are fewer samples than features."""
+    """Ordinary least squares with an intercept, minimum-norm where there are no more samples than features."""
     X, Y, x_mean, y_mean = _centred(X, Y)
-    return _linear_map(scipy.linalg.lstsq(X, Y, check_finite=False)[0], x_mean, y_mean)
+    # Centring takes a rank: LAPACK's own cut-off would keep the direction that rounding left of it.
+    cutoff = max(X.shape) * np.finfo(np.float64).eps
+    return _linear_map(scipy.linalg.lstsq(X, Y, cond=cutoff, check_finite=False)[0], x_mean, y_mean)
 
 
 def fit_neuron_to_neuron(X: np.ndarray, Y: np.ndarray) -> Predict:

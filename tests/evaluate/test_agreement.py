@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from neurobridge.evaluate import METRICS, aggregate, crossvalidated_rdm, internal_consistency
-from neurobridge.evaluate.rdm import DISTANCES, compare_rdms, rdm_noise_ceiling, subject_rdms
+from neurobridge.evaluate.dissimilarity import DISTANCES, compare_rdms, rdm_noise_ceiling, subject_rdms
 from neurobridge.evaluate.regression import REGRESSIONS
 from neurobridge.evaluate.splits import resolve_splits
 

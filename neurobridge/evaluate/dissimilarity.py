@@ -27,7 +27,8 @@ def _correlation(X: np.ndarray) -> np.ndarray:
             "responses that differ: no correlation is defined. Mend: distance='euclidean'."
         )
     unit = centred / norm
-    return _condensed(1 - unit @ unit.T)
+    similarity = _condensed(unit @ unit.T)
+    return np.subtract(1, similarity, out=similarity)
 
 
 def _condensed(square: np.ndarray) -> np.ndarray:
@@ -158,33 +159,48 @@ def _noise_whitener(X: np.ndarray, codes: np.ndarray, counts: np.ndarray) -> np.
 
 
 def average_ranks(values: np.ndarray) -> np.ndarray:
-    """Ranks from 1, ties sharing their mean, of values taken at single precision.
+    """Ranks from 1, ties sharing their mean.
 
-    One vectorised sort of 64-bit words that hold a value and its position, a fifth of the time of ``scipy.stats.rankdata``; values
-    that differ by less than one part in 10^7 count as ties.
+    One vectorised sort of 64-bit words that hold a value in the upper bits and its position in the lower ``b = ceil(log2 n)``,
+    several
+    times as fast as ``scipy.stats.rankdata``. Values that agree in their first ``52 - b`` binary digits count as ties: one part in
+    10^8 for five million values.
 
     Parameters
     ----------
     values : array of shape (n,)
+        Finite.
 
     Returns
     -------
     array of shape (n,)
     """
-    bits = values.astype(np.float32)
-    bits += np.float32(0)  # -0 is 0
-    words = bits.view(np.uint32)
-    words ^= np.where(words >> 31, np.uint32(0xFFFFFFFF), np.uint32(0x80000000))
-    key = words.astype(np.uint64) << np.uint64(32)
-    key |= np.arange(len(values), dtype=np.uint64)
+    n = len(values)
+    low = np.uint64(max(n - 1, 1).bit_length())
+    # Adding 0 makes -0 equal to 0 and copies.
+    key = (values.astype(np.float64, copy=False) + 0.0).view(np.uint64)
+    sign = np.uint64(1 << 63)
+    # Order of the bits as of the numbers: below zero all are flipped, above it the sign alone.
+    if (values < 0).any():
+        key ^= np.where(key >= sign, np.uint64(2**64 - 1), sign)
+    else:
+        key ^= sign
+    key >>= low
+    key <<= low
+    key |= np.arange(n, dtype=np.uint64)
     key.sort()
-    order = (key & np.uint64(0xFFFFFFFF)).astype(np.intp)
-    key >>= np.uint64(32)
-    starts = np.flatnonzero(np.concatenate([[True], key[1:] != key[:-1]]))
-    sizes = np.diff(np.append(starts, len(key)))
-    ranks = np.empty(len(key))
-    ranks[order] = np.repeat(starts + (sizes + 1) / 2, sizes)
-    return ranks
+    order = (key & np.uint64((1 << int(low)) - 1)).view(np.int64)
+    key >>= low
+    ranks = np.arange(1.0, n + 1)
+    tied = np.flatnonzero(key[1:] == key[:-1])
+    if len(tied):
+        begins = np.flatnonzero(np.diff(tied, prepend=-2) != 1)
+        lengths = np.diff(np.append(begins, len(tied)))
+        mean = np.repeat(tied[begins] + lengths / 2 + 1, lengths)
+        ranks[tied], ranks[tied + 1] = mean, mean
+    result = np.empty(n)
+    result[order] = ranks
+    return result
 
 
 def _centred_unit(values: np.ndarray) -> np.ndarray:

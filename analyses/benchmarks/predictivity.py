@@ -1,0 +1,310 @@
+"""Speed of the metrics beside Brain-Score's own, on the same arrays, and the whole IT benchmark at its real shape.
+
+    python analyses/benchmarks/predictivity.py [--peer-python PYTHON] [--threads 1] [--out results/benchmarks/predictivity.json]
+
+3200 stimuli (64 objects) x 1000 features x 168 sites, float32, simulated; internal consistency on 147,200 presentations x
+256 sites; the whole benchmark (select IT, average, ceiling, pls) on 148,480 x 256 with two threads. Every run has its own
+process; arrays are made before the clock starts; medians of three for ours, one run for Brain-Score (``--peer-runs``).
+``--peer-python`` names the interpreter of the environment with brainscore_vision; run with that interpreter, everything is
+measured in the one environment. Nothing is permuted or bootstrapped where Brain-Score does not either; ``*_full`` is ours
+with its default null and intervals. Finished tasks are kept in the output file and not run again unless ``--fresh``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from _machine import peak_rss_gb
+
+N_STIMULI, N_FEATURES, N_IT, N_V4, N_REPETITIONS = 3200, 1000, 168, 88, 46
+BAR = {"pls": 25, "ridge": 5, "neuron_to_neuron": 20, "rdm": 5, "consistency": 10}
+OPTIONS: dict[str, dict[str, Any]] = {"ridge": {"alpha": 1.0}}
+THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+
+Times = dict[str, float]
+
+
+def clock() -> Times:
+    """Wall and processor seconds: on a busy machine only the second says what a task costs."""
+    return {"seconds": time.perf_counter(), "cpu_seconds": time.process_time()}
+
+
+def elapsed(started: Times) -> Times:
+    return {name: now - started[name] for name, now in clock().items()}
+
+
+def latents() -> np.ndarray:
+    return np.random.default_rng(0).standard_normal((N_STIMULI, 60), dtype=np.float32)
+
+
+def responses(n_sites: int, seed: int) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    mixing = rng.standard_normal((60, n_sites), dtype=np.float32) / np.float32(np.sqrt(60))
+    return latents() @ mixing
+
+
+def stimuli() -> dict[str, np.ndarray]:
+    return {
+        "stimulus_id": np.array([f"image{k:05d}" for k in range(N_STIMULI)]),
+        "object_name": np.array([f"object{k % 64:02d}" for k in range(N_STIMULI)]),
+    }
+
+
+def spaces():
+    from neurobridge.assemblies import make_assembly
+
+    rng = np.random.default_rng(3)
+    features = np.maximum(responses(N_FEATURES, 1), 0)
+    features += 0.3 * rng.standard_normal(features.shape, dtype=np.float32)
+    sites = responses(N_IT, 2) + 0.5 * rng.standard_normal((N_STIMULI, N_IT), dtype=np.float32)
+    source = make_assembly(
+        features,
+        presentation=stimuli(),
+        neuroid={"neuroid_id": [f"f{k:04d}" for k in range(N_FEATURES)], "layer": ["layer"] * N_FEATURES},
+    )
+    target = make_assembly(
+        sites,
+        presentation=stimuli(),
+        neuroid={"neuroid_id": [f"site{k:03d}" for k in range(N_IT)], "region": ["IT"] * N_IT},
+    )
+    return source, target
+
+
+def recordings(n_presentations: int):
+    from neurobridge.assemblies import make_assembly
+
+    n_sites = N_IT + N_V4
+    rows = np.arange(n_presentations) % N_STIMULI
+    values = np.random.default_rng(4).standard_normal((n_presentations, n_sites), dtype=np.float32)
+    values *= 2
+    values += responses(n_sites, 5)[rows]
+    return make_assembly(
+        values,
+        presentation={name: column[rows] for name, column in stimuli().items()}
+        | {"repetition": np.arange(n_presentations) // N_STIMULI},
+        neuroid={"neuroid_id": [f"site{k:03d}" for k in range(n_sites)], "region": ["IT"] * N_IT + ["V4"] * N_V4},
+    )
+
+
+def ours(name: str, full: bool = False) -> tuple[Times, np.ndarray]:
+    from neurobridge.evaluate import METRICS
+
+    source, target = spaces()
+    rest = {} if full else {"n_permutations": 0}
+    started = clock()
+    score = METRICS[name.removesuffix("_per_site")](source, target, **OPTIONS.get(name, {}), **rest)
+    return elapsed(started), score["raw"].values
+
+
+def peer(name: str) -> tuple[Times, np.ndarray]:
+    from brainscore_vision.metrics.cka.metric import CKA
+    from brainscore_vision.metrics.rdm.metric import RDMMetric
+    from brainscore_vision.metrics.regression_correlation import metric as m
+
+    from neurobridge.brainscore import to_brainscore
+
+    regressions = {
+        "pls": m.pls_regression,
+        "ridge": m.ridge_regression,
+        "linear": m.linear_regression,
+        "neuron_to_neuron": m.single_regression,
+    }
+    if name in regressions:
+        metric = m.CrossRegressedCorrelation(regression=regressions[name](), correlation=m.pearsonr_correlation())
+    else:
+        metric = {"cka": CKA, "rdm": RDMMetric}[name]()
+    source, target = map(to_brainscore, spaces())
+    started = clock()
+    score = metric(source, target)
+    times = elapsed(started)
+    return times, by_neuroid(score) if name in regressions else np.atleast_1d(score.values)
+
+
+def by_neuroid(score: Any) -> np.ndarray:
+    while "raw" in score.attrs:
+        score = score.attrs["raw"]
+    score = score.transpose("split", "neuroid").sortby("split")
+    return score.values[:, np.argsort(score["neuroid_id"].values)]
+
+
+def sklearn_ridge_per_site() -> tuple[Times, np.ndarray]:
+    """What `METRICS["ridge"]` replaces: scikit-learn's search, on our splits."""
+    from sklearn.linear_model import RidgeCV
+
+    from neurobridge.evaluate.correlation import pearson
+    from neurobridge.evaluate.regression import ALPHAS
+    from neurobridge.evaluate.splits import resolve_splits
+
+    source, target = spaces()
+    X, Y = source.values.astype(np.float64), target.values.astype(np.float64)
+    started = clock()
+    raw = [
+        pearson(RidgeCV(alphas=ALPHAS, alpha_per_target=True).fit(X[train], Y[train]).predict(X[test]), Y[test])[0]
+        for train, test in resolve_splits(target, None)
+    ]
+    return elapsed(started), np.stack(raw)
+
+
+def ours_consistency(full: bool = False) -> tuple[Times, np.ndarray]:
+    from neurobridge.evaluate import internal_consistency
+
+    assembly = recordings(N_STIMULI * N_REPETITIONS)
+    started = clock()
+    ceiling = internal_consistency(assembly, **({} if full else {"n_bootstrap": 0}))
+    return elapsed(started), np.atleast_1d(ceiling["median"].values)
+
+
+def peer_consistency() -> tuple[Times, np.ndarray]:
+    from brainscore_vision.metrics.internal_consistency.ceiling import InternalConsistency
+
+    from neurobridge.brainscore import to_brainscore
+
+    assembly = to_brainscore(recordings(N_STIMULI * N_REPETITIONS))
+    started = clock()
+    ceiling = InternalConsistency()(assembly)
+    return elapsed(started), np.atleast_1d(ceiling.values)
+
+
+def ours_benchmark() -> tuple[Times, np.ndarray]:
+    from neurobridge.assemblies import average_repetitions, select
+    from neurobridge.evaluate import aggregate, internal_consistency, predictivity
+
+    source, _ = spaces()
+    trials = recordings(148_480)
+    started = clock()
+    it = select(trials, region="IT")
+    ceiling = internal_consistency(it)["ceiling"]
+    summary = aggregate(predictivity(source, average_repetitions(it), "pls", ceiling=ceiling))
+    return elapsed(started), np.array([summary["normalized"]])
+
+
+def peer_benchmark() -> tuple[Times, np.ndarray]:
+    from brainscore_vision.benchmark_helpers.neural_common import average_repetition, explained_variance
+    from brainscore_vision.metrics.internal_consistency.ceiling import InternalConsistency
+    from brainscore_vision.metrics.regression_correlation import metric as m
+
+    from neurobridge.assemblies import select
+    from neurobridge.brainscore import to_brainscore
+
+    source = to_brainscore(spaces()[0])
+    it = to_brainscore(select(recordings(148_480), region="IT"))
+    started = clock()
+    ceiling = InternalConsistency()(it)
+    pls = m.CrossRegressedCorrelation(regression=m.pls_regression(), correlation=m.pearsonr_correlation())
+    score = explained_variance(pls(source, average_repetition(it)), ceiling)
+    return elapsed(started), np.atleast_1d(score.values)
+
+
+PAIRS = ("pls", "ridge", "linear", "neuron_to_neuron", "cka", "rdm")
+TASKS: dict[str, Callable[[], tuple[Times, np.ndarray]]] = {
+    **{f"ours_{name}": lambda name=name: ours(name) for name in PAIRS},
+    "ours_ridge_per_site": lambda: ours("ridge_per_site"),
+    "ours_pls_full": lambda: ours("pls", full=True),
+    "ours_consistency": ours_consistency,
+    "ours_consistency_full": lambda: ours_consistency(full=True),
+    "ours_benchmark": ours_benchmark,
+    **{f"peer_{name}": lambda name=name: peer(name) for name in PAIRS},
+    "peer_ridge_per_site": sklearn_ridge_per_site,
+    "peer_consistency": peer_consistency,
+    "peer_benchmark": peer_benchmark,
+}
+
+
+def measure(task: str, python: str, runs: int, threads: int) -> dict[str, Any] | None:
+    """Run a task in fresh processes: all seconds, their median, the peak, and the values of the last."""
+    environment = {**os.environ, **dict.fromkeys(THREADS, str(threads)), "RESULTCACHING_DISABLE": "1"}
+    environment["BS_INSTALL_DEPENDENCIES"] = "no"
+    command = [python, "-W", "ignore", __file__, "--task", task]
+    found = []
+    for _ in range(runs):
+        done = subprocess.run(command, capture_output=True, text=True, env=environment)
+        if done.returncode:
+            print(f"{task:24s} not run: {(done.stderr.strip().splitlines() or ['?'])[-1]}")
+            return None
+        found.append(json.loads(done.stdout.strip().splitlines()[-1]))
+    seconds = [run["seconds"] for run in found]
+    return {
+        "seconds": statistics.median(seconds),
+        "runs": seconds,
+        "cpu_seconds": statistics.median(run["cpu_seconds"] for run in found),
+        "peak_rss_gb": max(run["peak_rss_gb"] for run in found),
+        "threads": threads,
+        "values": found[-1]["values"],
+        "versions": found[-1]["versions"],
+    }
+
+
+def run_task(task: str) -> None:
+    import sklearn
+    import xarray
+
+    times, values = TASKS[task]()
+    versions = {"python": platform.python_version(), "numpy": np.__version__, "xarray": xarray.__version__}
+    versions["scikit-learn"] = sklearn.__version__
+    print(json.dumps({**times, "peak_rss_gb": peak_rss_gb(), "values": values.tolist(), "versions": versions}))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--task", choices=sorted(TASKS))
+    parser.add_argument("--only", nargs="*", help="names without ours_/peer_, e.g. pls consistency")
+    parser.add_argument("--peer-python", default=sys.executable)
+    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--peer-runs", type=int, default=1)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--fresh", action="store_true")
+    parser.add_argument("--out", type=Path, default=Path("results/benchmarks/predictivity.json"))
+    arguments = parser.parse_args()
+    if arguments.task:
+        run_task(arguments.task)
+        return
+    kept = arguments.out.exists() and not arguments.fresh
+    result = json.loads(arguments.out.read_text()) if kept else {"rows": {}}
+    rows = result["rows"]
+    arguments.out.parent.mkdir(parents=True, exist_ok=True)
+    for task in TASKS:
+        who, name = task.split("_", 1)
+        if task in rows or (arguments.only and name not in arguments.only):
+            continue
+        threads = 2 if name == "benchmark" else arguments.threads
+        python, runs = (
+            (sys.executable, arguments.runs) if who == "ours" else (arguments.peer_python, arguments.peer_runs)
+        )
+        row = measure(task, python, runs, threads)
+        if row is None:
+            continue
+        rows[task] = row
+        print(
+            f"{task:24s} {row['seconds']:8.2f} s  {row['cpu_seconds']:8.2f} cpu s  {row['peak_rss_gb']:.2f} GB",
+            flush=True,
+        )
+        _write(arguments.out, result)
+    for name in (*PAIRS, "ridge_per_site", "consistency", "benchmark"):
+        if {f"ours_{name}", f"peer_{name}"} <= set(rows):
+            mine, theirs = rows[f"ours_{name}"], rows[f"peer_{name}"]
+            ratio = theirs["seconds"] / mine["seconds"]
+            gap = float(np.abs(np.asarray(mine["values"]) - np.asarray(theirs["values"])).max())
+            result[f"ratio_{name}"], result[f"difference_{name}"] = ratio, gap
+            bar = f" (bar {BAR[name]})" if name in BAR else ""
+            print(f"{name:24s} {ratio:8.1f} times{bar}, largest difference {gap:.1e}")
+    result["machine"] = {"cores": os.cpu_count(), "processor": platform.machine()}
+    _write(arguments.out, result)
+
+
+def _write(path: Path, result: dict[str, Any]) -> None:
+    path.write_text(json.dumps(result, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

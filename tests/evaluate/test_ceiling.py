@@ -1,0 +1,149 @@
+"""Ceilings: known reliability, intervals that cover it, halves as they should be, and across animals."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from neurobridge.assemblies import AssemblyError, make_assembly, split_halves
+from neurobridge.evaluate import cross_animal_consistency, internal_consistency, predictivity, spearman_brown
+
+
+@pytest.mark.parametrize("halves", ["stimulus", "repetition"])
+def test_intervals_cover_the_known_reliability(make_random_assembly, halves):
+    covered = []
+    for seed in range(12):
+        trials = make_random_assembly(150, 5, n_repetitions=6, noise=2.0, seed=seed)
+        score = internal_consistency(trials, halves=halves, seed=seed)
+        known = 1 / (1 + 2.0**2 / 6)
+        assert (score["ceiling_low"] < score["ceiling"]).all()
+        assert (score["ceiling"] < score["ceiling_high"]).all()
+        assert score["median_low"].item() < score["median"].item() < score["median_high"].item()
+        covered += ((score["ceiling_low"] <= known) & (known <= score["ceiling_high"])).values.tolist()
+    # 60 intervals of 95%; they leave out the noise of the halvings and are a little narrow.
+    assert np.mean(covered) > 0.8
+
+
+def test_intervals_narrow_with_the_number_of_stimuli(make_random_assembly):
+    few, many = (
+        internal_consistency(make_random_assembly(n, 8, n_repetitions=4, noise=1.0), n_splits=4) for n in (100, 1600)
+    )
+    width = [float((s["ceiling_high"] - s["ceiling_low"]).mean()) for s in (few, many)]
+    assert width[0] / width[1] == pytest.approx(4, rel=0.4)
+
+
+def test_the_sums_of_all_halves_are_the_averages_of_each(make_random_assembly):
+    """Every halving gives the correlation of two halves that together are all presentations."""
+    from neurobridge.evaluate.ceiling import _dealt, _half_means
+
+    trials = make_random_assembly(30, 4, n_repetitions=5)
+    codes = np.tile(np.arange(30), 5)
+    first = _dealt(trials, codes, np.arange(30), "stimulus", 3, 0)
+    means = _half_means(trials, codes, first)
+    for half, (one, other) in zip(first, means, strict=True):
+        for stimulus in range(30):
+            mine = codes == stimulus
+            assert abs(int(half[mine].sum()) * 2 - 5) == 1
+            assert np.allclose(one[stimulus], trials.values[mine & half].mean(axis=0))
+            assert np.allclose(other[stimulus], trials.values[mine & ~half].mean(axis=0))
+
+
+def test_order_and_chunks_of_presentations_do_not_matter(make_random_assembly):
+    trials = make_random_assembly(40, 6, n_repetitions=4)
+    reference = internal_consistency(trials, halves="repetition", n_bootstrap=0)
+    shuffled = trials.isel(presentation=np.random.default_rng(0).permutation(160))
+    again = internal_consistency(shuffled, halves="repetition", n_bootstrap=0)
+    chunked = internal_consistency(trials.chunk({"presentation": 37}), halves="repetition", n_bootstrap=0)
+    assert np.allclose(again["raw"].values, reference["raw"].values)
+    assert np.allclose(chunked["raw"].values, reference["raw"].values)
+
+
+def test_the_mean_over_halvings_is_that_of_split_halves(make_random_assembly):
+    """The same truth by the slow road: `split_halves`, one halving at a time."""
+    trials = make_random_assembly(400, 5, n_repetitions=6, noise=2.0)
+    slow = []
+    for seed in range(30):
+        one, other = (half.values for half in split_halves(trials, seed=seed))
+        slow.append([np.corrcoef(one[:, k], other[:, k])[0, 1] for k in range(5)])
+    fast = internal_consistency(trials, n_splits=30, n_bootstrap=0)["raw"].values
+    error = np.std(slow, axis=0) / np.sqrt(30) * np.sqrt(2)
+    assert (np.abs(np.mean(slow, axis=0) - fast.mean(axis=0)) < 4 * error).all()
+
+
+def test_a_response_constant_in_one_half_is_said():
+    values = np.zeros((8, 2))
+    values[:, 1] = np.arange(8)
+    values[0, 0] = 1
+    trials = make_assembly(
+        values,
+        presentation={"stimulus_id": ["a", "b", "c", "d"] * 2, "repetition": [0] * 4 + [1] * 4},
+        neuroid={"neuroid_id": ["x", "y"]},
+    )
+    with (
+        pytest.warns(UserWarning, match=r"found 3 neuroid\(s\) constant in one half.*r = 0"),
+        pytest.warns(UserWarning, match="found 1 of 2 ceiling"),
+    ):
+        score = internal_consistency(trials, n_splits=3, halves="repetition", n_bootstrap=0)
+    assert np.allclose(score["raw"].values, [[0, 1]] * 3)
+
+
+def test_a_time_bin_of_one_is_squeezed_and_two_are_refused(make_random_assembly):
+    trials = make_random_assembly(20, 3, n_repetitions=2)
+    timed = make_assembly(
+        np.stack([trials.values, trials.values], axis=2),
+        presentation={name: trials[name].values for name in ("stimulus_id", "repetition")},
+        neuroid={"neuroid_id": trials["neuroid_id"].values},
+        time_bin={"time_bin_start": [70, 170], "time_bin_end": [170, 270]},
+    )
+    one = internal_consistency(timed.isel(time_bin=[0]), n_bootstrap=0)
+    assert np.allclose(one["raw"].values, internal_consistency(trials, n_bootstrap=0)["raw"].values)
+    with pytest.raises(AssemblyError, match=r"found 2 time bins; expected one.*Mend"):
+        internal_consistency(timed)
+
+
+def test_halves_that_cannot_be_dealt_are_refused(make_random_assembly):
+    trials = make_random_assembly(10, 3, n_repetitions=4)
+    with pytest.raises(AssemblyError, match=r"found halves='odd'; expected one of.*Mend"):
+        internal_consistency(trials, halves="odd")
+    with pytest.raises(AssemblyError, match=r"found no coordinate 'repetition'.*Mend"):
+        internal_consistency(trials.drop_vars("repetition"), halves="repetition")
+    lonely = trials.isel(presentation=np.flatnonzero((trials["repetition"] < 2) | (trials["stimulus_id"] != "s0000")))
+    assert internal_consistency(lonely, n_bootstrap=0)["raw"].shape == (10, 3)
+    with pytest.raises(AssemblyError, match=r"found 1 stimuli without a presentation in one half, e.g. 's0000'.*Mend"):
+        internal_consistency(lonely, halves="repetition")
+
+
+def test_spearman_brown_undoes_itself():
+    r = np.linspace(0.05, 0.95, 7)
+    assert np.allclose(spearman_brown(spearman_brown(r, 3.0), 1 / 3), r)
+
+
+@pytest.fixture
+def two_animals() -> xr.DataArray:
+    rng = np.random.default_rng(0)
+    signal = rng.normal(size=(160, 4))
+    values = signal @ rng.normal(size=(4, 12)) + 0.3 * rng.normal(size=(160, 12))
+    return make_assembly(
+        values,
+        presentation={"stimulus_id": [f"s{k:03d}" for k in range(160)]},
+        neuroid={"neuroid_id": [f"n{k:02d}" for k in range(12)], "animal": ["Tito", "Chabo", "Tito"] * 4},
+    )
+
+
+def test_animals_predict_each_other_site_by_site(two_animals):
+    score = cross_animal_consistency(two_animals, regression="ridge", n_permutations=40)
+    assert np.array_equal(score["neuroid_id"].values, two_animals["neuroid_id"].values)
+    assert (score["raw"].mean("split") > 0.8).all()
+    assert score["p_value"].item() == pytest.approx(1 / 41)
+    tito = two_animals["animal"].values == "Tito"
+    alone = predictivity(two_animals.isel(neuroid=~tito), two_animals.isel(neuroid=tito), "ridge", n_permutations=0)
+    assert np.allclose(score["raw"].values[:, tito], alone["raw"].values)
+
+
+def test_an_animal_with_nothing_in_common_is_at_chance(two_animals):
+    alien = two_animals.copy(deep=True)
+    rows = alien["animal"].values == "Chabo"
+    alien.values[:, rows] = np.random.default_rng(5).normal(size=(160, rows.sum()))
+    score = cross_animal_consistency(alien, regression="ridge", n_permutations=40)
+    assert score["p_value"].item() > 0.05
