@@ -115,8 +115,8 @@ def draw(curves: Mapping[str, tuple[str, xr.Dataset]], path: Path) -> None:
     figure, axes = plt.subplots(1, len(curves), figsize=(5.2 * len(curves), 4.6), squeeze=False, layout="constrained")
     for ax, (title, curve) in zip(axes[0], curves.values(), strict=True):
         order = np.argsort(-curve["auc_mean"].values)
-        bounds = curve[["low", "mean", "high"]].to_array().values
-        bounds = np.where(np.isnan(bounds), curve["mean"].values, bounds)
+        # The line is the mean of what it is given, the bar its range: here the interval.
+        bounds = curve[["low", "mean", "high"] if curve.sizes["seed"] > 1 else ["mean"]].to_array().values
         lines = {str(curve["aligner"].values[k]): (curve["n_pairs"].values, bounds[:, k].T) for k in order}
         figures.learning_curve(
             lines, ax=ax, null=float(curve["null_95"].max()), ceiling=float(curve["ceiling"]), title=title,

@@ -58,10 +58,10 @@ def decoding_curve(
     Returns
     -------
     xarray.Dataset
-        ``raw`` (n_sites, n_train, seed), the fraction correct; ``dprime`` likewise, the mean over classes of the one-against-rest
-        d' with the log-linear correction ``(count + 1/2) / (n + 1)`` of both rates (Hautus 1995, Behav. Res. Methods 27:46), which
-        keeps it finite and pulls it towards 0 where held-out images are few; ``null_mean``, ``null_95`` and ``p_value`` (n_sites,
-        n_train) of ``raw``.
+        ``raw`` (n_sites, n_train, seed), the fraction correct; ``dprime`` likewise, the mean over classes of the
+        one-against-rest d' with the log-linear correction ``(count + 1/2) / (n + 1)`` of both rates (Hautus 1995, Behav. Res.
+        Methods 27:46), which keeps it finite and draws both rates towards 1/2 where held-out images are few, so that d' at
+        chance is not quite 0; ``null_mean``, ``null_95`` and ``p_value`` (n_sites, n_train) of ``raw``.
 
     Raises
     ------

@@ -21,6 +21,7 @@ _DIMS = {
     "image_distractor": (PRESENTATION, CHOICE),
 }
 Level = Literal["object", "pair", "image", "image_distractor"]
+Correction = Literal["loglinear", "cap"]
 
 
 def dprime(hit: npt.ArrayLike, false_alarm: npt.ArrayLike, *, cap: float = 5.0) -> np.ndarray:
@@ -60,7 +61,7 @@ def _dprime(hit: np.ndarray, false_alarm: np.ndarray, cap: float) -> tuple[np.nd
     with np.errstate(invalid="ignore"):
         value = np.where(z_hit == z_false, 0.0, z_hit - z_false)
     beyond = np.abs(value) > cap
-    return np.where(beyond, np.sign(value) * cap, value), int(beyond.sum())
+    return np.where(beyond, np.copysign(cap, value), value), int(beyond.sum())
 
 
 def _warn_capped(n_capped: int, n: int, cap: float, *, stacklevel: int) -> None:
@@ -74,7 +75,13 @@ def _warn_capped(n_capped: int, n: int, cap: float, *, stacklevel: int) -> None:
 
 
 def discriminate(
-    chosen: xr.DataArray, *, level: Level = "object", cap: float = 5.0, n_permutations: int = 1000, seed: int = 0
+    chosen: xr.DataArray,
+    *,
+    level: Level = "object",
+    correction: Correction | None = None,
+    cap: float = 5.0,
+    n_permutations: int = 1000,
+    seed: int = 0,
 ) -> xr.Dataset:
     """Turn choices into d'.
 
@@ -93,8 +100,14 @@ def discriminate(
 
         In the image levels ``normalized`` is d' less the mean over images of the same class (and distractor), B.I1n and B.I2n:
         what is left is which images of a class are hard.
+    correction : {"loglinear", "cap"}, optional
+        What is done about rates of 0 and 1. "loglinear": every rate is ``(count + 1/2) / (n + 1)``, counting images (in image
+        levels, an image's choices): finite (Hautus 1995, Behav. Res. Methods 27:46), but rates of few images are drawn towards
+        1/2 more than those of many, which moves chance away from 0. "cap": |d'| is set to ``cap``, with a warning, as
+        Rajalingham et al. 2018; a class never chosen rightly then counts -cap, and many of these swamp the mean. Default:
+        "loglinear" for objects and pairs, "cap" for images.
     cap : float
-        Bound on |d'|; see `dprime`.
+        Bound on |d'| under "cap"; see `dprime`.
     n_permutations : int
         Size of the null: classes are shuffled among images, mean d'.
     seed : int
@@ -110,18 +123,26 @@ def discriminate(
     AssemblyError
         Not an array of choices, or classes without images.
     ValueError
-        Unknown level, or a cap that is not positive.
+        Unknown level or correction, or a cap that is not positive.
     """
+    if correction not in (None, "loglinear", "cap"):
+        raise ValueError(f"found correction={correction!r}; expected 'loglinear' or 'cap'. Mend: choose one of them.")
     if level not in _DIMS:
         raise ValueError(f"found level={level!r}; expected one of {tuple(_DIMS)}. Mend: choose one of them.")
     P, truth, classes = parts_of(chosen)
-    hit, false_alarm = _rates(P, truth, level)
-    value, n_capped = _dprime(hit, false_alarm, cap)
+    rule = correction or ("loglinear" if level in ("object", "pair") else "cap")
+    shown = chosen["n_choices"].values if "n_choices" in chosen.coords else np.ones(len(P))
+
+    def measure(codes: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
+        hit, false, n_hit, n_false = _rates(P, codes, shown, level)
+        if rule == "loglinear":
+            hit, false = (hit * n_hit + 0.5) / (n_hit + 1), (false * n_false + 0.5) / (n_false + 1)
+        return hit, false, *_dprime(hit, false, cap if rule == "cap" else np.inf)
+
+    hit, false_alarm, value, n_capped = measure(truth)
     _warn_capped(n_capped, int(np.isfinite(value).sum()), cap, stacklevel=3)
     rng = np.random.default_rng(seed)
-    null = np.array(
-        [np.nanmean(_dprime(*_rates(P, rng.permutation(truth), level), cap)[0]) for _ in range(n_permutations)]
-    )
+    null = np.array([np.nanmean(measure(rng.permutation(truth))[2]) for _ in range(n_permutations)])
     dims = _DIMS[level]
     mean = float(np.nanmean(value))
     data: dict[str, Any] = {
@@ -137,33 +158,45 @@ def discriminate(
         data["normalized"] = (dims, value - own[truth])
         coords |= {STIMULUS_ID: (PRESENTATION, chosen[STIMULUS_ID].values), TRUTH: (PRESENTATION, classes[truth])}
     attrs = {
-        **chosen.attrs, "metric": f"d' ({level}), {chosen.attrs.get('metric', 'choices')}", "cap": cap, "n_capped": n_capped,
+        **chosen.attrs, "metric": f"d' ({level}), {chosen.attrs.get('metric', 'choices')}", "correction": rule,
+        "cap": cap, "n_capped": n_capped,
         "n_stimuli": len(P), "n_classes": len(classes), "n_permutations": n_permutations, "seed": seed,
     }  # fmt: skip
     return xr.Dataset(data, coords=coords, attrs=attrs)
 
 
-def _rates(P: np.ndarray, truth: np.ndarray, level: str) -> tuple[np.ndarray, np.ndarray]:
-    """Hit and false-alarm rates of a level, from fractions (n_images, n_classes) and each image's class."""
+def _rates(
+    P: np.ndarray, truth: np.ndarray, shown: np.ndarray, level: str
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Hit and false-alarm rates of a level and the numbers they are of.
+
+    From fractions P (n_images, n_classes), each image's class, and how often each was shown.
+    """
     n_images, n_classes = P.shape
+    rows = np.arange(n_images)
     member = np.zeros((n_classes, n_images))
-    member[truth, np.arange(n_images)] = 1
+    member[truth, rows] = 1
     sizes = member.sum(axis=1)
-    means = member @ P / sizes[:, None]
+    sums = member @ P
+    own = np.diag(sums)
     if level in ("object", "image"):
-        false = (P.sum(axis=0) - sizes * np.diag(means)) / (n_images - sizes)
-        return (np.diag(means), false) if level == "object" else (P[np.arange(n_images), truth], false[truth])
+        n_false = n_images - sizes
+        false = (P.sum(axis=0) - own) / n_false
+        if level == "object":
+            return own / sizes, false, sizes, n_false
+        return P[rows, truth], false[truth], shown, n_false[truth]
+    # [a, b]: choices of a or b, for images of a; and for images of b.
+    off = np.where(np.eye(n_classes, dtype=bool), np.nan, 1.0)
+    n_hit, n_false = (own[:, None] + sums) * off, (own[None, :] + sums.T) * off
     with np.errstate(invalid="ignore"):
-        # [a, b]: share of a among choices of a or b, for images of a; and for images of b.
-        hit = np.diag(means)[:, None] / (np.diag(means)[:, None] + means)
-        false = means.T / (means.T + np.diag(means)[None, :])
+        # Nothing chosen of either says nothing: even odds.
+        hit = np.where(n_hit == 0, 0.5, own[:, None] / n_hit)
+        false = np.where(n_false == 0, 0.5, sums.T / n_false)
         if level == "pair":
-            off = ~np.eye(n_classes, dtype=bool)
-            return np.where(off, hit, np.nan), np.where(off, false, np.nan)
-        own = P[np.arange(n_images), truth][:, None]
-        image_hit = own / (own + P)
-    other = np.arange(n_classes)[None, :] != truth[:, None]
-    return np.where(other, image_hit, np.nan), np.where(other, false[truth], np.nan)
+            return hit, false, n_hit, n_false
+        n_image = (P[rows, truth][:, None] + P) * off[truth]
+        image = np.where(n_image == 0, 0.5, P[rows, truth][:, None] / n_image)
+    return image, false[truth], n_image * shown[:, None], n_false[truth]
 
 
 def consistency(

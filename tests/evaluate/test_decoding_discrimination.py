@@ -10,7 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import norm
 
-from neurobridge.assemblies import AssemblyError, make_assembly
+from neurobridge.assemblies import AssemblyError, drop_constant, make_assembly
+from neurobridge.datasets import load
+from neurobridge.evaluate.attributes import decode_attributes
 from neurobridge.evaluate.choices import choices, confusion, tabulate_choices
 from neurobridge.evaluate.discrimination import consistency, discriminate, dprime
 
@@ -109,13 +111,41 @@ def z(p):
 def test_objects_and_pairs_by_hand():
     chosen = table(P, OWN)
     assert np.allclose(confusion(chosen).values, [[0.7, 0.2, 0.1], [0.3, 0.6, 0.1], [0.2, 0.3, 0.5]])
-    score = discriminate(chosen, n_permutations=0)
+    score = discriminate(chosen, correction="cap", n_permutations=0)
     assert score["dprime"].values[0] == pytest.approx(z(0.7) - z(0.25))
-    pair = discriminate(chosen, level="pair", n_permutations=0)["dprime"].values
+    pair = discriminate(chosen, level="pair", correction="cap", n_permutations=0)["dprime"].values
     assert pair[0, 1] == pytest.approx(z(0.7 / 0.9) - z(0.3 / 0.9))
     assert pair[2, 0] == pytest.approx(z(0.5 / 0.7) - z(0.1 / 0.8))
     assert np.allclose(pair, pair.T, equal_nan=True)
     assert np.isnan(np.diag(pair)).all()
+
+
+def test_the_loglinear_correction_by_hand():
+    chosen = table(P, OWN)
+    score = discriminate(chosen, n_permutations=0)
+    # Two images of the class, of which 1.4 were called so; four others, of which 1 was.
+    assert score["dprime"].values[0] == pytest.approx(z(1.9 / 3) - z(1.5 / 5))
+    assert score.attrs["correction"] == "loglinear"
+    pair = discriminate(chosen, level="pair", n_permutations=0)["dprime"].values
+    assert pair[0, 1] == pytest.approx(z(1.9 / 2.8) - z(1.1 / 2.8))
+    assert np.allclose(pair, pair.T, equal_nan=True)
+    image = discriminate(chosen, level="image", correction="loglinear", n_permutations=0)["dprime"].values
+    assert image[0] == pytest.approx(z(8.5 / 11) - z(1.5 / 5))
+    sure = discriminate(table(np.eye(3)[OWN], OWN), level="pair", n_permutations=0)
+    assert np.nanmax(sure["dprime"].values) == pytest.approx(2 * z(2.5 / 3))
+    assert sure.attrs["n_capped"] == 0
+
+
+def test_classes_that_are_never_chosen_do_not_swamp_the_mean():
+    """40 classes of four images, every second image right: far above chance, whatever a few empty classes say."""
+    truth = np.repeat(np.arange(40), 4)
+    said = np.where(np.arange(160) % 2 == 0, truth, (truth + 1 + np.arange(160) % 7) % 40)
+    score = discriminate(table(np.eye(40)[said], truth, n=1), n_permutations=100)
+    assert score["p_value"].item() == pytest.approx(1 / 101)
+    # Rates of four images and of 156 are drawn towards 1/2 unequally, so chance is not 0: the null says where it is.
+    assert score["raw"].item() - score["null"].values.mean() > 1
+    capped = discriminate(table(np.eye(40)[said], truth, n=1), correction="cap", n_permutations=20)
+    assert capped["null"].values.mean() < -1
 
 
 def test_images_by_hand_and_normalised_within_their_class():
@@ -134,7 +164,7 @@ def test_capped_values_are_counted_at_every_level():
     sure = table(np.eye(3)[OWN], OWN)
     for level, n in (("object", 3), ("pair", 6), ("image", 6), ("image_distractor", 12)):
         with pytest.warns(UserWarning, match=f"found {n} of {n} d'"):
-            score = discriminate(sure, level=level, n_permutations=0)
+            score = discriminate(sure, level=level, correction="cap", n_permutations=0)
         assert score.attrs["n_capped"] == n
         assert score["raw"].item() == 5
 
@@ -186,6 +216,10 @@ def test_choices_refuse_bad_requests():
         discriminate(tabulate_choices(["a", "b"], ["x", "x"], ["x", "y"]))
     with pytest.raises(ValueError, match=r"found level='species'; expected one of.*Mend"):
         discriminate(table(P, OWN), level="species")
+    with pytest.raises(ValueError, match=r"found correction='luck'; expected 'loglinear' or 'cap'.*Mend"):
+        discriminate(table(P, OWN), correction="luck")
+    with pytest.raises(ValueError, match=r"found cap=-1; expected a positive number.*Mend"):
+        discriminate(table(P, OWN), level="image", cap=-1)
 
 
 # ---- consistency -----------------------------------------------------------------------------------------------
@@ -232,3 +266,15 @@ def test_consistency_refuses_what_cannot_be_compared():
         consistency((x[:2], x[:2]), (x[:2], x[:2]))
     with pytest.raises(ValueError, match=r"1 halves without variation"):
         consistency((x, x), (x, np.ones(10)))
+
+
+@pytest.mark.realdata
+def test_real_it_separates_animals_from_boats_and_reads_position(mirror):
+    it = drop_constant(load("majajhong2015-it-v6", mirror=mirror).recordings)
+    chosen = choices(it, "category_name", readout="lda", n_repeats=1)
+    score = discriminate(chosen, n_permutations=50)
+    assert score["raw"].item() > 1.5
+    assert score["p_value"].item() == pytest.approx(1 / 51)
+    read = decode_attributes(it, ["ty", "tz"], n_permutations=50)
+    assert read["raw"].mean("split").values.min() > 0.5
+    assert read["p_value"].values.max() < 0.03
