@@ -84,13 +84,13 @@ class Recipe:
 
 REFERENCES: dict[str, Recipe] = {
     "conv_net": Recipe(
-        ConvNet, ("conv1", "conv2", "features", "head"), 3, 128, 3e-3, _loss_net, True, ("channels", "n_classes")
+        ConvNet, ("conv1", "conv2", "features", "head"), 2, 128, 3e-3, _loss_net, True, ("channels", "n_classes")
     ),
-    "conv_vae": Recipe(ConvVAE, ("encoder.body", "encoder.mean"), 6, 128, 2e-3, _loss_vae, False, ("channels", "size")),
+    "conv_vae": Recipe(ConvVAE, ("encoder.body", "encoder.mean"), 3, 128, 3e-3, _loss_vae, False, ("channels", "size")),
     "conv_contrastive": Recipe(
         ConvContrastive,
         ("encoder.conv1", "encoder.conv2", "encoder.conv3", "encoder.latents"),
-        8,
+        3,
         256,
         4e-3,
         _loss_contrastive,

@@ -1,0 +1,104 @@
+"""The RSA figure of docs/features.md: the 92 images of kriegeskorte2008 through `extract`, beside monkey and human IT.
+
+python analyses/features_rsa.py --mirror DIR [--figure docs/figures/features_rsa.png] [--out docs/results/features_rsa.json]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from neurobridge.datasets import load
+from neurobridge.evaluate import rdm
+from neurobridge.evaluate.dissimilarity import compare_rdms, rdm_noise_ceiling, rdm_scorer
+from neurobridge.features import GaborEnergy, Preprocess, extract
+
+N_PERMUTATIONS = 1000
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--mirror", type=Path, default=None)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--figure", type=Path, default=Path("docs/figures/features_rsa.png"))
+    parser.add_argument("--out", type=Path, default=Path("docs/results/features_rsa.json"))
+    arguments = parser.parse_args()
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    import matplotlib.pyplot as plt
+
+    shown = load("kriegeskorte2008", mirror=arguments.mirror)
+    n = shown.images.sizes["presentation"]
+    upper = np.triu_indices(n, 1)
+    subjects = sorted({name for name in shown.rdms["subject"].values.tolist() if len(name) == 2})
+    human = np.stack([shown.rdms.values[shown.rdms["subject"].values == name].mean(axis=0)[upper] for name in subjects])
+    monkey = shown.rdms.values[shown.rdms["species"].values == "monkey"][0][upper]
+    lower_bound, upper_bound = rdm_noise_ceiling(human)
+    pixels = torch.nn.Sequential()
+    pixels.add_module("pixels", torch.nn.Identity())
+    layers = ["colour", "v1", "v2"]
+    gabor = extract(GaborEnergy(), shown.images, layers)
+    models = {"pixels 32 x 32": extract(pixels, shown.images, "pixels", preprocess=Preprocess(size=32))}
+    models |= {f"Gabor {layer}": gabor.isel(neuroid=np.flatnonzero(gabor["layer"].values == layer)) for layer in layers}
+    rdms = {name: rdm(activations).values[upper] for name, activations in models.items()}
+    rng = np.random.default_rng(arguments.seed)
+    orders = [rng.permutation(n) for _ in range(N_PERMUTATIONS)]
+    results, nulls = {}, []
+    for name, model in rdms.items():
+        scorers = [rdm_scorer(model, one, n) for one in human]
+        null = np.array([np.mean([score(order) for score in scorers]) for order in orders])
+        nulls.append(null)
+        by_subject = [compare_rdms(model, one) for one in human]
+        results[name] = {
+            "human": float(np.mean(by_subject)),
+            "by_subject": by_subject,
+            "p_value": float((1 + (null >= np.mean(by_subject)).sum()) / (1 + N_PERMUTATIONS)),
+            "monkey": compare_rdms(model, monkey),
+        }
+    results["monkey IT"] = {
+        "human": float(np.mean(by_subject := [compare_rdms(monkey, one) for one in human])),
+        "by_subject": by_subject,
+    }
+    chance = float(np.quantile(np.stack(nulls), 0.95))
+    figure, axes = plt.subplots(1, 3, figsize=(12, 3.9), layout="constrained", width_ratios=[1.5, 1, 1])
+    places = np.arange(len(results))
+    axes[0].axhspan(
+        lower_bound, upper_bound, color="0.85", label=f"noise ceiling {lower_bound:.2f} to {upper_bound:.2f}"
+    )
+    axes[0].axhline(chance, color="0.5", linestyle="--", linewidth=1, label=f"chance (95th pct.) {chance:.2f}")
+    axes[0].bar(
+        places, [row["human"] for row in results.values()], color="#56B4E9", edgecolor="black", label="human IT, mean"
+    )
+    for place, row in zip(places, results.values(), strict=True):
+        axes[0].plot([place] * len(subjects), row["by_subject"], "o", color="black", markersize=3,
+                     label="each of 4 subjects" if place == 0 else None)  # fmt: skip
+        if "monkey" in row:
+            axes[0].plot(
+                place, row["monkey"], "D", color="#D55E00", markersize=6, label="monkey IT" if place == 0 else None
+            )
+    axes[0].set_xticks(places, labels=list(results), rotation=20)
+    axes[0].set(ylabel="Spearman's rho of dissimilarities", title=f"{n} images, {len(upper[0])} pairs")
+    axes[0].set_ylim(top=0.85)
+    axes[0].legend(fontsize="small", framealpha=0.9, edgecolor="none", loc="upper left", ncols=2)
+    squares = {"Gabor v2": rdms["Gabor v2"], f"human IT, mean of {len(subjects)}": human.mean(axis=0)}
+    for axis, (name, condensed) in zip(axes[1:], squares.items(), strict=True):
+        square = np.zeros((n, n))
+        # Rank-transformed, as Spearman's rho sees them.
+        square[upper] = condensed.argsort().argsort() / (len(condensed) - 1)
+        picture = axis.imshow(square + square.T, cmap="viridis", interpolation="nearest")
+        axis.set(title=name, xlabel="image", ylabel="image")
+    figure.colorbar(picture, ax=axes[2], label="dissimilarity, 1 - r (rank)")
+    figure.savefig(arguments.figure, dpi=150)
+    out = {"seed": arguments.seed, "noise_ceiling": [lower_bound, upper_bound], "chance_95": chance, "models": results}
+    arguments.out.parent.mkdir(parents=True, exist_ok=True)
+    arguments.out.write_text(json.dumps(out, indent=1) + "\n")
+    print(json.dumps(out, indent=1))
+
+
+if __name__ == "__main__":
+    main()
