@@ -14,6 +14,7 @@ import xarray as xr
 
 from neurobridge import datasets
 from neurobridge.cli_common import Json, Mirror, Seed, print_json, print_tables
+from neurobridge.cli_train import train_command
 from neurobridge.features import (
     LayerPCA,
     LoadedModel,
@@ -25,6 +26,7 @@ from neurobridge.features import (
 )
 
 features_app = typer.Typer(no_args_is_help=True, help="Activations of frozen models.")
+features_app.command("train")(train_command)
 
 _POOLING = "flatten, mean, cls, pca:K, sparse:K or gaussian:K (random projection)"
 
