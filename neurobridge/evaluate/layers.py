@@ -11,8 +11,8 @@ import xarray as xr
 
 from neurobridge.assemblies import AssemblyError, match_stimuli, select
 from neurobridge.assemblies.schema import NEUROID, PRESENTATION, STIMULUS_ID, plain
-from neurobridge.evaluate.correlation import PERMUTATION, SPLIT
 from neurobridge.evaluate.predict import predictivity
+from neurobridge.evaluate.scores import PERMUTATION, SPLIT
 from neurobridge.evaluate.splits import Splits, shuffle_splits, stratified_splits
 
 LAYER = "layer"

