@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 import xarray as xr
@@ -10,6 +14,7 @@ from hypothesis import strategies as st
 from sklearn.base import BaseEstimator
 
 from neurobridge.assemblies import AssemblyError, make_assembly
+from neurobridge.baselines import BASELINES
 from neurobridge.evaluate.curves import (
     area_under_curve,
     curve_dataset,
@@ -212,3 +217,31 @@ def test_bad_requests_are_refused(spaces):
         curve_dataset([], ["ls"], [5, 10], [0])
     with pytest.raises(AssemblyError, match=r"source: found ndarray"):
         learning_curve(source.values, target, {"ls": LeastSquares()})
+
+
+# ---- the script that draws them --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("n_seeds", [1, 3])
+def test_the_script_sums_up_and_draws_a_curve(spaces, tmp_path, n_seeds):
+    path = Path(__file__).resolve().parents[2] / "analyses" / "bridge_predictivity.py"
+    spec = importlib.util.spec_from_file_location("bridge_predictivity", path)
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    methods = {"fused": LeastSquares(), "louder": LeastSquares(gain=2)}
+    curve = learning_curve(*spaces, methods, n_pairs=(5, 40), n_seeds=n_seeds, n_permutations=10, progress=False)
+    told = script.summary(curve)
+    assert told["auc_differences"] == [
+        {
+            "aligner": "louder",
+            "fused_minus_it": pytest.approx(0, abs=1e-9),
+            "ci95": pytest.approx(0, abs=1e-9) if n_seeds > 1 else None,
+        }
+    ]
+    assert told["aligners"]["fused"]["mean"] == pytest.approx(curve["mean"].values[0].tolist(), abs=1e-4)
+    assert told["ceiling_r"] is None
+    json.dumps(told)
+    script.draw({"world": ("a title", curve)}, tmp_path / "curve.png")
+    assert (tmp_path / "curve.png").read_bytes().startswith(b"\x89PNG")
+    # What is compared is what the package offers.
+    assert set(script.methods(False)) == {"fused", "factored", *BASELINES}
