@@ -13,6 +13,7 @@ from neurobridge.evaluate.similarity import linear_cka, procrustes_distance
 from neurobridge.evaluate.splits import (
     Splits,
     animal_splits,
+    brainscore_splits,
     condition_splits,
     group_splits,
     kfold_splits,
@@ -32,6 +33,7 @@ __all__ = [
     "Splits",
     "aggregate",
     "animal_splits",
+    "brainscore_splits",
     "condition_splits",
     "correlate",
     "cross_animal_consistency",

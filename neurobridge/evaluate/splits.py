@@ -306,6 +306,19 @@ def animal_splits(assembly: xr.DataArray, *, animal: str = "animal") -> Splits:
     return Splits(folds, f"each of {len(found)} {animal}s from the others", groups=names, dim=NEUROID)
 
 
+def brainscore_splits(assembly: xr.DataArray) -> Splits:
+    """Brain-Score's folds: ten of 90/10, stratified on ``object_name``, random state 1; shuffled where there is no such label.
+
+    They are drawn over the sorted stimulus ids, as Brain-Score does, so the order of the presentations does not matter.
+
+    Parameters
+    ----------
+    assembly : xarray.DataArray
+        One presentation a stimulus: the *source* of the metrics that are to share the folds, with the stimuli of the target.
+    """
+    return resolve_splits(assembly, None)
+
+
 def resolve_splits(
     assembly: xr.DataArray,
     splits: Splits | Sequence[tuple[npt.ArrayLike, npt.ArrayLike]] | None,

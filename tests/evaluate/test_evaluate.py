@@ -18,6 +18,7 @@ from neurobridge.evaluate import (
     REGRESSIONS,
     Splits,
     aggregate,
+    brainscore_splits,
     correlate,
     cross_decode,
     decode,
@@ -30,7 +31,6 @@ from neurobridge.evaluate import (
 )
 from neurobridge.evaluate.correlation import pearson
 from neurobridge.evaluate.regression import ALPHAS, fit_pls
-from neurobridge.evaluate.splits import resolve_splits
 
 
 def assembly(values: np.ndarray, *, first: int = 0, **presentation: np.ndarray) -> xr.DataArray:
@@ -88,7 +88,7 @@ def test_default_splits_are_brain_scores(linear_world):
     labels = target["object_name"].values[np.argsort(target["stimulus_id"].values)]
     drawn = StratifiedShuffleSplit(10, train_size=0.9, random_state=1).split(np.empty((200, 0)), labels)
     expected = [set(ids[test]) for _, test in drawn]
-    found = [set(shuffled["stimulus_id"].values[test]) for _, test in resolve_splits(shuffled, None)]
+    found = [set(shuffled["stimulus_id"].values[test]) for _, test in brainscore_splits(shuffled)]
     assert found == expected
 
 
