@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy.spatial.distance import cdist
 from sklearn.base import clone
 from sklearn.cross_decomposition import CCA
-from sklearn.linear_model import LinearRegression
+from sklearn.linear_model import LinearRegression, Ridge
 
 from neurobridge.assemblies import AssemblyError, Pairs, make_assembly
 from neurobridge.baselines import (
@@ -137,7 +137,7 @@ def test_cca_agrees_with_scikit_learn_on_full_rank_data():
     peer = CCA(n_components=2, scale=False, tol=1e-15, max_iter=100_000).fit(X, Y)
     variates = peer.transform(X, Y)
     expected = [np.corrcoef(variates[0][:, k], variates[1][:, k])[0, 1] for k in range(2)]
-    aligner = fitted_arrays(CCAAligner(n_principal=5, n_canonical=2), X, Y)
+    aligner = fitted_arrays(CCAAligner(penalty=0.0, n_canonical=2), X, Y)
     assert np.allclose(aligner.correlations_, expected, atol=1e-6)
     # The least-squares prediction of y from those two variates of x.
     best = LinearRegression().fit(variates[0], Y).predict(variates[0])
@@ -147,8 +147,26 @@ def test_cca_agrees_with_scikit_learn_on_full_rank_data():
 def test_cca_with_all_components_is_least_squares():
     rng = np.random.default_rng(0)
     X, Y, new = rng.normal(size=(50, 4)), rng.normal(size=(50, 6)), rng.normal(size=(10, 4))
-    aligner = fitted_arrays(CCAAligner(n_principal=6, n_canonical=6), X, Y)
+    aligner = fitted_arrays(CCAAligner(penalty=0.0, n_canonical=6), X, Y)
     assert np.allclose(aligner._forward(new), LinearRegression().fit(X, Y).predict(new), atol=1e-9)
+
+
+def test_penalised_cca_with_all_variates_is_ridge_regression():
+    rng = np.random.default_rng(0)
+    X, Y, new = rng.normal(size=(30, 12)), rng.normal(size=(30, 40)), rng.normal(size=(10, 12))
+    alpha = 0.3 * (np.linalg.svd(X - X.mean(axis=0), compute_uv=False) ** 2).mean()
+    aligner = fitted_arrays(CCAAligner(penalty=0.3, n_canonical=40), X, Y)
+    assert np.allclose(aligner._forward(new), Ridge(alpha=alpha).fit(X, Y).predict(new), atol=1e-8)
+
+
+def test_cca_of_few_pairs_is_penalised_and_of_low_rank_where_the_relation_is():
+    rng = np.random.default_rng(0)
+    latent = rng.normal(size=(40, 1))
+    X = latent @ rng.normal(size=(1, 60)) + rng.normal(size=(40, 60))
+    Y = latent @ rng.normal(size=(1, 50)) + rng.normal(size=(40, 50))
+    aligner = fitted_arrays(CCAAligner(), X, Y)
+    assert min(penalty for penalty, _ in aligner.chosen_) > 0
+    assert max(k for _, k in aligner.chosen_) <= 10
 
 
 # ---- relative representations ----------------------------------------------------------------------------------
@@ -252,8 +270,8 @@ def test_bad_settings_are_refused():
         PLSAligner(n_components=0).fit(source, target)
     with pytest.raises(ValueError, match=r"found n_canonical=0; expected at least 1.*Mend"):
         CCAAligner(n_canonical=0).fit(source, target)
-    with pytest.raises(ValueError, match=r"found n_principal=-1; expected at least 1.*Mend"):
-        CCAAligner(n_principal=-1).fit(source, target)
+    with pytest.raises(ValueError, match=r"found penalty=-1; expected at least 0.*Mend"):
+        CCAAligner(penalty=-1).fit(source, target)
     with pytest.raises(ValueError, match=r"found tau=0; expected a positive number.*Mend"):
         KeypointAligner(tau=0).fit(source, target)
     with pytest.raises(MemoryError, match=r"keypoint-guided transport of 20 x 20 points.*BridgeAligner.*memory_limit"):

@@ -1,4 +1,4 @@
-"""PLS and CCA on the pairs, with as many components as predict left-out pairs best."""
+"""PLS and CCA on the pairs, with the components and the penalty that predict left-out pairs best."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from neurobridge.evaluate.regression import Predict, fit_pls
 N_FOLDS = 5
 # Brain-Score's PLS has 25 components; more never won on the pairs one has.
 PLS_COMPONENTS = (1, 2, 4, 8, 16, 25)
-PRINCIPAL = (1, 2, 4, 8, 16, 32, 64)
+CCA_PENALTIES = (0.0, 0.01, 0.1, 1.0, 10.0, 100.0)
 
 Key = TypeVar("Key", bound=Hashable)
 
@@ -81,49 +81,59 @@ class PLSAligner(AssemblyAligner):
 
 
 class CCAAligner(AssemblyAligner):
-    """Canonical correlations of the pairs' principal components: from x to its canonical variates, from there to y.
+    """Regularised canonical correlations of the pairs: from x to its canonical variates, from there to y.
 
-    With the leading r principal components of both sides, ``X = U S V^T`` and ``Y = U' S' V'^T`` (centred on the pairs), the
-    canonical correlations are the singular values in ``U^T U' = A diag(rho) B^T``, and the best prediction of y from the leading k
-    canonical variates of x is ``x V S^-1 A_k diag(rho_k) B_k^T S' V'^T``. Hotelling 1936; on principal components, as in SVCCA,
-    Raghu et al. 2017 (arXiv 1706.05806): with fewer pairs than dimensions CCA itself is not defined. With all components the map
-    is least squares.
+    With ``X = U S V^T`` and ``Y = U' S' V'^T`` centred on the pairs, penalties ``kappa = penalty * mean(S^2)`` (and kappa' of
+    Y) and ``D = S / sqrt(S^2 + kappa)``, the regularised canonical correlations are the singular values in ``D U^T U' D' = A
+    diag(rho) B^T`` (Hotelling 1936; canonical ridge, Vinod 1976, J. Econometrics 4:147), and y is predicted from the leading k
+    variates of x by ``x V (S^2 + kappa)^(-1/2) A_k diag(rho_k) B_k^T (S'^2 + kappa')^(1/2) V'^T``. Without a penalty and with
+    all variates this is least squares, with a penalty and all variates ridge regression; fewer variates make it of reduced
+    rank.
 
     Parameters
     ----------
-    n_principal, n_canonical : int, optional
-        r and k above; the rank of the pairs bounds them. Default: those with the least squared error on left-out pairs (five
-        folds), for each direction; k is r, r/2 or r/4.
+    penalty : float, optional
+        In units of the mean squared singular value; 0 is plain CCA, defined for fewer dimensions than pairs.
+    n_canonical : int, optional
+        k above; the rank of the pairs bounds it. Default, for both: those with the least squared error on left-out pairs (five
+        folds), for each direction; of 0, .01, .1, 1, 10 and 100, and of the rank and its half, quarter and eighth.
     seed : int
         Of the folds, and of the pairs when a fraction is given.
 
     Attributes
     ----------
-    n_components_ : tuple of two (int, int)
-        (r, k), forward and backward.
+    chosen_ : tuple of two (float, int)
+        (penalty, k), forward and backward.
     correlations_ : array of shape (k,)
-        Canonical correlations of the pairs, forward. They were fitted on these pairs: with r near the number of pairs they are 1
-        whatever the data.
+        Regularised canonical correlations of the pairs, forward. They were fitted on these pairs: without a penalty and with more
+        dimensions than pairs they are 1 whatever the data.
     """
 
-    def __init__(self, *, n_principal: int | None = None, n_canonical: int | None = None, seed: int = 0) -> None:
-        self.n_principal = n_principal
+    def __init__(self, *, penalty: float | None = None, n_canonical: int | None = None, seed: int = 0) -> None:
+        self.penalty = penalty
         self.n_canonical = n_canonical
         self.seed = seed
 
     def _fit_arrays(self, X: np.ndarray, Y: np.ndarray, rows: tuple[np.ndarray, np.ndarray]) -> None:
-        for name, value in (("n_principal", self.n_principal), ("n_canonical", self.n_canonical)):
-            if value is not None and value < 1:
-                raise ValueError(f"found {name}={value}; expected at least 1. Mend: leave it out to have it chosen.")
+        if self.n_canonical is not None and self.n_canonical < 1:
+            raise ValueError(
+                f"found n_canonical={self.n_canonical}; expected at least 1. Mend: leave it out to have it chosen."
+            )
+        if self.penalty is not None and not self.penalty >= 0:
+            raise ValueError(
+                f"found penalty={self.penalty}; expected at least 0. Mend: leave it out to have it chosen."
+            )
         left, right = X[rows[0]], Y[rows[1]]
-        designs = _Canonical(left, right), _Canonical(right, left)
-        chosen = self._chosen(left, right), self._chosen(right, left)
-        self.n_components_ = chosen
-        self.correlations_ = designs[0].correlations(*chosen[0])
-        self._maps = designs[0].map(*chosen[0]), designs[1].map(*chosen[1])
+        self.chosen_ = self._choose(left, right), self._choose(right, left)
+        forward, backward = _Canonical(left, right), _Canonical(right, left)
+        self.correlations_ = forward.rotated(self.chosen_[0][0])[1][: self.chosen_[0][1]]
+        self._maps = forward.map(*self.chosen_[0]), backward.map(*self.chosen_[1])
 
-    def _chosen(self, X: np.ndarray, Y: np.ndarray) -> tuple[int, int]:
-        candidates = self._candidates(_Canonical(X, Y).rank)
+    def _choose(self, X: np.ndarray, Y: np.ndarray) -> tuple[float, int]:
+        rank = _Canonical(X, Y).rank
+        penalties = CCA_PENALTIES if self.penalty is None else (self.penalty,)
+        counts = [-(-rank // share) for share in (1, 2, 4, 8)] if self.n_canonical is None else [self.n_canonical]
+        candidates = [(penalty, k) for penalty in penalties for k in dict.fromkeys(counts)]
         if len(candidates) == 1:
             return candidates[0]
         errors = []
@@ -131,14 +141,6 @@ class CCAAligner(AssemblyAligner):
             design = _Canonical(X[a], Y[a])
             errors.append({c: _error(design.map(*c), X[b], Y[b]) for c in candidates})
         return least_error(errors)
-
-    def _candidates(self, rank: int) -> list[tuple[int, int]]:
-        principal = [r for r in PRINCIPAL if r < rank] + [rank] if self.n_principal is None else [self.n_principal]
-        pairs = []
-        for r in principal:
-            canonical = (r, -(-r // 2), -(-r // 4)) if self.n_canonical is None else (self.n_canonical,)
-            pairs += [(r, k) for k in canonical]
-        return list(dict.fromkeys(pairs))
 
     def _forward(self, X: np.ndarray) -> np.ndarray:
         return self._maps[0](X)
@@ -148,33 +150,44 @@ class CCAAligner(AssemblyAligner):
 
 
 class _Canonical:
-    """Principal components of paired rows, decomposed once for every number of components."""
+    """Singular vectors of paired rows, decomposed once for every penalty and number of variates."""
 
     def __init__(self, X: np.ndarray, Y: np.ndarray) -> None:
         self.means = X.mean(axis=0), Y.mean(axis=0)
-        (self.U, self.S, self.Vt), (self.U_y, self.S_y, self.Vt_y) = _thin(X - self.means[0]), _thin(Y - self.means[1])
-        self.rank = max(1, len(self.S), len(self.S_y))
+        self.x, self.y = _thin(X - self.means[0]), _thin(Y - self.means[1])
+        self.rank = max(1, min(len(self.x[1]), len(self.y[1])))
+        self._known: dict[float, tuple[np.ndarray, np.ndarray, np.ndarray]] = {}
 
-    def _rotated(self, r: int, k: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        if not (len(self.S) and len(self.S_y)):
-            # A single pair, or pairs that are all the same point: nothing varies.
-            return np.zeros((len(self.S[:r]), 0)), np.zeros(0), np.zeros((0, len(self.S_y[:r])))
-        A, rho, Bt = np.linalg.svd(self.U[:, :r].T @ self.U_y[:, :r], full_matrices=False)
-        return A[:, :k], rho[:k], Bt[:k]
+    def _lengths(self, penalty: float) -> tuple[np.ndarray, np.ndarray]:
+        """``sqrt(S^2 + kappa)`` of both sides."""
+        squares = self.x[1] ** 2, self.y[1] ** 2
+        return tuple(np.sqrt(s + penalty * (s.mean() if len(s) else 0)) for s in squares)  # type: ignore[return-value]
 
-    def correlations(self, r: int, k: int) -> np.ndarray:
-        return self._rotated(r, k)[1]
+    def rotated(self, penalty: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """A, rho and B^T."""
+        if penalty not in self._known:
+            (U, S, _), (U_y, S_y, _) = self.x, self.y
+            if len(S) and len(S_y):
+                lengths = self._lengths(penalty)
+                inner = (S / lengths[0])[:, None] * (U.T @ U_y) * (S_y / lengths[1])
+                self._known[penalty] = np.linalg.svd(inner, full_matrices=False)
+            else:
+                # A single pair, or pairs that are all the same point: nothing varies.
+                self._known[penalty] = np.zeros((len(S), 0)), np.zeros(0), np.zeros((0, len(S_y)))
+        return self._known[penalty]
 
-    def map(self, r: int, k: int) -> Predict:
-        A, rho, Bt = self._rotated(r, k)
-        into = self.Vt[:r].T / self.S[:r] @ (A * rho)
-        out = Bt * self.S_y[:r] @ self.Vt_y[:r]
+    def map(self, penalty: float, k: int) -> Predict:
+        """The prediction of y from the leading k variates of x."""
+        A, rho, Bt = self.rotated(penalty)
+        lengths = self._lengths(penalty)
+        into = self.x[2].T / lengths[0] @ (A[:, :k] * rho[:k])
+        out = Bt[:k] * lengths[1] @ self.y[2]
         return lambda new: (new - self.means[0]) @ into @ out + self.means[1]
 
 
 def _thin(X: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     U, S, Vt = np.linalg.svd(X, full_matrices=False)
-    kept = int(np.count_nonzero(S[0] * 1e-10 < S))
+    kept = int(np.count_nonzero(S[0] * 1e-10 < S)) if S[0] > 0 else 0
     return U[:, :kept], S[:kept], Vt[:kept]
 
 
