@@ -16,7 +16,7 @@ from neurobridge.cli_common import Json, Mirror, Seed, make_console, print_json,
 from neurobridge.cli_data import data_app
 from neurobridge.cli_features import features_app
 from neurobridge.cli_run import run_command
-from neurobridge.evaluate import aggregate, predictivity
+from neurobridge.cli_score import brainscore_app, score_command
 from neurobridge.report import write_report
 
 app = typer.Typer(
@@ -26,6 +26,8 @@ app = typer.Typer(
     help="Align brain recordings and model activations through a few shared stimuli.",
 )
 app.add_typer(data_app, name="data")
+app.add_typer(brainscore_app, name="brainscore")
+app.command("score")(score_command)
 app.add_typer(features_app, name="features")
 app.command("run")(run_command)
 
@@ -111,36 +113,6 @@ def _read_pairs(pairs: str | None) -> Pairs | float | None:
         import pandas as pd
 
         return Pairs.from_table(pd.read_csv(pairs, dtype=str))
-
-
-@app.command("score")
-def score_command(
-    source: Annotated[Path, typer.Argument(help="netCDF assembly of activations.")],
-    target: Annotated[Path, typer.Argument(help="netCDF assembly of recordings, averaged over repetitions.")],
-    regression: Annotated[str, typer.Option(help="Regression from source to target.")] = "pls",
-    out: Annotated[Path | None, typer.Option(help="netCDF file for the score of every split and neuroid.")] = None,
-    seed: Seed = 0,
-    as_json: Json = False,
-) -> None:
-    """Score how well one assembly predicts another, cross-validated, with its permutation null."""
-    score = predictivity(open_assembly(source), open_assembly(target), regression=regression, seed=seed)
-    summary = aggregate(score)
-    if out is not None:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        score.to_netcdf(out)
-    if as_json:
-        print_json(summary)
-    else:
-        rows = [[key, f"{value:.4f}" if isinstance(value, float) else value] for key, value in summary.items()]
-        print_tables(
-            [
-                {
-                    "title": f"{regression}: {source.name} -> {target.name}",
-                    "columns": ["what", "value"],
-                    "rows": rows,
-                }
-            ]
-        )
 
 
 @app.command("report")

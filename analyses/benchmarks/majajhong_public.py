@@ -22,6 +22,7 @@ import sys
 import tempfile
 import threading
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -62,7 +63,13 @@ def make_stimuli(rng: np.random.Generator, images_per_object: dict[int, int]) ->
     return pd.DataFrame(rows)
 
 
-def write_responses(path: Path, stimuli: pd.DataFrame, rng: np.random.Generator, repetitions: dict[int, int]) -> None:
+def write_responses(
+    path: Path,
+    stimuli: pd.DataFrame,
+    rng: np.random.Generator,
+    repetitions: dict[int, int],
+    signal: np.ndarray | None = None,
+) -> None:
     trials = np.repeat(np.arange(len(stimuli)), stimuli["variation"].map(repetitions))
     repetition = np.concatenate([np.arange(repetitions[v]) for v in stimuli["variation"]])
     order = rng.permutation(len(trials))
@@ -103,7 +110,9 @@ def write_responses(path: Path, stimuli: pd.DataFrame, rng: np.random.Generator,
         "time_bin_end": ("time_bin", np.array([170])),
     }
     values = rng.standard_normal((len(trials), n_sites, 1), dtype=np.float32)
-    attrs = {"note": "SIMULATED noise in the layout of MajajHong2015.public"}
+    if signal is not None:
+        values += signal[trials, :, None].astype(np.float32)
+    attrs = {"note": "SIMULATED values in the layout of MajajHong2015.public"}
     array = xr.DataArray(values, dims=("presentation", "neuroid", "time_bin"), coords=coords, attrs=attrs)
     array.rename("dicarlo.MajajHong2015.public").to_dataset().to_netcdf(
         path, encoding={"dicarlo.MajajHong2015.public": {"zlib": True, "complevel": 1}}
@@ -128,12 +137,17 @@ def make(
     repetitions: dict[int, int] | None = None,
     side: int = 256,
     seed: int = 0,
+    signal: Callable[[int], np.ndarray] | None = None,
 ) -> Path:
-    """Write the three files of the public set, simulated, into ``folder``; smaller where counts are given."""
+    """Write the three files of the public set, simulated, into ``folder``; smaller where counts are given.
+
+    The responses are noise of unit variance, around ``signal(n_stimuli)``, an array (n_stimuli, 256), where one is given.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(seed)
     stimuli = make_stimuli(rng, images_per_object or {0: 10, 3: 40})
-    write_responses(folder / NAMES[0], stimuli, rng, repetitions or REPETITIONS)
+    means = None if signal is None else signal(len(stimuli))
+    write_responses(folder / NAMES[0], stimuli, rng, repetitions or REPETITIONS, means)
     stimuli.to_csv(folder / NAMES[1])
     write_images(folder / NAMES[2], stimuli, side)
     return folder

@@ -1,0 +1,188 @@
+"""A benchmark by its name, on our own loaders and metrics: no Brain-Score package is needed."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from neurobridge.assemblies import AssemblyError, average_repetitions, drop_constant, validate
+from neurobridge.assemblies.schema import NEUROID, PRESENTATION, REPETITION, STIMULUS_ID
+from neurobridge.brainscore.metrics import ALL_METRICS, SITE_METRICS
+from neurobridge.datasets import has_loader, list_datasets, load
+from neurobridge.evaluate import aggregate, internal_consistency
+
+
+@dataclass(frozen=True)
+class BenchmarkName:
+    """``<dataset>.<region>-<metric>`` in its parts."""
+
+    dataset: str
+    region: str
+    metric: str
+
+    def __str__(self) -> str:
+        """Write the parts as the name they came from."""
+        return f"{self.dataset}.{self.region}-{self.metric}"
+
+
+@dataclass(frozen=True, eq=False)
+class BenchmarkScore:
+    """What `score_benchmark` found.
+
+    Attributes
+    ----------
+    name : BenchmarkName
+    score : xarray.Dataset
+        ``raw``, ``ceiling``, ``normalized``, ``null``, ``p_value``.
+    summary : dict
+        `aggregate` of it, with ``benchmark``, ``kind`` ("recorded" or "simulated"), ``n_unused_activations`` and ``notes``.
+    """
+
+    name: BenchmarkName
+    score: xr.Dataset
+    summary: dict[str, Any]
+
+
+def scorable_datasets() -> list[str]:
+    """Names of the datasets with recordings and a loader."""
+    return [m.name for m in list_datasets() if m.kind in ("recorded", "simulated") and has_loader(m.name)]
+
+
+def parse_benchmark(name: str) -> BenchmarkName:
+    """Take ``<dataset>.<region>-<metric>`` apart, e.g. "majajhong2015.public.IT-pls".
+
+    Raises
+    ------
+    ValueError
+        Not of this form, or an unknown dataset or metric; says which there are.
+    """
+    head, dash, metric = name.rpartition("-")
+    dataset, dot, region = head.rpartition(".")
+    if not (dash and dot and dataset and region and metric):
+        raise ValueError(
+            f"benchmark: found {name!r}; expected <dataset>.<region>-<metric>. Mend: e.g. majajhong2015.public.IT-pls; datasets "
+            f"{scorable_datasets()}, metrics {sorted(ALL_METRICS)}."
+        )
+    if metric not in ALL_METRICS:
+        raise ValueError(
+            f"benchmark {name!r}: found metric {metric!r}; expected one of {sorted(ALL_METRICS)}. Mend: choose one of them."
+        )
+    if not has_loader(dataset):
+        raise ValueError(
+            f"benchmark {name!r}: found dataset {dataset!r}; expected one of {scorable_datasets()}. Mend: choose one of them."
+        )
+    return BenchmarkName(dataset, region, metric)
+
+
+def score_benchmark(
+    benchmark: str,
+    activations: xr.DataArray,
+    *,
+    mirror: str | os.PathLike[str] | None = None,
+    n_permutations: int = 1000,
+    seed: int = 0,
+    quiet: bool = False,
+    **options: Any,
+) -> BenchmarkScore:
+    """Score a model's activations on a dataset's recordings: averaged trials, ceiling, metric.
+
+    Parameters
+    ----------
+    benchmark : str
+        ``<dataset>.<region>-<metric>``; the metrics are the keys of `ALL_METRICS`.
+    activations : xarray.DataArray
+        Assembly ``(presentation, neuroid)`` with an activation of every stimulus of the dataset, each once, under the dataset's
+        ``stimulus_id``.
+    mirror : path, optional
+        Folder with the dataset's files.
+    n_permutations, seed
+        Of the null, of the ceiling's halves and, for "bridge", of the pairs.
+    quiet : bool
+        Do not print the dataset's citation.
+    **options
+        Of the metric.
+
+    Returns
+    -------
+    BenchmarkScore
+
+    Raises
+    ------
+    ValueError
+        Unknown name, a dataset without recordings, or without this region.
+    AssemblyError
+        Stimuli without an activation, or activations that are no assembly.
+    """
+    name = parse_benchmark(benchmark)
+    validate(activations, role="activations")
+    images = {"images": False} if name.dataset == "majajhong2015.public" else {}
+    experiment = load(name.dataset, mirror=mirror, quiet=quiet, **images)
+    if experiment.recordings is None:
+        raise ValueError(
+            f"benchmark {benchmark!r}: found no recordings in {name.dataset!r}; expected a dataset of responses. "
+            f"Mend: one of {[other for other in scorable_datasets() if other != name.dataset]}."
+        )
+    trials = _of_region(experiment.recordings, name)
+    notes: list[str] = []
+    averaged = average_repetitions(trials) if REPETITION in trials.coords else trials
+    averaged = drop_constant(averaged)
+    n_constant = int(averaged.attrs["dropped_constant_neuroids"])
+    if n_constant:
+        notes.append(f"{n_constant} site(s) with a constant response were left out")
+    ceiling = {}
+    if name.metric in SITE_METRICS:
+        ceiling = {"ceiling": _ceiling(trials, averaged, notes, seed)}
+    else:
+        notes.append(
+            f"no ceiling: the reliability of single sites does not bound {name.metric!r}, so nothing is normalised"
+        )
+    n_unused = _require_stimuli(activations, averaged, name)
+    if n_unused:
+        notes.append(f"{n_unused} activation(s) of stimuli outside the dataset were not used")
+    score = ALL_METRICS[name.metric](
+        activations, averaged, n_permutations=n_permutations, seed=seed, **ceiling, **options
+    ).assign_attrs(benchmark=str(name), kind=experiment.kind)
+    summary = {
+        "benchmark": str(name),
+        "kind": experiment.kind,
+        **aggregate(score),
+        "n_unused_activations": n_unused,
+        "notes": notes,
+    }
+    return BenchmarkScore(name, score, summary)
+
+
+def _of_region(recordings: xr.DataArray, name: BenchmarkName) -> xr.DataArray:
+    regions = recordings["region"].values if "region" in recordings.coords else np.array([], dtype=str)
+    rows = np.flatnonzero(regions == name.region)
+    if not len(rows):
+        raise ValueError(
+            f"benchmark {str(name)!r}: found regions {np.unique(regions).tolist()} in {name.dataset!r}; expected {name.region!r} "
+            "among them. Mend: name one that is there."
+        )
+    return recordings.isel({NEUROID: rows})
+
+
+def _ceiling(trials: xr.DataArray, averaged: xr.DataArray, notes: list[str], seed: int) -> xr.DataArray | None:
+    _, counts = np.unique(trials[STIMULUS_ID].values, return_counts=True)
+    if counts.min() < 2:
+        notes.append("no ceiling: the dataset has no repeated trials of every stimulus, so nothing is normalised")
+        return None
+    kept = trials.isel({NEUROID: np.flatnonzero(np.isin(trials["neuroid_id"].values, averaged["neuroid_id"].values))})
+    return internal_consistency(kept, seed=seed)["ceiling"]
+
+
+def _require_stimuli(activations: xr.DataArray, recordings: xr.DataArray, name: BenchmarkName) -> int:
+    here, needed = (set(a[STIMULUS_ID].values.tolist()) for a in (activations, recordings))
+    missing = sorted(needed - here)
+    if missing:
+        raise AssemblyError(
+            f"activations: found none for {len(missing)} of the {len(needed)} stimuli of {name.dataset!r}, e.g. {missing[0]!r} "
+            f"(the file has {activations.sizes[PRESENTATION]}, e.g. {str(activations[STIMULUS_ID].values[0])!r}); expected "
+            "all, under the dataset's stimulus_id. Mend: extract them from the dataset's images, e.g. neurobridge.extract."
+        )
+    return len(here - needed)
