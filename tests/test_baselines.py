@@ -11,6 +11,7 @@ from sklearn.base import clone
 from sklearn.cross_decomposition import CCA
 from sklearn.linear_model import LinearRegression, Ridge
 
+from neurobridge.aligner import AssemblyAligner
 from neurobridge.assemblies import AssemblyError, Pairs, make_assembly
 from neurobridge.baselines import (
     BASELINES,
@@ -103,6 +104,18 @@ def test_two_pairs_are_enough_to_run(name, n_pairs):
 def test_parameters_survive_cloning(name):
     aligner = BASELINES[name](seed=3)
     assert clone(aligner).get_params() == aligner.get_params()
+
+
+@pytest.mark.parametrize("name", sorted(BASELINES))
+def test_a_saved_baseline_maps_as_before(name, tmp_path):
+    X, Y = rotated_pair(60, noise=0.2)
+    source, target = space(X, "x"), space(Y, "y")
+    aligner = BASELINES[name]().fit(source, target, Pairs.shared(source, target).draw(20, seed=0))
+    aligner.save(tmp_path / "kept")
+    read = AssemblyAligner.load(tmp_path / "kept")
+    assert type(read) is BASELINES[name]
+    assert np.array_equal(read.transform(source).values, aligner.transform(source).values)
+    assert np.array_equal(read.inverse_transform(target).values, aligner.inverse_transform(target).values)
 
 
 # ---- PLS and CCA -----------------------------------------------------------------------------------------------

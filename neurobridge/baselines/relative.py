@@ -6,6 +6,7 @@ import numpy as np
 
 from neurobridge.aligner import AssemblyAligner
 from neurobridge.baselines.subspaces import folds_of, least_error
+from neurobridge.bridge.linear import LinearMap
 
 ALPHAS: tuple[float, ...] = tuple(np.logspace(-4, 4, 17).tolist())
 
@@ -36,7 +37,10 @@ class RelativeAligner(AssemblyAligner):
     def _fit_arrays(self, X: np.ndarray, Y: np.ndarray, rows: tuple[np.ndarray, np.ndarray]) -> None:
         self.alpha_ = self._penalty(X, Y, rows), self._penalty(Y, X, rows[::-1])
         self._anchors = X[rows[0]], Y[rows[1]]
-        self._decoders = _Decoder(cosines(Y, self._anchors[1]), Y), _Decoder(cosines(X, self._anchors[0]), X)
+        self._decoders = (
+            _Decoder(cosines(Y, self._anchors[1]), Y).at(self.alpha_[0]),
+            _Decoder(cosines(X, self._anchors[0]), X).at(self.alpha_[1]),
+        )
 
     def _penalty(self, X: np.ndarray, Y: np.ndarray, rows: tuple[np.ndarray, np.ndarray]) -> float:
         errors = []
@@ -45,14 +49,14 @@ class RelativeAligner(AssemblyAligner):
             seen = np.setdiff1d(np.arange(len(Y)), rows[1][left_out])
             decoder = _Decoder(cosines(Y[seen], Y[rows[1][known]]), Y[seen])
             query, truth = cosines(X[rows[0][left_out]], X[rows[0][known]]), Y[rows[1][left_out]]
-            errors.append({alpha: float(((decoder(query, alpha) - truth) ** 2).sum()) for alpha in ALPHAS})
+            errors.append({alpha: float(((decoder.at(alpha)(query) - truth) ** 2).sum()) for alpha in ALPHAS})
         return least_error(errors)
 
     def _forward(self, X: np.ndarray) -> np.ndarray:
-        return self._decoders[0](cosines(X, self._anchors[0]), self.alpha_[0])
+        return self._decoders[0](cosines(X, self._anchors[0]))
 
     def _backward(self, Y: np.ndarray) -> np.ndarray:
-        return self._decoders[1](cosines(Y, self._anchors[1]), self.alpha_[1])
+        return self._decoders[1](cosines(Y, self._anchors[1]))
 
 
 def cosines(X: np.ndarray, anchors: np.ndarray) -> np.ndarray:
@@ -70,6 +74,7 @@ class _Decoder:
         U, self.S, self.Vt = np.linalg.svd(R - self.means[0], full_matrices=False)
         self.projected = U.T @ (Y - self.means[1])
 
-    def __call__(self, R: np.ndarray, alpha: float) -> np.ndarray:
-        shrunk = (self.S / (self.S**2 + alpha))[:, None] * self.projected
-        return (R - self.means[0]) @ self.Vt.T @ shrunk + self.means[1]
+    def at(self, alpha: float) -> LinearMap:
+        """The decoder with one penalty."""
+        coef = self.Vt.T @ ((self.S / (self.S**2 + alpha))[:, None] * self.projected)
+        return LinearMap(coef, *self.means, np.full(len(self.means[1]), alpha))

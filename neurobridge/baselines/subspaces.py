@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from neurobridge.aligner import AssemblyAligner
+from neurobridge.bridge.linear import LinearMap
 from neurobridge.evaluate.regression import Predict, fit_pls
 
 N_FOLDS = 5
@@ -29,6 +30,13 @@ def least_error(errors: Sequence[Mapping[Key, float]]) -> Key:
     """Candidate of least summed error among those that every fold could fit; the first of equals."""
     common = [key for key in errors[0] if all(key in fold for fold in errors)]
     return min(common, key=lambda key: sum(fold[key] for fold in errors))
+
+
+def affine(predict: Predict, X: np.ndarray, Y: np.ndarray) -> LinearMap:
+    """Write an affine prediction that takes the mean of X to that of Y as a map that can be kept: its values at the axes."""
+    means = X.mean(axis=0), Y.mean(axis=0)
+    coef = predict(means[0] + np.eye(X.shape[1])) - means[1]
+    return LinearMap(coef, *means, np.full(Y.shape[1], np.nan))
 
 
 class PLSAligner(AssemblyAligner):
@@ -60,8 +68,8 @@ class PLSAligner(AssemblyAligner):
         counts = self._count(left, right), self._count(right, left)
         self.n_components_ = counts
         self._maps = (
-            fit_pls(left, right, n_components=counts[0]),
-            fit_pls(right, left, n_components=counts[1]),
+            affine(fit_pls(left, right, n_components=counts[0]), left, right),
+            affine(fit_pls(right, left, n_components=counts[1]), right, left),
         )
 
     def _count(self, X: np.ndarray, Y: np.ndarray) -> int:
@@ -176,13 +184,13 @@ class _Canonical:
                 self._known[penalty] = np.zeros((len(S), 0)), np.zeros(0), np.zeros((0, len(S_y)))
         return self._known[penalty]
 
-    def map(self, penalty: float, k: int) -> Predict:
+    def map(self, penalty: float, k: int) -> LinearMap:
         """The prediction of y from the leading k variates of x."""
         A, rho, Bt = self.rotated(penalty)
         lengths = self._lengths(penalty)
         into = self.x[2].T / lengths[0] @ (A[:, :k] * rho[:k])
         out = Bt[:k] * lengths[1] @ self.y[2]
-        return lambda new: (new - self.means[0]) @ into @ out + self.means[1]
+        return LinearMap(into @ out, *self.means, np.full(len(self.means[1]), penalty))
 
 
 def _thin(X: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
