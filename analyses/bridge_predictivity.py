@@ -101,6 +101,19 @@ def summary(curve: xr.Dataset) -> dict[str, Any]:
     return out
 
 
+def curve_of(entry: dict[str, Any]) -> xr.Dataset:
+    """The curves of a dataset's records."""
+    curve = curve_dataset(entry["records"], entry["aligners"], entry["n_pairs"], list(range(entry["n_seeds"])))
+    curve["ceiling"] = np.nan if entry["ceiling_r"] is None else entry["ceiling_r"]
+    return curve
+
+
+def title_of(name: str, entry: dict[str, Any]) -> str:
+    """What a panel shows, with the word simulated where it is."""
+    word = "SIMULATED" if entry["kind"] == "simulated" else "real"
+    return f"{name} ({word}), {entry['n_seeds']} draws:\n{entry['n_model_dimensions']} dimensions to {entry['n_sites']} sites"
+
+
 def rounded(value: Any) -> Any:
     array = np.round(np.asarray(value, dtype=np.float64), 4)
     return (
@@ -129,10 +142,9 @@ def draw(curves: Mapping[str, tuple[str, xr.Dataset]], path: Path) -> None:
         )  # fmt: skip
         ax.set_ylabel("median r over sites, held-out stimuli")
         ax.spines[["top", "right"]].set_visible(False)
-    seeds = sorted({int(s) for _, curve in curves.values() for s in curve["seed"].values})
     held = ", ".join(str(curve.attrs["n_stimuli"]) for _, curve in curves.values())
     figure.supxlabel(
-        f"n = {held} held-out stimuli a draw; mean and 95 % t interval over draws {seeds[0]}-{seeds[-1]} of pairs and held-out "
+        f"n = {held} held-out stimuli a draw; mean and 95 % t interval over draws of pairs and held-out "
         "stimuli; unpaired stimuli in one space only",
         fontsize=8,
     )
@@ -171,12 +183,10 @@ def main() -> None:
     n_pairs, n_seeds = ((10, 100), 2) if quick else (N_PAIRS, arguments.seeds)
     result = load(out)
     result["neurobridge"] = neurobridge.__version__
-    curves = {}
     compared = methods(arguments.flow)
     for name in arguments.datasets:
         task = prepare(name, mirror=arguments.mirror)
         entry = result["datasets"].setdefault(name, {"records": []})
-        word = "SIMULATED" if task.experiment.kind == "simulated" else "real"
         entry["kind"], entry["model_side"] = task.experiment.kind, task.model_name
         entry["n_sites"], entry["n_model_dimensions"] = task.brain.sizes["neuroid"], task.model.sizes["neuroid"]
         with warnings.catch_warnings(record=True) as caught:
@@ -195,26 +205,20 @@ def main() -> None:
                 entry["records"].append(record)
                 save(result, out)
         said = {str(w.message) for w in caught} | set(entry.get("warnings", []))
-        entry["warnings"] = sorted(said)
+        entry["warnings"] = sorted(said)[:20]
         attrs = score_attrs({"metric": "bridge predictivity"}, n_seeds, N_PERMUTATIONS, 0, (task.model, task.brain))
-        curve = curve_dataset(
-            entry["records"], list(compared), n_pairs, list(range(n_seeds)), ceiling=task.ceiling, attrs=attrs
-        )
-        entry["summary"], entry["n_pairs"], entry["digests"] = (
-            summary(curve),
-            list(n_pairs),
-            json.loads(attrs["digests"]),
-        )
+        entry |= {"n_pairs": list(n_pairs), "n_seeds": n_seeds, "aligners": list(compared)}
+        entry["ceiling_r"] = None if task.ceiling is None else float(np.sqrt(max(0, np.median(task.ceiling.values))))
+        entry["digests"] = json.loads(attrs["digests"])
+        entry["summary"] = summary(curve_of(entry))
         save(result, out)
-        curves[name] = (
-            f"{name} ({word}): {task.model.sizes['neuroid']} dimensions to {task.brain.sizes['neuroid']} sites",
-            curve,
-        )
         if not arguments.json:
             print(name)
             for method, row in sorted(entry["summary"]["aligners"].items(), key=lambda item: -item[1]["auc"]):
                 print(f"  {method:12s} area {row['auc']:.3f} {row['auc_ci95']}, r at {list(n_pairs)}: {row['mean']}")
-    draw(curves, picture)
+    # Datasets of earlier runs too: all that is in the file.
+    finished = {name: result["datasets"][name] for name in DATASETS if "summary" in result["datasets"].get(name, {})}
+    draw({name: (title_of(name, entry), curve_of(entry)) for name, entry in finished.items()}, picture)
     if arguments.json:
         print(json.dumps({name: result["datasets"][name]["summary"] for name in arguments.datasets}))
 
