@@ -1,6 +1,8 @@
 """Extraction beside the bare forward pass and a hand-written hook loop; memory against the number of stimuli.
 
-    python analyses/benchmarks/features.py [--runs 5] [--out docs/results/benchmarks/features.json]
+    python analyses/benchmarks/features.py [--runs 5] [--only resnet18] [--out docs/results/benchmarks/features.json]
+
+Each part is written when it is done; --only measures one of them again and keeps the others.
 
 Two networks with random weights: a ResNet-18 (written out here) on 224 x 224 images, and a small convolutional network on 96 x 96,
 for which the work around the forward pass weighs most. Images are simulated: smoothed noise, saved as JPEG. One torch thread.
@@ -204,6 +206,7 @@ def memory(n: int) -> dict[str, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--only", choices=[*CASES, "memory"])
     parser.add_argument("--memory", type=int, help="Measure the memory for so many stimuli, in this process.")
     parser.add_argument("--out", type=Path, default=Path("docs/results/benchmarks/features.json"))
     arguments = parser.parse_args()
@@ -211,30 +214,34 @@ def main() -> None:
     if arguments.memory:
         print(json.dumps(memory(arguments.memory)))
         return
-    results: dict[str, object] = {
-        "machine": {
-            "python": platform.python_version(),
-            "torch": torch.__version__,
-            "cores": os.cpu_count(),
-            "processor": platform.machine(),
-            "torch_threads": 1,
-            "load_average": os.getloadavg()[0],
-        },
-        "throughput": {},
-        "memory": [],
+    machine = {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "cores": os.cpu_count(),
+        "processor": platform.machine(),
+        "torch_threads": 1,
     }
-    for case in CASES:
-        results["throughput"][case] = found = throughput(case, arguments.runs)
-        for task, row in found["tasks"].items():
-            print(f"{case:9s} {task:7s} {row['images_per_s']:8.1f} images/s  {row['of_bare']:.3f} of bare", flush=True)
-    for n in STIMULI:
-        command = [sys.executable, __file__, "--memory", str(n)]
-        done = subprocess.run(command, capture_output=True, text=True, check=True)
-        row = json.loads(done.stdout.strip().splitlines()[-1])
-        results["memory"].append(row)
-        print(f"{n:6d} stimuli: peak {row['peak_rss_gb']:.3f} GB for a result of {row['result_gb']:.3f} GB", flush=True)
+    results = json.loads(arguments.out.read_text()) if arguments.out.exists() else {}
+    results["machine"] = machine
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    arguments.out.write_text(json.dumps(results, indent=1) + "\n")
+    for part in (*CASES, "memory") if arguments.only is None else (arguments.only,):
+        load_before = os.getloadavg()[0]
+        if part == "memory":
+            results[part] = [in_a_process_of_its_own(n) for n in STIMULI]
+        else:
+            results[part] = throughput(part, arguments.runs) | {"load_average_before": load_before}
+            for task, row in results[part]["tasks"].items():
+                print(
+                    f"{part:9s} {task:7s} {row['images_per_s']:8.1f} images/s  {row['of_bare']:.3f} of bare", flush=True
+                )
+        arguments.out.write_text(json.dumps(results, indent=1) + "\n")
+
+
+def in_a_process_of_its_own(n: int) -> dict[str, float]:
+    done = subprocess.run([sys.executable, __file__, "--memory", str(n)], capture_output=True, text=True, check=True)
+    row = json.loads(done.stdout.strip().splitlines()[-1])
+    print(f"{n:6d} stimuli: peak {row['peak_rss_gb']:.3f} GB for a result of {row['result_gb']:.3f} GB", flush=True)
+    return row
 
 
 if __name__ == "__main__":

@@ -232,7 +232,7 @@ def _decode(data: bytes, what: str) -> np.ndarray:
                     f"{what}: found an image of mode {image.mode}; expected 8 bits a channel, grey or RGB. Mend: convert it, "
                     "scaled as the subjects saw it."
                 )
-            return np.asarray(image.convert("RGB"))
+            return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
     except AssemblyError:
         raise
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:

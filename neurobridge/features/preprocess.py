@@ -109,11 +109,12 @@ class Preprocess:
             `mean` or `std` has another length than the images have channels.
         """
         batch = pixels.unsqueeze(-1) if pixels.ndim == 3 else pixels
-        batch = batch.permute(0, 3, 1, 2).to(dtype) / 255
+        # In place from here on: these are passes over every pixel, and `batch` is a copy.
+        batch = batch.permute(0, 3, 1, 2).contiguous().to(dtype).div_(255)
         if self.grayscale is True and batch.shape[1] == 3:
             batch = (batch * batch.new_tensor(_LUMA).view(1, 3, 1, 1)).sum(dim=1, keepdim=True)
         elif self.grayscale is False and batch.shape[1] == 1:
-            batch = batch.expand(-1, 3, -1, -1)
+            batch = batch.repeat(1, 3, 1, 1)
         if self.crop is not None:
             batch = _central_square(batch, self.crop)
         if self.size is not None and tuple(batch.shape[-2:]) != self.size:
@@ -123,9 +124,9 @@ class Preprocess:
             if self.interpolation == "bicubic":
                 batch = batch.clamp(0, 1)
         if self.mean is not None:
-            batch = batch - self._per_channel("mean", self.mean, batch)
+            batch = batch.sub_(self._per_channel("mean", self.mean, batch))
         if self.std is not None:
-            batch = batch / self._per_channel("std", self.std, batch)
+            batch = batch.div_(self._per_channel("std", self.std, batch))
         return batch.contiguous()
 
     def record(self) -> dict[str, Any]:

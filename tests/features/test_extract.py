@@ -444,6 +444,12 @@ def test_nan_activation_names_layer_and_stimulus_and_leaves_the_model_whole() ->
     assert_untouched(model, {}, {"": True, "first": True, "second": True}, rng)
 
 
+def test_finite_values_whose_sum_overflows_are_kept() -> None:
+    model = Odd(lambda x: x.flatten(1) * 0 + 3e38)
+    got = extract(model, make_images(), "inner")
+    assert (got.values == np.float32(3e38)).all()
+
+
 class Odd(nn.Module):
     """One layer, 'inner', whose output the test chooses."""
 
