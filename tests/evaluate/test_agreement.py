@@ -32,13 +32,13 @@ def spaces():
     return runpy.run_path(str(GOLDEN / "inputs.py"))["spaces"]()
 
 
-def _live() -> dict:
-    """Run the writer in this process: the real metrics on the same inputs."""
+def _live(name: str) -> dict:
+    """Run the writer in this process: the real package on the same inputs."""
     sys.path.insert(0, str(GOLDEN))
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return runpy.run_path(str(GOLDEN / "write.py"))["brainscore"]()
+            return runpy.run_path(str(GOLDEN / "write.py"))[name]()
     finally:
         sys.path.remove(str(GOLDEN))
 
@@ -60,7 +60,7 @@ def _live() -> dict:
     ],
 )
 def theirs(request) -> dict:
-    return read("brainscore") if request.param == "written" else _live()
+    return read("brainscore") if request.param == "written" else _live("brainscore")
 
 
 @pytest.fixture(scope="module")
@@ -112,22 +112,40 @@ def test_regressions_agree_with_converged_scikit_learn(spaces, name, tolerance):
     assert np.abs(predicted - np.asarray(read("sklearn")[name])).max() < tolerance
 
 
+@pytest.fixture(
+    scope="module",
+    params=[
+        "written",
+        pytest.param(
+            "live",
+            marks=pytest.mark.skipif(
+                importlib.util.find_spec("rsatoolbox") is None,
+                reason="needs rsatoolbox: pip install neurobridge[rsa]",
+            ),
+        ),
+    ],
+)
+def rsatoolbox(request) -> dict:
+    return read("rsatoolbox") if request.param == "written" else _live("rsatoolbox")
+
+
 @pytest.mark.parametrize("comparator", ["spearman", "pearson", "cosine"])
-def test_rdms_and_noise_ceilings_agree_with_rsatoolbox(spaces, comparator):
+def test_rdms_and_noise_ceilings_agree_with_rsatoolbox(spaces, rsatoolbox, comparator):
     source, target, _ = spaces
-    written = read("rsatoolbox")
     model = DISTANCES["correlation"](source.values)
     each = subject_rdms(target.values, target["animal"].values, "correlation")
     found = [compare_rdms(model, d, comparator=comparator) for d in each]
-    assert np.allclose(found, written["comparisons"][comparator], atol=1e-6)
-    assert np.allclose(rdm_noise_ceiling(each, comparator=comparator), written["noise_ceiling"][comparator], atol=1e-6)
+    assert np.allclose(found, rsatoolbox["comparisons"][comparator], atol=1e-6)
+    assert np.allclose(
+        rdm_noise_ceiling(each, comparator=comparator), rsatoolbox["noise_ceiling"][comparator], atol=1e-6
+    )
     score = METRICS["rsa"](source, target, comparator=comparator, n_permutations=0)
-    assert score["raw"].item() == pytest.approx(np.mean(written["comparisons"][comparator]), abs=1e-6)
-    assert score["ceiling"].item() == pytest.approx(written["noise_ceiling"][comparator][1], abs=1e-6)
+    assert score["raw"].item() == pytest.approx(np.mean(rsatoolbox["comparisons"][comparator]), abs=1e-6)
+    assert score["ceiling"].item() == pytest.approx(rsatoolbox["noise_ceiling"][comparator][1], abs=1e-6)
 
 
-def test_crossvalidated_distances_agree_with_rsatoolbox(spaces):
+def test_crossvalidated_distances_agree_with_rsatoolbox(spaces, rsatoolbox):
     recordings = spaces[2]
     few = recordings.isel(presentation=recordings["stimulus_id"].values < "image0012")
     square = crossvalidated_rdm(few).values
-    assert np.allclose(square[~np.tri(12, dtype=bool)], read("rsatoolbox")["crossnobis"], atol=1e-10)
+    assert np.allclose(square[~np.tri(12, dtype=bool)], rsatoolbox["crossnobis"], atol=1e-10)
