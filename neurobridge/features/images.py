@@ -120,16 +120,17 @@ class TableSource:
         self.coords, self._files = _columns(table)
         self.attrs = {str(key): value for key, value in table.attrs.items()}
         self._root = Path(root) if root is not None else Path()
-        self._zipped = self._root.is_file()
-        if self._zipped:
+        self._archive: zipfile.ZipFile | None = None
+        if self._root.is_file():
             try:
-                with zipfile.ZipFile(self._root) as archive:
-                    have = set(archive.namelist())
+                # Kept open: its list of members can be long, and threads may read from one ZipFile at once.
+                self._archive = zipfile.ZipFile(self._root)
             except (zipfile.BadZipFile, OSError) as error:
                 raise AssemblyError(
                     f"root: found {self._root}, which cannot be read as zip ({error}); expected a folder or a zip. "
                     "Mend: check the path, or fetch the archive again."
                 ) from error
+            have = set(self._archive.namelist())
             missing = [file for file in self._files if file not in have]
         else:
             missing = [file for file in self._files if not (self._root / file).is_file()]
@@ -164,13 +165,8 @@ class TableSource:
         return _digest(sha, self.coords, self.attrs)
 
     def _bytes(self, rows: slice) -> Iterator[bytes]:
-        if self._zipped:
-            with zipfile.ZipFile(self._root) as archive:
-                for file in self._files[rows]:
-                    yield archive.read(file)
-        else:
-            for file in self._files[rows]:
-                yield (self._root / file).read_bytes()
+        for file in self._files[rows]:
+            yield (self._root / file).read_bytes() if self._archive is None else self._archive.read(file)
 
 
 def read_ahead(source: Source, blocks: Sequence[slice], workers: int) -> Generator[tuple[slice, Pixels], None, None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
 import os
@@ -151,23 +152,26 @@ class Partial:
     def resume(self) -> int:
         """Look for what an earlier process left, and say how many rows of it stand."""
         self._folder.mkdir(exist_ok=True)
+        for left in self.path.parent.glob(f".{glob.escape(self.path.name)}.*.partial"):
+            # Of a process killed while it wrote the finished file; with the lock held there is no other.
+            left.unlink()
         if not self._journal.exists():
             self._file = self._raw.open("w+b")
             return 0
-        left = json.loads(self._journal.read_text())
-        if left["key"] != self._key:
+        state = json.loads(self._journal.read_text())
+        if state["key"] != self._key:
             warnings.warn(
-                f"{self._folder}: found {left['n_done']} rows of an extraction with other weights, stimuli or settings; they are "
+                f"{self._folder}: found {state['n_done']} rows of an extraction with other weights, stimuli or settings; they are "
                 "deleted and this one starts at the first stimulus.",
                 stacklevel=4,
             )
             self._file = self._raw.open("w+b")
             return 0
-        self.layout = Layout({name: tuple(shape) for name, shape in left["shapes"].items()})
-        self.image_shape = tuple(left["image_shape"])
+        self.layout = Layout({name: tuple(shape) for name, shape in state["shapes"].items()})
+        self.image_shape = tuple(state["image_shape"])
         self._file = self._raw.open("r+b")
         row = self._row_bytes()
-        self.n_done = self._committed = min(left["n_done"], self._raw.stat().st_size // row)
+        self.n_done = self._committed = min(state["n_done"], self._raw.stat().st_size // row)
         return self.n_done
 
     def rewind(self, n_done: int) -> None:

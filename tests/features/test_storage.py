@@ -219,6 +219,32 @@ def test_a_values_file_shorter_than_the_journal_says_is_believed(tmp_path) -> No
     np.testing.assert_array_equal(got.values, extract(Counting(), images, "noise", batch_size=3).values)
 
 
+def test_a_kill_while_the_file_is_finished_costs_no_forward_pass(tmp_path, monkeypatch) -> None:
+    images, out, model = make_images(), tmp_path / "a.nc", Counting()
+
+    def killed(assembly, path, **arguments):
+        path.with_name(f".{path.name}.123.partial").write_text("half")
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("neurobridge.features.storage.save_assembly", killed)
+        with pytest.raises(KeyboardInterrupt):
+            extract(model, images, "*", out=out, batch_size=3)
+    assert len(leftovers(tmp_path)) == 2
+    model.shown = 0
+    got = extract(model, images, "*", out=out, batch_size=3)
+    assert model.shown == 0
+    np.testing.assert_array_equal(got.values, extract(Counting(), images, "*", batch_size=3).values)
+    assert leftovers(tmp_path) == []
+
+
+def test_progress_counts_images(capsys) -> None:
+    extract(Counting(), make_images(), "conv", progress=True)
+    assert "11/11" in capsys.readouterr().err
+    extract(Counting(), make_images(), "conv")
+    assert capsys.readouterr().err == ""
+
+
 _SCRIPT = """
 import sys
 import neurobridge.features.storage as storage
