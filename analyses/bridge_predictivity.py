@@ -34,6 +34,8 @@ mpl.use("Agg")
 from matplotlib import pyplot as plt
 
 HELD_OUT, N_PERMUTATIONS = 0.2, 200
+# Below this number the t interval is wider than any correlation.
+LEAST_DRAWS = 4
 
 
 class ForwardFused(AssemblyAligner):
@@ -128,12 +130,19 @@ def draw(curves: Mapping[str, tuple[str, xr.Dataset]], path: Path) -> None:
     figure, axes = plt.subplots(1, len(curves), figsize=(5.2 * len(curves), 4.6), squeeze=False, layout="constrained")
     for ax, (title, curve) in zip(axes[0], curves.values(), strict=True):
         order = np.argsort(-curve["auc_mean"].values)
-        # The line is the mean of what it is given, the bar its range: here the interval.
-        bounds = curve[["low", "mean", "high"] if curve.sizes["seed"] > 1 else ["mean"]].to_array().values
-        lines = {str(curve["aligner"].values[k]): (curve["n_pairs"].values, bounds[:, k].T) for k in order}
+        # The line is the mean of what it is given, the bar its range: the interval, or with few draws the draws themselves.
+        wide = curve.sizes["seed"] < LEAST_DRAWS
+        shown = curve["raw"].values if wide else np.moveaxis(curve[["low", "mean", "high"]].to_array().values, 0, -1)
+        counts = curve["n_pairs"].values
+        # Set apart a little, so that bars do not hide one another.
+        lines = {
+            str(curve["aligner"].values[k]): (counts * 1.025 ** (place - len(order) / 2), shown[k])
+            for place, k in enumerate(order)
+        }
         figures.learning_curve(
             lines, ax=ax, null=float(curve["null_95"].max()), ceiling=float(curve["ceiling"]), title=title,
         )  # fmt: skip
+        ax.set_xticks(counts, labels=[str(n) for n in counts])
         areas = dict(zip(map(str, curve["aligner"].values), curve["auc_mean"].values, strict=True))
         handles, labels = ax.get_legend_handles_labels()
         ax.legend(
@@ -144,8 +153,8 @@ def draw(curves: Mapping[str, tuple[str, xr.Dataset]], path: Path) -> None:
         ax.spines[["top", "right"]].set_visible(False)
     held = ", ".join(str(curve.attrs["n_stimuli"]) for _, curve in curves.values())
     figure.supxlabel(
-        f"n = {held} held-out stimuli a draw; mean and 95 % t interval over draws of pairs and held-out "
-        "stimuli; unpaired stimuli in one space only",
+        f"n = {held} held-out stimuli a draw; unpaired stimuli in one space only. Line: mean over draws of pairs and held-out "
+        f"stimuli;\nbar: its 95 % t interval, or the range of the draws where they are fewer than {LEAST_DRAWS}",
         fontsize=8,
     )
     path.parent.mkdir(parents=True, exist_ok=True)
