@@ -35,7 +35,7 @@ from neurobridge.features import GaborEnergy, extract
 mpl.use("Agg")
 from matplotlib import pyplot as plt
 
-N_PAIRS, NOISE = 50, (0.0, 1.0, 3.0)
+N_PAIRS, NOISE, LEAST = 50, (0.0, 1.0, 3.0), 5
 ALIGNERS = {
     "bridge": BridgeAligner(coupling="factored", map="barycentric"),
     "keypoints": KeypointAligner(),
@@ -85,6 +85,9 @@ def agreement(records: list[dict[str, Any]]) -> dict[str, Any]:
     out: dict[str, Any] = {}
     for group, members in groups.items():
         out[group] = {"n_model_sides": len(members)}
+        if len(members) < LEAST:
+            # Of three or four, ranks agree by chance too often to say anything.
+            continue
         for measure in MEASURES:
             sign = -1 if measure == "sliced_wasserstein" else 1
             x = [sign * r["overlap"][measure] for r in members]
@@ -108,7 +111,7 @@ def draw(records: list[dict[str, Any]], path: Path) -> None:
             measure.replace("_", " ") + (" (less is more overlap)" if measure == "sliced_wasserstein" else "")
         )
         ax.spines[["top", "right"]].set_visible(False)
-    axes[0].set_ylabel(f"median r, bridge with {N_PAIRS} pairs, held-out stimuli")
+    axes[0].set_ylabel(f"median r over sites, bridge\nwith {N_PAIRS} pairs, held-out stimuli")
     names = [name + (" (SIMULATED)" if name.startswith("simulated") else " (real)") for name in colours]
     handles = [
         plt.Line2D([], [], color=c, marker="o", linestyle="none", label=n)
@@ -116,7 +119,8 @@ def draw(records: list[dict[str, Any]], path: Path) -> None:
     ]
     axes[0].legend(handles=handles, fontsize=7, frameon=False)
     figure.supxlabel(
-        "circles: model sides as they are; dots: noise added; crosses: stimuli shuffled; dotted line: chance",
+        f"n = {len(records)} model sides. Circles: as they are; dots: noise added; crosses: stimuli shuffled; dotted line: chance. "
+        "Overlap of all shared stimuli; r is the mean of the draws",
         fontsize=8,
     )
     path.parent.mkdir(parents=True, exist_ok=True)
