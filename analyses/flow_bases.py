@@ -1,4 +1,4 @@
-"""The figure and the tables of docs/flow.md: how the three bases move points, and what each solver costs.
+"""The figure and the tables of docs/flow.md: how the bases move points, and what each solver costs.
 
     python analyses/flow_bases.py [--figure docs/figures/flow_trajectories.png] [--out docs/results/flow_bases.json]
 
@@ -17,10 +17,11 @@ import numpy as np
 import torch
 
 from neurobridge.bridge import ridge_map
+from neurobridge.bridge.kernel import kernel_map
 from neurobridge.flow import BASES, SOLVERS, ConditionalFlow, OffSupportWarning, integrate
 
 N_TEST = 1000
-COLOURS = {"affine": "#0072B2", "pad": "#D55E00", "noise": "#009E73"}
+COLOURS = {"affine": "#0072B2", "pad": "#D55E00", "noise": "#009E73", "map": "#CC79A7"}
 
 
 class Rows:
@@ -49,7 +50,7 @@ def trajectories(flow: ConditionalFlow, X: np.ndarray, n_times: int = 40) -> np.
     Z = flow.source_scale_.forward(X)
     way = flow.forward_
     state = torch.as_tensor(way.start(Z, seed=flow.seed), dtype=torch.float32)
-    field = way.field(None if way.base == "pad" else torch.as_tensor(Z, dtype=torch.float32))
+    field = way.field(torch.as_tensor(Z, dtype=torch.float32) if way.n_condition else None)
     states = [state]
     with torch.inference_mode():
         for k in range(n_times):
@@ -86,7 +87,10 @@ def table() -> dict[str, dict[str, dict[str, float]]]:
     out: dict[str, dict[str, dict[str, float]]] = {}
     for n_pairs in (20, 100, 500, 5000):
         X, Y = hidden(n_pairs, np.random.default_rng(0))
-        rows = {"linear": scores(ridge_map(X, Y)(X_new), Y_new)}
+        curved = kernel_map(X, Y)
+        rows = {"linear": scores(ridge_map(X, Y)(X_new), Y_new), "kernel": scores(curved(X_new), Y_new)}
+        moved = ConditionalFlow(curved, seed=0).fit(X, Y, Rows(n_pairs)).transport(X_new)
+        rows["map"] = scores(moved, Y_new)
         for base, share in [*((base, 0.0) for base in BASES), ("affine", 0.2), ("noise", 0.2)]:
             name = f"{base}, validation={share:g}" if share else base
             flow = ConditionalFlow(base, seed=0, validation=share).fit(X, Y, Rows(n_pairs))
@@ -133,28 +137,32 @@ def main() -> None:
     rng = np.random.default_rng(0)
     X, Y = arc(500, rng)
     X_new, _ = arc(60, rng)
-    figure, axes = plt.subplots(1, 4, figsize=(13, 3.3), layout="constrained")
-    for axis, base in zip(axes, BASES, strict=False):
-        flow = ConditionalFlow(base, seed=0).fit(X, Y, Rows(500))
+    figure, axes = plt.subplots(1, 5, figsize=(16, 3.3), layout="constrained")
+    for axis, base in zip(axes, COLOURS, strict=False):
+        flow = ConditionalFlow(ridge_map(X, Y) if base == "map" else base, seed=0).fit(X, Y, Rows(500))
         path = trajectories(flow, X_new)
         axis.scatter(*X.T, s=3, color="#bbbbbb", label="source")
         axis.scatter(*Y.T, s=3, color="#555555", label="target")
         axis.plot(*path.transpose(2, 0, 1), color=COLOURS[base], lw=0.6, alpha=0.8)
         axis.scatter(*path[0].T, s=7, facecolor="white", edgecolor=COLOURS[base], lw=0.7, zorder=3, label="start")
         axis.scatter(*path[-1].T, s=7, color=COLOURS[base], zorder=3, label="end")
-        axis.set(title=f'base="{base}"', xlabel="dimension 1", ylabel="dimension 2")
+        axis.set(
+            title="base: a map (ridge)" if base == "map" else f'base="{base}"',
+            xlabel="dimension 1",
+            ylabel="dimension 2",
+        )
         axis.legend(fontsize=6, loc="upper left")
         if base == "affine":
             errors = solver_errors(flow, X_new)
     for (method, points), (colour, line) in zip(
         errors.items(), [("#E69F00", "o-"), ("#0072B2", "s-"), ("#D55E00", "^-"), ("#000000", "v--")], strict=True
     ):
-        axes[3].loglog(*zip(*points, strict=True), line, color=colour, ms=4, lw=1, label=method)
-    axes[3].axhline(1e-3, color="#999999", lw=0.8, ls=":")
-    axes[3].set(
+        axes[4].loglog(*zip(*points, strict=True), line, color=colour, ms=4, lw=1, label=method)
+    axes[4].axhline(1e-3, color="#999999", lw=0.8, ls=":")
+    axes[4].set(
         title="solvers (affine)", xlabel="evaluations of the velocity", ylabel="relative error of the end point"
     )
-    axes[3].legend(fontsize=6)
+    axes[4].legend(fontsize=6)
     figure.suptitle("500 simulated pairs, 60 new points, seed 0; dotted: 0.001", fontsize=8)
     arguments.figure.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(arguments.figure, dpi=130)

@@ -52,7 +52,7 @@ def test_the_cloud_of_images_is_spread_as_the_target_is(sigma):
     assert error < 0.02 * np.square((best(new) - exact) / [1, 10]).mean() + 0.005
 
 
-def test_the_path_is_wide_where_the_base_is_a_map(known):
+def test_the_path_is_wide_and_training_short_where_the_base_is_a_map(known):
     X, Y = known.spaces(n=60)
     image = ridge_map(X, Y)
     runs = [
@@ -62,6 +62,11 @@ def test_the_path_is_wide_where_the_base_is_a_map(known):
     np.testing.assert_array_equal(runs[0], runs[1])
     assert not np.array_equal(runs[0], runs[2])
     np.testing.assert_array_equal(runs[3], runs[4])
+    smallest = {"width": 4, "depth": 1, "batch_size": 2}
+    lengths = [
+        len(ConditionalFlow(base, **smallest).fit(X, Y, known.Matching(60)).losses_) for base in (image, "noise")
+    ]
+    assert lengths == [500, 1000]
 
 
 @undertrained
