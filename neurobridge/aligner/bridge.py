@@ -87,8 +87,9 @@ class BridgeAligner(AssemblyAligner):
     unbalanced : float, optional
         Weight rho of the KL penalty on the marginals; None for balanced transport.
     reduce, scale, nearest, n_neighbors : see `neurobridge.bridge_cost`.
-    base : {"affine", "pad", "noise"}
-        Base of the flow.
+    base : {"affine", "pad", "noise", "barycentric"}
+        Where a flow starts: see `neurobridge.ConditionalFlow`. "barycentric": at what ``map="barycentric"`` gives, both ways, so
+        that the flow moves the cloud of these images onto the target's.
     flow_options : dict, optional
         Further arguments of `neurobridge.ConditionalFlow`. A fifth of the coupling decides when training stops
         (``validation=0.2``) unless they say otherwise.
@@ -130,7 +131,7 @@ class BridgeAligner(AssemblyAligner):
         scale: Literal["mean", "median", "none"] = "mean",
         nearest: int | None = None,
         n_neighbors: int = 10,
-        base: Base = "affine",
+        base: Base | Literal["barycentric"] = "affine",
         flow_options: dict[str, Any] | None = None,
         support_quantile: float = 0.99,
         seed: int = 0,
@@ -174,7 +175,10 @@ class BridgeAligner(AssemblyAligner):
             self._prepare()
             return
         options = {"validation": 0.2, "support_quantile": self.support_quantile, **(self.flow_options or {})}
-        self.flow_ = ConditionalFlow(self.base, seed=self.seed, device=self.device, **options).fit(X, Y, self.coupling_)
+        base: Any = self.base
+        if base == "barycentric":
+            base = tuple(self._way("barycentric", side) for side in SIDES)
+        self.flow_ = ConditionalFlow(base, seed=self.seed, device=self.device, **options).fit(X, Y, self.coupling_)
 
     def _check_options(self) -> None:
         for name, allowed in (("map", MAPS), ("coupling", COUPLINGS), ("cost", COSTS)):

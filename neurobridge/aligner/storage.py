@@ -221,7 +221,8 @@ class _Writer:
         else:
             partial.replace(home)
         self.flows.add(home.name)
-        return {"flow": home.name, "sha256": digest}
+        base = None if isinstance(flow.base, str) else self.tree(flow.base, "base")
+        return {"flow": home.name, "sha256": digest, "base": base}
 
     def _object(self, value: Any, where: str) -> dict[str, Any]:
         kind = type(value)
@@ -301,7 +302,8 @@ class _Reader:
                 "Mend: copy the whole folder, or save it again."
             )
         network = (self.given.get("flow_options") or {}).get("network")
-        return ConditionalFlow.load(home, network=network, device=str(self.device))
+        base = self.value(tree["base"])
+        return ConditionalFlow.load(home, network=network, base=base, device=str(self.device))
 
     def _object(self, tree: dict[str, Any]) -> Any:
         fields = {name: self.value(inner) for name, inner in tree["fields"].items()}

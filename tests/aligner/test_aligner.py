@@ -175,6 +175,26 @@ def test_the_flag_is_distance_beyond_the_stated_quantile_for_every_map(aligner, 
     assert moved.attrs["support_quantile"] == 0.9
 
 
+@pytest.mark.parametrize("coupling", ["fused", "factored", "pairs"])
+def test_a_flow_may_start_at_the_mean_partners(coupling, linear_spaces):
+    source, target = linear_spaces
+    aligner = BridgeAligner(coupling=coupling, base="barycentric", flow_options=FAST)
+    aligner.fit(source[:60], target[:60], 0.4)
+    ways = aligner.flow_.base
+    X = aligner.source_scale_.forward(source[60:].values)
+    Y = aligner.target_scale_.forward(target[60:].values)
+    by_flow = aligner.transform(source[60:]).values, aligner.inverse_transform(target[60:]).values
+    aligner.set_params(map="barycentric")
+    by_partners = aligner.transform(source[60:]).values, aligner.inverse_transform(target[60:]).values
+    for way, points, image, scale in zip(
+        ways, (X, Y), by_partners, (aligner.target_scale_, aligner.source_scale_), strict=True
+    ):
+        np.testing.assert_allclose(scale.backward(way(points)), image, rtol=1e-9, atol=1e-9)
+    # Trained a little from there, it has not gone far, and it has moved unless validation kept it where it was.
+    for moved, image in zip(by_flow, by_partners, strict=True):
+        assert np.corrcoef(moved.ravel(), image.ravel())[0, 1] > 0.9
+
+
 def test_values_that_are_not_finite_stop(linear_spaces):
     source, target = linear_spaces
 

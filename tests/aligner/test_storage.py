@@ -28,6 +28,8 @@ def _combinations():
         yield BridgeAligner("euclidean", coupling, "flow", epsilon=0.3, flow_options=FAST)
     for base in ("affine", "pad", "noise"):
         yield BridgeAligner("euclidean", "factored", base=base, flow_options=FAST)
+    for coupling in ("factored", "fused", "pairs"):
+        yield BridgeAligner("euclidean", coupling, base="barycentric", flow_options=FAST)
     for metric in ("geodesic", "euclidean"):
         yield BridgeAligner(metric, "factored", "barycentric", nearest=5)
     yield BridgeAligner("euclidean", "factored", "barycentric", unbalanced=0.5)
