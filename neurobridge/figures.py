@@ -99,10 +99,10 @@ def sites(
     reliable = all(bool(np.isfinite(score["ceiling"].values).any()) for score in scores.values())
     for method, score in scores.items():
         r = score["raw"].mean("split").values
-        style = {key: value for key, value in STYLES.get(method, {}).items() if key != "linestyle"}
+        style = {"marker": ".", **STYLES.get(method, {}), "linestyle": "none"}
         x = score["ceiling"].values if reliable else np.arange(1, len(r) + 1)
         y = r if reliable else np.sort(r)[::-1]
-        ax.plot(x, y, linestyle="none", markersize=4, alpha=0.75, label=method, **style)
+        ax.plot(x, y, markersize=4, alpha=0.75, label=method, **style)
     if reliable:
         grid = np.linspace(0, 1, 100)
         ax.plot(grid, np.sqrt(grid), color="black", linestyle=":", linewidth=1, label="ceiling on r")

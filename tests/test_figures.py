@@ -39,6 +39,8 @@ def test_sites_draws_correlation_against_reliability_and_the_bound():
     ax = figures.sites({"bridge": score}, null=0.02)
     np.testing.assert_allclose(ax.lines[0].get_xdata(), [0.4, 0.9])
     np.testing.assert_allclose(ax.lines[0].get_ydata(), [0.1, 0.5])
+    # A name without a style of its own is seen all the same.
+    assert ax.lines[0].get_marker() == "."
     bound = ax.lines[1]
     np.testing.assert_allclose(bound.get_ydata(), np.sqrt(bound.get_xdata()))
 
