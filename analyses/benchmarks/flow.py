@@ -1,6 +1,6 @@
 """Flow training and transport: steps and points per second beside a minibatch-OT loop written with torchcfm; cost against size.
 
-    python analyses/benchmarks/flow.py --peer-python .venv-torchcfm/bin/python [--runs 3] [--out docs/results/benchmarks/flow.json]
+    python analyses/benchmarks/flow.py --peer-python .venv-torchcfm/bin/python [--runs 3] [--anew]
 
 The peer needs an environment of its own (torchcfm pulls in torchdyn):
 
@@ -9,9 +9,13 @@ The peer needs an environment of its own (torchcfm pulls in torchdyn):
 Both sides train the same network (`VelocityMLP`, loaded from this checkout), on the same Gaussian clouds, with AdamW, the same
 batch, one thread. The peer's loop is the one of its README: no averaged weights, no clipping, no schedule; ours has all three.
 Three of ours: `coupling` draws from a plan solved beforehand (whose solving is not counted), `minibatch` re-solves transport in
-every minibatch as the peer does, `affine` is the default flow, which conditions on the source. Every measurement has its own
-process, so that its peak RSS is its own; ours and the peer's take turns, so that a busy machine is busy for both. Medians, per wall
-second and per processor second. Our transport also looks for points off the support; the peer's does not.
+every minibatch as the peer does, `affine` is the default flow, which conditions on the source. Two floors: `floor`, the network's
+matrix products alone, and `bare`, forward, backward and the optimiser's step on one batch that never changes: what a loop around
+the same network cannot beat. `bfloat16` is `coupling` in mixed precision, which is another computation and stands in no ratio.
+Every measurement has its own process, so that its peak RSS is its own; ours and the peer's take turns, so that a busy machine is
+busy for both. Medians, per wall second and per processor second. Our transport also looks for points off the support; the peer's
+does not. `demo` is one flow of `neurobridge demo` on its simulated recordings, both directions, as the demo trains it and with the
+defaults, on two threads. Runs are kept as they come, and a second call makes those that are missing (`--anew` forgets them).
 """
 
 from __future__ import annotations
@@ -31,14 +35,17 @@ from pathlib import Path
 from _machine import peak_rss_gb
 
 ROOT = Path(__file__).resolve().parents[2]
-DIMENSIONS, SAMPLES = (16, 128, 256, 1024), (1_000, 10_000, 100_000, 1_000_000)
+DIMENSIONS, SAMPLES = (16, 64, 128, 256, 512, 1024), (1_000, 10_000, 100_000, 1_000_000)
 N, D, BATCH, SIGMA, ODE_STEPS, N_MOVED = 5_000, 128, 256, 0.1, 16, 10_000
-TASKS = ("coupling", "minibatch", "affine", "peer")
+TASKS = ("coupling", "minibatch", "affine", "peer", "bfloat16", "bare", "floor")
 LABELS = {
     "coupling": ("plan solved beforehand", "#D55E00", "o-"),
     "minibatch": ("re-solved in each minibatch", "#E69F00", "s--"),
     "affine": ("default (affine, conditioned)", "#0072B2", "^-."),
     "peer": ("torchcfm loop", "#666666", "v:"),
+    "bfloat16": ("plan solved beforehand, bfloat16", "#CC79A7", "D--"),
+    "bare": ("forward, backward, optimiser", "#000000", "--"),
+    "floor": ("matrix products alone", "#000000", "-"),
 }
 
 
@@ -77,8 +84,10 @@ def ours(task: str, n: int, d: int, n_steps: int, n_moved: int) -> dict[str, flo
 
     def fit(steps: int) -> ConditionalFlow:
         base = "affine" if task == "affine" else "pad"
-        again = task == "minibatch"
-        return ConditionalFlow(base, n_steps=steps, batch_size=BATCH, sigma=SIGMA, minibatch_ot=again).fit(X, Y, Rows())
+        return ConditionalFlow(
+            base, n_steps=steps, batch_size=BATCH, sigma=SIGMA, minibatch_ot=task == "minibatch",
+            mixed_precision=task == "bfloat16",
+        ).fit(X, Y, Rows())  # fmt: skip
 
     # What is paid once (standardising, the support, building networks) is measured apart and taken off the steps.
     fit(1)
@@ -160,52 +169,106 @@ def floor(d: int) -> dict[str, float]:
     return {"steps_per_s": count / wall, "steps_per_cpu_s": count / cpu}
 
 
+def bare(d: int) -> dict[str, float]:
+    """Steps per second of forward, backward and AdamW on one batch: no draws, no path, no clipping, no average."""
+    import torch
+
+    from neurobridge.flow import VelocityMLP
+    from neurobridge.flow.state import Training, make_optimiser
+
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    network = VelocityMLP(d)
+    optimiser = make_optimiser(network.parameters(), Training(), torch.device("cpu"))
+    t, x, u = torch.rand(BATCH, 1), torch.randn(BATCH, d), torch.randn(BATCH, d)
+
+    def work(count: int) -> None:
+        for _ in range(count):
+            optimiser.zero_grad(set_to_none=True)
+            (network(t, x) - u).square().mean().backward()
+            optimiser.step()
+
+    count = 200 if d <= 256 else 20
+    work(3)
+    wall, cpu = timed(lambda: work(count))
+    return {"steps_per_s": count / wall, "steps_per_cpu_s": count / cpu}
+
+
+def demo() -> dict[str, float]:
+    """Seconds to fit one flow of the demo, on two threads: with the demo's settings, and with the package's."""
+    import torch
+
+    from neurobridge.aligner import BridgeAligner
+    from neurobridge.demo.task import SIMULATED, DemoConfig, draw_fold, prepare
+
+    torch.set_num_threads(2)
+    fold = draw_fold(prepare(SIMULATED), 0.1, seed=0)
+    found: dict[str, float] = {
+        "n_source": fold.brain_train.shape[0], "source_dims": fold.brain_train.shape[1], "n_target": fold.model_train.shape[0],
+        "target_dims": fold.model_train.shape[1],
+    }  # fmt: skip
+    # The pairs alone cost nothing to solve, and a flow's steps cost the same whatever plan they are drawn from.
+    settings = {"demo": {"n_steps": DemoConfig().flow_steps, "width": 128, "depth": 2}, "default": {}}
+    for name, options in settings.items():
+        aligner = BridgeAligner(coupling="pairs", map="flow", flow_options={"validation": 0.0, **options})
+        found[f"{name}_fit_s"], found[f"{name}_fit_cpu_s"] = timed(
+            lambda aligner=aligner: aligner.fit(fold.brain_train, fold.model_train, fold.pairs)
+        )
+    return found | {"peak_rss_gb": peak_rss_gb()}
+
+
 def measure(arguments: argparse.Namespace) -> dict[str, float]:
-    if arguments.task == "floor":
-        return floor(arguments.d)
+    if arguments.task == "demo":
+        return demo()
+    if arguments.task in ("floor", "bare"):
+        return {"floor": floor, "bare": bare}[arguments.task](arguments.d)
     size = (arguments.n, arguments.d, arguments.steps, arguments.moved)
     return peer(*size) if arguments.task == "peer" else ours(arguments.task, *size)
 
 
-def repeat(cases: list[tuple[str, int, int]], runs: int, peer_python: str | None) -> dict[str, dict[str, float]]:
-    """Run every case `runs` times, in turns; the median of each number."""
-    found: dict[str, list[dict[str, float]]] = {}
+def repeat(
+    cases: list[tuple[str, int, int]], arguments: argparse.Namespace, kept: dict[str, list[dict[str, float]]]
+) -> None:
+    """Run every case until it has `runs` measurements, in turns; keep each as it comes."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-    for _ in range(runs):
+    for count in range(arguments.runs):
         for task, n, d in cases:
-            if task == "peer" and peer_python is None:
+            key = f"{task}/{n}/{d}"
+            if len(kept.get(key, ())) > count or (task == "peer" and arguments.peer_python is None):
                 continue
             steps, moved = (150, N_MOVED) if d <= 128 else (60, N_MOVED // 2) if d <= 256 else (12, 500)
-            command = [peer_python if task == "peer" else sys.executable, __file__, "--task", task]
-            command += [
-                "--n",
-                str(n),
-                "--d",
-                str(d),
-                "--steps",
-                str(steps),
-                "--moved",
-                str(max(moved, min(n, 100_000))),
-            ]
+            sizes = {"n": n, "d": d, "steps": steps, "moved": max(moved, min(n, 100_000))}
+            command = [arguments.peer_python if task == "peer" else sys.executable, __file__, "--task", task]
+            command += [part for name, value in sizes.items() for part in (f"--{name}", str(value))]
             done = subprocess.run(command, capture_output=True, text=True, env=environment)
             if done.returncode:
-                raise SystemExit(f"{task} n={n} d={d} failed:\n{done.stderr}")
-            found.setdefault(f"{task}/{n}/{d}", []).append(json.loads(done.stdout.strip().splitlines()[-1]))
-    rows = {}
-    for key, values in found.items():
-        rows[key] = {name: statistics.median(value[name] for value in values) for name in values[0]}
-        print(key, " ".join(f"{name}={value:.4g}" for name, value in rows[key].items()), flush=True)
-    return rows
+                raise SystemExit(f"{key} failed:\n{done.stderr}")
+            kept.setdefault(key, []).append(json.loads(done.stdout.strip().splitlines()[-1]))
+            print(key, " ".join(f"{name}={value:.4g}" for name, value in kept[key][-1].items()), flush=True)
+            write(arguments, kept)
+
+
+def write(arguments: argparse.Namespace, kept: dict[str, list[dict[str, float]]]) -> dict:
+    """Medians, ratios and all runs, into the file that a later call goes on from."""
+    rows = {key: {name: statistics.median(run[name] for run in runs) for name in runs[0]} for key, runs in kept.items()}
+    machine = {
+        "python": platform.python_version(), "cores": os.cpu_count(), "processor": platform.machine(), "threads": 1,
+        "load_average": os.getloadavg()[0],
+    }  # fmt: skip
+    result = {"rows": rows, "ratio_to_peer": ratios(rows), "batch": BATCH, "machine": machine, "runs": kept}
+    arguments.out.parent.mkdir(parents=True, exist_ok=True)
+    arguments.out.write_text(json.dumps(result, indent=1) + "\n")
+    return result
 
 
 def ratios(rows: dict[str, dict[str, float]]) -> dict[str, dict[str, float]]:
-    """Ours over the peer's, where both ran at the same size."""
+    """Ours, and the bare steps, over the peer's, where both ran at the same size."""
     out = {}
     for key, value in rows.items():
         task, size = key.split("/", 1)
         theirs = rows.get(f"peer/{size}")
-        if theirs and task in ("coupling", "minibatch", "affine"):
-            out[key] = {name: value[name] / theirs[name] for name in theirs if name != "peak_rss_gb"}
+        if theirs and task in ("coupling", "minibatch", "affine", "bare", "floor"):
+            out[key] = {name: value[name] / theirs[name] for name in theirs if name in value and name != "peak_rss_gb"}
     return out
 
 
@@ -217,14 +280,14 @@ def draw(result: dict, path: Path) -> None:
 
     rows = result["rows"]
     figure, axes = plt.subplots(1, 3, figsize=(10.5, 3.4), layout="constrained")
-    for task, (label, colour, line) in {**LABELS, "floor": ("matrix products alone", "#000000", "-")}.items():
+    for task, (label, colour, line) in LABELS.items():
         points = sorted(
             (int(key.split("/")[2]), value) for key, value in rows.items() if key.startswith(f"{task}/{N}/")
         )
         if points:
             x = [p[0] for p in points]
             axes[0].plot(x, [p[1]["steps_per_cpu_s"] for p in points], line, color=colour, label=label, lw=1.2, ms=4)
-            if task != "floor":
+            if task not in ("floor", "bare", "bfloat16"):
                 axes[1].plot(x, [p[1]["points_per_cpu_s"] for p in points], line, color=colour, lw=1.2, ms=4)
     points = sorted((int(key.split("/")[1]), value) for key, value in rows.items() if key.endswith("/32"))
     axes[2].plot(
@@ -251,7 +314,8 @@ def draw(result: dict, path: Path) -> None:
         axis.grid(alpha=0.3, lw=0.5)
     axes[0].legend(fontsize=6.5)
     axes[2].legend(fontsize=6.5)
-    caption = f"n = {N:,} points, batch {BATCH}, one thread, midpoint {ODE_STEPS} steps, seed 0, medians of {result['n_runs']}"
+    caption = f"n = {N:,} points, batch {BATCH}, one thread, midpoint {ODE_STEPS} steps, seed 0, medians of "
+    caption += str(max(len(runs) for runs in result["runs"].values()))
     figure.suptitle(caption, fontsize=8)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=130)
@@ -259,28 +323,24 @@ def draw(result: dict, path: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--task", choices=(*TASKS, "floor"))
+    parser.add_argument("--task", choices=(*TASKS, "demo"))
     for name, value in (("n", N), ("d", D), ("steps", 200), ("moved", N_MOVED), ("runs", 3)):
         parser.add_argument(f"--{name}", type=int, default=value)
     parser.add_argument("--peer-python", default=None, help="interpreter of an environment with torchcfm")
+    parser.add_argument("--anew", action="store_true", help="forget the runs that are kept")
     parser.add_argument("--out", type=Path, default=Path("docs/results/benchmarks/flow.json"))
     parser.add_argument("--figure", type=Path, default=Path("docs/figures/flow_benchmark.png"))
     arguments = parser.parse_args()
     if arguments.task:
         print(json.dumps(measure(arguments)))
         return
-    load = os.getloadavg()[0]
-    rows = repeat(
-        [(task, N, d) for d in DIMENSIONS for task in (*TASKS, "floor")], arguments.runs, arguments.peer_python
-    )
-    rows |= repeat([("affine", n, 32) for n in SAMPLES], arguments.runs, None)
-    machine = {
-        "python": platform.python_version(), "cores": os.cpu_count(), "processor": platform.machine(), "threads": 1,
-        "load_average_at_start": load,
-    }  # fmt: skip
-    result = {"rows": rows, "ratio_to_peer": ratios(rows), "n_runs": arguments.runs, "batch": BATCH, "machine": machine}
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    arguments.out.write_text(json.dumps(result, indent=1) + "\n")
+    kept: dict[str, list[dict[str, float]]] = {}
+    if arguments.out.exists() and not arguments.anew:
+        kept = json.loads(arguments.out.read_text()).get("runs", {})
+    repeat([(task, N, d) for d in DIMENSIONS for task in TASKS], arguments, kept)
+    repeat([("affine", n, 32) for n in SAMPLES], arguments, kept)
+    repeat([("demo", 0, 0)], arguments, kept)
+    result = write(arguments, kept)
     draw(result, arguments.figure)
     print(json.dumps(result["ratio_to_peer"], indent=1))
 
