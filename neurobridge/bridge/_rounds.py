@@ -112,8 +112,9 @@ class Problem:
 
 
 def bridge_matrix(cost: BridgeCost) -> torch.Tensor:
-    """Write the softmin bridge cost out, float32."""
-    return torch.as_tensor(cost.dense(BRIDGE_EPSILON, memory_limit=math.inf)).float()
+    """Write the softmin bridge cost out, float32, where the distances lie."""
+    device = cost.source_factor.device
+    return replace(cost, reference=torch.empty(0, device=device)).dense(BRIDGE_EPSILON, memory_limit=math.inf).float()
 
 
 @dataclass(frozen=True, eq=False)
@@ -186,7 +187,7 @@ class State:
     def barycentric(self, X_new: np.ndarray) -> np.ndarray:
         """Mean partner of points, fitted or new, under the plan."""
         problem = self.problem
-        target = torch.as_tensor(problem.Y, device=self.plan.log_v.device)
+        target = torch.as_tensor(problem.Y, dtype=torch.float64, device=self.plan.log_v.device)
         out = np.empty((len(X_new), problem.Y.shape[1]))
         for block in row_blocks(len(X_new), len(problem.Y)):
             scores = -self.cost_of_new(X_new[block]).double() / self.epsilon + self.plan.log_v
@@ -200,10 +201,6 @@ class State:
         factor = DenseFactor(distances, log_weight=cost.source_factor.log_weight)
         moved = replace(cost, source_factor=factor, reference=distances)
         return self.blend(bridge_matrix(moved), X_new, self.problem.Y)
-
-    def refit(self, X: np.ndarray, images: np.ndarray, paired: np.ndarray, seed: int) -> KernelMap:
-        """The curved map fitted on images of other points than those solved on."""
-        return _curved(X, images, _weights(len(X), paired), seed)
 
     def matrix(self, bridge: torch.Tensor) -> np.ndarray:
         """The plan written out, (n, m) float64."""
@@ -220,6 +217,7 @@ def solve(
     kernel_rounds: int,
     tols: tuple[float, float],
     seed: int,
+    log_v: torch.Tensor | None = None,
 ) -> Iterator[State]:
     """Solve and refit: ``n_rounds`` times with linear maps, then ``kernel_rounds`` times with a curved forward map.
 
@@ -234,53 +232,61 @@ def solve(
         Marginal error of the plans on the way, and of the last.
     seed : int
         Of the centres of the curved map.
+    log_v : float64 tensor of shape (m,), optional
+        Where the first plan starts.
     """
     X, Y, (i, j) = problem.X, problem.Y, problem.rows
-    weights = _weights(len(X), i)
+    weights = pair_weights(len(X), i)
     points_x, points_y = (torch.as_tensor(side, device=bridge.device).float() for side in (X, Y))
     forward: LinearMap | KernelMap = ridge_map(X[i], Y[j], penalty="shared")
     backward: LinearMap | KernelMap = ridge_map(Y[j], X[i], penalty="shared")
     images: np.ndarray | None = None
-    log_v: torch.Tensor | None = None
     total = n_rounds + kernel_rounds
     designs = RidgeDesign(X), RidgeDesign(Y)
     penalties: tuple[int | None, int | None] = (None, None)
     for count in range(1, total + 1):
         if count == n_rounds + 1 and images is not None:
             # The images of the last linear round, read through a curved map.
-            forward = _curved(X, images, weights, seed)
+            forward = curved(X, images, weights, seed)
         blend, cost = Blend.of(forward, backward, lam, bridge, problem)
         plan = sinkhorn(cost, epsilon, tols[count == total], log_v)
         log_v = plan.log_v
-        weight = cost.div_(-epsilon).add_(plan.log_u.float()[:, None]).add_(log_v.float()).exp_()
-        images = _pinned(_mean_partner(weight, points_y), i, Y[j])
-        origins = _pinned(_mean_partner(weight.T, points_x), j, X[i])
+        there, back = mean_partners(cost, plan, epsilon, points_x, points_y)
+        images, origins = pinned(there, i, Y[j]), pinned(back, j, X[i])
         backward, last = designs[1].shared(origins, penalties[1])
         if count > n_rounds:
-            forward, penalties = _curved(X, images, weights, seed), (penalties[0], last)
+            forward, penalties = curved(X, images, weights, seed), (penalties[0], last)
         else:
             forward, first = designs[0].shared(images, penalties[0])
             penalties = first, last
         yield State(problem, blend, epsilon, plan, images, forward, backward)
 
 
-def _weights(n: int, paired: np.ndarray) -> np.ndarray:
+def pair_weights(n: int, paired: np.ndarray) -> np.ndarray:
     weights = np.ones(n)
     weights[paired] = PAIR_WEIGHT
     return weights
 
 
-def _curved(X: np.ndarray, images: np.ndarray, weights: np.ndarray, seed: int) -> KernelMap:
+def curved(X: np.ndarray, images: np.ndarray, weights: np.ndarray, seed: int) -> KernelMap:
     return kernel_map(
         X, images, weights=weights, shapes=_REFIT_SHAPE, alphas=_REFIT_ALPHAS, n_centres=_REFIT_CENTRES, seed=seed
     )
+
+
+def mean_partners(
+    cost: torch.Tensor, plan: Potentials, epsilon: float, points_x: torch.Tensor, points_y: torch.Tensor
+) -> tuple[np.ndarray, np.ndarray]:
+    """Mean partner of every source point and of every target point; the cost matrix is used up."""
+    weight = cost.div_(-epsilon).add_(plan.log_u.float()[:, None]).add_(plan.log_v.float()).exp_()
+    return _mean_partner(weight, points_y), _mean_partner(weight.T, points_x)
 
 
 def _mean_partner(weight: torch.Tensor, points: torch.Tensor) -> np.ndarray:
     return ((weight @ points) / weight.sum(dim=1, keepdim=True)).double().cpu().numpy()
 
 
-def _pinned(images: np.ndarray, rows: np.ndarray, partners: np.ndarray) -> np.ndarray:
+def pinned(images: np.ndarray, rows: np.ndarray, partners: np.ndarray) -> np.ndarray:
     """Give the points of pairs their true partner; the mean of them, if they have several."""
     known, place = np.unique(rows, return_inverse=True)
     total = np.zeros((len(known), partners.shape[1]))

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.spatial.distance import cdist, pdist
 
-from neurobridge.bridge.linear import checked_samples, leave_one_out
+from neurobridge.bridge._arrays import Array
+from neurobridge.bridge.linear import checked_samples, host, leave_one_out, like
 
 #: (width, mix): width in units of the median distance, mix the share of the curved part; mix 0 is ridge.
 SHAPES: tuple[tuple[float, float], ...] = ((1.0, 0.9), (1.0, 0.5), (0.5, 0.9), (2.0, 0.9), (1.0, 0.0))
@@ -50,17 +51,20 @@ class KernelMap:
     alpha: float
     loo_error: float
 
-    def __call__(self, X: np.ndarray) -> np.ndarray:
-        """Map points of shape (n_points, n_source_dims) to (n_points, n_target_dims)."""
-        linear = (X - self.x_mean) @ self.coef + self.y_mean
-        return linear + _gauss(X, self.centres, self.width) @ self.kernel_coef if self.mix else linear
+    def __call__(self, X: Array) -> Array:
+        """Map points of shape (n_points, n_source_dims) to (n_points, n_target_dims); numpy or torch, and the same out."""
+        points = host(X)
+        images = (points - self.x_mean) @ self.coef + self.y_mean
+        if self.mix:
+            images = images + _gauss(points, self.centres, self.width) @ self.kernel_coef
+        return like(images, X)
 
 
 def kernel_map(
-    X: np.ndarray,
-    Y: np.ndarray,
+    X: Array,
+    Y: Array,
     *,
-    weights: np.ndarray | None = None,
+    weights: Array | None = None,
     shapes: Sequence[tuple[float, float]] = SHAPES,
     alphas: tuple[float, ...] = ALPHAS,
     n_centres: int = 500,
@@ -99,7 +103,7 @@ def kernel_map(
             f"found shapes={tuple(shapes)}, n_centres={n_centres}; expected (width, mix) with width > 0 and mix in [0, 1], and at "
             "least one centre. Mend: leave them out for the defaults."
         )
-    share = np.full(len(X), 1 / len(X)) if weights is None else np.asarray(weights, dtype=np.float64)
+    share = np.full(len(X), 1 / len(X)) if weights is None else np.asarray(host(weights), dtype=np.float64)
     if share.shape != (len(X),) or not (np.isfinite(share) & (share > 0)).all():
         raise ValueError(
             f"weights: found shape {share.shape}; expected {len(X)} positive numbers, one a sample. Mend: drop samples of weight 0."

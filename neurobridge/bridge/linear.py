@@ -6,6 +6,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+import torch
+
+from neurobridge.bridge._arrays import Array, same_kind
 
 ALPHAS: tuple[float, ...] = tuple(np.logspace(-3, 5, 33).tolist())
 
@@ -30,14 +33,22 @@ class LinearMap:
     y_mean: np.ndarray
     alpha: np.ndarray
 
-    def __call__(self, X: np.ndarray) -> np.ndarray:
-        """Map points of shape (n_points, n_source_dims) to (n_points, n_target_dims)."""
-        return (X - self.x_mean) @ self.coef + self.y_mean
+    def __call__(self, X: Array) -> Array:
+        """Map points of shape (n_points, n_source_dims) to (n_points, n_target_dims); numpy or torch, and the same out."""
+        return like((host(X) - self.x_mean) @ self.coef + self.y_mean, X)
 
 
-def ridge_map(
-    X: np.ndarray, Y: np.ndarray, *, alphas: tuple[float, ...] = ALPHAS, penalty: Penalty = "per-target"
-) -> LinearMap:
+def host(X: Array) -> np.ndarray:
+    """An array or a tensor on any device, as a numpy array."""
+    return X.detach().cpu().numpy() if isinstance(X, torch.Tensor) else np.asarray(X)
+
+
+def like(values: np.ndarray, reference: Array) -> Array:
+    """A numpy array in the kind, and on the device, of the array that the caller passed."""
+    return same_kind(torch.as_tensor(values), reference) if isinstance(reference, torch.Tensor) else values
+
+
+def ridge_map(X: Array, Y: Array, *, alphas: tuple[float, ...] = ALPHAS, penalty: Penalty = "per-target") -> LinearMap:
     """Fit a ridge map from X to Y, with the penalty of least exact leave-one-out error.
 
     With the thin SVD ``X - mean = U S V^T`` and ``h = diag(U (S^2 / (S^2 + alpha)) U^T) + 1/n``, the leave-one-out
@@ -124,9 +135,9 @@ class RidgeDesign:
         return LinearMap(self.Vt.T @ (weights * (self.U.T @ (Y - y_mean))), self.x_mean, y_mean, alpha)
 
 
-def checked_samples(X: np.ndarray, Y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Float64 copies of equally many source and target rows, at least two."""
-    X, Y = np.asarray(X, dtype=np.float64), np.asarray(Y, dtype=np.float64)
+def checked_samples(X: Array, Y: Array) -> tuple[np.ndarray, np.ndarray]:
+    """Float64 arrays of equally many source and target rows, at least two."""
+    X, Y = np.asarray(host(X), dtype=np.float64), np.asarray(host(Y), dtype=np.float64)
     if len(X) != len(Y) or len(X) < 2:
         raise ValueError(
             f"found {len(X)} source and {len(Y)} target rows; expected the same number, at least 2. "

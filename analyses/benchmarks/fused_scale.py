@@ -1,0 +1,152 @@
+"""The fused bridge from 2,500 to a million points a side: time, peak memory, and held-out R^2 beside maps of the pairs alone.
+
+    python analyses/benchmarks/fused_scale.py [--sizes 2500 10000 100000 1000000] [--out FILE] [--core 2000]
+
+Points are simulated: 20 clusters in ten latent dimensions, seen through two bent maps in 32 and 48 dimensions with noise. The two
+pools share no point but the pairs; 2,000 others are held out. Every measurement runs in its own process, so that its peak RSS is
+its own. At sizes where all points can be solved at once both ways run, and the R^2 of one's images as a prediction of the other's
+tells how far they agree. Records are kept as they come, and a second run goes on from them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from _machine import peak_rss_gb
+
+import neurobridge
+from neurobridge.bridge import fuse, ridge_map
+from neurobridge.bridge.fused import CoreWarning
+from neurobridge.bridge.kernel import kernel_map
+
+N_PAIRS, N_TEST, N_CLUSTERS, N_LATENTS, N_DRAWS = 30, 2000, 20, 10, 100_000
+# All points at once up to here (40 bytes an entry).
+WHOLE = 10_000
+
+
+def spaces(n: int, seed: int) -> tuple[np.ndarray, ...]:
+    """Source pool, target pool, held-out source points and their true targets, float32."""
+    rng = np.random.default_rng(seed)
+    fixed = np.random.default_rng(99)
+    centres = 2 * fixed.normal(size=(N_CLUSTERS, N_LATENTS))
+    into = fixed.normal(size=(N_LATENTS, 32)) / 3, fixed.normal(size=(N_LATENTS, 48)) / 3
+
+    def latents(size: int) -> np.ndarray:
+        return centres[rng.integers(0, N_CLUSTERS, size)] + rng.normal(size=(size, N_LATENTS))
+
+    def seen(Z: np.ndarray, k: int) -> np.ndarray:
+        points = np.tanh(Z @ into[k])
+        return (points + 0.1 * rng.normal(size=points.shape)).astype(np.float32)
+
+    known, test = latents(N_PAIRS), latents(N_TEST)
+    X = np.concatenate([seen(known, 0), seen(latents(n - N_PAIRS), 0)])
+    Y = np.concatenate([seen(known, 1), seen(latents(n - N_PAIRS), 1)])
+    new, truth = seen(test, 0), seen(test, 1)
+    means, units = [side.mean(axis=0) for side in (X, Y)], [np.float32(side.std()) for side in (X, Y)]
+    return (
+        (X - means[0]) / units[0],
+        (Y - means[1]) / units[1],
+        (new - means[0]) / units[0],
+        (truth - means[1]) / units[1],
+    )
+
+
+def r2(predicted: np.ndarray, truth: np.ndarray) -> float:
+    return float(1 - ((predicted - truth) ** 2).sum() / ((truth - truth.mean(axis=0)) ** 2).sum())
+
+
+def one(n: int, core: int | None, metric: Any, seed: int, images: Path) -> dict[str, Any]:
+    """One fit; the images of the held-out points go to a file."""
+    X, Y, new, truth = spaces(n, seed)
+    pairs = np.arange(N_PAIRS), np.arange(N_PAIRS)
+    before = peak_rss_gb()
+    started, used = time.perf_counter(), time.process_time()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", CoreWarning)
+        bridge = fuse(X, Y, pairs, metric=metric, core=core, seed=seed)
+    seconds, cpu = time.perf_counter() - started, time.process_time() - used
+    started = time.perf_counter()
+    mapped = bridge.map(new)
+    mapping = time.perf_counter() - started
+    started = time.perf_counter()
+    i, j = bridge.sample(N_DRAWS, np.random.default_rng(seed))
+    drawing = time.perf_counter() - started
+    np.save(images, mapped)
+    rows, columns = bridge.coupling.row_mass, bridge.coupling.col_mass
+    return {
+        "n": n, "core": core, "metric": metric, "seed": seed, "seconds": seconds, "cpu_seconds": cpu,
+        "seconds_to_map_2000": mapping, "seconds_to_draw_100000": drawing, "peak_rss_gb": peak_rss_gb(),
+        "peak_rss_gb_of_the_data": before, "candidate": list(bridge.candidate),
+        "row_marginal_l1": float(np.abs(rows - 1 / n).sum()), "column_marginal_l1": float(np.abs(columns - 1 / n).sum()),
+        "r2": r2(mapped, truth), "r2_linear_readout": r2(bridge.linear(new), truth),
+        "r2_ridge": r2(ridge_map(X[:N_PAIRS], Y[:N_PAIRS], penalty="shared")(new), truth),
+        "r2_kernel_ridge": r2(kernel_map(X[:N_PAIRS], Y[:N_PAIRS])(new), truth),
+        "r2_of_drawn_partners": r2(Y[j], bridge.linear(X[i])),
+    }  # fmt: skip
+
+
+def run(n: int, core: int | None, metric: str, seed: int, folder: Path) -> dict[str, Any]:
+    out = folder / f"{n}-{core}-{metric}-{seed}.json"
+    arguments = [str(n), str(core or 0), metric, str(seed), str(out)]
+    subprocess.run([sys.executable, __file__, "--one", *arguments], check=True)
+    return json.loads(out.read_text())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sizes", type=int, nargs="+", default=[2500, 10_000, 100_000, 1_000_000])
+    parser.add_argument(
+        "--core", type=int, default=2000, help="most points a side of a minibatch; 500 at the least size"
+    )
+    parser.add_argument("--metric", default="euclidean", choices=["euclidean", "geodesic"])
+    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--out", type=Path, default=Path("docs/results/benchmarks/fused_scale.json"))
+    parser.add_argument("--one", nargs=5, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    if arguments.one:
+        n, core, metric, seed, out = arguments.one
+        path = Path(out)
+        path.write_text(json.dumps(one(int(n), int(core) or None, metric, int(seed), path.with_suffix(".npy"))))
+        return
+    records = json.loads(arguments.out.read_text())["records"] if arguments.out.exists() else []
+    header = {
+        "data": "simulated", "n_pairs": N_PAIRS, "n_test": N_TEST, "neurobridge": neurobridge.__version__,
+        "machine": {"processor": platform.machine(), "system": platform.system(), "torch": torch.__version__, "torch_threads": 1},
+    }  # fmt: skip
+    metric = arguments.metric
+    for n in arguments.sizes:
+        core = 500 if n < 2 * arguments.core else arguments.core
+        for seed in range(arguments.seeds):
+            known = [r for r in records if (r["n"], r["metric"], r["seed"]) == (n, metric, seed)]
+            if any(r["core"] == core for r in known):
+                continue
+            with tempfile.TemporaryDirectory() as folder:
+                found = [run(n, core, metric, seed, Path(folder))]
+                if n <= WHOLE:
+                    found.append(run(n, None, metric, seed, Path(folder)))
+                    images = [np.load(Path(folder) / f"{n}-{c}-{metric}-{seed}.npy") for c in (core, None)]
+                    found[0]["r2_of_all_at_once_by_minibatches"] = r2(images[0], images[1])
+            records += found
+            arguments.out.parent.mkdir(parents=True, exist_ok=True)
+            arguments.out.write_text(json.dumps({**header, "records": records}, indent=1) + "\n")
+            for row in found:
+                print(
+                    {key: round(value, 4) if isinstance(value, float) else value for key, value in row.items()},
+                    flush=True,
+                )
+
+
+if __name__ == "__main__":
+    main()
