@@ -1,0 +1,100 @@
+"""The compared methods, every one an aligner with a single setting for all experiments, and what every table needs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from scipy import stats
+
+from neurobridge import figures
+from neurobridge.aligner import AssemblyAligner, BridgeAligner
+from neurobridge.baselines import BASELINES
+from neurobridge.experiment import Record, Run
+
+mpl.use("Agg")
+
+#: Ours: name -> aligner of a seed.
+BRIDGES: dict[str, Callable[[int], AssemblyAligner]] = {
+    "fused": lambda seed: BridgeAligner(coupling="fused", map="barycentric", seed=seed),
+    "fused-flow": lambda seed: BridgeAligner(coupling="fused", map="flow", seed=seed),
+    "bridge": lambda seed: BridgeAligner(coupling="factored", map="barycentric", seed=seed),
+    "bridge-flow": lambda seed: BridgeAligner(coupling="factored", map="flow", seed=seed),
+    "unbalanced": lambda seed: BridgeAligner(coupling="factored", map="barycentric", unbalanced=1.0, seed=seed),
+    "pairs-flow": lambda seed: BridgeAligner(coupling="pairs", map="flow", seed=seed),
+}
+METHODS: dict[str, Callable[[int], AssemblyAligner]] = {
+    **BRIDGES,
+    **{name: (lambda seed, kind=kind: kind(seed=seed)) for name, kind in BASELINES.items()},  # type: ignore[misc]
+}
+
+
+def names(run: Run, quick: Sequence[str] = ("fused", "ridge")) -> list[str]:
+    """Methods of a run: all, or a few in the quick mode."""
+    return list(quick) if run.quick else list(METHODS)
+
+
+def chosen(records: Sequence[Record], **wanted: Any) -> list[Record]:
+    """Records whose fields have the wanted values."""
+    return [record for record in records if all(record[key] == value for key, value in wanted.items())]
+
+
+def mean_ci(values: Sequence[float]) -> tuple[float, float]:
+    """Mean, and half the width of its 95 % Student interval (NaN for a single value)."""
+    array = np.asarray(values, dtype=float)
+    if len(array) < 2:
+        return float(array.mean()), float("nan")
+    half = stats.t.ppf(0.975, len(array) - 1) * array.std(ddof=1) / np.sqrt(len(array))
+    return float(array.mean()), float(half)
+
+
+def cell(values: Sequence[float], digits: int = 3) -> str:
+    """``mean +- half interval`` for a table."""
+    if not len(values):
+        return "n/a"
+    mean, half = mean_ci(values)
+    return f"{mean:.{digits}f}" if np.isnan(half) else f"{mean:.{digits}f} ± {half:.{digits}f}"
+
+
+def table(
+    title: str, records: Sequence[Record], value: str, *, rows: str = "method", columns: str = "n_pairs", **extra: Any
+) -> dict[str, Any]:
+    """A table of means with intervals: a row a method, a column a number of pairs; ``extra`` gives whole rows by name."""
+    across = sorted({record[columns] for record in records})
+    body = [
+        [name, *[cell([r[value] for r in chosen(records, **{rows: name, columns: key})]) for key in across]]
+        for name in dict.fromkeys(record[rows] for record in records)
+    ]
+    for name, values in extra.items():
+        body.append([name.replace("_", " "), *(values if isinstance(values, list) else [values] * len(across))])
+    return {"title": title, "columns": [rows, *map(str, across)], "rows": body}
+
+
+def curves(records: Sequence[Record], value: str, *, columns: str = "n_pairs") -> Mapping[str, Any]:
+    """What `neurobridge.figures.learning_curve` draws: method -> (counts, values of every seed)."""
+    out = {}
+    for name in dict.fromkeys(record["method"] for record in records):
+        own = chosen(records, method=name)
+        across = sorted({record[columns] for record in own})
+        out[name] = across, [[r[value] for r in chosen(own, **{columns: key})] for key in across]
+    return out
+
+
+def panels(n: int, width: float = 5.0, height: float = 3.8) -> tuple[Any, Any]:
+    """A row of axes."""
+    from matplotlib import pyplot as plt
+
+    figure, axes = plt.subplots(1, n, figsize=(width * n, height), layout="constrained", squeeze=False)
+    return figure, axes[0]
+
+
+def caption(figure: Any, text: str) -> None:
+    """What it is, n and the seeds, under the panels."""
+    figure.supxlabel(text, fontsize="x-small")
+
+
+def save(figure: Any, run: Run, name: str) -> None:
+    """PNG and SVG into the results folder."""
+    figures.save_figure(figure, run.out, name)
