@@ -79,7 +79,18 @@ def _hsic(X: np.ndarray, Y: np.ndarray, dx: np.ndarray, dy: np.ndarray, unbiased
 
 
 def linear_cka(X: np.ndarray, Y: np.ndarray, *, unbiased: bool = True) -> float:
-    """Linear CKA of two arrays of shape (n_stimuli, n_features); see `cka_scorer`."""
+    """Linear centred kernel alignment of two arrays; see `cka_scorer`.
+
+    Parameters
+    ----------
+    X, Y : arrays of shape (n_stimuli, n_features)
+    unbiased : bool
+        The estimator that is zero on average for unrelated data, or Kornblith's.
+
+    Returns
+    -------
+    float
+    """
     return cka_scorer(X, Y, unbiased=unbiased)(slice(None))
 
 
@@ -111,7 +122,16 @@ def _row_space(A: np.ndarray) -> np.ndarray:
 
 
 def procrustes_distance(X: np.ndarray, Y: np.ndarray) -> float:
-    """Angular Procrustes distance of two arrays of shape (n_stimuli, n_features); see `procrustes_scorer`."""
+    """Angular Procrustes distance of two arrays, in radians; see `procrustes_scorer`.
+
+    Parameters
+    ----------
+    X, Y : arrays of shape (n_stimuli, n_features)
+
+    Returns
+    -------
+    float
+    """
     return procrustes_scorer(X, Y)(slice(None))
 
 
