@@ -60,4 +60,13 @@ def test_reference_example(mirror: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_every_example_is_run_here() -> None:
-    assert len(BLOCKS) == 4
+    assert len(BLOCKS) == 5
+
+
+@pytest.mark.realdata
+def test_streaming_example(mirror: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NEUROBRIDGE_MIRROR", str(mirror))
+    names = run(block("fit_pca"))
+    # Two layers, fifty components of each, of the images that were not fitted on.
+    assert names["features"].shape == (440, 100)
+    assert Path("kept/v4.nc").exists()
