@@ -135,7 +135,13 @@ def choose(X: np.ndarray, Y: np.ndarray, rows: Rows, search: Search, n_folds: in
             best, screening = _screen(folds, paths, search, n_pairs, rng)
     if not folds:
         return Chosen({}, {})
-    errors = _pair_errors(folds, search, n_pairs) | _path_errors(folds, best, search, n_pairs, n_points, rng)
+    runs = {path: _path_errors(folds, path, search, n_pairs, n_points, rng) for path in dict.fromkeys((paths[0], best))}
+    if len(runs) > 1:
+        # A few rounds on few points told them apart; all rounds on more points have to confirm it.
+        ends = [min(found.values(), key=np.nanmean) for found in runs.values()]
+        del runs[paths[0] if beats(ends[1], ends[0]) else best]
+    (found,) = runs.values()
+    errors = _pair_errors(folds, search, n_pairs) | found
     variance = float(((Y[rows[1]] - Y[rows[1]].mean(axis=0)) ** 2).sum(axis=1).mean()) or 1.0
     return Chosen(
         {path: error / variance for path, error in screening.items()},
