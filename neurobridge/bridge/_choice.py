@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Literal, NamedTuple
@@ -10,7 +9,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 import torch
 
-from neurobridge.bridge._rounds import Problem, State, solve
+from neurobridge.bridge._rounds import Penalties, Problem, State, solve
 from neurobridge.bridge.cost import BridgeCost, Rows
 from neurobridge.bridge.kernel import KernelMap, kernel_map
 from neurobridge.bridge.linear import LinearMap, ridge_map
@@ -19,7 +18,7 @@ from neurobridge.bridge.linear import LinearMap, ridge_map
 _CHOOSING_POINTS = 1000
 _SCREENING_POINTS = 400
 # (rounds, how many lam and epsilon go that far): successive halving.
-_SCREENING = ((1, 1000), (3, 5), (10, 2))
+_SCREENING = ((3, 4), (10, 2))
 _SCREENING_TOL = 3.0
 # Standard errors by which another lam and epsilon has to beat the first.
 _BEYOND = 2.0
@@ -122,24 +121,24 @@ def choose(X: np.ndarray, Y: np.ndarray, rows: Rows, search: Search, n_folds: in
     rng = np.random.default_rng(search.seed)
     n_pairs = len(rows[0])
     n_points = _CHOOSING_POINTS
-    paths = list(itertools.product(search.lams, search.epsilons))
+    first = search.lams[0], search.epsilons[0]
     screening: dict[Path, float] = {}
-    best = paths[0]
+    best = first
     singly = n_folds is None and n_pairs <= _ONE_AT_A_TIME
     if singly:
         n_points = _FEWER_POINTS
         folds = list(_folds(X, Y, rows, n_pairs, 2 * n_points, rng, measure))
     else:
         folds = list(_folds(X, Y, rows, min(n_folds or N_FOLDS, n_pairs), _MEASURED_POINTS, rng, measure))
-        if len(paths) > 1 and folds:
-            best, screening = _screen(folds, paths, search, n_pairs, rng)
+        if max(len(search.lams), len(search.epsilons)) > 1 and folds:
+            best, screening = _screen(folds, search, n_pairs, rng)
     if not folds:
         return Chosen({}, {})
-    runs = {path: _path_errors(folds, path, search, n_pairs, n_points, rng) for path in dict.fromkeys((paths[0], best))}
+    runs = {path: _path_errors(folds, path, search, n_pairs, n_points, rng) for path in dict.fromkeys((first, best))}
     if len(runs) > 1:
         # A few rounds on few points told them apart; all rounds on more points have to confirm it.
         ends = [min(found.values(), key=np.nanmean) for found in runs.values()]
-        del runs[paths[0] if beats(ends[1], ends[0]) else best]
+        del runs[first if beats(ends[1], ends[0]) else best]
     (found,) = runs.values()
     errors = _pair_errors(folds, search, n_pairs) | found
     variance = float(((Y[rows[1]] - Y[rows[1]].mean(axis=0)) ** 2).sum(axis=1).mean()) or 1.0
@@ -193,9 +192,9 @@ def _squares(predicted: np.ndarray, truth: np.ndarray) -> np.ndarray:
 
 
 def _screen(
-    folds: list[Fold], paths: list[Path], search: Search, n_pairs: int, rng: np.random.Generator
+    folds: list[Fold], search: Search, n_pairs: int, rng: np.random.Generator
 ) -> tuple[Path, dict[Path, float]]:
-    """The best lam and epsilon on few points: all of them for one round, the best of these for more.
+    """The best lam and epsilon on few points: each of both for one round, the best of these for more.
 
     The first path stays unless another's error is lower by more than two standard errors of the difference over pairs: with a
     dozen pairs the least of many errors is mostly the luckiest.
@@ -205,41 +204,59 @@ def _screen(
     # Twice the pairs at least: without other points there is nothing to align.
     problems = [_subset(f.whole, max(_SCREENING_POINTS, 2 * len(f.whole.rows[0])), rng) for f in folds]
     bridges = [problem.bridge() for problem in problems]
-    runs: dict[Path, list[Iterator[State]]] = {path: [] for path in paths}
+    runs: dict[Path, list[Iterator[State]]] = {}
     errors: dict[Path, np.ndarray] = {}
-    # Potentials go from the hottest plan to the coldest of the same cost.
+    # Potentials go from one temperature to the next of the same cost, and the search for penalties from where the first ended.
     warm: dict[tuple[float, int], torch.Tensor] = {}
-    done, most = 0, _SCREENING[-1][0]
+    penalties: list[Penalties] = [(None, None)] * len(folds)
+    most = _SCREENING[-1][0]
     tols = _SCREENING_TOL * search.tol, _SCREENING_TOL * search.tol
-    alive = sorted(paths, key=lambda path: -path[1])
+
+    def go(path: Path, n_rounds: int) -> None:
+        """Go on by some rounds, and note the errors of the best readout."""
+        lam, epsilon = path
+        found: dict[Readout, np.ndarray] = {}
+        new = path not in runs
+        for k, fold in enumerate(folds):
+            if new:
+                start = warm.get((lam, k))
+                runs.setdefault(path, []).append(
+                    solve(
+                        problems[k], bridges[k], lam, epsilon, most, 0, tols, search.seed,
+                        None if start is None else start / epsilon, penalties[k],
+                    )
+                )  # fmt: skip
+            for _ in range(n_rounds):
+                state = next(runs[path][k])
+            if new:
+                warm[lam, k], penalties[k] = state.plan.log_v * epsilon, state.penalties
+            for readout in ("barycentric", "linear", "mean"):
+                values = found.setdefault(readout, np.full(n_pairs, np.nan))
+                values[fold.held] = _squares(read([state], state.forward, readout, fold.new), fold.truth)
+        errors[path] = min(found.values(), key=np.nanmean)
+
+    def mean_error(path: Path) -> float:
+        return float(np.nanmean(errors[path]))
+
+    # One after the other, then both at their best.
+    first = search.lams[0], search.epsilons[0]
+    for path in dict.fromkeys([(lam, first[1]) for lam in search.lams] + [(first[0], e) for e in search.epsilons]):
+        go(path, 1)
+    both = (
+        min(search.lams, key=lambda lam: mean_error((lam, first[1]))),
+        min(search.epsilons, key=lambda epsilon: mean_error((first[0], epsilon))),
+    )
+    if both not in errors:
+        go(both, 1)
+    alive, done = list(errors), 1
     for rounds, n_alive in _SCREENING:
-        if done:
-            ranked = sorted(alive, key=lambda path: float(np.nanmean(errors[path])))
-            alive = [path for path in alive if path in ranked[:n_alive] or path == paths[0]]
-        for lam, epsilon in alive:
-            found: dict[Readout, np.ndarray] = {}
-            for k, fold in enumerate(folds):
-                if not done:
-                    start = warm.get((lam, k))
-                    runs[lam, epsilon].append(
-                        solve(
-                            problems[k], bridges[k], lam, epsilon, most, 0, tols, search.seed,
-                            None if start is None else start / epsilon,
-                        )
-                    )  # fmt: skip
-                for count in range(done, rounds):
-                    state = next(runs[lam, epsilon][k])
-                    if not count:
-                        warm[lam, k] = state.plan.log_v * epsilon
-                for readout in ("barycentric", "linear", "mean"):
-                    values = found.setdefault(readout, np.full(n_pairs, np.nan))
-                    values[fold.held] = _squares(read([state], state.forward, readout, fold.new), fold.truth)
-            errors[lam, epsilon] = min(found.values(), key=np.nanmean)
+        ranked = sorted(alive, key=mean_error)
+        alive = [path for path in alive if path in ranked[:n_alive] or path == first]
+        for path in alive:
+            go(path, rounds - done)
         done = rounds
-    first, best = paths[0], min(alive, key=lambda path: float(np.nanmean(errors[path])))
-    return best if beats(errors[best], errors[first]) else first, {
-        path: float(np.nanmean(errors[path])) for path in paths
-    }
+    best = min(alive, key=mean_error)
+    return best if beats(errors[best], errors[first]) else first, {path: mean_error(path) for path in errors}
 
 
 def beats(errors: np.ndarray, those_of_first: np.ndarray) -> bool:

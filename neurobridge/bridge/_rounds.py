@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -15,6 +16,9 @@ from neurobridge.bridge.cost import BridgeCost, Rows
 from neurobridge.bridge.factors import DenseFactor
 from neurobridge.bridge.kernel import KernelMap, kernel_map
 from neurobridge.bridge.linear import LinearMap, RidgeDesign, ridge_map
+
+#: Which of the candidate ridge penalties each map has, forward and backward; None where it was not searched for.
+Penalties = tuple[int | None, int | None]
 
 # Temperature of the softmin over bridges; the transport has its own epsilon, in units of the mean fused cost.
 BRIDGE_EPSILON = 0.05
@@ -106,6 +110,17 @@ class Problem:
         rows = np.searchsorted(left, self.rows[0]), np.searchsorted(right, self.rows[1])
         return Problem(self.cost.subset(left, right), self.X[left], self.Y[right], rows)
 
+    @cached_property
+    def designs(self) -> tuple[RidgeDesign, RidgeDesign]:
+        """Both sides decomposed for ridge regression, whatever the plan."""
+        return RidgeDesign(self.X), RidgeDesign(self.Y)
+
+    @cached_property
+    def pair_maps(self) -> tuple[LinearMap, LinearMap]:
+        """Ridge maps of the pairs, forward and backward."""
+        ends = self.X[self.rows[0]], self.Y[self.rows[1]]
+        return ridge_map(*ends, penalty="shared"), ridge_map(*ends[::-1], penalty="shared")
+
     def bridge(self) -> torch.Tensor:
         """The softmin bridge cost, float32 tensor of shape (n, m)."""
         return bridge_matrix(self.cost)
@@ -183,6 +198,7 @@ class State:
     images: np.ndarray
     forward: LinearMap | KernelMap
     backward: LinearMap | KernelMap
+    penalties: Penalties = (None, None)
 
     def barycentric(self, X_new: np.ndarray) -> np.ndarray:
         """Mean partner of points, fitted or new, under the plan."""
@@ -218,6 +234,7 @@ def solve(
     tols: tuple[float, float],
     seed: int,
     log_v: torch.Tensor | None = None,
+    penalties: Penalties = (None, None),
 ) -> Iterator[State]:
     """Solve and refit: ``n_rounds`` times with linear maps, then ``kernel_rounds`` times with a curved forward map.
 
@@ -234,16 +251,18 @@ def solve(
         Of the centres of the curved map.
     log_v : float64 tensor of shape (m,), optional
         Where the first plan starts.
+    penalties : tuple of two int, optional
+        Where the search for the ridge penalties of both maps starts; all are tried at first by default.
     """
     X, Y, (i, j) = problem.X, problem.Y, problem.rows
     weights = pair_weights(len(X), i)
     points_x, points_y = (torch.as_tensor(side, device=bridge.device).float() for side in (X, Y))
-    forward: LinearMap | KernelMap = ridge_map(X[i], Y[j], penalty="shared")
-    backward: LinearMap | KernelMap = ridge_map(Y[j], X[i], penalty="shared")
+    forward: LinearMap | KernelMap
+    backward: LinearMap | KernelMap
+    forward, backward = problem.pair_maps
     images: np.ndarray | None = None
     total = n_rounds + kernel_rounds
-    designs = RidgeDesign(X), RidgeDesign(Y)
-    penalties: tuple[int | None, int | None] = (None, None)
+    designs = problem.designs
     for count in range(1, total + 1):
         if count == n_rounds + 1 and images is not None:
             # The images of the last linear round, read through a curved map.
@@ -259,7 +278,7 @@ def solve(
         else:
             forward, first = designs[0].shared(images, penalties[0])
             penalties = first, last
-        yield State(problem, blend, epsilon, plan, images, forward, backward)
+        yield State(problem, blend, epsilon, plan, images, forward, backward, penalties)
 
 
 def pair_weights(n: int, paired: np.ndarray) -> np.ndarray:

@@ -139,10 +139,11 @@ def fuse(
     become a kernel ridge map (`kernel_map`), in which a pair counts ten times as much as an image.
 
     All is chosen by cross-validation over the pairs: each fold's pairs are taken out of *both* point clouds, as a stimulus to be
-    predicted later has no partner among the points either. First lam and epsilon, by successive halving on some 400 points a
-    side; the first of each stays unless others are better by more than two standard errors of the difference. Then, with them
-    and on at most 1,000 points, the number of rounds and the readout. Ridge and kernel ridge on the pairs are among the candidates,
-    so that where the geometry does not help the result is one of them.
+    predicted later has no partner among the points either. First lam and epsilon, one after the other and then both at their
+    best, by successive halving on some 400 points a side; the first of each stays unless others are better by more than two
+    standard errors of the difference, there and again over all rounds. Then, with them and on at most 1,000 points, the number
+    of rounds and the readout. Ridge and kernel ridge on the pairs are among the candidates, so that where the geometry does
+    not help the result is one of them.
 
     Points of which the n x m matrices would not fit are cut into minibatches drawn along the factored plan of the bridge over all
     points (`couple`): every point draws an anchor from it, and the points of each anchor are dealt out evenly, so that a minibatch
@@ -160,7 +161,7 @@ def fuse(
         Rows of X and of Y that show the same thing.
     metric, scale, n_neighbors : see `bridge_cost`
     lams, epsilons : sequences
-        Candidates; all combinations are tried. The first of each is the one that others have to beat; up to twelve pairs it is
+        Candidates. The first of each is the one that others have to beat; up to twelve pairs it is
         taken, unless ``n_folds`` is given.
     n_rounds : sequence of int
         Numbers of linear rounds to choose from, at least 1.
@@ -204,12 +205,10 @@ def fuse(
 
     Notes
     -----
-    2,000 x 2,000 points of 32 and 128 dimensions with 10 to 480 pairs take 17 to 27 s on one core.
+    2,000 x 2,000 points of 32 and 128 dimensions with 10 to 480 pairs take 15 to 30 s on one core.
 
-    The choice knows no more than the pairs tell. With a dozen pairs or fewer single draws can come out below ridge on simulated
-    clouds (R^2 .90 instead of .94). In a straight, almost noise-free relation of about as many dimensions as there are pairs,
-    leaving pairs out costs ridge more than the fused bridge, which is then chosen although ridge on all pairs is better (six
-    dimensions and eight pairs: .90 instead of .99; with twelve pairs ridge is chosen).
+    The choice knows no more than the pairs tell. With a dozen pairs or fewer single draws can come out below ridge, on simulated
+    clouds and on recordings.
     """
     rounds, curved = sorted(set(n_rounds)), sorted(set(kernel_rounds))
     if (

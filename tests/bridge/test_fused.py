@@ -113,7 +113,10 @@ def test_the_default_grid_reaches_the_bridge_alone_and_the_maps_alone():
     assert {0.0, 1.0} < set(lams)
     assert len(set(epsilons)) >= 3
     bridge = fuse(X, Y, PAIRS, n_rounds=(2,), kernel_rounds=(0,), n_folds=2, n_neighbors=8)
-    assert set(bridge.screening) == set(itertools.product(lams, epsilons))
+    # Each of both beside the first of the other, and at most one more: both at their best.
+    apart = {(lam, epsilons[0]) for lam in lams} | {(lams[0], epsilon) for epsilon in epsilons}
+    assert apart <= set(bridge.screening) <= set(itertools.product(lams, epsilons))
+    assert len(bridge.screening) <= len(apart) + 1
     assert all(np.isfinite(list(bridge.screening.values())))
 
 
