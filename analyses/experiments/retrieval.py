@@ -161,8 +161,8 @@ def finish(run: Run, records: list[Record]) -> dict[str, Any]:
     )  # fmt: skip
     caption(
         figure,
-        f"Real Flickr8k, CLIP images and MiniLM captions; {n_test} held out; seeds {run.seeds.start}-{run.seeds.stop - 1}; retrieval "
-        "has no ceiling below 1, naming has that of the true image embedding",
+        f"Real Flickr8k, CLIP images and MiniLM captions; {n_test} held out; seeds {run.seeds.start}-{run.seeds.stop - 1}; "
+        "retrieval has no ceiling below 1, naming has that of the true image embedding",
     )
     save(figure, run, "retrieval")
     ours = _best(records, ("fused", "fused-flow", "bridge", "bridge-flow", "pairs-flow", "unbalanced"))
