@@ -6,7 +6,7 @@ from typing import Any
 
 from neurobridge.assemblies import AssemblyError
 from neurobridge.brainscore.environment import prepare_environment
-from neurobridge.brainscore.metrics import BrainScoreMetric
+from neurobridge.brainscore.metrics import SITE_METRICS, BrainScoreMetric
 
 VERSION = 1
 REGIONS = ("V4", "IT")
@@ -27,8 +27,9 @@ def majajhong2015_public(region: str, metric: str = "bridge", **options: Any) ->
     Parameters
     ----------
     region : {"V4", "IT"}
-    metric : str
-        A key of `neurobridge.brainscore.metrics.ALL_METRICS`.
+    metric : {"bridge", "pls", "ridge", "linear", "neuron_to_neuron"}
+        One of `neurobridge.brainscore.metrics.SITE_METRICS`: the benchmark divides r^2 by the reliability of sites, which
+        normalises no other metric.
     **options
         Of the metric: see `BrainScoreMetric`.
 
@@ -39,12 +40,17 @@ def majajhong2015_public(region: str, metric: str = "bridge", **options: Any) ->
     Raises
     ------
     AssemblyError
-        Unknown region or metric.
+        Unknown region or metric, or a metric that the reliability of sites does not bound.
     ImportError
         Brain-Score is not installed.
     """
     if region not in REGIONS:
         raise AssemblyError(f"found region {region!r}; expected one of {list(REGIONS)}. Mend: choose one of them.")
+    if metric not in SITE_METRICS:
+        raise AssemblyError(
+            f"found metric {metric!r}; expected one of {sorted(SITE_METRICS)}, since the benchmark gives r^2 / ceiling and the "
+            "reliability of single sites bounds no other. Mend: choose one of them, or use BrainScoreMetric, without a ceiling."
+        )
     similarity = BrainScoreMetric(metric, **options)
     prepare_environment()
     try:

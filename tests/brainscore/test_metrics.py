@@ -11,6 +11,7 @@ from neurobridge.aligner import BridgeAligner
 from neurobridge.assemblies import AssemblyError, make_assembly
 from neurobridge.baselines import RidgeAligner
 from neurobridge.brainscore import BrainScoreMetric, aligned_predictivity, majajhong2015_public, to_score
+from neurobridge.brainscore.metrics import ALL_METRICS, SITE_METRICS
 from neurobridge.evaluate import predictivity, shuffle_splits
 
 
@@ -89,12 +90,19 @@ def test_a_share_that_is_none_is_refused(pair, share):
         (lambda: BrainScoreMetric("lasso"), r"found metric 'lasso'; expected one of \['bridge', 'cca'"),
         (lambda: BrainScoreMetric("pls", {"kfold": True}), "crossvalidation_kwargs: found 'kfold'"),
         (lambda: majajhong2015_public("V1"), r"found region 'V1'; expected one of \['V4', 'IT'\]"),
+        (lambda: majajhong2015_public("IT", "lasso"), r"found metric 'lasso'; expected one of \['bridge', 'linear'"),
     ],
 )
 def test_unknown_names_are_refused(make, message):
     with pytest.raises(AssemblyError, match=message) as caught:
         make()
     assert "Mend:" in str(caught.value)
+
+
+@pytest.mark.parametrize("name", sorted(set(ALL_METRICS) - set(SITE_METRICS)))
+def test_a_benchmark_that_divides_by_the_ceiling_of_sites_takes_metrics_of_sites_alone(name):
+    with pytest.raises(AssemblyError, match=rf"found metric '{name}'; expected one of .*r\^2 / ceiling.*Mend"):
+        majajhong2015_public("IT", name)
 
 
 @pytest.mark.parametrize("name", ["pls", "bridge"])
