@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any, Literal, NamedTuple
 
@@ -72,6 +72,11 @@ def draw_curve_fold(
     stratify : str, optional
         Presentation coordinate of the source whose classes are held out in proportion.
 
+    Returns
+    -------
+    CurveFold
+        Both pools, the pairs among them, and the held-out stimuli of both spaces in the same order.
+
     Raises
     ------
     AssemblyError
@@ -103,14 +108,15 @@ def draw_curve_fold(
     ids = matched.source[STIMULUS_ID].values
     alone = ([], []) if unpaired == "none" else (matched.dropped_source, matched.dropped_target)
     pools = [
-        _rows(space, np.concatenate([ids[np.sort(np.concatenate([paired, extra]))], np.asarray(lone, dtype=ids.dtype)]))
+        # Of no common dtype: an id of one space alone may be longer than any of the source.
+        _rows(space, [*ids[np.sort(np.concatenate([paired, extra]))], *lone])
         for space, extra, lone in zip((source, target), deal, alone, strict=True)
     ]
     pairs = Pairs(ids[paired], ids[paired])
     return CurveFold(pools[0], pools[1], _rows(source, ids[test]), _rows(target, ids[test]), pairs)
 
 
-def _rows(space: xr.DataArray, ids: np.ndarray) -> xr.DataArray:
+def _rows(space: xr.DataArray, ids: Iterable[Any]) -> xr.DataArray:
     place = {stimulus: row for row, stimulus in enumerate(space[STIMULUS_ID].values)}
     return space.isel({PRESENTATION: [place[stimulus] for stimulus in ids]})
 
@@ -216,7 +222,24 @@ def curve_records(
 ) -> Iterator[Record]:
     """Yield one plain record a method, number of pairs and seed as it is computed, to be kept and gone on from.
 
-    Parameters are those of `learning_curve`, which makes a Dataset of the records.
+    Parameters
+    ----------
+    source, target, aligners, n_pairs, n_seeds, held_out, unpaired, stratify, ceiling, n_permutations, seed, known, progress
+        As in `learning_curve`, which makes a Dataset of the records; cells with a record in ``known`` are passed over.
+
+    Yields
+    ------
+    dict
+        ``aligner``, ``n_pairs`` and ``seed``, which name the cell; ``raw``, ``normalized``, ``null_mean``, ``null_95``,
+        ``p_value`` and ``seconds`` as there, None where undefined; ``n_stimuli`` held out; ``n_neuroids`` scored. Plain numbers:
+        it can be written as JSON.
+
+    Raises
+    ------
+    AssemblyError
+        Bad assemblies, no shared stimuli, or more pairs than training stimuli.
+    ValueError
+        No aligner, counts that do not rise, fewer than one seed.
     """
     counts = _checked(source, target, aligners, n_pairs, n_seeds)
     done = {(r[METHOD], r[COUNT], r[SEED]) for r in known}

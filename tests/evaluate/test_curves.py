@@ -92,6 +92,17 @@ def test_stimuli_of_one_space_alone_join_its_pool_and_classes_are_held_out_evenl
     assert counts.tolist() == [5] * 4
 
 
+@pytest.mark.parametrize("kind", [str, object])
+def test_long_names_of_one_space_alone_are_not_cut(spaces, kind):
+    source, target = spaces
+    names = target["stimulus_id"].values.astype("U40")
+    names[:3] = [f"seen-by-the-animal-alone-{k}" for k in range(3)]
+    other = target.assign_coords(stimulus_id=("presentation", names.astype(kind)))
+    fold = draw_curve_fold(source, other, 10, seed=0)
+    assert set(names[:3]) <= set(fold.target_train["stimulus_id"].values)
+    assert set(source["stimulus_id"].values[:3]) <= set(fold.source_train["stimulus_id"].values)
+
+
 # ---- areas and intervals ---------------------------------------------------------------------------------------
 
 
