@@ -1,8 +1,7 @@
 """Similarity of two spaces without a fitted map to every neuroid: CKA, canonical correlations, Procrustes distance.
 
 Plain-array kernels. Each ``*_scorer(X, Y)`` prepares what does not change and returns ``score(order)``, the value when the rows
-of Y
-are taken in that order: the permutation null then costs one cross term a draw.
+of Y are taken in that order: the permutation null then costs one cross term a draw.
 """
 
 from __future__ import annotations
@@ -30,19 +29,24 @@ def _checked(X: np.ndarray, Y: np.ndarray, least: int, what: str) -> tuple[np.nd
     return X, Y
 
 
-def cka_scorer(X: np.ndarray, Y: np.ndarray, *, unbiased: bool = True) -> Scorer:
+def cka_scorer(X: np.ndarray, Y: np.ndarray, *, unbiased: bool = True, memory_limit: float = 4e9) -> Scorer:
     """Linear centred kernel alignment, ``HSIC(K, L) / sqrt(HSIC(K, K) HSIC(L, L))``, K = X X^T, L = Y Y^T.
 
     Biased: ``HSIC = tr(H K H L)`` (Kornblith et al. 2019, eq. 3). Unbiased: the U-statistic of Song et al. 2007, with diagonals
-    left
-    out, which is zero on average for independent data, however many features there are (Murphy et al. 2024, arXiv 2405.01012);
-    it can
-    be negative. Never builds n x n: ``tr(K L) = ||X^T Y||_F^2``.
+    left out, which is zero on average for independent data, however many features there are (Murphy et al. 2024, arXiv
+    2405.01012); it can be negative.
+
+    ``tr(K L)`` is ``||X^T Y||_F^2`` of d x e numbers where these are fewer than n^2; of wider arrays K and L are built once, n x n
+    each, and L is permuted.
 
     Parameters
     ----------
-    X, Y : arrays of shape (n_stimuli, n_features)
+    X : array of shape (n_stimuli, n_features)
+    Y : array of shape (n_stimuli, n_other_features)
     unbiased : bool
+    memory_limit : float
+        Bytes, above which it refuses: 24 n_stimuli^2 where K and L are built, else 8 times the largest of n_features
+        n_other_features and the squares of n_features and n_other_features, each at most n_stimuli^2.
 
     Returns
     -------
@@ -53,45 +57,80 @@ def cka_scorer(X: np.ndarray, Y: np.ndarray, *, unbiased: bool = True) -> Scorer
     ------
     ValueError
         Fewer than four stimuli, different numbers of them, or no variance.
+    MemoryError
+        More than ``memory_limit`` is needed.
     """
     X, Y = _checked(X, Y, 4, "cka")
-    both = [(A, np.square(A).sum(axis=1)) for A in (X, Y)]
-    own = [_hsic(A, A, d, d, unbiased) for A, d in both]
-    if min(own) <= 0:
-        raise ValueError(
-            f"cka: found a self-similarity of {min(own):.3g}; expected it above zero. Mend: use more stimuli, or unbiased=False."
+    n, crossed = len(X), X.shape[1] * Y.shape[1]
+    wide = crossed > n * n
+    needed = 8.0 * (3 * n * n if wide else max(crossed, *(min(n, A.shape[1]) ** 2 for A in (X, Y))))
+    if needed > memory_limit:
+        raise MemoryError(
+            f"cka: found {n} stimuli of {X.shape[1]} and {Y.shape[1]} features, which need {needed / 1e9:.2f} GB; expected at most "
+            f"{memory_limit / 1e9:.2f} GB. Mend: fewer stimuli, project the features to fewer, or raise memory_limit."
         )
-    norm = np.sqrt(own[0] * own[1])
-    (_, dx), (_, dy) = both
-    return lambda order: _hsic(X, Y[order], dx, dy[order], unbiased) / norm
+    if wide:
+        K, L = X @ X.T, Y @ Y.T
+        own = [float(np.vdot(G, G)) for G in (K, L)]
+    else:
+        own = [_squared_norm_of_gram(A) for A in (X, Y)]
+    dx, dy = (np.square(A).sum(axis=1) for A in (X, Y))
+
+    def cross(order: np.ndarray | slice) -> float:
+        if not wide:
+            product = X.T @ Y[order]
+            return float(np.vdot(product, product))
+        rows = np.arange(n)[order]
+        return float(np.vdot(K, L[np.ix_(rows, rows)]))
+
+    selves = [_hsic(value, d, d, unbiased) for value, d in zip(own, (dx, dy), strict=True)]
+    if min(selves) <= 0:
+        raise ValueError(
+            f"cka: found a self-similarity of {min(selves):.3g}; expected it above zero. Mend: use more stimuli, or unbiased=False."
+        )
+    norm = np.sqrt(selves[0] * selves[1])
+    return lambda order: _hsic(cross(order), dx, dy[order], unbiased) / norm
 
 
-def _hsic(X: np.ndarray, Y: np.ndarray, dx: np.ndarray, dy: np.ndarray, unbiased: bool) -> float:
-    """HSIC of centred X and Y; dx and dy are the diagonals of their Gram matrices."""
-    n = len(X)
-    wide = X.shape[1] * Y.shape[1] > n * n
-    cross = float(np.sum((X @ X.T) * (Y @ Y.T))) if wide else float(np.square(X.T @ Y).sum())
+def _squared_norm_of_gram(A: np.ndarray) -> float:
+    gram = A @ A.T if A.shape[1] > len(A) else A.T @ A
+    return float(np.vdot(gram, gram))
+
+
+def _hsic(cross: float, dx: np.ndarray, dy: np.ndarray, unbiased: bool) -> float:
+    """HSIC of centred arrays from ``tr(K L)`` and the diagonals of K and L."""
     if not unbiased:
         return cross
+    n = len(dx)
     # Rows of K sum to zero before the diagonal goes, so K 1 = -diag.
     trace, sums, rows = cross - dx @ dy, dx.sum() * dy.sum(), dx @ dy
     return float((trace + sums / ((n - 1) * (n - 2)) - 2 * rows / (n - 2)) / (n * (n - 3)))
 
 
-def linear_cka(X: np.ndarray, Y: np.ndarray, *, unbiased: bool = True) -> float:
+def linear_cka(X: np.ndarray, Y: np.ndarray, *, unbiased: bool = True, memory_limit: float = 4e9) -> float:
     """Linear centred kernel alignment of two arrays; see `cka_scorer`.
 
     Parameters
     ----------
-    X, Y : arrays of shape (n_stimuli, n_features)
+    X : array of shape (n_stimuli, n_features)
+    Y : array of shape (n_stimuli, n_other_features)
     unbiased : bool
         The estimator that is zero on average for unrelated data, or Kornblith's.
+    memory_limit : float
+        Bytes, above which it refuses.
 
     Returns
     -------
     float
+
+    Raises
+    ------
+    ValueError
+        Fewer than four stimuli, different numbers of them, or no variance.
+    MemoryError
+        More than ``memory_limit`` is needed.
     """
-    return cka_scorer(X, Y, unbiased=unbiased)(slice(None))
+    return cka_scorer(X, Y, unbiased=unbiased, memory_limit=memory_limit)(slice(None))
 
 
 def procrustes_scorer(X: np.ndarray, Y: np.ndarray) -> Scorer:

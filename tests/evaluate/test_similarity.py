@@ -77,6 +77,25 @@ def test_cka_is_its_textbook_formula(p, d):
         assert linear_cka(X, Y, unbiased=flag) == pytest.approx(expected, rel=1e-9)
 
 
+@pytest.mark.parametrize(("p", "d"), [(5, 4), (40, 1), (60, 50)])
+@pytest.mark.parametrize("unbiased", [True, False])
+def test_a_prepared_cka_of_an_order_is_that_of_the_reordered_rows(p, d, unbiased):
+    rng = np.random.default_rng(0)
+    X, Y = rng.normal(size=(20, p)), rng.normal(size=(20, d))
+    score = cka_scorer(X, Y, unbiased=unbiased)
+    for order in (rng.permutation(20), rng.permutation(20)):
+        assert score(order) == pytest.approx(linear_cka(X, Y[order], unbiased=unbiased), rel=1e-9)
+
+
+@pytest.mark.parametrize(("p", "d", "needed"), [(60, 50, 24 * 20**2), (15, 10, 8 * 15**2), (40, 8, 8 * 20**2)])
+def test_cka_refuses_what_would_not_fit(p, d, needed):
+    rng = np.random.default_rng(0)
+    X, Y = rng.normal(size=(20, p)), rng.normal(size=(20, d))
+    assert np.isfinite(linear_cka(X, Y, memory_limit=needed))
+    with pytest.raises(MemoryError, match=rf"cka: found 20 stimuli of {p} and {d} features.*expected at most.*Mend"):
+        linear_cka(X, Y, memory_limit=needed - 1)
+
+
 def test_only_the_unbiased_cka_of_unrelated_spaces_is_zero_on_average():
     values = {True: [], False: []}
     for seed in range(60):
