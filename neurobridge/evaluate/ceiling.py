@@ -58,9 +58,9 @@ def internal_consistency(
     n_splits : int
         Random halvings that are averaged.
     halves : {"stimulus", "repetition"}
-        "stimulus" deals the repetitions of every stimulus afresh, as evenly as they can be. "repetition" puts whole "
-        "repetition numbers
-        into one half, the same for all stimuli; with ``seed=1`` these are the halves of Brain-Score's ``internal_consistency``.
+        "stimulus" deals the repetitions of every stimulus afresh, as evenly as they can be. "repetition" puts whole repetition
+        numbers into one half, the same for all stimuli; with ``seed=1`` these are the halves of Brain-Score's
+        ``internal_consistency``.
     n_bootstrap : int
         Draws of the stimuli, with replacement, for the intervals; 0 leaves them out.
     confidence : float
@@ -73,8 +73,8 @@ def internal_consistency(
         ``raw`` (split, neuroid), the correlation of the halves; ``ceiling`` (neuroid), the mean corrected reliability, which
         chance makes negative for a neuroid without signal and which is not clipped (a warning says how many are not above zero);
         ``ceiling_low`` and ``ceiling_high`` (neuroid), percentiles of the bootstrap; ``median``, ``median_low`` and
-        ``median_high``,
-        the median over neuroids and its interval. Attribute ``error``: standard error of the median over the halvings.
+        ``median_high``, the median over neuroids and its interval. Attribute ``error``: standard error of the median over the
+        halvings.
 
     Raises
     ------
@@ -194,8 +194,7 @@ def _half_means(recordings: xr.DataArray, codes: np.ndarray, first: np.ndarray) 
     """Averages of both halves of all halvings, array of shape (n_splits, 2, n_stimuli, n_neuroids).
 
     The recordings are read once: presentations are gathered stimulus by stimulus, a piece at a time, and one sparse product
-    gives the
-    sums of all halves. Double precision, so that a constant response stays constant.
+    gives the sums of all halves. Double precision, so that a constant response stays constant.
     """
     n_splits, n_stimuli = len(first), int(codes.max()) + 1
     sums = np.zeros((2 * n_splits, n_stimuli, recordings.sizes[NEUROID]))

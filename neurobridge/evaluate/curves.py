@@ -106,7 +106,7 @@ def draw_curve_fold(
     paired, rest = order[:n_pairs], order[n_pairs:]
     deal = {"disjoint": (rest[0::2], rest[1::2]), "shared": (rest, rest), "none": (rest[:0], rest[:0])}[unpaired]
     ids = matched.source[STIMULUS_ID].values
-    alone = ([], []) if unpaired == "none" else (matched.dropped_source, matched.dropped_target)
+    alone: list[Any] = [[], []] if unpaired == "none" else [matched.dropped_source, matched.dropped_target]
     pools = [
         # Of no common dtype: an id of one space alone may be longer than any of the source.
         _rows(space, [*ids[np.sort(np.concatenate([paired, extra]))], *lone])

@@ -7,16 +7,15 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
-from scipy.spatial.distance import pdist, squareform
-from scipy.stats import rankdata
 from sklearn.base import clone
 
 from neurobridge.assemblies import AssemblyError, Pairs, as_matrix, match_stimuli, validate
 from neurobridge.assemblies.schema import PRESENTATION, STIMULUS_ID
+from neurobridge.evaluate.dissimilarity import DISTANCES, rdm_scorer
 from neurobridge.evaluate.distribution import sliced_wasserstein
 from neurobridge.evaluate.regression import REGRESSIONS
 from neurobridge.evaluate.scores import p_value, score_attrs
-from neurobridge.evaluate.similarity import cka_scorer
+from neurobridge.evaluate.similarity import Scorer, cka_scorer
 from neurobridge.evaluate.splits import shuffle_splits
 
 MEASURES = ("mutual_neighbours", "cka", "calibration", "sliced_wasserstein")
@@ -64,7 +63,7 @@ def overlap(
         Directions of ``sliced_wasserstein``.
     seed : int
     memory_limit : float
-        Bytes of the n x n distances, above which it refuses.
+        Bytes of the n x n distances, and of what `cka_scorer` needs, above which it refuses.
 
     Returns
     -------
@@ -78,6 +77,8 @@ def overlap(
     ------
     AssemblyError
         Bad assemblies, nothing shared, k out of range, fewer than eight shared stimuli.
+    ValueError
+        A space without variance, or whose distances are all equal.
     MemoryError
         More stimuli than ``memory_limit`` allows.
     """
@@ -99,7 +100,7 @@ def overlap(
     X, Y = as_matrix(matched.source, role="source"), as_matrix(matched.target, role="target")
     scorers: dict[str, Callable[[np.ndarray], float]] = {
         "mutual_neighbours": neighbour_scorer(X, Y, k),
-        "cka": cka_scorer(X, Y),
+        "cka": cka_scorer(X, Y, memory_limit=memory_limit),
         "calibration": calibration_scorer(X, Y),
     }
     rng = np.random.default_rng(seed)
@@ -170,28 +171,21 @@ def _neighbours(X: np.ndarray, k: int) -> np.ndarray:
     return out
 
 
-def calibration_scorer(X: np.ndarray, Y: np.ndarray) -> Callable[[np.ndarray], float]:
+def calibration_scorer(X: np.ndarray, Y: np.ndarray) -> Scorer:
     """Spearman correlation of the distances within X and within Y, as a function of the order of Y's rows.
 
     Parameters
     ----------
     X : array of shape (n, d)
     Y : array of shape (n, e)
+
+    Raises
+    ------
+    ValueError
+        All distances within one of them are equal.
     """
-    upper = np.triu_indices(len(X), 1)
-    left, right = (_unit(rankdata(pdist(Z))) for Z in (X, Y))
-    square = squareform(right)
-
-    def score(order: np.ndarray) -> float:
-        return float(left @ square[np.ix_(order, order)][upper])
-
-    return score
-
-
-def _unit(values: np.ndarray) -> np.ndarray:
-    centred = values - values.mean()
-    norm = np.linalg.norm(centred)
-    return np.asarray(centred / norm) if norm > 0 else centred
+    distance = DISTANCES["euclidean"]
+    return rdm_scorer(distance(X), distance(Y), len(X))
 
 
 class _Aligned:
