@@ -192,7 +192,9 @@ def main(experiment: Experiment, arguments: Sequence[str] | None = None) -> NoRe
     parser = argparse.ArgumentParser(prog=f"neurobridge run {experiment.name}", description=experiment.title)
     parser.add_argument("--quick", action="store_true", help="at most 90 s on two cores; proves the code, no claim")
     parser.add_argument("--seed", type=int, default=0, help="first seed (default 0)")
-    parser.add_argument("--seeds", type=int, default=None, help=f"repetitions (default {experiment.n_seeds}, quick 1)")
+    parser.add_argument(
+        "--seeds", type=_positive, default=None, help=f"repetitions (default {experiment.n_seeds}, quick 1)"
+    )
     parser.add_argument("--out", type=Path, default=None, help="results folder (default results/<name>)")
     parser.add_argument("--mirror", type=Path, default=None, help="folder with the data files; else NEUROBRIDGE_MIRROR")
     parser.add_argument("--fresh", action="store_true", help="drop the records of an earlier run")
@@ -203,7 +205,7 @@ def main(experiment: Experiment, arguments: Sequence[str] | None = None) -> NoRe
     run = Run(
         quick=options.quick,
         seed=options.seed,
-        n_seeds=options.seeds or (1 if options.quick else experiment.n_seeds),
+        n_seeds=(1 if options.quick else experiment.n_seeds) if options.seeds is None else options.seeds,
         out=options.out or Path("results") / experiment.name / ("quick" if options.quick else ""),
         mirror=None if mirror is None else Path(mirror),
     )
@@ -225,6 +227,13 @@ def main(experiment: Experiment, arguments: Sequence[str] | None = None) -> NoRe
     else:
         _show(results, run.out)
     raise SystemExit(0)
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"found {number}; expected at least 1")
+    return number
 
 
 def write_json(value: Any, path: Path) -> None:
@@ -264,8 +273,18 @@ def _header(experiment: Experiment, run: Run) -> dict[str, Any]:
         "seed": run.seed,
         "n_seeds": run.n_seeds,
         "neurobridge": __version__,
-        "script": "sha256:" + hashlib.sha256(script.read_bytes()).hexdigest(),
+        "code": _code_digest(script),
     }
+
+
+def _code_digest(script: Path) -> str:
+    """Of the script, of what lies shared beside it, and of the package."""
+    here = Path(__file__).parent
+    files = [script, *sorted(script.parent.glob("_*.py")), *sorted(here.rglob("*.py"))]
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(file.read_bytes())
+    return f"sha256:{digest.hexdigest()}"
 
 
 def _key(cell: Cell) -> str:
@@ -298,6 +317,7 @@ def _compute(experiment: Experiment, run: Run, cell: Cell, done: int, total: int
         warnings.simplefilter("always")
         try:
             records = experiment.compute(run, cell)
+            json.dumps(records, allow_nan=False)
         except Exception as error:
             raise ExperimentError(
                 f"cell {cell} failed: {type(error).__name__}: {error} ({done} of {total} cells are kept in {run.out}). "

@@ -49,7 +49,7 @@ def test_a_run_computes_every_cell_once_and_writes_what_it_returns(run):
     assert json.loads((run.out / "scores.json").read_text()) == results
     assert results["title"].startswith("Simulated toy (quick mode")
     assert results["run"]["seed"] == 3
-    assert results["run"]["script"].startswith("sha256:")
+    assert results["run"]["code"].startswith("sha256:")
     assert results["run"]["peak_rss_gb"] > 0
     assert results["claims"] == []
 
@@ -104,6 +104,20 @@ def test_a_failing_cell_says_which_and_keeps_the_others(run):
     ):
         run_experiment(replace(TOY, compute=fails), run, progress=False)
     assert len((run.out / "records.jsonl").read_text().splitlines()) == 3
+
+
+@pytest.mark.parametrize("value", [float("nan"), np.int64(3)])
+def test_a_record_that_is_not_plain_names_its_cell(run, value):
+    strange = replace(TOY, compute=lambda run, cell: [{"value": value}])
+    with pytest.raises(ExperimentError, match=r"cell \{'seed': 3, 'size': 1\} failed: (ValueError|TypeError)"):
+        run_experiment(strange, run, progress=False)
+
+
+def test_code_that_changed_does_not_mix_with_the_records(run, monkeypatch):
+    run_experiment(TOY, run, progress=False)
+    monkeypatch.setattr(experiment, "_code_digest", lambda script: "sha256:other")
+    with pytest.raises(ExperimentError, match="found records of a run with another code"):
+        run_experiment(TOY, run, progress=False)
 
 
 def test_warnings_of_cells_are_counted(run):

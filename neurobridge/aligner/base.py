@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import warnings
 from abc import abstractmethod
 from pathlib import Path
@@ -14,7 +13,7 @@ import xarray as xr
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import NotFittedError
 
-from neurobridge.aligner.storage import AlignerFileError, KeptAligner, read_aligner, same_value, write_aligner
+from neurobridge.aligner.storage import AlignerFileError, KeptAligner, read_aligner, same_value, snapshot, write_aligner
 from neurobridge.assemblies import (
     AssemblyError,
     Pairs,
@@ -102,7 +101,7 @@ class AssemblyAligner(BaseEstimator):
             "backward": Support.fit(X, quantile=self.support_quantile, seed=self.seed),
         }
         self._fit_arrays(X, Y, rows)
-        self._fitted_params = copy.deepcopy(self.get_params(deep=False))
+        self._fitted_params = snapshot(self.get_params(deep=False))
         return self
 
     def transform(self, source: xr.DataArray) -> xr.DataArray:
@@ -185,7 +184,7 @@ class AssemblyAligner(BaseEstimator):
         if known.any() and fitted_pairs == "refuse":
             raise AssemblyError(
                 f"found {int(known.sum())} of {len(scored)} stimuli that were pairs in fitting, e.g. "
-                f"{str(scored.source_id[known][0])!r}; expected held-out ones, whose targets the aligner has not seen. "
+                f"{str(scored.source_id[known][0])!r}; expected held-out ones. "
                 "Mend: leave them out, or fitted_pairs='allow' for the fit's own error."
             )
         i, j = scored.indices(source, target)
@@ -256,7 +255,7 @@ class AssemblyAligner(BaseEstimator):
         aligner = kind(**values)
         for name, value in kept.state.items():
             setattr(aligner, name, value)
-        aligner._fitted_params = copy.deepcopy(aligner.get_params(deep=False))
+        aligner._fitted_params = snapshot(aligner.get_params(deep=False))
         return aligner
 
     def _kept(self) -> dict[str, Any]:

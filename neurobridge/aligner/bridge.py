@@ -166,19 +166,23 @@ class BridgeAligner(AssemblyAligner):
         if self.map == "linear":
             self._prepare()
             return
+        # Before anything is solved: what the flow refuses is refused now.
+        flow = self._flow(self.base if self.base != "barycentric" else "affine") if self.map == "flow" else None
         if self.coupling == "fused":
             self._way("barycentric", "forward")
             self.coupling_ = self.fused_["forward"].coupling
         else:
             self.coupling_ = self._couple(X, Y, rows)
-        if self.map == "barycentric":
+        if flow is None:
             self._prepare()
             return
+        if self.base == "barycentric":
+            flow = self._flow(tuple(self._way("barycentric", side) for side in SIDES))
+        self.flow_ = flow.fit(X, Y, self.coupling_)
+
+    def _flow(self, base: Any) -> ConditionalFlow:
         options = {"validation": 0.2, "support_quantile": self.support_quantile, **(self.flow_options or {})}
-        base: Any = self.base
-        if base == "barycentric":
-            base = tuple(self._way("barycentric", side) for side in SIDES)
-        self.flow_ = ConditionalFlow(base, seed=self.seed, device=self.device, **options).fit(X, Y, self.coupling_)
+        return ConditionalFlow(base, seed=self.seed, device=self.device, **options)
 
     def _check_options(self) -> None:
         for name, allowed in (("map", MAPS), ("coupling", COUPLINGS), ("cost", COSTS)):

@@ -118,6 +118,15 @@ def read_aligner(folder: Path, kinds: Mapping[str, type], given: Mapping[str, An
     return KeptAligner(header["class"], params | dict(given), state)
 
 
+def snapshot(value: Any) -> Any:
+    """A parameter as it is now: containers and arrays are copied, what they hold stays the same object."""
+    if isinstance(value, dict):
+        return {key: snapshot(inner) for key, inner in value.items()}
+    if type(value) in (list, tuple):
+        return type(value)(map(snapshot, value))
+    return value.copy() if isinstance(value, np.ndarray) else value
+
+
 def same_value(left: Any, right: Any) -> bool:
     """Whether two parameters are the same, arrays inside included."""
     if isinstance(left, np.ndarray) or isinstance(right, np.ndarray):

@@ -253,8 +253,11 @@ def complete(whole: Problem, core: State, batches: list[Rows], lam: float, tol: 
         if number < n_pooled:
             pooled.append(found)
         if number < n_read:
-            problem = Problem(whole.cost.subset(*rows), whole.X[rows[0]], whole.Y[rows[1]], core.problem.rows)
-            states.append(State(problem, blend, core.epsilon, plan, found[1], state.forward, state.backward))
+            # All pairs are in the first minibatch.
+            known = core.problem.rows if not number else (np.empty(0, dtype=np.int64),) * 2
+            problem = Problem(whole.cost.subset(*rows), whole.X[rows[0]], whole.Y[rows[1]], known)
+            images = pinned(found[1], known[0], problem.Y[known[1]])
+            states.append(State(problem, blend, core.epsilon, plan, images, state.forward, state.backward))
     last = _refitted(whole, pooled, batches, replace(states[0], blend=blend), seed)
     states[0] = replace(states[0], forward=last.forward, backward=last.backward)
     return Completed(states, BatchPlan(whole, blend, core.epsilon, parts), n_iter, error)

@@ -134,7 +134,9 @@ def choose(X: np.ndarray, Y: np.ndarray, rows: Rows, search: Search, n_folds: in
             best, screening = _screen(folds, search, n_pairs, rng)
     if not folds:
         return Chosen({}, {})
-    runs = {path: _path_errors(folds, path, search, n_pairs, n_points, rng) for path in dict.fromkeys((first, best))}
+    # The same points for both: what is compared is lam and epsilon.
+    problems = [_subset(fold.whole, n_points, rng) for fold in folds]
+    runs = {path: _path_errors(folds, problems, path, search, n_pairs) for path in dict.fromkeys((first, best))}
     if len(runs) > 1:
         # A few rounds on few points told them apart; all rounds on more points have to confirm it.
         ends = [min(found.values(), key=np.nanmean) for found in runs.values()]
@@ -266,14 +268,13 @@ def beats(errors: np.ndarray, those_of_first: np.ndarray) -> bool:
 
 
 def _path_errors(
-    folds: list[Fold], path: Path, search: Search, n_pairs: int, n_points: int, rng: np.random.Generator
+    folds: list[Fold], problems: list[Problem], path: Path, search: Search, n_pairs: int
 ) -> dict[Candidate, np.ndarray]:
     """Squared errors, one a pair, of all rounds and readouts at one lam and epsilon."""
     errors: dict[Candidate, np.ndarray] = {}
     lam, epsilon = path
     most = search.n_rounds[-1]
-    for fold in folds:
-        problem = _subset(fold.whole, n_points, rng)
+    for fold, problem in zip(folds, problems, strict=True):
         states = solve(
             problem,
             problem.bridge(),

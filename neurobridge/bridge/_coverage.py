@@ -28,7 +28,8 @@ class Coverage:
     reach : float
         95 % quantile of the distance from an anchor to its nearest other anchor.
     beyond : float
-        Share of the points farther than ``reach`` from any anchor; about 0.05 if the anchors are drawn like the points.
+        Share of the points farther than ``reach`` from any anchor; about 0.05 if the anchors are drawn like the points; NaN if the
+        anchors are a single point.
     """
 
     quantiles: dict[str, float]
@@ -73,7 +74,8 @@ def cover(factor: Factor, rows: np.ndarray, between: np.ndarray, compared: np.nd
     reach = float(np.quantile(apart, REACH)) if len(apart) else math.nan
     values = np.quantile(others, _QUANTILES) if len(others) else [math.nan] * len(_QUANTILES)
     quantiles = {f"{level:.0%}": float(value) for level, value in zip(_QUANTILES, values, strict=True)}
-    beyond = float((others > reach).mean()) if len(others) and len(apart) else 0.0
+    # A single anchor has no reach to speak of.
+    beyond = math.nan if not len(apart) else float((others > reach).mean()) if len(others) else 0.0
     return Coverage(quantiles, reach, beyond)
 
 

@@ -90,7 +90,7 @@ class _Geometry(NamedTuple):
         """Anchors and distortion."""
         if self.solver == "lowrank":
             parts = match_parts(left, right, rng, rank=self.rank)
-            return parts.anchors(left, right), parts.distortion
+            return _two_at_least(parts.anchors(left, right), len(left), len(right)), parts.distortion
         C, D = (inner_distances(side, metric=self.metric, n_neighbors=self.n_neighbors) for side in (left, right))
         match = match_geometry(C, D, rng)
         return _mutual(-match.plan), match.distortion
@@ -222,7 +222,7 @@ def align_unpaired(
         for side, size in zip((X, Y), used, strict=True)
     )
     anchors, votes, bridge, n_rounds, settled = _refine(
-        X[a], Y[b], restarts, n_anchors, max_rounds, metric, n_neighbors, memory_limit
+        X[a], Y[b], restarts, n_anchors, max_rounds, metric, n_neighbors, memory_limit, seed
     )
     start = UnpairedStart((a[anchors[0]], b[anchors[1]]), votes, bridge, a, b, n_rounds, settled, trust)
     if not trust.trustworthy:
@@ -259,12 +259,16 @@ def _mutual(cost: np.ndarray) -> Rows:
     """Rows and columns that are each other's cheapest."""
     forward, backward = cost.argmin(axis=1), cost.argmin(axis=0)
     i = np.flatnonzero(backward[forward] == np.arange(len(cost)))
-    if len(i) < 2:
+    return _two_at_least((i, forward[i]), *cost.shape)
+
+
+def _two_at_least(anchors: Rows, n: int, m: int) -> Rows:
+    if len(anchors[0]) < 2:
         raise ValueError(
-            f"found {len(i)} mutual nearest neighbours between {cost.shape[0]} and {cost.shape[1]} points; expected at least 2. "
+            f"found {len(anchors[0])} mutual nearest neighbours between {n} and {m} points; expected at least 2. "
             "Mend: drop duplicate points; nearly all of them coincide."
         )
-    return i, forward[i]
+    return anchors
 
 
 def _csls(images: np.ndarray, Y: np.ndarray) -> np.ndarray:
@@ -298,6 +302,7 @@ def _refine(
     metric: Metric,
     n_neighbors: int,
     memory_limit: float,
+    seed: int,
 ) -> tuple[Rows, np.ndarray, FusedBridge, int, bool]:
     """Fused bridge on the mutual nearest neighbours of the last map, until they no longer change."""
     votes = np.zeros((len(X), len(Y)))
@@ -317,7 +322,9 @@ def _refine(
             n_rounds -= 1
             break
         seen.append(chosen)
-        bridge = fuse(X, Y, anchors, metric=metric, n_neighbors=n_neighbors, memory_limit=memory_limit, **_ROUND)
+        bridge = fuse(
+            X, Y, anchors, metric=metric, n_neighbors=n_neighbors, memory_limit=memory_limit, seed=seed, **_ROUND
+        )
         best = anchors, bridge
         images = bridge.map(X)
     assert best is not None

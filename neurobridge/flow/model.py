@@ -384,7 +384,7 @@ class ConditionalFlow(Transport):
         if self.checkpoint is None:
             return way, train(network, problem, draw, options)
         first = draw(256, np.random.default_rng([self.seed, 4]))
-        begun = () if starts is None or self._base_name != MAPS else (starts.cpu().numpy(),)
+        begun = () if starts is None else (starts.cpu().numpy(),)
         trained = train(
             network,
             problem,
@@ -402,6 +402,9 @@ class ConditionalFlow(Transport):
             "validation", "patience", "validate_every", "minibatch_ot", "mixed_precision", "seed",
         )  # fmt: skip
         plain = {name: getattr(self, name) for name in names}
+        cost = self.minibatch_cost
+        plain["minibatch_cost"] = cost and f"{cost.__module__}.{getattr(cost, '__qualname__', type(cost).__qualname__)}"
+        plain["device"] = torch.device(self.device or "cpu").type
         return plain | {"base": self._base_name, "sigma": self._width_of_path, "n_steps": self._length}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import warnings
 
 import numpy as np
@@ -16,7 +17,7 @@ from neurobridge.assemblies import AssemblyError, Pairs, make_assembly, open_ass
 from neurobridge.baselines import ProcrustesAligner, RidgeAligner
 from neurobridge.bridge import couple, kernel_map, ridge_map
 from neurobridge.evaluate import correlate
-from neurobridge.flow import OffSupportWarning
+from neurobridge.flow import OffSupportWarning, VelocityMLP
 
 FAST = {"n_steps": 60, "width": 32, "depth": 1}
 # With some dozen points a few new ones are off the support by chance; the tests of the flag ask for the warning.
@@ -290,6 +291,21 @@ def test_procrustes_agrees_with_scipy_and_inverts_a_rotation(spaces):
     residual = (moved.values - target.values) / target.values.std(0)
     assert (residual**2).sum() / (scaled**2).sum() == pytest.approx(disparity, abs=1e-9)
     assert np.corrcoef(back.values.ravel(), source.values.ravel())[0, 1] > 0.99
+
+
+def test_code_among_the_parameters_is_the_same_code_after_fitting(linear_spaces):
+    source, target = linear_spaces
+    network = functools.partial(VelocityMLP, width=16, depth=1)
+    aligner = BridgeAligner(coupling="pairs", flow_options={"network": network, "n_steps": 20})
+    moved = aligner.fit(source[:60], target[:60], 0.5).transform(source[60:])
+    assert np.isfinite(moved.values).all()
+
+
+def test_what_the_flow_refuses_is_refused_before_anything_is_solved(linear_spaces, monkeypatch):
+    source, target = linear_spaces
+    monkeypatch.setattr("neurobridge.aligner.bridge.fuse", lambda *a, **k: pytest.fail("solved"))
+    with pytest.raises(ValueError, match="found base"):
+        BridgeAligner(base="sphere").fit(source, target, 0.5)
 
 
 def test_pairs_may_be_a_table_with_other_names_on_each_side(linear_spaces):

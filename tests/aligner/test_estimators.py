@@ -75,9 +75,8 @@ def test_the_life_of_an_estimator(aligner, linear_spaces):
     for before, after in zip(given, (source, target), strict=True):
         xr.testing.assert_identical(before, after)
 
-    # The same seed gives the same numbers: in a second fit of the same object as in a new one. Held-out rows never matter.
-    ruined = target.copy(data=np.where(np.arange(120)[:, None] >= 100, 1e6, target.values))
-    again = estimator.fit(source[:100], ruined[:100], 0.3)
+    # The same seed gives the same numbers: in a second fit of the same object as in a new one.
+    again = estimator.fit(source[:100], target[:100], 0.3)
     np.testing.assert_array_equal(again.transform(source[90:]).values, moved.values)
     np.testing.assert_array_equal(again.inverse_transform(target[90:]).values, back.values)
     new = clone(estimator).fit(source[:100], target[:100], 0.3)

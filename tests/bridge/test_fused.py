@@ -12,7 +12,7 @@ import torch
 
 from neurobridge.bridge import ConvergenceWarning, bridge_cost, couple, fuse, ridge_map
 from neurobridge.bridge._batches import anchors_drawn, deal
-from neurobridge.bridge._choice import beats
+from neurobridge.bridge._choice import _folds, beats
 from neurobridge.bridge._rounds import BRIDGE_EPSILON, Problem, bridge_matrix, sinkhorn
 from neurobridge.bridge.fused import KERNEL_RIDGE, RIDGE, Candidate, CoreWarning
 from neurobridge.bridge.kernel import kernel_map
@@ -196,6 +196,41 @@ def test_held_out_points_never_matter_and_the_seed_decides():
     assert first.errors == second.errors
     draws = [bridge.sample(100, np.random.default_rng(1)) for bridge in (first, second)]
     np.testing.assert_array_equal(draws[0], draws[1])
+
+
+def test_what_a_fold_holds_out_is_in_neither_cloud():
+    def measure(A, B, rows):
+        return bridge_cost(A, B, rows)
+
+    def folds(A, B):
+        return list(_folds(A, B, PAIRS, 4, 1000, np.random.default_rng(0), measure))
+
+    plain = folds(X, Y)
+    assert sorted(np.concatenate([fold.held for fold in plain])) == list(range(len(PAIRS[0])))
+    for k, fold in enumerate(plain):
+        i, j = PAIRS[0][fold.held], PAIRS[1][fold.held]
+        moved = X.copy(), Y.copy()
+        moved[0][i], moved[1][j] = 1e6, -1e6
+        other = folds(*moved)[k]
+        # Perturbed without limit, and nothing that is fitted on changes.
+        for name in ("X", "Y"):
+            np.testing.assert_array_equal(getattr(other.whole, name), getattr(fold.whole, name))
+        np.testing.assert_array_equal(other.whole.cost.dense(0.1), fold.whole.cost.dense(0.1))
+        assert (other.new == 1e6).all()
+        assert (other.truth == -1e6).all()
+
+
+def test_images_of_pairs_are_their_partners_in_minibatches_as_well():
+    rng = np.random.default_rng(0)
+    Z = rng.normal(size=(300, 3))
+    A, B = Z @ rng.normal(size=(3, 4)), Z[::-1] @ rng.normal(size=(3, 5))
+    pairs = np.arange(10), np.arange(299, 289, -1)
+    bridge = fuse(A, B, pairs, core=100, lams=(0.9,), epsilons=(0.05,), n_rounds=(2,), kernel_rounds=(0,), n_folds=2)
+    first = bridge._states[0]
+    i, j = first.problem.rows
+    assert len(i) == 10
+    np.testing.assert_array_equal(first.images[i], first.problem.Y[j])
+    assert all(len(state.problem.rows[0]) == 0 for state in bridge._states[1:])
 
 
 def test_the_barycentric_readout_is_that_of_the_coupling():

@@ -164,6 +164,10 @@ def test_a_run_that_is_interrupted_goes_on_to_the_same_weights(base, stop, valid
     assert all(torch.equal(a, b) for a, b in zip(_weights(again), _weights(whole), strict=True))
 
 
+def _far(i, j):
+    return np.zeros((len(i), len(j)))
+
+
 def test_a_checkpoint_of_another_run_is_refused(known, tmp_path):
     X, Y = known.spaces(n=60)
     settings = {"n_steps": 4, "checkpoint": tmp_path, "width": 16}
@@ -172,6 +176,8 @@ def test_a_checkpoint_of_another_run_is_refused(known, tmp_path):
         FlowFileError, match=r"checkpoint of another run \(batch_size 256 != 7\).*Mend: give another folder"
     ):
         ConditionalFlow("pad", **settings, batch_size=7).fit(X, Y, known.Matching(60))
+    with pytest.raises(FlowFileError, match=r"checkpoint of another run \(minibatch_cost None != '.*_far'"):
+        ConditionalFlow("pad", **settings, minibatch_cost=_far).fit(X, Y, known.Matching(60))
     with pytest.raises(FlowFileError, match=r"checkpoint of another run \(data "):
         ConditionalFlow("pad", **settings).fit(X**2, Y, known.Matching(60))
     with pytest.raises(FlowFileError, match=r"checkpoint of another run \(data "):
