@@ -17,7 +17,15 @@ import xarray as xr
 from tqdm.auto import tqdm
 
 from neurobridge.assemblies import AssemblyError
-from neurobridge.features.frozen import Setting, architecture_digest, code_digest, frozen, weights_digest
+from neurobridge.features.frozen import (
+    Setting,
+    architecture_digest,
+    attributes_digest,
+    code_digest,
+    frozen,
+    unsaved_digest,
+    weights_digest,
+)
 from neurobridge.features.hooks import match_layers, recording
 from neurobridge.features.images import Pixels, Root, Source, as_source, read_ahead
 from neurobridge.features.preprocess import Preprocess
@@ -80,8 +88,9 @@ def extract(
         Stream to this file (``.nc``, or ``.zarr`` with the extra ``zarr``) and return it dask-backed. A killed extraction goes
         on where it was; a finished one is opened as it is.
     cache : path, optional
-        Folder for `out`, the file's name being the extraction key: the digest of weights, code, stimuli, preprocessing, layers,
-        pooling, dtype and seed.
+        Folder for `out`, the file's name being the extraction key: the digest of weights, buffers, plain attributes of the modules
+        (numbers, strings, tensors, functions, containers of them), code, stimuli, preprocessing, layers, pooling, dtype and seed.
+        A model that changes its attributes while it runs has a new key afterwards.
     overwrite : bool
         Replace a file at `out` that belongs to another extraction.
     workers : int
@@ -115,14 +124,14 @@ def extract(
     MemoryError
         There is not enough memory for a single image.
     RuntimeError
-        The model changed its own weights or buffers during the pass.
+        The model changed its own weights or buffers, also those that are not persistent, during the pass.
     """
     _check_arguments(batch_size, workers, dtype, out, cache)
     reduction = as_reduction(pooling)
     source = as_source(stimuli, root)
     names = match_layers(model, layers)
     preprocess = preprocess or Preprocess()
-    digest = weights_digest(model)
+    digest, unsaved = weights_digest(model), unsaved_digest(model)
     attrs: dict[str, Any] = {
         **source.attrs,
         "model": identifier or type(model).__name__,
@@ -141,7 +150,7 @@ def extract(
         with frozen(model, device) as setting, recording(model, names, reduction) as run:
             forward = _Forward(run, preprocess, setting, batch_size)
             _stream(source, blocks[skip:], sink, forward, reduction, seed=seed, workers=workers, progress=progress)
-        if weights_digest(model) != digest:
+        if (weights_digest(model), unsaved_digest(model)) != (digest, unsaved):
             raise RuntimeError(
                 "model: found other weights or buffers after the pass than before; expected a frozen model. "
                 "Mend: a module updates its state in eval mode; disable that, or pass a copy of the model."
@@ -162,7 +171,14 @@ def extract(
         "pooling",
         "model",
     )
-    key = extraction_key(**{name: attrs[name] for name in identity}, code=code_digest(model), dtype=dtype, seed=seed)
+    key = extraction_key(
+        **{name: attrs[name] for name in identity},
+        unsaved=unsaved,
+        attributes=attributes_digest(model),
+        code=code_digest(model),
+        dtype=dtype,
+        seed=seed,
+    )
     attrs[KEY] = key
     suffix = ".nc" if dtype == "float32" else ".zarr"
     path = Path(out) if out is not None else Path(str(cache)) / f"{key.removeprefix('sha256:')}{suffix}"
@@ -277,7 +293,7 @@ class _Forward:
     def _try(self, part: Pixels) -> dict[str, torch.Tensor] | None:
         try:
             return self._run(self._prepare(part))
-        except torch.OutOfMemoryError:
+        except _out_of_memory():
             return None
         except RuntimeError as error:
             # The CPU allocator raises a plain RuntimeError.
@@ -291,6 +307,11 @@ class _Forward:
             return self._preprocess(torch.from_numpy(part).to(device), dtype=dtype)
         images = [self._preprocess(torch.from_numpy(image[None].copy()).to(device), dtype=dtype) for image in part]
         return torch.cat(images)
+
+
+def _out_of_memory() -> type[RuntimeError]:
+    # torch before 2.5 has it under cuda alone.
+    return getattr(torch, "OutOfMemoryError", None) or torch.cuda.OutOfMemoryError
 
 
 def _refuse_non_finite(activations: Mapping[str, torch.Tensor], stimulus_ids: Sequence[Any]) -> None:

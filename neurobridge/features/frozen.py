@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import inspect
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import NamedTuple
+from dataclasses import fields, is_dataclass
+from enum import Enum
+from functools import partial
+from itertools import chain
+from operator import itemgetter
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 
 from neurobridge.assemblies import AssemblyError
+
+_OF_EVERY_MODULE = frozenset(vars(torch.nn.Module()))
 
 
 class Setting(NamedTuple):
@@ -71,14 +79,97 @@ def weights_digest(model: torch.nn.Module) -> str:
     """
     sha = hashlib.sha256()
     for name, value in sorted(model.state_dict().items()):
-        if not isinstance(value, torch.Tensor) or value.layout != torch.strided:
-            raise AssemblyError(
-                f"weights: found {type(value).__name__} under {name!r} in the state dict; expected dense "
-                "tensors. Mend: pass a model without extra state, e.g. one that is not quantised."
-            )
-        sha.update(f"{name}|{tuple(value.shape)}|{value.dtype}|".encode())
-        sha.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+        _add_tensor(sha, name, value)
     return "sha256:" + sha.hexdigest()
+
+
+def unsaved_digest(model: torch.nn.Module) -> str:
+    """Return the sha256 of the parameters and buffers that the state dict leaves out, e.g. buffers that are not persistent.
+
+    Raises
+    ------
+    AssemblyError
+        One of them is not a dense tensor.
+    """
+    saved = {(name, _place(value)) for name, value in model.state_dict().items()}
+    named = chain(model.named_parameters(remove_duplicate=False), model.named_buffers(remove_duplicate=False))
+    sha = hashlib.sha256()
+    for name, value in sorted(named, key=itemgetter(0)):
+        if (name, _place(value)) not in saved:
+            _add_tensor(sha, name, value)
+    return "sha256:" + sha.hexdigest()
+
+
+def attributes_digest(model: torch.nn.Module) -> str:
+    """Return the sha256 of the plain attributes of every submodule, as ``gain`` after ``self.gain = 5``.
+
+    Plain are numbers, strings, None, dtypes, tensors and arrays, functions, and tuples, lists, sets, dicts and dataclasses of
+    them. Of any other object the type alone is seen.
+
+    Raises
+    ------
+    AssemblyError
+        A tensor among them is not dense.
+    """
+    sha = hashlib.sha256()
+    for name, module in model.named_modules(remove_duplicate=False):
+        for attribute, value in sorted(_attributes(module).items()):
+            sha.update(f"{name}|{attribute}|{_told(value)}|".encode())
+    return "sha256:" + sha.hexdigest()
+
+
+def _attributes(module: torch.nn.Module) -> dict[str, Any]:
+    if isinstance(module, torch.jit.ScriptModule):
+        # They live in the interpreter, not in the Python object.
+        own = {name: getattr(module, name) for name in module._concrete_type.get_attributes()}
+    else:
+        own = vars(module)
+    return {name: value for name, value in own.items() if name not in _OF_EVERY_MODULE}
+
+
+def _told(value: Any, inside: tuple[int, ...] = ()) -> str:
+    """Text that two values share where they are the same, in this process or another."""
+    if id(value) in inside:
+        return "itself"
+    kind, tell = type(value).__qualname__, partial(_told, inside=(*inside, id(value)))
+    if isinstance(value, torch.Tensor):
+        sha = hashlib.sha256()
+        _add_tensor(sha, kind, value)
+        return f"{kind} {sha.hexdigest()}"
+    if isinstance(value, np.ndarray) and not value.dtype.hasobject:
+        content = hashlib.sha256(np.ascontiguousarray(value).tobytes()).hexdigest()
+        return f"{kind} {value.shape} {value.dtype} {content}"
+    if value is None or isinstance(value, (int, float, complex, str, bytes, torch.dtype, Enum)):
+        return f"{kind} {value!r}"
+    if isinstance(value, (tuple, list)):
+        return f"{kind} [{', '.join(map(tell, value))}]"
+    if isinstance(value, (set, frozenset)):
+        return f"{kind} [{', '.join(sorted(map(tell, value)))}]"
+    if isinstance(value, Mapping):
+        return f"{kind} [{', '.join(f'{tell(key)}: {tell(held)}' for key, held in value.items())}]"
+    if isinstance(value, partial):
+        return f"{kind} {tell(value.func)} {tell(value.args)} {tell(value.keywords)}"
+    if inspect.isroutine(value) or isinstance(value, type):
+        return f"{_path(value)} {_source(value)}"
+    if is_dataclass(value):
+        return f"{kind} {tell({field.name: getattr(value, field.name) for field in fields(value)})}"
+    return f"{type(value).__module__}.{kind}"
+
+
+def _place(value: Any) -> int | None:
+    return value.data_ptr() if isinstance(value, torch.Tensor) and value.layout == torch.strided else None
+
+
+def _add_tensor(sha: Any, name: str, value: Any) -> None:
+    if not isinstance(value, torch.Tensor) or value.layout != torch.strided:
+        raise AssemblyError(
+            f"weights: found {type(value).__name__} under {name!r} in the state of the model; expected dense "
+            "tensors. Mend: pass a model without extra state, e.g. one that is not quantised."
+        )
+    sha.update(f"{name}|{tuple(value.shape)}|{value.dtype}|".encode())
+    # A tensor on the meta device has a shape and no bytes.
+    if not value.is_meta:
+        sha.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
 
 
 def architecture_digest(model: torch.nn.Module) -> str:
@@ -105,9 +196,13 @@ def code_digest(model: torch.nn.Module) -> str:
     return "sha256:" + hashlib.sha256("\n".join(sorted(parts)).encode()).hexdigest()
 
 
-def _source(kind: type) -> str:
+def _source(what: Any) -> str:
     try:
-        return inspect.getsource(kind)
+        return inspect.getsource(what)
     except (OSError, TypeError):
         # Typed at a prompt: there is no source, and the name must do.
-        return f"{kind.__module__}.{kind.__qualname__}"
+        return _path(what)
+
+
+def _path(what: Any) -> str:
+    return f"{getattr(what, '__module__', None)}.{what.__qualname__}"

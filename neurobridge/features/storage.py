@@ -22,14 +22,16 @@ from neurobridge.assemblies import AssemblyError, make_assembly, open_assembly, 
 
 DTYPES = ("float32", "float16")
 KEY = "extraction_key"
+# Part of every key: raised when the same inputs come to give other values or labels, so that files of earlier are not taken.
+FORMAT = 2
 _CHUNK_BYTES = 32 * 2**20
 # A kill loses at most this much work, and committing stays far below the cost of a forward pass.
 _COMMIT_BYTES = 4 * 2**20
 
 
 def extraction_key(**parts: Any) -> str:
-    """Return the sha256 of everything that the values and labels of a result follow from."""
-    return "sha256:" + hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+    """Return the sha256 of everything that the values and labels of a result follow from, and of `FORMAT`."""
+    return "sha256:" + hashlib.sha256(json.dumps({"format": FORMAT, **parts}, sort_keys=True).encode()).hexdigest()
 
 
 class Layout:

@@ -278,12 +278,13 @@ def test_runs_in_eval_mode_without_gradients() -> None:
     assert torch.is_grad_enabled()
 
 
-def test_a_model_that_writes_its_own_buffers_is_refused() -> None:
+@pytest.mark.parametrize("persistent", [True, False])
+def test_a_model_that_writes_its_own_buffers_is_refused(persistent: bool) -> None:
     class Counter(nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.out = nn.Identity()
-            self.register_buffer("count", torch.zeros(()))
+            self.register_buffer("count", torch.zeros(()), persistent=persistent)
 
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             self.count += 1
@@ -569,7 +570,7 @@ ALLOCATOR = RuntimeError(
 )
 
 
-@pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory."), ALLOCATOR])
+@pytest.mark.parametrize("error", [torch.cuda.OutOfMemoryError("CUDA out of memory."), ALLOCATOR])
 def test_a_batch_that_memory_is_too_small_for_is_halved_and_it_is_said(error: Exception) -> None:
     model, images = Small(2, error), make_images(14)
     with pytest.warns(UserWarning, match=r"out of memory with a batch of \d images on cpu: going on with \d") as warned:
@@ -577,6 +578,15 @@ def test_a_batch_that_memory_is_too_small_for_is_halved_and_it_is_said(error: Ex
     assert [str(warning.message)[-2:] for warning in warned] == ["4.", "2."]
     assert model.batches == [8, 4, 2, 2, 2, 2, 2, 2, 2]
     np.testing.assert_array_equal(got.values, extract(Small(99, error), images, "out").values)
+
+
+def test_memory_that_runs_out_is_seen_with_torch_before_2_5(monkeypatch) -> None:
+    error = torch.cuda.OutOfMemoryError("CUDA out of memory.")
+    monkeypatch.delattr(torch, "OutOfMemoryError", raising=False)
+    model = Small(2, error)
+    with pytest.warns(UserWarning, match="going on with 2"):
+        extract(model, make_images(4), "out", batch_size=4)
+    assert model.batches == [4, 2, 2]
 
 
 def test_no_memory_for_one_image_is_an_error_and_other_errors_pass() -> None:

@@ -9,7 +9,12 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,6 +24,7 @@ from torch import nn
 
 from neurobridge.assemblies import AssemblyError, open_assembly
 from neurobridge.features import Preprocess, RandomProjection, extract, open_features, weights_digest
+from neurobridge.features.frozen import attributes_digest
 
 
 def make_images(n: int = 11, *, seed: int = 0, size: int = 12) -> xr.DataArray:
@@ -43,8 +49,24 @@ class Counting(nn.Module):
             torch.manual_seed(seed)
             self.conv = nn.Conv2d(3, 4, 3)
         self.noise = nn.Identity()
-        self.shown = 0
-        self.fail_at: int | None = None
+        # Held where the key does not look: a plain attribute is part of it.
+        self.held = SimpleNamespace(shown=0, fail_at=None)
+
+    @property
+    def shown(self) -> int:
+        return self.held.shown
+
+    @shown.setter
+    def shown(self, n: int) -> None:
+        self.held.shown = n
+
+    @property
+    def fail_at(self) -> int | None:
+        return self.held.fail_at
+
+    @fail_at.setter
+    def fail_at(self, n: int | None) -> None:
+        self.held.fail_at = n
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         self.shown += len(x)
@@ -346,3 +368,103 @@ def test_the_cache_misses_other_code_with_the_same_weights(tmp_path) -> None:
     assert repr(Other()) == repr(Counting())
     assert count(Counting(), images, tmp_path) == 11
     assert count(Other(), images, tmp_path) == 11
+
+
+class Gained(Counting):
+    """Has what a state dict leaves out: a plain attribute in the root and in a submodule, a buffer that is not persistent."""
+
+    def __init__(self, gain: Any = 5, inner: Any = 2.0, offset: float = 0.0) -> None:
+        super().__init__()
+        self.gain = gain
+        self.noise.inner = inner
+        self.register_buffer("offset", torch.tensor([offset]), persistent=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return super().forward(x * self.gain * self.noise.inner + self.offset)
+
+
+def test_the_cache_misses_what_the_state_dict_leaves_out(tmp_path) -> None:
+    images = make_images()
+    variants = [{}, {"gain": 6}, {"gain": 5.0}, {"inner": 3.0}, {"offset": 1.0}, {"gain": torch.tensor(5.0)}]
+    for arguments in variants:
+        assert weights_digest(Gained(**arguments)) == weights_digest(Gained())
+        assert count(Gained(**arguments), images, tmp_path) == 11, arguments
+    for arguments in variants:
+        assert count(Gained(**arguments), images, tmp_path) == 0, arguments
+    model = Gained()
+    first = extract(model, images, "conv", cache=tmp_path)
+    model.gain = 7
+    changed = extract(model, images, "conv", cache=tmp_path)
+    np.testing.assert_array_equal(changed.values, extract(model, images, "conv").values)
+    assert np.abs(changed.values - first.values).max() > 0.01
+
+
+def test_the_cache_misses_parameters_that_a_state_dict_of_ones_own_hides(tmp_path) -> None:
+    class Hiding(Counting):
+        def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+            return {name: value for name, value in super().state_dict(*args, **kwargs).items() if "bias" not in name}
+
+    images, model = make_images(), Hiding()
+    assert count(model, images, tmp_path) == 11
+    before = weights_digest(model)
+    with torch.no_grad():
+        model.conv.bias[0] += 1
+    assert weights_digest(model) == before
+    assert count(model, images, tmp_path) == 11
+
+
+def test_the_cache_misses_files_of_another_format(tmp_path, monkeypatch) -> None:
+    images = make_images()
+    assert count(Counting(), images, tmp_path) == 11
+    monkeypatch.setattr("neurobridge.features.storage.FORMAT", 10**6)
+    assert count(Counting(), images, tmp_path) == 11
+    assert count(Counting(), images, tmp_path) == 0
+
+
+@dataclass
+class Config:
+    depth: int
+
+
+def twice(x: float) -> float:
+    return 2 * x
+
+
+def thrice(x: float) -> float:
+    return 3 * x
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        lambda: [1, True, 1.0, "1", b"1", None, 1j, (1,), [1], {1}, {1: 1}],
+        lambda: [(2, 3), (3, 2), ((2,), 3), {"a": 2}, {"b": 2}, {2, 3}],
+        lambda: [torch.zeros(2), torch.zeros(3), torch.zeros(2, dtype=torch.float64), torch.ones(2), np.zeros(2)],
+        lambda: [np.zeros(2), np.zeros(3), np.zeros(2, np.float32), np.ones(2), np.float64(0), torch.float32],
+        lambda: [twice, thrice, partial(twice, 1), partial(twice, 2), torch.nn.functional.gelu, torch.tanh, int, float],
+        lambda: [Config(1), Config(2), SimpleNamespace(), (1).__add__, [].append],
+    ],
+)
+def test_attributes_that_differ_have_other_digests_and_the_same_have_one(values: Callable[[], list[Any]]) -> None:
+    def digest(value: Any) -> str:
+        model = nn.Sequential(nn.Identity())
+        model[0].given = value
+        return attributes_digest(model)
+
+    digests = [digest(value) for value in values()]
+    assert len(set(digests)) == len(digests)
+    assert digests == [digest(value) for value in values()]
+
+
+def test_attributes_digest_leaves_out_what_is_no_setting_and_ends_in_a_circle() -> None:
+    model = Gained()
+    before = attributes_digest(model)
+    model.eval()
+    model.conv.register_forward_hook(lambda *args: None)
+    assert attributes_digest(model) == before
+    model.circle = [1]
+    model.circle.append(model.circle)
+    assert attributes_digest(model) != before
+    model.circle = torch.eye(2).to_sparse()
+    with pytest.raises(AssemblyError, match=r"found Tensor under 'Tensor' .*expected dense tensors.*Mend"):
+        attributes_digest(model)
