@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import os
+import struct
 import zipfile
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -16,7 +17,7 @@ from typing import Any, Protocol
 import numpy as np
 import pandas as pd
 import xarray as xr
-from PIL import Image
+from PIL import ExifTags, Image
 
 from neurobridge.assemblies import AssemblyError, coords_of
 
@@ -107,6 +108,9 @@ class ArraySource:
 
 class TableSource:
     """Image files that a table names, in a folder or a zip. All are read as RGB.
+
+    A file whose EXIF tag asks for the picture to be turned or mirrored is refused, as programs differ in whether they do, and only
+    the experimenter knows what subjects saw; so is a file of several pictures (animation, pages).
 
     Parameters
     ----------
@@ -215,8 +219,18 @@ def _digest(sha: Any, coords: dict[str, np.ndarray], attrs: dict[str, Any]) -> s
 
 
 def _decode(data: bytes, what: str) -> np.ndarray:
+    """RGB pixels of one file; refuses what does not say by itself which pixels were seen."""
     try:
         with Image.open(io.BytesIO(data)) as image:
+            if (n_frames := getattr(image, "n_frames", 1)) > 1:
+                raise AssemblyError(
+                    f"{what}: found {n_frames} pictures in one file; expected one. Mend: save the one that subjects saw by itself."
+                )
+            if (orientation := _orientation(image)) in range(2, 9):
+                raise AssemblyError(
+                    f"{what}: found EXIF orientation {orientation}, a picture to be turned or mirrored; expected pixels as they "
+                    "were seen. Mend: PIL.ImageOps.exif_transpose where the subjects saw it so, or drop the tag, and save it again."
+                )
             if image.mode in _WITH_ALPHA or "transparency" in image.info:
                 if np.asarray(image.convert("RGBA"))[..., 3].min() < 255:
                     raise AssemblyError(
@@ -236,6 +250,14 @@ def _decode(data: bytes, what: str) -> np.ndarray:
             f"{what}: found a file that cannot be read as an image ({error}); expected JPEG, PNG or another format that pillow "
             "knows. Mend: leave the row out of the table, or replace the file."
         ) from error
+
+
+def _orientation(image: Image.Image) -> Any:
+    try:
+        return image.getexif().get(ExifTags.Base.Orientation, 1)
+    # A broken tag turns the picture nowhere, and its pixels are whole.
+    except (SyntaxError, ValueError, struct.error):
+        return 1
 
 
 def _columns(table: pd.DataFrame) -> tuple[dict[str, np.ndarray], list[str]]:

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 import torch
 import xarray as xr
-from PIL import Image
+from PIL import ExifTags, Image, features
 from torch import nn
 
 from neurobridge.assemblies import AssemblyError
@@ -185,6 +185,52 @@ def test_transparent_and_deep_images_are_refused(model, folder) -> None:
     refuse(model, r"stimulus 'im001'.*transparent pixels", table_of(7), folder)
     Image.fromarray(np.full((12, 10), 3000, np.uint16)).save(folder / "sub" / "im001.png")
     refuse(model, r"stimulus 'im001'.*mode I;16; expected 8 bits", table_of(7), folder)
+
+
+def oriented(orientation: int) -> Image.Exif:
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+    return exif
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg"])
+@pytest.mark.parametrize("orientation", range(2, 9))
+def test_an_image_that_asks_to_be_turned_is_refused(model, tmp_path, suffix, orientation) -> None:
+    table = pd.DataFrame({"stimulus_id": ["a"], "file": [f"a.{suffix}"]})
+    image = Image.fromarray(random_pixels(1)[0])
+    image.save(tmp_path / f"a.{suffix}", exif=oriented(orientation))
+    refuse(
+        model,
+        rf"stimulus 'a'.*found EXIF orientation {orientation}, a picture to be turned.*exif_transpose",
+        table,
+        tmp_path,
+    )
+
+
+@pytest.mark.parametrize("orientation", [0, 1, 9])
+def test_an_image_that_is_upright_or_says_nothing_is_read(tmp_path, orientation) -> None:
+    Image.fromarray(random_pixels(1)[0]).save(tmp_path / "a.png", exif=oriented(orientation))
+    table = pd.DataFrame({"stimulus_id": ["a"], "file": ["a.png"]})
+    np.testing.assert_array_equal(as_source(table, tmp_path).read(slice(0, 1)), random_pixels(1))
+
+
+@pytest.mark.parametrize("broken", [b"Exif\0\0junk", b"Exif\0\0II*\0\x08", b"Exif\0\0"])
+def test_a_broken_exif_tag_leaves_the_pixels_readable(tmp_path, broken) -> None:
+    Image.fromarray(random_pixels(1)[0]).save(tmp_path / "a.png", exif=broken)
+    table = pd.DataFrame({"stimulus_id": ["a"], "file": ["a.png"]})
+    np.testing.assert_array_equal(as_source(table, tmp_path).read(slice(0, 1)), random_pixels(1))
+
+
+@pytest.mark.parametrize("suffix", ["gif", "tiff", "png", "webp"])
+def test_a_file_of_several_pictures_is_refused_and_one_is_read(model, tmp_path, suffix) -> None:
+    if suffix == "webp" and not features.check("webp"):
+        pytest.skip("pillow without webp")
+    first, second, third = map(Image.fromarray, random_pixels(3))
+    table = pd.DataFrame({"stimulus_id": ["a"], "file": [f"a.{suffix}"]})
+    first.save(tmp_path / f"a.{suffix}")
+    assert as_source(table, tmp_path).read(slice(0, 1)).shape == (1, 12, 10, 3)
+    first.save(tmp_path / f"a.{suffix}", save_all=True, append_images=[second, third])
+    refuse(model, r"stimulus 'a'.*found 3 pictures in one file; expected one\. Mend", table, tmp_path)
 
 
 @pytest.mark.parametrize(("batch_size", "bad"), [(7, 4), (2, 4), (1, 4)])
