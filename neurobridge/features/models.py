@@ -75,7 +75,8 @@ def load_model(spec: str, *, weights: str | os.PathLike[str] | None = None, pret
     Raises
     ------
     ModelError
-        The name or the file is not a model, or the weights do not fit it or want code executed.
+        The name or the file is not a model, the weights do not fit it or want code executed, or timm crops its images in a way
+        that `Preprocess` cannot.
     ImportError
         A timm or torchvision name without the extra ``vision``.
     """
@@ -198,12 +199,18 @@ def _timm(name: str, pretrained: bool) -> LoadedModel:
     with _weights_only():
         model = timm.create_model(name, pretrained=pretrained)
     data = timm.data.resolve_model_data_config(model)
+    mode, share = data.get("crop_mode") or "center", data["crop_pct"]
+    if mode != "center" and (mode, share) != ("squash", 1):
+        raise ModelError(
+            f"timm:{name}: found crop_mode {mode!r} with crop_pct {share}; expected 'center', or 'squash' of the whole image "
+            "(crop_pct 1), as Preprocess can do no other. Mend: build it with timm.create_model, and choose a Preprocess yourself."
+        )
     preprocess = Preprocess(
         size=tuple(data["input_size"][1:]),
         mean=data["mean"],
         std=data["std"],
         grayscale=False if data["input_size"][0] == 3 else None,
-        crop=data["crop_pct"],
+        crop=share if mode == "center" else None,
         interpolation=data["interpolation"],
     )
     return LoadedModel(model, f"timm:{name}", preprocess)

@@ -343,6 +343,7 @@ def stand_in_timm(monkeypatch):
         "crop_pct": 0.9,
         "interpolation": "bicubic",
     }
+    timm.config = config
     timm.data = types.SimpleNamespace(resolve_model_data_config=lambda model: config)
     monkeypatch.setitem(sys.modules, "timm", timm)
     return timm
@@ -367,6 +368,19 @@ def test_timm_names_come_with_their_preprocessing(stand_in_timm, tmp_path) -> No
     assert own.preprocess == loaded.preprocess
     with pytest.raises(ModelError, match=r"found no timm model 'tinny'.*Mend: \['tiny'\]"):
         load_model("timm:tinny")
+
+
+@pytest.mark.parametrize(("mode", "share", "crop"), [("center", 1.0, 1.0), ("center", 0.9, 0.9), ("squash", 1.0, None)])
+def test_timm_crops_that_can_be_declared_are(stand_in_timm, mode, share, crop) -> None:
+    stand_in_timm.config.update(crop_mode=mode, crop_pct=share)
+    assert load_model("timm:tiny").preprocess.crop == crop
+
+
+@pytest.mark.parametrize(("mode", "share"), [("squash", 0.9), ("border", 1.0), ("border", 0.9)])
+def test_timm_crops_that_cannot_be_declared_are_refused(stand_in_timm, mode, share) -> None:
+    stand_in_timm.config.update(crop_mode=mode, crop_pct=share)
+    with pytest.raises(ModelError, match=rf"timm:tiny: found crop_mode '{mode}' with crop_pct {share}.*Mend: build"):
+        load_model("timm:tiny")
 
 
 @pytest.fixture
