@@ -24,6 +24,7 @@ from neurobridge.features.images import Pixels, Root, as_source, pixel_digests, 
 from neurobridge.features.preprocess import Preprocess
 
 _FORMAT = "neurobridge layer pca 1"
+_ARGUMENTS = ("batch_size", "device", "workers", "max_bytes", "progress")
 _OF_MODEL = ("weights_digest", "architecture_digest", "preprocessing")
 
 
@@ -181,7 +182,7 @@ def fit_pca(
     seed : int
         Of scikit-learn's randomised solver, where it takes that one.
     **arguments
-        Further arguments of `extract` (batch_size, device, workers, max_bytes, progress).
+        Of `extract`: batch_size, device, workers, max_bytes, progress, and no others.
 
     Returns
     -------
@@ -191,8 +192,13 @@ def fit_pca(
     Raises
     ------
     AssemblyError
-        Fewer images than components, or what `extract` refuses.
+        Fewer images than components, another argument of `extract`, or what `extract` refuses.
     """
+    if unknown := sorted(set(arguments) - set(_ARGUMENTS)):
+        raise AssemblyError(
+            f"fit_pca: found the argument(s) {unknown}; expected beside its own only {list(_ARGUMENTS)}. Mend: leave them out: "
+            "components are fitted in memory, on all units, in float32."
+        )
     source = as_source(images, root)
     if n_components < 1:
         raise AssemblyError(f"n_components: found {n_components}; expected at least 1. Mend: e.g. 1000.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from types import SimpleNamespace
 
 import numpy as np
@@ -177,6 +178,26 @@ def test_components_of_another_model_preprocessing_or_layer_are_refused(model) -
 def test_too_few_fitting_images_are_refused(model, n_components, message) -> None:
     with pytest.raises(AssemblyError, match=message):
         fit_pca(model, make_images(20), "1", n_components=n_components)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [{"pooling": "mean"}, {"dtype": "float16"}, {"out": "a.nc"}, {"cache": "a"}, {"overwrite": True}, {"sise": 3}],
+)
+def test_arguments_that_components_cannot_follow_are_refused(model, tmp_path, monkeypatch, arguments) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(
+        AssemblyError, match=rf"fit_pca: found the argument\(s\) {re.escape(str([*arguments]))}; .*Mend"
+    ):
+        fit_pca(model, make_images(20), "1", n_components=5, **arguments)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_arguments_of_the_pass_change_no_component(model) -> None:
+    images = make_images(20, seed=1)
+    arguments = {"batch_size": 3, "workers": 0, "device": "cpu", "max_bytes": 10**8, "progress": False}
+    one, other = fit_pca(model, images, "1", n_components=5), fit_pca(model, images, "1", n_components=5, **arguments)
+    np.testing.assert_allclose(other.components["1"], one.components["1"], atol=1e-4)
 
 
 def test_a_reduction_of_ones_own_needs_a_call_and_a_record(model) -> None:
