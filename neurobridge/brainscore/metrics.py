@@ -98,7 +98,7 @@ class BrainScoreMetric:
                 f"source: found {ours.sizes[PRESENTATION]} stimuli; expected those of the target ({theirs.sizes[PRESENTATION]}). "
                 "Mend: record the model on the benchmark's stimulus set."
             )
-        # Brain-Score draws its folds over the target as it stands.
+        # Brain-Score draws its folds over the target as it stands; `brainscore_splits` over sorted ids, as its benchmarks' are.
         rows = pd.Index(ours[STIMULUS_ID].values).get_indexer(theirs[STIMULUS_ID].values)
         splits = self._splits(theirs) if self.in_folds else None
         score = ALL_METRICS[self.name](

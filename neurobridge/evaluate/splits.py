@@ -139,9 +139,24 @@ def shuffle_splits(n_rows: int, *, n_splits: int = 10, train_size: float = 0.9, 
     train_size : float
         Share of the rows trained on, in (0, 1); the rest is held out.
     seed : int
+
+    Returns
+    -------
+    Splits
+
+    Raises
+    ------
+    AssemblyError
+        No fold is asked for, the share is outside (0, 1), or there are too few rows for both sides.
     """
     drawn = ShuffleSplit(n_splits, train_size=train_size, random_state=seed)
-    folds = list(drawn.split(np.empty((n_rows, 0))))
+    try:
+        folds = list(drawn.split(np.empty((n_rows, 0))))
+    except ValueError as error:
+        raise AssemblyError(
+            f"splits: found {n_rows} row(s) and train_size={train_size}; expected a share in (0, 1) and a row on both sides "
+            f"({error}). Mend: e.g. train_size=0.9 of ten rows or more."
+        ) from error
     return Splits(folds, f"{n_splits} shuffled, {train_size:.0%} trained on, seed {seed}")
 
 
@@ -154,6 +169,10 @@ def stratified_splits(labels: npt.ArrayLike, *, n_splits: int = 10, train_size: 
         Class of each row.
     n_splits, train_size, seed
         As in `shuffle_splits`.
+
+    Returns
+    -------
+    Splits
 
     Raises
     ------
@@ -184,6 +203,11 @@ def kfold_splits(n_rows: int, *, n_splits: int = 5, labels: npt.ArrayLike | None
     labels : array of shape (n_rows,), optional
         Every part has each class's share.
     seed : int
+
+    Returns
+    -------
+    Splits
+        One fold a part.
 
     Raises
     ------
@@ -218,6 +242,11 @@ def group_splits(groups: npt.ArrayLike, *, n_splits: int | None = None, seed: in
         The shuffled groups are dealt into so many parts, each held out once. Default: one group at a time.
     seed : int
 
+    Returns
+    -------
+    Splits
+        One fold a part, with ``groups``.
+
     Raises
     ------
     AssemblyError
@@ -249,6 +278,11 @@ def condition_splits(
         Condition of each row, e.g. ``assembly["variation"].values``.
     train, test : sequence
         Conditions of either side, disjoint. Rows of other conditions are not used.
+
+    Returns
+    -------
+    Splits
+        One fold.
 
     Raises
     ------
@@ -309,12 +343,24 @@ def animal_splits(assembly: xr.DataArray, *, animal: str = "animal") -> Splits:
 def brainscore_splits(assembly: xr.DataArray) -> Splits:
     """Brain-Score's folds: ten of 90/10, stratified on ``object_name``, random state 1; shuffled where there is no such label.
 
-    They are drawn over the sorted stimulus ids, as Brain-Score does, so the order of the presentations does not matter.
+    Brain-Score draws over the target's presentations as they stand. Its averaged recordings stand in the order of their stimulus
+    ids, so its folds of these are the folds drawn here over the sorted ids, which do not depend on the order of the presentations.
+    `BrainScoreMetric`, which may be handed a target in another order, draws over that order as Brain-Score does.
 
     Parameters
     ----------
     assembly : xarray.DataArray
         One presentation a stimulus: the *source* of the metrics that are to share the folds, with the stimuli of the target.
+
+    Returns
+    -------
+    Splits
+        Rows of ``assembly``.
+
+    Raises
+    ------
+    AssemblyError
+        An object with one stimulus only, or fewer held-out stimuli than objects.
     """
     return resolve_splits(assembly, None)
 
@@ -325,10 +371,26 @@ def resolve_splits(
     *,
     stratify: str = "object_name",
 ) -> Splits:
-    """Check given folds, or draw Brain-Score's: ten of 90/10, stratified where the label is there, seed 1.
+    """Check given folds, or draw those of `brainscore_splits`: ten of 90/10, stratified where the label is there, seed 1.
 
-    Brain-Score draws over the sorted stimulus ids; so do we, which makes the folds its own and independent of the order of
-    the presentations.
+    Parameters
+    ----------
+    assembly : xarray.DataArray
+        One presentation a stimulus.
+    splits : Splits or sequence of (train, test), optional
+        Rows of the assembly. Default: drawn over the sorted stimulus ids, whatever the order of the presentations.
+    stratify : str
+        Presentation coordinate of the classes; the folds are shuffled where there is none.
+
+    Returns
+    -------
+    Splits
+        Rows of ``assembly``.
+
+    Raises
+    ------
+    AssemblyError
+        Rows out of range, folds of neuroids, or classes that cannot be on both sides.
     """
     n_rows = assembly.sizes[PRESENTATION]
     if splits is not None:

@@ -102,6 +102,13 @@ def test_leaking_folds_cannot_be_built():
         condition_splits([0, 3, 6], train=[0], test=[9])
     with pytest.raises(AssemblyError, match=r"found 1 group\(s\).*Mend"):
         group_splits(["car", "car"])
+    for n_rows, train_size in ((1, 0.9), (10, 1.0), (10, 0.0), (10, 1.5)):
+        with pytest.raises(
+            AssemblyError, match=rf"found {n_rows} row\(s\) and train_size={train_size}; expected a share.*Mend"
+        ):
+            shuffle_splits(n_rows, train_size=train_size)
+    with pytest.raises(AssemblyError, match=r"found no fold.*Mend"):
+        shuffle_splits(10, n_splits=0)
     with pytest.raises(AssemblyError, match=r"found n_splits=5 .*the rarest class with 2.*Mend"):
         kfold_splits(6, n_splits=5, labels=["a"] * 4 + ["b"] * 2)
     with pytest.raises(AssemblyError, match=r"found 3 labels; expected 6.*Mend"):
