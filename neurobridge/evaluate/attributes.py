@@ -39,8 +39,8 @@ def decode_attributes(
     attributes : sequence of str, or mapping of str to period
         Coordinates on ``presentation``, e.g. ``["ty", "tz", "s"]`` or ``{"ty": None, "rxy_semantic": 360}``: a period in the
         attribute's own units makes it circular.
-    regression : str
-        A key of `REGRESSIONS`.
+    regression : {"ridge", "pls", "linear"}
+        A key of `REGRESSIONS`, except "neuron_to_neuron", whose predictions are in units of a response.
     splits : Splits or sequence of (train, test), optional
         Default: as `predictivity`.
     n_permutations : int
@@ -63,15 +63,18 @@ def decode_attributes(
     periods = dict(attributes) if isinstance(attributes, Mapping) else dict.fromkeys(attributes)
     validate(assembly, role="assembly")
     require_unique_stimuli(assembly, role="assembly")
-    if regression not in REGRESSIONS:
+    # It gives the chosen site's response itself: neither an error nor an angle can be read from that.
+    fits = {name: fit for name, fit in REGRESSIONS.items() if name != "neuron_to_neuron"}
+    if regression not in fits:
         raise AssemblyError(
-            f"found regression {regression!r}; expected one of {sorted(REGRESSIONS)}. Mend: choose one of them."
+            f"found regression {regression!r}; expected one of {sorted(fits)}, which predict in the attribute's units. "
+            "Mend: choose one of them."
         )
     truth = {name: _numbers(assembly, name, period) for name, period in periods.items()}
     if not truth:
         raise AssemblyError("attributes: found none; expected at least one. Mend: e.g. ['ty', 'tz'].")
     X, folds = as_matrix(assembly), resolve_splits(assembly, splits)
-    fit, shape = REGRESSIONS[regression], (len(folds), len(truth))
+    fit, shape = fits[regression], (len(folds), len(truth))
     raw, r2, error, baseline = (np.full(shape, np.nan) for _ in range(4))
     said: list[list[tuple[np.ndarray, np.ndarray]]] = []
     for k, (train, test) in enumerate(folds):

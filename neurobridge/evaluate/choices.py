@@ -107,6 +107,12 @@ def tabulate_choices(
     classes : sequence, optional
         All classes; default: those that occur.
 
+    Returns
+    -------
+    xarray.DataArray
+        Dims (presentation, choice), the fraction of an image's trials with each answer; coordinates ``stimulus_id`` (sorted),
+        ``truth`` and ``n_choices`` (trials of the image) on presentation, the sorted classes on choice.
+
     Raises
     ------
     AssemblyError
@@ -159,7 +165,23 @@ def _choice_array(
 
 
 def confusion(chosen: xr.DataArray) -> xr.DataArray:
-    """Mean fraction of each choice for images of each class, dims (truth, choice); rows sum to 1."""
+    """Mean fraction of each choice for images of each class.
+
+    Parameters
+    ----------
+    chosen : xarray.DataArray
+        From `choices` or `tabulate_choices`.
+
+    Returns
+    -------
+    xarray.DataArray
+        Dims (truth, choice); rows sum to 1, every image counting alike. Attribute ``n_stimuli`` is the number of images.
+
+    Raises
+    ------
+    AssemblyError
+        Not an array of choices, or classes without images.
+    """
     P, truth, classes = parts_of(chosen)
     return xr.DataArray(
         np.stack([P[truth == k].mean(axis=0) for k in range(len(classes))]),

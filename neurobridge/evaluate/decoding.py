@@ -88,6 +88,12 @@ def decode(
     -------
     xarray.Dataset
         As `cross_decode`, one value of ``raw`` a split.
+
+    Raises
+    ------
+    AssemblyError
+        Bad assembly or splits, an unknown readout; the label is missing, has one class (in a fold's training stimuli), or a class
+        with too few stimuli to stratify on.
     """
     labels = labels_of(assembly, label, role="assembly")
     X = as_matrix(assembly)

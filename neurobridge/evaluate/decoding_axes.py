@@ -7,10 +7,10 @@ from itertools import product
 
 import numpy as np
 import xarray as xr
-from scipy.stats import norm
 from tqdm.auto import tqdm
 
 from neurobridge.assemblies import AssemblyError, as_matrix
+from neurobridge.evaluate.discrimination import dprime, loglinear
 from neurobridge.evaluate.readouts import count_choices, fit_readout, label_null, labels_of, presentation_coordinate
 from neurobridge.evaluate.scores import SPLIT, p_value, score_attrs
 from neurobridge.evaluate.splits import kfold_splits, stratified_splits
@@ -51,14 +51,14 @@ def decoding_curve(
     n_permutations : int
         Size of the null of each cell: labels of the held-out images are shuffled.
     seed : int
-        First draw.
+        Of all draws together: another seed gives other draws.
     progress : bool
         Show a progress bar.
 
     Returns
     -------
     xarray.Dataset
-        ``raw`` (n_sites, n_train, seed), the fraction correct; ``dprime`` likewise, the mean over classes of the
+        ``raw`` (n_sites, n_train, draw), the fraction correct; ``dprime`` likewise, the mean over classes of the
         one-against-rest d' with the log-linear correction ``(count + 1/2) / (n + 1)`` of both rates (Hautus 1995, Behav. Res.
         Methods 27:46), which keeps it finite and draws both rates towards 1/2 where held-out images are few, so that d' at
         chance is not quite 0; ``null_mean``, ``null_95`` and ``p_value`` (n_sites, n_train) of ``raw``.
@@ -105,13 +105,13 @@ def decoding_curve(
     }
     return xr.Dataset(
         {
-            "raw": ((*axes, "seed"), raw),
-            "dprime": ((*axes, "seed"), sensitivity),
+            "raw": ((*axes, "draw"), raw),
+            "dprime": ((*axes, "draw"), sensitivity),
             "null_mean": table(lambda i, j: nulls[i, j].mean() if n_permutations else np.nan),
             "null_95": table(lambda i, j: np.quantile(nulls[i, j], 0.95) if n_permutations else np.nan),
             "p_value": table(lambda i, j: p_value(float(raw[i, j].mean()), nulls[i, j])),
         },
-        coords={"n_sites": list(n_sites), "n_train": list(n_train), "seed": np.arange(seed, seed + n_seeds)},
+        coords={"n_sites": list(n_sites), "n_train": list(n_train), "draw": np.arange(n_seeds)},
         attrs=score_attrs(attrs, n_seeds, n_permutations, seed, (assembly,)),
     )
 
@@ -133,7 +133,7 @@ def _loglinear_dprime(said: np.ndarray, truth: np.ndarray) -> float:
     n, shown = counts.sum(), counts.sum(axis=1)
     hits = np.diag(counts)
     alarms = counts.sum(axis=0) - hits
-    value = norm.ppf((hits + 0.5) / (shown + 1)) - norm.ppf((alarms + 0.5) / (n - shown + 1))
+    value = dprime(loglinear(hits, shown), loglinear(alarms, n - shown), cap=np.inf)
     return float(value[shown > 0].mean())
 
 

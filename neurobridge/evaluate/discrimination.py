@@ -35,7 +35,12 @@ def dprime(hit: npt.ArrayLike, false_alarm: npt.ArrayLike, *, cap: float = 5.0) 
     hit, false_alarm : arrays of rates in [0, 1], of shapes that broadcast
         NaN gives NaN.
     cap : float
-        Positive.
+        Positive; infinite to leave d' as it is.
+
+    Returns
+    -------
+    array of the shape of both
+        In standard deviations of the decision variable.
 
     Raises
     ------
@@ -62,6 +67,11 @@ def _dprime(hit: np.ndarray, false_alarm: np.ndarray, cap: float) -> tuple[np.nd
         value = np.where(z_hit == z_false, 0.0, z_hit - z_false)
     beyond = np.abs(value) > cap
     return np.where(beyond, np.copysign(cap, value), value), int(beyond.sum())
+
+
+def loglinear(count: np.ndarray, n: np.ndarray) -> np.ndarray:
+    """Rate that is never 0 or 1: ``(count + 1/2) / (n + 1)`` (Hautus 1995, Behav. Res. Methods 27:46)."""
+    return (count + 0.5) / (n + 1)
 
 
 def _warn_capped(n_capped: int, n: int, cap: float, *, stacklevel: int) -> None:
@@ -136,7 +146,7 @@ def discriminate(
     def measure(codes: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
         hit, false, n_hit, n_false = _rates(P, codes, shown, level)
         if rule == "loglinear":
-            hit, false = (hit * n_hit + 0.5) / (n_hit + 1), (false * n_false + 0.5) / (n_false + 1)
+            hit, false = loglinear(hit * n_hit, n_hit), loglinear(false * n_false, n_false)
         return hit, false, *_dprime(hit, false, cap if rule == "cap" else np.inf)
 
     hit, false_alarm, value, n_capped = measure(truth)

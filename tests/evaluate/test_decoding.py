@@ -136,14 +136,30 @@ def test_more_sites_and_more_images_read_better_up_to_the_closed_form():
         assembly(values, side=labels.astype(str)), "side", n_sites=(1, 4, 32), n_train=(8, 320), readout="lda", n_seeds=8,
         n_permutations=50, progress=False,
     )  # fmt: skip
-    accuracy = curve["raw"].mean("seed").values
+    accuracy = curve["raw"].mean("draw").values
     assert (np.diff(accuracy[:, 1]) > 0).all()
     assert (accuracy[:, 1] >= accuracy[:, 0]).all()
     expected = norm.cdf(0.25 * np.sqrt([1, 4, 32]))
     assert np.allclose(accuracy[:, 1], expected, atol=0.06)
-    assert np.allclose(curve["dprime"].mean("seed").values[:2, 1], [0.5, 1.0], atol=0.3)
+    assert np.allclose(curve["dprime"].mean("draw").values[:2, 1], [0.5, 1.0], atol=0.3)
     assert np.allclose(curve["null_mean"].values, 0.5, atol=0.03)
     assert curve["p_value"].values[2, 1] == pytest.approx(1 / 51)
+
+
+def test_draws_are_numbered_and_the_seed_makes_them():
+    options = {
+        "n_sites": (5,),
+        "n_train": (20,),
+        "readout": "centroid",
+        "n_seeds": 3,
+        "n_permutations": 0,
+        "progress": False,
+    }
+    one, same, other = (decoding_curve(classes(80, gap=1.0), "category_name", seed=s, **options) for s in (4, 4, 5))
+    assert one["draw"].values.tolist() == [0, 1, 2]
+    assert one.identical(same)
+    # Draw 1 of one seed is not draw 0 of the next.
+    assert not np.array_equal(one["dprime"].values[..., 1:], other["dprime"].values[..., :2])
 
 
 @settings(max_examples=25, deadline=None)
@@ -259,6 +275,10 @@ def test_attributes_that_cannot_be_regressed_are_refused():
         decode_attributes(data, [])
     with pytest.raises(AssemblyError, match=r"found regression 'magic'"):
         decode_attributes(data, ["ty"], regression="magic")
+    with pytest.raises(
+        AssemblyError, match=r"'neuron_to_neuron'; expected one of \['linear', 'pls', 'ridge'\].*units.*Mend"
+    ):
+        decode_attributes(data, ["ty"], regression="neuron_to_neuron")
     with pytest.raises(AssemblyError, match=r"expected 'tz' among them"):
         decode_attributes(data, ["tz"])
 
