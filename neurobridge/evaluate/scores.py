@@ -188,8 +188,7 @@ def aggregate(score: xr.Dataset, *, confidence: float = 0.95, n_bootstrap: int =
     """Reduce a Score to single numbers, by Brain-Score's rule: median over neuroids, mean over splits.
 
     The interval is a bootstrap over neuroids *and* splits, both drawn with replacement. Splits that share stimuli are not
-    independent:
-    it says how much the number would move with other sites and other splits of these stimuli, not with other stimuli.
+    independent: it says how much the number would move with other sites and other splits of these stimuli, not with other stimuli.
 
     Parameters
     ----------
@@ -209,7 +208,21 @@ def aggregate(score: xr.Dataset, *, confidence: float = 0.95, n_bootstrap: int =
         ``normalized_low``, ``normalized_high``, likewise of the interval; ``normalized_median`` of the single neuroids, or None;
         ``null_mean`` and ``null_95``; ``p_value``; ``n_stimuli``, ``n_neuroids``, ``n_splits``, ``seed``, ``metric``,
         ``normalization``.
+
+    Raises
+    ------
+    ValueError
+        Not a Score, or a confidence outside (0, 1).
     """
+    missing = [name for name in ("raw", "ceiling", "normalized", "null", "p_value") if name not in score]
+    if missing or score["raw"].dims not in ((SPLIT,), (SPLIT, NEUROID)):
+        dims = None if "raw" in missing else score["raw"].dims
+        raise ValueError(
+            f"aggregate: found variables {sorted(map(str, score.data_vars))}, raw with dims {dims}; expected a Score, with raw on "
+            "(split[, neuroid]), ceiling, normalized, null and p_value. Mend: pass what a metric of METRICS returned."
+        )
+    if not 0 < confidence < 1:
+        raise ValueError(f"aggregate: found confidence={confidence}; expected a share in (0, 1). Mend: e.g. 0.95.")
     raw = score["raw"].values
     by_site = raw.ndim == 2
     by_split = np.median(raw, axis=1) if by_site else raw

@@ -283,6 +283,22 @@ def test_predictivity_does_not_depend_on_the_order_of_presentations(linear_world
     assert np.allclose(first["raw"].values, third["raw"].values, atol=1e-6)
 
 
+def test_aggregate_refuses_what_is_no_score(linear_world):
+    source, target, *_ = linear_world
+    score = predictivity(source, target, "ridge", n_permutations=0)
+    with pytest.raises(
+        ValueError, match=r"found variables \[.*raw with dims \('split', 'neuroid'\); expected a Score.*Mend"
+    ):
+        aggregate(score.drop_vars("null"))
+    with pytest.raises(ValueError, match=r"raw with dims \('neuroid',\); expected a Score.*Mend"):
+        aggregate(score.mean("split"))
+    with pytest.raises(ValueError, match=r"found variables \[\], raw with dims None"):
+        aggregate(xr.Dataset())
+    for share in (0, 1, 95):
+        with pytest.raises(ValueError, match=rf"found confidence={share}; expected a share in \(0, 1\).*Mend"):
+            aggregate(score, confidence=share)
+
+
 def test_aggregate_follows_brain_scores_rule(linear_world):
     source, target = linear_world
     ceiling = xr.DataArray(np.linspace(0.7, 0.9, 5), dims="neuroid", coords={"neuroid_id": target["neuroid_id"]})
