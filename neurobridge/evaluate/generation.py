@@ -28,6 +28,7 @@ def generate(
     *,
     image_shape: tuple[int, ...] | None = None,
     batch_size: int = 256,
+    seed: int = 0,
 ) -> xr.DataArray:
     """Make an image of every latent with a frozen decoder.
 
@@ -43,6 +44,9 @@ def generate(
     image_shape : tuple of int, optional
         ``(row, column)`` or ``(channel, row, column)``, for a decoder whose output is flat.
     batch_size : int
+        What a decoder that samples gives depends on it as well.
+    seed : int
+        Of torch's random numbers, which a decoder that samples draws from. They are as before afterwards.
 
     Returns
     -------
@@ -57,7 +61,7 @@ def generate(
     """
     validate(latents, role="latents")
     values = as_matrix(latents, role="latents", dtype=np.float32)
-    made = _run(decoder, values, batch_size, "decoder")
+    made = _run(decoder, values, batch_size, "decoder", seed)
     if image_shape is not None:
         if made[0].size != np.prod(image_shape):
             raise AssemblyError(
@@ -119,6 +123,7 @@ def generation_fidelity(
     n_permutations : int
         Size of the null: wanted labels are shuffled.
     seed : int
+        Of the null, the halves and torch's random numbers, which are as before afterwards.
     batch_size : int
 
     Returns
@@ -151,14 +156,14 @@ def generation_fidelity(
         )
     said, seen = {}, {}
     for name, values in pixels.items():
-        scores = _run(classifier, values, batch_size, "classifier")
+        scores = _run(classifier, values, batch_size, "classifier", seed)
         if scores.shape != (len(values), len(classes)):
             raise AssemblyError(
                 f"classifier: found scores of shape {scores.shape}; expected ({len(values)}, {len(classes)}), one a class. Mend: "
                 "name the classes in the order of its output."
             )
         said[name] = np.asarray(classes)[scores.argmax(axis=1)]
-        seen[name] = _run(features, values, batch_size, "features").reshape(len(values), -1)
+        seen[name] = _run(features, values, batch_size, "features", seed).reshape(len(values), -1)
     agreement = [float((said[name] == wanted[name]).mean()) for name in sets]
     rng = np.random.default_rng(seed)
     halves = np.array_split(rng.permutation(len(seen[REAL])), 2)
@@ -189,26 +194,32 @@ def generation_fidelity(
 
 
 @contextmanager
-def _at_rest(network: Network) -> Iterator[tuple[torch.device, torch.dtype]]:
-    """Evaluation mode without gradients; every module as before afterwards. Gives where it lies and its floating type."""
+def _at_rest(network: Network, seed: int) -> Iterator[tuple[torch.device, torch.dtype]]:
+    """Evaluation mode without gradients, random numbers from the seed; all as before afterwards.
+
+    Gives where the network lies and its floating type.
+    """
     modules = list(network.modules()) if isinstance(network, torch.nn.Module) else []
     training = [module.training for module in modules]
     first = next((p for p in network.parameters() if p.is_floating_point()), None) if modules else None  # type: ignore[attr-defined]
+    # A function may hold a module on any of them.
+    cuda = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []
     try:
         for module in modules:
             module.training = False
-        with torch.no_grad():
+        with torch.random.fork_rng(devices=cuda), torch.no_grad():
+            torch.manual_seed(seed)
             yield (torch.device("cpu"), torch.float32) if first is None else (first.device, first.dtype)
     finally:
         for module, flag in zip(modules, training, strict=True):
             module.training = flag
 
 
-def _run(network: Network, values: np.ndarray, batch_size: int, role: str) -> np.ndarray:
+def _run(network: Network, values: np.ndarray, batch_size: int, role: str, seed: int) -> np.ndarray:
     if batch_size < 1:
         raise AssemblyError(f"found batch_size={batch_size}; expected at least 1. Mend: use 256.")
     parts = []
-    with _at_rest(network) as (device, dtype):
+    with _at_rest(network, seed) as (device, dtype):
         for start in range(0, len(values), batch_size):
             batch = torch.as_tensor(values[start : start + batch_size]).to(device, dtype)
             out = network(batch)

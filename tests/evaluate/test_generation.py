@@ -67,6 +67,30 @@ def test_a_frozen_decoder_makes_an_image_of_each_latent_and_is_left_as_it_was():
     np.testing.assert_allclose(generate(latents, decoder.double(), image_shape=(4, 6)).values, images.values, atol=1e-5)
 
 
+class Sampler(nn.Module):
+    """Draws its images around the latents, as a diffusion decoder does."""
+
+    def forward(self, z: torch.Tensor) -> torch.Tensor:
+        return (z + torch.randn_like(z))[:, None, :]
+
+
+def test_a_decoder_that_samples_gives_the_same_images_again_and_leaves_random_numbers_alone():
+    torch.manual_seed(5)
+    before = torch.random.get_rng_state()
+    first = generate(_latents(), Sampler())
+    assert torch.equal(torch.random.get_rng_state(), before)
+    torch.rand(7)
+    xr.testing.assert_identical(generate(_latents(), Sampler()), first)
+    assert not np.allclose(generate(_latents(), Sampler(), seed=1).values, first.values)
+
+
+def test_a_judge_that_samples_gives_the_same_score_again():
+    noisy = {"classifier": lambda x: x[:, 0, 0] + torch.randn(len(x), 4), "n_permutations": 20}
+    first = _fidelity(GOOD, GOOD, GOOD, **noisy)
+    torch.rand(7)
+    xr.testing.assert_identical(_fidelity(GOOD, GOOD, GOOD, **noisy), first)
+
+
 def test_a_decoder_that_raises_is_left_as_it_was_too():
     class Raising(nn.Module):
         def forward(self, z):
