@@ -12,7 +12,7 @@ import xarray as xr
 
 from neurobridge.assemblies import AssemblyError, as_matrix, match_stimuli, require_varying_neuroids, validate
 from neurobridge.evaluate.correlation import score_folds
-from neurobridge.evaluate.regression import REGRESSIONS
+from neurobridge.evaluate.regression import REGRESSIONS, predict_held_out
 from neurobridge.evaluate.scores import aggregate
 from neurobridge.evaluate.splits import Splits, resolve_splits
 
@@ -76,7 +76,8 @@ def predictivity(
     if unknown:
         raise AssemblyError(f"{regression}: found option {unknown[0]!r}; expected some of {known}. Mend: leave it out.")
     X, Y, folds = matched_arrays(source, target, splits)
-    predicted = [(fit(X[train], Y[train], **options)(X[test]), Y[test]) for train, test in folds]
+    held_out = predict_held_out(fit, X, Y, folds, **options)
+    predicted = [(values, Y[test]) for values, (_, test) in zip(held_out, folds, strict=True)]
     shown = "".join(f", {name}={np.asarray(value).tolist()}" for name, value in sorted(options.items()))
     return score_folds(
         predicted,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import scipy.linalg
@@ -135,6 +136,37 @@ def _leave_one_out(Z: np.ndarray, Y: np.ndarray, ZtY: np.ndarray, values: np.nda
     return np.mean(np.square(residual / (1 - leverage)[:, None]), axis=0)
 
 
+def _ridge_folds(
+    X: np.ndarray, Y: np.ndarray, folds: Sequence[tuple[np.ndarray, np.ndarray]], alpha: float
+) -> list[np.ndarray]:
+    """Ridge with one penalty on the moments of each fold's training rows: those of all rows less those of the rows held out.
+
+    What is taken away costs the square of the features a *held-out* row. A fold whose held-out rows scatter more than the
+    training rows is fitted on its rows, for the difference would lose digits.
+    """
+    # Ridge with an intercept does not see a shift; about the mean of all, little is taken away.
+    X_all, Y_all, _, y_shift = _centred(X, Y)
+    XtX, XtY = X_all.T @ X_all, X_all.T @ Y_all
+    x_total, y_total = X_all.sum(axis=0), Y_all.sum(axis=0)
+    x_scatter, y_scatter = np.trace(XtX), np.sum(np.square(Y_all), axis=0)
+    predicted = []
+    for train, test in folds:
+        held_x, held_y, root = X_all[test], Y_all[test], np.sqrt(len(train))
+        x_mean, y_mean = (x_total - held_x.sum(axis=0)) / len(train), (y_total - held_y.sum(axis=0)) / len(train)
+        # Centring takes n m m^T away as well: one row more, sqrt(n) m.
+        less_x, less_y = np.vstack([held_x, root * x_mean]), np.vstack([held_y, root * y_mean])
+        if 2 * np.vdot(less_x, less_x) > x_scatter or (2 * np.sum(np.square(less_y), axis=0) > y_scatter).any():
+            predicted.append(fit_ridge(X[train], Y[train], alpha=alpha)(X[test]))
+            continue
+        gram = less_x.T @ less_x
+        np.subtract(XtX, gram, out=gram)
+        gram[np.diag_indices_from(gram)] += alpha
+        factor = scipy.linalg.cho_factor(gram.T, overwrite_a=True, check_finite=False)
+        coef = scipy.linalg.cho_solve(factor, XtY - less_x.T @ less_y, check_finite=False)
+        predicted.append(held_x @ coef + (y_shift + y_mean - x_mean @ coef))
+    return predicted
+
+
 def fit_linear(X: np.ndarray, Y: np.ndarray) -> Predict:
     """Ordinary least squares with an intercept, minimum-norm where there are no more samples than features."""
     X, Y, x_mean, y_mean = _centred(X, Y)
@@ -190,3 +222,37 @@ REGRESSIONS: dict[str, Callable[..., Predict]] = {
     "linear": fit_linear,
     "neuron_to_neuron": fit_neuron_to_neuron,
 }
+
+
+def predict_held_out(
+    fit: Callable[..., Predict],
+    X: np.ndarray,
+    Y: np.ndarray,
+    folds: Sequence[tuple[np.ndarray, np.ndarray]],
+    **options: Any,
+) -> list[np.ndarray]:
+    """Held-out predictions of every fold, each from its training rows alone.
+
+    ``fit(X[train], Y[train], **options)(X[test])``; ridge with one given ``alpha`` does the same from moments where each fold
+    trains on all rows that it does not hold out, on more than it holds out and on no fewer than there are features.
+
+    Parameters
+    ----------
+    fit : callable
+        As in `REGRESSIONS`.
+    X : array of shape (n_samples, n_features)
+    Y : array of shape (n_samples, n_targets)
+    folds : sequence of (train, test)
+        Integer rows; none is on both sides of a fold or twice on one.
+    **options
+        Of ``fit``.
+
+    Returns
+    -------
+    list of array of shape (n_test, n_targets)
+    """
+    if fit is fit_ridge and options.keys() == {"alpha"} and (options["alpha"] or 0) > 0 and len(folds) > 1:
+        least = max(X.shape[1], len(X) // 2 + 1)
+        if all(len(train) >= least and len(train) + len(test) == len(X) for train, test in folds):
+            return _ridge_folds(X, Y, folds, options["alpha"])
+    return [fit(X[train], Y[train], **options)(X[test]) for train, test in folds]

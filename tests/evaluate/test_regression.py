@@ -8,8 +8,16 @@ import xarray as xr
 from sklearn.linear_model import LinearRegression, Ridge, RidgeCV
 
 from neurobridge.assemblies import AssemblyError, make_assembly
-from neurobridge.evaluate import METRICS, NORMALIZATIONS, REGRESSIONS, aggregate, predictivity
-from neurobridge.evaluate.regression import ALPHAS
+from neurobridge.evaluate import (
+    METRICS,
+    NORMALIZATIONS,
+    REGRESSIONS,
+    aggregate,
+    predictivity,
+    regression,
+    shuffle_splits,
+)
+from neurobridge.evaluate.regression import ALPHAS, fit_ridge, predict_held_out
 
 
 def data(n: int, p: int, d: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -84,6 +92,78 @@ def test_penalties_are_checked():
         REGRESSIONS["ridge"](X, Y, alpha=1.0, alphas=[1.0])
     with pytest.raises(ValueError, match=r"not positive.*Mend"):
         REGRESSIONS["ridge"](X, Y, alphas=[0.0, 1.0])
+
+
+@pytest.fixture
+def by_moments(monkeypatch) -> list[int]:
+    """Numbers of folds that were predicted from moments."""
+    found: list[int] = []
+    from_moments = regression._ridge_folds
+
+    def counted(X, Y, folds, alpha):
+        found.append(len(folds))
+        return from_moments(X, Y, folds, alpha)
+
+    monkeypatch.setattr(regression, "_ridge_folds", counted)
+    return found
+
+
+def largest_gap(found: list[np.ndarray], expected: list[np.ndarray]) -> float:
+    assert [a.shape for a in found] == [b.shape for b in expected]
+    return max(float(np.abs(a - b).max() / np.abs(b).max()) for a, b in zip(found, expected, strict=True))
+
+
+@pytest.mark.parametrize("outlier", [1, 1e7])
+@pytest.mark.parametrize("shift", [0, 1e3])
+def test_folds_from_moments_are_fits_on_the_training_rows(by_moments, shift, outlier):
+    X, Y, _ = data(120, 30, 6)
+    # A held-out row that outweighs all others would take the digits of the difference with it.
+    X[7] *= outlier
+    Y[9, 2] *= outlier
+    X, Y = X + shift, Y - shift
+    rows = np.delete(np.arange(120), [7, 9])
+    folds = [(np.setdiff1d(rows, rows[k::6]), np.append(rows[k::6], [7, 9])) for k in range(6)]
+    expected = [Ridge(alpha=0.5).fit(X[train], Y[train]).predict(X[test]) for train, test in folds]
+    found = predict_held_out(fit_ridge, X, Y, folds, alpha=0.5)
+    assert by_moments == [6]
+    assert largest_gap(found, expected) < 1e-9
+
+
+def test_rows_held_out_do_not_reach_the_predictions_of_their_fold(by_moments):
+    X, Y, _ = data(120, 30, 6)
+    folds = shuffle_splits(120, n_splits=4, train_size=0.9)
+    before = predict_held_out(fit_ridge, X, Y, folds, alpha=1.0)
+    rng = np.random.default_rng(0)
+    for number, (_, test) in enumerate(folds):
+        other_x, other_y = X.copy(), Y.copy()
+        other_x[test[1:]] += 3 * rng.normal(size=(len(test) - 1, 30))
+        other_y[test] += 30 * rng.normal(size=(len(test), 6))
+        after = predict_held_out(fit_ridge, other_x, other_y, folds, alpha=1.0)
+        assert np.allclose(after[number][0], before[number][0], rtol=0, atol=1e-9 * np.abs(Y).max())
+        assert not np.allclose(after[number - 1], before[number - 1], atol=1e-3), "training rows count"
+    assert by_moments == [4] * 5
+
+
+@pytest.mark.parametrize(
+    ("n", "p", "share", "options"),
+    [
+        (60, 70, 0.9, {"alpha": 1.0}),
+        (60, 10, 0.4, {"alpha": 1.0}),
+        (60, 10, None, {"alpha": 1.0}),
+        (60, 10, 0.9, {}),
+        (60, 10, 0.9, {"alpha": None}),
+        (60, 10, 0.9, {"alphas": [1.0]}),
+    ],
+)
+def test_other_folds_are_fitted_on_their_rows(by_moments, n, p, share, options):
+    X, Y, _ = data(n, p, 3)
+    part = [(np.arange(30), np.arange(30, 50)), (np.arange(20, 60), np.arange(10))]
+    folds = part if share is None else list(shuffle_splits(n, n_splits=3, train_size=share))
+    expected = [fit_ridge(X[train], Y[train], **options)(X[test]) for train, test in folds]
+    assert all(map(np.array_equal, predict_held_out(fit_ridge, X, Y, folds, **options), expected))
+    assert by_moments == []
+    with pytest.raises(ValueError, match=r"not positive.*Mend"):
+        predict_held_out(fit_ridge, X, Y, folds, alpha=0.0)
 
 
 @pytest.fixture

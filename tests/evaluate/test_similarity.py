@@ -164,8 +164,9 @@ def test_svcca_keeps_the_leading_components():
 
 
 @pytest.mark.parametrize("distance", sorted(DISTANCES))
-def test_distances_are_scipys(distance):
-    X = np.random.default_rng(0).normal(size=(15, 6))
+@pytest.mark.parametrize("n", [15, 300])
+def test_distances_are_scipys(distance, n):
+    X = np.random.default_rng(0).normal(size=(n, 6))
     expected = pdist(X, distance) / (6 if distance == "sqeuclidean" else 1)
     assert np.allclose(DISTANCES[distance](X), expected)
     square = rdm(labelled(X), distance=distance)
@@ -177,6 +178,29 @@ def test_distances_are_scipys(distance):
 @given(st.lists(st.one_of(st.floats(-1e6, 1e6, width=32), st.integers(-3, 3).map(float)), min_size=1, max_size=60))
 def test_ranks_are_scipys(values):
     assert np.array_equal(average_ranks(np.array(values)), scipy.stats.rankdata(values))
+
+
+@pytest.mark.parametrize("n_values", [3, 5000, 10**9])
+def test_ranks_and_their_correlation_are_scipys_over_many_blocks(n_values):
+    rng = np.random.default_rng(0)
+    first = rng.integers(-n_values, n_values, size=100_000) / 7
+    second = np.where(rng.random(100_000) < 0.3, first, rng.integers(0, n_values, size=100_000))
+    for values in (first, second):
+        assert np.array_equal(average_ranks(values), scipy.stats.rankdata(values))
+    expected = scipy.stats.spearmanr(first, second)[0]
+    assert compare_rdms(first, second) == pytest.approx(expected, abs=1e-12)
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.tuples(st.integers(-3, 3), st.floats(-1e6, 1e6, width=32)), min_size=2, max_size=60))
+def test_rank_correlations_are_scipys(pairs):
+    first, second = np.array(pairs, dtype=float).T
+    if len(set(first)) > 1 and len(set(second)) > 1:
+        expected = scipy.stats.spearmanr(first, second)[0]
+        assert compare_rdms(first, second) == pytest.approx(expected, abs=1e-12)
+    else:
+        with pytest.raises(ValueError, match=r"all equal.*Mend"):
+            compare_rdms(first, second)
 
 
 @pytest.mark.parametrize(
