@@ -55,6 +55,15 @@ def scorable_datasets() -> list[str]:
 def parse_benchmark(name: str) -> BenchmarkName:
     """Take ``<dataset>.<region>-<metric>`` apart, e.g. "majajhong2015.public.IT-pls".
 
+    Parameters
+    ----------
+    name : str
+        Taken apart from the right: a dataset's name may have points and dashes.
+
+    Returns
+    -------
+    BenchmarkName
+
     Raises
     ------
     ValueError

@@ -30,7 +30,19 @@ _CHUNK = 8192
 
 
 def spearman_brown(r: np.ndarray, factor: float = 2.0) -> np.ndarray:
-    """Reliability of a measurement ``factor`` times as long: ``factor r / (1 + (factor - 1) r)``."""
+    """Reliability of a measurement ``factor`` times as long (Spearman 1910, Brown 1910).
+
+    Parameters
+    ----------
+    r : array of any shape
+        Correlation of two measurements of the length at hand.
+    factor : float
+
+    Returns
+    -------
+    array of the shape of r
+        ``factor r / (1 + (factor - 1) r)``.
+    """
     return factor * r / (1 + (factor - 1) * r)
 
 

@@ -192,7 +192,13 @@ def confusion(chosen: xr.DataArray) -> xr.DataArray:
 
 
 def parts_of(chosen: xr.DataArray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Fractions (n_images, n_classes), the column of each image's own class, and the classes."""
+    """Fractions (n_images, n_classes), the column of each image's own class, and the classes.
+
+    Raises
+    ------
+    AssemblyError
+        Not an array of choices, or classes without images.
+    """
     if chosen.dims != (PRESENTATION, CHOICE) or TRUTH not in chosen.coords:
         raise AssemblyError(
             f"choices: found dims {chosen.dims} and coordinates {sorted(map(str, chosen.coords))}; expected "

@@ -324,6 +324,23 @@ def curve_dataset(
 ) -> xr.Dataset:
     """Make the Dataset that `learning_curve` describes from records.
 
+    Parameters
+    ----------
+    records : sequence of dict
+        From `curve_records`, or read from where they were kept.
+    methods : sequence of str
+    n_pairs, seeds : sequence of int
+        Cells that are wanted; records of others are left out.
+    ceiling : xarray.DataArray, optional
+        Reliability of each target neuroid.
+    attrs : mapping, optional
+        Of the Dataset.
+
+    Returns
+    -------
+    xarray.Dataset
+        As `learning_curve`.
+
     Raises
     ------
     ValueError

@@ -148,6 +148,11 @@ def neighbour_scorer(X: np.ndarray, Y: np.ndarray, k: int) -> Callable[[np.ndarr
     X : array of shape (n, d)
     Y : array of shape (n, e)
     k : int
+
+    Returns
+    -------
+    callable
+        ``score(order)``, in [0, 1].
     """
     left, right = _neighbours(X, k), _neighbours(Y, k)
 
@@ -178,6 +183,11 @@ def calibration_scorer(X: np.ndarray, Y: np.ndarray) -> Scorer:
     ----------
     X : array of shape (n, d)
     Y : array of shape (n, e)
+
+    Returns
+    -------
+    callable
+        ``score(order)``, in [-1, 1].
 
     Raises
     ------

@@ -141,7 +141,13 @@ def procrustes_scorer(X: np.ndarray, Y: np.ndarray) -> Scorer:
 
     Parameters
     ----------
-    X, Y : arrays of shape (n_stimuli, n_features)
+    X : array of shape (n_stimuli, n_features)
+    Y : array of shape (n_stimuli, n_other_features)
+
+    Returns
+    -------
+    callable
+        ``score(order)``.
 
     Raises
     ------
