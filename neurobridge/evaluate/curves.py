@@ -347,7 +347,8 @@ def curve_dataset(
         A method, number of pairs or seed has no record.
     """
     table = {(r[METHOD], r[COUNT], r[SEED]): r for r in records}
-    missing = [key for key in ((m, n, s) for m in methods for n in n_pairs for s in seeds) if key not in table]
+    wanted = [(m, n, s) for m in methods for n in n_pairs for s in seeds]
+    missing = [key for key in wanted if key not in table]
     if missing:
         raise ValueError(
             f"found no record of {len(missing)} cells, e.g. (aligner, n_pairs, seed) = {missing[0]}; expected all. "
@@ -368,7 +369,7 @@ def curve_dataset(
     reliability = np.nan if ceiling is None else float(np.median(ceiling.values))
     data["ceiling"] = np.sqrt(reliability) if reliability > 0 else np.nan
     coords = {METHOD: list(methods), COUNT: list(n_pairs), SEED: list(seeds)}
-    stimuli = sorted({int(r["n_stimuli"]) for r in records})
+    stimuli = sorted({int(table[key]["n_stimuli"]) for key in wanted})
     return xr.Dataset(
         data, coords=coords, attrs={**(attrs or {}), "n_stimuli": stimuli[0] if len(stimuli) == 1 else stimuli}
     )

@@ -189,6 +189,9 @@ def test_a_run_goes_on_from_its_records_and_can_be_written(spaces, tmp_path):
     rest = list(curve_records(*spaces, {"ls": LeastSquares()}, known=whole[:3], **options))
     assert len(rest) == 1
     assert rest[0]["raw"] == whole[3]["raw"]
+    # Cells that are not wanted do not speak.
+    stray = {**whole[0], "seed": 9, "n_stimuli": 1000}
+    assert curve_dataset([*whole, stray], ["ls"], [5, 20], [0, 1]).attrs["n_stimuli"] == 24
     curve.to_netcdf(tmp_path / "curve.nc")
     with xr.open_dataset(tmp_path / "curve.nc", engine="netcdf4") as read:
         assert np.array_equal(read["auc"].values, curve["auc"].values)
