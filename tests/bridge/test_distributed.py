@@ -19,6 +19,9 @@ import torch
 from neurobridge.bridge import bridge_cost, couple, distributed
 from neurobridge.bridge.distributed import DistributedFactor
 
+# Older releases of dask say so where the cluster of this module is still open.
+pytestmark = pytest.mark.filterwarnings("ignore:Running on a single-machine scheduler")
+
 N, M, P = 450, 350, 20
 
 
