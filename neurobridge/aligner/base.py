@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import warnings
 from abc import abstractmethod
+from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -110,7 +112,8 @@ class AssemblyAligner(BaseEstimator):
         Parameters
         ----------
         source : xarray.DataArray
-            Assembly with the neuroids of the fitted source, in the same order; stimuli fitted or new.
+            Assembly with the neuroids of the fitted source, in the same order; stimuli fitted or new. Dask-backed, it is read one
+            chunk at a time.
 
         Returns
         -------
@@ -132,15 +135,13 @@ class AssemblyAligner(BaseEstimator):
             More presentations landed off the support than chance allows, or any of them far off; baselines are only flagged.
         """
         self._check_fitted()
-        X = self._checked(source, self.source_neuroids_, "source")
-        mapped = self._forward(self.source_scale_.forward(X))
+        mapped = self._through(source, self.source_neuroids_, "source", self.source_scale_, self._forward)
         return self._labelled(mapped, source, "forward")
 
     def inverse_transform(self, target: xr.DataArray) -> xr.DataArray:
         """Map an assembly of the target's space into the source's space; the mirror image of `transform`."""
         self._check_fitted()
-        Y = self._checked(target, self.target_neuroids_, "target")
-        mapped = self._backward(self.target_scale_.forward(Y))
+        mapped = self._through(target, self.target_neuroids_, "target", self.target_scale_, self._backward)
         return self._labelled(mapped, target, "backward")
 
     def score(
@@ -178,7 +179,8 @@ class AssemblyAligner(BaseEstimator):
             raise ValueError(
                 f"found fitted_pairs={fitted_pairs!r}; expected 'refuse' or 'allow'. Mend: choose one of them."
             )
-        Y = self.target_scale_.forward(self._checked(target, self.target_neuroids_, "target"))
+        self._check_neuroids(target, self.target_neuroids_, "target")
+        Y = self.target_scale_.forward(as_matrix(target, role="target"))
         scored = resolve_pairs(source, target, pairs, seed=self.seed)
         known = np.isin(scored.source_id, self.pairs_.source_id)
         if known.any() and fitted_pairs == "refuse":
@@ -296,7 +298,27 @@ class AssemblyAligner(BaseEstimator):
                     "have come out differently. Mend: call fit again, or set it back."
                 )
 
-    def _checked(self, assembly: xr.DataArray, fitted: dict[str, tuple[str, np.ndarray]], role: str) -> np.ndarray:
+    def _one_by_one(self) -> bool:
+        """Whether a presentation is mapped the same whatever others are mapped with it."""
+        return True
+
+    def _through(
+        self,
+        assembly: xr.DataArray,
+        fitted: dict[str, tuple[str, np.ndarray]],
+        role: str,
+        scale: Standardiser,
+        way: Callable[[np.ndarray], np.ndarray],
+    ) -> np.ndarray:
+        """Mapped presentations; a dask-backed assembly is read and mapped one chunk at a time."""
+        self._check_neuroids(assembly, fitted, role)
+        if assembly.chunks is None or not self._one_by_one():
+            return way(scale.forward(as_matrix(assembly, role=role)))
+        edges = np.cumsum([0, *assembly.chunks[0]])
+        parts = [assembly.isel({PRESENTATION: slice(*ends)}) for ends in pairwise(edges.tolist())]
+        return np.concatenate([way(scale.forward(as_matrix(part, role=role))) for part in parts])
+
+    def _check_neuroids(self, assembly: xr.DataArray, fitted: dict[str, tuple[str, np.ndarray]], role: str) -> None:
         validate(assembly, role=role)
         ids, expected = assembly.coords[NEUROID_ID].values, fitted[NEUROID_ID][1]
         if not np.array_equal(ids, expected):
@@ -304,7 +326,6 @@ class AssemblyAligner(BaseEstimator):
                 f"{role}: found {len(ids)} neuroids (first {str(ids[0])!r}); expected the {len(expected)} of fitting (first "
                 f"{str(expected[0])!r}) in the same order. Mend: select and order them as in fitting."
             )
-        return as_matrix(assembly, role=role)
 
     def _labelled(
         self, mapped: np.ndarray, like: xr.DataArray, direction: Literal["forward", "backward"]

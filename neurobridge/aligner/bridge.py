@@ -266,6 +266,10 @@ class BridgeAligner(AssemblyAligner):
         images = np.asarray(coupling.barycentric(Y))[moved]
         return kernel_map(X[moved], images, weights=mass[moved], seed=self.seed)
 
+    def _one_by_one(self) -> bool:
+        # A sample of noise belongs to its row.
+        return self.map != "flow" or self.base != "noise"
+
     def _forward(self, X: np.ndarray) -> np.ndarray:
         return self._moved(X, "forward")
 

@@ -293,6 +293,22 @@ def test_procrustes_agrees_with_scipy_and_inverts_a_rotation(spaces):
     assert np.corrcoef(back.values.ravel(), source.values.ravel())[0, 1] > 0.99
 
 
+@pytest.mark.parametrize("map", MAPS)
+@pytest.mark.filterwarnings("ignore::neurobridge.flow.OffSupportWarning")
+def test_a_dask_backed_assembly_is_mapped_a_chunk_at_a_time(linear_spaces, map, monkeypatch):
+    source, target = linear_spaces
+    aligner = BridgeAligner(coupling="factored", map=map, flow_options={"n_steps": 20, "width": 16})
+    aligner.fit(source[:60], target[:60], 0.5)
+    whole = aligner.transform(source)
+    seen = []
+    forward = aligner._forward
+    monkeypatch.setattr(aligner, "_forward", lambda X: seen.append(len(X)) or forward(X))
+    chunked = aligner.transform(source.chunk({"presentation": 25}))
+    assert seen == [25, 25, 25, 25, 20]
+    np.testing.assert_allclose(chunked.values, whole.values, rtol=1e-5, atol=1e-5)
+    np.testing.assert_array_equal(chunked["off_support"], whole["off_support"])
+
+
 def test_code_among_the_parameters_is_the_same_code_after_fitting(linear_spaces):
     source, target = linear_spaces
     network = functools.partial(VelocityMLP, width=16, depth=1)
