@@ -90,6 +90,9 @@ class BridgeAligner(AssemblyAligner):
     base : {"affine", "pad", "noise", "barycentric"}
         Where a flow starts: see `neurobridge.ConditionalFlow`. "barycentric": at what ``map="barycentric"`` gives, both ways, so
         that the flow moves the cloud of these images onto the target's.
+    fuse_options : dict, optional
+        Further arguments of `neurobridge.fuse`, e.g. ``core`` and ``memory_limit`` for many points, or ``lams``; with
+        ``coupling="fused"`` only.
     flow_options : dict, optional
         Further arguments of `neurobridge.ConditionalFlow`. A fifth of the coupling decides when training stops
         (``validation=0.2``) unless they say otherwise.
@@ -132,6 +135,7 @@ class BridgeAligner(AssemblyAligner):
         nearest: int | None = None,
         n_neighbors: int = 10,
         base: Base | Literal["barycentric"] = "affine",
+        fuse_options: dict[str, Any] | None = None,
         flow_options: dict[str, Any] | None = None,
         support_quantile: float = 0.99,
         seed: int = 0,
@@ -148,6 +152,7 @@ class BridgeAligner(AssemblyAligner):
         self.nearest = nearest
         self.n_neighbors = n_neighbors
         self.base = base
+        self.fuse_options = fuse_options
         self.flow_options = flow_options
         self.support_quantile = support_quantile
         self.seed = seed
@@ -204,6 +209,11 @@ class BridgeAligner(AssemblyAligner):
                 "Mend: choose one of them, or cost='bridge'."
             )
         refused = {"nearest": self.nearest is not None, "reduce": self.reduce != "softmin"}
+        if self.fuse_options and self.coupling != "fused":
+            raise ValueError(
+                f"found fuse_options={self.fuse_options!r} with coupling={self.coupling!r}; expected coupling='fused', which takes "
+                "them. Mend: leave them out."
+            )
         if self.coupling == "fused":
             refused["unbalanced"] = self.unbalanced is not None
         if any(refused.values()) and (self.coupling == "fused" or self.cost == "linear"):
@@ -228,6 +238,7 @@ class BridgeAligner(AssemblyAligner):
         options: dict[str, Any] = {} if self.epsilon is None else {"epsilons": (self.epsilon,)}
         if self.cost == "linear":
             options["lams"] = (1.0,)
+        options |= self.fuse_options or {}
         return fuse(
             X, Y, rows, metric=metric, scale=self.scale, n_neighbors=self.n_neighbors, seed=self.seed,
             device=self.device, **options,

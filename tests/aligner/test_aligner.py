@@ -309,6 +309,16 @@ def test_a_dask_backed_assembly_is_mapped_a_chunk_at_a_time(linear_spaces, map, 
     np.testing.assert_array_equal(chunked["off_support"], whole["off_support"])
 
 
+def test_options_reach_the_fused_bridge_and_nothing_else(linear_spaces):
+    source, target = linear_spaces
+    options = {"lams": (1.0,), "epsilons": (0.1,), "n_rounds": (1,), "kernel_rounds": (0,), "core": 40}
+    aligner = BridgeAligner(map="barycentric", fuse_options=options).fit(source[:60], target[:60], 0.3)
+    assert aligner.fused_["forward"].core == 40
+    assert {c.lam for c in aligner.fused_["forward"].errors} == {1.0}
+    with pytest.raises(ValueError, match=r"found fuse_options=.* with coupling='factored'; expected coupling='fused'"):
+        BridgeAligner(coupling="factored", fuse_options=options).fit(source[:60], target[:60], 0.3)
+
+
 def test_code_among_the_parameters_is_the_same_code_after_fitting(linear_spaces):
     source, target = linear_spaces
     network = functools.partial(VelocityMLP, width=16, depth=1)
