@@ -50,7 +50,7 @@ PROTOTYPE: dict[int, dict[str, tuple[float, float | None]]] = {
         480: ((0.836, 0.84), (0.834, None), (0.889, 0.77), (0.911, 0.72), (0.921, 0.93)),
     }.items()
 }
-# What the issue asks of the fused bridge beyond the table.
+# What is asked of the fused bridge beyond the table.
 REQUIRED = {20: (0.82, 0.77), 100: (0.90, 0.87)}
 
 

@@ -3,7 +3,7 @@
 The protocol of alignment_quality.py (VAE latents, 32-d, to CNN features, 128-d; 1,000 held-out digits, P known pairs, disjoint
 unpaired pools). One fused bridge a draw; everything is made from it:
 
-- `fused`: its own map, as cross-validation chose it. The barycentric map that the issue means, and the base of the flow.
+- `fused`: its own map, as cross-validation chose it. What is meant by the barycentric map, and the base of the flow.
 - `plan`: the mean partner under the plan alone.
 - `flow`: `ConditionalFlow(bridge.map)`, started at the fused map and trained on draws from the plan; package defaults.
 - `affine`: `ConditionalFlow()`, started at the ridge map of the pairs and conditioned on the source; package defaults.
@@ -48,15 +48,16 @@ METHODS = {
     "fused": "fused map", "plan": "mean partner under the plan", "flow": "flow from the fused map",
     "affine": "flow from the ridge map", "target": "true features",
 }  # fmt: skip
+LINES = (("#D55E00", "o-"), ("#E69F00", "s:"), ("#0072B2", "^-"), ("#009E73", "v-."), ("k", "--"))
 METRICS = {
     "accuracy": "target head's accuracy (fraction of digits)",
     "r2": "$R^2$ of target features",
-    "sliced_wasserstein": "sliced Wasserstein distance (units of the target)",
+    "sliced_wasserstein": "sliced Wasserstein (target units)",
     "mmd": "squared MMD (no bias)",
     "frechet": "Frechet distance (squared units)",
     "variance": "variance, of that of the true features",
 }
-# What the issue asks: losses against the fused map at most, and smaller distances.
+# What is asked: losses against the fused map at most, and smaller distances.
 MOST_LOST = {"accuracy": 0.01, "r2": 0.01}
 SMALLER = ("sliced_wasserstein", "mmd")
 
@@ -133,7 +134,7 @@ def _interval(values: list[float]) -> dict[str, float]:
 
 
 def verdict(table: dict[str, Any]) -> dict[str, Any]:
-    """What the issue asks of the flow, cell by cell: on the mean over seeds."""
+    """What is asked of the flow, cell by cell: on the mean over seeds."""
     cells = []
     for n_pairs, row in table.items():
         for metric in (*MOST_LOST, *SMALLER):
@@ -151,13 +152,11 @@ def draw(table: dict[str, Any], records: list[dict[str, Any]], path: Path) -> No
     figure, axes = plt.subplots(1, 4, figsize=(14, 3.8), layout="constrained")
     n_pairs = [int(n) for n in table]
     for axis, metric in zip(axes, list(METRICS)[:4], strict=True):
-        for (name, label), colour in zip(
-            METHODS.items(), ("#D55E00", "#E69F00", "#0072B2", "#009E73", "k"), strict=True
-        ):
+        for (name, label), (colour, line) in zip(METHODS.items(), LINES, strict=True):
             cells = [table[str(n)][name][metric] for n in n_pairs]
             axis.errorbar(
-                n_pairs, [c["mean"] for c in cells], [np.nan_to_num(c["ci95"]) for c in cells], color=colour, label=label, ms=4,
-                marker="" if name == "target" else "o", ls="--" if name == "target" else "-", lw=1.2, capsize=2,
+                n_pairs, [c["mean"] for c in cells], [np.nan_to_num(c["ci95"]) for c in cells], fmt=line, color=colour, label=label,
+                ms=4, lw=1.2, capsize=2,
             )  # fmt: skip
         axis.set(xscale="log", xlabel="known pairs (number)", ylabel=METRICS[metric])
         axis.set_xticks(n_pairs, [str(n) for n in n_pairs])
