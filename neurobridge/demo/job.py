@@ -67,6 +67,8 @@ def run_demo(
     n_fits = config.n_seeds * len(config.fractions) * len(METHODS)
     with warnings.catch_warnings(record=True) as caught, tqdm(total=n_fits, desc="align", disable=not progress) as bar:
         warnings.simplefilter("always")
+        # Of a library's future, not of these data.
+        warnings.simplefilter("ignore", DeprecationWarning)
         for seed in range(config.seed, config.seed + config.n_seeds):
             for fraction in config.fractions:
                 fold = draw_fold(task, fraction, seed=seed)
