@@ -118,6 +118,7 @@ def coupling(found: dict[str, Any]) -> str:
     for kind, label in (("streamed", "1,280,000, all anchors, streamed"), ("geodesic", "1,280,000, geodesic")):
         if found.get(kind):
             scale.append(_scale_row(label, found[kind]))
+    busy = f"\nGeodesic: {found['geodesic']['note']}." if (found.get("geodesic") or {}).get("note") else ""
     setting = found["setting"]
     n = setting["n_peer"]
     pace = {name: row["seconds"] / row["iterations"] for name, row in peers.items() if row and row["iterations"]}
@@ -139,6 +140,7 @@ times as long as ours: {beside}.
 {found["slope"]:.2f}.
 
 {table(["points a side", "distances (s)", "solve (s)", "iterations", "peak RSS (GB)", "1M draws (s)"], scale)}
+{busy}
 
 ![Seconds and peak memory against points](figures/coupling_benchmark.png)
 """
