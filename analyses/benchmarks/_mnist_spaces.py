@@ -17,8 +17,31 @@ from torch import nn
 from torch.nn import functional as F  # noqa: N812
 
 from neurobridge.datasets import load
+from neurobridge.evaluate.curves import interval
 
 N_DIGITS, N_VAE, N_CNN = 5000, 10_000, 5000
+
+
+class Pools(NamedTuple):
+    """Rows of one draw of the protocol: held out, known in both spaces, and of either pool (the known ones first)."""
+
+    test: np.ndarray
+    known: np.ndarray
+    left: np.ndarray
+    right: np.ndarray
+
+
+def draw_pools(n_digits: int, n_pairs: int, seed: int) -> Pools:
+    """Hold out 1,000 digits, pair the first of the others, and deal the rest to one pool each."""
+    order = np.random.default_rng(seed).permutation(n_digits)
+    test, train = order[:1000], order[1000:]
+    known, rest = train[:n_pairs], train[n_pairs:]
+    return Pools(test, known, np.concatenate([known, rest[0::2]]), np.concatenate([known, rest[1::2]]))
+
+
+def mean_and_ci(values: list[float]) -> dict[str, float]:
+    """Mean over seeds, and half the width of its 95 % interval."""
+    return {"mean": float(np.mean(values)), "ci95": float(interval(np.asarray(values)))}
 
 
 class Spaces(NamedTuple):

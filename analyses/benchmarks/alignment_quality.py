@@ -22,9 +22,8 @@ from typing import Any
 
 import matplotlib as mpl
 import numpy as np
-import scipy.stats
 import torch
-from _mnist_spaces import Spaces, build
+from _mnist_spaces import Spaces, build, draw_pools, mean_and_ci
 from sklearn.linear_model import LogisticRegression
 
 import neurobridge
@@ -56,10 +55,7 @@ REQUIRED = {20: (0.82, 0.77), 100: (0.90, 0.87)}
 
 def one(spaces: Spaces, n_pairs: int, seed: int) -> dict[str, Any]:
     """All methods on one draw of held-out digits, pairs and pools."""
-    order = np.random.default_rng(seed).permutation(len(spaces.source))
-    test, train = order[:1000], order[1000:]
-    known, rest = train[:n_pairs], train[n_pairs:]
-    left, right = np.concatenate([known, rest[0::2]]), np.concatenate([known, rest[1::2]])
+    test, known, left, right = draw_pools(len(spaces.source), n_pairs, seed)
     x_mean, x_unit = spaces.source[left].mean(axis=0), spaces.source[left].std(axis=0)
     y_mean, y_unit = spaces.target[right].mean(axis=0), spaces.target[right].std(axis=0)
     # One number a space: a dimension the extractor left unused must stay small.
@@ -120,15 +116,7 @@ def summary(records: list[dict[str, Any]]) -> dict[str, Any]:
             for metric in ("accuracy", "r2"):
                 values = [record[name][metric] for record in mine if metric in record[name]]
                 if values:
-                    half = (
-                        scipy.stats.t.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / np.sqrt(len(values))
-                        if len(values) > 1
-                        else float("nan")
-                    )
-                    out[str(n_pairs)].setdefault(name, {})[metric] = {
-                        "mean": float(np.mean(values)),
-                        "ci95": float(half),
-                    }
+                    out[str(n_pairs)].setdefault(name, {})[metric] = mean_and_ci(values)
     return out
 
 

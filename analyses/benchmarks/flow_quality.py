@@ -30,9 +30,8 @@ from typing import Any
 
 import matplotlib as mpl
 import numpy as np
-import scipy.stats
 import torch
-from _mnist_spaces import Spaces, build
+from _mnist_spaces import Spaces, build, draw_pools, mean_and_ci
 from alignment_quality import digests
 
 import neurobridge
@@ -64,10 +63,7 @@ SMALLER = ("sliced_wasserstein", "mmd")
 
 def one(spaces: Spaces, n_pairs: int, seed: int) -> dict[str, Any]:
     """All methods on one draw of held-out digits, pairs and pools."""
-    order = np.random.default_rng(seed).permutation(len(spaces.source))
-    test, train = order[:1000], order[1000:]
-    known, rest = train[:n_pairs], train[n_pairs:]
-    left, right = np.concatenate([known, rest[0::2]]), np.concatenate([known, rest[1::2]])
+    test, _, left, right = draw_pools(len(spaces.source), n_pairs, seed)
     x_mean, y_mean = spaces.source[left].mean(axis=0), spaces.target[right].mean(axis=0)
     x_unit = np.sqrt(spaces.source[left].var(axis=0).mean())
     y_unit = np.sqrt(spaces.target[right].var(axis=0).mean())
@@ -118,19 +114,13 @@ def summary(records: list[dict[str, Any]]) -> dict[str, Any]:
         mine = [record for record in records if record["n_pairs"] == n_pairs]
         row: dict[str, Any] = {"n_seeds": len(mine)}
         for name in METHODS:
-            row[name] = {metric: _interval([record[name][metric] for record in mine]) for metric in METRICS}
+            row[name] = {metric: mean_and_ci([record[name][metric] for record in mine]) for metric in METRICS}
         row["flow_less_fused"] = {
-            metric: _interval([record["flow"][metric] - record["fused"][metric] for record in mine])
+            metric: mean_and_ci([record["flow"][metric] - record["fused"][metric] for record in mine])
             for metric in METRICS
         }
         out[str(n_pairs)] = row
     return out
-
-
-def _interval(values: list[float]) -> dict[str, float]:
-    n = len(values)
-    half = scipy.stats.t.ppf(0.975, n - 1) * np.std(values, ddof=1) / np.sqrt(n) if n > 1 else np.nan
-    return {"mean": float(np.mean(values)), "ci95": float(half)}
 
 
 def verdict(table: dict[str, Any]) -> dict[str, Any]:

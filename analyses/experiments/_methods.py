@@ -7,11 +7,11 @@ from typing import Any
 
 import matplotlib as mpl
 import numpy as np
-from scipy import stats
 
 from neurobridge import figures
 from neurobridge.aligner import AssemblyAligner, BridgeAligner
 from neurobridge.baselines import BASELINES
+from neurobridge.evaluate.curves import interval
 from neurobridge.experiment import Record, Run
 
 mpl.use("Agg")
@@ -44,10 +44,7 @@ def chosen(records: Sequence[Record], **wanted: Any) -> list[Record]:
 def mean_ci(values: Sequence[float]) -> tuple[float, float]:
     """Mean, and half the width of its 95 % Student interval (NaN for a single value)."""
     array = np.asarray(values, dtype=float)
-    if len(array) < 2:
-        return float(array.mean()), float("nan")
-    half = stats.t.ppf(0.975, len(array) - 1) * array.std(ddof=1) / np.sqrt(len(array))
-    return float(array.mean()), float(half)
+    return float(array.mean()), float(interval(array))
 
 
 def cell(values: Sequence[float], digits: int = 3) -> str:
