@@ -122,6 +122,9 @@ def compute(run: Run, one: dict[str, Any]) -> list[Record]:
     )
     codes = extract(vae.model, found.measured, "encoder.mean", preprocess=vae.preprocess)
     rng = np.random.default_rng([seed, 1])
+    # At large beta a VAE may collapse to a constant code, which no one can scale: noise in its place says as little.
+    dead = codes.values.var(axis=0) < 1e-12
+    codes = codes.copy(data=codes.values + dead * 1e-3 * rng.standard_normal(codes.shape))
     variance = codes.values.var(axis=0)
     # A latent that the VAE switched off would be blown up to unit variance by the aligner; two are kept whatever they say.
     kept = np.sort(np.argsort(-variance)[: max(2, int((variance > ACTIVE).sum()))])
@@ -248,7 +251,7 @@ def finish(run: Run, records: list[Record]) -> dict[str, Any]:
         "them held out; latents of variance below .01 are left out of alignment. These VAEs are small and trained briefly: their "
         "disentanglement spans a part of the scale only, so a code of the true factors is shown too. Factors of digits are "
         "measured (slant, width, height: moments of the ink) and depend on the class. Sites with mixed tuning to the factors stand "
-        "in for those of simulated HvM, which are made for 64 objects at 64 pixels. The fused bridge of rotated latents: first seed only."
+        "in for those of simulated HvM, which are made for 64 objects at 64 pixels. Rotated latents: fused bridge on the first seed."
     )
     captions = {
         "disentanglement.png": f"Simulated scenes (above) and real MNIST (below): disentanglement and held-out R^2 by beta, and "
