@@ -251,7 +251,7 @@ def finish(run: Run, records: list[Record]) -> dict[str, Any]:
         "them held out; latents of variance below .01 are left out of alignment. These VAEs are small and trained briefly: their "
         "disentanglement spans a part of the scale only, so a code of the true factors is shown too. Factors of digits are "
         "measured (slant, width, height: moments of the ink) and depend on the class. Sites with mixed tuning to the factors stand "
-        "in for those of simulated HvM, which are made for 64 objects at 64 pixels. Rotated latents: fused bridge on the first seed."
+        "in for those of simulated HvM, which are made for 64 objects at 64 pixels. Rotated latents: fused on the first seed."
     )
     captions = {
         "disentanglement.png": f"Simulated scenes (above) and real MNIST (below): disentanglement and held-out R^2 by beta, and "
