@@ -1,0 +1,182 @@
+"""Figures of the brain and model experiment, drawn from its records."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from _methods import caption, chosen, curves, save
+
+from neurobridge import figures
+from neurobridge.experiment import Record, Run
+
+TO_BRAIN, TO_MODEL = "model -> brain", "brain -> model"
+Figures = list[dict[str, str]]
+
+
+def dataset_title(fact: Record, dataset: str) -> str:
+    """Name of a dataset, with what it is."""
+    return f"{dataset} ({'SIMULATED' if fact['simulated'] else 'real'})"
+
+
+def _mean_curve(records: list[Record], method: str, value: str = "r") -> tuple[np.ndarray, np.ndarray]:
+    own = chosen(records, method=method)
+    counts = sorted({r["n_pairs"] for r in own})
+    return np.array(counts), np.array([np.mean([r[value] for r in chosen(own, n_pairs=n)]) for n in counts])
+
+
+def pairs_needed(dataset: str, records: list[Record]) -> list[Record]:
+    """For each number of pairs of ridge, where the fused curve first reaches ridge's r."""
+    way = chosen(records, dataset=dataset, direction=TO_BRAIN)
+    (n_ridge, ridge), (n_fused, fused) = _mean_curve(way, "ridge"), _mean_curve(way, "fused")
+    share = {r["n_pairs"]: r["share"] for r in way}
+    rows = []
+    for n, r in zip(n_ridge.tolist(), ridge.tolist(), strict=True):
+        reached = np.flatnonzero(fused >= r)
+        row: Record = {
+            "dataset": dataset,
+            "ridge_pairs": n,
+            "ridge_r": float(r),
+            "share": share[n],
+            "fused_pairs": None,
+        }
+        if not len(reached):
+            rows.append({**row, "shown": f"more than {n_fused[-1]}", "factor": "n/a"})
+            continue
+        k = int(reached[0])
+        if k == 0:
+            rows.append({**row, "shown": f"at most {n_fused[0]}", "factor": f"at least {n / n_fused[0]:.1f}"})
+            continue
+        part = (r - fused[k - 1]) / (fused[k] - fused[k - 1])
+        needed = float(np.exp(np.log(n_fused[k - 1]) + part * np.log(n_fused[k] / n_fused[k - 1])))
+        rows.append({**row, "fused_pairs": needed, "shown": f"{needed:.0f}", "factor": f"{n / needed:.1f}"})
+    return rows
+
+
+def _grid(n: int, width: float = 5.0, height: float = 4.0) -> tuple[Any, list[Any]]:
+    from matplotlib import pyplot as plt
+
+    columns = min(n, 3)
+    figure, axes = plt.subplots(
+        -(-n // columns),
+        columns,
+        figsize=(width * columns, height * -(-n // columns)),
+        layout="constrained",
+        squeeze=False,
+    )
+    for ax in axes.flat[n:]:
+        ax.set_axis_off()
+    return figure, list(axes.flat[:n])
+
+
+def how_many_figure(run: Run, facts: dict[str, Record], records: list[Record], needed: list[Record]) -> Figures:
+    """How many paired images does a lab need: fused against ridge, as a share of what all pairs give."""
+    figure, axes = _grid(len(facts))
+    for ax, (dataset, fact) in zip(axes, facts.items(), strict=True):
+        way = chosen(records, dataset=dataset, direction=TO_BRAIN)
+        every = max(r["n_pairs"] for r in way)
+        best = float(np.mean([r["r"] for r in way if r["n_pairs"] == every]))
+        for method in ("fused", "ridge"):
+            counts, mean = _mean_curve(way, method)
+            spread = [[r["r"] / best for r in chosen(way, method=method, n_pairs=n)] for n in counts]
+            bars = np.array([[m / best - min(v), max(v) - m / best] for m, v in zip(mean, spread, strict=True)]).T
+            ax.errorbar(counts, mean / best, yerr=bars, capsize=2, markersize=5, label=method, **figures.STYLES[method])
+        ax.axhline(1, color="black", linestyle=":", linewidth=1, label=f"ridge, all {every} paired: r = {best:.2f}")
+        chance = max(r["null_95"] for r in way) / best
+        ax.axhline(chance, color="0.5", linestyle="--", linewidth=1, label="chance (95th pct.)")
+        rows = [row for row in needed if row["dataset"] == dataset and row["share"] in (0.2, 0.5)]
+        for row in rows:
+            if row["fused_pairs"] is not None:
+                place = row["ridge_r"] / best
+                ax.annotate(
+                    "", xy=(row["fused_pairs"], place), xytext=(row["ridge_pairs"], place),
+                    arrowprops={"arrowstyle": "->", "color": "black", "linewidth": 1.2},
+                )  # fmt: skip
+                middle = np.sqrt(row["fused_pairs"] * row["ridge_pairs"])
+                ax.text(
+                    middle, place - 0.035, f"{row['ridge_pairs']} → {row['shown']}", ha="center", va="top", fontsize=8
+                )
+        ceiling = fact["ceiling"]
+        of = "no ceiling known" if ceiling is None else f"ceiling r = {ceiling:.2f}, {ceiling / best:.1f} on this axis"
+        ax.set_xscale("log")
+        ticks = sorted({r["n_pairs"] for r in way})
+        ax.set_xticks(ticks, labels=[str(n) for n in ticks])
+        ax.minorticks_off()
+        ax.set_ylim(min(0, ax.get_ylim()[0]), None)
+        ax.set_xlabel("paired images (count, log scale)")
+        ax.set_ylabel("held-out r, share of all pairs' ridge")
+        ax.set_title(
+            f"{dataset_title(fact, dataset)}\n{fact['n_model']} dims -> {fact['n_sites']} sites; {of}", fontsize="small"
+        )
+        ax.legend(fontsize="small", framealpha=0.9, edgecolor="none", loc="lower right")
+    text = (
+        "How many paired images does a lab need? Model to brain, median r over sites on held-out images. "
+        "Arrows: pairs of ridge → pairs with which fused reaches the same. Bars: range of the seeds."
+    )
+    caption(figure, text)
+    save(figure, run, "brain_model")
+    return [{"file": "brain_model.png", "caption": text}]
+
+
+def learning_figures(run: Run, facts: dict[str, Record], records: list[Record]) -> Figures:
+    """Every method, one figure a direction."""
+    out = []
+    for direction, name in ((TO_BRAIN, "curves_to_brain"), (TO_MODEL, "curves_to_model")):
+        figure, axes = _grid(len(facts), 5.6, 4.4)
+        for ax, (dataset, fact) in zip(axes, facts.items(), strict=True):
+            way = chosen(records, dataset=dataset, direction=direction)
+            way = [r for r in way if r["n_pairs"] < max(o["n_pairs"] for o in way)]
+            figures.learning_curve(
+                _apart(curves(way, "r")), ax=ax, ylabel="median r on held-out stimuli", null=max(r["null_95"] for r in way),
+                ceiling=fact["ceiling"] if direction == TO_BRAIN else None, title=dataset_title(fact, dataset),
+            )  # fmt: skip
+            ticks = sorted({r["n_pairs"] for r in way})
+            ax.set_xticks(ticks, labels=[str(n) for n in ticks])
+            ax.minorticks_off()
+            ax.legend(fontsize="x-small", framealpha=0.8, edgecolor="none", ncols=2)
+        limit = "" if direction == TO_BRAIN else "; no ceiling is known for model dimensions"
+        text = f"{direction}: held-out r of every method. Bars: range of the seeds{limit}; points set apart sideways a little."
+        caption(figure, text)
+        save(figure, run, name)
+        out.append({"file": f"{name}.png", "caption": text})
+    return out
+
+
+def _apart(lines: Any) -> dict[str, Any]:
+    n = len(lines)
+    return {
+        name: (np.array(counts) * 1.02 ** (k - n / 2), values)
+        for k, (name, (counts, values)) in enumerate(lines.items())
+    }
+
+
+def decoding_figure(run: Run, facts: dict[str, Record], records: list[Record]) -> Figures:
+    """Accuracy after transport, beside the source's own head, the ceiling and chance."""
+    labelled = {dataset: fact for dataset, fact in facts.items() if fact["label"]}
+    shown = [
+        (dataset, way)
+        for dataset in labelled
+        for way in (TO_BRAIN, TO_MODEL)
+        if way == TO_MODEL or "latents" not in dataset
+    ]
+    figure, axes = _grid(len(shown), 5.2, 4.0)
+    for ax, (dataset, direction) in zip(axes, shown, strict=True):
+        way = chosen(records, dataset=dataset, direction=direction)
+        way = [r for r in way if r["n_pairs"] < max(o["n_pairs"] for o in way)]
+        kept = [r for r in way if r["method"] in ("fused", "ridge", "bridge", "relative", "keypoints")]
+        figures.learning_curve(
+            curves(kept, "accuracy"), ax=ax, ylabel=f"accuracy of {facts[dataset]['label']}",
+            null=float(np.mean([r["accuracy_null_95"] for r in kept])),
+            ceiling=float(np.mean([r["accuracy_ceiling"] for r in kept])),
+            title=f"{dataset_title(facts[dataset], dataset)}\n{direction}: the target's frozen head",
+        )  # fmt: skip
+        own = float(np.mean([r["accuracy_source"] for r in kept]))
+        ax.axhline(own, color="black", linestyle="-.", linewidth=1, label=f"before: source's own head {own:.2f}")
+        ax.legend(fontsize="x-small", framealpha=0.8, edgecolor="none", ncols=2)
+    text = (
+        "Decoding before and after transport, held-out stimuli; heads (shrinkage LDA) are trained on their own space's training "
+        "stimuli and frozen. Ceiling: the head on the true held-out features. Bars: range of the seeds."
+    )
+    caption(figure, text)
+    save(figure, run, "decoding")
+    return [{"file": "decoding.png", "caption": text}]
