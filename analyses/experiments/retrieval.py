@@ -49,6 +49,8 @@ def spaces(run: Run) -> Spaces:
     """Load and embed, once a process."""
 
     def make() -> Spaces:
+        flickr: Any
+        classes: Any
         flickr, classes = load("clip-flickr8k", mirror=run.mirror), load("clip-class-text", mirror=run.mirror)
         stimuli, images = flickr.stimuli, flickr.activations
         if run.quick:
