@@ -1,7 +1,7 @@
 """No anchors: does geometry alone align two spaces, and does the diagnostic know when it did?
 
 Each case has two views of the same stimuli. Both pools hold the same training stimuli in another order, and nobody says which
-belong together; a fifth is held out. Every view is reduced to its first principal components on its own pool, for all methods
+belong together; 75 stimuli are held out. Every view is reduced to its first principal components on its own pool, for all methods
 alike.
 
 - MNIST (real): latents of a conv VAE trained on other digits, and MiniLM embeddings of captions drawn for each digit.
@@ -266,7 +266,8 @@ def finish(run: Run, records: list[Record]) -> dict[str, Any]:
         f"MNIST and Flickr8k are real; HvM and the clusters are SIMULATED, and the turned views are simulated from real "
         f"embeddings. {n_train} stimuli in both pools (order unknown), {n_test} held out, {sizes(run)[2]} principal components of "
         "each pool at most. The pools hold the same stimuli, which favours methods without pairs; disjoint pools were not run. "
-        "Fused from 5 pairs on with one candidate instead of the search (lam .9, epsilon .02, five rounds), below 4 with its default. "
+        "Fused from 5 pairs on with one candidate instead of the search (lam .9, epsilon .02, five rounds), "
+        "below 4 with its default. "
         f"{len(refused)} unpaired starts refused (no two parts with a middle of their own) and are in no table: "
         + (", ".join(f"{r['case']} {r['method']} seed {r['seed']}" for r in refused) or "none")
         + "."

@@ -168,7 +168,7 @@ def finish(run: Run, records: list[Record]) -> dict[str, Any]:
                     f"{direction}: {value.replace('_', ' ')} among {n_test}, by known pairs; {seeds}",
                     own,
                     value,
-                    chance=f"{chance:.3g}",
+                    chance=f"{chance:.4g}",
                 )
             )
     control = chosen(records, direction="class name")
@@ -239,6 +239,8 @@ def draw(run: Run, records: list[Record]) -> None:
             title=title,
         )
         ax.legend().remove()
+        for line in (part for bars in ax.containers if bars.get_label() == "bridge" for part in bars.lines[0:1]):
+            line.set(marker="p", linestyle=(0, (6, 2)), markerfacecolor="white")
     handles, labels = axes[0].get_legend_handles_labels()
     control_handles, control_labels = axes[2].get_legend_handles_labels()
     extra = [k for k, label in enumerate(control_labels) if label not in labels]
@@ -251,7 +253,8 @@ def draw(run: Run, records: list[Record]) -> None:
     caption(
         figure,
         f"Real Flickr8k, CLIP images and MiniLM captions; {panel[0][1][0]['n_test']} held out; seeds "
-        f"{run.seeds.start}-{run.seeds.stop - 1}, bars are their range; ceiling of naming: the true image embedding",
+        f"{run.seeds.start}-{run.seeds.stop - 1}, bars are their range; dotted line of naming: "
+        "the true image embeddings, a reference",
     )
     save(figure, run, "retrieval")
 
