@@ -230,7 +230,7 @@ def finish(run: Run, records: list[Record]) -> dict[str, Any]:
     by_case = {c: float(np.mean([r["margin"] for r in chosen(starts, case=c)])) for c in cases}
     share_of = {c: float(np.mean([r["share"] for r in chosen(starts, case=c)])) for c in cases}
     works = {c: f"{sum(r['worked'] for r in chosen(starts, case=c))} of {len(chosen(starts, case=c))}" for c in cases}
-    _draw(run, runs, starts, cases, f"Spearman {rho:.2f}, p = {p:.3f}, n = {len(starts)}")
+    _draw(run, runs, starts, cases, f"Spearman {rho:.2f}, p = {p:.4f}, n = {len(starts)}")
     real = [c for c in cases if c.startswith(("MNIST", "Flickr"))]
     solved = [any(r["worked"] for r in chosen(starts, case=c)) for c in real]
     trusted = counts[True, True] + counts[True, False]
@@ -250,7 +250,7 @@ def finish(run: Run, records: list[Record]) -> dict[str, Any]:
             ),
             "evidence": f"trusted and worked {counts[True, True]}, trusted and did not {counts[True, False]}, not trusted but "
             f"worked {counts[False, True]}, neither {counts[False, False]}; rank correlation of margin and quality {rho:.2f} "
-            f"(p = {p:.3f}, "
+            f"(p = {p:.4f}, "
             f"n = {len(starts)} runs of {len(cases)} cases, runs of one case are not independent; over the {len(cases)} case means "
             f"{spearmanr(list(by_case.values()), list(share_of.values())).statistic:.2f}). Holds: no run on the wrong side; in "
             "part: p < .05 and trusted runs mostly worked",
@@ -260,7 +260,7 @@ def finish(run: Run, records: list[Record]) -> dict[str, Any]:
         f"Unpaired starts worked in {sum(r['worked'] for r in starts)} of {len(starts)} runs: {said}. "
         f"The diagnostic trusted {trusted}, of which {counts[True, True]} had worked, and doubted {counts[False, True]} that had; "
         "its margin and the true quality have a "
-        f"rank correlation of {rho:.2f} (p = {p:.3f}, n = {len(starts)})."
+        f"rank correlation of {rho:.2f} (p = {p:.4f}, n = {len(starts)})."
     )
     note = (
         f"MNIST and Flickr8k are real; HvM and the clusters are SIMULATED, and the turned views are simulated from real "
@@ -302,7 +302,7 @@ def _draw(run: Run, runs: list[Record], starts: list[Record], cases: list[str], 
     labels = list(dict.fromkeys(r["label"] for r in runs))
     for k, case in enumerate(cases):
         shade = {"color": str(0.75 * k / max(1, len(cases) - 1)), "marker": MARKERS[k], "linestyle": "none"}
-        means = [np.mean([r["share"] for r in chosen(runs, case=case, label=label)]) for label in labels]
+        means = [np.mean([r["share"] for r in chosen(runs, case=case, label=label)] or [np.nan]) for label in labels]
         axes[0].plot(means, np.arange(len(labels)) + 0.5 * k / len(cases) - 0.25, markersize=6, label=case, **shade)
         own = chosen(starts, case=case)
         for worked in (True, False):
@@ -326,7 +326,7 @@ def _draw(run: Run, runs: list[Record], starts: list[Record], cases: list[str], 
     axes[1].set_title(f"{found}; filled: worked", fontsize="medium")
     pairs_of = [ax.get_legend_handles_labels() for ax in axes]
     figure.legend([h for hs, _ in pairs_of for h in hs], [n for _, ns in pairs_of for n in ns],
-                  loc="outside lower center", ncols=3, fontsize="small")  # fmt: skip
+                  loc="outside upper center", ncols=3, fontsize="small")  # fmt: skip
     caption(
         figure,
         f"MNIST, Flickr8k real; HvM and clusters simulated; {runs[0]['n_train']} training, {runs[0]['n_test']} held-out stimuli; "
