@@ -296,7 +296,10 @@ def finish(run: Run, records: list[Record]) -> dict[str, Any]:
             way = chosen(own, direction=direction)
             paired = [r for r in way if r["n_pairs"] < every]
             counts = sorted({r["n_pairs"] for r in paired})
-            title = f"{dataset_title(fact, dataset)}, {direction}: {{}} of {fact['n_stimuli'] // 5} held-out stimuli, by pairs; {seeds}"
+            title = (
+                f"{dataset_title(fact, dataset)}, {direction}: {{}} of {fact['n_stimuli'] // 5} held-out "
+                f"stimuli, by pairs; {seeds}"
+            )
             extra = {
                 f"ridge,_all_{every}_training_stimuli_paired": cell([r["r"] for r in way if r["n_pairs"] == every]),
                 "chance_(95_%_of_the_null)": [
@@ -321,7 +324,8 @@ def finish(run: Run, records: list[Record]) -> dict[str, Any]:
                 )
         how_many += pairs_needed(dataset, own)
     tables.append({
-        "title": "Pairs that fused needs for what ridge reaches with N pairs (model -> brain; between counts, straight lines in log N)",
+        "title": "Pairs that fused needs for what ridge reaches with N pairs (model -> brain; between counts, "
+        "straight lines in log N)",
         "columns": ["dataset", "ridge pairs N", "ridge r", "fused pairs", "ridge pairs per fused pair"],
         "rows": [[r["dataset"], str(r["ridge_pairs"]), f"{r['ridge_r']:.3f}", r["shown"], r["factor"]] for r in how_many],
     })  # fmt: skip
@@ -336,7 +340,8 @@ def finish(run: Run, records: list[Record]) -> dict[str, Any]:
     note = (
         f"hvm-IT and hvm-V4: {ran}"
         + (f" ({PUBLIC} was not at hand; the same command runs it once it is fetched)" if simulated else "")
-        + ". v4-session: real V4 of Cowley et al. 2023 with its images, no labels. it-v6: real IT, trial-averaged, so no ceiling; its "
+        + ". v4-session: real V4 of Cowley et al. 2023 with its images, no labels. it-v6: real IT, trial-averaged, "
+        "so no ceiling; its "
         "images are not public: the model side is the generative latents (which hold the object's name) or the other half of the "
         "sites (not a second animal: sites recorded together may share noise). "
         + "; ".join(
@@ -346,7 +351,8 @@ def finish(run: Run, records: list[Record]) -> dict[str, Any]:
         )
         + ". Seeds: "
         + "; ".join(
-            f"{name}: {plan.seeds_fast} for the fast methods, {plan.seeds_fused} for fused, 1 for flows at {len(plan.flow_shares)} share(s)"
+            f"{name}: {plan.seeds_fast} for the fast methods, {plan.seeds_fused} for fused, 1 for flows at "
+            f"{len(plan.flow_shares)} share(s)"
             for name, plan in plans(run).items()
         )
         + ". Fewer for what is slow, to keep the full mode within its time."
@@ -399,7 +405,8 @@ def against_ridge(scored: list[Record]) -> Record:
     return {
         "claim": "The fused bridge predicts held-out stimuli better than ridge on the same pairs",
         "verdict": verdict(wins, len(by_cell)),
-        "evidence": f"mean r above ridge's in {wins} of {len(by_cell)} cells (dataset, direction, pairs); to the brain, the bootstrap "
+        "evidence": f"mean r above ridge's in {wins} of {len(by_cell)} cells (dataset, direction, pairs); to the "
+        "brain, the bootstrap "
         f"interval over held-out stimuli is above 0 in {up} and below in {down} of {len(sure)} draws; worst cell {least[0]}: "
         f"{least[1][0]:.3f} against {least[1][1]:.3f}. Rule: all cells hold, half or more in part. Figure: brain_model.png",
     }
@@ -434,7 +441,8 @@ def frozen_heads(scored: list[Record]) -> Record:
     return {
         "claim": "A frozen readout of one space reads the stimuli transported from the other",
         "verdict": verdict(above, len(read_there)),
-        "evidence": f"accuracy above the 95 % quantile of the null in {above} of {len(read_there)} fused draws; at least that of ridge in "
+        "evidence": f"accuracy above the 95 % quantile of the null in {above} of {len(read_there)} fused draws; at "
+        "least that of ridge in "
         f"{wins} of {len(versus)} cells. Rule: above chance in all holds, in half or more in part. Figure: decoding.png",
     }
 
