@@ -1,0 +1,107 @@
+"""Write docs/experiments.md and docs/findings.md from the kept results of the experiments.
+
+python analyses/experiments_page.py
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+KEPT, DOCS = ROOT / "docs" / "results", ROOT / "docs"
+#: Experiment -> its question, in the order of the pages.
+QUESTIONS = {
+    "image_text": "Do digits find their captions from few pairs?",
+    "generation": "Do captions become the digits they name?",
+    "retrieval": "Do natural images and captions find each other?",
+    "brain_model": "How many paired images does a lab need to align a brain and a model?",
+    "ablations": "What does each part of the method contribute?",
+    "overlap": "Does more overlap of two spaces go with better alignment?",
+    "disentanglement": "Do disentangled latents align better?",
+    "no_anchors": "Can two spaces be aligned without any pair?",
+    "scale": "Does it hold at 1.28 million points?",
+    "supervised": "Who wins when most images are paired?",
+}
+EXPERIMENTS_HEAD = """# Experiments
+
+Each is a script of `analyses/experiments/`, run by `neurobridge run NAME` (all: `--all`; `--quick` for a small version
+that proves the code and no claim). A run that was interrupted goes on; the same seed gives the same numbers. The tables and figures
+below are of the full mode; `docs/results/NAME/scores.json` holds every record beside them. This page is written by
+`analyses/experiments_page.py`. What it comes to: [findings](findings.md).
+"""
+FINDINGS_HEAD = """# Findings
+
+What the paper says of bridges (Gholamzadeh & Sajid 2025), and what we hoped for beyond it, measured beside the baselines that could
+beat it. A verdict follows from the records by the rule in its line, in the script that made them; it speaks of these data alone.
+Tables: [experiments](experiments.md). This page is written by `analyses/experiments_page.py`.
+"""
+
+
+def kept(name: str) -> dict[str, Any] | None:
+    """The kept results of an experiment, or None."""
+    path = KEPT / name / "scores.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+
+
+def _row(cells: list[Any]) -> str:
+    return "| " + " | ".join(str(cell).replace("|", r"\|") for cell in cells) + " |"
+
+
+def _table(table: dict[str, Any]) -> str:
+    lines = [_row(table["columns"]), "|" + "---|" * len(table["columns"]), *map(_row, table["rows"])]
+    return f"**{table['title']}**\n\n" + "\n".join(lines)
+
+
+def _figure(name: str, figure: dict[str, str]) -> str:
+    return f"![{figure['caption']}](results/{name}/{figure['file']})\n\n*{figure['caption']}*"
+
+
+def _ran(found: dict[str, Any]) -> str:
+    run = found["run"]
+    seeds = (
+        f"seed {run['seed']}" if run["n_seeds"] == 1 else f"seeds {run['seed']} to {run['seed'] + run['n_seeds'] - 1}"
+    )
+    return f"{seeds}, {run['seconds'] / 60:.0f} minutes on one thread, {run['peak_rss_gb']:.2g} GB at most."
+
+
+def _data(found: dict[str, Any]) -> str:
+    digests = found.get("digests") or {}
+    return "".join(f"\n- `{name}`: `{digest}`" for name, digest in digests.items())
+
+
+def experiments() -> str:
+    """The text of docs/experiments.md."""
+    parts = [EXPERIMENTS_HEAD.strip()]
+    for name, question in QUESTIONS.items():
+        if (found := kept(name)) is None:
+            continue
+        data = _data(found)
+        parts += [f"## {question}", f"`neurobridge run {name}`: {found['title']}. {_ran(found)}", found["note"]]
+        parts += [_figure(name, figure) for figure in found.get("figures", [])]
+        parts += [_table(table) for table in found["tables"]]
+        parts += [f"Data files:\n{data}"] if data else []
+    return "\n\n".join(parts) + "\n"
+
+
+def findings() -> str:
+    """The text of docs/findings.md."""
+    parts = [FINDINGS_HEAD.strip()]
+    for name, question in QUESTIONS.items():
+        if (found := kept(name)) is None:
+            parts += [f"## {question}", "Not measured yet."]
+            continue
+        figures = ", ".join(
+            f"[{figure['file']}](results/{name}/{figure['file']})" for figure in found.get("figures", [])
+        )
+        lines = [f"- **{claim['verdict']}**: {claim['claim']}. {claim['evidence']}" for claim in found["claims"]]
+        parts += [f"## {question}", found["answer"], "\n".join(lines), f"Figures: {figures}."]
+    return "\n\n".join(parts) + "\n"
+
+
+PAGES = {"experiments.md": experiments, "findings.md": findings}
+
+if __name__ == "__main__":
+    for file, page in PAGES.items():
+        (DOCS / file).write_text(page(), encoding="utf-8")
