@@ -69,12 +69,14 @@ def spaces(run: Run, name: str) -> tuple[dict[str, xr.DataArray], dict[str, str]
     return run.once(name, lambda: makers[name](run))
 
 
-def of_layers(images: xr.DataArray, layers: tuple[str, ...], size: int = 8) -> dict[str, xr.DataArray]:
+def of_layers(
+    images: xr.DataArray, layers: tuple[str, ...], *, size: int = 8, shown: Preprocess | None = None
+) -> dict[str, xr.DataArray]:
     pixels = torch.nn.Sequential()
     pixels.add_module("pixels", torch.nn.Identity())
     return {
         "pixels": extract(pixels, images, "pixels", preprocess=Preprocess(size=size)),
-        **{layer: extract(GaborEnergy(), images, layer) for layer in layers},
+        **{layer: extract(GaborEnergy(), images, layer, preprocess=shown) for layer in layers},
     }
 
 
@@ -85,7 +87,7 @@ def mnist(run: Run) -> tuple[dict[str, xr.DataArray], dict[str, str]]:
     others: Any = train.images
     others = others.isel({PRESENTATION: slice(5000)})
     label = LABELS["MNIST"]
-    sides = of_layers(shown, ("v1",))
+    sides = of_layers(shown, ("v1",), shown=Preprocess(size=56))
     sides["gabor"] = sides.pop("v1")
     for kind, layer, options in (
         ("conv_net", "features", {"labels": label}),
