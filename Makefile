@@ -13,7 +13,7 @@ MIRROR ?= $(if $(NEUROBRIDGE_MIRROR),$(NEUROBRIDGE_MIRROR),$(wildcard ../shared/
 # Brain-Score pins old versions whose own deprecations are not ours to mend.
 OLD := -W ignore::DeprecationWarning -W ignore::PendingDeprecationWarning -W ignore::FutureWarning
 
-.PHONY: demo test lint types walls unit test-brainscore clean
+.PHONY: demo test lint types walls unit test-brainscore experiments clean
 
 demo: $(READY)
 	$(BIN)/neurobridge demo --out results/demo
@@ -32,6 +32,10 @@ walls: $(READY)
 
 unit: $(READY)
 	$(BIN)/python -m pytest $(if $(MIRROR),--mirror=$(MIRROR)) $(PYTEST_ARGS)
+
+# Every experiment in its small version; those whose data are not at hand are skipped, and said to be.
+experiments: $(READY)
+	$(BIN)/neurobridge run --all --quick --fresh $(if $(MIRROR),--mirror $(MIRROR))
 
 # The whole package on Brain-Score's pinned stack, with the real brainscore-core and brainscore-vision.
 test-brainscore: .venv-brainscore/.ready

@@ -14,11 +14,13 @@ import typer
 
 import neurobridge
 from neurobridge.cli_common import Json, Mirror, Seed, print_json, print_tables
-from neurobridge.experiment import RESULTS
+from neurobridge.experiment import NO_DATA, RESULTS
 
 _HERE = Path(neurobridge.__file__).parent
 #: Where the scripts lie: in the wheel, or beside the package in a checkout.
 FOLDERS = (_HERE / "experiments", _HERE.parent / "analyses" / "experiments")
+#: Exit status to what is said of an experiment that did not fail.
+ENDS = {0: "done", NO_DATA: "skipped: no data"}
 
 
 def scripts() -> dict[str, Path]:
@@ -39,7 +41,10 @@ def run_command(
     fresh: Annotated[bool, typer.Option("--fresh", help="Drop the records of an earlier run.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Run an experiment, or all of them: tables, figures and scores.json into ``<out>/<name>``; an interrupted run goes on."""
+    """Run an experiment, or all of them: tables, figures and scores.json into ``<out>/<name>``; an interrupted run goes on.
+
+    With ``--all``, an experiment whose data can neither be found nor fetched is skipped, and said to be.
+    """
     known = scripts()
     if name is None and not every:
         if as_json:
@@ -89,7 +94,7 @@ def _run_all(known: dict[str, Path], arguments: list[str], out: Path, quick: boo
         rows.append(
             {
                 "name": name,
-                "ended": "done" if done.returncode == 0 else f"failed ({done.returncode})",
+                "ended": ENDS.get(done.returncode, f"failed ({done.returncode})"),
                 "seconds": round(time.monotonic() - started, 1),
                 "out": str(folder),
                 "claims": _claims(folder) if done.returncode == 0 else [],
@@ -97,7 +102,7 @@ def _run_all(known: dict[str, Path], arguments: list[str], out: Path, quick: boo
         )
         if done.returncode == 130:
             break
-    failed = [row["name"] for row in rows if row["ended"] != "done"]
+    failed = [row["name"] for row in rows if row["ended"] not in ENDS.values()]
     if as_json:
         print_json(rows)
     else:

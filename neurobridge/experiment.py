@@ -30,6 +30,7 @@ import xarray as xr
 from tqdm.auto import tqdm
 
 from neurobridge._version import __version__
+from neurobridge.datasets import DownloadError
 
 Record = dict[str, Any]
 Cell = dict[str, Any]
@@ -44,6 +45,8 @@ EXTRAS = {
     "vision": "torchvision",
 }
 RESULTS, RECORDS = "scores.json", "records.jsonl"
+#: Exit status of an experiment whose data can neither be found nor fetched.
+NO_DATA = 3
 
 
 class ExperimentError(RuntimeError):
@@ -219,7 +222,7 @@ def main(experiment: Experiment, arguments: Sequence[str] | None = None) -> NoRe
         raise SystemExit(130) from None
     except (ExperimentError, ValueError, OSError, MemoryError, ImportError) as error:
         print(f"{experiment.name}: {error}", file=sys.stderr)
-        raise SystemExit(1) from error
+        raise SystemExit(NO_DATA if _lacks_data(error) else 1) from error
     if options.json:
         print(json.dumps(results, indent=1))
     elif results is None:
@@ -227,6 +230,10 @@ def main(experiment: Experiment, arguments: Sequence[str] | None = None) -> NoRe
     else:
         _show(results, run.out)
     raise SystemExit(0)
+
+
+def _lacks_data(error: BaseException | None) -> bool:
+    return error is not None and (isinstance(error, DownloadError) or _lacks_data(error.__cause__))
 
 
 def _positive(text: str) -> int:

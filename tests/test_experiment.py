@@ -176,6 +176,9 @@ def compute(run, cell):
         time.sleep({slow} if cell["seed"] == 1 and not (run.out / "go").exists() else 0)
     if {broken}:
         raise ValueError("broken on purpose")
+    if {lacking}:
+        from neurobridge.datasets import DownloadError
+        raise DownloadError("found no copy")
     return [{"seed": cell["seed"], "value": cell["seed"] ** 2}]
 
 def finish(run, records):
@@ -189,7 +192,7 @@ if __name__ == "__main__":
 
 def _write(folder: Path, name: str, **options) -> Path:
     text = textwrap.dedent(SCRIPT % name)
-    for key in ("slow", "broken"):
+    for key in ("slow", "broken", "lacking"):
         text = text.replace("{" + key + "}", str(options.get(key, 0)))
     path = folder / f"{name}.py"
     path.write_text(text)
@@ -246,6 +249,17 @@ def test_all_runs_the_others_when_one_fails(scripts, tmp_path):
     assert [(row["name"], row["ended"]) for row in rows] == [("a_sour", "failed (1)"), ("squares", "done")]
     assert rows[1]["claims"] == [{"claim": "squares", "verdict": "holds", "evidence": "the table"}]
     assert "failed: a_sour; finished cells are kept" in result.stderr
+
+
+def test_all_skips_what_has_no_data_and_says_so(scripts, tmp_path):
+    _write(scripts, "a_lacking", lacking=1)
+    _write(scripts, "squares")
+    result = CliRunner().invoke(app, ["run", "--all", "--quick", "--out", str(tmp_path / "r"), "--json"])
+    assert result.exit_code == 0
+    rows = json.loads(result.stdout)
+    assert [(row["name"], row["ended"]) for row in rows] == [("a_lacking", "skipped: no data"), ("squares", "done")]
+    assert rows[0]["claims"] == []
+    assert CliRunner().invoke(app, ["run", "a_lacking", "--quick", "--out", str(tmp_path / "r")]).exit_code == 3
 
 
 def test_names_are_listed_and_an_unknown_one_refused(scripts):
