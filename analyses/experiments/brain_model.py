@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import xarray as xr
-from _brain_figures import dataset_title, decoding_figure, how_many_figure, learning_figures, pairs_needed
+from _brain_figures import dataset_title, decoding_figure, how_many_figure, learning_figures, pairs_needed, to_brain
 from _methods import METHODS, cell, chosen, mean_ci, table
 
 from neurobridge.assemblies import average_repetitions, drop_constant, select
@@ -415,7 +415,7 @@ def against_ridge(scored: list[Record]) -> Record:
 def few_pairs(scored: list[Record]) -> Record:
     found = []
     for dataset in dict.fromkeys(r["dataset"] for r in scored):
-        own = chosen(scored, dataset=dataset, direction=TO_BRAIN)
+        own = to_brain(dataset, scored)
         best = np.mean([r["r"] for r in own if r["n_pairs"] == max(o["n_pairs"] for o in own)])
         found.append(
             (
@@ -428,7 +428,7 @@ def few_pairs(scored: list[Record]) -> Record:
         "claim": "A fifth of the images as pairs gives the predictivity of all of them",
         "verdict": verdict(right, len(found)),
         "evidence": "fused with 20 % of the images as pairs, as a share of the r of ridge with all training images as pairs: "
-        + ", ".join(f"{name} {share:.2f}" for name, share in found)
+        + ", ".join(f"{name} {share:.3f}" for name, share in found)
         + ". Rule: at least .9 on all holds, on half or more in part. Figure: brain_model.png",
     }
 
@@ -462,7 +462,7 @@ def flow_claim(scored: list[Record]) -> Record:
 def answer(facts: dict[str, Record], scored: list[Record], how_many: list[Record]) -> str:
     parts = []
     for dataset, fact in facts.items():
-        own = [r for r in chosen(scored, dataset=dataset, direction=TO_BRAIN) if r["share"] == 0.2]
+        own = [r for r in to_brain(dataset, scored) if r["share"] == 0.2]
         fused, ridge = (mean_ci([r["r"] for r in chosen(own, method=name)])[0] for name in ("fused", "ridge"))
         needed = next((row for row in how_many if row["dataset"] == dataset and row["share"] == 0.2), None)
         parts.append(

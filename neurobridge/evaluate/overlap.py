@@ -210,7 +210,9 @@ class _Aligned:
         self.options: dict[str, Any] = {"n_projections": n_projections, "seed": seed}
         values = as_matrix(self.train[1])
         sd = values.std(axis=0)
-        self.mean, self.sd = values.mean(axis=0), np.where(sd > 0, sd, 1)
+        # A column that is constant up to rounding has no unit of its own.
+        varied = sd > 1e-6 * np.abs(values).max(axis=0)
+        self.mean, self.sd = values.mean(axis=0), np.where(varied, sd, 1)
 
     def _scaled(self, values: np.ndarray) -> np.ndarray:
         return (values - self.mean) / self.sd

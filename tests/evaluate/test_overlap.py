@@ -134,3 +134,15 @@ def test_bad_requests_are_refused():
         overlap(source, target, memory_limit=1e5)
     with pytest.raises(AssemblyError, match=r"source: found ndarray"):
         overlap(source.values, target)
+
+
+def test_a_column_that_rounding_alone_varies_changes_next_to_nothing():
+    source, target = related(0.5)
+    rng = np.random.default_rng(1)
+    still = 1.0 + 1e-15 * rng.normal(size=(len(target), 1))
+    one = 0.01 * (np.arange(len(target)) == 7)[:, None]
+    plain = overlap(source, target, **SMALL)
+    more = overlap(source, space(np.hstack([target.values, still + one]), "y"), **SMALL)
+    place = {"measure": "sliced_wasserstein"}
+    assert more["raw"].sel(place).item() < 2 * plain["raw"].sel(place).item()
+    assert more["floor"].item() < 2 * plain["floor"].item()
