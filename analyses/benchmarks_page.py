@@ -6,9 +6,10 @@ python analyses/benchmarks_page.py
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+from _pages import markdown_table as table
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 PAGE = DOCS / "benchmarks.md"
@@ -25,12 +26,6 @@ PROTOTYPE = {
     100: (".795 / .78", ".738", ".778 / .65", ".883 / .65", ".897 / .87"),
     480: (".836 / .84", ".834", ".889 / .77", ".911 / .72", ".921 / .93"),
 }
-
-
-def table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-    """Format a table in markdown."""
-    lines = [columns, [":--", *["--:"] * (len(columns) - 1)], *rows]
-    return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
 
 
 def kept(name: str) -> dict[str, Any] | None:

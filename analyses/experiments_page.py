@@ -9,6 +9,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from _pages import markdown_table
+
 ROOT = Path(__file__).resolve().parents[1]
 KEPT, DOCS = ROOT / "docs" / "results", ROOT / "docs"
 #: Experiment -> its question, in the order of the pages.
@@ -45,15 +47,6 @@ def kept(name: str) -> dict[str, Any] | None:
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
 
 
-def _row(cells: list[Any]) -> str:
-    return "| " + " | ".join(str(cell).replace("|", r"\|") for cell in cells) + " |"
-
-
-def _table(table: dict[str, Any]) -> str:
-    lines = [_row(table["columns"]), "|" + "---|" * len(table["columns"]), *map(_row, table["rows"])]
-    return f"**{table['title']}**\n\n" + "\n".join(lines)
-
-
 def _figure(name: str, figure: dict[str, str]) -> str:
     return f"![{figure['caption']}](results/{name}/{figure['file']})\n\n*{figure['caption']}*"
 
@@ -80,7 +73,9 @@ def experiments() -> str:
         data = _data(found)
         parts += [f"## {question}", f"`neurobridge run {name}`: {found['title']}. {_ran(found)}", found["note"]]
         parts += [_figure(name, figure) for figure in found.get("figures", [])]
-        parts += [_table(table) for table in found["tables"]]
+        parts += [
+            f"**{table['title']}**\n\n{markdown_table(table['columns'], table['rows'])}" for table in found["tables"]
+        ]
         parts += [f"Data files:\n{data}"] if data else []
     return "\n\n".join(parts) + "\n"
 

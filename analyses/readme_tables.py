@@ -16,6 +16,8 @@ import shutil
 import sys
 from pathlib import Path
 
+from _pages import markdown_table
+
 ROOT = Path(__file__).resolve().parents[1]
 KEPT = ROOT / "docs" / "results"
 FIGURES = ROOT / "docs" / "figures"
@@ -38,8 +40,7 @@ def markdown(results: dict) -> str:
     """Tables of one run, with what they were made from."""
     parts = []
     for table in results["tables"]:
-        rows = [table["columns"], [":--" if k == 0 else "--:" for k in range(len(table["columns"]))], *table["rows"]]
-        parts.append(f"**{table['title']}**\n\n" + "\n".join("| " + " | ".join(map(str, row)) + " |" for row in rows))
+        parts.append(f"**{table['title']}**\n\n{markdown_table(table['columns'], table['rows'])}")
     run = results["run"]
     digests = ", ".join(f"`{file}` {digest[:19]}…" for file, digest in run["digests"].items())
     ceiling = results["ceiling"]

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
+from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import matplotlib as mpl
 import numpy as np
@@ -29,6 +32,22 @@ def mirror(request: pytest.FixtureRequest) -> Path:
     if not folder.is_dir():
         pytest.fail(f"the mirror {folder} is not a folder")
     return folder.resolve()
+
+
+@pytest.fixture(scope="session")
+def script() -> Callable[[str], ModuleType]:
+    """Load a script of ``analyses/`` by its path there, without ``.py``; what lies beside it can be imported, as when it runs."""
+
+    def load(path: str) -> ModuleType:
+        file = Path(__file__).resolve().parents[1] / "analyses" / f"{path}.py"
+        spec = importlib.util.spec_from_file_location(file.stem, file)
+        module = importlib.util.module_from_spec(spec)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.syspath_prepend(file.parent)
+            spec.loader.exec_module(module)
+        return module
+
+    return load
 
 
 def random_assembly(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import inspect
 import pkgutil
 import re
@@ -74,19 +73,3 @@ def test_the_figures_and_files_that_the_readme_names_exist():
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     for target in re.findall(r"\]\((?!https?:|#)([^)]+)\)", text):
         assert (ROOT / target.partition("#")[0]).exists(), target
-
-
-def script(name: str):
-    spec = importlib.util.spec_from_file_location(name, ROOT / "analyses" / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def test_the_readme_tables_are_the_measured_ones():
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert script("readme_tables").with_tables(text) == text
-
-
-def test_the_datasets_page_is_that_of_the_manifests():
-    assert script("datasets_page").page() == (ROOT / "docs" / "datasets.md").read_text(encoding="utf-8")

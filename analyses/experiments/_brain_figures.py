@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from _methods import caption, chosen, curves, save
+from _methods import chosen, count_ticks, curves, finished, panels
 
 from neurobridge import figures
 from neurobridge.experiment import Record, Run
@@ -60,25 +60,9 @@ def pairs_needed(dataset: str, records: list[Record]) -> list[Record]:
     return rows
 
 
-def _grid(n: int, width: float = 5.0, height: float = 4.0) -> tuple[Any, list[Any]]:
-    from matplotlib import pyplot as plt
-
-    columns = min(n, 3)
-    figure, axes = plt.subplots(
-        -(-n // columns),
-        columns,
-        figsize=(width * columns, height * -(-n // columns)),
-        layout="constrained",
-        squeeze=False,
-    )
-    for ax in axes.flat[n:]:
-        ax.set_axis_off()
-    return figure, list(axes.flat[:n])
-
-
 def how_many_figure(run: Run, facts: dict[str, Record], records: list[Record], needed: list[Record]) -> Figures:
     """How many paired images does a lab need: fused against ridge, as a share of what all pairs give."""
-    figure, axes = _grid(len(facts))
+    figure, axes = panels(len(facts), 5.0, 4.0, columns=3)
     for ax, (dataset, fact) in zip(axes, facts.items(), strict=True):
         way = to_brain(dataset, records)
         every = max(r["n_pairs"] for r in way)
@@ -106,9 +90,7 @@ def how_many_figure(run: Run, facts: dict[str, Record], records: list[Record], n
         ceiling = fact["ceiling"]
         of = "no ceiling known" if ceiling is None else f"ceiling r = {ceiling:.2f}, {ceiling / best:.1f} on this axis"
         ax.set_xscale("log")
-        ticks = sorted({r["n_pairs"] for r in way})
-        ax.set_xticks(ticks, labels=[str(n) for n in ticks])
-        ax.minorticks_off()
+        count_ticks(ax, sorted({r["n_pairs"] for r in way}))
         ax.set_ylim(min(0, ax.get_ylim()[0]), None)
         ax.set_xlabel("paired images (count, log scale)")
         ax.set_ylabel("held-out r, share of all pairs' ridge")
@@ -120,16 +102,14 @@ def how_many_figure(run: Run, facts: dict[str, Record], records: list[Record], n
         "How many paired images does a lab need? Model to brain, median r over sites on held-out images. "
         "Arrows: pairs of ridge → pairs with which fused reaches the same. Bars: range of the seeds, the same for both."
     )
-    caption(figure, text)
-    save(figure, run, "brain_model")
-    return [{"file": "brain_model.png", "caption": text}]
+    return [finished(figure, run, "brain_model", text)]
 
 
 def learning_figures(run: Run, facts: dict[str, Record], records: list[Record]) -> Figures:
     """Every method, one figure a direction."""
     out = []
     for direction, name in ((TO_BRAIN, "curves_to_brain"), (TO_MODEL, "curves_to_model")):
-        figure, axes = _grid(len(facts), 5.6, 4.4)
+        figure, axes = panels(len(facts), 5.6, 4.4, columns=3)
         for ax, (dataset, fact) in zip(axes, facts.items(), strict=True):
             way = chosen(records, dataset=dataset, direction=direction)
             way = [r for r in way if r["n_pairs"] < max(o["n_pairs"] for o in way)]
@@ -137,15 +117,11 @@ def learning_figures(run: Run, facts: dict[str, Record], records: list[Record]) 
                 _apart(curves(way, "r")), ax=ax, ylabel="median r on held-out stimuli", null=max(r["null_95"] for r in way),
                 ceiling=fact["ceiling"] if direction == TO_BRAIN else None, title=dataset_title(fact, dataset),
             )  # fmt: skip
-            ticks = sorted({r["n_pairs"] for r in way})
-            ax.set_xticks(ticks, labels=[str(n) for n in ticks])
-            ax.minorticks_off()
+            count_ticks(ax, sorted({r["n_pairs"] for r in way}))
             ax.legend(fontsize="x-small", framealpha=0.8, edgecolor="none", ncols=2)
         limit = "" if direction == TO_BRAIN else "; no ceiling is known for model dimensions"
         text = f"{direction}: held-out r of every method. Bars: range of the seeds{limit}; points set apart sideways a little."
-        caption(figure, text)
-        save(figure, run, name)
-        out.append({"file": f"{name}.png", "caption": text})
+        out.append(finished(figure, run, name, text))
     return out
 
 
@@ -166,7 +142,7 @@ def decoding_figure(run: Run, facts: dict[str, Record], records: list[Record]) -
         for way in (TO_BRAIN, TO_MODEL)
         if way == TO_MODEL or "latents" not in dataset
     ]
-    figure, axes = _grid(len(shown), 5.2, 4.0)
+    figure, axes = panels(len(shown), 5.2, 4.0, columns=3)
     for ax, (dataset, direction) in zip(axes, shown, strict=True):
         way = chosen(records, dataset=dataset, direction=direction)
         way = [r for r in way if r["n_pairs"] < max(o["n_pairs"] for o in way)]
@@ -184,6 +160,4 @@ def decoding_figure(run: Run, facts: dict[str, Record], records: list[Record]) -
         "Decoding before and after transport, held-out stimuli; heads (shrinkage LDA) are trained on their own space's training "
         "stimuli and frozen. Ceiling: the head on the true held-out features. Bars: range of the seeds."
     )
-    caption(figure, text)
-    save(figure, run, "decoding")
-    return [{"file": "decoding.png", "caption": text}]
+    return [finished(figure, run, "decoding", text)]

@@ -7,9 +7,11 @@ from typing import Any
 
 import matplotlib as mpl
 import numpy as np
+import xarray as xr
 
 from neurobridge import figures
 from neurobridge.aligner import AssemblyAligner, BridgeAligner
+from neurobridge.assemblies.schema import NEUROID
 from neurobridge.baselines import BASELINES
 from neurobridge.evaluate.curves import interval
 from neurobridge.experiment import Record, Run
@@ -25,6 +27,8 @@ BRIDGES: dict[str, Callable[[int], AssemblyAligner]] = {
     "unbalanced": lambda seed: BridgeAligner(coupling="factored", map="barycentric", unbalanced=1.0, seed=seed),
     "pairs-flow": lambda seed: BridgeAligner(coupling="pairs", map="flow", seed=seed),
 }
+#: Those that train a flow.
+FLOWS = ("fused-flow", "bridge-flow", "pairs-flow")
 METHODS: dict[str, Callable[[int], AssemblyAligner]] = {
     **BRIDGES,
     **{name: (lambda seed, kind=kind: kind(seed=seed)) for name, kind in BASELINES.items()},  # type: ignore[misc]
@@ -47,6 +51,30 @@ def mean_ci(values: Sequence[float]) -> tuple[float, float]:
     return float(array.mean()), float(interval(array))
 
 
+def over_seeds(run: Run) -> str:
+    """What a table's cells are."""
+    return f"mean ± 95 % CI over seeds {run.seeds.start} to {run.seeds.stop - 1}"
+
+
+def verdict(right: int, of: int, part: float = 0.5) -> str:
+    """All hold; some, at least this share of them, hold in part."""
+    if of and right == of:
+        return "holds"
+    return "holds in part" if right and right >= part * of else "does not hold here"
+
+
+def cosines(A: np.ndarray, B: np.ndarray) -> np.ndarray:
+    """Cosine of every row of A (n, d) with every row of B (m, d)."""
+    unit = [side / np.linalg.norm(side, axis=1, keepdims=True) for side in (A, B)]
+    return unit[0] @ unit[1].T
+
+
+def site_halves(recordings: xr.DataArray) -> list[xr.DataArray]:
+    """The sites in two halves, always the same."""
+    order = np.random.default_rng(0).permutation(recordings.sizes[NEUROID])
+    return [recordings.isel({NEUROID: np.sort(part)}) for part in np.array_split(order, 2)]
+
+
 def cell(values: Sequence[float], digits: int = 3) -> str:
     """``mean +- half interval`` for a table."""
     if not len(values):
@@ -56,7 +84,13 @@ def cell(values: Sequence[float], digits: int = 3) -> str:
 
 
 def table(
-    title: str, records: Sequence[Record], value: str, *, rows: str = "method", columns: str = "n_pairs", **extra: Any
+    title: str,
+    records: Sequence[Record],
+    value: str,
+    *,
+    rows: str = "method",
+    columns: str = "n_pairs",
+    extra: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """A table of means with intervals: a row a method, a column a number of pairs; ``extra`` gives whole rows by name."""
     across = sorted({record[columns] for record in records})
@@ -64,8 +98,8 @@ def table(
         [name, *[cell([r[value] for r in chosen(records, **{rows: name, columns: key})]) for key in across]]
         for name in dict.fromkeys(record[rows] for record in records)
     ]
-    for name, values in extra.items():
-        body.append([name.replace("_", " "), *(values if isinstance(values, list) else [values] * len(across))])
+    for name, values in (extra or {}).items():
+        body.append([name, *(values if isinstance(values, list) else [values] * len(across))])
     return {"title": title, "columns": [rows, *map(str, across)], "rows": body}
 
 
@@ -79,12 +113,24 @@ def curves(records: Sequence[Record], value: str, *, columns: str = "n_pairs") -
     return out
 
 
-def panels(n: int, width: float = 5.0, height: float = 3.8) -> tuple[Any, Any]:
-    """A row of axes."""
+def panels(n: int, width: float = 5.0, height: float = 3.8, *, columns: int | None = None) -> tuple[Any, Any]:
+    """Axes of one size, in one row or in rows of a number of columns."""
     from matplotlib import pyplot as plt
 
-    figure, axes = plt.subplots(1, n, figsize=(width * n, height), layout="constrained", squeeze=False)
-    return figure, axes[0]
+    across = min(n, columns or n)
+    down = -(-n // across)
+    figure, axes = plt.subplots(
+        down, across, figsize=(width * across, height * down), layout="constrained", squeeze=False
+    )
+    for ax in axes.flat[n:]:
+        ax.set_axis_off()
+    return figure, axes.flat[:n]
+
+
+def count_ticks(ax: Any, counts: Sequence[int]) -> None:
+    """A tick a number of pairs, and no other."""
+    ax.set_xticks(counts, labels=[str(n) for n in counts])
+    ax.minorticks_off()
 
 
 def caption(figure: Any, text: str) -> None:
@@ -95,3 +141,10 @@ def caption(figure: Any, text: str) -> None:
 def save(figure: Any, run: Run, name: str) -> None:
     """PNG and SVG into the results folder."""
     figures.save_figure(figure, run.out, name)
+
+
+def finished(figure: Any, run: Run, name: str, text: str) -> dict[str, str]:
+    """Caption and save a figure; what ``figures`` of the results says of it."""
+    caption(figure, text)
+    save(figure, run, name)
+    return {"file": f"{name}.png", "caption": text}

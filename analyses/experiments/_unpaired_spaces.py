@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
+from _digits import NAMES, WORDINGS
 from sklearn.decomposition import PCA
 
 from neurobridge.assemblies import average_repetitions, split_halves
@@ -23,11 +24,6 @@ HVM_SIDES = {
     "HvM V4, IT (simulated)": ("V4", "IT"),
     "HvM IT, two halves (simulated)": ("half 0", "half 1"),
 }
-WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
-WORDINGS = (
-    "{label}", "the digit {label}", "a handwritten {label}", "a photo of the number {label}", "an image that shows {a}",
-    "someone wrote {a} here", "this is the numeral {label}", "a scan of {a} in ink",
-)  # fmt: skip
 
 
 class Views(NamedTuple):
@@ -82,8 +78,7 @@ def _mnist(run: Run) -> tuple[np.ndarray, ...]:
     images = data.images[n : n + 1000]
     vae = train_reference("conv_vae", data.images[:n], seed=0, epochs=1 if run.quick else 4)
     latents = extract(vae.model, images, "encoder.mean", preprocess=vae.preprocess, batch_size=500)
-    names = {str(k): [str(k), word] for k, word in enumerate(WORDS)}
-    text = embed_text(captions_from_templates(list(names), WORDINGS, names=names, n_captions=2 * len(WORDINGS)))
+    text = embed_text(captions_from_templates(list(NAMES), WORDINGS, names=NAMES, n_captions=2 * len(WORDINGS)))
     labels, said = images["category_name"].values.astype(str), text["category_name"].values.astype(str)
     return latents.values.astype(float), labels, text.values.astype(float), said
 

@@ -16,8 +16,17 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import xarray as xr
-from _brain_figures import dataset_title, decoding_figure, how_many_figure, learning_figures, pairs_needed, to_brain
-from _methods import METHODS, cell, chosen, mean_ci, table
+from _brain_figures import (
+    TO_BRAIN,
+    TO_MODEL,
+    dataset_title,
+    decoding_figure,
+    how_many_figure,
+    learning_figures,
+    pairs_needed,
+    to_brain,
+)
+from _methods import FLOWS, METHODS, cell, chosen, mean_ci, site_halves, table, verdict
 
 from neurobridge.assemblies import average_repetitions, drop_constant, select
 from neurobridge.assemblies.schema import NEUROID, PRESENTATION, STIMULUS_ID
@@ -29,9 +38,7 @@ from neurobridge.experiment import Experiment, Record, Run, main
 from neurobridge.features import GaborEnergy, Preprocess, extract, train_reference
 
 PUBLIC, SIMULATED = "majajhong2015.public", "simulated-hvm"
-TO_BRAIN, TO_MODEL = "model -> brain", "brain -> model"
 FAST = ("ridge", "procrustes", "pls", "cca", "relative", "keypoints", "bridge", "unbalanced")
-FLOWS = ("fused-flow", "bridge-flow", "pairs-flow")
 N_PERMUTATIONS, N_BOOTSTRAP = 100, 200
 
 
@@ -153,9 +160,8 @@ def it_sides(run: Run, kind: str) -> Sides:
     if kind == "latents":
         latents = drop_constant(data.latents)
         return Sides(latents, brain, None, "object_name", False, "generative latents (object, pose)", digests)
-    order = np.random.default_rng(0).permutation(brain.sizes[NEUROID])
-    halves = [brain.isel({NEUROID: np.sort(part)}) for part in np.array_split(order, 2)]
-    return Sides(halves[0], halves[1], None, "object_name", False, "the other half of the IT sites", digests)
+    first, second = site_halves(brain)
+    return Sides(first, second, None, "object_name", False, "the other half of the IT sites", digests)
 
 
 def sides(run: Run, dataset: str, seed: int) -> Sides:
@@ -300,25 +306,25 @@ def finish(run: Run, records: list[Record]) -> dict[str, Any]:
                 f"{dataset_title(fact, dataset)}, {direction}: {{}} of {fact['n_stimuli'] // 5} held-out "
                 f"stimuli, by pairs; {seeds}"
             )
-            extra = {
-                f"ridge,_all_{every}_training_stimuli_paired": cell([r["r"] for r in way if r["n_pairs"] == every]),
-                "chance_(95_%_of_the_null)": [
+            extra: dict[str, Any] = {
+                f"ridge, all {every} training stimuli paired": cell([r["r"] for r in way if r["n_pairs"] == every]),
+                "chance (95 % of the null)": [
                     f"{max(r['null_95'] for r in chosen(paired, n_pairs=n)):.3f}" for n in counts
                 ],
             }
             limit = fact["ceiling"] if direction == TO_BRAIN else None
-            extra["ceiling_(root_of_the_median_reliability)"] = "n/a" if limit is None else f"{limit:.3f}"
-            tables.append(table(title.format("median r"), paired, "r", **extra))
+            extra["ceiling (root of the median reliability)"] = "n/a" if limit is None else f"{limit:.3f}"
+            tables.append(table(title.format("median r"), paired, "r", extra=extra))
             if fact["label"]:
                 tables.append(
                     table(
                         title.format(f"accuracy of {fact['label']} by the target's frozen head"),
                         paired,
                         "accuracy",
-                        **{
-                            "source's_own_head,_before_transport": per_count(paired, counts, "accuracy_source"),
-                            "ceiling:_the_head_on_true_features": per_count(paired, counts, "accuracy_ceiling"),
-                            "chance_(95_%_of_the_null)": per_count(paired, counts, "accuracy_null_95"),
+                        extra={
+                            "source's own head, before transport": per_count(paired, counts, "accuracy_source"),
+                            "ceiling: the head on true features": per_count(paired, counts, "accuracy_ceiling"),
+                            "chance (95 % of the null)": per_count(paired, counts, "accuracy_null_95"),
                         },
                     )
                 )
@@ -341,8 +347,8 @@ def finish(run: Run, records: list[Record]) -> dict[str, Any]:
         f"hvm-IT and hvm-V4: {ran}"
         + (f" ({PUBLIC} was not at hand; the same command runs it once it is fetched)" if simulated else "")
         + ". v4-session: real V4 of Cowley et al. 2023 with its images, no labels. it-v6: real IT, trial-averaged, "
-        "so no ceiling; its "
-        "images are not public: the model side is the generative latents (which hold the object's name) or the other half of the "
+        "so no ceiling; its images are not public: "
+        "the model side is the generative latents (which hold the object's name) or the other half of the "
         "sites (not a second animal: sites recorded together may share noise). "
         + "; ".join(
             f"{name}: {fact['n_stimuli']} stimuli, {fact['n_model']} dimensions of {fact['model_side']}, {fact['n_sites']} sites"
@@ -391,10 +397,6 @@ def means(found: list[tuple[Record, float, float]]) -> dict[tuple[str, str, int]
     return {key: (float(np.mean([a for a, _ in v])), float(np.mean([b for _, b in v]))) for key, v in groups.items()}
 
 
-def verdict(right: int, of: int) -> str:
-    return "holds" if right == of and of else "does not hold here" if right * 2 < of or not of else "holds in part"
-
-
 def against_ridge(scored: list[Record]) -> Record:
     found = both(scored, "fused", "ridge", "r")
     by_cell = means(found)
@@ -406,8 +408,8 @@ def against_ridge(scored: list[Record]) -> Record:
         "claim": "The fused bridge predicts held-out stimuli better than ridge on the same pairs",
         "verdict": verdict(wins, len(by_cell)),
         "evidence": f"mean r above ridge's in {wins} of {len(by_cell)} cells (dataset, direction, pairs); to the "
-        "brain, the bootstrap "
-        f"interval over held-out stimuli is above 0 in {up} and below in {down} of {len(sure)} draws; worst cell {least[0]}: "
+        f"brain, the bootstrap interval over held-out stimuli is above 0 in {up} and below in {down} of {len(sure)} draws; "
+        f"worst cell {least[0]}: "
         f"{least[1][0]:.3f} against {least[1][1]:.3f}. Rule: all cells hold, half or more in part. Figure: brain_model.png",
     }
 
@@ -442,8 +444,8 @@ def frozen_heads(scored: list[Record]) -> Record:
         "claim": "A frozen readout of one space reads the stimuli transported from the other",
         "verdict": verdict(above, len(read_there)),
         "evidence": f"accuracy above the 95 % quantile of the null in {above} of {len(read_there)} fused draws; at "
-        "least that of ridge in "
-        f"{wins} of {len(versus)} cells. Rule: above chance in all holds, in half or more in part. Figure: decoding.png",
+        f"least that of ridge in {wins} of {len(versus)} cells. "
+        "Rule: above chance in all holds, in half or more in part. Figure: decoding.png",
     }
 
 

@@ -28,7 +28,7 @@ from _factors import (
     turned,
     view,
 )  # fmt: skip
-from _methods import METHODS, caption, cell, chosen, mean_ci, panels, save
+from _methods import METHODS, caption, cell, chosen, mean_ci, over_seeds, panels, save, verdict
 from scipy import linalg
 
 from neurobridge import figures
@@ -166,7 +166,7 @@ def _everything(source: xr.DataArray, found: View, seed: int, labels: np.ndarray
 
 
 def finish(run: Run, records: list[Record]) -> dict[str, Any]:
-    seeds = f"mean ± 95 % CI over seeds {run.seeds.start} to {run.seeds.stop - 1}"
+    seeds = over_seeds(run)
     truth = chosen(records, kind="truth")
     columns = ("dci", "mig", *MAPS)
     tables = [{
@@ -228,19 +228,19 @@ def finish(run: Run, records: list[Record]) -> dict[str, Any]:
     claims = [
         {
             "claim": "Over VAEs, more disentangled latents go with better alignment",
-            "verdict": _verdict(related_up),
+            "verdict": verdict(sum(related_up), len(related_up), part=0),
             "evidence": "rule: fused bridge, rho(DCI, R^2) > 0 with p < .05 (uncorrected, VAEs of one beta taken as independent), "
             f"at every data set and number of pairs; {said}",
         },
         {
             "claim": "The relation is monotonic",
-            "verdict": _verdict(rising),
+            "verdict": verdict(sum(rising), len(rising), part=0),
             "evidence": "rule: as before, and mean R^2 rising from one beta to the next, in the order of mean DCI, at all steps "
             f"but one; {steps_said}",
         },
         {
             "claim": "It is the disentanglement itself that helps: mixing the same latents by a rotation costs alignment",
-            "verdict": _verdict(hurt),
+            "verdict": verdict(sum(hurt), len(hurt), part=0),
             "evidence": "rule: the 95 % CI of the change of R^2 (fused bridge) lies below -.01 in every data set; "
             f"{turned_said}; true factors as a code: R^2 {-shift:+.3f} from the first turn to the last",
         },
@@ -275,10 +275,6 @@ def finish(run: Run, records: list[Record]) -> dict[str, Any]:
         "digests": view(run, "digits").digests,
         "figures": [{"file": file, "caption": text} for file, text in captions.items()],
     }  # fmt: skip
-
-
-def _verdict(ok: Sequence[bool]) -> str:
-    return "holds" if all(ok) else "holds in part" if any(ok) else "does not hold here"
 
 
 def _nearly_all(steps: str) -> bool:

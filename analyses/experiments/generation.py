@@ -21,7 +21,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 import xarray as xr
-from _methods import caption, cell, chosen, mean_ci, panels, save
+from _digits import NAMES
+from _digits import WORDINGS as PLAIN_WORDINGS
+from _methods import caption, cell, chosen, cosines, count_ticks, mean_ci, over_seeds, panels, save
 
 from neurobridge import figures
 from neurobridge.assemblies import make_assembly
@@ -34,11 +36,9 @@ from neurobridge.features.training import Reference, train_reference
 from neurobridge.flow import ConditionalFlow
 
 N_PAIRS = (10, 20, 100, 600)
-WORDS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
 WORDINGS = (
-    "{label}", "the digit {label}", "a handwritten {label}", "a photo of the number {label}", "an image that shows {a}",
-    "someone wrote {a} here", "this is the numeral {label}", "a scan of {a} in ink", "a drawing of the digit {label}",
-    "here we see {a}", "the number {label}, written by hand", "what is shown is {a}",
+    *PLAIN_WORDINGS, "a drawing of the digit {label}", "here we see {a}", "the number {label}, written by hand",
+    "what is shown is {a}",
 )  # fmt: skip
 NEW_WORDINGS = (
     "somebody drew {a}", "handwriting of the digit {label}", "the symbol {label} on a dark ground", "a number: {label}",
@@ -54,7 +54,7 @@ METHODS = {
     "flow-barycentric": "flow from mean partner",
     "all labels": "flow under the class, all labels, end to end",
 }
-DIGITS = [str(k) for k in range(10)]
+DIGITS = list(NAMES)
 
 
 class Size(NamedTuple):
@@ -85,14 +85,17 @@ def size(run: Run) -> Size:
     return Size(3000, 600, 5, 1, 150, 400) if run.quick else Size(60_000, 6000, 6, 4, 2500, 2000)
 
 
+def parts(run: Run) -> list[Any]:
+    """Training and test part of MNIST, once a process."""
+    return run.once("mnist", lambda: [load("mnist", part=part, mirror=run.mirror) for part in ("train", "test")])
+
+
 def models(run: Run) -> Models:
     """Train and read everything once a process."""
 
     def make() -> Models:
         n = size(run)
-        train, test = (load("mnist", part=part, mirror=run.mirror) for part in ("train", "test"))
-        assert train.images is not None
-        assert test.images is not None
+        train, test = parts(run)
         images = train.images[: n.train]
         judge = train_reference("conv_net", images, seed=0)
         vae = train_reference(
@@ -104,9 +107,8 @@ def models(run: Run) -> Models:
             return extract(model.model, images, layer, preprocess=model.preprocess, batch_size=512).values.astype(float)
 
         places = read(contrastive, "encoder.latents")
-        names = {digit: [digit, word] for digit, word in zip(DIGITS, WORDS, strict=True)}
         text = [
-            embed_text(captions_from_templates(DIGITS, ways, names=names, n_captions=2 * len(ways)))
+            embed_text(captions_from_templates(DIGITS, ways, names=NAMES, n_captions=2 * len(ways)))
             for ways in (WORDINGS, NEW_WORDINGS)
         ]
         return Models(
@@ -115,12 +117,6 @@ def models(run: Run) -> Models:
         )  # fmt: skip
 
     return run.once("models", make)
-
-
-def digests(run: Run) -> dict[str, str]:
-    """Of both parts of MNIST."""
-    parts = [load("mnist", part=part, mirror=run.mirror).attrs["digests"] for part in ("train", "test")]
-    return {**parts[0], **parts[1]}
 
 
 def cells(run: Run) -> list[dict[str, Any]]:
@@ -222,8 +218,7 @@ def compute(run: Run, one: dict[str, Any]) -> list[Record]:
 
 def nearest_caption(X: np.ndarray, new: np.ndarray) -> np.ndarray:
     """For each new caption the fitted one nearest to it, by cosine."""
-    unit = [side / np.linalg.norm(side, axis=1, keepdims=True) for side in (new, X)]
-    return (unit[0] @ unit[1].T).argmax(axis=1)
+    return cosines(new, X).argmax(axis=1)
 
 
 def drawn(plan: Coupling, rows: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -280,7 +275,7 @@ def sheet_file(run: Run, method: str, n_pairs: int) -> Path:
 
 
 def finish(run: Run, records: list[Record]) -> dict[str, Any]:
-    seeds = f"mean ± 95 % CI over seeds {run.seeds.start} to {run.seeds.stop - 1}"
+    seeds = over_seeds(run)
     pairs = chosen(records, kind="pairs")
     whole = chosen(records, kind="all labels")
     counts = sorted({r["n_pairs"] for r in pairs})
@@ -334,8 +329,7 @@ def finish(run: Run, records: list[Record]) -> dict[str, Any]:
         "claim": f"Captions become the digits they name: agreement of at least .95 with {most} pairs",
         "verdict": "holds" if both else "holds in part" if good else "does not hold here",
         "evidence": f"rule: holds if a method with at least a quarter of the real spread reaches .95, in part if another does; "
-        f"{listed}; "
-        f"{beside}",
+        f"{listed}; {beside}",
     }]  # fmt: skip
     gap = [name for name in ways if at[name]["frechet"] <= 1.25 * end["frechet"] and name in varied]
     claims.append({
@@ -345,6 +339,7 @@ def finish(run: Run, records: list[Record]) -> dict[str, Any]:
         "evidence": "rule: Frechet distance within a quarter of that flow's (in part), and agreement within .01 of it (holds); "
         f"{listed}; {beside}",
     })  # fmt: skip
+    digests = {name: digest for part in parts(run) for name, digest in part.attrs["digests"].items()}
     _figure(run, records, counts, ways)
     _sheet(run, most, [*ways, "all labels"])
     note = (
@@ -364,7 +359,7 @@ def finish(run: Run, records: list[Record]) -> dict[str, Any]:
         f"{at['barycentric']['frechet']:.1f}; {rebuilt['frechet']:.1f} and {end['frechet']:.1f}."
     )
     return {
-        "note": note, "tables": tables, "claims": claims, "answer": answer, "digests": digests(run),
+        "note": note, "tables": tables, "claims": claims, "answer": answer, "digests": digests,
         "figures": [
             {"file": "generation.png", "caption": f"Real MNIST: agreement, Frechet distance and spread by known pairs; {seeds}."},
             {"file": "contact_sheet.png", "caption": f"Digits made from new captions with {most} pairs, seed {run.seed}."},
@@ -404,8 +399,7 @@ def _figure(run: Run, records: list[Record], counts: list[int], ways: list[str])
         ax.set(xscale="log", xlabel="captioned images known (count, log scale)", ylabel=label)
         ax.set_yscale("log" if key == "frechet" else "linear")
         ax.set_ylim({"agreement": (0, 1.05), "frechet": (4, 2000), "spread": (0, 3.2)}[key])
-        ax.set_xticks(counts, labels=[str(n) for n in counts])
-        ax.minorticks_off()
+        count_ticks(ax, counts)
         ax.legend(fontsize="x-small", framealpha=0.9, edgecolor="none")
     caption(
         figure,

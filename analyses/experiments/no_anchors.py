@@ -26,7 +26,7 @@ from typing import Any
 
 import numpy as np
 import ot
-from _methods import caption, cell, chosen, panels, save, table
+from _methods import caption, cell, chosen, over_seeds, panels, save, table, verdict
 from _unpaired_spaces import CASES, digests, sizes, views
 from scipy.spatial.distance import cdist
 from scipy.stats import ortho_group, rankdata, spearmanr
@@ -191,14 +191,14 @@ def judged(records: list[Record]) -> list[Record]:
 def finish(run: Run, records: list[Record]) -> dict[str, Any]:
     refused = [r for r in records if "refused" in r]
     runs = judged([r for r in records if "refused" not in r])
-    last, n_test, n_train = run.seeds.stop - 1, records[0]["n_test"], records[0]["n_train"]
-    seeds = f"mean ± 95 % CI over seeds {run.seeds.start} to {last}; {n_train} training and {n_test} held-out stimuli"
+    n_test, n_train = records[0]["n_test"], records[0]["n_train"]
+    seeds = f"{over_seeds(run)}; {n_train} training and {n_test} held-out stimuli"
     cases = list(dict.fromkeys(r["case"] for r in runs))
     chance = [f"{np.mean([r['null_95'] for r in chosen(runs, case=case)]):.3f}" for case in sorted(cases)]
     tables = [
         table(
             f"Share of held-out targets farther than the true partner, by method (with its pairs) and case; chance .5; {seeds}",
-            runs, "match", rows="label", columns="case", **{"chance,_95 %_quantile": chance},
+            runs, "match", rows="label", columns="case", extra={"chance, 95 % quantile": chance},
         )
     ]  # fmt: skip
     classed = [r for r in runs if r["agreement"] is not None]
@@ -208,7 +208,7 @@ def finish(run: Run, records: list[Record]) -> dict[str, Any]:
         ]
         tables.append(
             table(f"Share whose nearest held-out target is of the same class; {seeds}", classed, "agreement", rows="label",
-                  columns="case", **{"chance,_permuted": chance})
+                  columns="case", extra={"chance, permuted": chance})
         )  # fmt: skip
     starts = [r for r in runs if r["trusted"] is not None]
     counts = {(t, w): len(chosen(starts, trusted=t, worked=w)) for t in (True, False) for w in (True, False)}
@@ -238,20 +238,20 @@ def finish(run: Run, records: list[Record]) -> dict[str, Any]:
     claims = [
         {
             "claim": "Different representations of the same things can be aligned without any pair",
-            "verdict": "holds" if all(solved) else "holds in part" if any(solved) else "does not hold here",
+            "verdict": verdict(sum(solved), len(solved), part=0),
             "evidence": f"real unrelated models ({', '.join(real)}) with any, some or no unpaired start that worked; {said}",
         },
         {
             "claim": "The diagnostic tells when an alignment without pairs worked",
             "verdict": (
-                "does not hold here" if rho is None or p >= 0.05 or counts[True, False] > counts[True, True]
+                "does not hold here" if p >= 0.05 or counts[True, False] > counts[True, True]
                 else "holds" if counts[True, False] == 0 and counts[False, True] == 0
                 else "holds in part"
             ),
             "evidence": f"trusted and worked {counts[True, True]}, trusted and did not {counts[True, False]}, not trusted but "
             f"worked {counts[False, True]}, neither {counts[False, False]}; rank correlation of margin and quality {rho:.2f} "
-            f"(p = {p:.4f}, "
-            f"n = {len(starts)} runs of {len(cases)} cases, runs of one case are not independent; over the {len(cases)} case means "
+            f"(p = {p:.4f}, n = {len(starts)} runs of {len(cases)} cases, "
+            f"runs of one case are not independent; over the {len(cases)} case means "
             f"{spearmanr(list(by_case.values()), list(share_of.values())).statistic:.2f}). Holds: no run on the wrong side; in "
             "part: p < .05 and trusted runs mostly worked",
         },

@@ -19,8 +19,10 @@ import numpy as np
 import pandas as pd
 import torch
 import xarray as xr
-from _methods import METHODS, caption, chosen, save
+from _digits import WORDS
+from _methods import METHODS, chosen, finished, save, site_halves, verdict
 from scipy.stats import rankdata
+from sklearn.metrics import r2_score
 
 from neurobridge.aligner import AssemblyAligner
 from neurobridge.assemblies import as_matrix, average_repetitions, drop_constant
@@ -38,7 +40,6 @@ MEASURES = (*STANDARD, "rsa", "procrustes")
 #: Small is more overlap.
 DISTANCES = ("sliced_wasserstein", "procrustes")
 ALIGNERS = ("bridge", "fused", "ridge")
-WORDS = dict(enumerate(["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]))
 ENCODERS = {
     "MNIST": ("pixels", "conv_net", "conv_vae", "conv_contrastive", "gabor", "captions"),
     "V4": ("V4", "pixels", "colour", "v1", "v2"),
@@ -99,7 +100,7 @@ def mnist(run: Run) -> tuple[dict[str, xr.DataArray], dict[str, str]]:
         sides[kind] = extract(reference.model, shown, layer, preprocess=reference.preprocess)
     digits = [str(value) for value in shown[label].values]
     said = captions_from_templates(
-        [WORDS[int(digit)] for digit in digits], stimulus_id=shown["stimulus_id"].values.tolist(), seed=run.seed
+        [WORDS[digit] for digit in digits], stimulus_id=shown["stimulus_id"].values.tolist(), seed=run.seed
     )
     said[label] = digits
     sides["captions"] = embed_text(said)
@@ -120,8 +121,7 @@ def parts_of(latents: xr.DataArray) -> dict[str, xr.DataArray]:
 
 def high_variation(run: Run) -> tuple[dict[str, xr.DataArray], dict[str, str]]:
     data: Any = load("majajhong2015-it-v6", mirror=run.mirror)
-    order = np.random.default_rng(0).permutation(data.recordings.sizes[NEUROID])
-    halves = [data.recordings.isel({NEUROID: np.sort(part)}) for part in np.array_split(order, 2)]
+    halves = site_halves(data.recordings)
     return {"IT half 1": halves[0], "IT half 2": halves[1], **parts_of(data.latents)}, dict(data.attrs["digests"])
 
 
@@ -202,16 +202,10 @@ def aligned(aligner: AssemblyAligner, first: xr.DataArray, second: xr.DataArray,
         (aligner.inverse_transform(fold.target_test), fold.source_train, fold.source_test),
     ]
     scores = [correlate(moved, truth, n_permutations=50, seed=seed) for moved, _, truth in ways]
-    residual = [
-        1
-        - float(
-            np.square(moved.values - truth.values).sum() / np.square(truth.values - truth.values.mean(axis=0)).sum()
-        )
-        for moved, _, truth in ways
-    ]
+    r2 = [r2_score(truth.values, moved.values, multioutput="variance_weighted") for moved, _, truth in ways]
     out = {
         "r": float(np.mean([np.median(score["raw"].values) for score in scores])),
-        "R2": float(np.mean(residual)),
+        "R2": float(np.mean(r2)),
         "null_95": float(np.mean([np.quantile(score["null"].values, 0.95) for score in scores])),
     }
     label = LABELS.get(name)
@@ -251,17 +245,19 @@ def rank_correlation(x: np.ndarray, y: np.ndarray, groups: np.ndarray) -> float:
     return float(a @ b) / norm if norm > 0 else 0.0
 
 
-def relabelled(records: list[Record], rng: np.random.Generator) -> np.ndarray:
+def relabellings(records: list[Record], n: int, rng: np.random.Generator) -> list[np.ndarray]:
     """For each pair the row of the pair that it becomes when the encoders of its set change names at random (Mantel 1967)."""
     place = {(r["set"], *sorted((r["first"], r["second"]))): k for k, r in enumerate(records)}
     names = {
         name: sorted({r[side] for r in chosen(records, set=name) for side in ("first", "second")})
-        for name in {r["set"] for r in records}
+        for name in dict.fromkeys(r["set"] for r in records)
     }
-    new = {name: dict(zip(own, rng.permutation(own).tolist(), strict=True)) for name, own in names.items()}
-    return np.array(
-        [place[r["set"], *sorted((new[r["set"]][r["first"]], new[r["set"]][r["second"]]))] for r in records]
-    )
+    out = []
+    for _ in range(n):
+        new = {name: dict(zip(own, rng.permutation(own).tolist(), strict=True)) for name, own in names.items()}
+        pairs = [(r["set"], *sorted(new[r["set"]][r[side]] for side in ("first", "second"))) for r in records]
+        out.append(np.array([place[pair] for pair in pairs]))
+    return out
 
 
 def agreement(records: list[Record], measure: str, y: np.ndarray, *, within: bool, seed: int, draws: int) -> Record:
@@ -272,7 +268,7 @@ def agreement(records: list[Record], measure: str, y: np.ndarray, *, within: boo
     rho = rank_correlation(x, y, groups)
     rows = [rng.integers(len(x), size=len(x)) for _ in range(draws)]
     drawn = [rank_correlation(x[k], y[k], groups[k]) for k in rows]
-    shuffles = [relabelled(records, rng) if within else rng.permutation(len(x)) for _ in range(draws)]
+    shuffles = relabellings(records, draws, rng) if within else [rng.permutation(len(x)) for _ in range(draws)]
     null = np.array([rank_correlation(x, y[k], groups) for k in shuffles])
     low, high = np.quantile(drawn, [0.025, 0.975])
     return {
@@ -309,8 +305,7 @@ def finish(run: Run, records: list[Record]) -> dict[str, Any]:
     tables = [
         {
             "title": "Spearman correlation of overlap (signed: large is more) with alignment on held-out stimuli, "
-            "95 % bootstrap interval "
-            "over encoder pairs, one-sided permutation p (within sets: encoders relabelled)",
+            "95 % bootstrap interval over encoder pairs, one-sided permutation p (within sets: encoders relabelled)",
             "columns": columns,
             "rows": [
                 [
@@ -353,20 +348,18 @@ def finish(run: Run, records: list[Record]) -> dict[str, Any]:
     shown = ", ".join(f"{r['measure']} {r['rho']:.2f} [{r['low']:.2f}, {r['high']:.2f}]" for r in main_rows)
     answer = (
         f"Over {main_rows[0]['n']} real encoder pairs, rank correlation of overlap with the bridge's held-out r: "
-        f"{shown}: the paper's "
-        f"claim {claims[0]['verdict']}; within sets it {claims[1]['verdict']}."
+        f"{shown}: the paper's claim {claims[0]['verdict']}; within sets it {claims[1]['verdict']}."
     )
     captions = [scatter(run, records, plain, main_rows), ranks(run, found)]
     note = (
         f"Real: MNIST ({len(chosen(plain, set='MNIST'))} encoder pairs), V4 of Cowley et al. 2023 "
-        f"({len(chosen(plain, set='V4'))}), IT of "
-        f"Majaj & Hong 2015 ({len(chosen(plain, set='IT'))}), Flickr8k ({len(chosen(plain, set='Flickr8k'))}). SIMULATED: HvM "
-        f"({len(chosen(plain, set='SIMULATED'))}). {len(records) - len(plain)} more with noise or shuffled "
-        "stimuli, in rows of their own. "
+        f"({len(chosen(plain, set='V4'))}), IT of Majaj & Hong 2015 ({len(chosen(plain, set='IT'))}), Flickr8k "
+        f"({len(chosen(plain, set='Flickr8k'))}). SIMULATED: HvM "
+        f"({len(chosen(plain, set='SIMULATED'))}). {len(records) - len(plain)} more with noise or shuffled stimuli, "
+        "in rows of their own. "
         "Encoder pairs that share an encoder are not independent: the bootstrap interval is too narrow for that reason, and the "
-        "relabelling null within sets is the one that allows for it. The sliced Wasserstein distance is taken "
-        "after a ridge alignment: "
-        f"that it goes with ridge's r is half of it arithmetic. {N_PAIRS} pairs, {run.n_seeds} seed(s), fused one."
+        "relabelling null within sets is the one that allows for it. The sliced Wasserstein distance is taken after a "
+        f"ridge alignment: that it goes with ridge's r is half of it arithmetic. {N_PAIRS} pairs, {run.n_seeds} seed(s), fused one."
     )
     digests = {name: value for r in records for name, value in r["digests"].items()}
     return {"note": note, "answer": answer, "tables": tables, "claims": claims, "figures": captions, "digests": digests}
@@ -388,16 +381,9 @@ def repeatable(records: list[Record]) -> str:
 
 def claim(text: str, rows: list[Record]) -> Record:
     sure = sum(r["low"] > 0 and r["p"] < 0.05 for r in rows)
-    verdict = (
-        "holds"
-        if rows and sure == len(rows)
-        else "holds in part"
-        if sure * 2 >= len(rows) > 0
-        else "does not hold here"
-    )
     return {
         "claim": text,
-        "verdict": verdict,
+        "verdict": verdict(sure, len(rows)),
         "evidence": "; ".join(
             f"{r['measure']} rho {r['rho']:.2f} [{r['low']:.2f}, {r['high']:.2f}], p {r['p']:.3f}" for r in rows
         )
@@ -435,12 +421,9 @@ def scatter(run: Run, records: list[Record], plain: list[Record], rows: list[Rec
     axes[0, 0].legend(fontsize="x-small", framealpha=0.8, edgecolor="none")
     text = (
         f"Overlap on training stimuli against held-out r of the bridge, {len(plain)} encoder pairs as they are. "
-        "rho: signed so that "
-        "positive is more overlap, better alignment; ceiling of r is 1 where the target is no recording."
+        "rho: signed so that positive is more overlap, better alignment; ceiling of r is 1 where the target is no recording."
     )
-    caption(figure, text)
-    save(figure, run, "overlap")
-    return {"file": "overlap.png", "caption": text}
+    return finished(figure, run, "overlap", text)
 
 
 def ranks(run: Run, found: dict[str, list[Record]]) -> dict[str, str]:

@@ -17,7 +17,20 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import xarray as xr
-from _methods import METHODS, caption, cell, chosen, curves, panels, save, table
+from _methods import (
+    FLOWS,
+    METHODS,
+    caption,
+    cell,
+    chosen,
+    cosines,
+    curves,
+    over_seeds,
+    panels,
+    save,
+    table,
+    verdict,
+)
 
 from neurobridge import figures
 from neurobridge.aligner import AssemblyAligner, BridgeAligner
@@ -30,7 +43,6 @@ from neurobridge.features import embed_text
 N_PAIRS = (10, 20, 50, 100, 200, 400, 800)
 FUSED_PAIRS = (20, 100, 400)
 FLOW_PAIRS = (100,)
-FLOWS = ("fused-flow", "bridge-flow", "pairs-flow")
 N_QUICK = 400
 DIRECTIONS = {"caption -> image": "images", "image -> caption": "captions"}
 
@@ -96,11 +108,6 @@ def aligner_of(run: Run, one: dict[str, Any]) -> AssemblyAligner:
     return METHODS[one["method"]](one["seed"])
 
 
-def cosines(A: np.ndarray, B: np.ndarray) -> np.ndarray:
-    unit = [side / np.linalg.norm(side, axis=1, keepdims=True) for side in (A, B)]
-    return unit[0] @ unit[1].T
-
-
 def ranks(scores: np.ndarray, own: np.ndarray | None = None) -> np.ndarray:
     """Rank (1 is best) of column ``own[i]``, by default i, in row i of the scores; ties count half."""
     held = scores[np.arange(len(scores)), np.arange(len(scores)) if own is None else own][:, None]
@@ -154,7 +161,7 @@ def compute(run: Run, one: dict[str, Any]) -> list[Record]:
 
 def finish(run: Run, records: list[Record]) -> dict[str, Any]:
     tables, n_test = [], records[0]["n_test"]
-    seeds = f"mean ± 95 % CI over seeds {run.seeds.start} to {run.seeds.stop - 1}"
+    seeds = over_seeds(run)
     for direction in DIRECTIONS:
         own = chosen(records, direction=direction)
         for value, chance in (
@@ -168,7 +175,7 @@ def finish(run: Run, records: list[Record]) -> dict[str, Any]:
                     f"{direction}: {value.replace('_', ' ')} among {n_test}, by known pairs; {seeds}",
                     own,
                     value,
-                    chance=f"{chance:.4g}",
+                    extra={"chance": f"{chance:.4g}"},
                 )
             )
     control = chosen(records, direction="class name")
@@ -178,8 +185,10 @@ def finish(run: Run, records: list[Record]) -> dict[str, Any]:
             f"Held-out control: share of {control[0]['n_test']} captions named rightly (top 5 of 1,203 classes); {seeds}",
             control,
             "named",
-            chance_95=[cell([r["null_95"] for r in chosen(control, n_pairs=n)]) for n in counts],
-            true_image_embedding_=cell([r["true_embedding"] for r in control]),
+            extra={
+                "chance 95": [cell([r["null_95"] for r in chosen(control, n_pairs=n)]) for n in counts],
+                "true image embedding ": cell([r["true_embedding"] for r in control]),
+            },
         )
     )
     draw(run, records)
@@ -189,12 +198,12 @@ def finish(run: Run, records: list[Record]) -> dict[str, Any]:
     claims = [
         {
             "claim": "The fused bridge retrieves natural images and captions better than every baseline on the same pairs",
-            "verdict": verdict([mine - best for _, mine, _, best in ours]),
+            "verdict": positive([mine - best for _, mine, _, best in ours]),
             "evidence": rule("R@10, mean of both directions and seeds", ours),
         },
         {
             "claim": "It carries captions into CLIP's space so that class names, which no method has seen, are found",
-            "verdict": verdict([mine - chance for _, mine, _, _ in others]),
+            "verdict": positive([mine - chance for _, mine, _, _ in others]),
             "evidence": f"above the 95 % quantile of chance ({chance:.3f}) at every, some or no number of pairs; "
             + rule("named rightly, mean over seeds", others),
         },
@@ -281,9 +290,9 @@ def against(means: dict[int, dict[str, float]]) -> list[tuple[int, float, str, f
     return out
 
 
-def verdict(gains: list[float]) -> str:
-    wins = sum(gain > 0 for gain in gains)
-    return "holds" if wins == len(gains) else "does not hold here" if wins == 0 else "holds in part"
+def positive(gains: list[float]) -> str:
+    """At every, some or no number of pairs."""
+    return verdict(sum(gain > 0 for gain in gains), len(gains), part=0)
 
 
 def rule(what: str, rows: list[tuple[int, float, str, float]]) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import shutil
 from pathlib import Path
 from typing import NamedTuple
@@ -17,7 +16,6 @@ from neurobridge.assemblies import make_assembly
 from neurobridge.brainscore import to_brainscore
 from neurobridge.datasets import manifests
 
-ROOT = Path(__file__).resolve().parents[2]
 ASSEMBLY, TABLE, IMAGES = "assy_dicarlo_MajajHong2015_public.nc", "stimulus_hvm-public.csv", "stimulus_hvm-public.zip"
 
 
@@ -40,11 +38,9 @@ def _signal(n_stimuli: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 @pytest.fixture(scope="session")
-def files(tmp_path_factory) -> tuple[Path, xr.DataArray]:
+def files(script, tmp_path_factory) -> tuple[Path, xr.DataArray]:
     """The three files of the public set, small, and activations of a model."""
-    spec = importlib.util.spec_from_file_location("layout", ROOT / "analyses" / "benchmarks" / "majajhong_public.py")
-    layout = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(layout)
+    layout = script("benchmarks/majajhong_public")
     folder = layout.make(
         tmp_path_factory.mktemp("public") / "majajhong2015.public",
         images_per_object={0: 2, 3: 8},

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import shutil
 import sys
 import zipfile
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -19,22 +17,11 @@ from neurobridge.assemblies import AssemblyError, average_repetitions, validate
 from neurobridge.datasets import ArchiveError, load, manifests
 from neurobridge.datasets.majajhong_public import read_stimuli
 
-ROOT = Path(__file__).resolve().parents[2]
-
-
-def script():
-    spec = importlib.util.spec_from_file_location(
-        "majajhong_public_benchmark", ROOT / "analyses" / "benchmarks" / "majajhong_public.py"
-    )
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
 
 @pytest.fixture
-def files(tmp_path, monkeypatch):
+def files(script, tmp_path, monkeypatch):
     """Simulated files, 128 images and 448 trials, in a mirror; ``use()`` writes their manifest after any change."""
-    benchmark = script()
+    benchmark = script("benchmarks/majajhong_public")
     folder = tmp_path / "mirror" / "majajhong2015.public"
     benchmark.make(folder, images_per_object={0: 1, 3: 1}, repetitions={0: 3, 3: 4}, side=16)
     monkeypatch.setattr(manifests, "manifest_folders", lambda: [tmp_path / "manifests"])
@@ -166,8 +153,8 @@ def test_a_table_without_ids_is_refused(tmp_path, table):
 
 
 @pytest.mark.slow
-def test_the_real_size_is_fetched_and_loaded_within_a_gigabyte(tmp_path):
-    rows = script().run(tmp_path)
+def test_the_real_size_is_fetched_and_loaded_within_a_gigabyte(script, tmp_path):
+    rows = script("benchmarks/majajhong_public").run(tmp_path)
     sys.stdout.write(json.dumps(rows, indent=1))
     assert rows["load"]["shape"] == rows["lazy"]["shape"] == [148_480, 256, 1]
     assert rows["load"]["images"] == [3200, 256, 256, 3]

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -237,14 +235,11 @@ def test_bad_requests_are_refused(spaces):
 
 
 @pytest.mark.parametrize("n_seeds", [1, 3])
-def test_the_script_sums_up_and_draws_a_curve(spaces, tmp_path, n_seeds):
-    path = Path(__file__).resolve().parents[2] / "analyses" / "bridge_predictivity.py"
-    spec = importlib.util.spec_from_file_location("bridge_predictivity", path)
-    script = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(script)
+def test_the_script_sums_up_and_draws_a_curve(script, spaces, tmp_path, n_seeds):
+    predictivity = script("bridge_predictivity")
     methods = {"fused": LeastSquares(), "louder": LeastSquares(gain=2)}
     curve = learning_curve(*spaces, methods, n_pairs=(5, 40), n_seeds=n_seeds, n_permutations=10, progress=False)
-    told = script.summary(curve)
+    told = predictivity.summary(curve)
     assert told["auc_differences"] == [
         {
             "aligner": "louder",
@@ -255,7 +250,7 @@ def test_the_script_sums_up_and_draws_a_curve(spaces, tmp_path, n_seeds):
     assert told["aligners"]["fused"]["mean"] == pytest.approx(curve["mean"].values[0].tolist(), abs=1e-4)
     assert told["ceiling_r"] is None
     json.dumps(told)
-    script.draw({"world": ("a title", curve)}, tmp_path / "curve.png")
+    predictivity.draw({"world": ("a title", curve)}, tmp_path / "curve.png")
     assert (tmp_path / "curve.png").read_bytes().startswith(b"\x89PNG")
     # What is compared is what the package offers.
-    assert set(script.methods(False)) == {"fused", "factored", *BASELINES}
+    assert set(predictivity.methods(False)) == {"fused", "factored", *BASELINES}
