@@ -1,0 +1,153 @@
+"""What `scale` does in processes of their own, so that the peak RSS of each is its own.
+
+python _scale_spaces.py {deform,align} FOLDER OPTIONS
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from neurobridge.bridge import bridge_cost, couple, kernel_map
+from neurobridge.experiment import peak_rss
+from neurobridge.features.conv import random_views
+from neurobridge.features.training import load_reference
+from neurobridge.flow import ConditionalFlow
+
+SIDES = ("source", "target")
+PAIRS = (20, 100, 1000)
+#: Of `random_views`: digits stay what they were to the eye.
+VIEW = {"rotation": 12.0, "scale": 0.12, "shear": 0.15, "shift": 0.06, "elastic": 0.03, "contrast": 0.0}
+#: Looked at on development digits at 10,000 points: epsilon .01 to .2, 8 to 32 anchors kept, balanced and not.
+EPSILON, NEAREST, TOL = 0.05, 8, 1e-3
+#: Draws of the plan that a flow trains on, and points whose mean partners the kernel map is fitted to.
+N_DRAWS, N_SMOOTHED = 128_000, 2000
+_BLOCK = 512
+
+
+def child(task: str, folder: Path, **options: Any) -> dict[str, Any]:
+    """Run a task in a process of its own; what it warned of is warned of here."""
+    command = [sys.executable, __file__, task, str(folder), json.dumps(options)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(f"{task} {options}: {(done.stderr.strip().splitlines() or ['killed'])[-1]}")
+    found: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
+    for text in found.pop("warnings"):
+        warnings.warn(text, stacklevel=2)
+    return found
+
+
+@contextmanager
+def timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
+    """Processor seconds of a stage: other work on the machine does not count."""
+    started = time.process_time()
+    yield
+    seconds[stage] = time.process_time() - started
+
+
+def deform(folder: Path, *, n: int, seed: int, first: int) -> dict[str, Any]:
+    """Write what each frozen encoder says of digits deformed on the fly, block by block, and which digits they are.
+
+    The rows of a side: 1,000 images that are the same on both, so that the last P of them can be pairs; then images of its own.
+    """
+    images, digits = np.load(folder / "images.npy", mmap_mode="r"), np.load(folder / "digits.npy")
+    order = np.random.default_rng(seed).permutation(np.arange(first, len(images)))
+    shared, *own = order[: PAIRS[-1]], *np.array_split(order[PAIRS[-1] :], 2)
+    started, begun, dims = time.process_time(), time.perf_counter(), {}
+    for k, side in enumerate(SIDES):
+        encoder = load_reference(folder / side).model.encoder
+        parts = [(shared, 0), (np.resize(own[k], n - PAIRS[0]), k + 1)]
+        with (folder / f"{side}.f32").open("wb") as file, torch.inference_mode():
+            for rows, stream in parts:
+                drawn = np.random.SeedSequence([seed, stream]).generate_state(1)[0]
+                generator = torch.Generator().manual_seed(int(drawn))
+                for start in range(0, len(rows), _BLOCK):
+                    pixels = torch.from_numpy(images[rows[start : start + _BLOCK]]).float().div(255)[:, None]
+                    latents = encoder(random_views(pixels, generator, **VIEW)).numpy()
+                    file.write(latents.tobytes())
+        np.save(folder / f"{side}_digits.npy", np.concatenate([digits[rows] for rows, _ in parts]))
+        dims[side] = latents.shape[1]
+    return {
+        "dims": dims, "n_bases": len(own[0]), "features_s": time.process_time() - started,
+        "wall_s": time.perf_counter() - begun, "rss_gb": peak_rss() / 1e9,
+    }  # fmt: skip
+
+
+def points(folder: Path, dims: dict[str, int], n: int, n_pairs: int) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Both sides as memory maps of n rows, the pairs first; and their digits."""
+    rows = slice(PAIRS[-1] - n_pairs, PAIRS[-1] - n_pairs + n)
+    maps = [np.memmap(folder / f"{s}.f32", np.float32, "r").reshape(-1, dims[s])[rows] for s in SIDES]
+    return maps, [np.load(folder / f"{side}_digits.npy")[rows] for side in SIDES]
+
+
+class Draws:
+    """Draws from a plan, made once: a coupling of row k with row k."""
+
+    anchors = (np.empty(0, dtype=int), np.empty(0, dtype=int))
+
+    def __init__(self, n: int) -> None:
+        self.shape = (n, n)
+
+    def sample(self, n: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """Some of them."""
+        rows = rng.integers(0, self.shape[0], n)
+        return rows, rows
+
+
+def align(
+    folder: Path, *, dims: dict[str, int], n: int, n_pairs: int, metric: Any, seed: int, n_steps: int | None
+) -> dict[str, Any]:
+    """Distances, transport, readouts of the plan and a flow on it; moves the test digits into ``moved.npz``."""
+    rss, begun = {"start": peak_rss()}, time.perf_counter()
+    (X, Y), (source_digits, target_digits) = points(folder, dims, n, n_pairs)
+    test, rng = np.load(folder / "test_source.npy"), np.random.default_rng(seed)
+    seconds: dict[str, float] = {}
+    with timed(seconds, "distances"):
+        pairs = (np.arange(n_pairs), np.arange(n_pairs))
+        cost = bridge_cost(X, Y, pairs, metric=metric, nearest=NEAREST)
+    with timed(seconds, "transport"):
+        coupling = couple(cost, epsilon=EPSILON, tol=TOL)
+    rss["transport"] = peak_rss()
+    with timed(seconds, "map"):
+        moved = {"mean partner": coupling.map(test, Y)}
+    with timed(seconds, "kernel map"):
+        some = rng.permutation(n)[:N_SMOOTHED]
+        smooth = kernel_map(X[some], coupling.barycentric(Y)[some], seed=seed)
+        moved["kernel map"] = smooth(test)
+    with timed(seconds, "draws"):
+        i, j = coupling.sample(N_DRAWS, rng)
+    with timed(seconds, "flow"):
+        flow = ConditionalFlow(smooth, validation=0.2, n_steps=n_steps, seed=seed).fit(X[i], Y[j], Draws(len(i)))
+        moved["flow"] = flow.transport(test)
+    np.savez(folder / "moved.npz", **moved)
+    return {
+        **{f"{stage}_s": value for stage, value in seconds.items()},
+        "wall_s": time.perf_counter() - begun, "rss_start_gb": rss["start"] / 1e9,
+        "rss_transport_gb": rss["transport"] / 1e9, "rss_gb": peak_rss() / 1e9,
+        "purity": float((source_digits[i] == target_digits[j]).mean()), "iterations": coupling.n_iter,
+        "marginal_error": coupling.marginal_error, "truncation_bound": cost.truncation_bound(EPSILON),
+    }  # fmt: skip
+
+
+def main() -> None:
+    """One task."""
+    task, folder, options = sys.argv[1:]
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        found = {"deform": deform, "align": align}[task](Path(folder), **json.loads(options))
+    texts = [f"{warning.category.__name__}: {warning.message}" for warning in caught]
+    print(json.dumps({**found, "warnings": texts}, allow_nan=False))
+
+
+if __name__ == "__main__":
+    main()

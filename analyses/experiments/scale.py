@@ -1,0 +1,416 @@
+"""Scale: ten thousand to 1.28 million deformed digits a side, from features to accuracy; time, memory, and the pairs alone.
+
+Real MNIST digits, deformed on the fly; no pixel of a deformed digit is kept. A frozen contrastive encoder sees one half of the
+training digits, the mean latents of a frozen VAE the other half, and 20, 100 or 1,000 images are known in both. Global alignment is
+optimal transport of all points under the bridge cost, in factors that are never multiplied out; local alignment knows the pairs
+alone. A digit head that was trained in the target space alone reads test digits that were moved there from the source.
+
+Every alignment runs in a process of its own, so that its peak RSS (imports and mapped files included) is its own. Seconds are those
+of the processor. One seed at the two largest sizes.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from _methods import cell, chosen, finished, panels, table, verdict
+from _mnist import ENCODERS, N_DEVELOPMENT, digits, kept_reference
+from _scale_spaces import EPSILON, NEAREST, PAIRS, SIDES, child, points
+from sklearn.linear_model import LogisticRegression
+
+from neurobridge.bridge import bridge_cost, couple, kernel_map, ridge_map
+from neurobridge.experiment import Experiment, Record, Run, main
+from neurobridge.features import extract
+from neurobridge.features.training import save_reference, train_reference
+from neurobridge.flow import ConditionalFlow
+
+#: Points a side -> seeds.
+SIZES = {10_000: 3, 120_000: 2, 400_000: 1, 1_280_000: 1}
+QUICK = {2000: 1}
+METRICS = ("euclidean", "geodesic")
+READOUTS = ("mean partner", "kernel map", "flow")
+LOCAL = ("ridge", "kernel map", "flow")
+LABELS = "labels of the pairs, source alone"
+STAGES = ("distances", "transport", "map", "kernel map", "draws", "flow")
+#: Lost accuracy that counts as kept, accuracy below the best that counts as failing, and log-log slope that counts as linear.
+KEPT, FAILS, LINEAR = 0.02, 0.1, 1.1
+
+
+def sizes(run: Run) -> dict[int, int]:
+    return QUICK if run.quick else SIZES
+
+
+def counts_of(run: Run, n: int, metric: str) -> tuple[int, ...]:
+    """Numbers of pairs; the graphs of the geodesic metric are what takes time, and are made once at the larger sizes."""
+    if run.quick:
+        return (100,)
+    return PAIRS if metric == "euclidean" else (20, 100) if n <= 120_000 else (100,)
+
+
+def cells(run: Run) -> list[dict[str, Any]]:
+    out: list[dict[str, Any]] = []
+    for n, n_seeds in sizes(run).items():
+        for seed in list(run.seeds)[:n_seeds]:
+            out.append({"n": n, "seed": seed, "metric": "pairs"})
+            out += [{"n": n, "seed": seed, "metric": m, "n_pairs": p} for m in METRICS for p in counts_of(run, n, m)]
+    return out
+
+
+def seeds_of(run: Run) -> str:
+    return ", ".join(f"{min(k, run.n_seeds)} at {n:,}" for n, k in sizes(run).items())
+
+
+def work(run: Run) -> Path:
+    """Where encoders, digits and latents lie; removed at the end."""
+    folder = run.out / "work"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def head(run: Run) -> LogisticRegression:
+    """Reads digits in the target space, trained there; with it the frozen encoders and the test digits, once a process."""
+
+    def make() -> LogisticRegression:
+        found, folder = digits(run), work(run)
+        train, test = found.train[: 4000 if run.quick else None], found.test[: 1000 if run.quick else None]
+        named = found.labels[: len(train)]
+        np.save(folder / "images.npy", train.values)
+        np.save(folder / "digits.npy", np.unique(named, return_inverse=True)[1].astype(np.uint8))
+        rows = slice(first(run), first(run) + 20_000)
+        for side, encoder in zip(SIDES, ("contrastive, short", "VAE"), strict=True):
+            name, layer, arguments = ENCODERS[encoder]
+            if run.quick:
+                reference = train_reference(name, train[:3000], seed=0, epochs=1)
+            else:
+                reference = kept_reference(name, train, seed=0, **arguments)
+            save_reference(reference, folder / side)
+            read = [
+                extract(reference.model, one, layer, preprocess=reference.preprocess, batch_size=512).values
+                for one in ((test,) if side == "source" else (test, train[rows]))
+            ]
+            np.save(folder / f"test_{side}.npy", read[0].astype(np.float32))
+        return LogisticRegression(C=100, max_iter=1000).fit(read[1], named[rows])
+
+    return run.once("head", make)
+
+
+def steps(run: Run) -> int | None:
+    """Of a flow's training; None for the default."""
+    return 100 if run.quick else None
+
+
+def first(run: Run) -> int:
+    """Settings were looked at on the digits before it."""
+    return 0 if run.quick else N_DEVELOPMENT
+
+
+def spaces(run: Run, n: int, seed: int) -> dict[str, Any]:
+    """What was said of making both spaces; the files hold those of one size and seed at a time."""
+    head(run)
+    if run.shared.get("spaces", (0, 0, None))[:2] != (n, seed):
+        run.shared["spaces"] = n, seed, child("deform", work(run), n=n, seed=seed, first=first(run))
+    return run.shared["spaces"][2]
+
+
+def scored(run: Run, named: np.ndarray) -> dict[str, Any]:
+    """Accuracy of what test digits are called, beside shuffled digits and the head on the true latents."""
+    truth = digits(run).test_labels[: len(named)]
+    rng = np.random.default_rng(0)
+    null = [float((named == rng.permutation(truth)).mean()) for _ in range(200)]
+    ceiling = float((head(run).predict(np.load(work(run) / "test_target.npy")) == truth).mean())
+    return {
+        "accuracy": float((named == truth).mean()), "null_95": float(np.quantile(null, 0.95)), "ceiling": ceiling,
+        "n_test": len(truth),
+    }  # fmt: skip
+
+
+def local(run: Run, made: dict[str, Any], n: int, seed: int) -> list[Record]:
+    """The pairs alone. The pairs of a seed are the same at every size, so these are computed once."""
+
+    def make() -> list[Record]:
+        test, names, out = np.load(work(run) / "test_source.npy"), np.unique(digits(run).labels), []
+        for n_pairs in sorted({p for metric in METRICS for p in counts_of(run, n, metric)}):
+            (X, Y), (own, _) = points(work(run), made["dims"], n, n_pairs)
+            X, Y = (np.array(side[:n_pairs], dtype=float) for side in (X, Y))
+            rows = (np.arange(n_pairs), np.arange(n_pairs))
+            flow = ConditionalFlow("affine", validation=0.2, n_steps=steps(run), seed=seed)
+            flow.fit(X, Y, couple(bridge_cost(X, Y, rows), method="pairs"))
+            moved = [ridge_map(X, Y)(test), kernel_map(X, Y, seed=seed)(test), flow.transport(test)]
+            named = {f"pairs: {how}": head(run).predict(one) for how, one in zip(LOCAL, moved, strict=True)}
+            named[LABELS] = LogisticRegression(max_iter=1000).fit(X, names[own[:n_pairs]]).predict(test)
+            out += [{"n_pairs": n_pairs, "method": how, **scored(run, one)} for how, one in named.items()]
+        return out
+
+    return [{"kind": "accuracy", "n": n, "seed": seed, **r} for r in run.once(f"local {seed}", make)]
+
+
+def compute(run: Run, one: dict[str, Any]) -> list[Record]:
+    n, seed = one["n"], one["seed"]
+    made = spaces(run, n, seed)
+    if one["metric"] == "pairs":
+        features = {key: value for key, value in made.items() if key != "dims"}
+        return [{"kind": "features", "n": n, "seed": seed, **features}, *local(run, made, n, seed)]
+    said = child("align", work(run), dims=made["dims"], n_steps=steps(run), **one)
+    moved = np.load(work(run) / "moved.npz")
+    base = {"n": n, "seed": seed, "n_pairs": one["n_pairs"]}
+    return [
+        {"kind": "cost", **base, "metric": one["metric"], **said},
+        *(
+            {
+                "kind": "accuracy",
+                **base,
+                "method": f"{one['metric']}: {how}",
+                **scored(run, head(run).predict(moved[how])),
+            }
+            for how in READOUTS
+        ),
+    ]
+
+
+def average(records: Sequence[Record], value: str, **wanted: Any) -> float:
+    """Mean over seeds; NaN where nothing was measured."""
+    own = [r[value] for r in chosen(records, **wanted)]
+    return float(np.mean(own)) if own else float("nan")
+
+
+def slope(costs: list[Record], metric: str, n_pairs: int) -> float:
+    """Log-log slope of peak RSS above that of the imports, between the two largest sizes."""
+    own = chosen(costs, metric=metric, n_pairs=n_pairs)
+    across = sorted({r["n"] for r in own})[-2:]
+    above = [np.mean([r["rss_gb"] - r["rss_start_gb"] for r in chosen(own, n=n)]) for n in across]
+    return float(np.log(above[-1] / above[0]) / np.log(across[-1] / across[0])) if len(across) > 1 else float("nan")
+
+
+def finish(run: Run, records: list[Record]) -> dict[str, Any]:
+    kinds = {kind: chosen(records, kind=kind) for kind in ("features", "accuracy", "cost")}
+    scores, costs = kinds["accuracy"], kinds["cost"]
+    across, counts = sorted({r["n"] for r in scores}), sorted({r["n_pairs"] for r in scores})
+    largest = across[-1]
+    tables = []
+    for n_pairs in counts:
+        own = sorted(chosen(scores, n_pairs=n_pairs), key=lambda r: r["n"])
+        extra = {
+            title: [cell([r[value] for r in chosen(own, n=n)]) for n in across]
+            for title, value in (("chance 95", "null_95"), ("head on the true target latents", "ceiling"))
+        }
+        title = (
+            f"Accuracy on {own[0]['n_test']} test digits by points a side, {n_pairs} pairs; mean ± 95 % CI over seeds"
+        )
+        tables.append(table(title, own, "accuracy", columns="n", extra=extra))
+    tables += cost_tables(kinds["features"], costs)
+    claims = claims_of(scores, costs, across)
+    figures = [draw_accuracy(run, scores, across, counts), draw_cost(run, kinds["features"], costs)]
+    lines = []
+    for n_pairs in counts:
+        own = chosen(scores, n_pairs=n_pairs, n=largest)
+        ours = {m: average(own, "accuracy", method=f"{m}: flow") for m in METRICS}
+        shown = ", ".join(f"flow on the {m} plan {value:.3f}" for m, value in ours.items() if value == value)
+        mine = max((f"pairs: {how}" for how in LOCAL), key=lambda how: average(own, "accuracy", method=how))
+        lines.append(
+            f"{n_pairs} pairs: {shown}, the pairs alone {average(own, 'accuracy', method=mine):.3f} ({mine[7:]})"
+        )
+    most = max(chosen(costs, n=largest), key=lambda r: r["rss_gb"])
+    answer = (
+        f"With {largest:,} points a side (real deformed digits), accuracy of moved test digits: " + "; ".join(lines)
+        + f" (chance 95 % {average(scores, 'null_95'):.3f}, head on the true latents {average(scores, 'ceiling'):.3f}). At most "
+        f"{most['rss_gb']:.1f} GB ({most['metric']}, {most['n_pairs']} pairs)."
+    )  # fmt: skip
+    note = (
+        f"Real data: MNIST digits, deformed on the fly; {kinds['features'][0]['n_bases']:,} base digits a side, none in both but "
+        "those of the pairs: at the largest size each is there in many views. Frozen encoders, trained on the training digits "
+        "without labels: contrastive latents (width 16, 3 epochs) to VAE means. The head reads target latents of undeformed "
+        "training digits; test digits are the official ones, undeformed. The head on the true latents is a reference, no bound: "
+        "mean partners are averages, and the source may tell digits better than the target. "
+        f"Epsilon {EPSILON}, {NEAREST} nearest anchors kept, balanced: seen on the first 10,000 training digits alone, that "
+        "no pool holds. The pairs of a seed are the same at every size, and so is what the pairs alone reach. Seeds by "
+        f"size {seeds_of(run)}; geodesic at 20 pairs up to 120,000 points, at 1,000 pairs not at all. Below 100,000 points "
+        "neighbours are searched exactly, which takes longer a point than the approximate search above."
+    )
+    shutil.rmtree(run.out / "work", ignore_errors=True)
+    return {
+        "note": note, "answer": answer, "tables": tables, "claims": claims, "figures": figures,
+        "digests": digits(run).digests,
+    }  # fmt: skip
+
+
+def cost_tables(features: list[Record], costs: list[Record]) -> list[dict[str, Any]]:
+    """Seconds by stage, memory and what the plan is like."""
+    settings = sorted({(r["n"], r["metric"], r["n_pairs"]) for r in costs}, key=lambda s: (s[0], s[1], s[2]))
+    body, plans = [], []
+    for n, metric, n_pairs in settings:
+        own = chosen(costs, n=n, metric=metric, n_pairs=n_pairs)
+        name = [f"{n:,}", metric, str(n_pairs)]
+        made = cell([r["features_s"] for r in chosen(features, n=n)], 0)
+        body.append([*name, made, *(cell([r[f"{stage}_s"] for r in own], 1) for stage in STAGES)])
+        memory = [cell([r[value] for r in own], 2) for value in ("rss_start_gb", "rss_transport_gb", "rss_gb")]
+        state = [cell([r["purity"] for r in own]), f"{np.mean([r['iterations'] for r in own]):.0f}"]
+        errors = [f"{max(r[value] for r in own):.1e}" for value in ("marginal_error", "truncation_bound")]
+        plans.append([*name, *memory, *state, *errors])
+    same = ["points a side", "metric", "pairs"]
+    return [
+        {
+            "title": "Processor seconds by stage, mean over seeds (features: both sides, shared by all rows of a size)",
+            "columns": [*same, "features", *STAGES],
+            "rows": body,
+        },
+        {
+            "title": "Peak RSS of the alignment's process (GB: after imports, after transport, at the end), and the plan; purity: "
+            "share of drawn pairs of one digit, chance .1",
+            "columns": [
+                *same,
+                "imports",
+                "transport",
+                "all",
+                "purity",
+                "iterations",
+                "marginal error",
+                "truncation bound",
+            ],
+            "rows": plans,
+        },
+    ]
+
+
+def claims_of(scores: list[Record], costs: list[Record], across: list[int]) -> list[dict[str, str]]:
+    """Verdicts from the records."""
+    small, large = across[0], across[-1]
+    kept, memory, fails, better = [], [], [], []
+    seeds = {r["seed"] for r in chosen(scores, n=large)}
+    for metric, n_pairs in sorted({(r["metric"], r["n_pairs"]) for r in chosen(costs, n=large)}):
+        memory.append((f"{metric}, {n_pairs} pairs", slope(costs, metric, n_pairs)))
+        for how in READOUTS:
+            own = [r for r in chosen(scores, method=f"{metric}: {how}", n_pairs=n_pairs) if r["seed"] in seeds]
+            kept.append(
+                (
+                    f"{metric}, {n_pairs} pairs, {how}",
+                    average(own, "accuracy", n=small),
+                    average(own, "accuracy", n=large),
+                )
+            )
+    for n_pairs in sorted({r["n_pairs"] for r in chosen(scores, n=large)}):
+        own = chosen(scores, n=large, n_pairs=n_pairs)
+        ours = {f"{m}: flow": average(own, "accuracy", method=f"{m}: flow") for m in METRICS}
+        theirs = {f"pairs: {how}": average(own, "accuracy", method=f"pairs: {how}") for how in LOCAL}
+        best = max((value for value in ours.values() if value == value), default=float("nan"))
+        chance = average(own, "null_95")
+        fails += [(f"{n_pairs} pairs, {name[7:]}", value, best, chance) for name, value in theirs.items()]
+        better += [
+            (f"{n_pairs} pairs, {name}", value, max(theirs.values())) for name, value in ours.items() if value == value
+        ]
+    linear = all(value <= LINEAR for _, value in memory)
+    right = sum(after >= before - KEPT for _, before, after in kept)
+    count = sum(value <= max(chance, best - FAILS) for _, value, best, chance in fails)
+    return [
+        {
+            "claim": f"Global alignment by OT keeps its accuracy up to {large:,} x {large:,} points in linear memory",
+            "verdict": verdict(right if linear else min(right, len(kept) - 1), len(kept)),
+            "evidence": f"at {large:,} at most {KEPT} below the accuracy at {small:,}, same seed: {right} of {len(kept)} (all, "
+            f"if peak RSS above the imports has a log-log slope of at most {LINEAR} between the two largest sizes; half in part): "
+            + "; ".join(f"{name} {before:.3f} -> {after:.3f}" for name, before, after in kept)
+            + ". Slopes: "
+            + "; ".join(f"{name} {value:.2f}" for name, value in memory),
+        },
+        {
+            "claim": "Local alignment by the pairs alone fails at this size (paper)",
+            "verdict": verdict(count, len(fails)),
+            "evidence": f"at {large:,} points, at chance or {FAILS} below the better flow on a plan over the same pairs: {count} "
+            f"of {len(fails)} (all hold, half in part): "
+            + "; ".join(f"{name} {value:.3f} against {best:.3f}" for name, value, best, _ in fails),
+        },
+        {
+            "claim": "Global alignment is better than the best map of the pairs alone at this size",
+            "verdict": verdict(sum(mine > other for _, mine, other in better), len(better)),
+            "evidence": f"at {large:,} points, the flow on the plan above the best of ridge, kernel map and flow of the pairs "
+            "(all hold, half in part): " + "; ".join(f"{name} {mine:.3f} against {other:.3f}" for name, mine, other in better),
+        },
+    ]  # fmt: skip
+
+
+_MARKS = {"euclidean": ("s", "#0072B2"), "geodesic": ("o", "#D55E00")}
+_SHOWN: dict[str, dict[str, Any]] = {
+    "geodesic: flow": {"color": "#D55E00", "marker": "o", "linestyle": "-"},
+    "geodesic: mean partner": {"color": "#D55E00", "marker": "v", "linestyle": "--"},
+    "euclidean: flow": {"color": "#0072B2", "marker": "s", "linestyle": "-"},
+    "euclidean: mean partner": {"color": "#0072B2", "marker": "^", "linestyle": "--"},
+    "pairs: kernel map": {"color": "0.35", "marker": "D", "linestyle": "-."},
+    "pairs: flow": {"color": "0.35", "marker": "x", "linestyle": (0, (1, 1))},
+    "pairs: ridge": {"color": "0.65", "marker": "P", "linestyle": (0, (4, 2))},
+}
+
+
+def draw_accuracy(run: Run, scores: list[Record], across: list[int], counts: list[int]) -> dict[str, str]:
+    figure, axes = panels(len(counts), 4.0, columns=len(counts))
+    for ax, n_pairs in zip(axes, counts, strict=True):
+        for name, style in _SHOWN.items():
+            own = chosen(scores, method=name, n_pairs=n_pairs)
+            where = [n for n in across if chosen(own, n=n)]
+            values = [[r["accuracy"] for r in chosen(own, n=n)] for n in where]
+            if where:
+                middle = np.array([np.mean(v) for v in values])
+                bars = [middle - [min(v) for v in values], [max(v) for v in values] - middle]
+                ax.errorbar(where, middle, bars, label=name, capsize=2, markersize=5, **style)
+        ax.axhline(average(scores, "ceiling"), color="k", linewidth=1, label="head, true latents")
+        ax.axhline(average(scores, "null_95"), color="k", linewidth=1, linestyle=":", label="chance, 95 %")
+        ax.set(xscale="log", xlabel="points a side", ylim=(0, 1), title=f"{n_pairs} pairs")
+    axes[0].set_ylabel("accuracy, moved test digits")
+    handles = {label: handle for ax in axes for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)}
+    figure.legend(handles.values(), handles.keys(), loc="outside right center", fontsize="small")
+    text = (
+        f"Real MNIST digits, deformed; {scores[0]['n_test']} test digits; seeds: {seeds_of(run)}; bars are their range"
+    )
+    return finished(figure, run, "accuracy", text)
+
+
+def draw_cost(run: Run, features: list[Record], costs: list[Record]) -> dict[str, str]:
+    figure, axes = panels(2, 5.6)
+
+    def line(ax: Any, own: list[Record], value: str, label: str, **style: Any) -> None:
+        where = sorted({r["n"] for r in own})
+        ax.plot(where, [average(own, value, n=n) for n in where], label=label, **style)
+
+    line(axes[0], features, "features_s", "features, both sides", color="0.35", marker="D", linestyle="-.")
+    for metric, (marker, colour) in _MARKS.items():
+        own = chosen(costs, metric=metric, n_pairs=100)
+        line(axes[0], own, "distances_s", f"{metric} distances", color=colour, marker=marker)
+        line(
+            axes[0], own, "transport_s", f"{metric} transport", color=colour, marker=marker, linestyle="--", mfc="white"
+        )
+    line(axes[0], own, "flow_s", "flow", color="0.6", marker="x", linestyle=":")
+    for metric, n_pairs in sorted({(r["metric"], r["n_pairs"]) for r in costs}):
+        style = {
+            "marker": _MARKS[metric][0],
+            "color": _MARKS[metric][1],
+            "linestyle": {20: ":", 100: "-", 1000: "--"}[n_pairs],
+        }
+        line(axes[1], chosen(costs, metric=metric, n_pairs=n_pairs), "rss_gb", f"{metric}, {n_pairs} pairs", **style)
+    line(axes[1], features, "rss_gb", "features", color="0.35", marker="D", linestyle="-.")
+    axes[1].axhline(average(costs, "rss_start_gb"), color="k", linewidth=1, linestyle=":", label="imports alone")
+    last = max(r["n"] for r in costs)
+    for ax, top in zip(axes, (average(features, "features_s", n=last), average(costs, "rss_gb", n=last)), strict=True):
+        ax.plot([last / 30, last], [top / 30, top], color="0.85", linewidth=4, zorder=0, label="slope 1")
+        ax.set(xscale="log", yscale="log", xlabel="points a side")
+        ax.legend(fontsize="x-small", loc="upper left", bbox_to_anchor=(1.0, 1.0))
+    axes[0].set(ylabel="processor s", title="time by stage, 100 pairs")
+    axes[1].set(ylabel="GB", title="peak RSS of the process")
+    text = "Real MNIST digits, deformed; 64 and 32 dimensions; mean over seeds; no n x n matrix is built"
+    return finished(figure, run, "cost", text)
+
+
+EXPERIMENT = Experiment(
+    "scale",
+    "Ten thousand to 1.28 million points a side: real MNIST digits, deformed on the fly",
+    cells,
+    compute,
+    finish,
+    n_seeds=3,
+    extras=("ann",),
+    memory_gb=6.0,
+    disk_gb=2.0,
+)
+
+if __name__ == "__main__":
+    main(EXPERIMENT)
