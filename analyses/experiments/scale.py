@@ -211,7 +211,8 @@ def finish(run: Run, records: list[Record]) -> dict[str, Any]:
         shown = ", ".join(f"flow on the {m} plan {value:.3f}" for m, value in ours.items() if value == value)
         mine = max((f"pairs: {how}" for how in LOCAL), key=lambda how: average(own, "accuracy", method=how))
         lines.append(
-            f"{n_pairs} pairs: {shown}, the pairs alone {average(own, 'accuracy', method=mine):.3f} ({mine[7:]})"
+            f"{n_pairs} pairs: {shown}, the pairs alone {average(own, 'accuracy', method=mine):.3f} ({mine[7:]}), "
+            f"a classifier of the source on the pairs' labels {average(own, 'accuracy', method=LABELS):.3f}"
         )
     most = max(chosen(costs, n=largest), key=lambda r: r["rss_gb"])
     answer = (
@@ -225,9 +226,9 @@ def finish(run: Run, records: list[Record]) -> dict[str, Any]:
         "without labels: contrastive latents (width 16, 3 epochs) to VAE means. The head reads target latents of undeformed "
         "training digits; test digits are the official ones, undeformed. The head on the true latents is a reference, no bound: "
         "mean partners are averages, and the source may tell digits better than the target. "
-        f"Epsilon {EPSILON}, {NEAREST} nearest anchors kept, balanced: seen on the first 10,000 training digits alone, that "
-        "no pool holds. The pairs of a seed are the same at every size, and so is what the pairs alone reach. Seeds by "
-        f"size {seeds_of(run)}; geodesic at 20 pairs up to 120,000 points, at 1,000 pairs not at all. Below 100,000 points "
+        f"Epsilon {EPSILON}, {NEAREST} nearest anchors kept, balanced: chosen on the first 10,000 training digits, which no pool "
+        "holds. The pairs of a seed are the same at every size, and so is what the pairs alone reach. Seeds by size: "
+        f"{seeds_of(run)}; geodesic at 20 pairs up to 120,000 points, at 1,000 pairs not at all. Below 100,000 points "
         "neighbours are searched exactly, which takes longer a point than the approximate search above."
     )
     shutil.rmtree(run.out / "work", ignore_errors=True)
