@@ -165,10 +165,10 @@ def draw_sweeps(
         lines = swept(records, setting, name)
         levels = sorted({level for line in lines.values() for level in line}, key=lambda v: (v < 0, v))
         at = {level: k for k, level in enumerate(levels)}
-        for part, line in lines.items():
+        for turn, (part, line) in enumerate(lines.items()):
             values = [mean_ci(line[level]) for level in line]
             spread = [0 if np.isnan(half) else half for _, half in values]
-            where = [at[level] for level in line]
+            where = [at[level] + 0.07 * (turn - (len(lines) - 1) / 2) for level in line]
             # Outliers are no further step of the imbalance: no line leads to them.
             joined = [k for k, level in enumerate(line) if level >= 0]
             style = {"markersize": 5, "markerfacecolor": "white", **STYLES[part]}
@@ -178,6 +178,7 @@ def draw_sweeps(
         ax.axhline(chance[setting], color="grey", linestyle=":", linewidth=1.2)
         for found, ceiling in zip(references[setting].values(), ("-", "--"), strict=False):
             ax.axhline(float(np.mean(found)), color="grey", linestyle=ceiling, linewidth=1.2)
+        ax.set_ylim(0, 1.08 * max(float(np.mean(found)) for found in references[setting].values()))
         ax.set_xticks(range(len(levels)), ["20 %\noutliers" if v < 0 else f"{v:g}" for v in levels])
         ax.set(xlabel=SWEEPS[name], ylabel=f"{LABELS[setting]} (n = {n_test[setting]})" if place % 4 == 0 else "")
     handles = [
