@@ -360,12 +360,13 @@ def answer(records: list[Record]) -> str:
     pools = swept(records, IMAGES, "ratio")
     worst = max(pools[BALANCED])
     wrong = swept(records, IMAGES, "noise")["bridge"]
+    balanced, weak = (float(np.mean(pools[part][worst])) for part in (BALANCED, WEAK))
     return (
         "One part changed at a time, 100 pairs. "
         + ". ".join(most(s) for s in SETTINGS)
-        + f". On images an imbalance of 1:{worst:g} between the pools leaves balanced transport "
-        f"{np.mean(pools[BALANCED][worst]):.3f} and unbalanced ({WEAK}) {np.mean(pools[WEAK][worst]):.3f}; a fifth of wrong pairs leaves the bridge "
-        f"{np.mean(wrong[0.2]):.3f} of {np.mean(wrong[0.0]):.3f}."
+        + f". On images an imbalance of 1:{worst:g} between the pools leaves balanced transport {balanced:.3f} and "
+        f"unbalanced ({WEAK}) {weak:.3f}; a fifth of wrong pairs leaves the bridge {np.mean(wrong[0.2]):.3f} of "
+        f"{np.mean(wrong[0.0]):.3f}."
     )
 
 
