@@ -245,7 +245,8 @@ class BridgeAligner(AssemblyAligner):
         )  # fmt: skip
 
     def _prepare(self) -> None:
-        for side in SIDES:
+        # The way back of a fused bridge is a second search, solved when it is asked for.
+        for side in SIDES[:1] if self.coupling == "fused" and self.map == "barycentric" else SIDES:
             self._way(self.map, side)
 
     def _way(self, how: Map, side: Side) -> Way:

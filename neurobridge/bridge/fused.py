@@ -123,6 +123,7 @@ def fuse(
     n_folds: int | None = None,
     tol: float = 1e-3,
     seed: int = 0,
+    candidate: Candidate | None = None,
     core: int | Literal["auto"] | None = "auto",
     memory_limit: float = 4e9,
     device: str | torch.device | None = None,
@@ -174,6 +175,11 @@ def fuse(
         Marginal error at which a plan is accepted; on the way to the last one ten times as much is.
     seed : int
         Of the folds, of the centres of the curved map, and of the minibatches.
+    candidate : Candidate, optional
+        Take this one and choose nothing, so that nothing is cross-validated and ``lams``, ``epsilons``, ``n_rounds``,
+        ``kernel_rounds`` and ``n_folds`` go unused. For where the squared error of single pairs is not what counts: with
+        captions of many wordings most of it is the wording, and the candidate that names the digit best is not the one of
+        least error.
     core : int, "auto" or None
         Most points a side that are solved at once, at least twice the pairs: memory O(core^2), time O((n + m) core). None solves
         all points at once and refuses above ``memory_limit``. "auto" does so where they fit, otherwise in minibatches of at most
@@ -194,7 +200,7 @@ def fuse(
         that fit could not hold the pairs.
     ValueError
         Bad points or pairs, see `bridge_cost`; lam outside [0, 1], an epsilon that is not positive, a candidate list that is empty,
-        or a core smaller than twice the pairs.
+        a candidate without rounds or with a readout that its rounds do not have, or a core smaller than twice the pairs.
 
     Warns
     -----
@@ -223,6 +229,8 @@ def fuse(
             f"kernel_rounds={tuple(kernel_rounds)}; expected at least one of each, lam in [0, 1], epsilon above 0, linear rounds "
             "of at least 1 and curved ones of at least 0. Mend: leave them out for the defaults."
         )
+    if candidate is not None:
+        candidate = _checked(candidate)
     if device is None and isinstance(X, torch.Tensor):
         device = X.device
     # Distances in the precision of the points, maps in float64.
@@ -238,8 +246,8 @@ def fuse(
     size = _core_size(core, X, Y, rows, memory_limit)
     whole = Problem(measure(*given, rows), X, Y, rows)
     found = Chosen({}, {})
-    chosen = solved = _DEFAULT
-    if len(rows[0]) >= _FEWEST_PAIRS:
+    chosen = solved = candidate or _DEFAULT
+    if candidate is None and len(rows[0]) >= _FEWEST_PAIRS:
         search = Search(lams, epsilons, rounds, curved, 10 * tol, seed)
         found = choose(X, Y, rows, search, n_folds, measure)
     errors = found.errors
@@ -274,6 +282,31 @@ def fuse(
     )  # fmt: skip
     linear, forward = _maps(chosen, states[0], X, Y, rows, seed)
     return FusedBridge(chosen, errors, found.screening, coupling, linear, forward, size, states)
+
+
+def _checked(candidate: Candidate) -> Candidate:
+    """A candidate that can be solved as it is."""
+    try:
+        found = Candidate(*candidate)
+        readouts = ("barycentric", "kernel" if found.kernel_rounds else "linear", "mean")
+        whole = all(isinstance(count, (int, np.integer)) for count in (found.n_rounds, found.kernel_rounds))
+        usable = (
+            whole
+            and found.n_rounds >= 1
+            and found.kernel_rounds >= 0
+            and 0 <= found.lam <= 1
+            and 0 < found.epsilon < math.inf
+            and found.readout in readouts
+        )
+    except TypeError:
+        usable = False
+    if not usable:
+        raise ValueError(
+            f"found candidate={candidate!r}; expected Candidate(lam in [0, 1], epsilon above 0, n_rounds of at least 1, readout, "
+            "kernel_rounds of at least 0) with the readout 'barycentric' or 'mean', 'linear' without curved rounds or 'kernel' "
+            "with them. Mend: e.g. Candidate(0.9, 0.02, 5, 'linear')."
+        )
+    return found
 
 
 def _maps(

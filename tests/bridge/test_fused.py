@@ -452,3 +452,33 @@ def test_new_points_that_do_not_fit_are_refused():
         bridge.map(NEW[0])
     with pytest.raises(ValueError, match=r"X_new: found 1 NaN or infinite values"):
         bridge.map(np.where(np.arange(NEW.size).reshape(NEW.shape) == 3, np.nan, NEW))
+
+
+@pytest.mark.parametrize("curved", [0, 1])
+def test_a_given_candidate_maps_as_where_it_was_chosen(curved):
+    chosen = fuse(X, Y, PAIRS, **QUICK | {"n_rounds": (2,), "kernel_rounds": (curved,)})
+    assert chosen.candidate.n_rounds == 2
+    given = fuse(X, Y, PAIRS, candidate=chosen.candidate, n_neighbors=8)
+    assert given.candidate == chosen.candidate
+    assert given.errors == {}
+    assert given.screening == {}
+    np.testing.assert_array_equal(given.map(NEW), chosen.map(NEW))
+
+
+@pytest.mark.parametrize(
+    "candidate",
+    [
+        RIDGE,
+        Candidate(0.9, 0.02, 0, "linear"),
+        Candidate(1.2, 0.02, 1, "linear"),
+        Candidate(0.9, 0.0, 1, "linear"),
+        Candidate(0.9, 0.02, 1, "kernel"),
+        Candidate(0.9, 0.02, 1, "linear", 1),
+        Candidate(0.9, 0.02, 1, "nearest"),
+        (0.9, 0.02),
+        "linear",
+    ],
+)
+def test_a_candidate_that_cannot_be_solved_is_refused(candidate):
+    with pytest.raises(ValueError, match=r"found candidate=.*Mend: e\.g\. Candidate"):
+        fuse(X, Y, PAIRS, candidate=candidate)
