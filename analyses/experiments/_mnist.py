@@ -22,6 +22,7 @@ from neurobridge.aligner import AssemblyAligner, BridgeAligner
 from neurobridge.aligner.bridge import Map
 from neurobridge.assemblies import Pairs, make_assembly
 from neurobridge.bridge import Candidate
+from neurobridge.bridge.kernel import kernel_map
 from neurobridge.datasets import load
 from neurobridge.datasets.files import cache_folder
 from neurobridge.experiment import Run
@@ -30,7 +31,7 @@ from neurobridge.features import conv as conv_module
 from neurobridge.features import training as training_module
 from neurobridge.features.conv import random_views
 from neurobridge.features.training import Reference, load_reference, save_reference, train_reference
-from neurobridge.flow import OffSupportWarning
+from neurobridge.flow import ConditionalFlow, OffSupportWarning
 
 DIGITS = list(NAMES)
 #: The first training digits: settings were looked at on them alone.
@@ -209,14 +210,58 @@ def fixed_fused(seed: int, how: Map = "barycentric") -> BridgeAligner:
     return BridgeAligner(coupling="fused", map=how, fuse_options={"candidate": FUSED, "core": None}, seed=seed)
 
 
+class TrueAlignment(AssemblyAligner):
+    """The pairs alone, by kernel ridge or by a flow from one partner to the other, forward only.
+
+    As ``BridgeAligner(coupling="pairs")``, without the distances to every anchor, which enter nothing and with 60,000 of them
+    fit nowhere.
+    """
+
+    def __init__(self, *, how: Map = "barycentric", seed: int = 0) -> None:
+        self.how = how
+        self.seed = seed
+
+    def _fit_arrays(self, X: np.ndarray, Y: np.ndarray, rows: Any) -> None:
+        if self.how == "flow":
+            flow = ConditionalFlow(validation=0.2, seed=self.seed).fit(X, Y, Known((len(X), len(Y)), rows))
+            self._map = flow.transport
+        else:
+            self._map = kernel_map(X[rows[0]], Y[rows[1]], seed=self.seed)
+
+    def _forward(self, X: np.ndarray) -> np.ndarray:
+        return np.asarray(self._map(X))
+
+    def _backward(self, Y: np.ndarray) -> np.ndarray:
+        raise NotImplementedError(
+            "found a way back asked of true alignment; expected forward only. Mend: BridgeAligner."
+        )
+
+
+class Known(NamedTuple):
+    """Pairs as the plan that a flow draws from, each as likely."""
+
+    shape: tuple[int, int]
+    anchors: tuple[np.ndarray, np.ndarray]
+
+    def sample(self, n: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """Draw pairs of rows."""
+        some = rng.integers(len(self.anchors[0]), size=n)
+        return self.anchors[0][some], self.anchors[1][some]
+
+
+def loose(seed: int, how: Map = "barycentric") -> BridgeAligner:
+    """Unbalanced transport under the bridge, so loose that captions of an odd wording may stay without images."""
+    return BridgeAligner(coupling="factored", map=how, unbalanced=0.1, seed=seed)
+
+
 #: Ours beside those of `_methods`: name -> aligner of a seed.
 OURS: dict[str, Callable[[int], AssemblyAligner]] = {
-    "pairs": lambda seed: BridgeAligner(coupling="pairs", map="barycentric", seed=seed),
-    "pairs-flow": METHODS["pairs-flow"],
+    "pairs": lambda seed: TrueAlignment(seed=seed),
+    "pairs-flow": lambda seed: TrueAlignment(how="flow", seed=seed),
     "balanced": METHODS["bridge"],
     "balanced-flow": METHODS["bridge-flow"],
-    "unbalanced": METHODS["unbalanced"],
-    "unbalanced-flow": lambda seed: BridgeAligner(coupling="factored", map="flow", unbalanced=1.0, seed=seed),
+    "unbalanced": loose,
+    "unbalanced-flow": lambda seed: loose(seed, "flow"),
     "fused": fixed_fused,
     "fused-flow": lambda seed: fixed_fused(seed, "flow"),
     "fused by squared error": METHODS["fused"],
