@@ -63,6 +63,11 @@ def verdict(right: int, of: int, part: float = 0.5) -> str:
     return "holds in part" if right and right >= part * of else "does not hold here"
 
 
+def p_text(p: float) -> str:
+    """A p of three digits, or that it is smaller."""
+    return "p < .001" if p < 0.0005 else f"p = {p:.3f}"
+
+
 def cosines(A: np.ndarray, B: np.ndarray) -> np.ndarray:
     """Cosine of every row of A (n, d) with every row of B (m, d)."""
     unit = [side / np.linalg.norm(side, axis=1, keepdims=True) for side in (A, B)]

@@ -28,7 +28,7 @@ from _factors import (
     turned,
     view,
 )  # fmt: skip
-from _methods import METHODS, caption, cell, chosen, mean_ci, over_seeds, panels, save, verdict
+from _methods import METHODS, caption, cell, chosen, mean_ci, over_seeds, p_text, panels, save, verdict
 from scipy import linalg
 
 from neurobridge import figures
@@ -216,8 +216,8 @@ def finish(run: Run, records: list[Record]) -> dict[str, Any]:
     )[0]  # fmt: skip
     ends = [mean_ci([r["dci"] for r in chosen(truth, turn=turns(run)[k])])[0] for k in (0, -1)]
     said = "; ".join(
-        f"{t['data']}, {t['n_pairs']} pairs: rho(DCI, R^2) {t['dci'][0]:+.2f} (p = {t['dci'][1]:.3f}), given informativeness "
-        f"{t['partial'][0]:+.2f} (p = {t['partial'][1]:.3f}), rho(beta, R^2) {t['beta'][0]:+.2f}, {t['steps']} steps up"
+        f"{t['data']}, {t['n_pairs']} pairs: rho(DCI, R^2) {t['dci'][0]:+.2f} ({p_text(t['dci'][1])}), given informativeness "
+        f"{t['partial'][0]:+.2f} ({p_text(t['partial'][1])}), rho(beta, R^2) {t['beta'][0]:+.2f}, {t['steps']} steps up"
         for t in fused
     )
     turned_said = "; ".join(

@@ -20,7 +20,7 @@ import pandas as pd
 import torch
 import xarray as xr
 from _digits import WORDS
-from _methods import METHODS, chosen, finished, save, site_halves, verdict
+from _methods import METHODS, chosen, finished, p_text, save, site_halves, verdict
 from scipy.stats import rankdata
 from sklearn.metrics import r2_score
 
@@ -311,7 +311,7 @@ def finish(run: Run, records: list[Record]) -> dict[str, Any]:
                 [
                     name,
                     str(rows[0]["n"]),
-                    *[f"{r['rho']:.2f} [{r['low']:.2f}, {r['high']:.2f}] p {r['p']:.3f}" for r in rows],
+                    *[f"{r['rho']:.2f} [{r['low']:.2f}, {r['high']:.2f}] {p_text(r['p'])}" for r in rows],
                 ]
                 for name, rows in found.items()
             ]
@@ -385,7 +385,7 @@ def claim(text: str, rows: list[Record]) -> Record:
         "claim": text,
         "verdict": verdict(sure, len(rows)),
         "evidence": "; ".join(
-            f"{r['measure']} rho {r['rho']:.2f} [{r['low']:.2f}, {r['high']:.2f}], p {r['p']:.3f}" for r in rows
+            f"{r['measure']} rho {r['rho']:.2f} [{r['low']:.2f}, {r['high']:.2f}], {p_text(r['p'])}" for r in rows
         )
         + ". Rule: interval above 0 and p below .05 for every measure holds, for half or more in part. Figure: overlap.png",
     }
@@ -413,7 +413,7 @@ def scatter(run: Run, records: list[Record], plain: list[Record], rows: list[Rec
             )
         ax.set_xlabel(measure.replace("_", " ") + (" (less is more overlap)" if measure in DISTANCES else ""))
         ax.set_title(
-            f"real pairs: rho {row['rho']:.2f} [{row['low']:.2f}, {row['high']:.2f}], p {row['p']:.3f}",
+            f"real pairs: rho {row['rho']:.2f} [{row['low']:.2f}, {row['high']:.2f}], {p_text(row['p'])}",
             fontsize="small",
         )
     for ax in axes[:, 0]:
