@@ -221,9 +221,10 @@ def finish(run: Run, records: list[Record]) -> dict[str, Any]:
         )
     most = max(chosen(costs, n=largest), key=lambda r: r["rss_gb"])
     answer = (
-        f"With {largest:,} points a side (real deformed digits), accuracy of moved test digits: " + "; ".join(lines)
+        f"With {largest:,} points a side (real deformed digits, seeds: {sizes(run)[largest]}), accuracy of moved test digits: " + "; ".join(lines)
         + f" (chance 95 % {average(scores, 'null_95'):.3f}, head on the true latents {average(scores, 'ceiling'):.3f}). At most "
-        f"{most['rss_gb']:.1f} GB ({most['metric']}, {most['n_pairs']} pairs)."
+        f"{most['rss_gb']:.1f} GB ({most['metric']}, {most['n_pairs']} pairs); processor seconds there: features "
+        f"{average(kinds['features'], 'features_s', n=largest):.0f}, {seconds(costs, 'distances')}, {seconds(costs, 'transport')}."
     )  # fmt: skip
     note = (
         f"Real data: MNIST digits, deformed on the fly; {kinds['features'][0]['n_bases']:,} base digits a side, none in both but "
@@ -243,6 +244,21 @@ def finish(run: Run, records: list[Record]) -> dict[str, Any]:
         "note": note, "answer": answer, "tables": tables, "claims": claims, "figures": figures,
         "digests": digits(run).digests,
     }  # fmt: skip
+
+
+def seconds(costs: list[Record], stage: str) -> str:
+    """Of the largest size at 100 pairs, and how it grows over the last step."""
+    sizes_of = sorted({r["n"] for r in costs})[-2:]
+    out = []
+    for metric in METRICS:
+        values = [average(costs, f"{stage}_s", metric=metric, n_pairs=100, n=n) for n in sizes_of]
+        grows = (
+            f" (log-log slope {np.log(values[1] / values[0]) / np.log(sizes_of[1] / sizes_of[0]):.1f})"
+            if values[1:]
+            else ""
+        )
+        out.append(f"{metric} {values[-1]:.0f}{grows}")
+    return f"{stage} " + " and ".join(out)
 
 
 def cost_tables(features: list[Record], costs: list[Record]) -> list[dict[str, Any]]:
@@ -352,24 +368,29 @@ _SHOWN: dict[str, dict[str, Any]] = {
 
 def draw_accuracy(run: Run, scores: list[Record], across: list[int], counts: list[int]) -> dict[str, str]:
     figure, axes = panels(len(counts), 4.0, columns=len(counts))
+    everywhere = {r["seed"] for r in chosen(scores, n=across[-1])}
     for ax, n_pairs in zip(axes, counts, strict=True):
         for name, style in _SHOWN.items():
             own = chosen(scores, method=name, n_pairs=n_pairs)
             where = [n for n in across if chosen(own, n=n)]
-            values = [[r["accuracy"] for r in chosen(own, n=n)] for n in where]
             if where:
-                middle = np.array([np.mean(v) for v in values])
-                bars = [middle - [min(v) for v in values], [max(v) for v in values] - middle]
-                ax.errorbar(where, middle, bars, label=name, capsize=2, markersize=5, **style)
+                # A line goes through the same seeds at every size, or seeds would look like sizes.
+                same = [r for r in own if r["seed"] in everywhere]
+                ax.plot(where, [average(same, "accuracy", n=n) for n in where], label=name, markersize=5, **style)
+            for r in (r for r in own if r["seed"] not in everywhere):
+                ax.plot(
+                    r["n"] * 0.75, r["accuracy"], color=style["color"], marker=style["marker"], markersize=3, alpha=0.7
+                )
         ax.axhline(average(scores, "ceiling"), color="k", linewidth=1, label="head, true latents")
         ax.axhline(average(scores, "null_95"), color="k", linewidth=1, linestyle=":", label="chance, 95 %")
-        ax.set(xscale="log", xlabel="points a side", ylim=(0, 1), title=f"{n_pairs} pairs")
-    axes[0].set_ylabel("accuracy, moved test digits")
+        ax.set(xscale="log", yscale="logit", xlabel="points a side", ylim=(0.09, 0.97), title=f"{n_pairs} pairs")
+        ax.set_xlim(across[0] * 0.6, across[-1] * 1.4)
+        ax.set_yticks(ticks := [0.1, 0.2, 0.4, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95], labels=[f"{tick:g}" for tick in ticks])
+        ax.minorticks_off()
+    axes[0].set_ylabel("accuracy, moved test digits (logit scale)")
     handles = {label: handle for ax in axes for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)}
     figure.legend(handles.values(), handles.keys(), loc="outside right center", fontsize="small")
-    text = (
-        f"Real MNIST digits, deformed; {scores[0]['n_test']} test digits; seeds: {seeds_of(run)}; bars are their range"
-    )
+    text = f"Real MNIST digits, deformed; {scores[0]['n_test']} test digits; lines: one seed; small: others ({seeds_of(run)})"
     return finished(figure, run, "accuracy", text)
 
 
