@@ -221,7 +221,8 @@ def finish(run: Run, records: list[Record]) -> dict[str, Any]:
         )
     most = max(chosen(costs, n=largest), key=lambda r: r["rss_gb"])
     answer = (
-        f"With {largest:,} points a side (real deformed digits, seeds: {sizes(run)[largest]}), accuracy of moved test digits: " + "; ".join(lines)
+        f"With {largest:,} points a side (real deformed digits, seeds: {sizes(run)[largest]}), accuracy of moved test digits: "
+        + "; ".join(lines)
         + f" (chance 95 % {average(scores, 'null_95'):.3f}, head on the true latents {average(scores, 'ceiling'):.3f}). At most "
         f"{most['rss_gb']:.1f} GB ({most['metric']}, {most['n_pairs']} pairs); processor seconds there: features "
         f"{average(kinds['features'], 'features_s', n=largest):.0f}, {seconds(costs, 'distances')}, {seconds(costs, 'transport')}."
