@@ -229,7 +229,8 @@ class Factor(ABC):
         full = block.distances
         if block.columns is not None:
             full = torch.full((len(full), self.n_columns), math.inf, dtype=full.dtype, device=full.device)
-            full = full.scatter_(1, block.columns.long(), block.distances)
+            # Where fewer than k anchors are in reach the list ends with a column at infinity, which may be one of those in reach.
+            full = full.scatter_reduce_(1, block.columns.long(), block.distances, "amin")
         return full if self.group is None else full[:, self.group]
 
     def log_kernel(self, index: torch.Tensor | slice, epsilon: float) -> torch.Tensor:

@@ -11,6 +11,7 @@ from scipy.sparse.csgraph import floyd_warshall
 from scipy.spatial.distance import cdist
 
 from neurobridge.bridge import METRICS, DisconnectedGraphWarning, anchor_distances
+from neurobridge.bridge.factors import NearestFactor
 
 SCIPY_NAMES = {
     "euclidean": "euclidean",
@@ -124,3 +125,13 @@ def test_a_zero_vector_has_no_direction():
 def test_new_points_of_other_dimensions_are_refused():
     with pytest.raises(ValueError, match=r"points of 2 dimensions; expected 3"):
         anchor_distances(_points(5, 3), np.arange(2)).of(_points(4, 2))
+
+
+def test_a_short_list_of_anchors_keeps_the_first_one():
+    # Two of three anchors in reach; the list is padded with column 0, which is one of the two.
+    distances = torch.tensor([[0.5, 1.0, torch.inf], [0.25, torch.inf, torch.inf]])
+    index = torch.tensor([[0, 2, 0], [0, 0, 0]], dtype=torch.int32)
+    factor = NearestFactor(distances, index, 3, torch.full((2,), torch.inf))
+    inf = float("inf")
+    np.testing.assert_array_equal(factor.rows(slice(None)).numpy(), [[0.5, inf, 1.0], [0.25, inf, inf]])
+    np.testing.assert_array_equal(factor.log_kernel(torch.tensor([1]), 0.5).numpy(), [[-0.5, -inf, -inf]])
