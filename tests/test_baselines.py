@@ -295,3 +295,21 @@ def test_bad_settings_are_refused():
         with pytest.raises(RuntimeError, match=r"that is not fitted"):
             BASELINES[name]().transform(source)
     assert ProcrustesAligner().fit(source, target).scale_[0] > 0
+
+
+def test_procrustes_fits_where_divide_and_conquer_does_not_converge(monkeypatch):
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(40, 5))
+    source, target = space(X, "s"), space(X @ rng.normal(size=(5, 5)), "t")
+    usual = ProcrustesAligner().fit(source, target)
+    calls = []
+
+    def fails(*args, **options):
+        calls.append(args)
+        raise np.linalg.LinAlgError("SVD did not converge")
+
+    monkeypatch.setattr(np.linalg, "svd", fails)
+    other = ProcrustesAligner().fit(source, target)
+    assert calls
+    np.testing.assert_allclose(other.rotation_, usual.rotation_, atol=1e-10)
+    np.testing.assert_allclose(other.scale_, usual.scale_)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from scipy import linalg
 
 from neurobridge.aligner import AssemblyAligner
 from neurobridge.bridge import ridge_map
@@ -51,7 +52,7 @@ class ProcrustesAligner(AssemblyAligner):
         left, right = pad_to(X[rows[0]], self._n_dims), pad_to(Y[rows[1]], self._n_dims)
         self._means = left.mean(axis=0), right.mean(axis=0)
         left, right = left - self._means[0], right - self._means[1]
-        U, S, Vt = np.linalg.svd(left.T @ right)
+        U, S, Vt = _svd(left.T @ right)
         self.rotation_ = U @ Vt
         # Each direction has its own least-squares scale; the two agree only when the fit is perfect.
         self.scale_ = S.sum() / (left**2).sum(), S.sum() / (right**2).sum()
@@ -64,3 +65,12 @@ class ProcrustesAligner(AssemblyAligner):
     def _backward(self, Y: np.ndarray) -> np.ndarray:
         centred = pad_to(Y, self._n_dims) - self._means[1]
         return (self.scale_[1] * centred @ self.rotation_.T + self._means[0])[:, : self._n_out[0]]
+
+
+def _svd(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Singular value decomposition; by the slower, surer method where the fast one does not converge, as on some of low rank."""
+    try:
+        U, S, Vt = np.linalg.svd(matrix)
+    except np.linalg.LinAlgError:
+        U, S, Vt = linalg.svd(matrix, lapack_driver="gesvd")
+    return U, S, Vt
