@@ -51,6 +51,19 @@ def mean_ci(values: Sequence[float]) -> tuple[float, float]:
     return float(array.mean()), float(interval(array))
 
 
+def bars(series: Sequence[Sequence[float]]) -> np.ndarray:
+    """Below and above the mean, (2, n): 95 % Student interval from five values on, the range of fewer."""
+    out = []
+    for values in series:
+        mean, half = mean_ci(values)
+        out.append((half, half) if len(values) >= 5 else (mean - min(values), max(values) - mean))
+    return np.array(out).T
+
+
+#: What `bars` draws, for captions.
+BARS = "mean; bars: 95 % CI over five seeds, the range of fewer"
+
+
 def over_seeds(run: Run) -> str:
     """What a table's cells are."""
     return f"mean ± 95 % CI over seeds {run.seeds.start} to {run.seeds.stop - 1}"

@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from _methods import cell, chosen, finished, mean_ci, over_seeds, panels, table, verdict
+from _methods import BARS, bars, cell, chosen, finished, mean_ci, over_seeds, panels, table, verdict
 from _mnist import ENCODERS, END_TO_END, LABEL_ONLY, N_CAPTIONS, captions, digit_head, digits, measured, n_images
 
 from neurobridge.experiment import Experiment, Record, Run, main
@@ -142,10 +142,10 @@ def draw(run: Run, own: list[Record], capped: list[float], null_95: float, head:
     across = counts(run)
     for name in dict.fromkeys(r["method"] for r in own):
         there = [n for n in across if chosen(own, method=name, n_pairs=n)]
-        values = [mean_ci([1 - r["accuracy"] for r in chosen(own, method=name, n_pairs=n)]) for n in there]
-        means, halves = zip(*values, strict=True)
+        values = [[1 - r["accuracy"] for r in chosen(own, method=name, n_pairs=n)] for n in there]
         shares = [n / n_images(run) for n in there]
-        ax.errorbar(shares, means, yerr=np.nan_to_num(halves), capsize=2, markersize=6, label=name, **STYLES[name])
+        means = [np.mean(one) for one in values]
+        ax.errorbar(shares, means, yerr=bars(values), capsize=2, markersize=6, label=name, **STYLES[name])
     if capped:
         ax.axhline(
             1 - float(np.mean(capped)), color="#D55E00", linestyle=(0, (1, 2)), label=f"fused on {FUSED_PAIRS:,}"
@@ -157,7 +157,7 @@ def draw(run: Run, own: list[Record], capped: list[float], null_95: float, head:
     ax.set_xticks([n / n_images(run) for n in across], [f"{n / n_images(run):.0%}" for n in across])
     figure.legend(loc="outside right center", fontsize="small")
     text = (
-        f"Real MNIST, {own[0]['n_test']:,} test digits; mean and 95 % CI over seeds {run.seeds.start}-{run.seeds.stop - 1}; "
+        f"Real MNIST, {own[0]['n_test']:,} test digits; {BARS}; "
         f"ceiling: the head on new captions errs in {1 - head:.3f}"
     )
     return finished(figure, run, "supervised", text)
