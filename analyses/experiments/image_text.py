@@ -136,8 +136,8 @@ def finish(run: Run, records: list[Record]) -> dict[str, Any]:
             "number of pairs, were fixed on the first 10,000 training digits. To save time: flows at 100 pairs and the choice by "
             "squared error at 100 and 600, one seed; the bridge without maps, relative representations and keypoints up to 600 "
             f"pairs, fused up to {MOST['fused']:,}; above 6,000 pairs one seed; augmentation three, above 600 pairs two. At 6,000 "
-            "pairs, on the first 5,000 training digits, fused gave .9778, with 1,500 centres of its kernel for 400 .9788, and on a random "
-            "projection of the encoder's last convolution .9782, which at 100 pairs loses .017."
+            "pairs, on the first 5,000 training digits, fused gave .9778, with 1,500 centres of its kernel for 400 .9788, and on a "
+            "random projection of the encoder's last convolution .9782, which at 100 pairs loses .017."
         ),
         "answer": f"Accuracy by known captions, ours as named before: {lines}. Chance {null_95:.2f}.",
         "tables": tables,
