@@ -23,6 +23,8 @@ STYLES: dict[str, dict[str, Any]] = {
     "pairs-flow": {"color": "#E69F00", "marker": "s", "linestyle": "--"},
     "ridge": {"color": "#0072B2", "marker": "^", "linestyle": "-."},
     "procrustes": {"color": "#009E73", "marker": "v", "linestyle": ":"},
+    "bridge": {"color": "#56B4E9", "marker": "p", "linestyle": (0, (6, 2)), "markerfacecolor": "white"},
+    "unbalanced": {"color": "#B8860B", "marker": "<", "linestyle": (0, (3, 1, 1, 1)), "markerfacecolor": "white"},
     "factored": {"color": "#56B4E9", "marker": "P", "linestyle": "-"},
     "pls": {"color": "#000000", "marker": "x", "linestyle": "--"},
     "cca": {"color": "#7F7F7F", "marker": "+", "linestyle": "-."},

@@ -118,11 +118,23 @@ def learning_figures(run: Run, facts: dict[str, Record], records: list[Record]) 
                 ceiling=fact["ceiling"] if direction == TO_BRAIN else None, title=dataset_title(fact, dataset),
             )  # fmt: skip
             count_ticks(ax, sorted({r["n_pairs"] for r in way}))
-            ax.legend(fontsize="x-small", framealpha=0.8, edgecolor="none", ncols=2)
+        _one_legend(figure, axes)
         limit = "" if direction == TO_BRAIN else "; no ceiling is known for model dimensions"
         text = f"{direction}: held-out r of every method. Bars: range of the seeds{limit}; points set apart sideways a little."
         out.append(finished(figure, run, name, text))
     return out
+
+
+def _one_legend(figure: Any, axes: Any) -> None:
+    """The methods once, beside the panels; what the straight lines are, under each panel's title."""
+    methods: dict[str, Any] = {}
+    for ax in axes:
+        handles, labels = ax.get_legend_handles_labels()
+        lines = [label for label in labels if label.startswith(("ceiling", "chance", "before"))]
+        ax.set_title("\n".join([ax.get_title(), "; ".join(lines)]), fontsize="small")
+        methods |= {label: one for one, label in zip(handles, labels, strict=True) if label not in lines}
+        ax.legend().remove()
+    figure.legend(methods.values(), methods.keys(), loc="outside right center", fontsize="small")
 
 
 def _apart(lines: Any) -> dict[str, Any]:
@@ -155,7 +167,7 @@ def decoding_figure(run: Run, facts: dict[str, Record], records: list[Record]) -
         )  # fmt: skip
         own = float(np.mean([r["accuracy_source"] for r in kept]))
         ax.axhline(own, color="black", linestyle="-.", linewidth=1, label=f"before: source's own head {own:.2f}")
-        ax.legend(fontsize="x-small", framealpha=0.8, edgecolor="none", ncols=2)
+    _one_legend(figure, axes)
     text = (
         "Decoding before and after transport, held-out stimuli; heads (shrinkage LDA) are trained on their own space's training "
         "stimuli and frozen. Ceiling: the head on the true held-out features. Bars: range of the seeds."
