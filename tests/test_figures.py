@@ -36,7 +36,7 @@ def test_sites_draws_correlation_against_reliability_and_the_bound():
     score = xr.Dataset(
         {"raw": (("split", "neuroid"), [[0.1, 0.5]]), "ceiling": ("neuroid", [0.4, 0.9])},
     )
-    ax = figures.sites({"bridge": score}, null=0.02)
+    ax = figures.sites({"mine": score}, null=0.02)
     np.testing.assert_allclose(ax.lines[0].get_xdata(), [0.4, 0.9])
     np.testing.assert_allclose(ax.lines[0].get_ydata(), [0.1, 0.5])
     # A name without a style of its own is seen all the same.
