@@ -6,8 +6,8 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
-from _methods import site_halves
-from _mnist import DIGITS, N_DEVELOPMENT, Captions, balanced, captions, digit_head, digits, latents
+from _methods import shuffled, site_halves
+from _mnist import DIGITS, N_DEVELOPMENT, Captions, balanced, captions, digit_head, digits, head_accuracy, latents
 from sklearn.linear_model import LogisticRegression
 
 from neurobridge.assemblies import drop_constant
@@ -100,8 +100,7 @@ def image_problem(
 
     def score(moved: np.ndarray) -> Record:
         called = head.predict(target.backward(moved))
-        drawn = np.random.default_rng([seed, 4])
-        null = [float((called == drawn.permutation(truth)).mean()) for _ in range(N_NULL)]
+        null = shuffled(called, truth, np.random.default_rng([seed, 4]), N_NULL)
         return judged(float((called == truth).mean()), null, len(truth))
 
     return Problem(source.forward(X), target.forward(Y), (rows, columns), source.forward(test[held]), score)
@@ -175,7 +174,7 @@ def ceilings(run: Run, setting: str, seed: int) -> dict[str, float]:
             reader = LogisticRegression(max_iter=500).fit(scale.forward(train[first : first + 10_000]), labels)
             truth = found.test_labels[: len(test)]
             return {
-                "the head on true captions": float(digit_head(run, text).score(text.new, text.new_labels)),
+                "the head on true captions": head_accuracy(run, text),
                 "a reader of 10,000 labelled images": float(reader.score(scale.forward(test), truth)),
             }
 

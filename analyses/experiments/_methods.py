@@ -81,6 +81,11 @@ def p_text(p: float) -> str:
     return "p < .001" if p < 0.0005 else f"p = {p:.3f}"
 
 
+def shuffled(named: np.ndarray, truth: np.ndarray, rng: np.random.Generator, n: int = 200) -> list[float]:
+    """Accuracies of the same names where the truth is permuted."""
+    return [float((named == rng.permutation(truth)).mean()) for _ in range(n)]
+
+
 def cosines(A: np.ndarray, B: np.ndarray) -> np.ndarray:
     """Cosine of every row of A (n, d) with every row of B (m, d)."""
     unit = [side / np.linalg.norm(side, axis=1, keepdims=True) for side in (A, B)]

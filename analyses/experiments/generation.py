@@ -23,6 +23,7 @@ import torch
 import xarray as xr
 from _digits import NAMES
 from _digits import WORDINGS as PLAIN_WORDINGS
+from _known import Known
 from _methods import caption, cell, chosen, cosines, count_ticks, mean_ci, over_seeds, panels, save
 
 from neurobridge import figures
@@ -125,27 +126,6 @@ def cells(run: Run) -> list[dict[str, Any]]:
     return [*whole, *({"kind": "pairs", "seed": seed, "n_pairs": n} for seed in run.seeds for n in counts)]
 
 
-class Labelled(NamedTuple):
-    """All images with their class: what the end-to-end flow draws from; source rows are the ten classes."""
-
-    codes: np.ndarray
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """Ten classes, all images."""
-        return 10, len(self.codes)
-
-    @property
-    def anchors(self) -> tuple[np.ndarray, np.ndarray]:
-        """Every image with its class."""
-        return self.codes, np.arange(len(self.codes))
-
-    def sample(self, n: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """Draw images evenly, with their classes."""
-        rows = rng.integers(len(self.codes), size=n)
-        return self.codes[rows], rows
-
-
 def draw(run: Run, one: dict[str, Any], found: Models) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Pool of images, the known ones among them (as many of each digit), and the caption of every image of the pool."""
     rng = np.random.default_rng([one["seed"], 5])
@@ -181,7 +161,9 @@ def compute(run: Run, one: dict[str, Any]) -> list[Record]:
     purity: dict[str, float] = {}
     if one["kind"] == "all labels":
         codes = found.labels.astype(int)
-        flow = ConditionalFlow(base="noise", **options).fit(np.eye(10), found.latents, Labelled(codes))
+        # Every image with its class; source rows are the ten classes.
+        every = Known((10, len(codes)), (codes, np.arange(len(codes))))
+        flow = ConditionalFlow(base="noise", **options).fit(np.eye(10), found.latents, every)
         made = {"all labels": flow.transport(np.eye(10)[wanted.astype(int)])}
     else:
         pool, known, said = draw(run, one, found)

@@ -31,15 +31,13 @@ from _methods import (
     table,
     verdict,
 )
-from _mnist import ENCODERS, END_TO_END, LABEL_ONLY, OURS, captions, digit_head, digits, measured
-from _mnist import N_CAPTIONS as N_TEXTS
+from _mnist import ENCODERS, END_TO_END, LABEL_ONLY, MAIN, N_CAPTIONS, OURS, captions, digits, head_accuracy, measured
 
 from neurobridge.baselines import BASELINES
 from neurobridge.experiment import Experiment, Record, Run, main
 
 N_PAIRS = (10, 20, 50, 100, 600, 3000, 6000, 12_000, 60_000)
 BELOW_A_FIFTH = 12_000
-MAIN = next(iter(ENCODERS))
 TARGETS = {100: 0.95, 600: 0.965}
 FLOWS = [name for name in OURS if name.endswith("-flow")]
 #: Largest number of pairs; those not named run at all.
@@ -99,8 +97,7 @@ def mean_of(records: list[Record], method: str, n_pairs: int) -> float:
 def finish(run: Run, records: list[Record]) -> dict[str, Any]:
     own = chosen(records, encoder=MAIN)
     counts = sorted({r["n_pairs"] for r in own})
-    text = captions(run, N_TEXTS)
-    head = float((digit_head(run, text).predict(text.new) == text.new_labels).mean())
+    head = head_accuracy(run, captions(run, N_CAPTIONS))
     null_95, n_test = mean_ci([r["null_95"] for r in own])[0], own[0]["n_test"]
     ours = {n: mean_of(own, ours_at(n), n) for n in counts}
     named_before = [cell([r["accuracy"] for r in chosen(own, method=ours_at(n), n_pairs=n)]) for n in counts]
@@ -255,9 +252,7 @@ def accuracy_figure(run: Run, own: list[Record], ours: dict[int, float], head: f
     axes[0].set_title("Few captions", fontsize="medium")
     axes[1].set_title("The same, from .9", fontsize="medium")
     for n, wanted in TARGETS.items():
-        axes[1].plot(
-            n, wanted, marker="_", color="0.3", markersize=14, linestyle="none", label="to reach" if n == 100 else None
-        )
+        axes[1].plot(n, wanted, marker="_", color="0.3", markersize=14, linestyle="none")
     axes[0].legend(fontsize="small", loc="center right", bbox_to_anchor=(1, 0.42))
     at = 100
     names = [name for name in (*OURS, *BASELINES) if chosen(own, method=name, n_pairs=at)]

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from _methods import cell, chosen, finished, panels, table, verdict
+from _methods import cell, chosen, finished, panels, shuffled, table, verdict
 from _mnist import ENCODERS, N_DEVELOPMENT, digits, kept_reference
 from _scale_spaces import EPSILON, NEAREST, PAIRS, READOUTS, SIDES, child, points
 from sklearn.linear_model import LogisticRegression
@@ -115,17 +115,10 @@ def spaces(run: Run, n: int, seed: int) -> dict[str, Any]:
     return run.shared["spaces"][2]
 
 
-def named_by(run: Run, moved: np.ndarray) -> np.ndarray:
-    """What the head calls moved points; one that is not finite is called nothing, which is wrong."""
-    finite = np.isfinite(moved).all(axis=1)
-    return np.where(finite, head(run).predict(np.nan_to_num(moved)), "none")
-
-
 def scored(run: Run, named: np.ndarray) -> dict[str, Any]:
     """Accuracy of what test digits are called, beside shuffled digits and the head on the true latents."""
     truth = digits(run).test_labels[: len(named)]
-    rng = np.random.default_rng(0)
-    null = [float((named == rng.permutation(truth)).mean()) for _ in range(200)]
+    null = shuffled(named, truth, np.random.default_rng(0))
     ceiling = float((head(run).predict(np.load(work(run) / "test_target.npy")) == truth).mean())
     return {
         "accuracy": float((named == truth).mean()), "null_95": float(np.quantile(null, 0.95)), "ceiling": ceiling,
@@ -145,7 +138,7 @@ def local(run: Run, made: dict[str, Any], n: int, seed: int) -> list[Record]:
             flow = ConditionalFlow("affine", validation=0.2, n_steps=steps(run), seed=seed)
             flow.fit(X, Y, couple(bridge_cost(X, Y, rows), method="pairs"))
             moved = [ridge_map(X, Y)(test), kernel_map(X, Y, seed=seed)(test), flow.transport(test)]
-            named = {f"pairs: {how}": named_by(run, one) for how, one in zip(LOCAL, moved, strict=True)}
+            named = {f"pairs: {how}": head(run).predict(one) for how, one in zip(LOCAL, moved, strict=True)}
             named[LABELS] = LogisticRegression(max_iter=1000).fit(X, names[own[:n_pairs]]).predict(test)
             out += [{"n_pairs": n_pairs, "method": how, **scored(run, one)} for how, one in named.items()]
         return out
@@ -169,7 +162,7 @@ def compute(run: Run, one: dict[str, Any]) -> list[Record]:
                 "kind": "accuracy",
                 **base,
                 "method": f"{one['metric']}: {how}",
-                **scored(run, named_by(run, moved[how])),
+                **scored(run, head(run).predict(moved[how])),
             }
             for how in READOUTS[one["metric"]]
         ),

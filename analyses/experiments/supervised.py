@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 from _methods import BARS, bars, cell, chosen, finished, mean_ci, over_seeds, panels, table, verdict
-from _mnist import ENCODERS, END_TO_END, LABEL_ONLY, N_CAPTIONS, captions, digit_head, digits, measured, n_images
+from _mnist import END_TO_END, LABEL_ONLY, MAIN, N_CAPTIONS, captions, digits, head_accuracy, measured, n_images
 
 from neurobridge.experiment import Experiment, Record, Run, main
 
@@ -20,7 +20,6 @@ SHARES = (0.2, 0.5, 1.0)
 FUSED_PAIRS = 6000
 OURS = ("pairs", "pairs-flow", "fused")
 LINEAR = ("ridge", "pls", "cca", "procrustes")
-MAIN = next(iter(ENCODERS))
 # By this much two accuracies are told apart: two standard errors of a difference near .99 among 10,000 digits.
 MARGIN = 0.002
 
@@ -51,8 +50,7 @@ def compute(run: Run, one: dict[str, Any]) -> list[Record]:
 
 
 def finish(run: Run, records: list[Record]) -> dict[str, Any]:
-    text = captions(run, N_CAPTIONS)
-    head = float((digit_head(run, text).predict(text.new) == text.new_labels).mean())
+    head = head_accuracy(run, captions(run, N_CAPTIONS))
     null_95, n_test = mean_ci([r["null_95"] for r in records])[0], records[0]["n_test"]
     across = counts(run)
     seeds = over_seeds(run)
