@@ -23,12 +23,11 @@ import xarray as xr
 
 import neurobridge
 from neurobridge import figures
-from neurobridge.aligner import AssemblyAligner, BridgeAligner
-from neurobridge.baselines import BASELINES
+from neurobridge.aligners import BASELINES, AssemblyAligner, BridgeAligner
 from neurobridge.bridge import fuse
-from neurobridge.demo.task import DATASETS, prepare
 from neurobridge.evaluate.correlation import score_attrs
 from neurobridge.evaluate.curves import N_PAIRS, curve_dataset, curve_records, interval
+from neurobridge.study.demo.task import DATASETS, prepare
 
 mpl.use("Agg")
 from matplotlib import pyplot as plt

@@ -14,7 +14,7 @@ import torch
 
 from neurobridge.datasets import load
 from neurobridge.evaluate import rdm
-from neurobridge.evaluate.dissimilarity import compare_rdms, rdm_noise_ceiling, rdm_scorer
+from neurobridge.evaluate.similarity.rdms import compare_rdms, rdm_noise_ceiling, rdm_scorer
 from neurobridge.features import GaborEnergy, Preprocess, extract
 
 N_PERMUTATIONS = 1000

@@ -17,8 +17,8 @@ import numpy as np
 import torch
 
 from neurobridge.bridge import ridge_map
-from neurobridge.bridge.kernel import kernel_map
 from neurobridge.flow import BASES, SOLVERS, ConditionalFlow, OffSupportWarning, integrate
+from neurobridge.maps.kernel import kernel_map
 
 N_TEST = 1000
 COLOURS = {"affine": "#0072B2", "pad": "#D55E00", "noise": "#009E73", "map": "#CC79A7"}

@@ -1,7 +1,15 @@
 """Align brain recordings and model activations through a few shared stimuli."""
 
 from neurobridge._version import __version__
-from neurobridge.aligner import BridgeAligner
+from neurobridge.aligners import (
+    BridgeAligner,
+    CCAAligner,
+    KeypointAligner,
+    PLSAligner,
+    ProcrustesAligner,
+    RelativeAligner,
+    RidgeAligner,
+)
 from neurobridge.assemblies import (
     AssemblyError,
     Pairs,
@@ -15,14 +23,6 @@ from neurobridge.assemblies import (
     select,
     split_halves,
     validate,
-)
-from neurobridge.baselines import (
-    CCAAligner,
-    KeypointAligner,
-    PLSAligner,
-    ProcrustesAligner,
-    RelativeAligner,
-    RidgeAligner,
 )
 from neurobridge.bridge import BridgeCost, Coupling, align_unpaired, bridge_cost, couple, diagnose, fuse
 from neurobridge.datasets import Experiment, fetch, list_datasets, load, simulate_hvm

@@ -28,7 +28,7 @@ from sklearn.linear_model import LogisticRegression
 
 import neurobridge
 from neurobridge.bridge import bridge_cost, couple, fuse, ridge_map
-from neurobridge.bridge.kernel import kernel_map
+from neurobridge.maps.kernel import kernel_map
 
 mpl.use("Agg")
 from matplotlib import pyplot as plt

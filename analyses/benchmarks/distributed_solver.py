@@ -79,7 +79,8 @@ def on_workers(n: int) -> dict:
     import numpy as np
     from distributed import Client, LocalCluster
 
-    from neurobridge.bridge import bridge_cost, distributed
+    from neurobridge.bridge import bridge_cost
+    from neurobridge.bridge.cost import distributed
 
     came, sent = [], []
     compute, persist = distributed._compute, distributed._persist
@@ -96,7 +97,7 @@ def on_workers(n: int) -> dict:
 
     options = {"n_workers": N_WORKERS, "threads_per_worker": 1, "memory_limit": "2GB", "dashboard_address": ":0"}
     with LocalCluster(**options) as local, Client(local) as client:
-        client.run(lambda: __import__("neurobridge.bridge.distributed"))
+        client.run(lambda: __import__("neurobridge.bridge.cost.distributed"))
         bare = client.run(peak_rss_gb)
         X, Y = clouds(n)
         start = time.perf_counter()

@@ -198,8 +198,8 @@ def demo() -> dict[str, float]:
     """Seconds to fit one flow of the demo, on two threads: with the demo's settings, and with the package's."""
     import torch
 
-    from neurobridge.aligner import BridgeAligner
-    from neurobridge.demo.task import SIMULATED, DemoConfig, draw_fold, prepare
+    from neurobridge.aligners import BridgeAligner
+    from neurobridge.study.demo.task import SIMULATED, DemoConfig, draw_fold, prepare
 
     torch.set_num_threads(2)
     fold = draw_fold(prepare(SIMULATED), 0.1, seed=0)

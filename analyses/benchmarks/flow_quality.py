@@ -36,7 +36,7 @@ from alignment_quality import digests
 
 import neurobridge
 from neurobridge.bridge import fuse
-from neurobridge.evaluate.distribution import frechet_distance, median_distance, mmd, sliced_wasserstein
+from neurobridge.evaluate.similarity.distribution import frechet_distance, median_distance, mmd, sliced_wasserstein
 from neurobridge.flow import ConditionalFlow, OffSupportWarning
 
 mpl.use("Agg")

@@ -27,8 +27,8 @@ from _machine import peak_rss_gb
 
 import neurobridge
 from neurobridge.bridge import fuse, ridge_map
-from neurobridge.bridge.fused import CoreWarning
-from neurobridge.bridge.kernel import kernel_map
+from neurobridge.bridge.fused.fuse import CoreWarning
+from neurobridge.maps.kernel import kernel_map
 
 N_PAIRS, N_TEST, N_CLUSTERS, N_LATENTS, N_DRAWS = 30, 2000, 20, 10, 100_000
 # All points at once up to here (40 bytes an entry).

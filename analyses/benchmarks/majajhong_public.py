@@ -179,7 +179,8 @@ CHILD = """
 import json, sys, time
 from pathlib import Path
 import neurobridge
-from neurobridge.datasets import fetch, load, manifests
+from neurobridge.datasets import fetch, load
+    from neurobridge.datasets.files import manifests
 # Only here: the simulated files stand in for the real ones, whose digests they cannot have.
 manifests.manifest_folders = lambda: [Path(sys.argv[2])]
 # Not ru_maxrss, which starts at the peak of the process that started this one.

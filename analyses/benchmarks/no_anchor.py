@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 from _mnist_spaces import Spaces, build
 
-from neurobridge.bridge.distances import DisconnectedGraphWarning
-from neurobridge.bridge.unpaired import UntrustedAlignmentWarning, align_unpaired
+from neurobridge.bridge.cost.distances import DisconnectedGraphWarning
+from neurobridge.bridge.unpaired.align import UntrustedAlignmentWarning, align_unpaired
 
 METRICS = ("euclidean", "geodesic")
 

@@ -9,7 +9,7 @@ import numpy as np
 from _ablation_parts import IMAGES, SITES
 from _methods import chosen, finished, mean_ci, panels
 
-from neurobridge.experiment import Record, Run
+from neurobridge.study.harness import Record, Run
 
 SETTINGS = (IMAGES, SITES)
 LABELS = {IMAGES: "images: accuracy", SITES: "IT sites: median r"}

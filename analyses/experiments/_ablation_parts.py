@@ -12,12 +12,13 @@ from sklearn.linear_model import LogisticRegression
 
 from neurobridge.assemblies import drop_constant
 from neurobridge.bridge import Coupling, bridge_cost, couple, fuse, kernel_map, ridge_map
-from neurobridge.bridge.cost import BridgeCost, Rows
+from neurobridge.bridge.cost.bridge import BridgeCost
 from neurobridge.datasets import load
 from neurobridge.evaluate.correlation import pearson
-from neurobridge.experiment import Record, Run
 from neurobridge.features import embed_text
 from neurobridge.flow import ConditionalFlow, Standardiser
+from neurobridge.points.arrays import Rows
+from neurobridge.study.harness import Record, Run
 
 IMAGES, SITES = "MNIST -> captions", "IT -> other IT sites"
 ENCODER = "contrastive, short"

@@ -8,7 +8,7 @@ import numpy as np
 from _methods import chosen, count_ticks, curves, finished, panels
 
 from neurobridge import figures
-from neurobridge.experiment import Record, Run
+from neurobridge.study.harness import Record, Run
 
 TO_BRAIN, TO_MODEL = "model -> brain", "brain -> model"
 Figures = list[dict[str, str]]

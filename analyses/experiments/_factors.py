@@ -12,10 +12,10 @@ from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
 
 from neurobridge.assemblies import drop_constant, make_assembly
 from neurobridge.datasets import load
-from neurobridge.datasets._render import backgrounds, object_names, render, rotation, shapes
-from neurobridge.experiment import Run
+from neurobridge.datasets.simulated.render import backgrounds, object_names, render, rotation, shapes
 from neurobridge.features import extract
-from neurobridge.features.training import train_reference
+from neurobridge.features.references.training import train_reference
+from neurobridge.study.harness import Run
 
 SIDE, N_SITES = 24, 60
 OBJECTS = ("animal_1", "car_3", "face_2", "plane_5")

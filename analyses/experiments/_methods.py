@@ -10,11 +10,10 @@ import numpy as np
 import xarray as xr
 
 from neurobridge import figures
-from neurobridge.aligner import AssemblyAligner, BridgeAligner
+from neurobridge.aligners import BASELINES, AssemblyAligner, BridgeAligner
 from neurobridge.assemblies.schema import NEUROID
-from neurobridge.baselines import BASELINES
 from neurobridge.evaluate.curves import interval
-from neurobridge.experiment import Record, Run
+from neurobridge.study.harness import Record, Run
 
 mpl.use("Agg")
 

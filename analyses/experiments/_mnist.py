@@ -19,20 +19,20 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.preprocessing import StandardScaler
 
-from neurobridge.aligner import AssemblyAligner, BridgeAligner
-from neurobridge.aligner.bridge import Map
+from neurobridge.aligners import AssemblyAligner, BridgeAligner
+from neurobridge.aligners.bridge import Map
 from neurobridge.assemblies import Pairs, make_assembly
 from neurobridge.bridge import Candidate
-from neurobridge.bridge.kernel import kernel_map
 from neurobridge.datasets import load
-from neurobridge.datasets.files import cache_folder
-from neurobridge.experiment import Run
+from neurobridge.datasets.files.fetch import cache_folder
 from neurobridge.features import captions_from_templates, embed_text, extract
-from neurobridge.features import conv as conv_module
-from neurobridge.features import training as training_module
-from neurobridge.features.conv import random_views
-from neurobridge.features.training import Reference, load_reference, save_reference, train_reference
+from neurobridge.features.references import conv as conv_module
+from neurobridge.features.references import training as training_module
+from neurobridge.features.references.conv import random_views
+from neurobridge.features.references.training import Reference, load_reference, save_reference, train_reference
 from neurobridge.flow import ConditionalFlow, OffSupportWarning
+from neurobridge.maps.kernel import kernel_map
+from neurobridge.study.harness import Run
 
 DIGITS = list(NAMES)
 #: The first training digits: settings were looked at on them alone.

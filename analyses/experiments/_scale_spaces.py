@@ -20,10 +20,10 @@ import torch
 from _known import Known
 
 from neurobridge.bridge import bridge_cost, couple, kernel_map
-from neurobridge.experiment import peak_rss
-from neurobridge.features.conv import random_views
-from neurobridge.features.training import load_reference
+from neurobridge.features.references.conv import random_views
+from neurobridge.features.references.training import load_reference
 from neurobridge.flow import ConditionalFlow
+from neurobridge.study.harness import peak_rss
 
 SIDES = ("source", "target")
 PAIRS = (20, 100, 1000)

@@ -10,9 +10,9 @@ from sklearn.decomposition import PCA
 
 from neurobridge.assemblies import average_repetitions, split_halves
 from neurobridge.datasets import load
-from neurobridge.experiment import Run
 from neurobridge.features import captions_from_templates, embed_text, extract
-from neurobridge.features.training import train_reference
+from neurobridge.features.references.training import train_reference
+from neurobridge.study.harness import Run
 
 CASES = (
     "MNIST images, captions",

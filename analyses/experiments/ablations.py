@@ -63,7 +63,7 @@ from _mnist import digits
 
 from neurobridge.bridge import couple, kernel_map
 from neurobridge.datasets import load
-from neurobridge.experiment import Experiment, Record, Run, main
+from neurobridge.study.harness import Experiment, Record, Run, main
 
 
 def cells(run: Run) -> list[dict[str, Any]]:

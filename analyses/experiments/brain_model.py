@@ -34,8 +34,8 @@ from neurobridge.datasets import load, locate
 from neurobridge.evaluate import Readout, correlate, internal_consistency, train_readout
 from neurobridge.evaluate.correlation import pearson
 from neurobridge.evaluate.curves import CurveFold, draw_curve_fold
-from neurobridge.experiment import Experiment, Record, Run, main
 from neurobridge.features import GaborEnergy, Preprocess, extract, train_reference
+from neurobridge.study.harness import Experiment, Record, Run, main
 
 PUBLIC, SIMULATED = "majajhong2015.public", "simulated-hvm"
 FAST = ("ridge", "procrustes", "pls", "cca", "relative", "keypoints", "bridge", "unbalanced")

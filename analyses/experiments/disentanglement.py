@@ -35,10 +35,10 @@ from neurobridge import figures
 from neurobridge.assemblies import Pairs, make_assembly
 from neurobridge.bridge import kernel_map
 from neurobridge.evaluate.curves import CurveFold, draw_curve_fold
-from neurobridge.experiment import Experiment, Record, Run, main
 from neurobridge.features import extract
-from neurobridge.features.training import train_reference
+from neurobridge.features.references.training import train_reference
 from neurobridge.flow import Standardiser
+from neurobridge.study.harness import Experiment, Record, Run, main
 
 BETAS = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
 DATA = {"scenes": "scenes to tuned sites (simulated)", "digits": "MNIST (real) to classifier features"}

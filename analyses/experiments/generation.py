@@ -31,10 +31,10 @@ from neurobridge.assemblies import make_assembly
 from neurobridge.bridge import Coupling, bridge_cost, couple, ridge_map
 from neurobridge.datasets import load
 from neurobridge.evaluate import generate, generation_fidelity
-from neurobridge.experiment import Experiment, Record, Run, main
 from neurobridge.features import captions_from_templates, embed_text, extract
-from neurobridge.features.training import Reference, train_reference
+from neurobridge.features.references.training import Reference, train_reference
 from neurobridge.flow import ConditionalFlow
+from neurobridge.study.harness import Experiment, Record, Run, main
 
 N_PAIRS = (10, 20, 100, 600)
 WORDINGS = (

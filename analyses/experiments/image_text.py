@@ -33,8 +33,8 @@ from _methods import (
 )
 from _mnist import ENCODERS, END_TO_END, LABEL_ONLY, MAIN, N_CAPTIONS, OURS, captions, digits, head_accuracy, measured
 
-from neurobridge.baselines import BASELINES
-from neurobridge.experiment import Experiment, Record, Run, main
+from neurobridge.aligners import BASELINES
+from neurobridge.study.harness import Experiment, Record, Run, main
 
 N_PAIRS = (10, 20, 50, 100, 600, 3000, 6000, 12_000, 60_000)
 BELOW_A_FIFTH = 12_000

@@ -32,11 +32,11 @@ from scipy.spatial.distance import cdist
 from scipy.stats import ortho_group, rankdata, spearmanr
 
 from neurobridge.bridge import align_unpaired, bridge_cost, couple, fuse, ridge_map
-from neurobridge.bridge.gromov import inner_distances
-from neurobridge.bridge.lowrank import match_parts
-from neurobridge.bridge.trust import LEAST_CYCLE, LEAST_STABILITY, MOST_DISTORTION
-from neurobridge.bridge.unpaired import UntrustedAlignmentWarning
-from neurobridge.experiment import Experiment, Record, Run, main
+from neurobridge.bridge.unpaired.align import UntrustedAlignmentWarning
+from neurobridge.bridge.unpaired.gromov import inner_distances
+from neurobridge.bridge.unpaired.lowrank import match_parts
+from neurobridge.bridge.unpaired.trust import LEAST_CYCLE, LEAST_STABILITY, MOST_DISTORTION
+from neurobridge.study.harness import Experiment, Record, Run, main
 
 STARTS: dict[str, dict[str, Any]] = {
     "unpaired": {"metric": "euclidean"},

@@ -24,16 +24,16 @@ from _methods import METHODS, chosen, finished, p_text, save, site_halves, verdi
 from scipy.stats import rankdata
 from sklearn.metrics import r2_score
 
-from neurobridge.aligner import AssemblyAligner
+from neurobridge.aligners import AssemblyAligner
 from neurobridge.assemblies import as_matrix, average_repetitions, drop_constant
 from neurobridge.assemblies.schema import NEUROID, PRESENTATION
 from neurobridge.datasets import load
 from neurobridge.evaluate import correlate, overlap, procrustes_distance, rdm, train_readout
 from neurobridge.evaluate.curves import CurveFold, draw_curve_fold
-from neurobridge.evaluate.dissimilarity import compare_rdms
-from neurobridge.evaluate.overlap import MEASURES as STANDARD
-from neurobridge.experiment import Experiment, Record, Run, main
+from neurobridge.evaluate.similarity.rdms import compare_rdms
+from neurobridge.evaluate.similarity.relations import MEASURES as STANDARD
 from neurobridge.features import GaborEnergy, Preprocess, captions_from_templates, embed_text, extract, train_reference
+from neurobridge.study.harness import Experiment, Record, Run, main
 
 N_PAIRS, N_DRAWS = 50, 2000
 MEASURES = (*STANDARD, "rsa", "procrustes")

@@ -33,12 +33,11 @@ from _methods import (
 )
 
 from neurobridge import figures
-from neurobridge.aligner import AssemblyAligner, BridgeAligner
-from neurobridge.baselines import BASELINES
+from neurobridge.aligners import BASELINES, AssemblyAligner, BridgeAligner
 from neurobridge.datasets import load
 from neurobridge.evaluate.curves import draw_curve_fold
-from neurobridge.experiment import Experiment, Record, Run, main
 from neurobridge.features import embed_text
+from neurobridge.study.harness import Experiment, Record, Run, main
 
 N_PAIRS = (10, 20, 50, 100, 200, 400, 800)
 FUSED_PAIRS = (20, 100, 400)

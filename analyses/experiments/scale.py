@@ -23,10 +23,10 @@ from _scale_spaces import EPSILON, NEAREST, PAIRS, READOUTS, SIDES, child, point
 from sklearn.linear_model import LogisticRegression
 
 from neurobridge.bridge import bridge_cost, couple, kernel_map, ridge_map
-from neurobridge.experiment import Experiment, Record, Run, main
 from neurobridge.features import extract
-from neurobridge.features.training import save_reference, train_reference
+from neurobridge.features.references.training import save_reference, train_reference
 from neurobridge.flow import ConditionalFlow
+from neurobridge.study.harness import Experiment, Record, Run, main
 
 #: Points a side -> seeds.
 SIZES = {10_000: 3, 120_000: 1, 400_000: 1, 1_280_000: 1}

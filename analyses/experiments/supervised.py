@@ -14,7 +14,7 @@ import numpy as np
 from _methods import BARS, bars, cell, chosen, finished, mean_ci, over_seeds, panels, table, verdict
 from _mnist import END_TO_END, LABEL_ONLY, MAIN, N_CAPTIONS, captions, digits, head_accuracy, measured, n_images
 
-from neurobridge.experiment import Experiment, Record, Run, main
+from neurobridge.study.harness import Experiment, Record, Run, main
 
 SHARES = (0.2, 0.5, 1.0)
 FUSED_PAIRS = 6000

@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 from sklearn.base import clone
 
-from neurobridge.aligner import AssemblyAligner, BridgeAligner
+from neurobridge.aligners import AssemblyAligner, BridgeAligner
 from neurobridge.assemblies import AssemblyError, as_matrix, drop_constant, match_stimuli, require_varying_neuroids
 from neurobridge.assemblies import validate as validate_assembly
 from neurobridge.assemblies.schema import NEUROID, PRESENTATION

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from neurobridge.aligner import AssemblyAligner
+from neurobridge.aligners import AssemblyAligner
 from neurobridge.assemblies import AssemblyError, as_matrix, coords_of, require_unique_stimuli, validate
 from neurobridge.assemblies.schema import NEUROID, NEUROID_ID, PRESENTATION, STIMULUS_ID, TIME_BIN, plain
 from neurobridge.brainscore.convert import to_brainscore

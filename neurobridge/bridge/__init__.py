@@ -1,8 +1,8 @@
 """The method on plain arrays: distances, bridge cost, couplings."""
 
-from neurobridge.bridge.cost import BridgeCost, bridge_cost
-from neurobridge.bridge.coupling import SOLVERS, ConvergenceWarning, Coupling, couple
-from neurobridge.bridge.diagnostics import (
+from neurobridge.bridge.cost.bridge import BridgeCost, bridge_cost
+from neurobridge.bridge.cost.distances import METRICS, AnchorDistances, DisconnectedGraphWarning, anchor_distances
+from neurobridge.bridge.diagnosis.diagnose import (
     BridgeWarning,
     CalibrationWarning,
     Coverage,
@@ -12,11 +12,11 @@ from neurobridge.bridge.diagnostics import (
     NoisyAnchorsWarning,
     diagnose,
 )
-from neurobridge.bridge.distances import METRICS, AnchorDistances, DisconnectedGraphWarning, anchor_distances
-from neurobridge.bridge.fused import Candidate, CoreWarning, FusedBridge, fuse
-from neurobridge.bridge.kernel import KernelMap, kernel_map
-from neurobridge.bridge.linear import LinearMap, ridge_map
-from neurobridge.bridge.unpaired import Trust, UnpairedStart, UntrustedAlignmentWarning, align_unpaired
+from neurobridge.bridge.fused.fuse import Candidate, CoreWarning, FusedBridge, fuse
+from neurobridge.bridge.transport.coupling import SOLVERS, ConvergenceWarning, Coupling, couple
+from neurobridge.bridge.unpaired.align import Trust, UnpairedStart, UntrustedAlignmentWarning, align_unpaired
+from neurobridge.maps.kernel import KernelMap, kernel_map
+from neurobridge.maps.linear import LinearMap, ridge_map
 
 __all__ = [
     "METRICS",

@@ -1,10 +1,10 @@
 """Real data one command away, and the simulated HvM experiment."""
 
-from neurobridge.datasets.archives import ArchiveError
 from neurobridge.datasets.catalogue import LOADERS, has_loader, load
 from neurobridge.datasets.experiment import Experiment
-from neurobridge.datasets.feature_files import FeatureFileError
-from neurobridge.datasets.files import (
+from neurobridge.datasets.files.archives import ArchiveError
+from neurobridge.datasets.files.feature_files import FeatureFileError
+from neurobridge.datasets.files.fetch import (
     DigestError,
     DownloadError,
     cache_folder,
@@ -15,7 +15,7 @@ from neurobridge.datasets.files import (
     path_of,
     verify,
 )
-from neurobridge.datasets.manifests import (
+from neurobridge.datasets.files.manifests import (
     File,
     Manifest,
     ManifestError,
@@ -24,7 +24,7 @@ from neurobridge.datasets.manifests import (
     list_datasets,
     read_manifest,
 )
-from neurobridge.datasets.simulated_hvm import simulate_hvm
+from neurobridge.datasets.simulated.hvm import simulate_hvm
 
 __all__ = [
     "LOADERS",

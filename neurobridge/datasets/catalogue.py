@@ -8,7 +8,10 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from neurobridge.datasets import (
+from neurobridge.datasets.experiment import Experiment
+from neurobridge.datasets.files.manifests import find_manifest, unknown_dataset
+from neurobridge.datasets.labels import cite
+from neurobridge.datasets.loaders import (
     clip,
     cowley2023,
     hvm,
@@ -18,11 +21,8 @@ from neurobridge.datasets import (
     majajhong_public,
     mnist,
 )
-from neurobridge.datasets.experiment import Experiment
-from neurobridge.datasets.labels import cite
-from neurobridge.datasets.manifests import find_manifest, unknown_dataset
-from neurobridge.datasets.simulated_hvm import NAME as SIMULATED_HVM
-from neurobridge.datasets.simulated_hvm import simulate_hvm
+from neurobridge.datasets.simulated.hvm import NAME as SIMULATED_HVM
+from neurobridge.datasets.simulated.hvm import simulate_hvm
 
 LOADERS: dict[str, Callable[..., Experiment]] = {
     clip.CLASSES: clip.load_class_text,

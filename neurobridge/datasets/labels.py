@@ -10,8 +10,8 @@ from typing import Any
 import pandas as pd
 
 from neurobridge.datasets.experiment import Experiment
-from neurobridge.datasets.files import digests_of
-from neurobridge.datasets.manifests import Manifest
+from neurobridge.datasets.files.fetch import digests_of
+from neurobridge.datasets.files.manifests import Manifest
 
 _cited: set[str] = set()
 

@@ -1,14 +1,29 @@
 """Predictivity, ceilings, decoding, similarity, overlap and generation, each with its chance level."""
 
-from neurobridge.evaluate.attributes import decode_attributes
 from neurobridge.evaluate.ceiling import cross_animal_consistency, internal_consistency, spearman_brown
-from neurobridge.evaluate.choices import choices, confusion, tabulate_choices
 from neurobridge.evaluate.correlation import correlate
 from neurobridge.evaluate.curves import curve_dataset, curve_records, draw_curve_fold, learning_curve
-from neurobridge.evaluate.decoding import READOUTS, Readout, cross_decode, cross_space_decode, decode, train_readout
-from neurobridge.evaluate.decoding_axes import decoding_curve, generalise
-from neurobridge.evaluate.discrimination import consistency, discriminate, dprime
-from neurobridge.evaluate.dissimilarity import (
+from neurobridge.evaluate.decoding.accuracy import (
+    READOUTS,
+    Readout,
+    cross_decode,
+    cross_space_decode,
+    decode,
+    train_readout,
+)
+from neurobridge.evaluate.decoding.attributes import decode_attributes
+from neurobridge.evaluate.decoding.axes import decoding_curve, generalise
+from neurobridge.evaluate.decoding.confusions import choices, confusion, tabulate_choices
+from neurobridge.evaluate.decoding.discrimination import consistency, discriminate, dprime
+from neurobridge.evaluate.generation import generate, generation_fidelity
+from neurobridge.evaluate.layers import LayerChoice, select_layer
+from neurobridge.evaluate.metrics import METRICS
+from neurobridge.evaluate.predict import predictivity
+from neurobridge.evaluate.regression import REGRESSIONS
+from neurobridge.evaluate.scores import NORMALIZATIONS, aggregate
+from neurobridge.evaluate.similarity.arrays import linear_cka, procrustes_distance
+from neurobridge.evaluate.similarity.distribution import frechet_distance, mmd, sliced_wasserstein
+from neurobridge.evaluate.similarity.rdms import (
     COMPARATORS,
     DISTANCES,
     compare_rdms,
@@ -16,15 +31,7 @@ from neurobridge.evaluate.dissimilarity import (
     rdm,
     rdm_noise_ceiling,
 )
-from neurobridge.evaluate.distribution import frechet_distance, mmd, sliced_wasserstein
-from neurobridge.evaluate.generation import generate, generation_fidelity
-from neurobridge.evaluate.layers import LayerChoice, select_layer
-from neurobridge.evaluate.metrics import METRICS
-from neurobridge.evaluate.overlap import overlap
-from neurobridge.evaluate.predict import predictivity
-from neurobridge.evaluate.regression import REGRESSIONS
-from neurobridge.evaluate.scores import NORMALIZATIONS, aggregate
-from neurobridge.evaluate.similarity import linear_cka, procrustes_distance
+from neurobridge.evaluate.similarity.relations import overlap
 from neurobridge.evaluate.splits import (
     Splits,
     animal_splits,

@@ -13,8 +13,8 @@ import xarray as xr
 
 from neurobridge.assemblies import AssemblyError, as_matrix, coords_of, validate
 from neurobridge.assemblies.schema import PRESENTATION, STIMULUS_ID
-from neurobridge.evaluate.distribution import frechet_distance
 from neurobridge.evaluate.scores import PERMUTATION, p_value, score_attrs
+from neurobridge.evaluate.similarity.distribution import frechet_distance
 
 IMAGES = "images"
 GENERATED, RECONSTRUCTED, REAL = "generated", "reconstructed", "real"

@@ -11,7 +11,10 @@ import xarray as xr
 from neurobridge.assemblies import AssemblyError, average_repetitions, validate
 from neurobridge.assemblies.schema import STIMULUS_ID
 from neurobridge.evaluate.correlation import pearson
-from neurobridge.evaluate.dissimilarity import (
+from neurobridge.evaluate.predict import GivenSplits, matched_arrays, predictivity
+from neurobridge.evaluate.scores import SPLIT, score_attrs, split_score
+from neurobridge.evaluate.similarity.arrays import Scorer, cka_scorer, fit_cca, procrustes_scorer
+from neurobridge.evaluate.similarity.rdms import (
     COMPARATORS,
     DISTANCES,
     PREPARE,
@@ -21,9 +24,6 @@ from neurobridge.evaluate.dissimilarity import (
     subject_rdms,
     subjects_of,
 )
-from neurobridge.evaluate.predict import GivenSplits, matched_arrays, predictivity
-from neurobridge.evaluate.scores import SPLIT, score_attrs, split_score
-from neurobridge.evaluate.similarity import Scorer, cka_scorer, fit_cca, procrustes_scorer
 
 Metric = Callable[..., xr.Dataset]
 SUBJECT = "subject"

@@ -8,70 +8,9 @@ from typing import Any
 import numpy as np
 import scipy.linalg
 
-Predict = Callable[[np.ndarray], np.ndarray]
+from neurobridge.maps.pls import Predict, centred, fit_pls, linear_predictor
+
 ALPHAS = np.logspace(-3, 6, 19)
-
-
-def fit_pls(X: np.ndarray, Y: np.ndarray, *, n_components: int = 25) -> Predict:
-    """Partial least squares by the kernel algorithm, unscaled, as Brain-Score's regression.
-
-    Works on ``X^T X`` and ``X^T Y`` alone (improved kernel algorithm 2 of Dayal & MacGregor 1997, J. Chemometrics 11:73). Each
-    component's leading direction comes from an exact eigendecomposition, so nothing iterates; scikit-learn's NIPALS agrees once its
-    ``tol`` is small enough to have converged.
-
-    Parameters
-    ----------
-    X : array of shape (n_samples, n_features)
-    Y : array of shape (n_samples, n_targets)
-    n_components : int
-        At most; no more than samples - 1 and features are used, and extraction stops when the residual covariance is zero.
-
-    Returns
-    -------
-    callable
-        Maps (n, n_features) to (n, n_targets).
-    """
-    X, Y, x_mean, y_mean = _centred(X, Y)
-    # PLS does not see rotations: wide data is worked on in the coordinates of its row space, n x n instead of p x p.
-    basis = None
-    if X.shape[1] > X.shape[0]:
-        values, U = np.linalg.eigh(X @ X.T)
-        kept = values > values[-1] * len(X) * np.finfo(np.float64).eps
-        root = np.sqrt(values[kept])
-        basis = X.T @ (U[:, kept] / root)
-        X = U[:, kept] * root
-    XtX, XtY = X.T @ X, X.T @ Y
-    scale = np.linalg.norm(XtY)
-    n_components = min(n_components, len(X) - 1, X.shape[1])
-    rotations = np.zeros((X.shape[1], n_components))
-    x_loadings, y_loadings = np.zeros((X.shape[1], n_components)), np.zeros((Y.shape[1], n_components))
-    for k in range(n_components):
-        if np.linalg.norm(XtY) <= 1e-12 * scale:
-            break
-        weight = _leading_left(XtY)
-        # Orthogonal to the deflated loadings: r_k = w_k - sum_j (p_j . w_k) r_j.
-        rotation = weight - rotations[:, :k] @ (x_loadings[:, :k].T @ weight)
-        XtXr = XtX @ rotation
-        variance = rotation @ XtXr
-        if variance <= 0:
-            break
-        rotations[:, k], x_loadings[:, k] = rotation, XtXr / variance
-        y_loadings[:, k] = XtY.T @ rotation / variance
-        XtY = XtY - variance * np.outer(x_loadings[:, k], y_loadings[:, k])
-    coef = rotations @ y_loadings.T
-    if basis is not None:
-        coef = basis @ coef
-    return _linear_map(coef, x_mean, y_mean)
-
-
-def _leading_left(M: np.ndarray) -> np.ndarray:
-    """Leading left singular vector, through the smaller Gram matrix."""
-    tall = M.shape[1] <= M.shape[0]
-    gram = M.T @ M if tall else M @ M.T
-    last = len(gram) - 1
-    leading = scipy.linalg.eigh(gram, subset_by_index=[last, last], check_finite=False)[1][:, 0]
-    vector = M @ leading if tall else leading
-    return vector / np.linalg.norm(vector)
 
 
 def fit_ridge(
@@ -109,14 +48,14 @@ def fit_ridge(
     grid = np.asarray(ALPHAS if alphas is None else alphas, dtype=np.float64)
     if (grid <= 0).any() or (alpha is not None and alpha <= 0):
         raise ValueError("ridge: found a penalty that is not positive; expected alpha > 0. Mend: regression='linear'.")
-    X, Y, x_mean, y_mean = _centred(X, Y)
+    X, Y, x_mean, y_mean = centred(X, Y)
     tall = len(X) >= X.shape[1]
     gram = X.T @ X if tall else X @ X.T
     if alpha is not None:
         gram[np.diag_indices_from(gram)] += alpha
         factor = scipy.linalg.cho_factor(gram, overwrite_a=True, check_finite=False)
         coef = scipy.linalg.cho_solve(factor, X.T @ Y) if tall else X.T @ scipy.linalg.cho_solve(factor, Y)
-        return _linear_map(coef, x_mean, y_mean)
+        return linear_predictor(coef, x_mean, y_mean)
     values, vectors = np.linalg.eigh(gram)
     values = np.maximum(values, 0)
     # Scores of the samples on the principal directions, Z Z^T = X X^T, and what the targets have in common with each.
@@ -125,7 +64,7 @@ def fit_ridge(
     error = np.stack([_leave_one_out(Z, Y, ZtY, values, penalty) for penalty in grid])
     chosen = grid[error.argmin(axis=0)]
     dual = vectors @ ((ZtY if tall else vectors.T @ Y) / (values[:, None] + chosen))
-    return _linear_map(dual if tall else X.T @ dual, x_mean, y_mean)
+    return linear_predictor(dual if tall else X.T @ dual, x_mean, y_mean)
 
 
 def _leave_one_out(Z: np.ndarray, Y: np.ndarray, ZtY: np.ndarray, values: np.ndarray, alpha: float) -> np.ndarray:
@@ -145,7 +84,7 @@ def _ridge_folds(
     training rows is fitted on its rows, for the difference would lose digits.
     """
     # Ridge with an intercept does not see a shift; about the mean of all, little is taken away.
-    X_all, Y_all, _, y_shift = _centred(X, Y)
+    X_all, Y_all, _, y_shift = centred(X, Y)
     XtX, XtY = X_all.T @ X_all, X_all.T @ Y_all
     x_total, y_total = X_all.sum(axis=0), Y_all.sum(axis=0)
     x_scatter, y_scatter = np.trace(XtX), np.sum(np.square(Y_all), axis=0)
@@ -169,10 +108,10 @@ def _ridge_folds(
 
 def fit_linear(X: np.ndarray, Y: np.ndarray) -> Predict:
     """Ordinary least squares with an intercept, minimum-norm where there are no more samples than features."""
-    X, Y, x_mean, y_mean = _centred(X, Y)
+    X, Y, x_mean, y_mean = centred(X, Y)
     # Centring takes a rank: LAPACK's own cut-off would keep the direction that rounding left of it.
     cutoff = max(X.shape) * np.finfo(np.float64).eps
-    return _linear_map(scipy.linalg.lstsq(X, Y, cond=cutoff, check_finite=False)[0], x_mean, y_mean)
+    return linear_predictor(scipy.linalg.lstsq(X, Y, cond=cutoff, check_finite=False)[0], x_mean, y_mean)
 
 
 def fit_neuron_to_neuron(X: np.ndarray, Y: np.ndarray) -> Predict:
@@ -204,16 +143,6 @@ def fit_neuron_to_neuron(X: np.ndarray, Y: np.ndarray) -> Predict:
         r = np.where(varies[:, None], (X.T @ (Y - Y.mean(axis=0))) / norm[:, None], -np.inf)
     chosen = r.argmax(axis=0)
     return lambda new: np.asarray(new)[:, chosen]
-
-
-def _centred(X: np.ndarray, Y: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    x_mean, y_mean = X.mean(axis=0, dtype=np.float64), Y.mean(axis=0, dtype=np.float64)
-    return X - x_mean, Y - y_mean, x_mean, y_mean
-
-
-def _linear_map(coef: np.ndarray, x_mean: np.ndarray, y_mean: np.ndarray) -> Predict:
-    intercept = y_mean - x_mean @ coef
-    return lambda new: new @ coef + intercept
 
 
 REGRESSIONS: dict[str, Callable[..., Predict]] = {

@@ -1,18 +1,14 @@
 """Frozen torch models in, activations assemblies out."""
 
-from neurobridge.features.captions import captions_from_templates, read_captions
-from neurobridge.features.conv import ConvContrastive, ConvNet, ConvVAE
-from neurobridge.features.extract import extract
-from neurobridge.features.frozen import weights_digest
-from neurobridge.features.hooks import match_layers
-from neurobridge.features.models import LoadedModel, ModelError, Program, load_model, load_weights
+from neurobridge.features.extraction import extract
+from neurobridge.features.loading import LoadedModel, ModelError, Program, load_model, load_weights
+from neurobridge.features.models.frozen import weights_digest
+from neurobridge.features.models.hooks import match_layers
 from neurobridge.features.pca import LayerPCA, fit_pca
-from neurobridge.features.preprocess import Preprocess
-from neurobridge.features.reduce import POOLINGS, RandomProjection
-from neurobridge.features.reference import GaborEnergy
-from neurobridge.features.storage import open_features
-from neurobridge.features.text import embed_text
-from neurobridge.features.training import (
+from neurobridge.features.reduction import POOLINGS, RandomProjection
+from neurobridge.features.references.conv import ConvContrastive, ConvNet, ConvVAE
+from neurobridge.features.references.gabor import GaborEnergy
+from neurobridge.features.references.training import (
     REFERENCES,
     Reference,
     ReferenceFileError,
@@ -20,6 +16,10 @@ from neurobridge.features.training import (
     save_reference,
     train_reference,
 )
+from neurobridge.features.stimuli.preprocess import Preprocess
+from neurobridge.features.storage import open_features
+from neurobridge.features.text.captions import captions_from_templates, read_captions
+from neurobridge.features.text.encode import embed_text
 
 __all__ = [
     "POOLINGS",

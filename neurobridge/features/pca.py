@@ -19,9 +19,9 @@ import xarray as xr
 from sklearn.decomposition import PCA
 
 from neurobridge.assemblies import AssemblyError
-from neurobridge.features.extract import extract
-from neurobridge.features.images import Pixels, Root, as_source, pixel_digests, read_ahead
-from neurobridge.features.preprocess import Preprocess
+from neurobridge.features.extraction import extract
+from neurobridge.features.stimuli.images import Pixels, Root, as_source, pixel_digests, read_ahead
+from neurobridge.features.stimuli.preprocess import Preprocess
 
 _FORMAT = "neurobridge layer pca 1"
 _ARGUMENTS = ("batch_size", "device", "workers", "max_bytes", "progress")

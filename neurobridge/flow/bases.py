@@ -11,7 +11,8 @@ import torch
 from torch import nn
 
 from neurobridge.flow.ode import Field
-from neurobridge.flow.scale import Standardiser
+from neurobridge.points.arrays import pad_to
+from neurobridge.points.scale import Standardiser
 
 Base = Literal["affine", "pad", "noise"]
 BASES: tuple[Base, ...] = ("affine", "pad", "noise")
@@ -20,11 +21,6 @@ MAPS = "maps"
 #: Takes points of shape (n_points, d), gives their images of shape (n_points, d_other).
 PointMap = Callable[[np.ndarray], np.ndarray]
 _TILE = 1024
-
-
-def pad_to(X: np.ndarray, n_dims: int) -> np.ndarray:
-    """Append zero dimensions to points of shape (n_points, d) until there are ``n_dims``."""
-    return np.pad(X, ((0, 0), (0, n_dims - X.shape[1])))
 
 
 def noise_rows(start: int, stop: int, n_dims: int, *, seed: int, sample: int) -> np.ndarray:

@@ -9,17 +9,18 @@ from typing import Any, Literal, Protocol
 import numpy as np
 import torch
 
-from neurobridge.bridge.linear import ridge_map
-from neurobridge.flow.bases import BASES, MAPS, Base, Between, PointMap, Way, pad_to
+from neurobridge.flow.bases import BASES, MAPS, Base, Between, PointMap, Way
 from neurobridge.flow.networks import NetworkFactory, build_network
 from neurobridge.flow.ode import SOLVERS
 from neurobridge.flow.path import MinibatchCost, squared_distance
-from neurobridge.flow.scale import Standardiser, as_points, read_rows, row_blocks, standardised
 from neurobridge.flow.state import Training
 from neurobridge.flow.storage import SAVED, Fitted, read_flow, write_flow
-from neurobridge.flow.support import Support
 from neurobridge.flow.train import Draw, Problem, Trained, train
 from neurobridge.flow.transport import Direction, Transport
+from neurobridge.maps.linear import ridge_map
+from neurobridge.points.arrays import as_points, pad_to, read_blocks, read_rows
+from neurobridge.points.scale import Standardiser, standardised
+from neurobridge.points.support import Support
 
 
 class PairSampler(Protocol):
@@ -373,7 +374,7 @@ class ConditionalFlow(Transport):
         if self.base != "noise":
             # Starts that do not change are computed once for all rows; noise is drawn anew at every step.
             begin = np.empty((len(left), way.n_state), dtype=np.float32)
-            for rows, block in row_blocks(left, self.chunk_size):
+            for rows, block in read_blocks(left, self.chunk_size):
                 begin[rows] = way.start(block)
             starts = torch.as_tensor(begin, device=device)
         problem = Problem(

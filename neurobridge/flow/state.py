@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from neurobridge.flow.checkpoint import FlowFileError, check_shapes, read_state, write_state
 from neurobridge.flow.path import MinibatchCost, squared_distance
+from neurobridge.store.state import FlowFileError, check_shapes, read_state, write_state
 
 KIND = "neurobridge flow checkpoint"
 

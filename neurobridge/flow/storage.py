@@ -10,13 +10,13 @@ import numpy as np
 import torch
 
 from neurobridge._version import __version__
-from neurobridge.bridge.kernel import KernelMap
-from neurobridge.bridge.linear import LinearMap
 from neurobridge.flow.bases import MAPS, Between, PointMap, Way
-from neurobridge.flow.checkpoint import FlowFileError, check_shapes, read_state, write_state
 from neurobridge.flow.networks import NetworkFactory, build_network
-from neurobridge.flow.scale import Standardiser
-from neurobridge.flow.support import Support
+from neurobridge.maps.kernel import KernelMap
+from neurobridge.maps.linear import LinearMap
+from neurobridge.points.scale import Standardiser
+from neurobridge.points.support import Support
+from neurobridge.store.state import FlowFileError, check_shapes, read_state, write_state
 
 KIND = "neurobridge flow"
 NAME = "flow"

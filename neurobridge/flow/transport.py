@@ -10,10 +10,11 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import torch
 
-from neurobridge.flow.bases import Base, PointMap, Way, pad_to
+from neurobridge.flow.bases import Base, PointMap, Way
 from neurobridge.flow.ode import integrate
-from neurobridge.flow.scale import Standardiser, as_points, is_lazy, read_rows, row_blocks
-from neurobridge.flow.support import OffSupportWarning, Support
+from neurobridge.points.arrays import as_points, is_dask, pad_to, read_blocks, read_rows
+from neurobridge.points.scale import Standardiser
+from neurobridge.points.support import OffSupportWarning, Support
 
 Direction = Literal["forward", "backward"]
 
@@ -87,7 +88,7 @@ class Transport:
         """
         X = self._checked(X, direction)
         self._check_samples(n_samples)
-        if is_lazy(X):
+        if is_dask(X):
             if n_samples != 1:
                 raise ValueError(
                     f"found n_samples={n_samples} of a dask array; expected 1. Mend: call spread(X), or compute X first."
@@ -155,7 +156,7 @@ class Transport:
         way, _ = self._way(direction)
         if way.base == "pad":
             return read_rows(X, slice(None))
-        blocks = row_blocks(X, self.chunk_size)
+        blocks = read_blocks(X, self.chunk_size)
         return np.concatenate(
             [
                 end.backward(way.start(begin.forward(block), row=rows.start, seed=self.seed, sample=sample))
@@ -197,7 +198,7 @@ class Transport:
         way, reverse = self._way(direction)
         unit = begin if way.base == "pad" else end
         parts = []
-        for rows, ends in row_blocks(Z, self.chunk_size, "Z"):
+        for rows, ends in read_blocks(Z, self.chunk_size, "Z"):
             state = pad_to(end.forward(ends), way.n_state)
             condition = begin.forward(read_rows(X, rows)) if way.n_condition else None
             moved, _ = self._integrate(way, state, condition, not reverse, method)
@@ -222,12 +223,12 @@ class Transport:
         """
         Z = self._checked(Z, "backward" if direction == "forward" else "forward")
         scale, support = self._scales(direction)[1], self.support_[direction]
-        if is_lazy(Z):
+        if is_dask(Z):
             Z = Z.rechunk({1: -1})
             return Z.map_blocks(
                 lambda block: support.off(scale.forward(block)), dtype=bool, drop_axis=1, name=f"off-{uuid.uuid4().hex}"
             )
-        return np.concatenate([support.off(scale.forward(block)) for _, block in row_blocks(Z, self.chunk_size, "Z")])
+        return np.concatenate([support.off(scale.forward(block)) for _, block in read_blocks(Z, self.chunk_size, "Z")])
 
     def _check_fitted(self) -> None:
         if not hasattr(self, "forward_"):
@@ -305,7 +306,7 @@ class Transport:
             raise ValueError(f"found chunk_size={size}; expected at least 1. Mend: use 16384.")
         begin, end = self._scales(direction)
         way, reverse = self._way(direction)
-        for rows, block in row_blocks(X, size):
+        for rows, block in read_blocks(X, size):
             Z = begin.forward(block)
             # A padded flow run backward starts from the padded target, which is where its forward paths end.
             state = way.start(Z, row=row + rows.start, seed=self.seed, sample=sample)

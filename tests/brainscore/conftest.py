@@ -14,7 +14,7 @@ import xarray as xr
 
 from neurobridge.assemblies import make_assembly
 from neurobridge.brainscore import to_brainscore
-from neurobridge.datasets import manifests
+from neurobridge.datasets.files import manifests
 
 ASSEMBLY, TABLE, IMAGES = "assy_dicarlo_MajajHong2015_public.nc", "stimulus_hvm-public.csv", "stimulus_hvm-public.zip"
 

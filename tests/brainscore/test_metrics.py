@@ -7,9 +7,8 @@ import sys
 import numpy as np
 import pytest
 
-from neurobridge.aligner import BridgeAligner
+from neurobridge.aligners import BridgeAligner, RidgeAligner
 from neurobridge.assemblies import AssemblyError, make_assembly
-from neurobridge.baselines import RidgeAligner
 from neurobridge.brainscore import BrainScoreMetric, aligned_predictivity, majajhong2015_public, to_score
 from neurobridge.brainscore.metrics import ALL_METRICS, SITE_METRICS
 from neurobridge.evaluate import predictivity, shuffle_splits

@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 import xarray as xr
 
+from neurobridge.aligners import RidgeAligner
 from neurobridge.assemblies import AssemblyError, make_assembly
-from neurobridge.baselines import RidgeAligner
 from neurobridge.brainscore import AlignedBrainModel, from_brainscore
 
 pytestmark = pytest.mark.brainscore

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from neurobridge import brainscore
-from neurobridge.aligner import BridgeAligner
+from neurobridge.aligners import BridgeAligner
 from neurobridge.assemblies import AssemblyError
 from neurobridge.brainscore import AlignedBrainModel
 from neurobridge.brainscore.metrics import ALL_METRICS

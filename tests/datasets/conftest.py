@@ -121,7 +121,7 @@ def home(tmp_path, monkeypatch):
     monkeypatch.setenv("NEUROBRIDGE_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("BRAINIO_HOME", str(tmp_path / "brainio"))
     monkeypatch.delenv("NEUROBRIDGE_MIRROR", raising=False)
-    monkeypatch.setattr("neurobridge.datasets.download.PAUSE_S", 0.0)
+    monkeypatch.setattr("neurobridge.datasets.files.download.PAUSE_S", 0.0)
     return tmp_path / "home"
 
 

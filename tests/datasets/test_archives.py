@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from neurobridge.datasets import ArchiveError
-from neurobridge.datasets.archives import lazy_rows, members_of, zip_images
+from neurobridge.datasets.files.archives import lazy_rows, members_of, zip_images
 
 
 def write(path, entries, **options):

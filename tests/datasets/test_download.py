@@ -14,7 +14,7 @@ import time
 import pytest
 
 from neurobridge.datasets import DigestError, DownloadError, fetch
-from neurobridge.datasets import download as engine
+from neurobridge.datasets.files import download as engine
 
 HALF = 2**19
 pytestmark = pytest.mark.filterwarnings("ignore:http.*trying again:UserWarning")

@@ -15,8 +15,8 @@ from PIL import Image
 
 from neurobridge.assemblies import AssemblyError, make_assembly, save_assembly, validate
 from neurobridge.datasets import FeatureFileError, load
-from neurobridge.datasets import feature_files as feature_module
-from neurobridge.datasets.imagenet import read_class_names
+from neurobridge.datasets.files import feature_files as feature_module
+from neurobridge.datasets.loaders.imagenet import read_class_names
 
 CLASSES = {"n01440764": "tench, Tinca tinca", "n01443537": "goldfish, Carassius auratus"}
 

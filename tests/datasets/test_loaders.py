@@ -18,11 +18,10 @@ from PIL import Image
 
 from neurobridge.assemblies import AssemblyError, average_repetitions, open_assembly, save_assembly, validate
 from neurobridge.datasets import LOADERS, Experiment, UnknownDatasetError, fetch, load
-from neurobridge.datasets import hvm as hvm_module
 from neurobridge.datasets import kriegeskorte2008 as kriegeskorte_module
-from neurobridge.datasets.hvm import hvm_stimuli
-from neurobridge.datasets.majajhong2015 import pose_latents
-from neurobridge.datasets.mnist import read_idx
+from neurobridge.datasets.loaders import hvm as hvm_module
+from neurobridge.datasets.loaders.hvm import hvm_stimuli, pose_latents
+from neurobridge.datasets.loaders.mnist import read_idx
 from neurobridge.evaluate import internal_consistency
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -221,9 +220,10 @@ def test_a_shortened_majajhong_file_is_refused(monkeypatch, tmp_path):
     np.save(tmp_path / "data_subset.npy", np.ones((3, 168), dtype=np.float32))
     stimuli = pd.DataFrame({"variation": [6, 6], "category_name": ["Animals", "Boats"]})
     monkeypatch.setattr(
-        "neurobridge.datasets.majajhong2015.fetch", lambda *a, **k: {"data_subset.npy": tmp_path / "data_subset.npy"}
+        "neurobridge.datasets.loaders.majajhong2015.fetch",
+        lambda *a, **k: {"data_subset.npy": tmp_path / "data_subset.npy"},
     )
-    monkeypatch.setattr("neurobridge.datasets.majajhong2015.hvm_stimuli", lambda **k: stimuli)
+    monkeypatch.setattr("neurobridge.datasets.loaders.majajhong2015.hvm_stimuli", lambda **k: stimuli)
     with pytest.raises(AssemblyError, match=r"found responses of shape \(3, 168\); expected \(2, 168\).*Mend"):
         load("majajhong2015-it-v6")
 
@@ -333,7 +333,7 @@ def test_broken_clip_files_are_refused(monkeypatch, tmp_path):
     (tmp_path / "i.json").write_text('[{"id": 7, "name": "x"}]')
     paths = {"clip_embeddings.npy": tmp_path / "v.npy", "captions.json": tmp_path / "c.json"}
     paths["lvis_v1_train_cat_info.json"] = tmp_path / "i.json"
-    monkeypatch.setattr("neurobridge.datasets.clip.fetch", lambda *a, **k: paths)
+    monkeypatch.setattr("neurobridge.datasets.loaders.clip.fetch", lambda *a, **k: paths)
     with pytest.raises(
         AssemblyError, match=r"found embeddings of shape \(2, 4\) for 1 labels; expected a row each. Mend"
     ):

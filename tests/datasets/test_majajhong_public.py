@@ -15,7 +15,7 @@ from PIL import Image
 
 from neurobridge.assemblies import AssemblyError, average_repetitions, validate
 from neurobridge.datasets import ArchiveError, load, manifests
-from neurobridge.datasets.majajhong_public import read_stimuli
+from neurobridge.datasets.loaders.majajhong_public import read_stimuli
 
 
 @pytest.fixture

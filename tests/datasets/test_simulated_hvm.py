@@ -15,9 +15,10 @@ import xarray as xr
 
 from neurobridge.assemblies import average_repetitions, make_assembly, open_assembly, save_assembly, validate
 from neurobridge.datasets import Experiment, load, simulate_hvm
-from neurobridge.datasets._hierarchy import _area_weights
-from neurobridge.datasets._render import HALF_WIDTH, Shape, backgrounds, object_names, render, rotation, shapes
-from neurobridge.datasets.simulated_hvm import MEDIAN_CEILINGS, draw_stimuli
+from neurobridge.datasets.simulated.hierarchy import _area_weights
+from neurobridge.datasets.simulated.hvm import MEDIAN_CEILINGS
+from neurobridge.datasets.simulated.render import HALF_WIDTH, Shape, backgrounds, object_names, render, rotation, shapes
+from neurobridge.datasets.simulated.stimuli import draw_stimuli
 from neurobridge.evaluate import decode, internal_consistency
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from neurobridge.evaluate import METRICS, aggregate, crossvalidated_rdm, internal_consistency
-from neurobridge.evaluate.dissimilarity import DISTANCES, compare_rdms, rdm_noise_ceiling, subject_rdms
 from neurobridge.evaluate.regression import REGRESSIONS
+from neurobridge.evaluate.similarity.rdms import DISTANCES, compare_rdms, rdm_noise_ceiling, subject_rdms
 from neurobridge.evaluate.splits import resolve_splits
 
 GOLDEN = Path(__file__).parents[1] / "golden"

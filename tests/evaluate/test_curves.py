@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.base import BaseEstimator
 
+from neurobridge.aligners import BASELINES
 from neurobridge.assemblies import AssemblyError, make_assembly
-from neurobridge.baselines import BASELINES
 from neurobridge.evaluate.curves import (
     area_under_curve,
     curve_dataset,

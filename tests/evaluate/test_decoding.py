@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from scipy.stats import norm
 
 from neurobridge.assemblies import AssemblyError, make_assembly
-from neurobridge.evaluate.attributes import decode_attributes
-from neurobridge.evaluate.decoding import READOUTS, cross_space_decode, decode, train_readout
-from neurobridge.evaluate.decoding_axes import _in_turn, _loglinear_dprime, decoding_curve, generalise
-from neurobridge.evaluate.readouts import CorrelationTemplates, count_choices
+from neurobridge.evaluate.decoding.accuracy import READOUTS, cross_space_decode, decode, train_readout
+from neurobridge.evaluate.decoding.attributes import decode_attributes
+from neurobridge.evaluate.decoding.axes import _in_turn, _loglinear_dprime, decoding_curve, generalise
+from neurobridge.evaluate.decoding.readouts import CorrelationTemplates, count_choices
 
 
 def assembly(values, first=0, prefix="n", **presentation):

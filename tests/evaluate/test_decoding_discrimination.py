@@ -12,9 +12,9 @@ from scipy.stats import norm
 
 from neurobridge.assemblies import AssemblyError, drop_constant, make_assembly
 from neurobridge.datasets import load
-from neurobridge.evaluate.attributes import decode_attributes
-from neurobridge.evaluate.choices import choices, confusion, tabulate_choices
-from neurobridge.evaluate.discrimination import consistency, discriminate, dprime
+from neurobridge.evaluate.decoding.attributes import decode_attributes
+from neurobridge.evaluate.decoding.confusions import choices, confusion, tabulate_choices
+from neurobridge.evaluate.decoding.discrimination import consistency, discriminate, dprime
 
 
 def gaussians(means, n_each, seed=0):

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy.linalg import sqrtm
 from scipy.stats import ortho_group, wasserstein_distance
 
-from neurobridge.evaluate.distribution import frechet_distance, median_distance, mmd, sliced_wasserstein
+from neurobridge.evaluate.similarity.distribution import frechet_distance, median_distance, mmd, sliced_wasserstein
 
 ALL = [sliced_wasserstein, mmd, frechet_distance]
 
@@ -70,7 +70,7 @@ def test_the_mean_discrepancy_has_no_bias():
 def test_blocks_do_not_matter(monkeypatch):
     X, Y = cloud(70, 3), cloud(90, 3, seed=1)
     whole = mmd(X, Y)
-    monkeypatch.setattr("neurobridge.evaluate.distribution.BLOCK", 16)
+    monkeypatch.setattr("neurobridge.evaluate.similarity.distribution.BLOCK", 16)
     assert mmd(X, Y) == pytest.approx(whole, rel=1e-10)
 
 
@@ -84,7 +84,7 @@ def test_the_median_is_that_of_all_points_together():
 def test_the_median_of_many_points_is_that_of_some(monkeypatch):
     X = cloud(3000, 2)
     whole = median_distance(X)
-    monkeypatch.setattr("neurobridge.evaluate.distribution.N_MEDIAN", 300)
+    monkeypatch.setattr("neurobridge.evaluate.similarity.distribution.N_MEDIAN", 300)
     assert median_distance(X) == pytest.approx(whole, rel=0.1)
     assert median_distance(X) != whole
 

@@ -30,7 +30,8 @@ from neurobridge.evaluate import (
     train_readout,
 )
 from neurobridge.evaluate.correlation import pearson
-from neurobridge.evaluate.regression import ALPHAS, fit_pls
+from neurobridge.evaluate.regression import ALPHAS
+from neurobridge.maps.pls import fit_pls
 
 
 def assembly(values: np.ndarray, *, first: int = 0, **presentation: np.ndarray) -> xr.DataArray:

@@ -13,12 +13,12 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from torch import nn
 from torch.nn import functional
 
-from neurobridge.aligner import BridgeAligner
+from neurobridge.aligners import BridgeAligner
 from neurobridge.assemblies import AssemblyError, Pairs, make_assembly
 from neurobridge.datasets import load
-from neurobridge.evaluate.distribution import frechet_distance
 from neurobridge.evaluate.generation import generate, generation_fidelity
-from neurobridge.features.text import embed_text
+from neurobridge.evaluate.similarity.distribution import frechet_distance
+from neurobridge.features.text.encode import embed_text
 from neurobridge.flow import OffSupportWarning
 
 

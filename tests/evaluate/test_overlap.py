@@ -13,7 +13,7 @@ from sklearn.base import BaseEstimator
 from sklearn.neighbors import NearestNeighbors
 
 from neurobridge.assemblies import AssemblyError, make_assembly
-from neurobridge.evaluate.overlap import MEASURES, calibration_scorer, neighbour_scorer, overlap
+from neurobridge.evaluate.similarity.relations import MEASURES, calibration_scorer, neighbour_scorer, overlap
 
 SMALL = {"n_permutations": 40, "n_alignments": 8, "n_projections": 50}
 

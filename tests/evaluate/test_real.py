@@ -7,7 +7,7 @@ import pytest
 
 import neurobridge as nb
 from neurobridge.assemblies import make_assembly, split_halves
-from neurobridge.datasets import hvm
+from neurobridge.datasets.loaders import hvm
 from neurobridge.evaluate import METRICS, aggregate, group_splits, internal_consistency, rdm
 
 pytestmark = pytest.mark.realdata

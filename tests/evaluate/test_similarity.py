@@ -21,8 +21,8 @@ from neurobridge.evaluate import (
     rdm,
     shuffle_splits,
 )
-from neurobridge.evaluate.dissimilarity import average_ranks, compare_rdms, rdm_noise_ceiling, rdm_scorer
-from neurobridge.evaluate.similarity import cka_scorer, fit_cca, procrustes_scorer
+from neurobridge.evaluate.similarity.arrays import cka_scorer, fit_cca, procrustes_scorer
+from neurobridge.evaluate.similarity.rdms import average_ranks, compare_rdms, rdm_noise_ceiling, rdm_scorer
 
 
 def rotation(d: int, seed: int) -> np.ndarray:

@@ -14,7 +14,7 @@ from torch import nn
 
 from neurobridge.assemblies import AssemblyError
 from neurobridge.features import Preprocess, extract
-from neurobridge.features.images import TableSource, as_source, pixel_digests, read_ahead
+from neurobridge.features.stimuli.images import TableSource, as_source, pixel_digests, read_ahead
 
 
 def random_pixels(n: int = 7, size: tuple[int, int] = (12, 10), seed: int = 0) -> np.ndarray:

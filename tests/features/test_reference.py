@@ -15,7 +15,7 @@ from sklearn.linear_model import RidgeCV
 
 from neurobridge.assemblies import AssemblyError
 from neurobridge.features import GaborEnergy, Preprocess, extract
-from neurobridge.features.reference import gabor_bank
+from neurobridge.features.references.gabor import gabor_bank
 
 LAYERS = ("colour", "v1", "v2")
 

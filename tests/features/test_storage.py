@@ -24,7 +24,7 @@ from torch import nn
 
 from neurobridge.assemblies import AssemblyError, open_assembly
 from neurobridge.features import Preprocess, RandomProjection, extract, open_features, weights_digest
-from neurobridge.features.frozen import attributes_digest
+from neurobridge.features.models.frozen import attributes_digest
 
 
 def make_images(n: int = 11, *, seed: int = 0, size: int = 12) -> xr.DataArray:

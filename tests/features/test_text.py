@@ -17,8 +17,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from neurobridge.assemblies import AssemblyError, average_repetitions
-from neurobridge.features.captions import TEMPLATES, captions_from_templates, read_captions
-from neurobridge.features.text import embed_text
+from neurobridge.features.text.captions import TEMPLATES, captions_from_templates, read_captions
+from neurobridge.features.text.encode import embed_text
 
 TEXTS = ["a cat", "a kitten on a sofa", "the bond market fell sharply on Monday, said the bank", "x"]
 

@@ -16,8 +16,8 @@ from torch.nn import functional as F  # noqa: N812
 
 from neurobridge.datasets import load
 from neurobridge.features import Preprocess, extract
-from neurobridge.features.conv import ConvContrastive, ConvVAE, random_views
-from neurobridge.features.training import (
+from neurobridge.features.references.conv import ConvContrastive, ConvVAE, random_views
+from neurobridge.features.references.training import (
     REFERENCES,
     ReferenceFileError,
     load_reference,

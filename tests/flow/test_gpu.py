@@ -12,7 +12,7 @@ from neurobridge.flow import BASES, ConditionalFlow
 pytestmark = [
     pytest.mark.gpu,
     pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU"),
-    pytest.mark.filterwarnings("ignore::neurobridge.flow.support.OffSupportWarning"),
+    pytest.mark.filterwarnings("ignore::neurobridge.points.support.OffSupportWarning"),
 ]
 
 

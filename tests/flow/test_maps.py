@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from neurobridge.bridge import ridge_map
-from neurobridge.bridge.kernel import kernel_map
 from neurobridge.flow import ConditionalFlow, FlowFileError
+from neurobridge.maps.kernel import kernel_map
 
-undertrained = pytest.mark.filterwarnings("ignore::neurobridge.flow.support.OffSupportWarning")
+undertrained = pytest.mark.filterwarnings("ignore::neurobridge.points.support.OffSupportWarning")
 SMALL = {"n_steps": 20, "width": 16, "depth": 1, "batch_size": 32}
 
 

@@ -9,7 +9,7 @@ from torch import nn
 
 from neurobridge.flow import BASES, ConditionalFlow, Standardiser, VelocityMLP, default_size
 
-undertrained = pytest.mark.filterwarnings("ignore::neurobridge.flow.support.OffSupportWarning")
+undertrained = pytest.mark.filterwarnings("ignore::neurobridge.points.support.OffSupportWarning")
 
 
 def _error(found, truth):
@@ -86,7 +86,7 @@ def test_constant_dimensions_survive_standardisation():
 
 def test_standardisation_reads_blocks_as_it_reads_the_whole(monkeypatch):
     X = np.random.default_rng(0).normal(5, 2, size=(101, 3))
-    monkeypatch.setattr("neurobridge.flow.scale.BLOCK", 10)
+    monkeypatch.setattr("neurobridge.points.scale.BLOCK", 10)
     scale = Standardiser.fit(X)
     np.testing.assert_allclose(scale.mean, X.mean(axis=0))
     np.testing.assert_allclose(scale.std, X.std(axis=0))

@@ -14,9 +14,9 @@ import pytest
 import torch
 
 from neurobridge.flow import BASES, ConditionalFlow, FlowFileError, VelocityMLP
-from neurobridge.flow.checkpoint import read_state, write_state
+from neurobridge.store.state import read_state, write_state
 
-undertrained = pytest.mark.filterwarnings("ignore::neurobridge.flow.support.OffSupportWarning")
+undertrained = pytest.mark.filterwarnings("ignore::neurobridge.points.support.OffSupportWarning")
 
 
 def _weights(flow):

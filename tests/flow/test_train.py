@@ -16,7 +16,7 @@ from neurobridge.flow import ConditionalFlow, recouple, squared_distance
 from neurobridge.flow.state import Training
 from neurobridge.flow.train import learning_rate
 
-undertrained = pytest.mark.filterwarnings("ignore::neurobridge.flow.support.OffSupportWarning")
+undertrained = pytest.mark.filterwarnings("ignore::neurobridge.points.support.OffSupportWarning")
 
 
 def test_the_schedule_is_a_cosine():

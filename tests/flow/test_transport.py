@@ -11,7 +11,7 @@ import torch
 
 from neurobridge.flow import BASES, SOLVERS, ConditionalFlow, OffSupportWarning, Support
 
-undertrained = pytest.mark.filterwarnings("ignore::neurobridge.flow.support.OffSupportWarning")
+undertrained = pytest.mark.filterwarnings("ignore::neurobridge.points.support.OffSupportWarning")
 
 
 # Not pad backward: five dimensions into three drop what the padding held.

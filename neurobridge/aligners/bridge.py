@@ -1,0 +1,307 @@
+"""Cost, coupling and map in one aligner."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from neurobridge.aligners.base import AlignerNotFittedError, AssemblyAligner
+from neurobridge.bridge import SOLVERS, Coupling, FusedBridge, bridge_cost, couple, fuse, kernel_map, ridge_map
+from neurobridge.bridge.cost.dense import LinearCost
+from neurobridge.bridge.cost.distances import Metric
+from neurobridge.flow import Base, ConditionalFlow, OffSupportWarning
+from neurobridge.points.arrays import Rows
+
+Map = Literal["flow", "barycentric", "linear"]
+MAPS: tuple[Map, ...] = ("flow", "barycentric", "linear")
+COUPLINGS = ("fused", *SOLVERS)
+COSTS = ("bridge", "linear")
+
+Side = Literal["forward", "backward"]
+SIDES: tuple[Side, ...] = ("forward", "backward")
+Way = Callable[[np.ndarray], np.ndarray]
+
+
+@dataclass(frozen=True, eq=False)
+class PartnerMap:
+    """Mean partner of any point under a factored coupling, read from its distances to the anchors.
+
+    Attributes
+    ----------
+    coupling : Coupling
+    ends : array of shape (m, n_target_dims)
+        The target points it was solved for.
+    """
+
+    coupling: Coupling
+    ends: np.ndarray
+
+    def __call__(self, X: np.ndarray) -> np.ndarray:
+        """Map points of shape (n_points, n_source_dims) to (n_points, n_target_dims)."""
+        return np.asarray(self.coupling.map(X, self.ends))
+
+
+@dataclass(frozen=True, eq=False)
+class FusedMap:
+    """What cross-validation chose for any point under a fused coupling.
+
+    Attributes
+    ----------
+    bridge : FusedBridge
+    """
+
+    bridge: FusedBridge
+
+    def __call__(self, X: np.ndarray) -> np.ndarray:
+        """Map points of shape (n_points, n_source_dims) to (n_points, n_target_dims)."""
+        return self.bridge.map(X)
+
+
+class BridgeAligner(AssemblyAligner):
+    """Align two spaces over a few labelled pairs: cost, coupling, map.
+
+    Parameters
+    ----------
+    metric : str, callable, or a tuple of two
+        Distance inside each space; see `neurobridge.bridge_cost`.
+    coupling : {"fused", "factored", "sinkhorn", "exact", "pairs"}
+        "fused" joins the bridge cost with maps of the pairs, chosen by cross-validation over the pairs, one for each direction: see
+        `neurobridge.bridge.fuse`. "pairs" is the paper's true alignment, the labelled pairs alone; the others are its global
+        alignment, transport of all points under the bridge cost.
+    map : {"flow", "barycentric", "linear"}
+        How points are moved. "flow": by a flow trained on the coupling. "barycentric": to the mean partner. New points have one by
+        what cross-validation chose under "fused", and by the plan's own formula under "factored"; "sinkhorn", "exact" and "pairs"
+        have no formula, and there kernel ridge regression from the source points to their mean partners (Seguy et al. 2018)
+        moves all points, fitted ones too. "linear": the ridge map of the pairs, whatever the coupling.
+        A fitted aligner may be switched from "flow" to the others by ``set_params``, and between those two.
+    cost : {"bridge", "linear"}
+        "linear" is an ablation: how far a map of the pairs misses, without any bridge. Under "fused" the two terms of the maps in
+        the fused cost alone, under "sinkhorn" and "exact" ``|M x - y|^2`` over its mean, M ridge; the others have no such cost.
+    epsilon : float, optional
+        Temperature of the softmin and of the transport, in units of the mean anchor distance, .05 by default. Under "fused" that of
+        the transport alone, in units of the mean fused cost, .02 by default, as with ``cost="linear"``.
+    unbalanced : float, optional
+        Weight rho of the KL penalty on the marginals; None for balanced transport.
+    reduce, scale, nearest, n_neighbors : see `neurobridge.bridge_cost`.
+    base : {"affine", "pad", "noise", "barycentric"}
+        Where a flow starts: see `neurobridge.ConditionalFlow`. "barycentric": at what ``map="barycentric"`` gives, both ways, so
+        that the flow moves the cloud of these images onto the target's.
+    fuse_options : dict, optional
+        Further arguments of `neurobridge.fuse`, e.g. ``core`` and ``memory_limit`` for many points, or ``lams``; with
+        ``coupling="fused"`` only.
+    flow_options : dict, optional
+        Further arguments of `neurobridge.ConditionalFlow`. A fifth of the coupling decides when training stops
+        (``validation=0.2``) unless they say otherwise.
+    support_quantile : float
+        A mapped presentation is off the support if it is further from its nearest training point of that space than this quantile
+        of the same distance among the training points.
+    seed : int
+    device : str, optional
+
+    Attributes
+    ----------
+    coupling_ : Coupling
+        With ``map="linear"``, and after loading, there is none.
+    fused_ : dict of str to FusedBridge
+        With ``coupling="fused"`` only: "forward", and "backward" once a barycentric way back has been asked for; each with the
+        candidate that was chosen and the errors of all.
+    flow_ : ConditionalFlow
+        Where the aligner was fitted with ``map="flow"``.
+    pairs_ : Pairs
+        The pairs used.
+
+    Notes
+    -----
+    A saved aligner holds the map it was saved with, and cannot be switched to another after loading.
+    """
+
+    _warns = True
+
+    def __init__(
+        self,
+        metric: Metric | tuple[Metric, Metric] = "geodesic",
+        coupling: str = "fused",
+        map: Map = "flow",
+        *,
+        cost: Literal["bridge", "linear"] = "bridge",
+        epsilon: float | None = None,
+        unbalanced: float | None = None,
+        reduce: Literal["softmin", "min"] = "softmin",
+        scale: Literal["mean", "median", "none"] = "mean",
+        nearest: int | None = None,
+        n_neighbors: int = 10,
+        base: Base | Literal["barycentric"] = "affine",
+        fuse_options: dict[str, Any] | None = None,
+        flow_options: dict[str, Any] | None = None,
+        support_quantile: float = 0.99,
+        seed: int = 0,
+        device: str | None = None,
+    ) -> None:
+        self.metric = metric
+        self.coupling = coupling
+        self.map = map
+        self.cost = cost
+        self.epsilon = epsilon
+        self.unbalanced = unbalanced
+        self.reduce = reduce
+        self.scale = scale
+        self.nearest = nearest
+        self.n_neighbors = n_neighbors
+        self.base = base
+        self.fuse_options = fuse_options
+        self.flow_options = flow_options
+        self.support_quantile = support_quantile
+        self.seed = seed
+        self.device = device
+
+    @property
+    def fused_(self) -> dict[str, FusedBridge]:
+        """The fused bridges solved so far, by direction; none after loading, as their plans are not on disk."""
+        ways = {side: self._ways.get(f"barycentric-{side}") for side in SIDES if self._train is not None}
+        return {side: way.bridge for side, way in ways.items() if isinstance(way, FusedMap)}
+
+    def _fit_arrays(self, X: np.ndarray, Y: np.ndarray, rows: Rows) -> None:
+        self._check_options()
+        self._train = X, Y, rows
+        self._ways: dict[str, Way] = {}
+        if self.map == "linear":
+            self._prepare()
+            return
+        # Before anything is solved: what the flow refuses is refused now.
+        flow = self._flow(self.base if self.base != "barycentric" else "affine") if self.map == "flow" else None
+        if self.coupling == "fused":
+            self._way("barycentric", "forward")
+            self.coupling_ = self.fused_["forward"].coupling
+        else:
+            self.coupling_ = self._couple(X, Y, rows)
+        if flow is None:
+            self._prepare()
+            return
+        if self.base == "barycentric":
+            flow = self._flow(tuple(self._way("barycentric", side) for side in SIDES))
+        self.flow_ = flow.fit(X, Y, self.coupling_)
+
+    def _flow(self, base: Any) -> ConditionalFlow:
+        options = {"validation": 0.2, "support_quantile": self.support_quantile, **(self.flow_options or {})}
+        return ConditionalFlow(base, seed=self.seed, device=self.device, **options)
+
+    def _check_options(self) -> None:
+        for name, allowed in (("map", MAPS), ("coupling", COUPLINGS), ("cost", COSTS)):
+            if getattr(self, name) not in allowed:
+                shown = ", ".join(map(repr, allowed))
+                raise ValueError(
+                    f"found {name} {getattr(self, name)!r}; expected one of {shown}. Mend: choose one of them."
+                )
+        metrics = self.metric if isinstance(self.metric, tuple) else (self.metric,)
+        if any(isinstance(metric, str) and metric == "precomputed" for metric in metrics):
+            raise ValueError(
+                "found metric='precomputed'; expected a distance between the responses, which is what an assembly holds. "
+                "Mend: metric='geodesic', or neurobridge.bridge_cost on arrays."
+            )
+        if self.cost == "linear" and self.map != "linear" and self.coupling in ("pairs", "factored"):
+            why = "which asks no cost" if self.coupling == "pairs" else "whose kernel is that of a bridge"
+            raise ValueError(
+                f"found cost='linear' with coupling={self.coupling!r}, {why}; expected 'fused', 'sinkhorn' or 'exact'. "
+                "Mend: choose one of them, or cost='bridge'."
+            )
+        refused = {"nearest": self.nearest is not None, "reduce": self.reduce != "softmin"}
+        if self.fuse_options and self.coupling != "fused":
+            raise ValueError(
+                f"found fuse_options={self.fuse_options!r} with coupling={self.coupling!r}; expected coupling='fused', which takes "
+                "them. Mend: leave them out."
+            )
+        if self.coupling == "fused":
+            refused["unbalanced"] = self.unbalanced is not None
+        if any(refused.values()) and (self.coupling == "fused" or self.cost == "linear"):
+            found = ", ".join(f"{name}={getattr(self, name)!r}" for name, given in refused.items() if given)
+            raise ValueError(
+                f"found {found} with coupling={self.coupling!r}, cost={self.cost!r}; expected the defaults, as nothing there takes "
+                "them. Mend: leave them out, or coupling='factored' and cost='bridge'."
+            )
+
+    def _couple(self, X: np.ndarray, Y: np.ndarray, rows: Rows) -> Coupling:
+        if self.cost == "linear":
+            epsilon = 0.02 if self.epsilon is None else self.epsilon
+            return couple(LinearCost(X, Y, rows), method=self.coupling, epsilon=epsilon, unbalanced=self.unbalanced)
+        cost = bridge_cost(
+            X, Y, rows, metric=self.metric, scale=self.scale, reduce=self.reduce, nearest=self.nearest,
+            n_neighbors=self.n_neighbors, device=self.device,
+        )  # fmt: skip
+        epsilon = 0.05 if self.epsilon is None else self.epsilon
+        return couple(cost, method=self.coupling, epsilon=epsilon, unbalanced=self.unbalanced)
+
+    def _fuse(self, X: np.ndarray, Y: np.ndarray, rows: Rows, metric: Metric | tuple[Metric, Metric]) -> FusedBridge:
+        options: dict[str, Any] = {} if self.epsilon is None else {"epsilons": (self.epsilon,)}
+        if self.cost == "linear":
+            options["lams"] = (1.0,)
+        options |= self.fuse_options or {}
+        return fuse(
+            X, Y, rows, metric=metric, scale=self.scale, n_neighbors=self.n_neighbors, seed=self.seed,
+            device=self.device, **options,
+        )  # fmt: skip
+
+    def _prepare(self) -> None:
+        # The way back of a fused bridge is a second search, solved when it is asked for.
+        for side in SIDES[:1] if self.coupling == "fused" and self.map == "barycentric" else SIDES:
+            self._way(self.map, side)
+
+    def _way(self, how: Map, side: Side) -> Way:
+        """Return one direction of a map that is read from the coupling or the pairs, made when first asked for."""
+        name = f"{how}-{side}"
+        if name not in self._ways:
+            if self._train is None:
+                raise AlignerNotFittedError(
+                    f"found map={how!r} asked of an aligner that was saved with another; expected that one, as the training points "
+                    "are not on disk. Mend: set it back, or fit again."
+                )
+            self._ways[name] = self._made(how, side, *self._train)
+        return self._ways[name]
+
+    def _made(self, how: Map, side: Side, X: np.ndarray, Y: np.ndarray, rows: Rows) -> Way:
+        if side == "backward":
+            X, Y, rows = Y, X, rows[::-1]
+        if how == "linear":
+            return ridge_map(X[rows[0]], Y[rows[1]])
+        if self.coupling == "fused":
+            turned = self.metric[::-1] if isinstance(self.metric, tuple) and side == "backward" else self.metric
+            return FusedMap(self._fuse(X, Y, rows, turned))
+        coupling = self.coupling_ if side == "forward" else self.coupling_.transposed()
+        if self.coupling == "factored":
+            return PartnerMap(coupling, Y)
+        # Kernel ridge from points to their mean partners, each weighing as much as its mass.
+        mass = coupling.row_mass
+        moved = np.flatnonzero(mass > 0)
+        images = np.asarray(coupling.barycentric(Y))[moved]
+        return kernel_map(X[moved], images, weights=mass[moved], seed=self.seed)
+
+    def _one_by_one(self) -> bool:
+        # A sample of noise belongs to its row.
+        return self.map != "flow" or self.base != "noise"
+
+    def _forward(self, X: np.ndarray) -> np.ndarray:
+        return self._moved(X, "forward")
+
+    def _backward(self, Y: np.ndarray) -> np.ndarray:
+        return self._moved(Y, "backward")
+
+    def _moved(self, points: np.ndarray, side: Side) -> np.ndarray:
+        if self.map != "flow":
+            return self._way(self.map, side)(points)
+        with warnings.catch_warnings():
+            # The same is said of every map, once, where presentations are labelled.
+            warnings.simplefilter("ignore", OffSupportWarning)
+            return self.flow_.transport(points, side)
+
+    def _follows(self, name: str, fitted: Any, now: Any) -> bool:
+        # A coupling serves every map that is read from it; a flow has to be trained.
+        return name == "map" and (now == "linear" or (now == "barycentric" and fitted == "flow"))
+
+    def _kept(self) -> dict[str, Any]:
+        kept = {name: value for name, value in super()._kept().items() if name not in ("flow_", "coupling_")}
+        if self.map == "flow":
+            return kept | {"_train": None, "_ways": {}, "flow_": self.flow_}
+        return kept | {"_train": None, "_ways": {f"{self.map}-{side}": self._way(self.map, side) for side in SIDES}}

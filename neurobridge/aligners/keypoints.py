@@ -1,0 +1,116 @@
+"""Keypoint-guided optimal transport: points are matched whose relations to the pairs agree."""
+
+from __future__ import annotations
+
+import numpy as np
+import ot
+from scipy import sparse
+from scipy.spatial.distance import cdist
+from scipy.special import entr, softmax
+
+from neurobridge.aligners.base import AssemblyAligner
+from neurobridge.bridge import ridge_map
+from neurobridge.points.memory import check_memory
+
+# POT's own limit of pivots is too low for thousands of points.
+_PIVOTS = 10_000_000
+# Numbers in one piece of a temporary.
+_BLOCK = 1 << 22
+
+
+class KeypointAligner(AssemblyAligner):
+    """Keypoint-guided optimal transport by relation preservation (KPG-RL), with the pairs as keypoints.
+
+    Gu, Yang, Zeng, Sun & Xu 2022, NeurIPS (arXiv 2303.13102). A point's relation to the keypoints is
+    ``R_X(x)_p = softmax_p(-||x - x_p||^2 / (tau max ||x_i - x_j||^2))``; transport minimises ``sum M P G``, where G is the
+    Jensen-Shannon divergence of the relations of a source and a target point and the mask M lets a keypoint move to its partner
+    only. Keypoints and other points thus never mix, and the linear programme is solved (by POT) for the others alone, each side of
+    it with equal masses. New points are mapped by ridge regression from the source points to their mean partners.
+
+    The n x m divergences are held in memory. Where one side has no points beyond the pairs, the other side's are left out.
+
+    Parameters
+    ----------
+    tau : float
+        Temperature of the relations; the paper's is 0.1.
+    memory_limit : float
+        Bytes of the divergences and the plan, above which `fit` refuses.
+    seed : int
+        Only used to draw pairs when a fraction is given.
+
+    Attributes
+    ----------
+    plan_ : scipy.sparse.csr_matrix of shape (n_source, n_target)
+        Mass 1 / n_pairs between partners; every other source point has mass 1 / (number of these).
+    """
+
+    def __init__(self, *, tau: float = 0.1, memory_limit: float = 2e9, seed: int = 0) -> None:
+        self.tau = tau
+        self.memory_limit = memory_limit
+        self.seed = seed
+
+    def _fit_arrays(self, X: np.ndarray, Y: np.ndarray, rows: tuple[np.ndarray, np.ndarray]) -> None:
+        if not self.tau > 0:
+            raise ValueError(f"found tau={self.tau}; expected a positive number. Mend: leave it out for 0.1.")
+        n, m = len(X), len(Y)
+        check_memory(
+            16.0 * max(n * m, n * n / 2, m * m / 2),
+            self.memory_limit,
+            f"keypoint-guided transport of {n} x {m} points",
+            mend="use BridgeAligner(coupling='factored'), which builds no n x m matrix",
+        )
+        known = sparse.coo_matrix((np.full(len(rows[0]), 1 / len(rows[0])), rows), shape=(n, m))
+        self.plan_ = sparse.csr_matrix(known + self._rest(X, Y, rows))
+        self._maps = _through(self.plan_, X, Y), _through(self.plan_.T.tocsr(), Y, X)
+
+    def _rest(self, X: np.ndarray, Y: np.ndarray, rows: tuple[np.ndarray, np.ndarray]) -> sparse.coo_matrix:
+        free = np.setdiff1d(np.arange(len(X)), rows[0]), np.setdiff1d(np.arange(len(Y)), rows[1])
+        if min(map(len, free)) == 0:
+            return sparse.coo_matrix((len(X), len(Y)))
+        left = relations(X, rows[0], self.tau)[free[0]]
+        right = relations(Y, rows[1], self.tau)[free[1]]
+        guide = jensen_shannon(left, right)
+        block = sparse.coo_matrix(ot.emd(ot.unif(len(left)), ot.unif(len(right)), guide, numItermax=_PIVOTS))
+        return sparse.coo_matrix((block.data, (free[0][block.row], free[1][block.col])), shape=(len(X), len(Y)))
+
+    def _forward(self, X: np.ndarray) -> np.ndarray:
+        return self._maps[0](X)
+
+    def _backward(self, Y: np.ndarray) -> np.ndarray:
+        return self._maps[1](Y)
+
+
+def relations(X: np.ndarray, keypoints: np.ndarray, tau: float) -> np.ndarray:
+    """Softmax of each point's squared distances to the keypoints, shape (n, n_keypoints).
+
+    Parameters
+    ----------
+    X : array of shape (n, d)
+    keypoints : int array of shape (n_keypoints,)
+        Rows of X.
+    tau : float
+        In units of the largest squared distance between two points.
+    """
+    widest = cdist(X, X, "sqeuclidean").max()
+    return np.asarray(softmax(-cdist(X, X[keypoints], "sqeuclidean") / (tau * widest), axis=1))
+
+
+def jensen_shannon(R: np.ndarray, S: np.ndarray) -> np.ndarray:
+    """Jensen-Shannon divergence, ``H((r + s) / 2) - (H(r) + H(s)) / 2`` in nats, of all rows of R and S, shape (n, m).
+
+    scipy's ``cdist(..., "jensenshannon")`` takes a root of it and gives NaN for distributions that are equal up to rounding.
+    """
+    own = entr(R).sum(axis=1), entr(S).sum(axis=1)
+    out = np.empty((len(R), len(S)))
+    step = max(1, _BLOCK // S.size)
+    for start in range(0, len(R), step):
+        mixed = (R[start : start + step, None, :] + S[None]) / 2
+        out[start : start + step] = entr(mixed).sum(axis=2)
+    out -= (own[0][:, None] + own[1][None, :]) / 2
+    return np.maximum(out, 0)
+
+
+def _through(plan: sparse.csr_matrix, X: np.ndarray, Y: np.ndarray):  # type: ignore[no-untyped-def]
+    mass = np.asarray(plan.sum(axis=1)).ravel()
+    moved = np.flatnonzero(mass > 0)
+    return ridge_map(X[moved], (plan @ Y)[moved] / mass[moved, None], penalty="shared")

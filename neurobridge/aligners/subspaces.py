@@ -1,0 +1,203 @@
+"""PLS and CCA on the pairs, with the components and the penalty that predict left-out pairs best."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from typing import Any, TypeVar
+
+import numpy as np
+
+from neurobridge.aligners.base import AssemblyAligner
+from neurobridge.maps.linear import LinearMap
+from neurobridge.maps.pls import Predict, fit_pls
+
+N_FOLDS = 5
+# Brain-Score's PLS has 25 components; more never won on the pairs one has.
+PLS_COMPONENTS = (1, 2, 4, 8, 16, 25)
+CCA_PENALTIES = (0.0, 0.01, 0.1, 1.0, 10.0, 100.0)
+
+Key = TypeVar("Key", bound=Hashable)
+
+
+def folds_of(n: int, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Deal n pairs at random into at most `N_FOLDS` folds, as (train, test) rows."""
+    order = np.random.default_rng(seed).permutation(n)
+    parts = np.array_split(order, min(N_FOLDS, n))
+    return [(np.setdiff1d(order, part), part) for part in parts]
+
+
+def least_error(errors: Sequence[Mapping[Key, float]]) -> Key:
+    """Candidate of least summed error among those that every fold could fit; the first of equals."""
+    common = [key for key in errors[0] if all(key in fold for fold in errors)]
+    return min(common, key=lambda key: sum(fold[key] for fold in errors))
+
+
+def affine(predict: Predict, X: np.ndarray, Y: np.ndarray) -> LinearMap:
+    """Write an affine prediction that takes the mean of X to that of Y as a map that can be kept: its values at the axes."""
+    means = X.mean(axis=0), Y.mean(axis=0)
+    coef = predict(means[0] + np.eye(X.shape[1])) - means[1]
+    return LinearMap(coef, *means, np.full(Y.shape[1], np.nan))
+
+
+class PLSAligner(AssemblyAligner):
+    """Partial least squares on the pairs, converged, one map for each direction.
+
+    Parameters
+    ----------
+    n_components : int, optional
+        Default: that of 1, 2, 4, 8, 16 and 25 with the least squared error on left-out pairs (five folds), for each direction.
+    seed : int
+        Of the folds, and of the pairs when a fraction is given.
+
+    Attributes
+    ----------
+    n_components_ : tuple of two int
+        Forward and backward.
+    """
+
+    def __init__(self, *, n_components: int | None = None, seed: int = 0) -> None:
+        self.n_components = n_components
+        self.seed = seed
+
+    def _fit_arrays(self, X: np.ndarray, Y: np.ndarray, rows: tuple[np.ndarray, np.ndarray]) -> None:
+        if self.n_components is not None and self.n_components < 1:
+            raise ValueError(
+                f"found n_components={self.n_components}; expected at least 1. Mend: leave it out to have it chosen."
+            )
+        left, right = X[rows[0]], Y[rows[1]]
+        counts = self._count(left, right), self._count(right, left)
+        self.n_components_ = counts
+        self._maps = (
+            affine(fit_pls(left, right, n_components=counts[0]), left, right),
+            affine(fit_pls(right, left, n_components=counts[1]), right, left),
+        )
+
+    def _count(self, X: np.ndarray, Y: np.ndarray) -> int:
+        if self.n_components is not None:
+            return self.n_components
+        errors = [
+            {k: _error(fit_pls(X[a], Y[a], n_components=k), X[b], Y[b]) for k in PLS_COMPONENTS}
+            for a, b in folds_of(len(X), self.seed)
+        ]
+        return least_error(errors)
+
+    def _forward(self, X: np.ndarray) -> np.ndarray:
+        return self._maps[0](X)
+
+    def _backward(self, Y: np.ndarray) -> np.ndarray:
+        return self._maps[1](Y)
+
+
+class CCAAligner(AssemblyAligner):
+    """Regularised canonical correlations of the pairs: from x to its canonical variates, from there to y.
+
+    With ``X = U S V^T`` and ``Y = U' S' V'^T`` centred on the pairs, penalties ``kappa = penalty * mean(S^2)`` (and kappa' of
+    Y) and ``D = S / sqrt(S^2 + kappa)``, the regularised canonical correlations are the singular values in ``D U^T U' D' = A
+    diag(rho) B^T`` (Hotelling 1936; canonical ridge, Vinod 1976, J. Econometrics 4:147), and y is predicted from the leading k
+    variates of x by ``x V (S^2 + kappa)^(-1/2) A_k diag(rho_k) B_k^T (S'^2 + kappa')^(1/2) V'^T``. Without a penalty and with
+    all variates this is least squares, with a penalty and all variates ridge regression; fewer variates make it of reduced
+    rank.
+
+    Parameters
+    ----------
+    penalty : float, optional
+        In units of the mean squared singular value; 0 is plain CCA, defined for fewer dimensions than pairs.
+    n_canonical : int, optional
+        k above; the rank of the pairs bounds it. Default, for both: those with the least squared error on left-out pairs (five
+        folds), for each direction; of 0, .01, .1, 1, 10 and 100, and of the rank and its half, quarter and eighth.
+    seed : int
+        Of the folds, and of the pairs when a fraction is given.
+
+    Attributes
+    ----------
+    chosen_ : tuple of two (float, int)
+        (penalty, k), forward and backward.
+    correlations_ : array of shape (k,)
+        Regularised canonical correlations of the pairs, forward. They were fitted on these pairs: without a penalty and with more
+        dimensions than pairs they are 1 whatever the data.
+    """
+
+    def __init__(self, *, penalty: float | None = None, n_canonical: int | None = None, seed: int = 0) -> None:
+        self.penalty = penalty
+        self.n_canonical = n_canonical
+        self.seed = seed
+
+    def _fit_arrays(self, X: np.ndarray, Y: np.ndarray, rows: tuple[np.ndarray, np.ndarray]) -> None:
+        if self.n_canonical is not None and self.n_canonical < 1:
+            raise ValueError(
+                f"found n_canonical={self.n_canonical}; expected at least 1. Mend: leave it out to have it chosen."
+            )
+        if self.penalty is not None and not self.penalty >= 0:
+            raise ValueError(
+                f"found penalty={self.penalty}; expected at least 0. Mend: leave it out to have it chosen."
+            )
+        left, right = X[rows[0]], Y[rows[1]]
+        self.chosen_ = self._choose(left, right), self._choose(right, left)
+        forward, backward = _Canonical(left, right), _Canonical(right, left)
+        self.correlations_ = forward.rotated(self.chosen_[0][0])[1][: self.chosen_[0][1]]
+        self._maps = forward.map(*self.chosen_[0]), backward.map(*self.chosen_[1])
+
+    def _choose(self, X: np.ndarray, Y: np.ndarray) -> tuple[float, int]:
+        rank = _Canonical(X, Y).rank
+        penalties = CCA_PENALTIES if self.penalty is None else (self.penalty,)
+        counts = [-(-rank // share) for share in (1, 2, 4, 8)] if self.n_canonical is None else [self.n_canonical]
+        candidates = [(penalty, k) for penalty in penalties for k in dict.fromkeys(counts)]
+        if len(candidates) == 1:
+            return candidates[0]
+        errors = []
+        for a, b in folds_of(len(X), self.seed):
+            design = _Canonical(X[a], Y[a])
+            errors.append({c: _error(design.map(*c), X[b], Y[b]) for c in candidates})
+        return least_error(errors)
+
+    def _forward(self, X: np.ndarray) -> np.ndarray:
+        return self._maps[0](X)
+
+    def _backward(self, Y: np.ndarray) -> np.ndarray:
+        return self._maps[1](Y)
+
+
+class _Canonical:
+    """Singular vectors of paired rows, decomposed once for every penalty and number of variates."""
+
+    def __init__(self, X: np.ndarray, Y: np.ndarray) -> None:
+        self.means = X.mean(axis=0), Y.mean(axis=0)
+        self.x, self.y = _thin(X - self.means[0]), _thin(Y - self.means[1])
+        self.rank = max(1, min(len(self.x[1]), len(self.y[1])))
+        self._known: dict[float, tuple[np.ndarray, np.ndarray, np.ndarray]] = {}
+
+    def _lengths(self, penalty: float) -> tuple[np.ndarray, np.ndarray]:
+        """``sqrt(S^2 + kappa)`` of both sides."""
+        squares = self.x[1] ** 2, self.y[1] ** 2
+        return tuple(np.sqrt(s + penalty * (s.mean() if len(s) else 0)) for s in squares)  # type: ignore[return-value]
+
+    def rotated(self, penalty: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """A, rho and B^T."""
+        if penalty not in self._known:
+            (U, S, _), (U_y, S_y, _) = self.x, self.y
+            if len(S) and len(S_y):
+                lengths = self._lengths(penalty)
+                inner = (S / lengths[0])[:, None] * (U.T @ U_y) * (S_y / lengths[1])
+                self._known[penalty] = np.linalg.svd(inner, full_matrices=False)
+            else:
+                # A single pair, or pairs that are all the same point: nothing varies.
+                self._known[penalty] = np.zeros((len(S), 0)), np.zeros(0), np.zeros((0, len(S_y)))
+        return self._known[penalty]
+
+    def map(self, penalty: float, k: int) -> LinearMap:
+        """The prediction of y from the leading k variates of x."""
+        A, rho, Bt = self.rotated(penalty)
+        lengths = self._lengths(penalty)
+        into = self.x[2].T / lengths[0] @ (A[:, :k] * rho[:k])
+        out = Bt[:k] * lengths[1] @ self.y[2]
+        return LinearMap(into @ out, *self.means, np.full(len(self.means[1]), penalty))
+
+
+def _thin(X: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    U, S, Vt = np.linalg.svd(X, full_matrices=False)
+    kept = int(np.count_nonzero(S[0] * 1e-10 < S)) if S[0] > 0 else 0
+    return U[:, :kept], S[:kept], Vt[:kept]
+
+
+def _error(predict: Callable[[np.ndarray], Any], X: np.ndarray, Y: np.ndarray) -> float:
+    return float(((predict(X) - Y) ** 2).sum())

@@ -1,0 +1,1 @@
+"""Distances to the anchors, and the costs made of them."""

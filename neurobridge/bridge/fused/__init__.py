@@ -1,0 +1,1 @@
+"""The fused bridge: bridge cost and maps of the pairs together."""

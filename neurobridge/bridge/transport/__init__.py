@@ -1,0 +1,1 @@
+"""From a cost to a coupling: solvers and plans."""

@@ -1,0 +1,391 @@
+"""From a cost to a coupling: who goes with whom, and how much."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+
+from neurobridge.bridge.cost.bridge import BridgeCost
+from neurobridge.bridge.transport.plans import FactoredPlan, Plan, SparsePlan
+from neurobridge.bridge.transport.solvers import SOLVERS, Problem, solve_pinned
+from neurobridge.points.arrays import Array, PointSource, row_blocks, same_kind, to_tensor
+from neurobridge.points.memory import check_memory
+
+# Entries up to which entropy and expected cost are summed rather than sampled.
+_MOST_ENTRIES = 4_000_000
+
+
+class ConvergenceWarning(UserWarning):
+    """A solver stopped before its marginals were within tolerance."""
+
+
+@dataclass(frozen=True, eq=False)
+class Coupling:
+    """A transport plan between n source and m target points.
+
+    Attributes
+    ----------
+    cost : BridgeCost
+        The problem that was solved.
+    plan : Plan
+        The plan; ask the coupling, not the plan.
+    method : str
+    epsilon : float
+        Entropic temperature (0 for methods that use none).
+    unbalanced : float or None
+        Weight rho of the KL penalty on the marginals; None for a balanced plan.
+    a, b : arrays of shape (n,) and (m,)
+        Marginals asked for.
+    converged : bool
+        True only if the plan is finite, its marginal error is within the tolerance, and the solver did not give up early.
+    n_iter : int
+        0 where the solver does not count.
+    marginal_error : float
+        L1 distance of the plan's marginals to those asked for; for an unbalanced plan, the L1 change of its
+        marginals over the last iteration.
+    """
+
+    cost: BridgeCost
+    plan: Plan
+    method: str
+    epsilon: float
+    unbalanced: float | None
+    a: np.ndarray
+    b: np.ndarray
+    converged: bool
+    n_iter: int
+    marginal_error: float
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """``(n, m)``."""
+        return self.cost.shape
+
+    @property
+    def anchors(self) -> tuple[np.ndarray, np.ndarray]:
+        """Source and target rows of the labelled pairs."""
+        return self.cost.anchors
+
+    @property
+    def log_scalings(self) -> tuple[np.ndarray, np.ndarray]:
+        """``log u`` and ``log v`` of a factored plan ``P_ij = u_i K_ij v_j``, shapes (n,) and (m,).
+
+        Raises
+        ------
+        ValueError
+            The coupling is not factored.
+        """
+        plan = self._factored_plan("scalings")
+        return plan.log_u.cpu().numpy(), plan.log_v.cpu().numpy()
+
+    @property
+    def row_mass(self) -> np.ndarray:
+        """Mass leaving each source point, shape (n,)."""
+        return self.plan.row_mass()
+
+    @property
+    def col_mass(self) -> np.ndarray:
+        """Mass arriving at each target point, shape (m,)."""
+        return self.plan.col_mass()
+
+    def sample(self, n: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """Draw pairs with probability proportional to the plan.
+
+        Parameters
+        ----------
+        n : int
+            Number of draws.
+        rng : numpy.random.Generator
+
+        Returns
+        -------
+        i, j : int arrays of shape (n,)
+            Source rows and target rows.
+        """
+        return self.plan.sample(n, rng)
+
+    def barycentric(self, Y: Array) -> Array:
+        """Map each source point to the mean of its partners, ``T(x_i) = sum_j P_ij Y_j / sum_j P_ij``.
+
+        Parameters
+        ----------
+        Y : array of shape (m, n_target_dims)
+
+        Returns
+        -------
+        array of shape (n, n_target_dims)
+            NaN for points without partners (unlabelled points of ``method="pairs"``). Y is read block by block under a factored
+            coupling, so it may be a memory map or dask-backed.
+        """
+        return same_kind(torch.as_tensor(self.plan.barycentric(self._target(Y))), Y)
+
+    def map(self, X_new: Array, Y: Array) -> Array:
+        """Map points never seen in fitting, from their distances to the anchors alone.
+
+        Parameters
+        ----------
+        X_new : array of shape (n_new, n_source_dims)
+        Y : array of shape (m, n_target_dims)
+
+        Returns
+        -------
+        array of shape (n_new, n_target_dims)
+
+        Raises
+        ------
+        ValueError
+            The coupling is not factored: no formula for unseen points exists.
+        """
+        plan = self._factored_plan("a formula for unseen points")
+        target, new = self._target(Y), PointSource.of(X_new, name="X_new")
+        parts = [
+            plan.map(self.cost.source.of(block), target)
+            for _, block in new.blocks(max(new.shape[1], self.cost.n_anchors))
+        ]
+        return same_kind(torch.as_tensor(np.concatenate(parts)), Y)
+
+    def entropy(self, *, n_samples: int = 100_000, seed: int = 0) -> float:
+        """Entropy ``-sum_ij P_ij log P_ij`` of the plan, scaled to mass one; ``log(n m)`` at most.
+
+        Exact up to four million entries; above, the mean of ``-log P_ij`` over ``n_samples`` seeded draws from the plan, whose
+        standard error is about ``1 / sqrt(n_samples)``.
+        """
+        return self._expectation(lambda log_p, _: -log_p, n_samples, seed)
+
+    def expected_cost(self, *, n_samples: int = 100_000, seed: int = 0) -> float:
+        """Mean cost ``<P, C>`` of the plan, scaled to mass one: exact or sampled as `entropy` is."""
+        return self._expectation(lambda _, cost: cost, n_samples, seed)
+
+    def _expectation(self, of: Callable[[np.ndarray, np.ndarray], np.ndarray], n_samples: int, seed: int) -> float:
+        n, m = self.shape
+        if isinstance(self.plan, SparsePlan):
+            entries = self.plan.matrix.tocoo()
+            i, j, weight = entries.row, entries.col, entries.data
+        elif n * m <= _MOST_ENTRIES:
+            matrix = self.plan.rows(np.arange(n))
+            i, j = matrix.nonzero()
+            weight = matrix[i, j]
+        else:
+            i, j = self.plan.sample(n_samples, np.random.default_rng(seed))
+            log_p = self._log_entries(i, j) - math.log(float(self.row_mass.sum()))
+            return float(of(log_p, self._cost_of(i, j)).mean())
+        share = weight / weight.sum()
+        return float((share * of(np.log(share), self._cost_of(i, j))).sum())
+
+    def _log_entries(self, i: np.ndarray, j: np.ndarray) -> np.ndarray:
+        """``log P_ij`` of some entries, shape (n_entries,)."""
+        if isinstance(self.plan, FactoredPlan):
+            return self.plan.log_entries(i, j)
+        rows, place = np.unique(i, return_inverse=True)
+        mass = np.empty(len(i))
+        for some in row_blocks(len(rows), self.shape[1], budget=1 << 23):
+            here = (place >= some.start) & (place < some.stop)
+            mass[here] = self.plan.rows(rows[some])[place[here] - some.start, j[here]]
+        return np.log(mass)
+
+    def _cost_of(self, i: np.ndarray, j: np.ndarray) -> np.ndarray:
+        """Cost of some entries, shape (n_entries,)."""
+        left, right = self.cost.source_factor, self.cost.target_factor
+        epsilon = self.epsilon or 1.0
+        out = np.empty(len(i))
+        for some in row_blocks(len(i), left.n_anchors, budget=1 << 22):
+            rows = torch.as_tensor(np.asarray(i[some], dtype=np.int64), device=left.device)
+            columns = torch.as_tensor(np.asarray(j[some], dtype=np.int64), device=right.device)
+            if self.cost.reduce == "min":
+                out[some] = (left.rows(rows) + right.rows(columns)).amin(dim=1).cpu().numpy()
+            else:
+                paths = left.log_kernel(rows, epsilon) + right.log_kernel(columns, epsilon)
+                out[some] = (-epsilon * torch.logsumexp(paths, dim=1)).cpu().numpy()
+        return out
+
+    def conditional(self, i: int | np.ndarray) -> np.ndarray:
+        """Distribution of partners of one source point, shape (m,), or of several, shape (len(i), m)."""
+        rows = self.plan.rows(np.atleast_1d(np.asarray(i)))
+        mass = rows.sum(axis=1, keepdims=True)
+        with np.errstate(invalid="ignore"):
+            distribution = rows / np.where(mass > 0, mass, np.nan)
+        return distribution[0] if np.ndim(i) == 0 else distribution
+
+    def dense(self, *, memory_limit: float = 2e9) -> np.ndarray:
+        """Write the plan out as an (n, m) float64 matrix; refuses above ``memory_limit`` bytes."""
+        n, m = self.shape
+        check_memory(8.0 * n * m, memory_limit, f"the dense {n} x {m} plan")
+        return self.plan.rows(np.arange(n))
+
+    def transposed(self) -> Coupling:
+        """Exchange source and target."""
+        return replace(self, cost=self.cost.transposed(), plan=self.plan.transposed(), a=self.b, b=self.a)
+
+    def _factored_plan(self, what: str) -> FactoredPlan:
+        if not isinstance(self.plan, FactoredPlan):
+            raise ValueError(
+                f"found a coupling of method {self.method!r}; expected 'factored' (not pinned), which alone has {what}. "
+                "Mend: couple(cost, method='factored'), or train a ConditionalFlow on this coupling."
+            )
+        return self.plan
+
+    def _target(self, Y: Array) -> PointSource:
+        target = PointSource.of(Y, name="Y")
+        if target.shape[0] != self.shape[1]:
+            raise ValueError(
+                f"Y: found {target.shape[0]} rows; expected {self.shape[1]}, one for each target point of the coupling. "
+                "Mend: pass the target array the cost was built from."
+            )
+        return target
+
+
+def couple(
+    cost: BridgeCost,
+    *,
+    method: str = "factored",
+    epsilon: float = 0.05,
+    tol: float = 1e-6,
+    max_iter: int = 5000,
+    a: Array | None = None,
+    b: Array | None = None,
+    unbalanced: float | None = None,
+    pinned: bool = False,
+    init: Coupling | None = None,
+    memory_limit: float = 2e9,
+) -> Coupling:
+    """Solve for the coupling of two spaces under a bridge cost.
+
+    Balanced, entropic: ``min_P <P, C> + eps KL(P | a b^T)`` with ``P 1 = a, P^T 1 = b``. Unbalanced replaces the
+    constraints by ``rho KL(P 1 | a) + rho KL(P^T 1 | b)``.
+
+    Parameters
+    ----------
+    cost : BridgeCost
+    method : {"pairs", "exact", "sinkhorn", "factored"}
+        Which to choose, by size:
+
+        - "pairs", any size: only the labelled pairs may speak (the paper's true alignment).
+        - "exact", up to about 5,000 x 5,000 points: the sharpest plan, one partner a point; minutes beyond that.
+        - "sinkhorn", up to about 10,000 x 10,000 (the n x m matrix in memory, several times): needed for ``reduce="min"`` only.
+        - "factored", from ten points to millions: the same plan as "sinkhorn" on the softmin cost, without the matrix. Up to
+          some hundred thousand points keep all anchors; above, ``bridge_cost(..., nearest=32)`` makes a pass cheap, and
+          ``stream=True`` makes it exact at constant memory. Points on disk or in dask arrays are read block by block, or stay on
+          dask's workers with ``bridge_cost(..., distributed=True)``.
+
+        `neurobridge.bridge.fuse` is the choice where a linear (or kernel) map of the pairs carries much of the relation.
+    epsilon : float
+        Entropic temperature, and that of the softmin, as a fraction of the mean anchor distance.
+    tol : float
+        Largest accepted L1 error of the marginals.
+    max_iter : int
+    a, b : arrays of shape (n,) and (m,), optional
+        Positive marginals, uniform by default; scaled to sum to one when balanced.
+    unbalanced : float, optional
+        Weight rho of the KL penalty on the marginals; None keeps them exactly.
+    pinned : bool
+        Labelled points may only go to their partner. Each pair carries the mean of the masses its two points were given (a point
+        in several pairs divides its own evenly); the masses of all other points are scaled so that both sides sum to one, and
+        ``Coupling.a`` and ``.b`` hold them; confidence plays no part, as pinning is trust.
+        Nothing changes for uniform masses and as many source as target points.
+    init : Coupling, optional
+        Factored coupling of the same target points to start from (another epsilon, a truncated cost): saves iterations.
+    memory_limit : float
+        Bytes a dense method may take for the n x m matrix.
+
+    Returns
+    -------
+    Coupling
+
+    Warns
+    -----
+    ConvergenceWarning
+        The tolerance was not reached in ``max_iter`` iterations.
+
+    Raises
+    ------
+    ValueError
+        Unknown method, non-positive epsilon, marginals of the wrong length or not positive, or options that the
+        method cannot honour.
+    FloatingPointError
+        The plan holds non-finite values; the message suggests a larger epsilon.
+    """
+    if method not in SOLVERS:
+        raise ValueError(f"found method {method!r}; expected one of {sorted(SOLVERS)}. Mend: choose one of them.")
+    if not (math.isfinite(epsilon) and epsilon > 0):
+        raise ValueError(
+            f"found epsilon={epsilon}; expected a positive fraction of the mean anchor distance. Mend: try 0.05."
+        )
+    if unbalanced is not None and not unbalanced > 0:
+        raise ValueError(
+            f"found unbalanced={unbalanced}; expected a positive weight rho, or None. Mend: try 1.0; larger is stricter."
+        )
+    if method == "pairs" and not (a is None and b is None and unbalanced is None):
+        raise ValueError(
+            "found marginals or unbalanced with method='pairs'; expected neither, since the labelled pairs fix the plan. "
+            "Mend: leave them out, or use method='factored'."
+        )
+    if pinned and init is not None:
+        raise ValueError(
+            "found pinned=True with init; expected one of them, since the pinned points have no potential to start from. "
+            "Mend: leave init out."
+        )
+    if (pinned and method == "pairs") or (init is not None and method != "factored"):
+        raise ValueError(
+            f"found pinned={pinned}, init={'a coupling' if init else None} with method={method!r}; expected neither with "
+            "'pairs', and init with 'factored' only. Mend: leave them out, or method='factored'."
+        )
+    n, m = cost.shape
+    problem = Problem(
+        cost,
+        _marginal(a, n, "a", normalise=unbalanced is None),
+        _marginal(b, m, "b", normalise=unbalanced is None),
+        float(epsilon), unbalanced, tol, max_iter, memory_limit, None if init is None else _started(init, epsilon, m),
+    )  # fmt: skip
+    if pinned:
+        problem, solution = solve_pinned(problem, SOLVERS[method])
+    else:
+        solution = SOLVERS[method](problem)
+    total = float(solution.plan.row_mass().sum()) if math.isfinite(solution.marginal_error) else math.nan
+    if not (math.isfinite(total) and total > 0):
+        raise FloatingPointError(
+            f"found a plan of mass {total} after {solution.n_iter} iterations; expected finite positive mass. "
+            f"Mend: raise epsilon (found {epsilon}; try {max(0.01, 10 * epsilon):.3g})"
+            + ("" if cost.truncation_bound(epsilon) == 0 else ", or keep more nearest anchors")
+            + "."
+        )
+    # The exact solver answers to rounding, not to tol.
+    converged = solution.finished and solution.marginal_error <= max(tol, 1e-9)
+    if not converged:
+        warnings.warn(
+            f"{method}: found a marginal error of {solution.marginal_error:.2e} after {solution.n_iter} iterations; "
+            f"expected at most {tol:.0e}. Mend: raise max_iter (found {max_iter}) or epsilon (found {epsilon}).",
+            ConvergenceWarning,
+            stacklevel=2,
+        )
+    return Coupling(
+        cost, solution.plan, method, float(epsilon), unbalanced, problem.a, problem.b,
+        converged, solution.n_iter, solution.marginal_error,
+    )  # fmt: skip
+
+
+def _marginal(mass: Array | None, size: int, name: str, *, normalise: bool) -> np.ndarray:
+    if mass is None:
+        return np.full(size, 1.0 / size)
+    marginal = to_tensor(mass, name=name).double().cpu().numpy()
+    if marginal.shape != (size,) or not (marginal > 0).all():
+        raise ValueError(
+            f"{name}: found shape {marginal.shape}, smallest value {marginal.min() if marginal.size else None}; expected "
+            f"({size},) positive masses. Mend: give each point a positive mass, or drop points of mass zero."
+        )
+    return marginal / marginal.sum() if normalise else marginal
+
+
+def _started(init: Coupling, epsilon: float, m: int) -> np.ndarray:
+    """Log scaling to start from: the potential ``eps log v`` of another solution."""
+    log_v = init.log_scalings[1] * (init.epsilon / epsilon)
+    if log_v.shape != (m,):
+        raise ValueError(
+            f"init: found a coupling of {log_v.shape[0]} target points; expected {m}. "
+            "Mend: start from a coupling of the same target points."
+        )
+    return log_v

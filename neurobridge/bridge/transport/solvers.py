@@ -1,0 +1,206 @@
+"""Solvers: from a problem to a plan, one function a method."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+import ot
+import torch
+from scipy import sparse
+
+from neurobridge.bridge.cost.bridge import BridgeCost
+from neurobridge.bridge.transport.plans import DensePlan, FactoredPlan, PinnedPlan, Plan, SparsePlan
+from neurobridge.points.arrays import to_tensor
+
+# POT's own limit of pivots is far too low for the sizes that method is meant for.
+_PIVOTS = 10_000_000
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What is asked of a solver: see `couple`. ``log_v`` is a log scaling to start from."""
+
+    cost: BridgeCost
+    a: np.ndarray
+    b: np.ndarray
+    epsilon: float
+    unbalanced: float | None
+    tol: float
+    max_iter: int
+    memory_limit: float
+    log_v: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class Solution:
+    """A plan, and how it was reached: 0 iterations where the solver does not count, not finished where it gave up early."""
+
+    plan: Plan
+    n_iter: int
+    marginal_error: float
+    finished: bool = True
+
+
+def _pairs(problem: Problem) -> Solution:
+    """Labelled pairs alone (the paper's true alignment): every pair the same mass, or in proportion to the confidence in it."""
+    i, j = problem.cost.anchors
+    log_weight = problem.cost.source_factor.log_weight
+    if log_weight is None:
+        log_weight = problem.cost.target_factor.log_weight
+    mass = np.ones(len(i)) if log_weight is None else log_weight.exp().cpu().numpy()
+    mass = mass / mass.sum()
+    return Solution(SparsePlan(sparse.csr_matrix((mass, (i, j)), shape=problem.cost.shape)), 0, 0.0)
+
+
+def _dense_cost(problem: Problem) -> np.ndarray:
+    dense = problem.cost.dense(problem.epsilon, memory_limit=problem.memory_limit)
+    matrix = to_tensor(dense, name="the dense cost (nearest anchors may leave pairs without a bridge)")
+    return matrix.double().cpu().numpy()
+
+
+def _exact(problem: Problem) -> Solution:
+    """Unregularised transport by POT: network simplex (balanced) or majorisation-minimisation (unbalanced)."""
+    cost, a, b = _dense_cost(problem), problem.a, problem.b
+    if problem.unbalanced is None:
+        # The network simplex counts pivots, not sweeps: max_iter may raise POT's own limit, never lower it.
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            matrix, log = ot.emd(a, b, cost, numItermax=max(_PIVOTS, problem.max_iter), log=True)
+        plan = SparsePlan(sparse.csr_matrix(matrix))
+        return Solution(plan, 0, _l1(plan, a, b), finished=log["warning"] is None)
+    # POT stops on the L2 change of the plan, which bounds the L1 change up to the root of its size.
+    stop = problem.tol / math.sqrt(cost.size)
+    matrix = ot.unbalanced.mm_unbalanced(
+        a, b, cost, problem.unbalanced, div="kl", numItermax=problem.max_iter, stopThr=stop
+    )
+    # It does not say whether it converged: one more step tells how far the marginals still move.
+    again = SparsePlan(
+        sparse.csr_matrix(
+            ot.unbalanced.mm_unbalanced(a, b, cost, problem.unbalanced, G0=matrix, div="kl", numItermax=1)
+        )
+    )
+    error = _l1(again, matrix.sum(axis=1), matrix.sum(axis=0))
+    return Solution(again, 0, error)
+
+
+def _sinkhorn(problem: Problem) -> Solution:
+    """Entropic transport on the written-out cost in the log domain; balanced, by POT."""
+    cost, a, b = _dense_cost(problem), problem.a, problem.b
+    if problem.unbalanced is not None:
+        return _unbalanced_sinkhorn(problem, cost)
+    matrix, log = ot.bregman.sinkhorn(
+        a, b, cost, problem.epsilon, method="sinkhorn_log", stopThr=problem.tol / math.sqrt(len(b)),
+        numItermax=problem.max_iter, log=True, warn=False,
+    )  # fmt: skip
+    plan = DensePlan(np.asarray(matrix))
+    return Solution(plan, int(log["niter"]) + 1, _l1(plan, a, b))
+
+
+def _unbalanced_sinkhorn(problem: Problem, cost: np.ndarray) -> Solution:
+    """Unbalanced transport in the log domain (Chizat et al. 2018): POT's stabilised solver loses its way at small epsilon."""
+    assert problem.unbalanced is not None
+    epsilon, rho = problem.epsilon, problem.unbalanced
+    damping = rho / (rho + epsilon)
+    scores = torch.as_tensor(cost) / -epsilon
+    log_a, log_b = (torch.as_tensor(np.log(mass)) for mass in (problem.a, problem.b))
+    log_u, log_v = log_a.clone(), log_b.clone()
+    error, iteration = math.inf, 0
+    while iteration < problem.max_iter and error > problem.tol:
+        iteration += 1
+        log_u = log_a - damping * torch.logsumexp(scores + log_v, dim=1)
+        log_k = torch.logsumexp(scores + log_u[:, None], dim=0)
+        new = log_b - damping * log_k
+        error = float(((new + log_k).exp() - (log_v + log_k).exp()).abs().sum())
+        log_v = new
+        # The best constant to move between the potentials: see `_factored`.
+        move = [torch.logsumexp(la - epsilon / rho * (lu - la), 0) for la, lu in ((log_a, log_u), (log_b, log_v))]
+        constant = float(rho / 2 * (move[0] - move[1])) / epsilon
+        log_u, log_v = log_u + constant, log_v - constant
+    plan = DensePlan((log_u[:, None] + scores + log_v).exp().numpy())
+    return Solution(plan, iteration, error)
+
+
+def _factored(problem: Problem) -> Solution:
+    """Entropic transport on the two factors of the softmin bridge: O((n + m) P) a step, O((n + m) k) if truncated.
+
+    What goes from one space to the other in an iteration are two vectors of length P.
+    """
+    cost, epsilon, rho = problem.cost, problem.epsilon, problem.unbalanced
+    if cost.reduce != "softmin":
+        raise ValueError(
+            f"found reduce={cost.reduce!r} with method='factored'; expected 'softmin', whose kernel is a product. "
+            "Mend: bridge_cost(..., reduce='softmin'), or method='sinkhorn'."
+        )
+    left, right = cost.source_factor, cost.target_factor
+    a, b = torch.as_tensor(problem.a, device=left.device), torch.as_tensor(problem.b, device=right.device)
+    damping = 1.0 if rho is None else rho / (rho + epsilon)
+    log_v = b.log() if problem.log_v is None else torch.as_tensor(problem.log_v, device=right.device)
+    masses = left.place(a), right.place(b)
+    state = right.start_state((b.log() - log_v) / damping)
+    log_s = right.to_anchors(log_v, epsilon)
+    log_k = left.start_state()
+    error, iteration = math.inf, 0
+    while iteration < problem.max_iter:
+        iteration += 1
+        source = left.half_step(log_s, masses[0], damping, epsilon, log_k)
+        target = right.half_step(source.log_anchor, masses[1], damping, epsilon, state)
+        # Row sums are exact after the update of u (balanced), so the columns carry the whole error.
+        error, log_k = target.error, source.state
+        if not math.isfinite(error) or error <= problem.tol:
+            break
+        state, log_s = target.state, target.log_anchor
+        if rho is not None:
+            # The best constant to move from one potential to the other, without which large rho converges at the pace of eps / rho
+            # (Sejourne, Vialard & Peyre 2022).
+            power = epsilon * damping / rho
+            move = left.log_total(masses[0], power, log_k) - right.log_total(masses[1], power, state)
+            constant = float(rho / 2 * move)
+            log_s = log_s - constant / epsilon
+            state = right.shift_state(state, constant / (epsilon * damping))
+    plan = FactoredPlan(cost, epsilon, a.log() - damping * left.log_k(log_k), b.log() - damping * right.log_k(state))
+    return Solution(plan, iteration, error)
+
+
+SOLVERS: dict[str, Callable[[Problem], Solution]] = {
+    "pairs": _pairs,
+    "exact": _exact,
+    "sinkhorn": _sinkhorn,
+    "factored": _factored,
+}
+
+
+def solve_pinned(problem: Problem, solver: Callable[[Problem], Solution]) -> tuple[Problem, Solution]:
+    """Give every pair its mass, and solve for the points without a partner."""
+    cost = problem.cost
+    if problem.unbalanced is not None:
+        raise ValueError(
+            f"found pinned=True with unbalanced={problem.unbalanced}; expected balanced transport, since "
+            "pinned points have no slack. Mend: unbalanced=None, or pinned=False."
+        )
+    i, j = cost.anchors
+    a, b = problem.a, problem.b
+    degrees = np.bincount(i, minlength=len(a)), np.bincount(j, minlength=len(b))
+    mass = (a[i] / degrees[0][i] + b[j] / degrees[1][j]) / 2
+    matrix = sparse.csr_matrix((mass, (i, j)), shape=cost.shape)
+    free = np.flatnonzero(degrees[0] == 0), np.flatnonzero(degrees[1] == 0)
+    share = 1.0 - float(mass.sum())
+    if not len(free[0]) or not len(free[1]) or share <= 0:
+        raise ValueError(
+            f"found {len(free[0])} source and {len(free[1])} target points without a partner, sharing a mass of {share:.3g}; "
+            "expected some on both sides. Mend: method='pairs', which couples the labelled points alone."
+        )
+    rest = [side[points] / side[points].sum() for side, points in zip((a, b), free, strict=True)]
+    inner = replace(problem, cost=cost.subset(*free), a=rest[0], b=rest[1], log_v=None)
+    solved = solver(inner)
+    plan = PinnedPlan(solved.plan, SparsePlan(matrix), free[0], free[1], share)
+    a, b = np.asarray(matrix.sum(axis=1)).ravel(), np.asarray(matrix.sum(axis=0)).ravel()
+    a[free[0]], b[free[1]] = share * rest[0], share * rest[1]
+    return replace(problem, a=a, b=b), Solution(plan, solved.n_iter, share * solved.marginal_error)
+
+
+def _l1(plan: Plan, a: np.ndarray, b: np.ndarray) -> float:
+    return float(np.abs(plan.row_mass() - a).sum() + np.abs(plan.col_mass() - b).sum())

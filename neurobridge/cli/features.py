@@ -1,0 +1,206 @@
+"""Command line of the features: `neurobridge features ...`."""
+
+from __future__ import annotations
+
+import re
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import pandas as pd
+import typer
+import xarray as xr
+
+from neurobridge import datasets
+from neurobridge.cli.common import Json, Mirror, Seed, print_json, print_tables
+from neurobridge.cli.train import train_command
+from neurobridge.features import (
+    LayerPCA,
+    LoadedModel,
+    Preprocess,
+    RandomProjection,
+    extract,
+    fit_pca,
+    load_model,
+)
+
+features_app = typer.Typer(no_args_is_help=True, help="Activations of frozen models.")
+features_app.command("train")(train_command)
+
+_POOLING = "flatten, mean, cls, pca:K, sparse:K or gaussian:K (random projection)"
+
+
+@features_app.command("extract")
+def extract_command(
+    model: Annotated[
+        str, typer.Option(help="timm:NAME, torchvision:NAME, python:MODULE:NAME, a reference folder, a program.")
+    ],
+    stimuli: Annotated[
+        str, typer.Option(help="Dataset with images, or a csv with stimulus_id and file; the other columns come along.")
+    ],
+    layers: Annotated[
+        list[str], typer.Option("--layer", help="Layer name or glob pattern; may be given several times.")
+    ],
+    out: Annotated[Path, typer.Option(help="File to write, .nc or .zarr; resumed after a kill.")],
+    root: Annotated[
+        Path | None, typer.Option(help="Folder of the csv's files, or a zip with them; by default the csv's folder.")
+    ] = None,
+    weights: Annotated[
+        Path | None, typer.Option(help="State dict of the named model, .safetensors or torch.save; never executed.")
+    ] = None,
+    untrained: Annotated[
+        bool, typer.Option("--untrained", help="Leave a timm or torchvision model untrained.")
+    ] = False,
+    size: Annotated[int | None, typer.Option(min=1, help="Resize to so many pixels a side.")] = None,
+    crop: Annotated[float | None, typer.Option(help="Central square kept before that, of the shorter side.")] = None,
+    mean: Annotated[str | None, typer.Option(help="Subtracted, on [0, 1]: one value, or three with commas.")] = None,
+    std: Annotated[str | None, typer.Option(help="Divided by: one value, or three with commas.")] = None,
+    grayscale: Annotated[
+        bool | None, typer.Option("--grayscale/--rgb", help="One luminance channel, or three; as stored by default.")
+    ] = None,
+    visual_degrees: Annotated[float | None, typer.Option(help="Width of the images in degrees, recorded.")] = None,
+    pooling: Annotated[str, typer.Option(help=f"{_POOLING}.")] = "flatten",
+    fit_on: Annotated[
+        str | None,
+        typer.Option(help="For pca:K: dataset or csv with the fitting images, none of them among --stimuli."),
+    ] = None,
+    fit_root: Annotated[Path | None, typer.Option(help="Folder or zip of --fit-on.")] = None,
+    pca_file: Annotated[
+        Path | None, typer.Option("--pca", help="Components of earlier (LayerPCA.save), or where to keep those fitted.")
+    ] = None,
+    dtype: Annotated[str, typer.Option(help="float32, or float16 for .zarr.")] = "float32",
+    batch_size: Annotated[int, typer.Option(min=1, help="Images a forward pass; halved where memory runs out.")] = 64,
+    workers: Annotated[int, typer.Option(min=0, help="Threads that read images ahead.")] = 1,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, ...; where the model is by default.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace another extraction at --out.")] = False,
+    mirror: Mirror = None,
+    seed: Seed = 0,
+    as_json: Json = False,
+) -> None:
+    """Show stimuli to a frozen model and write the activations of named layers as an assembly.
+
+    The preprocessing that timm or torchvision publish for a model is the default; options replace single settings of it.
+    """
+    loaded = load_model(model, weights=weights, pretrained=not untrained)
+    preprocess = _preprocess(
+        loaded,
+        size=size,
+        crop=crop,
+        mean=_numbers("--mean", mean),
+        std=_numbers("--std", std),
+        grayscale=grayscale,
+        visual_degrees=visual_degrees,
+    )
+    common: dict[str, Any] = {"preprocess": preprocess, "batch_size": batch_size, "workers": workers, "device": device}
+    common |= {"seed": seed, "progress": not as_json}
+    images, where = _stimuli(stimuli, root, mirror)
+    kind, k = _pooling(pooling)
+    reduction: Any = kind
+    if kind == "pca":
+        reduction = _components(loaded, layers, k, fit_on, fit_root, pca_file, mirror, common)
+    elif k:
+        reduction = RandomProjection(k, kind=kind, seed=seed)
+    started = time.perf_counter()
+    activations = extract(
+        loaded.model,
+        images,
+        layers,
+        root=where,
+        pooling=reduction,
+        dtype=dtype,
+        identifier=loaded.identifier,
+        out=out,
+        overwrite=overwrite,
+        **common,
+    )
+    seconds = time.perf_counter() - started
+    names = ("model", "weights_digest", "stimuli_digest", "extraction_key", "layers", "pooling", "preprocessing")
+    summary = {
+        "out": str(out),
+        "shape": list(activations.shape),
+        "dtype": str(activations.dtype),
+        **{name: activations.attrs[name] for name in names},
+        "seed": seed,
+        "seconds": round(seconds, 3),
+    }
+    if as_json:
+        print_json(summary)
+    else:
+        rows = [
+            [key, ", ".join(map(str, value)) if isinstance(value, list) else value] for key, value in summary.items()
+        ]
+        print_tables([{"title": "Activations", "columns": ["what", "value"], "rows": rows, "left": ["value"]}])
+
+
+def _numbers(option: str, text: str | None) -> tuple[float, ...] | None:
+    if text is None:
+        return None
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError as error:
+        raise ValueError(
+            f"{option}: found {text!r}; expected numbers with commas. Mend: e.g. 0.485,0.456,0.406."
+        ) from error
+
+
+def _preprocess(loaded: LoadedModel, **given: Any) -> Preprocess:
+    return replace(
+        loaded.preprocess or Preprocess(), **{name: value for name, value in given.items() if value is not None}
+    )
+
+
+def _pooling(text: str) -> tuple[str, int]:
+    """``"pca:100"`` -> ("pca", 100); 0 where there is no number."""
+    match = re.fullmatch(r"(pca|sparse|gaussian):(\d+)|(flatten|mean|cls)", text)
+    if match is None:
+        raise ValueError(f"--pooling: found {text!r}; expected {_POOLING}. Mend: e.g. pca:1000.")
+    return match[1] or match[3], int(match[2] or 0)
+
+
+def _stimuli(given: str, root: Path | None, mirror: Path | None) -> tuple[xr.DataArray | pd.DataFrame, Path | None]:
+    path = Path(given)
+    if path.suffix.lower() == ".csv":
+        if not path.exists():
+            raise FileNotFoundError(f"found no table at {path}; expected a csv. Mend: check the path.")
+        return pd.read_csv(path, dtype={"stimulus_id": str}), root or path.parent
+    if root is not None:
+        raise ValueError(
+            f"--root: found {root} beside the dataset {given!r}; expected it only with a csv. Mend: leave it out."
+        )
+    images = datasets.load(given, mirror=mirror).images
+    if images is None:
+        raise ValueError(
+            f"found no images in the dataset {given!r}; expected one that has them. Mend: see neurobridge data list, or pass a csv."
+        )
+    return images, None
+
+
+def _components(
+    loaded: LoadedModel,
+    layers: list[str],
+    n_components: int,
+    fit_on: str | None,
+    fit_root: Path | None,
+    file: Path | None,
+    mirror: Path | None,
+    common: dict[str, Any],
+) -> LayerPCA:
+    if fit_on is None:
+        if file is None or not file.exists():
+            raise ValueError(
+                "--pooling pca: found no fitting images; expected other images than the stimuli, or components of earlier. Mend: "
+                "--fit-on DATASET_OR_CSV, or --pca FILE."
+            )
+        pca = LayerPCA.load(file)
+        if pca.n_components != n_components:
+            raise ValueError(
+                f"--pca: found {pca.n_components} components in {file}; expected {n_components}. Mend: --pooling "
+                f"pca:{pca.n_components}."
+            )
+        return pca
+    images, root = _stimuli(fit_on, fit_root, mirror)
+    pca = fit_pca(loaded.model, images, layers, n_components=n_components, root=root, **common)
+    if file is not None:
+        pca.save(file)
+    return pca

@@ -1,0 +1,119 @@
+"""``neurobridge run``: experiments by name, each in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+import neurobridge
+from neurobridge.cli.common import Json, Mirror, Seed, print_json, print_tables
+from neurobridge.study.harness import NO_DATA, RESULTS
+
+_HERE = Path(neurobridge.__file__).parent
+#: Where the scripts lie: in the wheel, or beside the package in a checkout.
+FOLDERS = (_HERE / "experiments", _HERE.parent / "analyses" / "experiments")
+#: Exit status to what is said of an experiment that did not fail.
+ENDS = {0: "done", NO_DATA: "skipped: no data"}
+
+
+def scripts() -> dict[str, Path]:
+    """Experiment name to script, in the order of the names."""
+    folder = next((folder for folder in FOLDERS if folder.is_dir()), None)
+    found = [] if folder is None else sorted(folder.glob("[!_]*.py"))
+    return {path.stem: path for path in found}
+
+
+def run_command(
+    name: Annotated[str | None, typer.Argument(help="Experiment; without one, their names are listed.")] = None,
+    every: Annotated[bool, typer.Option("--all", help="Run every experiment, one after the other.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="Small versions: they prove the code and no claim.")] = False,
+    out: Annotated[Path, typer.Option(help="Folder of the results folders.")] = Path("results"),
+    mirror: Mirror = None,
+    seed: Seed = 0,
+    n_seeds: Annotated[int | None, typer.Option("--seeds", min=1, help="Repetitions; default by experiment.")] = None,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Drop the records of an earlier run.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Run an experiment, or all of them: tables, figures and scores.json into ``<out>/<name>``; an interrupted run goes on.
+
+    With ``--all``, an experiment whose data can neither be found nor fetched is skipped, and said to be.
+    """
+    known = scripts()
+    if name is None and not every:
+        if as_json:
+            print_json(list(known))
+        else:
+            typer.echo("\n".join(known) if known else "found no experiment")
+        return
+    if name is not None and (every or name not in known):
+        raise ValueError(
+            f"found experiment {name!r}{' and --all' if every else ''}; expected one of {list(known)}, or --all alone. "
+            "Mend: neurobridge run lists them."
+        )
+    arguments = [
+        *(["--quick"] if quick else []),
+        *(["--fresh"] if fresh else []),
+        *([] if mirror is None else ["--mirror", str(mirror)]),
+        *([] if n_seeds is None else ["--seeds", str(n_seeds)]),
+        "--seed",
+        str(seed),
+    ]
+    if name is not None:
+        folder = _folder(out, name, quick)
+        shown = subprocess.run(
+            [sys.executable, str(known[name]), *arguments, "--out", str(folder), *(["--json"] if as_json else [])]
+        )
+        raise typer.Exit(shown.returncode)
+    _run_all(known, arguments, out, quick, as_json)
+
+
+def _folder(out: Path, name: str, quick: bool) -> Path:
+    return out / name / "quick" if quick else out / name
+
+
+def _run_all(known: dict[str, Path], arguments: list[str], out: Path, quick: bool, as_json: bool) -> None:
+    rows: list[dict[str, Any]] = []
+    for name, script in known.items():
+        folder = _folder(out, name, quick)
+        if not as_json:
+            typer.echo(f"{name} ...")
+        started = time.monotonic()
+        # One experiment's threads, memory and failure are its own.
+        done = subprocess.run(
+            [sys.executable, str(script), *arguments, "--out", str(folder)],
+            stdout=subprocess.DEVNULL if as_json else None,
+            env={**os.environ, "PYTHONUNBUFFERED": "1"},
+        )
+        rows.append(
+            {
+                "name": name,
+                "ended": ENDS.get(done.returncode, f"failed ({done.returncode})"),
+                "seconds": round(time.monotonic() - started, 1),
+                "out": str(folder),
+                "claims": _claims(folder) if done.returncode == 0 else [],
+            }
+        )
+        if done.returncode == 130:
+            break
+    failed = [row["name"] for row in rows if row["ended"] not in ENDS.values()]
+    if as_json:
+        print_json(rows)
+    else:
+        columns = ["name", "ended", "seconds", "out"]
+        table = {"title": "experiments", "columns": columns, "rows": [[row[key] for key in columns] for row in rows]}
+        print_tables([table])
+    if failed:
+        typer.echo(f"neurobridge: failed: {', '.join(failed)}; finished cells are kept. Run again to go on.", err=True)
+        raise typer.Exit(1)
+
+
+def _claims(folder: Path) -> list[dict[str, Any]]:
+    path = folder / RESULTS
+    return json.loads(path.read_text())["claims"] if path.exists() else []

@@ -1,0 +1,148 @@
+"""Command line of scores: `neurobridge score` and `neurobridge brainscore ...`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, cast
+
+import typer
+import xarray as xr
+
+from neurobridge import brainscore, figures
+from neurobridge.assemblies import open_assembly
+from neurobridge.brainscore.scoring import score_benchmark
+from neurobridge.cli.common import Json, Mirror, Seed, print_json, print_tables
+from neurobridge.evaluate import REGRESSIONS, aggregate, predictivity
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+brainscore_app = typer.Typer(
+    no_args_is_help=True,
+    help="Link our metrics and benchmarks into the installed Brain-Score, and take them out again.",
+)
+
+
+def score_command(
+    source: Annotated[
+        Path | None, typer.Argument(help="netCDF assembly of activations; leave out with --benchmark.")
+    ] = None,
+    target: Annotated[
+        Path | None, typer.Argument(help="netCDF assembly of recordings, averaged over repetitions; likewise.")
+    ] = None,
+    benchmark: Annotated[
+        str | None,
+        typer.Option(
+            help="<dataset>.<region>-<metric>, e.g. majajhong2015.public.IT-pls: our loader, ceiling and metric."
+        ),
+    ] = None,
+    activations: Annotated[
+        Path | None, typer.Option(help="netCDF assembly with an activation of every stimulus of the benchmark.")
+    ] = None,
+    regression: Annotated[
+        str | None, typer.Option(help=f"Of two files: one of {', '.join(REGRESSIONS)}; pls by default.")
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="With --benchmark: folder for score.json, score.nc and the figure by site. Of two files: netCDF file."
+        ),
+    ] = None,
+    mirror: Mirror = None,
+    seed: Seed = 0,
+    as_json: Json = False,
+) -> None:
+    """Score activations on a benchmark, or one assembly as predictor of another: cross-validated, with ceiling and chance."""
+    if benchmark is None:
+        if source is None or target is None or activations is not None:
+            raise ValueError(
+                f"found source={source}, target={target}, --activations={activations} and no --benchmark; expected two files, or "
+                "--benchmark with --activations. "
+                "Mend: neurobridge score --benchmark majajhong2015.public.IT-pls --activations FILE.nc."
+            )
+        _score_files(source, target, regression or "pls", out, seed=seed, as_json=as_json)
+        return
+    if activations is None or source is not None or regression is not None:
+        raise ValueError(
+            f"found --benchmark {benchmark} with --activations={activations}, source={source}, --regression={regression}; expected "
+            "--activations alone: the benchmark's name says the metric. "
+            "Mend: neurobridge score --benchmark NAME --activations FILE.nc."
+        )
+    result = score_benchmark(benchmark, open_assembly(activations), mirror=mirror, seed=seed)
+    summary = {**result.summary, "activations": str(activations)}
+    if out is not None:
+        summary["figures"] = _write(result.score, summary, out)
+    if as_json:
+        print_json(summary)
+        return
+    title = f"{benchmark}: {activations.name}" + (" (SIMULATED recordings)" if summary["kind"] == "simulated" else "")
+    notes = summary.pop("notes")
+    _print_summary(title, summary)
+    for note in notes:
+        typer.echo(f"note: {note}")
+
+
+def _write(score: xr.Dataset, summary: dict[str, Any], folder: Path) -> list[str]:
+    """Write score.json, score.nc and, where there are sites, the figure by site; gives the files of the figure."""
+    folder.mkdir(parents=True, exist_ok=True)
+    score.to_netcdf(folder / "score.nc")
+    paths: list[str] = []
+    if score["raw"].ndim == 2:
+        kind = "SIMULATED, " if summary["kind"] == "simulated" else ""
+        counts = f"{summary['n_stimuli']} stimuli, {summary['n_neuroids']} sites, seed {summary['seed']}"
+        title = f"{summary['benchmark']}\n{kind}{counts}"
+        ax = figures.sites({summary["metric"].split(",")[0]: score}, null=summary["null_95"], title=title)
+        paths = [str(path) for path in figures.save_figure(cast("Figure", ax.figure), folder, "sites")]
+    (folder / "score.json").write_text(json.dumps({**summary, "figures": paths}, indent=1) + "\n", encoding="utf-8")
+    return paths
+
+
+def _score_files(source: Path, target: Path, regression: str, out: Path | None, *, seed: int, as_json: bool) -> None:
+    score = predictivity(open_assembly(source), open_assembly(target), regression=regression, seed=seed)
+    summary = aggregate(score)
+    if out is not None:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        score.to_netcdf(out)
+    if as_json:
+        print_json(summary)
+    else:
+        _print_summary(f"{regression}: {source.name} -> {target.name}", summary)
+
+
+def _print_summary(title: str, summary: dict[str, Any]) -> None:
+    rows = [[key, f"{value:.4f}" if isinstance(value, float) else value] for key, value in summary.items()]
+    print_tables([{"title": title, "columns": ["what", "value"], "rows": rows}])
+
+
+@brainscore_app.command("link")
+def link_command(as_json: Json = False) -> None:
+    """Link the plugin folders into brainscore_vision, so that load_metric and load_benchmark find what is in them."""
+    links = [str(path) for path in brainscore.link()]
+    if as_json:
+        print_json(links)
+    else:
+        typer.echo("\n".join(f"linked {path}" for path in links))
+
+
+@brainscore_app.command("unlink")
+def unlink_command(as_json: Json = False) -> None:
+    """Take away what `link` wrote, and nothing else."""
+    removed = [str(path) for path in brainscore.unlink()]
+    if as_json:
+        print_json(removed)
+    else:
+        typer.echo("\n".join(f"removed {path}" for path in removed) or "nothing was linked")
+
+
+@brainscore_app.command("status")
+def status_command(as_json: Json = False) -> None:
+    """Say whether the plugin folders are linked, and which environment variables Brain-Score should be run with."""
+    links = brainscore.status()
+    if as_json:
+        print_json({"links": links, "environment": brainscore.SAFE_ENVIRONMENT})
+        return
+    rows = [[kind, entry["state"], entry["link"]] for kind, entry in links.items()]
+    columns = ["plugins", "state", "link"]
+    print_tables([{"title": "Links into Brain-Score", "columns": columns, "rows": rows, "left": columns}])
+    typer.echo("\n".join(f"export {name}={value}" for name, value in brainscore.SAFE_ENVIRONMENT.items()))

@@ -1,0 +1,1 @@
+"""Manifests, verified downloads, archives."""

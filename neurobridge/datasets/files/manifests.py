@@ -1,0 +1,308 @@
+"""What is known of a dataset before it is fetched: one TOML file each, shipped with the package or in a folder of one's own."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from neurobridge.datasets.experiment import Kind
+
+Location = tuple[int | str, ...]
+
+_LENGTHS = {"md5": 32, "sha1": 40, "sha256": 64}
+
+
+class UnknownDatasetError(ValueError):
+    """No dataset has this name; the message gives the nearest ones."""
+
+
+class ManifestError(ValueError):
+    """A manifest that cannot be used; the message names the file, the line and the field."""
+
+
+def _known_algorithm(digest: str) -> str:
+    algorithm, _, value = digest.partition(":")
+    if len(value) != _LENGTHS.get(algorithm, -1) or not re.fullmatch(r"[0-9a-f]+", value):
+        raise ValueError(f"found digest {digest!r}; expected md5:, sha1: or sha256: and its hexadecimal digits")
+    return digest
+
+
+Digest = Annotated[str, AfterValidator(_known_algorithm)]
+
+
+class File(BaseModel):
+    """One file of a dataset.
+
+    Attributes
+    ----------
+    name : str
+        File name, in the cache and in a mirror.
+    url : str or None
+        Public address; None for files that have to be supplied.
+    size : int or None
+        Bytes. Left out where it is not known, or where the accepted versions differ in it.
+    digests : tuple of str
+        Accepted versions, each ``algorithm:hex`` with md5, sha1 or sha256: what the publisher gives. A file is accepted when it
+        matches ONE of them.
+    origin : str
+        Where the file comes from, if it is not what lies at the address.
+    post_processing : str
+        What was done to the file at its origin to get this one, e.g. another format.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    name: str = Field(pattern=r"^[^/\\]+$")
+    url: str | None = Field(default=None, pattern=r"^https?://")
+    size: int | None = Field(default=None, gt=0)
+    digests: tuple[Digest, ...] = Field(min_length=1)
+    origin: str = ""
+    post_processing: str = ""
+
+    @field_validator("name")
+    @classmethod
+    def _plain_name(cls, name: str) -> str:
+        # Names with a leading dot are those of partial, damaged and lock files.
+        if name.startswith("."):
+            raise ValueError(f"found {name!r}; expected a name without a leading dot")
+        return name
+
+
+class Manifest(BaseModel):
+    """One dataset: what it is, what it is not, whom to cite, and its files.
+
+    Attributes
+    ----------
+    name, version, title : str
+    kind : {"recorded", "simulated", "stimuli", "embeddings"}
+    access : {"public", "user-supplied", "embedded"}
+        "user-supplied" data has to be brought by the user, who has the right to it; "embedded" data is made by the package itself.
+        Neither needs files here.
+    licence : str
+        Or "none stated".
+    citation : str
+        BibTeX.
+    note : str
+        What the data is.
+    is_not : tuple of str
+        What the data is not: one sentence for each mistake that is easily made with it.
+    post_processing : str
+        What was done between the recording and what the loader returns.
+    requires : mapping of dataset to file names
+        Files of other datasets without which this one cannot be read.
+    files : tuple of File
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9.-]*$")
+    version: str = Field(min_length=1)
+    title: str = Field(min_length=1)
+    kind: Kind
+    access: Literal["public", "user-supplied", "embedded"]
+    licence: str = Field(min_length=1)
+    citation: str = Field(pattern=r"^\s*@")
+    note: str = Field(min_length=1)
+    is_not: tuple[str, ...] = ()
+    post_processing: str = Field(min_length=1)
+    requires: Mapping[str, tuple[str, ...]] = Field(default_factory=dict)
+    files: tuple[File, ...] = ()
+
+    @model_validator(mode="after")
+    def _files_fit_the_access(self) -> Manifest:
+        names = [entry.name for entry in self.files]
+        if len(set(names)) < len(names):
+            raise ValueError(f"found files {names}; expected each name once")
+        if self.access == "public" and not self.files:
+            raise ValueError("found public access and no files; expected at least one [[files]]")
+        for entry in self.files:
+            if entry.url is None and not entry.origin:
+                raise ValueError(f"found file {entry.name!r} without url or origin; expected one of them")
+        return self
+
+    @property
+    def statement(self) -> str:
+        """What the data is and what it is not, in one text."""
+        return " ".join([self.note, *self.is_not])
+
+    def file(self, name: str) -> File:
+        """Return one file's entry.
+
+        Raises
+        ------
+        ValueError
+            The dataset has no such file.
+        """
+        for entry in self.files:
+            if entry.name == name:
+                return entry
+        raise ValueError(
+            f"{self.name}: found a request for {name!r}; expected one of {[entry.name for entry in self.files]}. "
+            f"Mend: neurobridge data show {self.name}."
+        )
+
+
+def read_manifest(path: Path) -> Manifest:
+    """Read one manifest.
+
+    Raises
+    ------
+    ManifestError
+        Not TOML, a field is missing or wrong, or the file is not named after the dataset.
+    """
+    text = path.read_text(encoding="utf-8")
+    try:
+        manifest = Manifest.model_validate(tomllib.loads(text))
+    except tomllib.TOMLDecodeError as error:
+        raise ManifestError(
+            f"{path}: found text that is not TOML ({error}); expected a manifest. Mend: correct it."
+        ) from error
+    except ValidationError as error:
+        lines = _lines(text)
+        wrong = "; ".join(_one_mistake(lines, each) for each in error.errors())
+        raise ManifestError(f"{path}, {wrong}. Mend: correct the named field(s).") from error
+    if path.stem != manifest.name:
+        line = _line_of(_lines(text), ("name",), manifest.name)
+        raise ManifestError(
+            f"{path}, line {line}: found name {manifest.name!r}; expected {path.stem!r}, as the file is called. Mend: rename one "
+            "of them."
+        )
+    return manifest
+
+
+def _one_mistake(lines: Mapping[Location, tuple[int, list[str]]], error: Any) -> str:
+    # What concerns the manifest as a whole concerns its files.
+    location = error["loc"] or ("files", 0)
+    field = ".".join(map(str, error["loc"])) or "files"
+    shown = "" if isinstance(error["input"], dict) else f" (found {error['input']!r})"
+    return f"line {_line_of(lines, location, error['input'])}: {field}: {error['msg']}{shown}"
+
+
+def _lines(text: str) -> dict[Location, tuple[int, list[str]]]:
+    """First line (from 1) and text of every table and key of a TOML document, by its path.
+
+    Each statement is the shortest run of lines that is TOML by itself, so that the parser, not a pattern, says where it ends.
+    """
+    found: dict[Location, tuple[int, list[str]]] = {}
+    table: Location = ()
+    counts: dict[Location, int] = {}
+    statement: list[str] = []
+    for number, line in enumerate(text.splitlines(), start=1):
+        statement.append(line)
+        try:
+            parsed = tomllib.loads("\n".join(statement))
+        except tomllib.TOMLDecodeError:
+            continue
+        start, whole, statement = number - len(statement) + 1, statement, []
+        if whole[0].lstrip().startswith("["):
+            table = ()
+            while parsed:
+                ((key, inner),) = parsed.items()
+                table = (*table, key)
+                if isinstance(inner, list):
+                    counts[table] = counts.get(table, -1) + 1
+                    table, inner = (*table, counts[table]), inner[0]
+                elif table in counts:
+                    table = (*table, counts[table])
+                parsed = inner
+            found[table] = (start, whole)
+        else:
+            for path in _paths(parsed):
+                found[(*table, *path)] = (start, whole)
+    return found
+
+
+def _paths(value: Mapping[str, Any]) -> list[Location]:
+    paths: list[Location] = []
+    for key, inner in value.items():
+        paths += [(key,), *((key, *path) for path in (_paths(inner) if isinstance(inner, Mapping) else []))]
+    return paths
+
+
+def _line_of(lines: Mapping[Location, tuple[int, list[str]]], location: Location, value: Any) -> int:
+    """Line of a field; of its table where the field itself is missing; 1 where the whole document lacks it."""
+    for n in range(len(location), 0, -1):
+        if location[:n] in lines:
+            start, whole = lines[location[:n]]
+            # In an array over several lines, the element that is wrong.
+            inside = [k for k, line in enumerate(whole) if isinstance(value, str) and value and value in line]
+            return start + (inside[0] if inside else 0)
+    return 1
+
+
+def manifest_folders() -> list[Path]:
+    """Folders of manifests: the package's own (inside it, or beside it in a source tree), then those of NEUROBRIDGE_MANIFESTS.
+
+    The environment variable names one or more folders, separated as in PATH, for datasets of one's own.
+
+    Raises
+    ------
+    ManifestError
+        One of them is not there.
+    """
+    package = Path(__file__).resolve().parents[2]
+    own = next((f for f in (package / "data_manifests", package.parent / "data_manifests") if f.is_dir()), None)
+    if own is None:
+        raise ManifestError(
+            f"found no data_manifests in {package} or beside it; expected the folder that is shipped with the package. "
+            "Mend: install neurobridge again."
+        )
+    more = [Path(f).expanduser() for f in os.environ.get("NEUROBRIDGE_MANIFESTS", "").split(os.pathsep) if f]
+    for folder in more:
+        if not folder.is_dir():
+            raise ManifestError(
+                f"NEUROBRIDGE_MANIFESTS: found no folder at {folder}; expected one with <dataset>.toml files. Mend: make it, "
+                f"or unset "
+                "the variable."
+            )
+    return [own, *more]
+
+
+def _manifest_paths() -> dict[str, Path]:
+    found: dict[str, Path] = {}
+    for folder in manifest_folders():
+        for path in sorted(folder.glob("*.toml")):
+            if path.stem in found:
+                raise ManifestError(
+                    f"{path}: found a second manifest of {path.stem!r} beside {found[path.stem]}; expected each dataset once. "
+                    "Mend: give yours another name."
+                )
+            found[path.stem] = path
+    return dict(sorted(found.items()))
+
+
+def list_datasets() -> list[Manifest]:
+    """Return the manifests of all datasets, by name.
+
+    Raises
+    ------
+    ManifestError
+        One of them cannot be used.
+    """
+    return [read_manifest(path) for path in _manifest_paths().values()]
+
+
+def find_manifest(name: str) -> Manifest:
+    """Return the manifest of one dataset.
+
+    Raises
+    ------
+    UnknownDatasetError
+        No dataset has this name; suggests the nearest.
+    """
+    paths = _manifest_paths()
+    if name not in paths:
+        raise unknown_dataset(name, list(paths))
+    return read_manifest(paths[name])
+
+
+def unknown_dataset(name: str, names: list[str]) -> UnknownDatasetError:
+    """Make the error for a name that is not among ``names``."""
+    near = difflib.get_close_matches(name.lower(), names, n=1, cutoff=0.3)
+    hint = f"did you mean {near[0]!r}?" if near else "neurobridge data list."
+    return UnknownDatasetError(f"found dataset {name!r}; expected one of {names}. Mend: {hint}")

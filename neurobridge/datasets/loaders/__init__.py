@@ -1,0 +1,1 @@
+"""One module a dataset: files in, assemblies out."""

@@ -1,6 +1,0 @@
-"""The main job: one dataset through every room of the house."""
-
-from neurobridge.demo.job import run_demo
-from neurobridge.demo.task import DATASETS, SIMULATED, DemoConfig
-
-__all__ = ["DATASETS", "SIMULATED", "DemoConfig", "run_demo"]

@@ -1,0 +1,1 @@
+"""Decoding of labels and attributes, with chance levels."""

@@ -1,0 +1,178 @@
+"""Decoding: which label did the animal, or the model, see?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import xarray as xr
+
+from neurobridge.assemblies import as_matrix
+from neurobridge.evaluate.decoding.readouts import (
+    READOUTS,
+    Readout,
+    accuracy_score,
+    fit_readout,
+    labels_of,
+    train_readout,
+)
+from neurobridge.evaluate.scores import score_attrs
+from neurobridge.evaluate.splits import Splits, resolve_splits
+
+__all__ = ["READOUTS", "Readout", "cross_decode", "cross_space_decode", "decode", "train_readout"]
+
+
+def cross_decode(
+    train: xr.DataArray,
+    test: xr.DataArray,
+    label: str,
+    *,
+    readout: str = "logistic",
+    n_permutations: int = 1000,
+    seed: int = 0,
+) -> xr.Dataset:
+    """Train a readout on one assembly and read another of the same neuroids with it.
+
+    The second may be what an aligner transported into the first one's space: the readout never saw that system.
+
+    Parameters
+    ----------
+    train, test : xarray.DataArray
+        Assemblies with the same neuroids and no stimulus in common.
+    label : str
+        Coordinate on ``presentation`` of both.
+    readout, seed
+        As in `train_readout`.
+    n_permutations : int
+        Size of the null: the true labels are shuffled.
+
+    Returns
+    -------
+    xarray.Dataset
+        ``raw`` (split), the fraction correct; ``null`` (permutation); ``p_value``; ``confusion`` (truth, choice), how often each
+        class was said when each was true, summed over splits. Attributes give the number of stimuli and classes.
+
+    Raises
+    ------
+    AssemblyError
+        A stimulus is in both, the neuroids differ, the label is missing or has one class.
+    """
+    return train_readout(train, label, readout=readout, seed=seed).score(test, n_permutations=n_permutations, seed=seed)
+
+
+def decode(
+    assembly: xr.DataArray,
+    label: str,
+    *,
+    readout: str = "logistic",
+    splits: Splits | Sequence[tuple[npt.ArrayLike, npt.ArrayLike]] | None = None,
+    n_permutations: int = 1000,
+    seed: int = 0,
+) -> xr.Dataset:
+    """Decode a label, cross-validated over stimuli.
+
+    Parameters
+    ----------
+    assembly : xarray.DataArray
+        Dims ``(presentation, neuroid)``, one presentation a stimulus.
+    label : str
+        Coordinate on ``presentation``, e.g. ``category_name``.
+    splits : Splits or sequence of (train, test), optional
+        Rows of the assembly. Default: ten 90/10 splits, stratified on the label.
+    readout, n_permutations, seed
+        As in `cross_decode`.
+
+    Returns
+    -------
+    xarray.Dataset
+        As `cross_decode`, one value of ``raw`` a split.
+
+    Raises
+    ------
+    AssemblyError
+        Bad assembly or splits, an unknown readout; the label is missing, has one class (in a fold's training stimuli), or a class
+        with too few stimuli to stratify on.
+    """
+    labels = labels_of(assembly, label, role="assembly")
+    X = as_matrix(assembly)
+    folds = resolve_splits(assembly, splits, stratify=label)
+    said = [(fit_readout(X[a], labels[a], label, readout, seed).predict(X[b]), labels[b]) for a, b in folds]
+    attrs = {
+        "metric": f"accuracy of {label}, {readout}",
+        "splits": folds.description,
+        "n_stimuli": len(labels),
+        "n_classes": len(np.unique(labels)),
+    }
+    return accuracy_score(said, n_permutations, seed, attrs, (assembly,))
+
+
+def cross_space_decode(
+    aligner: Any,
+    train: tuple[xr.DataArray, xr.DataArray],
+    test: tuple[xr.DataArray, xr.DataArray],
+    label: str,
+    *,
+    readout: str = "logistic",
+    n_permutations: int = 1000,
+    seed: int = 0,
+) -> xr.Dataset:
+    """Read each space with the frozen readout of the other, through a fitted aligner, beside each space's own readout.
+
+    Parameters
+    ----------
+    aligner : fitted aligner
+        With ``transform`` (source to target) and ``inverse_transform``; fitted on none of the test stimuli.
+    train : tuple of two xarray.DataArray
+        Source and target assemblies that the readouts are trained on; need not be paired.
+    test : tuple of two xarray.DataArray
+        Source and target assemblies of held-out stimuli.
+    label : str
+        Coordinate on ``presentation`` of all four.
+    readout, n_permutations, seed
+        As in `cross_decode`.
+
+    Returns
+    -------
+    xarray.Dataset
+        ``raw``, ``null_mean``, ``null_95`` and ``p_value`` (reading): "source to target" is the target's readout on transported
+        source stimuli, "target to source" the reverse, "source" and "target" are the readouts in their own space, which bound
+        the others. ``confusion`` (reading, truth, choice).
+
+    Raises
+    ------
+    AssemblyError
+        A test stimulus was trained on, the neuroids differ, the label is missing or has one class.
+    """
+    heads = [train_readout(space, label, readout=readout, seed=seed) for space in train]
+    readings = {
+        "source to target": (heads[1], aligner.transform(test[0])),
+        "target to source": (heads[0], aligner.inverse_transform(test[1])),
+        "source": (heads[0], test[0]),
+        "target": (heads[1], test[1]),
+    }
+    scores = [head.score(read, n_permutations=n_permutations, seed=seed) for head, read in readings.values()]
+    classes = np.unique(np.concatenate([score["truth"].values for score in scores]))
+    tables = [score["confusion"].reindex(truth=classes, choice=classes, fill_value=0).values for score in scores]
+    nulls = np.stack([score["null"].values for score in scores])
+    known = nulls.shape[1] > 0
+    blank = np.full(len(scores), np.nan)
+    attrs = {
+        "metric": f"accuracy of {label}, {readout}, across spaces",
+        "splits": "one, given",
+        "n_stimuli": [int(score.attrs["n_stimuli"]) for score in scores],
+        "n_classes": len(classes),
+        "aligner": type(aligner).__name__,
+    }
+    return xr.Dataset(
+        {
+            "raw": ("reading", np.array([score["raw"].item() for score in scores])),
+            "null_mean": ("reading", nulls.mean(axis=1) if known else blank),
+            "null_95": ("reading", np.quantile(nulls, 0.95, axis=1) if known else blank),
+            "p_value": ("reading", np.array([score["p_value"].item() for score in scores])),
+            "confusion": (("reading", "truth", "choice"), np.stack(tables)),
+        },
+        coords={"reading": list(readings), "truth": classes, "choice": classes},
+        attrs=score_attrs(attrs, 1, n_permutations, seed, (*train, *test)),
+    )

@@ -1,0 +1,287 @@
+"""Sensitivity d' of objects, pairs of objects and images, and whether two observers agree."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import xarray as xr
+from scipy.stats import norm
+
+from neurobridge.assemblies.schema import PRESENTATION, STIMULUS_ID
+from neurobridge.evaluate.decoding.confusions import CHOICE, TRUTH, parts_of
+from neurobridge.evaluate.scores import PERMUTATION, p_value
+
+_DIMS = {
+    "object": (TRUTH,),
+    "pair": (TRUTH, CHOICE),
+    "image": (PRESENTATION,),
+    "image_distractor": (PRESENTATION, CHOICE),
+}
+Level = Literal["object", "pair", "image", "image_distractor"]
+Correction = Literal["loglinear", "cap"]
+
+
+def dprime(hit: npt.ArrayLike, false_alarm: npt.ArrayLike, *, cap: float = 5.0) -> np.ndarray:
+    """Sensitivity ``d' = Z(hit rate) - Z(false-alarm rate)``, Z the inverse of the normal distribution; within +-cap.
+
+    Rates of 0 or 1 make it infinite. As in Rajalingham et al. 2018 (J. Neurosci. 38:7255) it is then capped, at +-5 by default,
+    and a warning says how many values were. A rate of 0 and one of 0 (or 1 and 1) say nothing apart: d' = 0.
+
+    Parameters
+    ----------
+    hit, false_alarm : arrays of rates in [0, 1], of shapes that broadcast
+        NaN gives NaN.
+    cap : float
+        Positive; infinite to leave d' as it is.
+
+    Returns
+    -------
+    array of the shape of both
+        In standard deviations of the decision variable.
+
+    Raises
+    ------
+    ValueError
+        A rate outside [0, 1], or a cap that is not positive.
+    """
+    value, n_capped = _dprime(np.asarray(hit, dtype=np.float64), np.asarray(false_alarm, dtype=np.float64), cap)
+    _warn_capped(n_capped, value.size, cap, stacklevel=3)
+    return value
+
+
+def _dprime(hit: np.ndarray, false_alarm: np.ndarray, cap: float) -> tuple[np.ndarray, int]:
+    if not cap > 0:
+        raise ValueError(f"found cap={cap}; expected a positive number. Mend: leave it out for 5.")
+    for name, rate in (("hit", hit), ("false_alarm", false_alarm)):
+        # Sums of fractions may pass 1 by rounding.
+        if (rate < -1e-9).any() or (rate > 1 + 1e-9).any():
+            raise ValueError(
+                f"{name}: found rates from {np.nanmin(rate):.3g} to {np.nanmax(rate):.3g}; expected them in [0, 1]. "
+                "Mend: divide counts by the number of trials."
+            )
+    z_hit, z_false = norm.ppf(np.clip(hit, 0, 1)), norm.ppf(np.clip(false_alarm, 0, 1))
+    with np.errstate(invalid="ignore"):
+        value = np.where(z_hit == z_false, 0.0, z_hit - z_false)
+    beyond = np.abs(value) > cap
+    return np.where(beyond, np.copysign(cap, value), value), int(beyond.sum())
+
+
+def loglinear(count: np.ndarray, n: np.ndarray) -> np.ndarray:
+    """Rate that is never 0 or 1: ``(count + 1/2) / (n + 1)`` (Hautus 1995, Behav. Res. Methods 27:46)."""
+    return (count + 0.5) / (n + 1)
+
+
+def _warn_capped(n_capped: int, n: int, cap: float, *, stacklevel: int) -> None:
+    if n_capped:
+        warnings.warn(
+            f"found {n_capped} of {n} d' beyond +-{cap:g} (rates of 0 or 1 make it infinite); they are set to that. Their size is "
+            "not known: more trials or repeats a class would tell.",
+            UserWarning,
+            stacklevel=stacklevel,
+        )
+
+
+def discriminate(
+    chosen: xr.DataArray,
+    *,
+    level: Level = "object",
+    correction: Correction | None = None,
+    cap: float = 5.0,
+    n_permutations: int = 1000,
+    seed: int = 0,
+) -> xr.Dataset:
+    """Turn choices into d'.
+
+    Parameters
+    ----------
+    chosen : xarray.DataArray
+        From `choices` or `tabulate_choices`.
+    level : {"object", "pair", "image", "image_distractor"}
+        - "object": each class against all others, dims (truth): hits are choices of the class for its images, false alarms choices
+          of it for other images (the one-against-rest d' of Majaj, Hong, Solomon & DiCarlo 2015; B.O1 of Rajalingham et al. 2018).
+        - "pair": each class against each other, dims (truth, choice), NaN on the diagonal: of the choices that fall on either, the
+          hit rate for images of the first and the false-alarm rate for images of the second (B.O2). Symmetric.
+        - "image": each image against all other classes, dims (presentation): its own hit rate, the false-alarm rate of its class
+          (B.I1).
+        - "image_distractor": each image against each other class, dims (presentation, choice), NaN for its own (B.I2).
+
+        In the image levels ``normalized`` is d' less the mean over images of the same class (and distractor), B.I1n and B.I2n:
+        what is left is which images of a class are hard.
+    correction : {"loglinear", "cap"}, optional
+        What is done about rates of 0 and 1. "loglinear": every rate is ``(count + 1/2) / (n + 1)``, counting images (in image
+        levels, an image's choices): finite (Hautus 1995, Behav. Res. Methods 27:46), but rates of few images are drawn towards
+        1/2 more than those of many, which moves chance away from 0. "cap": |d'| is set to ``cap``, with a warning, as
+        Rajalingham et al. 2018; a class never chosen rightly then counts -cap, and many of these swamp the mean. Default:
+        "loglinear" for objects and pairs, "cap" for images.
+    cap : float
+        Bound on |d'| under "cap"; see `dprime`.
+    n_permutations : int
+        Size of the null: classes are shuffled among images, mean d'.
+    seed : int
+
+    Returns
+    -------
+    xarray.Dataset
+        ``dprime``, ``hit`` and ``false_alarm`` on the dims above, ``normalized`` in image levels; ``raw``, the mean d'; ``null``
+        (permutation) and ``p_value`` of it; ``accuracy``. Attributes count images, classes and capped values.
+
+    Raises
+    ------
+    AssemblyError
+        Not an array of choices, or classes without images.
+    ValueError
+        Unknown level or correction, or a cap that is not positive.
+    """
+    if correction not in (None, "loglinear", "cap"):
+        raise ValueError(f"found correction={correction!r}; expected 'loglinear' or 'cap'. Mend: choose one of them.")
+    if level not in _DIMS:
+        raise ValueError(f"found level={level!r}; expected one of {tuple(_DIMS)}. Mend: choose one of them.")
+    P, truth, classes = parts_of(chosen)
+    rule = correction or ("loglinear" if level in ("object", "pair") else "cap")
+    shown = chosen["n_choices"].values if "n_choices" in chosen.coords else np.ones(len(P))
+
+    def measure(codes: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
+        hit, false, n_hit, n_false = _rates(P, codes, shown, level)
+        if rule == "loglinear":
+            hit, false = loglinear(hit * n_hit, n_hit), loglinear(false * n_false, n_false)
+        return hit, false, *_dprime(hit, false, cap if rule == "cap" else np.inf)
+
+    hit, false_alarm, value, n_capped = measure(truth)
+    _warn_capped(n_capped, int(np.isfinite(value).sum()), cap, stacklevel=3)
+    rng = np.random.default_rng(seed)
+    null = np.array([np.nanmean(measure(rng.permutation(truth))[2]) for _ in range(n_permutations)])
+    dims = _DIMS[level]
+    mean = float(np.nanmean(value))
+    data: dict[str, Any] = {
+        "dprime": (dims, value), "hit": (dims, hit), "false_alarm": (dims, false_alarm),
+        "raw": mean, "null": (PERMUTATION, null), "p_value": p_value(mean, null),
+        "accuracy": float(P[np.arange(len(P)), truth].mean()),
+    }  # fmt: skip
+    coords: dict[str, Any] = {CHOICE: classes} if CHOICE in dims else {}
+    if TRUTH in dims:
+        coords[TRUTH] = classes
+    else:
+        own = np.stack([value[truth == k].mean(axis=0) for k in range(len(classes))])
+        data["normalized"] = (dims, value - own[truth])
+        coords |= {STIMULUS_ID: (PRESENTATION, chosen[STIMULUS_ID].values), TRUTH: (PRESENTATION, classes[truth])}
+    attrs = {
+        **chosen.attrs, "metric": f"d' ({level}), {chosen.attrs.get('metric', 'choices')}", "correction": rule,
+        "cap": cap, "n_capped": n_capped,
+        "n_stimuli": len(P), "n_classes": len(classes), "n_permutations": n_permutations, "seed": seed,
+    }  # fmt: skip
+    return xr.Dataset(data, coords=coords, attrs=attrs)
+
+
+def _rates(
+    P: np.ndarray, truth: np.ndarray, shown: np.ndarray, level: str
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Hit and false-alarm rates of a level and the numbers they are of.
+
+    From fractions P (n_images, n_classes), each image's class, and how often each was shown.
+    """
+    n_images, n_classes = P.shape
+    rows = np.arange(n_images)
+    member = np.zeros((n_classes, n_images))
+    member[truth, rows] = 1
+    sizes = member.sum(axis=1)
+    sums = member @ P
+    own = np.diag(sums)
+    if level in ("object", "image"):
+        n_false = n_images - sizes
+        false = (P.sum(axis=0) - own) / n_false
+        if level == "object":
+            return own / sizes, false, sizes, n_false
+        return P[rows, truth], false[truth], shown, n_false[truth]
+    # [a, b]: choices of a or b, for images of a; and for images of b.
+    off = np.where(np.eye(n_classes, dtype=bool), np.nan, 1.0)
+    n_hit, n_false = (own[:, None] + sums) * off, (own[None, :] + sums.T) * off
+    with np.errstate(invalid="ignore"):
+        # Nothing chosen of either says nothing: even odds.
+        hit = np.where(n_hit == 0, 0.5, own[:, None] / n_hit)
+        false = np.where(n_false == 0, 0.5, sums.T / n_false)
+        if level == "pair":
+            return hit, false, n_hit, n_false
+        n_image = (P[rows, truth][:, None] + P) * off[truth]
+        image = np.where(n_image == 0, 0.5, P[rows, truth][:, None] / n_image)
+    return image, false[truth], n_image * shown[:, None], n_false[truth]
+
+
+def consistency(
+    first: tuple[npt.ArrayLike, npt.ArrayLike],
+    second: tuple[npt.ArrayLike, npt.ArrayLike],
+    *,
+    n_permutations: int = 1000,
+    seed: int = 0,
+) -> xr.Dataset:
+    """Do two observers find the same things hard? Correlation of their d', corrected for the noise in both.
+
+    With halves a, a' of one observer's trials and b, b' of the other's, ``r_n = mean(r(a, b), r(a, b'), r(a', b), r(a', b')) /
+    sqrt(r(a, a') r(b, b'))``; all from half of the data, so that no prediction formula is needed (Rajalingham et al. 2018;
+    Johnson, Hsiao & Yoshioka 2002; used in Majaj et al. 2015 over tasks).
+
+    Parameters
+    ----------
+    first, second : tuple of two arrays of the same shape
+        The same measure from two halves of the trials (of an animal or a human pool), or of two independent draws (of a
+        readout: other training images and other repetitions of the recordings), e.g. ``discriminate(...)["normalized"]``. Items
+        that are NaN in any are left out, and counted.
+    n_permutations : int
+        Size of the null: the items of the second observer are shuffled.
+    seed : int
+
+    Returns
+    -------
+    xarray.Dataset
+        ``raw``, the mean correlation of halves; ``reliability_first``, ``reliability_second``; ``normalized``, NaN with a
+        warning where a reliability is not positive; may pass 1 by chance and is not clipped. ``null`` (permutation) of ``raw``,
+        ``p_value``.
+
+    Raises
+    ------
+    ValueError
+        Shapes differ, fewer than three items are left, or one of the halves does not vary.
+    """
+    halves = [np.asarray(half, dtype=np.float64).ravel() for half in (*first, *second)]
+    if len(halves) != 4 or len({len(half) for half in halves}) != 1:
+        raise ValueError(
+            f"found {len(halves)} halves of sizes {[len(half) for half in halves]}; expected two of each observer, equally long. "
+            "Mend: measure the same items in both."
+        )
+    stack = np.stack(halves)
+    kept = np.asarray(np.isfinite(stack).all(axis=0))
+    stack = stack[:, kept]
+    if stack.shape[1] < 3 or (np.ptp(stack, axis=1) == 0).any():
+        raise ValueError(
+            f"found {stack.shape[1]} items known to both (of {len(kept)}), {int((np.ptp(stack, axis=1) == 0).sum())} halves "
+            "without variation; expected three or more items and halves that vary. Mend: more items, or a finer measure."
+        )
+    unit = stack - stack.mean(axis=1, keepdims=True)
+    unit /= np.linalg.norm(unit, axis=1, keepdims=True)
+    raw = float((unit[:2] @ unit[2:].T).mean())
+    reliable = float(unit[0] @ unit[1]), float(unit[2] @ unit[3])
+    if min(reliable) <= 0:
+        warnings.warn(
+            f"found split-half reliabilities {reliable[0]:.3f} and {reliable[1]:.3f}; the consistency of a measure that does not "
+            "agree with itself is not defined, and normalized is NaN. More trials would help.",
+            UserWarning,
+            stacklevel=2,
+        )
+    rng = np.random.default_rng(seed)
+    null = np.array([(unit[:2] @ unit[2:, rng.permutation(unit.shape[1])].T).mean() for _ in range(n_permutations)])
+    return xr.Dataset(
+        {
+            "raw": raw,
+            "reliability_first": reliable[0],
+            "reliability_second": reliable[1],
+            "normalized": raw / np.sqrt(reliable[0] * reliable[1]) if min(reliable) > 0 else np.nan,
+            "null": (PERMUTATION, null),
+            "p_value": p_value(raw, null),
+        },
+        attrs={
+            "metric": "noise-corrected consistency", "n_items": int(kept.sum()), "n_items_left_out": int((~kept).sum()),
+            "n_permutations": n_permutations, "seed": seed,
+        },
+    )  # fmt: skip

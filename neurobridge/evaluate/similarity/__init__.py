@@ -1,0 +1,1 @@
+"""Similarity of two spaces: RDMs, CKA, Procrustes distance, distributions."""

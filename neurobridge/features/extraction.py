@@ -1,0 +1,329 @@
+"""Activations of named layers, from a model that leaves as it came, into memory or a file."""
+
+from __future__ import annotations
+
+import json
+import os
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+import xarray as xr
+from tqdm.auto import tqdm
+
+from neurobridge.assemblies import AssemblyError
+from neurobridge.features.models.frozen import (
+    Setting,
+    architecture_digest,
+    attributes_digest,
+    code_digest,
+    frozen,
+    unsaved_digest,
+    weights_digest,
+)
+from neurobridge.features.models.hooks import match_layers, recording
+from neurobridge.features.reduction import Reduction, as_reduction
+from neurobridge.features.stimuli.images import Pixels, Root, Source, as_source, read_ahead
+from neurobridge.features.stimuli.preprocess import Preprocess
+from neurobridge.features.storage import DTYPES, KEY, Memory, Partial, extraction_key, find_done, require_zarr
+
+Run = Callable[[torch.Tensor], dict[str, torch.Tensor]]
+
+
+def extract(
+    model: torch.nn.Module,
+    stimuli: xr.DataArray | pd.DataFrame,
+    layers: str | Sequence[str],
+    *,
+    root: Root = None,
+    batch_size: int = 64,
+    preprocess: Preprocess | None = None,
+    pooling: str | Reduction = "flatten",
+    dtype: str = "float32",
+    identifier: str | None = None,
+    out: str | os.PathLike[str] | None = None,
+    cache: str | os.PathLike[str] | None = None,
+    overwrite: bool = False,
+    workers: int = 1,
+    device: str | torch.device | None = None,
+    seed: int = 0,
+    max_bytes: int = 4 * 2**30,
+    progress: bool = False,
+) -> xr.DataArray:
+    """Show images to a frozen model and record the activations of named layers.
+
+    The model runs in evaluation mode and without gradients. Afterwards, also when it raises, the hooks are
+    gone, every submodule has its training flag back, the model is on its own device, and torch's random state
+    is as before. Images are read by threads of their own while the model computes.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        Takes a float tensor of shape (n, channels, height, width).
+    stimuli : xarray.DataArray or pandas.DataFrame
+        uint8 pixels, dims ``(presentation, row, column[, channel])``, with a ``stimulus_id`` coordinate on
+        ``presentation``; read batch by batch, so a dask-backed array is never in memory as a whole. Or a table
+        with ``stimulus_id`` and ``file`` (or ``filename``), whose images are read as RGB.
+    layers : str or sequence of str
+        Names from ``model.named_modules()`` or glob patterns over them (``*`` also crosses dots).
+    root : path or uint8 array, optional
+        For a table: the folder of the files, the zip whose members they are, or their pixels, of shape (n_rows, row, column
+        [, channel]).
+    batch_size : int
+        Images a forward pass; the result does not depend on it beyond rounding. Halved, with a warning, where memory runs out.
+    preprocess : Preprocess, optional
+        Default: pixels scaled to [0, 1], nothing else. Images of several sizes need ``Preprocess(size=...)``.
+    pooling : {"flatten", "mean", "cls"}, RandomProjection or LayerPCA
+        Keep every unit, average over positions, take the first token, or project (see `fit_pca`).
+    dtype : {"float32", "float16"}
+        Of the stored values. netCDF has no float16: stream it to ``.zarr``.
+    identifier : str, optional
+        Name of the model in the attributes; default: its class.
+    out : path, optional
+        Stream to this file (``.nc``, or ``.zarr`` with the extra ``zarr``) and return it dask-backed. A killed extraction goes
+        on where it was; a finished one is opened as it is.
+    cache : path, optional
+        Folder for `out`, the file's name being the extraction key: the digest of weights, buffers, plain attributes of the modules
+        (numbers, strings, tensors, functions, containers of them), code, stimuli, preprocessing, layers, pooling, dtype and seed.
+        A model that changes its attributes while it runs has a new key afterwards.
+    overwrite : bool
+        Replace a file at `out` that belongs to another extraction.
+    workers : int
+        Threads that read images ahead; 0 reads them when they are needed.
+    device : str or torch.device, optional
+        Where to run; default: where the model's weights are.
+    seed : int
+        Seed of the random numbers that a model draws even in evaluation mode, if any; drawn afresh for each block of stimuli
+        that is read, so that they do follow the batch size.
+    max_bytes : int
+        Largest result that is allocated in memory.
+    progress : bool
+        Show a progress bar.
+
+    Returns
+    -------
+    xarray.DataArray
+        Assembly, dims ``(presentation, neuroid)``, with the presentation coordinates of `stimuli` and
+        the neuroid coordinates ``neuroid_id`` (``layer.channel.row.column``), ``layer``, ``channel``,
+        ``row``, ``column``. An output of shape (n, channel) has row = column = -1; (n, channel, row, column)
+        has all three; (n, token, channel) has its token index as row and column = -1. Attributes: those of
+        `stimuli`, ``model``, ``weights_digest``, ``architecture_digest`` (of the printed module tree),
+        ``preprocessing`` (JSON), ``visual_degrees`` where declared, ``layers``, ``pooling``; of a streamed result also
+        ``stimuli_digest`` and ``extraction_key``.
+
+    Raises
+    ------
+    AssemblyError
+        The stimuli are not images, or differ in size; a layer name matches nothing; a layer gives no usable tensor; an activation
+        is NaN or infinite (names layer and stimulus); the result would exceed `max_bytes` or the disk; or another file is at `out`.
+    MemoryError
+        There is not enough memory for a single image.
+    RuntimeError
+        The model changed its own weights or buffers, also those that are not persistent, during the pass.
+    """
+    _check_arguments(batch_size, workers, dtype, out, cache)
+    reduction = as_reduction(pooling)
+    source = as_source(stimuli, root)
+    names = match_layers(model, layers)
+    preprocess = preprocess or Preprocess()
+    digest, unsaved = weights_digest(model), unsaved_digest(model)
+    attrs: dict[str, Any] = {
+        **source.attrs,
+        "model": identifier or type(model).__name__,
+        "weights_digest": digest,
+        "architecture_digest": architecture_digest(model),
+        "preprocessing": json.dumps(preprocess.record(), sort_keys=True),
+        "layers": names,
+        "pooling": reduction.record(),
+    }
+    if preprocess.visual_degrees is not None:
+        attrs["visual_degrees"] = preprocess.visual_degrees
+    if check := getattr(reduction, "check", None):
+        check(names, attrs)
+
+    def fill(sink: Memory | Partial, skip: int, blocks: Sequence[slice]) -> xr.DataArray:
+        with frozen(model, device) as setting, recording(model, names, reduction) as run:
+            forward = _Forward(run, preprocess, setting, batch_size)
+            _stream(source, blocks[skip:], sink, forward, reduction, seed=seed, workers=workers, progress=progress)
+        if (weights_digest(model), unsaved_digest(model)) != (digest, unsaved):
+            raise RuntimeError(
+                "model: found other weights or buffers after the pass than before; expected a frozen model. "
+                "Mend: a module updates its state in eval mode; disable that, or pass a copy of the model."
+            )
+        return sink.finish(source.coords, attrs)
+
+    blocks = source.blocks(batch_size)
+    if out is None and cache is None:
+        return fill(Memory(len(source), dtype, max_bytes), 0, blocks)
+
+    attrs["stimuli_digest"] = source.digest()
+    identity = (
+        "weights_digest",
+        "architecture_digest",
+        "stimuli_digest",
+        "preprocessing",
+        "layers",
+        "pooling",
+        "model",
+    )
+    key = extraction_key(
+        **{name: attrs[name] for name in identity},
+        unsaved=unsaved,
+        attributes=attributes_digest(model),
+        code=code_digest(model),
+        dtype=dtype,
+        seed=seed,
+    )
+    attrs[KEY] = key
+    suffix = ".nc" if dtype == "float32" else ".zarr"
+    path = Path(out) if out is not None else Path(str(cache)) / f"{key.removeprefix('sha256:')}{suffix}"
+    with Partial(path, key, len(source), dtype) as partial:
+        done = find_done(path, key, overwrite=overwrite)
+        if done is not None:
+            return done
+        n_done = partial.resume()
+        skip = sum(rows.stop <= n_done for rows in blocks)
+        partial.rewind(blocks[skip - 1].stop if skip else 0)
+        return fill(partial, skip, blocks)
+
+
+def _check_arguments(batch_size: int, workers: int, dtype: str, out: Any, cache: Any) -> None:
+    if batch_size < 1:
+        raise AssemblyError(f"batch_size: found {batch_size}; expected at least 1. Mend: e.g. batch_size=64.")
+    if workers < 0:
+        raise AssemblyError(f"workers: found {workers}; expected 0 or more. Mend: workers=1.")
+    if dtype not in DTYPES:
+        raise AssemblyError(f"dtype: found {dtype!r}; expected one of {DTYPES}. Mend: dtype='float32'.")
+    if out is not None and cache is not None:
+        raise AssemblyError("found both out and cache; expected one of them. Mend: leave one out.")
+    if out is not None and Path(out).suffix not in (".nc", ".zarr"):
+        raise AssemblyError(f"out: found {str(out)!r}; expected a name that ends in .nc or .zarr. Mend: add '.nc'.")
+    if out is not None and dtype == "float16" and Path(out).suffix == ".nc":
+        raise AssemblyError(
+            f"out: found {str(out)!r} for float16; expected .zarr, as netCDF has no such type. Mend: a .zarr path, or "
+            "dtype='float32'."
+        )
+    zarr = Path(out) if out is not None else Path("cache.zarr") if cache is not None and dtype == "float16" else None
+    if zarr is not None and zarr.suffix == ".zarr":
+        require_zarr(zarr)
+
+
+def _stream(
+    source: Source,
+    blocks: Sequence[slice],
+    sink: Memory | Partial,
+    forward: _Forward,
+    reduction: Reduction,
+    *,
+    seed: int,
+    workers: int,
+    progress: bool,
+) -> None:
+    ids = source.coords["stimulus_id"].tolist()
+    watch = getattr(reduction, "watch", None)
+    with (
+        tqdm(total=len(source), initial=sink.n_done, disable=not progress, unit="image") as bar,
+        closing(read_ahead(source, blocks, workers)) as reader,
+    ):
+        for rows, pixels in reader:
+            forward.check_sizes(pixels, ids[rows], sink)
+            if watch is not None:
+                watch(pixels, ids[rows])
+            # By the place of the block: the same after a resumption as without one.
+            forward.setting.seed(int(np.random.SeedSequence([seed, rows.start]).generate_state(1)[0]))
+            at = rows.start
+            for activations in forward(pixels):
+                n = len(next(iter(activations.values())))
+                _refuse_non_finite(activations, ids[at : at + n])
+                sink.write(at, activations, ids[at : at + n])
+                at += n
+                bar.update(n)
+            sink.commit(at)
+
+
+class _Forward:
+    """Batches through the model; a batch that memory is too small for is halved, and so are those after it."""
+
+    def __init__(self, run: Run, preprocess: Preprocess, setting: Setting, batch_size: int) -> None:
+        self._run, self._preprocess, self.setting, self._size = run, preprocess, setting, batch_size
+
+    def __call__(self, pixels: Pixels) -> Iterator[dict[str, torch.Tensor]]:
+        done = 0
+        while done < len(pixels):
+            part = pixels[done : done + self._size]
+            activations = self._try(part)
+            # Not in the except clause, where the traceback keeps the tensors of the failed pass alive.
+            if activations is None:
+                if self.setting.device.type == "cuda":
+                    torch.cuda.empty_cache()
+                if len(part) == 1:
+                    raise MemoryError(
+                        f"found too little memory on {self.setting.device} for a batch of one image; expected room for its forward "
+                        "pass. Mend: Preprocess(size=...) with fewer pixels, fewer layers, or another device."
+                    )
+                self._size = len(part) // 2
+                warnings.warn(
+                    f"out of memory with a batch of {len(part)} images on {self.setting.device}: going on with {self._size}.",
+                    stacklevel=5,
+                )
+                continue
+            yield activations
+            done += len(part)
+
+    def check_sizes(self, pixels: Pixels, ids: Sequence[Any], sink: Memory | Partial) -> None:
+        """Refuse images of other sizes than the first, unless all are resized to one."""
+        if sink.image_shape is None:
+            sink.image_shape = pixels[0].shape
+        if self._preprocess.size is not None or (
+            isinstance(pixels, np.ndarray) and pixels.shape[1:] == sink.image_shape
+        ):
+            return
+        for image, stimulus in zip(pixels, ids, strict=True):
+            if image.shape != sink.image_shape:
+                raise AssemblyError(
+                    f"stimulus {stimulus!r}: found an image of {image.shape[0]} x {image.shape[1]} pixels, the first of "
+                    f"{sink.image_shape[0]} x {sink.image_shape[1]}; expected one size. Mend: preprocess=Preprocess(size=...)."
+                )
+
+    def _try(self, part: Pixels) -> dict[str, torch.Tensor] | None:
+        try:
+            return self._run(self._prepare(part))
+        except _out_of_memory():
+            return None
+        except RuntimeError as error:
+            # The CPU allocator raises a plain RuntimeError.
+            if "can't allocate memory" in str(error) or "not enough memory" in str(error):
+                return None
+            raise
+
+    def _prepare(self, part: Pixels) -> torch.Tensor:
+        device, dtype = self.setting
+        if isinstance(part, np.ndarray):
+            return self._preprocess(torch.from_numpy(part).to(device), dtype=dtype)
+        images = [self._preprocess(torch.from_numpy(image[None].copy()).to(device), dtype=dtype) for image in part]
+        return torch.cat(images)
+
+
+def _out_of_memory() -> type[RuntimeError]:
+    # torch before 2.5 has it under cuda alone.
+    return getattr(torch, "OutOfMemoryError", None) or torch.cuda.OutOfMemoryError
+
+
+def _refuse_non_finite(activations: Mapping[str, torch.Tensor], stimulus_ids: Sequence[Any]) -> None:
+    for name, tensor in activations.items():
+        # One fast reduction decides; each value is only looked at where it, or the sum of many large ones, is not finite.
+        if np.isfinite(float(tensor.sum())):
+            continue
+        bad = ~torch.isfinite(tensor.flatten(1)).all(dim=1)
+        if bad.any():
+            stimulus = stimulus_ids[int(bad.nonzero()[0])]
+            raise AssemblyError(
+                f"layer {name!r}: found NaN or infinite activations for {int(bad.sum())} of {len(bad)} "
+                f"images in the batch, first at stimulus {stimulus!r}; expected finite numbers. Mend: check "
+                "the preprocessing and the weights, or run the model in float32."
+            )

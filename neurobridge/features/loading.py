@@ -1,0 +1,315 @@
+"""Models by name or from disk. Weights are data: a file that wants code executed to be read is refused."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import pickle
+import warnings
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+
+from neurobridge.features.references.training import load_reference
+from neurobridge.features.stimuli.preprocess import Preprocess
+
+_FORCE = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
+
+
+class ModelError(ValueError):
+    """A model that cannot be found, or a file that is no weights; the message says what was found, expected and how to mend it."""
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model, what to call it, and what it wants its images to look like where that is known."""
+
+    model: torch.nn.Module
+    identifier: str
+    preprocess: Preprocess | None = None
+
+
+class Program(torch.nn.Module):
+    """A TorchScript program with one layer to record: ``output``.
+
+    TorchScript runs in an interpreter of its own, which calls no hooks, so that nothing inside it can be recorded.
+    """
+
+    def __init__(self, program: torch.nn.Module) -> None:
+        super().__init__()
+        self.program = program
+        self.output = torch.nn.Identity()
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Run the program."""
+        return self.output(self.program(images))
+
+
+def load_model(spec: str, *, weights: str | os.PathLike[str] | None = None, pretrained: bool = True) -> LoadedModel:
+    """Load a model from a name or a file.
+
+    Parameters
+    ----------
+    spec : str
+        ``timm:NAME`` or ``torchvision:NAME`` (extra ``vision``); ``python:MODULE:NAME``, a callable without arguments that
+        builds a module; a folder that `save_reference` wrote; or a file: a program of ``torch.export.save`` (``.pt2``), whose
+        layers keep their names, or TorchScript, of which only ``output`` can be recorded. Programs are code by nature: load those
+        that you trust.
+    weights : path, optional
+        State dict for a named model, ``.safetensors`` or what ``torch.save`` wrote, in place of its published weights.
+    pretrained : bool
+        Without `weights`: published weights for timm and torchvision, downloaded by them; False leaves the model untrained.
+
+    Returns
+    -------
+    LoadedModel
+        With the preprocessing that timm or torchvision publish for the weights, or that a reference was trained with.
+
+    Raises
+    ------
+    ModelError
+        The name or the file is not a model, the weights do not fit it or want code executed, or timm crops its images in a way
+        that `Preprocess` cannot.
+    ImportError
+        A timm or torchvision name without the extra ``vision``.
+    """
+    kind, _, name = spec.partition(":")
+    if kind in ("timm", "torchvision"):
+        loaded = (_timm if kind == "timm" else _torchvision)(name, pretrained and weights is None)
+    elif kind == "python":
+        loaded = LoadedModel(_built(name), spec)
+    elif weights is not None:
+        raise ModelError(
+            f"weights: found {weights} beside the program {spec}; expected weights only for a named model. Mend: leave them out."
+        )
+    else:
+        return _from_file(Path(spec))
+    if weights is not None:
+        load_weights(loaded.model, weights)
+        loaded = LoadedModel(loaded.model, f"{spec} + {Path(weights).name}", loaded.preprocess)
+    return loaded
+
+
+def load_weights(model: torch.nn.Module, path: str | os.PathLike[str]) -> torch.nn.Module:
+    """Load a state dict from disk into a model, every entry of it, and give the model back.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+    path : path
+        ``.safetensors``, or a file of ``torch.save``, read with ``weights_only=True``; a dict whose only use is to hold
+        ``state_dict`` is looked into.
+
+    Raises
+    ------
+    FileNotFoundError
+        There is no such file.
+    ModelError
+        The file wants code executed, is damaged, or has other entries than the model.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise FileNotFoundError(f"found no file at {path}; expected weights. Mend: check the path.")
+    state = _read_state(path)
+    have, want = (
+        {k: tuple(v.shape) for k, v in state.items()},
+        {k: tuple(v.shape) for k, v in model.state_dict().items()},
+    )
+    if have != want:
+        missing, extra = sorted(want.keys() - have.keys()), sorted(have.keys() - want.keys())
+        resized = sorted(key for key in want.keys() & have.keys() if want[key] != have[key])
+        raise ModelError(
+            f"{path}: found {len(missing)} entries missing, e.g. {missing[:1]}, {len(extra)} unknown, e.g. {extra[:1]}, and "
+            f"{len(resized)} of another shape, e.g. {resized[:1]}; expected the entries of {type(model).__name__}. Mend: build the "
+            "model that the weights belong to."
+        )
+    model.load_state_dict(state)
+    return model
+
+
+def _read_state(path: Path) -> dict[str, torch.Tensor]:
+    if path.suffix == ".safetensors":
+        try:
+            return safetensors.torch.load_file(path)
+        except safetensors.SafetensorError as error:
+            raise ModelError(
+                f"{path}: found no safetensors ({error}); expected weights. Mend: fetch the file again."
+            ) from error
+    try:
+        state: Any = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+        raise _wants_code(path, error) from error
+    if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
+        state = state["state_dict"]
+    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
+        raise ModelError(
+            f"{path}: found {type(state).__name__} that is no mapping of names to tensors; expected a state dict. "
+            "Mend: torch.save(model.state_dict(), path), or better safetensors."
+        )
+    return state
+
+
+def _wants_code(path: Path, error: Exception) -> ModelError:
+    first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    return ModelError(
+        f"{path}: found a file that cannot be read as weights alone ({first}); expected tensors, with no pickled code in it, which "
+        "is never executed. Mend: save model.state_dict() as safetensors where the file is trusted."
+    )
+
+
+@contextmanager
+def _weights_only() -> Iterator[None]:
+    """Make every torch.load inside refuse code, also those of other packages and of torch.export."""
+    before = os.environ.get(_FORCE)
+    os.environ[_FORCE] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[_FORCE]
+        else:
+            os.environ[_FORCE] = before
+
+
+def _extra(package: str) -> Any:
+    try:
+        return importlib.import_module(package)
+    # A torchvision built for another torch fails with RuntimeError or AttributeError.
+    except (ImportError, RuntimeError, AttributeError) as error:
+        raise ImportError(
+            f"found no usable package {package} ({error}); expected it for models named {package}:... . "
+            "Mend: pip install 'neurobridge[vision]', with the torchvision that belongs to your torch."
+        ) from error
+
+
+def _timm(name: str, pretrained: bool) -> LoadedModel:
+    timm = _extra("timm")
+    if not timm.is_model(name):
+        near = timm.list_models(f"*{name.split('.')[0]}*")[:3]
+        raise ModelError(
+            f"found no timm model {name!r}; expected one of timm.list_models(). Mend: {near or 'check the name'}."
+        )
+    with _weights_only():
+        model = timm.create_model(name, pretrained=pretrained)
+    data = timm.data.resolve_model_data_config(model)
+    mode, share = data.get("crop_mode") or "center", data["crop_pct"]
+    if mode != "center" and (mode, share) != ("squash", 1):
+        raise ModelError(
+            f"timm:{name}: found crop_mode {mode!r} with crop_pct {share}; expected 'center', or 'squash' of the whole image "
+            "(crop_pct 1), as Preprocess can do no other. Mend: build it with timm.create_model, and choose a Preprocess yourself."
+        )
+    preprocess = Preprocess(
+        size=tuple(data["input_size"][1:]),
+        mean=data["mean"],
+        std=data["std"],
+        grayscale=False if data["input_size"][0] == 3 else None,
+        crop=share if mode == "center" else None,
+        interpolation=data["interpolation"],
+    )
+    return LoadedModel(model, f"timm:{name}", preprocess)
+
+
+def _torchvision(name: str, pretrained: bool) -> LoadedModel:
+    models = _extra("torchvision").models
+    # Classifiers alone: detectors and video models take other inputs.
+    known = models.list_models(module=models)
+    if name not in known:
+        near = [other for other in known if name[:4].lower() in other][:3]
+        raise ModelError(
+            f"found no torchvision model {name!r}; expected one of its classifiers. Mend: {near or 'check the name'}."
+        )
+    published = models.get_model_weights(name).DEFAULT
+    with _weights_only():
+        model = models.get_model(name, weights=published if pretrained else None)
+    shown = published.transforms()
+    size, resized = shown.crop_size[0], shown.resize_size[0]
+    preprocess = Preprocess(
+        size=size,
+        mean=shown.mean,
+        std=shown.std,
+        grayscale=False,
+        crop=min(1.0, size / resized),
+        interpolation=shown.interpolation.value,
+    )
+    return LoadedModel(model, f"torchvision:{name}", preprocess)
+
+
+def _built(name: str) -> torch.nn.Module:
+    module, _, attribute = name.partition(":")
+    try:
+        factory = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ModelError(
+            f"python:{name}: found no such object ({error}); expected python:MODULE:NAME that can be imported. Mend: check the "
+            "spelling and PYTHONPATH."
+        ) from error
+    model = factory()
+    if not isinstance(model, torch.nn.Module):
+        raise ModelError(
+            f"python:{name}: found {type(model).__name__}; expected a callable that builds a torch.nn.Module. Mend: return one."
+        )
+    return model
+
+
+def _from_file(path: Path) -> LoadedModel:
+    if not path.exists():
+        raise ModelError(
+            f"found no model {str(path)!r}; expected timm:NAME, torchvision:NAME, python:MODULE:NAME, a folder or a file. "
+            "Mend: check the spelling."
+        )
+    if path.is_dir():
+        reference = load_reference(path)
+        return LoadedModel(reference.model, str(reference.card["name"]), reference.preprocess)
+    entries = _entries(path)
+    if any(entry.endswith("archive_format") for entry in entries):
+        return LoadedModel(_exported(path, entries), path.name)
+    if any("/code/" in entry for entry in entries):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)
+            program = torch.jit.load(path, map_location="cpu")
+        return LoadedModel(Program(program), path.name)
+    raise ModelError(
+        f"{path}: found neither a torch.export nor a TorchScript program; expected one of them. Mend: weights alone need the model "
+        "they belong to, e.g. load_model('timm:resnet50', weights=...)."
+    )
+
+
+def _entries(path: Path) -> list[str]:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return archive.namelist()
+    except zipfile.BadZipFile:
+        return []
+
+
+def _exported(path: Path, entries: list[str]) -> torch.nn.Module:
+    foreign = [entry for entry in entries if "opaque_obj" in entry or "/aotinductor/" in entry]
+    if foreign:
+        raise ModelError(
+            f"{path}: found {foreign[0]!r}, pickled objects or machine code; expected a graph and its tensors. Mend: export the "
+            "model without custom objects."
+        )
+    with _weights_only(), warnings.catch_warnings():
+        # torch warns about its own tree format.
+        warnings.simplefilter("ignore", FutureWarning)
+        try:
+            program = torch.export.load(path)
+        except (pickle.UnpicklingError, RuntimeError, KeyError) as error:
+            raise _wants_code(path, error) from error
+        inputs = [node for node in program.graph.nodes if node.name in program.graph_signature.user_inputs]
+        shape: tuple[Any, ...] = tuple(inputs[0].meta["val"].shape) if inputs else ()
+        if len(inputs) != 1 or len(shape) != 4 or isinstance(shape[0], int):
+            raise ModelError(
+                f"{path}: found {len(inputs)} input(s), the first of shape {shape}; expected one batch of images (n, "
+                "channels, height, width) with a free n. Mend: export with "
+                "dynamic_shapes=({0: Dim('n')},)."
+            )
+        # A program calls no hooks; unflattened, its modules are modules again, under their old names.
+        return torch.export.unflatten(program)

@@ -1,0 +1,1 @@
+"""Loading of frozen torch models, and hooks into their layers."""

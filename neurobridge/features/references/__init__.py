@@ -1,0 +1,1 @@
+"""Reference models: Gabor energy, and small networks trained from a seed."""

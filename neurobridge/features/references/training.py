@@ -1,0 +1,369 @@
+"""Train a small reference model with a seed, and keep it with its card: safetensors and JSON, no pickle."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import xarray as xr
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from tqdm.auto import tqdm
+
+from neurobridge._version import __version__
+from neurobridge.assemblies import AssemblyError
+from neurobridge.features.models.card import card_page
+from neurobridge.features.models.frozen import weights_digest
+from neurobridge.features.references.conv import ConvContrastive, ConvNet, ConvVAE, random_views
+from neurobridge.features.references.gabor import GaborEnergy
+from neurobridge.features.stimuli.preprocess import Preprocess
+
+WEIGHTS, CARD, PAGE = "model.safetensors", "card.json", "README.md"
+_LIMIT = 4 * 2**30
+
+
+class ReferenceFileError(ValueError):
+    """A folder that does not hold a whole reference model; the message says what was found, expected and how to mend it."""
+
+
+# loss(model, batch, labels, generator); labels are zeros where none are used.
+Loss = Callable[[Any, torch.Tensor, torch.Tensor, torch.Generator], torch.Tensor]
+
+
+def _loss_net(model: ConvNet, batch: torch.Tensor, labels: torch.Tensor, rng: torch.Generator) -> torch.Tensor:
+    return model.loss(batch, labels)
+
+
+def _loss_vae(model: ConvVAE, batch: torch.Tensor, labels: torch.Tensor, rng: torch.Generator) -> torch.Tensor:
+    return model.loss(batch, torch.randn((len(batch), model.encoder.mean.out_features), generator=rng))
+
+
+def _loss_contrastive(
+    model: ConvContrastive, batch: torch.Tensor, labels: torch.Tensor, rng: torch.Generator
+) -> torch.Tensor:
+    return model.loss(random_views(batch, rng), random_views(batch, rng))
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a reference is built and trained.
+
+    Attributes
+    ----------
+    build : callable
+        Constructor; its keyword arguments are kept in the card.
+    layers : tuple of str
+        Names worth extracting, in order of depth.
+    epochs, batch_size, learning_rate
+        Of Adam with a one-cycle schedule; no epochs where nothing is trained.
+    loss : callable, optional
+        ``loss(model, batch, labels, generator)``.
+    supervised : bool
+        Whether labels are used.
+    inferred : tuple of str
+        Arguments that follow from the data: ``channels``, ``size``, ``n_classes``.
+    """
+
+    build: Callable[..., torch.nn.Module]
+    layers: tuple[str, ...]
+    epochs: int = 0
+    batch_size: int = 128
+    learning_rate: float = 1e-3
+    loss: Loss | None = None
+    supervised: bool = False
+    inferred: tuple[str, ...] = ()
+
+
+REFERENCES: dict[str, Recipe] = {
+    "conv_net": Recipe(
+        ConvNet, ("conv1", "conv2", "features", "head"), 2, 128, 3e-3, _loss_net, True, ("channels", "n_classes")
+    ),
+    "conv_vae": Recipe(ConvVAE, ("encoder.body", "encoder.mean"), 3, 128, 3e-3, _loss_vae, False, ("channels", "size")),
+    "conv_contrastive": Recipe(
+        ConvContrastive,
+        ("encoder.conv1", "encoder.conv2", "encoder.conv3", "encoder.latents"),
+        3,
+        256,
+        4e-3,
+        _loss_contrastive,
+        False,
+        ("channels",),
+    ),
+    "gabor_energy": Recipe(GaborEnergy, ("colour", "v1", "v2")),
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Reference:
+    """A frozen reference model and what is known of it.
+
+    Attributes
+    ----------
+    model : torch.nn.Module
+        In evaluation mode, no parameter asks for gradients.
+    card : dict
+        Plain values: name, arguments, seed, data and its digest, losses, weights digest. No date or machine in it: the same
+        seed, data and threads give the same card.
+    """
+
+    model: torch.nn.Module
+    card: dict[str, Any]
+
+    @property
+    def preprocess(self) -> Preprocess:
+        """What the pixels went through in training; give it to `extract`."""
+        return Preprocess(**self.card["preprocessing"])
+
+
+def train_reference(
+    name: str,
+    images: xr.DataArray,
+    *,
+    labels: str = "category_name",
+    seed: int = 0,
+    epochs: int | None = None,
+    batch_size: int | None = None,
+    preprocess: Preprocess | None = None,
+    threads: int = 1,
+    progress: bool = False,
+    **arguments: Any,
+) -> Reference:
+    """Train a small model on images, from a seed.
+
+    Parameters
+    ----------
+    name : {"conv_net", "conv_vae", "conv_contrastive", "gabor_energy"}
+        A key of `REFERENCES`: a classifier, a variational autoencoder, an encoder trained to ignore distortions (both without
+        labels), and a bank of Gabor filters in which nothing is trained.
+    images : xarray.DataArray
+        uint8 pixels, dims ``(presentation, row, column[, channel])``. Leave out those that are to be tested on.
+    labels : str
+        Coordinate with the class of each image; "conv_net" alone uses it.
+    seed : int
+        Of the weights, the order of the images and all noise.
+    epochs, batch_size : int, optional
+        Passes over the images, and images a step; default: the recipe's, made for 60,000 digits.
+    preprocess : Preprocess, optional
+        Default: pixels in [0, 1].
+    threads : int
+        Of torch while it trains; another number may change the last bits of the weights. More than one helps on idle cores
+        only: on busy ones threads wait for each other.
+    progress : bool
+        Show a progress bar.
+    **arguments
+        Of the model: ``n_latents``, ``beta``, ``n_features``, ``temperature``, ...
+
+    Returns
+    -------
+    Reference
+
+    Raises
+    ------
+    AssemblyError
+        Unknown name, images that are not images, missing labels, or fewer than two classes or images.
+    FloatingPointError
+        The loss is not finite.
+    """
+    if name not in REFERENCES:
+        raise AssemblyError(
+            f"reference: found {name!r}; expected one of {sorted(REFERENCES)}. Mend: choose one of them."
+        )
+    recipe = REFERENCES[name]
+    if recipe.loss is not None:
+        recipe = replace(recipe, epochs=epochs or recipe.epochs, batch_size=batch_size or recipe.batch_size)
+    preprocess = preprocess or Preprocess()
+    pixels = _pixels(images)
+    classes, codes = _classes(images, labels) if recipe.supervised else ([], None)
+    shape = tuple(preprocess(torch.from_numpy(pixels[:1].copy())).shape[1:])
+    known = {"channels": shape[0], "size": shape[-1], "n_classes": len(classes)}
+    if "size" in recipe.inferred and shape[1] != shape[2]:
+        raise AssemblyError(
+            f"images: found {shape[1]} x {shape[2]} pixels; expected square ones for {name}. Mend: preprocess=Preprocess(size=32)."
+        )
+    arguments = {**{key: known[key] for key in recipe.inferred}, **arguments}
+    losses: list[float] = []
+    with torch.random.fork_rng(devices=[]), _threads(threads):
+        torch.default_generator.manual_seed(seed)
+        try:
+            model = recipe.build(**arguments)
+        except TypeError as error:
+            raise AssemblyError(
+                f"{name}: found the arguments {sorted(arguments)} ({error}); expected those of {recipe.build.__name__}. "
+                "Mend: see its documentation."
+            ) from error
+        if recipe.loss is not None:
+            losses = _fit(model, recipe, recipe.loss, pixels, codes, preprocess, seed, progress)
+    card = {
+        "name": name,
+        "neurobridge": __version__,
+        "torch": torch.__version__.split("+")[0],
+        "arguments": arguments,
+        "layers": list(recipe.layers),
+        "n_parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "weights_digest": weights_digest(model),
+        "input": list(shape),
+        "preprocessing": json.loads(json.dumps(asdict(preprocess))),
+        "labels": labels if recipe.supervised else None,
+        "classes": classes,
+        "training": {
+            "seed": seed,
+            "threads": threads,
+            "epochs": recipe.epochs,
+            "batch_size": recipe.batch_size,
+            "learning_rate": recipe.learning_rate,
+            "losses": losses,
+        }
+        if recipe.loss is not None
+        else None,
+        "data": _data(images, pixels, codes) if recipe.loss is not None else None,
+    }
+    return Reference(_freeze(model), card)
+
+
+def save_reference(reference: Reference, folder: str | os.PathLike[str]) -> Path:
+    """Write weights (safetensors), card (JSON) and model card (markdown) into a folder, each whole or not at all."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    state = {key: value.contiguous() for key, value in reference.model.state_dict().items()}
+    text = json.dumps(reference.card, indent=1, sort_keys=True)
+    writers: dict[str, Callable[[Path], Any]] = {
+        WEIGHTS: lambda path: save_file(state, path),
+        PAGE: lambda path: path.write_text(card_page(reference.card), encoding="utf-8"),
+        CARD: lambda path: path.write_text(text + "\n", encoding="utf-8"),
+    }
+    for file, write in writers.items():
+        partial = folder / f".{file}.{os.getpid()}.partial"
+        try:
+            write(partial)
+            os.replace(partial, folder / file)
+        finally:
+            partial.unlink(missing_ok=True)
+    return folder
+
+
+def load_reference(folder: str | os.PathLike[str]) -> Reference:
+    """Read a reference that `save_reference` wrote; it comes back frozen.
+
+    Raises
+    ------
+    ReferenceFileError
+        A file is missing or broken, or the weights are not those of the card.
+    """
+    folder = Path(folder)
+    mend = "Mend: train it again, neurobridge features train NAME --out FOLDER."
+    try:
+        card = json.loads((folder / CARD).read_text(encoding="utf-8"))
+        model = REFERENCES[card["name"]].build(**card["arguments"])
+        model.load_state_dict(load_file(folder / WEIGHTS))
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+        lines = str(error).splitlines() or [""]
+        raise ReferenceFileError(
+            f"{folder}: found no whole reference model ({type(error).__name__}: {lines[0]}); expected {CARD} and {WEIGHTS} that "
+            f"fit. {mend}"
+        ) from error
+    if (found := weights_digest(model)) != card.get("weights_digest"):
+        raise ReferenceFileError(
+            f"{folder}: found weights with the digest {found}; expected the card's {card.get('weights_digest')}. {mend}"
+        )
+    return Reference(_freeze(model), card)
+
+
+def _freeze(model: torch.nn.Module) -> torch.nn.Module:
+    return model.eval().requires_grad_(False)
+
+
+@contextmanager
+def _threads(n: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(n)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _fit(
+    model: torch.nn.Module,
+    recipe: Recipe,
+    loss_of: Loss,
+    pixels: np.ndarray,
+    codes: np.ndarray | None,
+    preprocess: Preprocess,
+    seed: int,
+    progress: bool,
+) -> list[float]:
+    generator = torch.Generator().manual_seed(seed)
+    n_batches = max(1, len(pixels) // recipe.batch_size)
+    n_steps = recipe.epochs * n_batches
+    optimiser = torch.optim.Adam(model.parameters(), lr=recipe.learning_rate)
+    # One step more than are taken: the schedule is also defined for a single one.
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, recipe.learning_rate, total_steps=n_steps + 1)
+    targets = torch.from_numpy(np.zeros(len(pixels), dtype=np.int64) if codes is None else codes)
+    losses = []
+    model.train()
+    with tqdm(total=n_steps, disable=not progress) as bar:
+        for epoch in range(recipe.epochs):
+            total = 0.0
+            for rows in torch.tensor_split(torch.randperm(len(pixels), generator=generator), n_batches):
+                batch = preprocess(torch.from_numpy(pixels[rows.numpy()]))
+                optimiser.zero_grad()
+                loss = loss_of(model, batch, targets[rows], generator)
+                loss.backward()
+                optimiser.step()
+                schedule.step()
+                total += loss.item() * len(rows)
+                bar.update()
+            losses.append(total / len(pixels))
+            if not np.isfinite(losses[-1]):
+                raise FloatingPointError(
+                    f"training: found a loss of {losses[-1]} in epoch {epoch + 1}; expected a finite one. Mend: check the "
+                    "preprocessing (pixels in [0, 1])."
+                )
+    return losses
+
+
+def _pixels(images: xr.DataArray) -> np.ndarray:
+    mend = "Mend: pass Experiment.images."
+    dims = tuple(map(str, getattr(images, "dims", ())))
+    if dims[:3] != ("presentation", "row", "column") or dims[3:] not in ((), ("channel",)) or images.dtype != np.uint8:
+        raise AssemblyError(
+            f"images: found {type(images).__name__} with dims {dims}; expected a uint8 DataArray with dims (presentation, row, "
+            f"column[, channel]). {mend}"
+        )
+    if images.sizes["presentation"] < 2 or images.size > _LIMIT:
+        raise AssemblyError(
+            f"images: found {images.sizes['presentation']} of {images.nbytes / 2**30:.1f} GiB; expected at least two, and at "
+            f"most {_LIMIT / 2**30:.0f} GiB. Mend: train on a selection."
+        )
+    return np.ascontiguousarray(images.values)
+
+
+def _classes(images: xr.DataArray, labels: str) -> tuple[list[str], np.ndarray]:
+    if labels not in images.coords or images.coords[labels].dims != ("presentation",):
+        raise AssemblyError(
+            f"images: found coordinates {sorted(map(str, images.coords))}; expected the labels {labels!r} on 'presentation'. "
+            "Mend: labels='...', or train a model that needs none: conv_vae, conv_contrastive."
+        )
+    classes, codes = np.unique(images.coords[labels].values.astype(str), return_inverse=True)
+    if len(classes) < 2:
+        raise AssemblyError(
+            f"images: found one class only, {str(classes[0])!r}; expected two or more. Mend: add images."
+        )
+    return classes.tolist(), codes.astype(np.int64)
+
+
+def _data(images: xr.DataArray, pixels: np.ndarray, codes: np.ndarray | None) -> dict[str, Any]:
+    sha = hashlib.sha256(f"{pixels.shape}|".encode())
+    sha.update(pixels.data)
+    if codes is not None:
+        sha.update(codes.data)
+    known = {key: images.attrs[key] for key in ("identifier", "citation", "digests") if key in images.attrs}
+    return {"n_images": len(pixels), "shape": list(pixels.shape[1:]), "digest": f"sha256:{sha.hexdigest()}", **known}

@@ -1,0 +1,21 @@
+"""Figures: axes in, axes out; one palette and one line style a method."""
+
+from neurobridge.figures.plots import (
+    STYLES,
+    accuracies,
+    contact_sheet,
+    layer_profile,
+    learning_curve,
+    save_figure,
+    sites,
+)
+
+__all__ = [
+    "STYLES",
+    "accuracies",
+    "contact_sheet",
+    "layer_profile",
+    "learning_curve",
+    "save_figure",
+    "sites",
+]

@@ -1,0 +1,1 @@
+"""Linear, kernel, orthogonal and whitened maps between two point clouds."""

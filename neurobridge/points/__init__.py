@@ -1,0 +1,1 @@
+"""Arrays and tensors in one form: blocks, memory checks, standardisation, support."""

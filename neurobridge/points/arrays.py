@@ -1,0 +1,196 @@
+"""Numpy or torch in, the same out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+Array = Any  # numpy.ndarray, torch.Tensor, or (where a function says so) a memory map or dask array
+Rows = tuple[np.ndarray, np.ndarray]
+
+
+def to_tensor(x: Array, *, name: str = "array", device: str | torch.device | None = None) -> torch.Tensor:
+    """Return a floating tensor of ``x``: float64 stays float64, anything else becomes float32.
+
+    Raises
+    ------
+    ValueError
+        The array holds NaN or infinite values.
+    """
+    if isinstance(x, torch.Tensor):
+        tensor = x.detach()
+    else:
+        array = np.asarray(x)
+        if array.dtype != np.float64:
+            array = array.astype(np.float32, copy=False)
+        # torch shares the memory but wants it writeable and with positive strides.
+        if not array.flags.writeable or any(stride < 0 for stride in array.strides):
+            array = array.copy()
+        tensor = torch.from_numpy(array)
+    if tensor.dtype != torch.float64:
+        tensor = tensor.to(torch.float32)
+    tensor = tensor.to(device) if device is not None else tensor
+    if not bool(torch.isfinite(tensor).all()):
+        bad = int((~torch.isfinite(tensor)).sum())
+        raise ValueError(
+            f"{name}: found {bad} NaN or infinite values of {tensor.numel()}; expected finite numbers. "
+            "Mend: drop or impute those rows."
+        )
+    return tensor
+
+
+def points(x: Array, *, name: str, device: str | torch.device | None = None) -> torch.Tensor:
+    """Return ``x`` as a tensor of shape (n_points, n_dims), refusing any other number of dimensions."""
+    tensor = to_tensor(x, name=name, device=device)
+    _require_points(tensor, name)
+    return tensor
+
+
+def _require_points(x: Array, name: str) -> None:
+    if x.ndim != 2 or 0 in x.shape:
+        raise ValueError(
+            f"{name}: found shape {tuple(x.shape)}; expected (n_points, n_dims), neither zero. "
+            "Mend: reshape to two dimensions."
+        )
+
+
+def same_kind(tensor: torch.Tensor, reference: Array) -> Array:
+    """Give a tensor back in the kind (numpy or torch) of the array the caller passed."""
+    return tensor.to(reference.device) if isinstance(reference, torch.Tensor) else tensor.cpu().numpy()
+
+
+def row_blocks(n_rows: int, n_columns: int, *, budget: int = 1 << 24) -> list[slice]:
+    """Cut rows into blocks of at most ``budget`` elements, so temporaries stay small."""
+    step = max(1, budget // max(1, n_columns))
+    return [slice(start, min(start + step, n_rows)) for start in range(0, n_rows, step)]
+
+
+def is_dask(x: Array) -> bool:
+    """Whether ``x`` is a dask array, told without importing dask."""
+    return hasattr(x, "__dask_graph__") and hasattr(x, "map_blocks")
+
+
+def is_lazy(x: Array) -> bool:
+    """Whether an array lies on disk or in a dask graph, so that it must be read block by block."""
+    return isinstance(x, np.memmap) or is_dask(x)
+
+
+@dataclass(frozen=True, eq=False)
+class PointSource:
+    """Points read block by block: a tensor in memory, a memory map, or a dask array.
+
+    Values are checked when they are read: at once in memory, on every pass otherwise.
+    """
+
+    data: Array
+    name: str
+    device: str | torch.device | None = None
+
+    @classmethod
+    def of(cls, x: Array, *, name: str, device: str | torch.device | None = None) -> PointSource:
+        """Wrap an array of shape (n_points, n_dims).
+
+        Raises
+        ------
+        ValueError
+            Another number of dimensions, none of either, or (in memory) values that are not finite.
+        """
+        if not is_lazy(x):
+            return cls(points(x, name=name, device=device), name, device)
+        _require_points(x, name)
+        return cls(x, name, device)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """``(n_points, n_dims)``."""
+        return int(self.data.shape[0]), int(self.data.shape[1])
+
+    @property
+    def element_size(self) -> int:
+        """Bytes of a number, as it is worked with."""
+        return 8 if str(self.data.dtype).endswith("float64") else 4
+
+    def block(self, rows: slice | np.ndarray | torch.Tensor) -> torch.Tensor:
+        """Some rows, as a tensor of shape (n_rows, n_dims)."""
+        if isinstance(self.data, torch.Tensor):
+            return self.data[rows]
+        if isinstance(rows, torch.Tensor):
+            rows = rows.cpu().numpy()
+        return to_tensor(np.asarray(self.data[rows]), name=self.name, device=self.device)
+
+    def slices(self, n_columns: int, *, budget: int = 1 << 21) -> list[slice]:
+        """Cut the rows so that ``n_columns`` numbers a row stay within a budget, along the chunks of a dask array."""
+        n, chunks = self.shape[0], getattr(self.data, "chunks", None)
+        if not chunks:
+            return row_blocks(n, n_columns, budget=budget)
+        stops = np.cumsum(chunks[0]).tolist()
+        cuts = []
+        for start, stop in zip([0, *stops], stops, strict=False):
+            cuts += [slice(start + s.start, start + s.stop) for s in row_blocks(stop - start, n_columns, budget=budget)]
+        return cuts
+
+    def blocks(self, n_columns: int) -> Iterator[tuple[slice, torch.Tensor]]:
+        """All rows, block by block."""
+        for rows in self.slices(n_columns):
+            yield rows, self.block(rows)
+
+
+def host(X: Array) -> np.ndarray:
+    """An array or a tensor on any device, as a numpy array."""
+    return X.detach().cpu().numpy() if isinstance(X, torch.Tensor) else np.asarray(X)
+
+
+def like(values: np.ndarray, reference: Array) -> Array:
+    """A numpy array in the kind, and on the device, of the array that the caller passed."""
+    return same_kind(torch.as_tensor(values), reference) if isinstance(reference, torch.Tensor) else values
+
+
+def pad_to(X: np.ndarray, n_dims: int) -> np.ndarray:
+    """Append zero dimensions to points of shape (n_points, d) until there are ``n_dims``."""
+    return np.pad(X, ((0, 0), (0, n_dims - X.shape[1])))
+
+
+def as_points(X: Any, name: str) -> Any:
+    """Return ``X`` as something of shape (n_points, n_dims) that slices by rows: numpy, torch and dask stay themselves.
+
+    Raises
+    ------
+    ValueError
+        Not two-dimensional, or empty.
+    """
+    X = X if hasattr(X, "shape") and hasattr(X, "ndim") else np.asarray(X, dtype=np.float64)
+    if X.ndim != 2 or 0 in X.shape:
+        raise ValueError(
+            f"{name}: found shape {tuple(X.shape)}; expected (n_points, n_dims), neither zero. "
+            "Mend: reshape to two dimensions."
+        )
+    return X
+
+
+def read_rows(X: Any, rows: Any, name: str = "X") -> np.ndarray:
+    """Read some rows as float64.
+
+    Raises
+    ------
+    ValueError
+        Values that are NaN or infinite.
+    """
+    part = X[rows]
+    values = np.asarray(part.detach().cpu() if isinstance(part, torch.Tensor) else part, dtype=np.float64)
+    if not np.isfinite(values).all():
+        raise ValueError(
+            f"{name}: found shape {tuple(X.shape)} with NaN or infinite values; expected finite values of shape "
+            "(n_points, n_dims). Mend: drop or impute those rows."
+        )
+    return values
+
+
+def read_blocks(X: Any, size: int, name: str = "X") -> Iterator[tuple[slice, np.ndarray]]:
+    """Read ``X`` in blocks of ``size`` rows, float64, each with the rows it covers."""
+    for start in range(0, len(X), size):
+        rows = slice(start, min(start + size, len(X)))
+        yield rows, read_rows(X, rows, name)

@@ -1,0 +1,1 @@
+"""Experiments: harness, tables, report pages, and the demo."""

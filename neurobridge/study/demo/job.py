@@ -1,0 +1,216 @@
+"""The main job, the same for every dataset: align over a few pairs, then score with ceiling and chance."""
+
+from __future__ import annotations
+
+import os
+import time
+import warnings
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import xarray as xr
+from tqdm.auto import tqdm
+
+import neurobridge
+from neurobridge.assemblies import drop_constant, save_assembly
+from neurobridge.assemblies.schema import NEUROID, PRESENTATION, STIMULUS_ID
+from neurobridge.evaluate import Readout, correlate, train_readout
+from neurobridge.study.demo.tables import (
+    TO_BRAIN,
+    TO_MODEL,
+    Record,
+    decoding_tables,
+    draw_figures,
+    predictivity_table,
+)
+from neurobridge.study.demo.task import HELD_OUT, METHODS, DemoConfig, Fold, Task, draw_fold, fit_aligners, prepare
+from neurobridge.study.harness import peak_rss, write_json
+
+_FEW = "pairs only"
+
+
+def run_demo(
+    config: DemoConfig,
+    out: str | os.PathLike[str],
+    *,
+    mirror: str | os.PathLike[str] | None = None,
+    progress: bool = True,
+) -> dict[str, Any]:
+    """Run the main job and write figures, ``scores.json`` and ``aligned.nc`` into a folder.
+
+    Parameters
+    ----------
+    config : DemoConfig
+    out : path
+        Results folder; made if missing.
+    mirror : path, optional
+        Folder with the real data files, instead of a download.
+    progress : bool
+        Show a progress bar.
+
+    Returns
+    -------
+    dict
+        What ``scores.json`` holds.
+    """
+    started = time.monotonic()
+    out = Path(out)
+    out.mkdir(parents=True, exist_ok=True)
+    task = prepare(config.dataset, mirror=mirror, seed=config.seed)
+    records: list[Record] = []
+    decodings: list[Record] = []
+    shown: dict[str, xr.Dataset] = {}
+    n_fits = config.n_seeds * len(config.fractions) * len(METHODS)
+    with warnings.catch_warnings(record=True) as caught, tqdm(total=n_fits, desc="align", disable=not progress) as bar:
+        warnings.simplefilter("always")
+        # Of a library's future, not of these data.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        for seed in range(config.seed, config.seed + config.n_seeds):
+            for fraction in config.fractions:
+                fold = draw_fold(task, fraction, seed=seed)
+                key = {"seed": seed, "fraction": fraction, "n_pairs": len(fold.pairs)}
+                readouts = _readouts(task, fold, seed)
+                tests = {
+                    "recordings, own readout": (TO_BRAIN, fold.brain_test),
+                    "recordings, labels of the pairs only": (_FEW, fold.brain_test),
+                    "model, own readout": (TO_MODEL, fold.model_test),
+                }
+                for method, aligner in fit_aligners(fold, config, seed):
+                    moved = {
+                        TO_BRAIN: aligner.inverse_transform(fold.model_test),
+                        TO_MODEL: aligner.transform(fold.brain_test),
+                    }
+                    scores = _predictivity(task, fold, moved, config, seed)
+                    records += [{**key, "method": method, **_summary(name, s)} for name, s in scores.items()]
+                    tests |= {f"{direction}, {method}": (direction, there) for direction, there in moved.items()}
+                    if seed == config.seed and fraction == max(config.fractions):
+                        shown[method] = scores[TO_BRAIN]
+                        if method == METHODS[0]:
+                            save_assembly(moved[TO_MODEL], out / "aligned.nc")
+                    bar.update()
+                decodings += [{**key, **row} for row in _decode(readouts, tests, config, seed)]
+    draw_figures(task, config, records, decodings, {m: shown[m] for m in ("fused", "ridge")}, out)
+    results = _results(task, config, records, decodings, seconds=time.monotonic() - started)
+    results["warnings"] = _summarise(caught)
+    write_json(results, out / "scores.json")
+    return results
+
+
+def _summarise(caught: list[warnings.WarningMessage]) -> list[str]:
+    """One line for each place that warned: its first message, and how often."""
+    places: dict[tuple[str, int], list[str]] = {}
+    for warning in caught:
+        places.setdefault((warning.filename, warning.lineno), []).append(str(warning.message))
+    return [f"{messages[0]} ({len(messages)} times)" for messages in places.values()]
+
+
+def _predictivity(
+    task: Task, fold: Fold, moved: dict[str, xr.DataArray], config: DemoConfig, seed: int
+) -> dict[str, xr.Dataset]:
+    observed = {TO_BRAIN: fold.brain_test, TO_MODEL: fold.model_test}
+    scores = {}
+    for direction, predicted in moved.items():
+        # A unit that happens to be constant on the held-out stimuli has no correlation to speak of.
+        truth = drop_constant(observed[direction])
+        kept = {NEUROID: np.flatnonzero(np.isin(predicted["neuroid_id"].values, truth["neuroid_id"].values))}
+        ceiling = task.ceiling if direction == TO_BRAIN else None
+        scores[direction] = correlate(
+            predicted.isel(kept),
+            truth,
+            ceiling=None if ceiling is None else ceiling.isel(kept),
+            n_permutations=config.n_permutations,
+            seed=seed,
+        )
+    return scores
+
+
+def _summary(direction: str, score: xr.Dataset) -> Record:
+    null = score["null"].values
+    r = float(np.median(score["raw"].mean("split").values))
+    normalised = score["normalized"].values
+    return {
+        "direction": direction,
+        "median_r": r,
+        "null_mean": float(null.mean()),
+        "null_95": float(np.quantile(null, 0.95)),
+        "p_value": float(score["p_value"]),
+        "median_normalised": float(np.nanmedian(normalised)) if np.isfinite(normalised).any() else None,
+        "n_stimuli": int(score.attrs["n_stimuli"]),
+        "n_neuroids": int(score.sizes[NEUROID]),
+    }
+
+
+def _readouts(task: Task, fold: Fold, seed: int) -> dict[tuple[str, str], Readout]:
+    """Readouts of every label, trained in one space and frozen."""
+    paired = np.isin(fold.brain_train[STIMULUS_ID].values, fold.pairs.source_id)
+    spaces = {
+        TO_BRAIN: fold.brain_train,
+        TO_MODEL: fold.model_train,
+        _FEW: fold.brain_train.isel({PRESENTATION: np.flatnonzero(paired)}),
+    }
+    return {
+        (label, space): train_readout(train, label, seed=seed)
+        for label in task.labels
+        for space, train in spaces.items()
+    }
+
+
+def _decode(
+    readouts: dict[tuple[str, str], Readout], tests: dict[str, tuple[str, xr.DataArray]], config: DemoConfig, seed: int
+) -> Iterator[Record]:
+    """Read every test assembly, given as ``{name: (space it lies in, assembly)}``, with the readouts of its space."""
+    for label in dict.fromkeys(label for label, _ in readouts):
+        for name, (space, assembly) in tests.items():
+            score = readouts[label, space].score(assembly, n_permutations=config.n_permutations, seed=seed)
+            yield _accuracy(label, name, score)
+
+
+def _accuracy(label: str, name: str, score: xr.Dataset) -> Record:
+    null = score["null"].values
+    return {
+        "label": label,
+        "name": name,
+        "accuracy": float(score["raw"].values.mean()),
+        "chance": float(null.mean()),
+        "chance_95": float(np.quantile(null, 0.95)),
+        "n_test": int(score.attrs["n_stimuli"]),
+    }
+
+
+def _results(
+    task: Task, config: DemoConfig, records: list[Record], decodings: list[Record], *, seconds: float
+) -> dict[str, Any]:
+    experiment = task.experiment
+    word = "Simulated" if experiment.kind == "simulated" else "Real"
+    ceiling = None
+    if task.ceiling is not None:
+        values = task.ceiling.values
+        ceiling = {
+            "median": float(np.median(values)),
+            "n_below_zero": int((values < 0).sum()),
+            "n": values.size,
+        }
+    return {
+        "title": f"{word} data: {experiment.name}",
+        "note": f"{experiment.attrs.get('note', '')} {task.brain.sizes[PRESENTATION]} stimuli, "
+        f"{task.brain.sizes[NEUROID]} sites; model side: {task.model_name}, {task.model.sizes[NEUROID]} dimensions. "
+        f"{HELD_OUT:.0%} of the stimuli held out; every unpaired training stimulus is seen by one space only.".strip(),
+        "tables": [predictivity_table(task, config, records), *decoding_tables(task, config, decodings)],
+        "predictivity": records,
+        "decoding": decodings,
+        "ceiling": ceiling,
+        "run": {
+            **asdict(config),
+            "kind": experiment.kind,
+            "digests": dict(experiment.attrs.get("digests", {})),
+            "citation": experiment.attrs.get("citation", ""),
+            "neurobridge": neurobridge.__version__,
+            "versions": {"torch": torch.__version__, "numpy": np.__version__, "xarray": xr.__version__},
+            "seconds": round(seconds, 1),
+            "peak_rss_gb": round(peak_rss() / 1e9, 2),
+        },
+    }
