@@ -23,7 +23,7 @@ from neurobridge.study.harness import Record, Run
 IMAGES, SITES = "MNIST -> captions", "IT -> other IT sites"
 ENCODER = "contrastive, short"
 N_NULL = 200
-#: Small enough that a fit takes half a minute; the whole grid of `neurobridge.fuse` chose the same on development digits.
+#: Small enough that a fit takes half a minute; the whole grid of `neurobridge.bridge.fuse` chose the same on development digits.
 GRID: dict[str, Any] = {"lams": (0.9, 0.5), "epsilons": (0.02, 0.1), "n_rounds": (1, 5), "kernel_rounds": (0, 1)}
 QUICK_GRID: dict[str, Any] = {
     "lams": (0.9,),

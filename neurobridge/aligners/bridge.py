@@ -67,7 +67,7 @@ class BridgeAligner(AssemblyAligner):
     Parameters
     ----------
     metric : str, callable, or a tuple of two
-        Distance inside each space; see `neurobridge.bridge_cost`.
+        Distance inside each space; see `neurobridge.bridge.bridge_cost`.
     coupling : {"fused", "factored", "sinkhorn", "exact", "pairs"}
         "fused" joins the bridge cost with maps of the pairs, chosen by cross-validation over the pairs, one for each direction: see
         `neurobridge.bridge.fuse`. "pairs" is the paper's true alignment, the labelled pairs alone; the others are its global
@@ -86,15 +86,15 @@ class BridgeAligner(AssemblyAligner):
         the transport alone, in units of the mean fused cost, .02 by default, as with ``cost="linear"``.
     unbalanced : float, optional
         Weight rho of the KL penalty on the marginals; None for balanced transport.
-    reduce, scale, nearest, n_neighbors : see `neurobridge.bridge_cost`.
+    reduce, scale, nearest, n_neighbors : see `neurobridge.bridge.bridge_cost`.
     base : {"affine", "pad", "noise", "barycentric"}
-        Where a flow starts: see `neurobridge.ConditionalFlow`. "barycentric": at what ``map="barycentric"`` gives, both ways, so
-        that the flow moves the cloud of these images onto the target's.
+        Where a flow starts: see `neurobridge.flow.ConditionalFlow`. "barycentric": at what ``map="barycentric"``
+        gives, both ways, so that the flow moves the cloud of these images onto the target's.
     fuse_options : dict, optional
-        Further arguments of `neurobridge.fuse`, e.g. ``core`` and ``memory_limit`` for many points, or ``lams``; with
+        Further arguments of `neurobridge.bridge.fuse`, e.g. ``core`` and ``memory_limit`` for many points, or ``lams``; with
         ``coupling="fused"`` only.
     flow_options : dict, optional
-        Further arguments of `neurobridge.ConditionalFlow`. A fifth of the coupling decides when training stops
+        Further arguments of `neurobridge.flow.ConditionalFlow`. A fifth of the coupling decides when training stops
         (``validation=0.2``) unless they say otherwise.
     support_quantile : float
         A mapped presentation is off the support if it is further from its nearest training point of that space than this quantile
@@ -200,7 +200,7 @@ class BridgeAligner(AssemblyAligner):
         if any(isinstance(metric, str) and metric == "precomputed" for metric in metrics):
             raise ValueError(
                 "found metric='precomputed'; expected a distance between the responses, which is what an assembly holds. "
-                "Mend: metric='geodesic', or neurobridge.bridge_cost on arrays."
+                "Mend: metric='geodesic', or neurobridge.bridge.bridge_cost on arrays."
             )
         if self.cost == "linear" and self.map != "linear" and self.coupling in ("pairs", "factored"):
             why = "which asks no cost" if self.coupling == "pairs" else "whose kernel is that of a bridge"

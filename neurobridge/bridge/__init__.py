@@ -1,52 +1,5 @@
 """The method on plain arrays: distances, bridge cost, couplings."""
 
-from neurobridge.bridge.cost.bridge import BridgeCost, bridge_cost
-from neurobridge.bridge.cost.distances import METRICS, AnchorDistances, DisconnectedGraphWarning, anchor_distances
-from neurobridge.bridge.diagnosis.diagnose import (
-    BridgeWarning,
-    CalibrationWarning,
-    Coverage,
-    Diagnostics,
-    FewAnchorsWarning,
-    LowOverlapWarning,
-    NoisyAnchorsWarning,
-    diagnose,
-)
-from neurobridge.bridge.fused.fuse import Candidate, CoreWarning, FusedBridge, fuse
-from neurobridge.bridge.transport.coupling import SOLVERS, ConvergenceWarning, Coupling, couple
-from neurobridge.bridge.unpaired.align import Trust, UnpairedStart, UntrustedAlignmentWarning, align_unpaired
-from neurobridge.maps.kernel import KernelMap, kernel_map
-from neurobridge.maps.linear import LinearMap, ridge_map
+import lazy_loader
 
-__all__ = [
-    "METRICS",
-    "SOLVERS",
-    "AnchorDistances",
-    "BridgeCost",
-    "BridgeWarning",
-    "CalibrationWarning",
-    "Candidate",
-    "ConvergenceWarning",
-    "CoreWarning",
-    "Coupling",
-    "Coverage",
-    "Diagnostics",
-    "DisconnectedGraphWarning",
-    "FewAnchorsWarning",
-    "FusedBridge",
-    "KernelMap",
-    "LinearMap",
-    "LowOverlapWarning",
-    "NoisyAnchorsWarning",
-    "Trust",
-    "UnpairedStart",
-    "UntrustedAlignmentWarning",
-    "align_unpaired",
-    "anchor_distances",
-    "bridge_cost",
-    "couple",
-    "diagnose",
-    "fuse",
-    "kernel_map",
-    "ridge_map",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
