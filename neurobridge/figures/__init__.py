@@ -1,7 +1,6 @@
 """Figures: axes in, axes out; one palette and one line style a method."""
 
 from neurobridge.figures.plots import (
-    STYLES,
     accuracies,
     contact_sheet,
     layer_profile,
@@ -9,6 +8,7 @@ from neurobridge.figures.plots import (
     save_figure,
     sites,
 )
+from neurobridge.figures.styles import STYLES
 
 __all__ = [
     "STYLES",
