@@ -8,14 +8,16 @@ function of the source plus as much again that the source does not tell: no map 
 
 from __future__ import annotations
 
-import argparse
 import json
 import warnings
 from pathlib import Path
+from typing import Annotated, Any
 
 import numpy as np
 import torch
+import typer
 
+from analyses.parts.script import run_script
 from neurobridge.bridge import ridge_map
 from neurobridge.flow import BASES, SOLVERS, ConditionalFlow, OffSupportWarning, integrate
 from neurobridge.maps.kernel import kernel_map
@@ -111,7 +113,7 @@ def solver_errors(flow: ConditionalFlow, X: np.ndarray) -> dict[str, list[tuple[
     out: dict[str, list[tuple[int, float]]] = {}
     for method in SOLVERS:
         out[method] = []
-        efforts = (1e-3, 1e-4, 1e-5, 1e-6) if method == "dopri5" else (1, 2, 4, 8, 16, 32)
+        efforts: Any = (1e-3, 1e-4, 1e-5, 1e-6) if method == "dopri5" else (1, 2, 4, 8, 16, 32)
         for effort in efforts:
             if method == "dopri5":
                 flow.rtol = flow.atol = effort
@@ -122,11 +124,10 @@ def solver_errors(flow: ConditionalFlow, X: np.ndarray) -> dict[str, list[tuple[
     return out
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--figure", type=Path, default=Path("docs/figures/flow_trajectories.png"))
-    parser.add_argument("--out", type=Path, default=Path("docs/results/flow_bases.json"))
-    arguments = parser.parse_args()
+def main(
+    figure_file: Annotated[Path, typer.Option("--figure")] = Path("docs/figures/flow_trajectories.png"),
+    out_file: Annotated[Path, typer.Option("--out")] = Path("docs/results/flow_bases.json"),
+) -> None:
     import matplotlib as mpl
 
     mpl.use("Agg")
@@ -139,7 +140,8 @@ def main() -> None:
     X_new, _ = arc(60, rng)
     figure, axes = plt.subplots(1, 5, figsize=(16, 3.3), layout="constrained")
     for axis, base in zip(axes, COLOURS, strict=False):
-        flow = ConditionalFlow(ridge_map(X, Y) if base == "map" else base, seed=0).fit(X, Y, Rows(500))
+        kind: Any = ridge_map(X, Y) if base == "map" else base
+        flow = ConditionalFlow(kind, seed=0).fit(X, Y, Rows(500))
         path = trajectories(flow, X_new)
         axis.scatter(*X.T, s=3, color="#bbbbbb", label="source")
         axis.scatter(*Y.T, s=3, color="#555555", label="target")
@@ -164,12 +166,12 @@ def main() -> None:
     )
     axes[4].legend(fontsize=6)
     figure.suptitle("500 simulated pairs, 60 new points, seed 0; dotted: 0.001", fontsize=8)
-    arguments.figure.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(arguments.figure, dpi=130)
+    figure_file.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(figure_file, dpi=130)
     result = {"bases": table(), "solvers": errors, "n_test": N_TEST, "seed": 0}
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    arguments.out.write_text(json.dumps(result, indent=1) + "\n")
+    out_file.parent.mkdir(parents=True, exist_ok=True)
+    out_file.write_text(json.dumps(result, indent=1) + "\n")
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main, __doc__)

@@ -1,4 +1,4 @@
-"""Command line: `neurobridge ...`."""
+"""Command line: `neurobridge ...`. Modules of commands import heavy rooms inside the command: help and completion stay light."""
 
 import lazy_loader
 

@@ -1,6 +1,6 @@
 """What `scale` does in processes of their own, so that the peak RSS of each is its own.
 
-python _scale_spaces.py {deform,align} FOLDER OPTIONS
+python -m analyses.experiments.parts.scale_spaces {deform,align} FOLDER OPTIONS
 """
 
 from __future__ import annotations
@@ -17,13 +17,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from _known import Known
 
 from neurobridge.bridge import bridge_cost, couple, kernel_map
 from neurobridge.features.references.conv import random_views
 from neurobridge.features.references.training import load_reference
 from neurobridge.flow import ConditionalFlow
-from neurobridge.study.harness import peak_rss
+from neurobridge.study.machine import peak_rss
+
+from .known import Known
 
 SIDES = ("source", "target")
 PAIRS = (20, 100, 1000)
@@ -40,7 +41,7 @@ _BLOCK = 512
 
 def child(task: str, folder: Path, **options: Any) -> dict[str, Any]:
     """Run a task in a process of its own; what it warned of is warned of here."""
-    command = [sys.executable, __file__, task, str(folder), json.dumps(options)]
+    command = [sys.executable, "-m", __name__, task, str(folder), json.dumps(options)]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         raise RuntimeError(f"{task} {options}: {(done.stderr.strip().splitlines() or ['killed'])[-1]}")

@@ -6,8 +6,6 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
-from _methods import shuffled, site_halves
-from _mnist import DIGITS, N_DEVELOPMENT, Captions, balanced, captions, digit_head, digits, head_accuracy, latents
 from sklearn.linear_model import LogisticRegression
 
 from neurobridge.assemblies import drop_constant
@@ -19,6 +17,9 @@ from neurobridge.features import embed_text
 from neurobridge.flow import ConditionalFlow, Standardiser
 from neurobridge.points.arrays import Rows
 from neurobridge.study.harness import Record, Run
+
+from .common import shuffled_accuracies, site_halves
+from .mnist import DIGITS, N_DEVELOPMENT, Captions, balanced, captions, digit_head, digits, head_accuracy, latents
 
 IMAGES, SITES = "MNIST -> captions", "IT -> other IT sites"
 ENCODER = "contrastive, short"
@@ -101,7 +102,7 @@ def image_problem(
 
     def score(moved: np.ndarray) -> Record:
         called = head.predict(target.backward(moved))
-        null = shuffled(called, truth, np.random.default_rng([seed, 4]), N_NULL)
+        null = shuffled_accuracies(called, truth, np.random.default_rng([seed, 4]), N_NULL)
         return judged(float((called == truth).mean()), null, len(truth))
 
     return Problem(source.forward(X), target.forward(Y), (rows, columns), source.forward(test[held]), score)

@@ -6,15 +6,13 @@ import hashlib
 import json
 import warnings
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 import xarray as xr
-from _digits import NAMES
-from _known import Known
-from _methods import METHODS, shuffled
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.preprocessing import StandardScaler
@@ -33,6 +31,11 @@ from neurobridge.features.references.training import Reference, load_reference, 
 from neurobridge.flow import ConditionalFlow, OffSupportWarning
 from neurobridge.maps.kernel import kernel_map
 from neurobridge.study.harness import Run
+from neurobridge.study.methods import make_aligner
+
+from .common import shuffled_accuracies
+from .digits import NAMES
+from .known import Known
 
 DIGITS = list(NAMES)
 #: The first training digits: settings were looked at on them alone.
@@ -236,7 +239,7 @@ class TrueAlignment(AssemblyAligner):
     def _fit_arrays(self, X: np.ndarray, Y: np.ndarray, rows: Any) -> None:
         if self.how == "flow":
             flow = ConditionalFlow(validation=0.2, seed=self.seed).fit(X, Y, Known((len(X), len(Y)), rows))
-            self._map = flow.transport
+            self._map: Callable[[np.ndarray], Any] = flow.transport
         else:
             self._map = kernel_map(X[rows[0]], Y[rows[1]], seed=self.seed)
 
@@ -254,23 +257,23 @@ def loose(seed: int, how: Map = "barycentric") -> BridgeAligner:
     return BridgeAligner(coupling="factored", map=how, unbalanced=0.1, seed=seed)
 
 
-#: Ours beside those of `_methods`: name -> aligner of a seed.
+#: Methods of this package with the settings of these experiments: name -> aligner of a seed.
 OURS: dict[str, Callable[[int], AssemblyAligner]] = {
     "pairs": lambda seed: TrueAlignment(seed=seed),
     "pairs-flow": lambda seed: TrueAlignment(how="flow", seed=seed),
-    "balanced": METHODS["bridge"],
-    "balanced-flow": METHODS["bridge-flow"],
+    "balanced": partial(make_aligner, "bridge"),
+    "balanced-flow": partial(make_aligner, "bridge-flow"),
     "unbalanced": loose,
     "unbalanced-flow": lambda seed: loose(seed, "flow"),
     "fused": fixed_fused,
     "fused-flow": lambda seed: fixed_fused(seed, "flow"),
-    "fused by squared error": METHODS["fused"],
+    "fused by squared error": partial(make_aligner, "fused"),
 }
 
 
 def moved(run: Run, encoder: str, method: str, trial: Trial, seed: int) -> np.ndarray:
     """Test images in the space of the captions, (n_test, 384)."""
-    aligner = OURS[method](seed) if method in OURS else METHODS[method](seed)
+    aligner = OURS[method](seed) if method in OURS else make_aligner(method, seed)
     test = latents(run, encoder)[1]
     with warnings.catch_warnings():
         # Images seldom land on a caption's own place: which digit they are near is what is asked.
@@ -294,7 +297,7 @@ def read_by_label(run: Run, encoder: str, method: str, known: np.ndarray) -> np.
 def named_right(names: np.ndarray, truth: np.ndarray, seed: int) -> dict[str, Any]:
     """Accuracy with its permutation null."""
     rng = np.random.default_rng([seed, 13])
-    null = shuffled(names, truth, rng)
+    null = shuffled_accuracies(names, truth, rng)
     return {
         "accuracy": float((names == truth).mean()), "null_mean": float(np.mean(null)),
         "null_95": float(np.quantile(null, 0.95)), "n_test": len(truth),
