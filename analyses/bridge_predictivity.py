@@ -27,6 +27,7 @@ from neurobridge.aligners import BASELINES, AssemblyAligner, BridgeAligner
 from neurobridge.bridge import fuse
 from neurobridge.evaluate.correlation import score_attrs
 from neurobridge.evaluate.curves import N_PAIRS, curve_dataset, curve_records, interval
+from neurobridge.flow import Training
 from neurobridge.study.demo.task import DATASETS, prepare
 
 mpl.use("Agg")
@@ -61,7 +62,7 @@ def methods(flow: bool) -> dict[str, Any]:
     }
     if flow:
         # As in the demo: a few hundred points train no wide network.
-        options = {"n_steps": 250, "width": 128, "depth": 2}
+        options = {"training": Training(n_steps=250, width=128, depth=2)}
         bridges["fused-flow"] = BridgeAligner(coupling="fused", map="flow", flow_options=options)
     return {**bridges, **{name: baseline() for name, baseline in BASELINES.items()}}
 

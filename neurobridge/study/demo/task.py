@@ -16,6 +16,7 @@ from neurobridge.assemblies.schema import NEUROID_ID, PRESENTATION, STIMULUS_ID
 from neurobridge.datasets import Experiment, load
 from neurobridge.evaluate import internal_consistency, shuffle_splits, stratified_splits
 from neurobridge.features import GaborEnergy, extract
+from neurobridge.flow import Training
 
 SIMULATED = "simulated-hvm"
 DATASETS = (SIMULATED, "cowley2023-v4-210325", "majajhong2015-it-v6")
@@ -163,7 +164,7 @@ def fit_aligners(fold: Fold, config: DemoConfig, seed: int) -> Iterator[tuple[st
     A coupling is solved once for all the maps that read it.
     """
     # Narrow on purpose: a few hundred points train no wide network.
-    flow = {"n_steps": config.flow_steps, "width": 128, "depth": 2}
+    flow = {"training": Training(n_steps=config.flow_steps, width=128, depth=2)}
     solved: dict[str, BridgeAligner] = {}
     for method in METHODS:
         if method in COMPARED:
