@@ -28,6 +28,7 @@ from neurobridge.aligners import BASELINES, AssemblyAligner
 from neurobridge.bridge import fuse
 from neurobridge.evaluate.correlation import score_attrs
 from neurobridge.evaluate.curves import N_PAIRS, curve_dataset, curve_records, interval
+from neurobridge.flow import Training
 from neurobridge.study.demo.task import DATASETS, prepare
 from neurobridge.study.methods import make_aligner
 
@@ -61,7 +62,7 @@ def compared_aligners(flow: bool) -> dict[str, AssemblyAligner]:
     aligners: dict[str, AssemblyAligner] = {"fused": ForwardFused(), **{name: make_aligner(name) for name in names}}
     if flow:
         # As in the demo: a few hundred points train no wide network.
-        options = {"n_steps": 250, "width": 128, "depth": 2}
+        options = {"training": Training(n_steps=250, width=128, depth=2)}
         aligners["fused-flow"] = make_aligner("fused-flow", flow_options=options)
     return aligners
 

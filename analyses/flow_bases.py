@@ -19,7 +19,7 @@ import typer
 
 from analyses.parts.script import run_script
 from neurobridge.bridge import ridge_map
-from neurobridge.flow import BASES, SOLVERS, ConditionalFlow, OffSupportWarning, integrate
+from neurobridge.flow import BASES, SOLVERS, ConditionalFlow, OffSupportWarning, Training, integrate
 from neurobridge.maps.kernel import kernel_map
 
 N_TEST = 1000
@@ -50,16 +50,16 @@ def arc(n: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
 def trajectories(flow: ConditionalFlow, X: np.ndarray, n_times: int = 40) -> np.ndarray:
     """States along the path of each point, shape (n_times + 1, n_points, 2), in the units of the space each is drawn in."""
     Z = flow.source_scale_.forward(X)
-    way = flow.forward_
-    state = torch.as_tensor(way.start(Z, seed=flow.seed), dtype=torch.float32)
-    field = way.field(torch.as_tensor(Z, dtype=torch.float32) if way.n_condition else None)
+    trained = flow.forward_
+    state = torch.as_tensor(trained.start(Z, seed=flow.seed), dtype=torch.float32)
+    field = trained.at(torch.as_tensor(Z, dtype=torch.float32) if trained.n_condition else None)
     states = [state]
     with torch.inference_mode():
         for k in range(n_times):
             step = integrate(field, states[-1], t_start=k / n_times, t_end=(k + 1) / n_times, method="rk4", n_steps=1)
             states.append(step.x)
     path = torch.stack(states).double().numpy()
-    if way.base != "pad":
+    if trained.base != "pad":
         return flow.target_scale_.backward(path)
     # A padded path begins in the source's units and ends in the target's; in between it is drawn between the two.
     t = np.linspace(0, 1, n_times + 1)[:, None, None]
@@ -95,7 +95,7 @@ def table() -> dict[str, dict[str, dict[str, float]]]:
         rows["map"] = scores(moved, Y_new)
         for base, share in [*((base, 0.0) for base in BASES), ("affine", 0.2), ("noise", 0.2)]:
             name = f"{base}, validation={share:g}" if share else base
-            flow = ConditionalFlow(base, seed=0, validation=share).fit(X, Y, Rows(n_pairs))
+            flow = ConditionalFlow(base, training=Training(validation=share), seed=0).fit(X, Y, Rows(n_pairs))
             moved = flow.transport(X_new)
             rows[name] = scores(moved, Y_new) | {"off_support": float(flow.off_support(moved).mean())}
             if base == "noise":
@@ -107,7 +107,7 @@ def table() -> dict[str, dict[str, dict[str, float]]]:
 
 def solver_errors(flow: ConditionalFlow, X: np.ndarray) -> dict[str, list[tuple[int, float]]]:
     """(evaluations, relative error) of every solver, against an adaptive one at 1e-7."""
-    flow.rtol = flow.atol = 1e-7
+    flow.set_params(ode__rtol=1e-7, ode__atol=1e-7)
     reference = flow.transport(X, method="dopri5")
     scale = np.linalg.norm(reference - reference.mean(axis=0))
     out: dict[str, list[tuple[int, float]]] = {}
@@ -116,9 +116,9 @@ def solver_errors(flow: ConditionalFlow, X: np.ndarray) -> dict[str, list[tuple[
         efforts: Any = (1e-3, 1e-4, 1e-5, 1e-6) if method == "dopri5" else (1, 2, 4, 8, 16, 32)
         for effort in efforts:
             if method == "dopri5":
-                flow.rtol = flow.atol = effort
+                flow.set_params(ode__rtol=effort, ode__atol=effort)
             else:
-                flow.ode_steps = effort
+                flow.set_params(ode__n_steps=effort)
             found = flow.transport(X, method=method)
             out[method].append((flow.n_evaluations_, float(np.linalg.norm(found - reference) / scale)))
     return out

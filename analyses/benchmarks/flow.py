@@ -76,7 +76,7 @@ def ours(task: str, n: int, d: int, n_steps: int, n_moved: int) -> dict[str, flo
     import numpy as np
     import torch
 
-    from neurobridge.flow import ConditionalFlow
+    from neurobridge.flow import ConditionalFlow, Training
 
     torch.set_num_threads(1)
 
@@ -93,10 +93,11 @@ def ours(task: str, n: int, d: int, n_steps: int, n_moved: int) -> dict[str, flo
 
     def fit(steps: int) -> ConditionalFlow:
         base: Literal["affine", "pad"] = "affine" if task == "affine" else "pad"
-        return ConditionalFlow(
-            base, n_steps=steps, batch_size=BATCH, sigma=SIGMA, minibatch_ot=task == "minibatch",
+        training = Training(
+            n_steps=steps, batch_size=BATCH, sigma=SIGMA, minibatch_ot=task == "minibatch",
             mixed_precision=task == "bfloat16",
-        ).fit(X, Y, Rows())  # fmt: skip
+        )  # fmt: skip
+        return ConditionalFlow(base, training=training).fit(X, Y, Rows())
 
     # What is paid once (standardising, the support, building networks) is measured apart and taken off the steps.
     fit(1)
@@ -184,8 +185,8 @@ def bare(d: int) -> dict[str, float]:
     """Steps per second of forward, backward and AdamW on one batch: no draws, no path, no clipping, no average."""
     import torch
 
-    from neurobridge.flow import VelocityMLP
-    from neurobridge.flow.state import Training, make_optimiser
+    from neurobridge.flow import Training, VelocityMLP
+    from neurobridge.flow.state import make_optimiser
 
     torch.set_num_threads(1)
     torch.manual_seed(0)
@@ -210,6 +211,7 @@ def demo() -> dict[str, float]:
     import torch
 
     from neurobridge.aligners import BridgeAligner
+    from neurobridge.flow import Training
     from neurobridge.study.demo.task import SIMULATED, DemoConfig, draw_fold, prepare
 
     torch.set_num_threads(2)
@@ -219,12 +221,10 @@ def demo() -> dict[str, float]:
         "target_dims": fold.target_train.shape[1],
     }  # fmt: skip
     # The pairs alone cost nothing to solve, and a flow's steps cost the same whatever plan they are drawn from.
-    settings: dict[str, dict[str, int]] = {
-        "demo": {"n_steps": DemoConfig().flow_steps, "width": 128, "depth": 2},
-        "default": {},
-    }
-    for name, options in settings.items():
-        aligner = BridgeAligner(coupling="pairs", map="flow", flow_options={"validation": 0.0, **options})
+    default = Training(validation=0.0)
+    settings = {"demo": default.replace(n_steps=DemoConfig().flow_steps, width=128, depth=2), "default": default}
+    for name, training in settings.items():
+        aligner = BridgeAligner(coupling="pairs", map="flow", flow_options={"training": training})
         found[f"{name}_fit_s"], found[f"{name}_fit_cpu_s"] = timed(
             partial(aligner.fit, fold.source_train, fold.target_train, fold.pairs)
         )

@@ -29,7 +29,7 @@ from neurobridge.datasets import load
 from neurobridge.evaluate import generate, generation_fidelity
 from neurobridge.features import captions_from_templates, embed_text, extract
 from neurobridge.features.references.training import Reference, train_reference
-from neurobridge.flow import ConditionalFlow
+from neurobridge.flow import ConditionalFlow, Training
 from neurobridge.study.command import main
 from neurobridge.study.harness import Record, Run, Study
 from neurobridge.study.panels import count_ticks, make_panels, save_panels
@@ -161,7 +161,7 @@ def compute(run: Run, one: dict[str, Any]) -> list[Record]:
     repeats = n.made // len(found.new)
     asked = np.repeat(np.arange(len(found.new)), repeats)
     wanted = found.new["category_name"].values.astype(str)[asked]
-    options: dict[str, Any] = {"n_steps": n.steps, "seed": seed}
+    options: dict[str, Any] = {"training": Training(n_steps=n.steps), "seed": seed}
     purity: dict[str, float] = {}
     if one["kind"] == "all labels":
         codes = found.labels.astype(int)

@@ -22,7 +22,7 @@ from sklearn.linear_model import LogisticRegression
 from neurobridge.bridge import bridge_cost, couple, kernel_map, ridge_map
 from neurobridge.features import extract
 from neurobridge.features.references.training import save_reference, train_reference
-from neurobridge.flow import ConditionalFlow
+from neurobridge.flow import ConditionalFlow, Training
 from neurobridge.study.command import main
 from neurobridge.study.harness import Record, Run, Study
 from neurobridge.study.panels import make_panels, save_panels
@@ -139,7 +139,7 @@ def local(run: Run, made: dict[str, Any], n: int, seed: int) -> list[Record]:
             (X, Y), (own, _) = points(work(run), made["dims"], n, n_pairs)
             X, Y = (np.array(side[:n_pairs], dtype=float) for side in (X, Y))
             rows = (np.arange(n_pairs), np.arange(n_pairs))
-            flow = ConditionalFlow("affine", validation=0.2, n_steps=steps(run), seed=seed)
+            flow = ConditionalFlow("affine", training=Training(validation=0.2, n_steps=steps(run)), seed=seed)
             flow.fit(X, Y, couple(bridge_cost(X, Y, rows), method="pairs"))
             moved = [ridge_map(X, Y)(test), kernel_map(X, Y, seed=seed)(test), flow.transport(test)]
             named = {f"pairs: {how}": head(run).predict(one) for how, one in zip(LOCAL, moved, strict=True)}

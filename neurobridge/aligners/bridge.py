@@ -94,8 +94,8 @@ class BridgeAligner(AssemblyAligner):
         Further arguments of `neurobridge.bridge.fuse`, e.g. ``core`` and ``memory_limit`` for many points, or ``lams``; with
         ``coupling="fused"`` only.
     flow_options : dict, optional
-        Further arguments of `neurobridge.flow.ConditionalFlow`. A fifth of the coupling decides when training stops
-        (``validation=0.2``) unless they say otherwise.
+        Further arguments of `neurobridge.flow.ConditionalFlow`, as ``{"training": Training(n_steps=250)}``. A fifth of the source
+        rows is kept for validation (``validation=0.2``) unless ``Training(validation=...)`` gives another share.
     support_quantile : float
         A mapped presentation is off the support if it is further from its nearest training point of that space than this quantile
         of the same distance among the training points.
@@ -186,8 +186,10 @@ class BridgeAligner(AssemblyAligner):
         self.flow_ = flow.fit(X, Y, self.coupling_)
 
     def _flow(self, base: Any) -> ConditionalFlow:
-        options = {"validation": 0.2, "support_quantile": self.support_quantile, **(self.flow_options or {})}
-        return ConditionalFlow(base, seed=self.seed, device=self.device, **options)
+        options = {"support_quantile": self.support_quantile, **(self.flow_options or {})}
+        flow = ConditionalFlow(base, seed=self.seed, device=self.device, **options)
+        flow.check_settings()
+        return flow.set_params(training__validation=0.2) if flow.training.validation is None else flow
 
     def _check_options(self) -> None:
         for name, allowed in (("map", MAPS), ("coupling", COUPLINGS), ("cost", COSTS)):

@@ -7,7 +7,7 @@ from scipy import linalg
 
 from neurobridge.aligners.base import AssemblyAligner
 from neurobridge.bridge import ridge_map
-from neurobridge.flow.model import pad_to
+from neurobridge.points.arrays import pad_to
 
 
 class RidgeAligner(AssemblyAligner):

@@ -1,9 +1,10 @@
 from .bases import BASES as BASES
 from .bases import Base as Base
+from .fitting import PairSampler as PairSampler
 from .model import ConditionalFlow as ConditionalFlow
-from .model import PairSampler as PairSampler
 from .networks import VelocityMLP as VelocityMLP
 from .networks import default_size as default_size
+from .ode import ODE as ODE
 from .ode import SOLVERS as SOLVERS
 from .ode import STEPS as STEPS
 from .ode import Integrated as Integrated
@@ -17,5 +18,7 @@ from .points import FlowFileError as FlowFileError
 from .points import OffSupportWarning as OffSupportWarning
 from .points import Standardiser as Standardiser
 from .points import Support as Support
+from .settings import Training as Training
 from .transport import Direction as Direction
+from .transport import FlowNotFittedError as FlowNotFittedError
 from .transport import Spread as Spread

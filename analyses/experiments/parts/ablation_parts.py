@@ -14,7 +14,7 @@ from neurobridge.bridge.cost.bridge import BridgeCost
 from neurobridge.datasets import load
 from neurobridge.evaluate.correlation import pearson
 from neurobridge.features import embed_text
-from neurobridge.flow import ConditionalFlow, Standardiser
+from neurobridge.flow import ConditionalFlow, Standardiser, Training
 from neurobridge.points.arrays import Rows
 from neurobridge.study.harness import Record, Run
 
@@ -214,9 +214,11 @@ def fused(one: Problem, run: Run, seed: int) -> Record:
 def flows(one: Problem, run: Run, seed: int) -> dict[str, Record]:
     """Both bases, on the plan of the default."""
     coupling = couple(cost_of(one))
-    options: dict[str, Any] = {"validation": 0.2, "seed": seed, **({"n_steps": 20} if run.quick else {})}
+    training = Training(validation=0.2, n_steps=20 if run.quick else None)
     bases: dict[str, Any] = {"ridge": "affine", "barycentric": lambda points: coupling.map(points, one.Y)}
     return {
-        name: one.score(ConditionalFlow(base, **options).fit(one.X, one.Y, coupling).transport(one.X_test))
+        name: one.score(
+            ConditionalFlow(base, training=training, seed=seed).fit(one.X, one.Y, coupling).transport(one.X_test)
+        )
         for name, base in bases.items()
     }

@@ -28,7 +28,7 @@ from neurobridge.features.references import conv as conv_module
 from neurobridge.features.references import training as training_module
 from neurobridge.features.references.conv import random_views
 from neurobridge.features.references.training import Reference, load_reference, save_reference, train_reference
-from neurobridge.flow import ConditionalFlow, OffSupportWarning
+from neurobridge.flow import ConditionalFlow, OffSupportWarning, Training
 from neurobridge.maps.kernel import kernel_map
 from neurobridge.study.harness import Run
 from neurobridge.study.methods import make_aligner
@@ -238,7 +238,9 @@ class TrueAlignment(AssemblyAligner):
 
     def _fit_arrays(self, X: np.ndarray, Y: np.ndarray, rows: Any) -> None:
         if self.how == "flow":
-            flow = ConditionalFlow(validation=0.2, seed=self.seed).fit(X, Y, Known((len(X), len(Y)), rows))
+            flow = ConditionalFlow(training=Training(validation=0.2), seed=self.seed).fit(
+                X, Y, Known((len(X), len(Y)), rows)
+            )
             self._map: Callable[[np.ndarray], Any] = flow.transport
         else:
             self._map = kernel_map(X[rows[0]], Y[rows[1]], seed=self.seed)

@@ -21,7 +21,7 @@ import torch
 from neurobridge.bridge import bridge_cost, couple, kernel_map
 from neurobridge.features.references.conv import random_views
 from neurobridge.features.references.training import load_reference
-from neurobridge.flow import ConditionalFlow
+from neurobridge.flow import ConditionalFlow, Training
 from neurobridge.study.machine import peak_rss
 
 from .known import Known
@@ -120,7 +120,8 @@ def align(
         i, j = coupling.sample(N_DRAWS, rng)
     with timed(seconds, "flow"):
         drawn = Known((len(i), len(i)), (np.arange(len(i)), np.arange(len(i))))
-        flow = ConditionalFlow(smooth, validation=0.2, n_steps=n_steps, seed=seed).fit(X[i], Y[j], drawn)
+        training = Training(validation=0.2, n_steps=n_steps)
+        flow = ConditionalFlow(smooth, training=training, seed=seed).fit(X[i], Y[j], drawn)
         moved["flow"] = flow.transport(test)
     np.savez(folder / "moved.npz", **moved)
     return {

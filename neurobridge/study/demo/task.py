@@ -17,6 +17,7 @@ from neurobridge.datasets import Experiment, load
 from neurobridge.evaluate import internal_consistency
 from neurobridge.evaluate.curves import CurveFold, draw_curve_fold
 from neurobridge.features import GaborEnergy, extract
+from neurobridge.flow import Training
 from neurobridge.points.display import html_repr, short_repr
 from neurobridge.study.methods import BRIDGES, make_aligner
 
@@ -165,7 +166,7 @@ def fit_aligners(fold: CurveFold, config: DemoConfig, seed: int) -> Iterator[tup
         Fitted; it is good until the next one is asked for.
     """
     # Narrow on purpose: a few hundred points train no wide network.
-    flow = {"n_steps": config.flow_steps, "width": 128, "depth": 2}
+    flow = {"training": Training(n_steps=config.flow_steps, width=128, depth=2)}
     solved: dict[str, AssemblyAligner] = {}
     for method in COMPARED:
         settings = BRIDGES.get(method)
