@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from _mnist_spaces import Spaces, build
 
-from neurobridge.bridge.cost.distances import DisconnectedGraphWarning
+from neurobridge.bridge.cost.graph import DisconnectedGraphWarning
 from neurobridge.bridge.unpaired.align import UntrustedAlignmentWarning, align_unpaired
 
 METRICS = ("euclidean", "geodesic")

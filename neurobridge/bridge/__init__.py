@@ -1,7 +1,12 @@
 """The method on plain arrays: distances, bridge cost, couplings."""
 
 from neurobridge.bridge.cost.bridge import BridgeCost, bridge_cost
-from neurobridge.bridge.cost.distances import METRICS, AnchorDistances, DisconnectedGraphWarning, anchor_distances
+from neurobridge.bridge.cost.dense import DenseCost
+from neurobridge.bridge.cost.distances import AnchorDistances, anchor_distances
+from neurobridge.bridge.cost.geometry import Geometry
+from neurobridge.bridge.cost.graph import DisconnectedGraphWarning
+from neurobridge.bridge.cost.metrics import METRICS
+from neurobridge.bridge.cost.protocol import Cost
 from neurobridge.bridge.diagnosis.diagnose import (
     BridgeWarning,
     CalibrationWarning,
@@ -28,12 +33,15 @@ __all__ = [
     "Candidate",
     "ConvergenceWarning",
     "CoreWarning",
+    "Cost",
     "Coupling",
     "Coverage",
+    "DenseCost",
     "Diagnostics",
     "DisconnectedGraphWarning",
     "FewAnchorsWarning",
     "FusedBridge",
+    "Geometry",
     "KernelMap",
     "LinearMap",
     "LowOverlapWarning",
