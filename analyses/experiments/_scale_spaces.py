@@ -17,9 +17,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from _known import Known
 
-from neurobridge.bridge import bridge_cost, couple, kernel_map
+from neurobridge.bridge import Coupling, bridge_cost, couple, kernel_map
 from neurobridge.features.references.conv import random_views
 from neurobridge.features.references.training import load_reference
 from neurobridge.flow import ConditionalFlow
@@ -118,7 +117,7 @@ def align(
     with timed(seconds, "draws"):
         i, j = coupling.sample(N_DRAWS, rng)
     with timed(seconds, "flow"):
-        drawn = Known((len(i), len(i)), (np.arange(len(i)), np.arange(len(i))))
+        drawn = Coupling.of_pairs((np.arange(len(i)), np.arange(len(i))), (len(i), len(i)))
         flow = ConditionalFlow(smooth, validation=0.2, n_steps=n_steps, seed=seed).fit(X[i], Y[j], drawn)
         moved["flow"] = flow.transport(test)
     np.savez(folder / "moved.npz", **moved)

@@ -23,7 +23,6 @@ import torch
 import xarray as xr
 from _digits import NAMES
 from _digits import WORDINGS as PLAIN_WORDINGS
-from _known import Known
 from _methods import caption, cell, chosen, cosines, count_ticks, mean_ci, over_seeds, panels, save
 
 from neurobridge import figures
@@ -162,7 +161,7 @@ def compute(run: Run, one: dict[str, Any]) -> list[Record]:
     if one["kind"] == "all labels":
         codes = found.labels.astype(int)
         # Every image with its class; source rows are the ten classes.
-        every = Known((10, len(codes)), (codes, np.arange(len(codes))))
+        every = Coupling.of_pairs((codes, np.arange(len(codes))), (10, len(codes)))
         flow = ConditionalFlow(base="noise", **options).fit(np.eye(10), found.latents, every)
         made = {"all labels": flow.transport(np.eye(10)[wanted.astype(int)])}
     else:
