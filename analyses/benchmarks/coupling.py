@@ -67,7 +67,7 @@ def ours_small() -> dict:
 def pot_small() -> dict:
     import ot
 
-    dense = small_cost().dense(EPSILON)
+    dense = small_cost().at(EPSILON).dense()
     a = np.full(N_PEER, 1 / N_PEER)
     before = peak_rss() / 1e9
     started = time.perf_counter()
@@ -131,7 +131,7 @@ def ott_small(python: str) -> dict:
 
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "cost.npy"
-        np.save(file, small_cost().dense(EPSILON))
+        np.save(file, small_cost().at(EPSILON).dense())
         done = subprocess.run([python, "-c", _OTT, file, str(EPSILON), str(TOL)], capture_output=True, text=True)
     if done.returncode:
         raise SystemExit(done.stderr.strip().splitlines()[-1])

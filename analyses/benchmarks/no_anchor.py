@@ -19,7 +19,7 @@ import typer
 
 from analyses.benchmarks.parts.mnist_spaces import Spaces, build
 from analyses.parts.script import run_script
-from neurobridge.bridge.cost.distances import DisconnectedGraphWarning
+from neurobridge.bridge.cost.graph import DisconnectedGraphWarning
 from neurobridge.bridge.unpaired.align import UntrustedAlignmentWarning, align_unpaired
 
 METRICS = ("euclidean", "geodesic")

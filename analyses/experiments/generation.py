@@ -38,7 +38,6 @@ from neurobridge.study.tables import format_mean, mean_ci, over_seeds, select_re
 from .parts.common import cosines
 from .parts.digits import NAMES
 from .parts.digits import WORDINGS as PLAIN_WORDINGS
-from .parts.known import Known
 
 N_PAIRS = (10, 20, 100, 600)
 WORDINGS = (
@@ -166,7 +165,7 @@ def compute(run: Run, one: dict[str, Any]) -> list[Record]:
     if one["kind"] == "all labels":
         codes = found.labels.astype(int)
         # Every image with its class; source rows are the ten classes.
-        every = Known((10, len(codes)), (codes, np.arange(len(codes))))
+        every = Coupling.of_pairs((codes, np.arange(len(codes))), (10, len(codes)))
         flow = ConditionalFlow(base="noise", **options).fit(np.eye(10), found.latents, every)
         made = {"all labels": flow.transport(np.eye(10)[wanted.astype(int)])}
     else:

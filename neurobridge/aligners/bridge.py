@@ -11,8 +11,8 @@ import numpy as np
 
 from neurobridge.aligners.base import AlignerNotFittedError, AssemblyAligner
 from neurobridge.bridge import SOLVERS, Coupling, FusedBridge, bridge_cost, couple, fuse, kernel_map, ridge_map
-from neurobridge.bridge.cost.dense import LinearCost
-from neurobridge.bridge.cost.distances import Metric
+from neurobridge.bridge.cost.dense import linear_cost
+from neurobridge.bridge.cost.metrics import Metric
 from neurobridge.flow import Base, ConditionalFlow, OffSupportWarning
 from neurobridge.points.arrays import Rows
 
@@ -210,6 +210,11 @@ class BridgeAligner(AssemblyAligner):
                 f"found cost='linear' with coupling={self.coupling!r}, {why}; expected 'fused', 'sinkhorn' or 'exact'. "
                 "Mend: choose one of them, or cost='bridge'."
             )
+        if self.coupling == "pairs" and self.unbalanced is not None:
+            raise ValueError(
+                f"found unbalanced={self.unbalanced!r} with coupling='pairs'; expected None, since the pairs fix the plan. "
+                "Mend: leave it out, or coupling='factored'."
+            )
         refused = {"nearest": self.nearest is not None, "reduce": self.reduce != "softmin"}
         if self.fuse_options and self.coupling != "fused":
             raise ValueError(
@@ -226,9 +231,11 @@ class BridgeAligner(AssemblyAligner):
             )
 
     def _couple(self, X: np.ndarray, Y: np.ndarray, rows: Rows) -> Coupling:
+        if self.coupling == "pairs":
+            return Coupling.of_pairs(rows, (len(X), len(Y)))
         if self.cost == "linear":
             epsilon = 0.02 if self.epsilon is None else self.epsilon
-            return couple(LinearCost(X, Y, rows), method=self.coupling, epsilon=epsilon, unbalanced=self.unbalanced)
+            return couple(linear_cost(X, Y, rows), method=self.coupling, epsilon=epsilon, unbalanced=self.unbalanced)
         cost = bridge_cost(
             X, Y, rows, metric=self.metric, scale=self.scale, reduce=self.reduce, nearest=self.nearest,
             n_neighbors=self.n_neighbors, device=self.device,

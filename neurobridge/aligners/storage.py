@@ -16,7 +16,7 @@ from scipy import sparse
 
 from neurobridge._version import __version__
 from neurobridge.bridge import METRICS, AnchorDistances, BridgeCost, FusedBridge
-from neurobridge.bridge.cost.distances import distance_function
+from neurobridge.bridge.cost.metrics import distance_function
 from neurobridge.flow import ConditionalFlow, FlowFileError
 from neurobridge.flow.settings import Settings
 from neurobridge.store.state import read_state, write_state
@@ -243,8 +243,6 @@ class _Writer:
         fields = _fields_of(value)
         if isinstance(value, AnchorDistances):
             fields |= {"function": None, "graph_rows": None}
-        if isinstance(value, BridgeCost):
-            fields |= {"reference": None}
         if isinstance(value, FusedBridge):
             # Its n x m plan: what moves points is beside it.
             fields |= {"coupling": None}
@@ -343,8 +341,8 @@ class _Reader:
                 space, factor = getattr(made, side), getattr(made, f"{side}_factor")
                 if space.graph_points is not None and space.distances is None:
                     object.__setattr__(made, side, dataclasses.replace(space, graph_rows=factor.rows))
-            # Only whether it is numpy counts.
-            object.__setattr__(made, "reference", np.empty(0))
+            # Aligners give numpy.
+            object.__setattr__(made, "torch_device", None)
         return made
 
     def _function(self, metric: str) -> Callable[..., torch.Tensor]:

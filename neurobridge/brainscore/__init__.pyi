@@ -1,3 +1,4 @@
+from . import links as links
 from .aligned import aligned_predictivity as aligned_predictivity
 from .benchmarks import majajhong2015_public as majajhong2015_public
 from .convert import from_brainscore as from_brainscore

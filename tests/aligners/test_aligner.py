@@ -14,7 +14,7 @@ from scipy.spatial import procrustes
 from neurobridge.aligners import COUPLINGS, MAPS, AlignerNotFittedError, BridgeAligner, ProcrustesAligner, RidgeAligner
 from neurobridge.assemblies import AssemblyError, Pairs, make_assembly, open_assembly, save_assembly
 from neurobridge.bridge import couple, kernel_map, ridge_map
-from neurobridge.bridge.cost.dense import LinearCost
+from neurobridge.bridge.cost.dense import linear_cost
 from neurobridge.evaluate import correlate
 from neurobridge.flow import OffSupportWarning, Training, VelocityMLP
 
@@ -49,21 +49,20 @@ def test_the_linear_cost_is_what_the_map_of_the_pairs_misses_and_transposes():
     rng = np.random.default_rng(0)
     X, Y = rng.normal(size=(9, 3)), rng.normal(size=(7, 5))
     rows = np.arange(6), np.arange(6)
-    cost = LinearCost(X, Y, rows)
+    cost = linear_cost(X, Y, rows)
     mapped = ridge_map(X[:6], Y[:6], penalty="shared")(X)
     squares = ((mapped[:, None, :] - Y[None, :, :]) ** 2).sum(axis=2)
     np.testing.assert_allclose(cost.dense(), squares / squares.mean(), rtol=1e-12)
     np.testing.assert_allclose(cost.transposed().dense(), cost.dense().T, rtol=1e-12)
     assert cost.shape == (9, 7)
     assert cost.transposed().shape == (7, 9)
-    with pytest.raises(MemoryError, match=r"the dense 9 x 7 linear cost"):
-        cost.dense(memory_limit=10)
+    with pytest.raises(MemoryError, match=r"9 x 7 linear cost"):
+        linear_cost(X, Y, rows, memory_limit=10)
     coupling = couple(cost, method="exact")
     assert coupling.converged
-    with pytest.raises(AttributeError, match=r"found cost='linear' asked for 'source_factor'; expected cost='bridge'"):
-        coupling.expected_cost()
-    with pytest.raises(ValueError, match=r"found a part asked of cost='linear'"):
-        couple(cost, method="exact", pinned=True)
+    assert coupling.expected_cost() == pytest.approx((coupling.dense() * cost.dense()).sum())
+    pinned = couple(cost, method="exact", pinned=True)
+    np.testing.assert_array_equal(pinned.dense()[:6].argmax(axis=1), np.arange(6))
 
 
 def test_the_cost_without_a_bridge_has_no_bridge_in_it(linear_spaces):

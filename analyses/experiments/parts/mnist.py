@@ -28,14 +28,12 @@ from neurobridge.features.references import conv as conv_module
 from neurobridge.features.references import training as training_module
 from neurobridge.features.references.conv import random_views
 from neurobridge.features.references.training import Reference, load_reference, save_reference, train_reference
-from neurobridge.flow import ConditionalFlow, OffSupportWarning, Training
-from neurobridge.maps.kernel import kernel_map
+from neurobridge.flow import OffSupportWarning
 from neurobridge.study.harness import Run
 from neurobridge.study.methods import make_aligner
 
 from .common import shuffled_accuracies
 from .digits import NAMES
-from .known import Known
 
 DIGITS = list(NAMES)
 #: The first training digits: settings were looked at on them alone.
@@ -225,35 +223,6 @@ def fixed_fused(seed: int, how: Map = "barycentric") -> BridgeAligner:
     return BridgeAligner(coupling="fused", map=how, fuse_options={"candidate": FUSED, "core": None}, seed=seed)
 
 
-class TrueAlignment(AssemblyAligner):
-    """The pairs alone, by kernel ridge or by a flow from one partner to the other, forward only.
-
-    As ``BridgeAligner(coupling="pairs")``, without the distances to every anchor, which enter nothing and with 60,000 of them
-    fit nowhere.
-    """
-
-    def __init__(self, *, how: Map = "barycentric", seed: int = 0) -> None:
-        self.how = how
-        self.seed = seed
-
-    def _fit_arrays(self, X: np.ndarray, Y: np.ndarray, rows: Any) -> None:
-        if self.how == "flow":
-            flow = ConditionalFlow(training=Training(validation=0.2), seed=self.seed).fit(
-                X, Y, Known((len(X), len(Y)), rows)
-            )
-            self._map: Callable[[np.ndarray], Any] = flow.transport
-        else:
-            self._map = kernel_map(X[rows[0]], Y[rows[1]], seed=self.seed)
-
-    def _forward(self, X: np.ndarray) -> np.ndarray:
-        return np.asarray(self._map(X))
-
-    def _backward(self, Y: np.ndarray) -> np.ndarray:
-        raise NotImplementedError(
-            "found a way back asked of true alignment; expected forward only. Mend: BridgeAligner."
-        )
-
-
 def loose(seed: int, how: Map = "barycentric") -> BridgeAligner:
     """Unbalanced transport under the bridge, so loose that captions of an odd wording may stay without images."""
     return BridgeAligner(coupling="factored", map=how, unbalanced=0.1, seed=seed)
@@ -261,8 +230,8 @@ def loose(seed: int, how: Map = "barycentric") -> BridgeAligner:
 
 #: Methods of this package with the settings of these experiments: name -> aligner of a seed.
 OURS: dict[str, Callable[[int], AssemblyAligner]] = {
-    "pairs": lambda seed: TrueAlignment(seed=seed),
-    "pairs-flow": lambda seed: TrueAlignment(how="flow", seed=seed),
+    "pairs": lambda seed: BridgeAligner(coupling="pairs", map="barycentric", seed=seed),
+    "pairs-flow": partial(make_aligner, "pairs-flow"),
     "balanced": partial(make_aligner, "bridge"),
     "balanced-flow": partial(make_aligner, "bridge-flow"),
     "unbalanced": loose,

@@ -18,13 +18,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from neurobridge.bridge import bridge_cost, couple, kernel_map
+from neurobridge.bridge import Coupling, bridge_cost, couple, kernel_map
 from neurobridge.features.references.conv import random_views
 from neurobridge.features.references.training import load_reference
 from neurobridge.flow import ConditionalFlow, Training
 from neurobridge.study.machine import peak_rss
-
-from .known import Known
 
 SIDES = ("source", "target")
 PAIRS = (20, 100, 1000)
@@ -119,7 +117,7 @@ def align(
     with timed(seconds, "draws"):
         i, j = coupling.sample(N_DRAWS, rng)
     with timed(seconds, "flow"):
-        drawn = Known((len(i), len(i)), (np.arange(len(i)), np.arange(len(i))))
+        drawn = Coupling.of_pairs((np.arange(len(i)), np.arange(len(i))), (len(i), len(i)))
         training = Training(validation=0.2, n_steps=n_steps)
         flow = ConditionalFlow(smooth, training=training, seed=seed).fit(X[i], Y[j], drawn)
         moved["flow"] = flow.transport(test)

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import math
+import warnings
 from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 import torch
 
-from neurobridge.bridge.cost.distances import AnchorDistances, Metric, Scale
+from neurobridge.bridge.cost.distances import AnchorDistances
 from neurobridge.bridge.cost.factors import Factor
+from neurobridge.bridge.cost.geometry import Scale
 from neurobridge.bridge.cost.measure import measure
-from neurobridge.points.arrays import Array, PointSource, Rows, row_blocks, same_kind
+from neurobridge.bridge.cost.metrics import Metric
+from neurobridge.bridge.cost.protocol import check_rows, written_out
+from neurobridge.points.arrays import Array, PointSource, Rows, row_blocks
 from neurobridge.points.memory import check_memory
 
 Reduce = Literal["softmin", "min"]
@@ -37,8 +41,10 @@ class BridgeCost:
     reduce : {"softmin", "min"}
     anchors : tuple of int arrays of shape (n_pairs,)
         Source rows and target rows of the pairs.
-    reference : array
-        The source array as passed; decides whether results are numpy or torch.
+    torch_device : str or None
+        Device of the tensors that `dense` returns; None where the source points came as numpy, and `dense` returns numpy.
+    epsilon : float or None
+        Temperature of the softmin; None until `at` sets it, and always None for the minimum.
     """
 
     source: AnchorDistances
@@ -47,7 +53,8 @@ class BridgeCost:
     target_factor: Factor
     reduce: Reduce
     anchors: Rows
-    reference: Array
+    torch_device: str | None = None
+    epsilon: float | None = None
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -58,6 +65,40 @@ class BridgeCost:
     def n_anchors(self) -> int:
         """Number of pairs P."""
         return self.source_factor.n_anchors
+
+    @property
+    def unit(self) -> float:
+        """What epsilon is a fraction of: 1, as the distances are in units of the mean (or median) anchor distance."""
+        return 1.0
+
+    def at(self, epsilon: float) -> BridgeCost:
+        """Set the temperature of the softmin.
+
+        Parameters
+        ----------
+        epsilon : float
+            In units of the mean anchor distance.
+
+        Returns
+        -------
+        BridgeCost
+            Over the same distances, which are not copied.
+
+        Raises
+        ------
+        ValueError
+            A temperature that is not positive and finite, or a cost with ``reduce="min"``, which has none.
+        """
+        if self.reduce != "softmin":
+            raise ValueError(
+                f"found a temperature for a cost with reduce={self.reduce!r}; expected reduce='softmin', as a minimum has none. "
+                "Mend: bridge_cost(X, Y, pairs, reduce='softmin'), or leave epsilon out."
+            )
+        if not (math.isfinite(epsilon) and epsilon > 0):
+            raise ValueError(
+                f"found epsilon={epsilon}; expected a positive fraction of the mean anchor distance. Mend: cost.at(0.05)."
+            )
+        return replace(self, epsilon=float(epsilon))
 
     def transposed(self) -> BridgeCost:
         """Exchange source and target."""
@@ -94,43 +135,118 @@ class BridgeCost:
         radius = min(self.source_factor.reach, self.target_factor.reach)
         return 0.0 if math.isinf(radius) else self.n_anchors * math.exp(-radius / epsilon)
 
+    def rows(self, block: slice | np.ndarray) -> torch.Tensor:
+        """Cost of some source points to all target points, where the distances lie.
+
+        Parameters
+        ----------
+        block : slice or int array of shape (n_rows,)
+
+        Returns
+        -------
+        tensor of shape (n_rows, m)
+            In the precision of the distances.
+
+        Raises
+        ------
+        ValueError
+            ``reduce="softmin"`` without a temperature.
+        """
+        index = range(self.shape[0])[block] if isinstance(block, slice) else np.asarray(block)
+        m, width = self.shape[1], self.n_anchors
+        epsilon = None if self.reduce == "min" else self._temperature()
+        right = (
+            self.target_factor.rows(slice(None))
+            if epsilon is None
+            else self.target_factor.log_kernel(slice(None), epsilon)
+        )
+        # Blocks of the whole cost are those of `dense` in every release, so that its last bits do not move.
+        cuts = (
+            row_blocks(len(index), m * width)
+            if epsilon is None
+            else row_blocks(len(index), max(m, width), budget=1 << 23)
+        )
+        out: torch.Tensor | None = None
+        for cut in cuts:
+            chosen = index[cut]
+            left = self.source_factor.rows(
+                slice(chosen.start, chosen.stop, chosen.step)
+                if isinstance(chosen, range)
+                else torch.as_tensor(chosen, device=self.source_factor.device)
+            )
+            if out is None:
+                out = torch.empty((len(index), m), dtype=left.dtype, device=left.device)
+            if epsilon is None:
+                out[cut] = (left[:, None, :] + right[None, :, :]).amin(dim=2)
+            else:
+                out[cut] = -epsilon * log_product(self.source_factor.log_terms(left, epsilon), right)
+        return torch.empty((0, m), dtype=right.dtype, device=right.device) if out is None else out
+
+    def entries(self, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+        """Cost of single pairs of points, without any row of the matrix.
+
+        Parameters
+        ----------
+        rows, columns : int arrays of shape (n_entries,)
+
+        Returns
+        -------
+        float64 array of shape (n_entries,)
+        """
+        left, right = self.source_factor, self.target_factor
+        out = np.empty(len(rows))
+        for part in row_blocks(len(rows), left.n_anchors, budget=1 << 22):
+            i = torch.as_tensor(np.asarray(rows[part], dtype=np.int64), device=left.device)
+            j = torch.as_tensor(np.asarray(columns[part], dtype=np.int64), device=right.device)
+            if self.reduce == "min":
+                out[part] = (left.rows(i) + right.rows(j)).amin(dim=1).cpu().numpy()
+            else:
+                epsilon = self._temperature()
+                paths = left.log_kernel(i, epsilon) + right.log_kernel(j, epsilon)
+                out[part] = (-epsilon * torch.logsumexp(paths, dim=1)).cpu().numpy()
+        return out
+
     def dense(self, epsilon: float | None = None, *, memory_limit: float = 2e9) -> Array:
-        """Write the cost out as an (n, m) matrix.
+        """Write the cost out.
 
         Parameters
         ----------
         epsilon : float, optional
-            Temperature of the softmin; needed when ``reduce="softmin"``.
+            Deprecated: ``cost.at(epsilon).dense()`` says the same.
         memory_limit : float
             Bytes the matrix may take.
+
+        Returns
+        -------
+        array of shape (n, m)
+            Numpy or torch as the source points were.
 
         Raises
         ------
         MemoryError
             The matrix would be larger than ``memory_limit``.
         ValueError
-            ``reduce="softmin"`` without an epsilon.
+            ``reduce="softmin"`` without a temperature.
         """
-        if self.reduce == "softmin" and not (epsilon and epsilon > 0):
-            raise ValueError(
-                f"found epsilon={epsilon} with reduce='softmin'; expected a positive temperature. "
-                "Mend: cost.dense(epsilon=0.05), or build the cost with reduce='min'."
+        cost = self
+        if epsilon is not None:
+            warnings.warn(
+                f"dense({epsilon}) is deprecated and goes with version 0.3. Mend: cost.at({epsilon}).dense().",
+                DeprecationWarning,
+                stacklevel=2,
             )
-        n, m = self.shape
-        dtype = next(self.source_factor.blocks())[1].distances.dtype
-        check_memory(n * m * dtype.itemsize, memory_limit, f"the dense {n} x {m} cost")
-        out = torch.empty((n, m), dtype=dtype, device=self.source_factor.device)
-        if self.reduce == "min":
-            right = self.target_factor.rows(slice(None))
-            for rows in row_blocks(n, m * self.n_anchors):
-                out[rows] = (self.source_factor.rows(rows)[:, None, :] + right[None, :, :]).amin(dim=2)
-        else:
-            assert epsilon is not None
-            log_right = self.target_factor.log_kernel(slice(None), epsilon)
-            for rows in row_blocks(n, max(m, self.n_anchors), budget=1 << 23):
-                log_k = log_product(self.source_factor.log_kernel(rows, epsilon), log_right)
-                out[rows] = (-epsilon * log_k).to(dtype)
-        return same_kind(out, self.reference)
+            # The minimum took a temperature and did not use it.
+            cost = self.at(epsilon) if self.reduce == "softmin" else self
+        matrix = written_out(cost, memory_limit, mend="use method='factored', which never builds it")
+        return matrix.cpu().numpy() if self.torch_device is None else matrix.to(self.torch_device)
+
+    def _temperature(self) -> float:
+        if self.epsilon is None:
+            raise ValueError(
+                "found no epsilon with reduce='softmin'; expected a positive temperature. "
+                "Mend: cost.at(0.05), or build the cost with reduce='min'."
+            )
+        return self.epsilon
 
 
 def log_product(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
@@ -226,7 +342,7 @@ def bridge_cost(
         from neurobridge.bridge.cost.distributed import check_distributed  # dask is imported by who uses it
 
         check_distributed(left, right, metrics, stream)
-    anchors = _anchor_rows(pairs, left.shape[0], right.shape[0])
+    anchors = check_rows(pairs, left.shape[0], right.shape[0])
     log_weight = _log_confidence(confidence, len(anchors[0]), reduce, left)
     sizes = [_bytes_kept(side, rows, nearest, stream) for side, rows in zip((left, right), anchors, strict=True)]
     check_memory(
@@ -240,7 +356,10 @@ def bridge_cost(
     if log_weight is not None:
         # Once: the weight of a pair belongs to the product, not to both factors.
         source_factor = source_factor.weighted(log_weight)
-    return BridgeCost(source, target, source_factor, target_factor, reduce, anchors, X)
+    return BridgeCost(
+        source, target, source_factor, target_factor, reduce, anchors,
+        str(X.device) if isinstance(X, torch.Tensor) else None,
+    )  # fmt: skip
 
 
 def _bytes_kept(points: PointSource, rows: np.ndarray, nearest: int | None, stream: bool) -> float:
@@ -267,21 +386,3 @@ def _log_confidence(confidence: Array | None, n_pairs: int, reduce: str, left: P
             f"expected ({n_pairs},) values in (0, 1]. Mend: one for each pair; drop pairs of confidence zero."
         )
     return weight.log().to(left.data.device if isinstance(left.data, torch.Tensor) else left.device or "cpu")
-
-
-def _anchor_rows(pairs: tuple[Array, Array], n: int, m: int) -> Rows:
-    rows = [np.asarray(side.cpu() if isinstance(side, torch.Tensor) else side) for side in pairs]
-    if len(rows) != 2 or rows[0].ndim != 1 or rows[0].shape != rows[1].shape:
-        raise ValueError(
-            f"pairs: found {[side.shape for side in rows]}; expected two index arrays of the same length. "
-            "Mend: pass (source_rows, target_rows)."
-        )
-    if len(rows[0]) == 0:
-        raise ValueError("pairs: found none; expected at least one. Mend: label points in both spaces.")
-    for side, size, name in ((rows[0], n, "source"), (rows[1], m, "target")):
-        if side.dtype.kind not in "iu" or side.min() < 0 or side.max() >= size:
-            raise ValueError(
-                f"pairs: found {name} rows of dtype {side.dtype} in [{side.min()}, {side.max()}]; expected integers in "
-                f"[0, {size - 1}]. Mend: index the {name} array you passed."
-            )
-    return rows[0].astype(np.int64), rows[1].astype(np.int64)

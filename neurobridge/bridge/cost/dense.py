@@ -1,71 +1,140 @@
-"""The cost without a bridge, as an ablation: how far the map of the pairs misses."""
+"""Costs that are written out: anybody's matrix, and how far the linear map of the pairs misses."""
 
 from __future__ import annotations
 
-from typing import Any, NoReturn
+from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
 
-from neurobridge.bridge.cost.bridge import BridgeCost
+from neurobridge.bridge.cost.protocol import check_rows, written_out
 from neurobridge.maps.linear import ridge_map
-from neurobridge.points.arrays import Rows
+from neurobridge.points.arrays import Array, Rows, host, same_kind, to_tensor
 from neurobridge.points.memory import check_memory
 
 
-class LinearCost(BridgeCost):
-    """``C(x, y) = |M x - y|^2 / mean |M x - y|^2``, M the ridge map of the pairs; for the solvers that write the cost out.
+@dataclass(frozen=True, eq=False)
+class DenseCost:
+    """A cost between n source and m target points given as a matrix.
+
+    Parameters
+    ----------
+    matrix : array of shape (n, m)
+        Numpy or torch; finite.
+    anchors : tuple of two int arrays of shape (n_pairs,), optional
+        Source rows and target rows of labelled pairs, for solvers that use them.
+    scale : float, optional
+        The cost that epsilon and rho are a fraction of: the mean absolute entry by default.
+
+    Raises
+    ------
+    ValueError
+        Not a matrix, values that are not finite, or a matrix of zeros without a scale.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from neurobridge.bridge import DenseCost, couple
+    >>> cost = DenseCost(np.array([[0.0, 2.0], [2.0, 0.0]]))
+    >>> cost.unit
+    1.0
+    >>> couple(cost, method="exact").dense()
+    array([[0.5, 0. ],
+           [0. , 0.5]])
+    """
+
+    matrix: Array
+    anchors: Rows | None = None
+    scale: float | None = None
+
+    def __post_init__(self) -> None:
+        shape = tuple(np.shape(self.matrix))
+        if len(shape) != 2 or 0 in shape:
+            raise ValueError(
+                f"cost: found a matrix of shape {shape}; expected (n, m), neither zero. "
+                "Mend: one row for each source point, one column for each target point."
+            )
+        if self.anchors is not None:
+            check_rows(self.anchors, *shape)
+        if not (bool(self._tensor.isfinite().all()) and self.unit > 0):
+            raise ValueError(
+                f"cost: found a unit of {self.unit}; expected a positive one. "
+                "Mend: scale=1.0 takes epsilon in the units of the matrix."
+            )
+
+    @cached_property
+    def _tensor(self) -> torch.Tensor:
+        return to_tensor(self.matrix, name="cost")
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """``(n, m)``: source points, target points."""
+        n, m = self.matrix.shape
+        return int(n), int(m)
+
+    @cached_property
+    def unit(self) -> float:
+        """The cost that epsilon and rho are a fraction of."""
+        return float(self._tensor.abs().mean(dtype=torch.float64)) if self.scale is None else float(self.scale)
+
+    def rows(self, block: slice | np.ndarray) -> torch.Tensor:
+        """Cost of some source points to all target points, tensor of shape (n_rows, m)."""
+        return self._tensor[block]
+
+    def subset(self, rows: np.ndarray, columns: np.ndarray) -> DenseCost:
+        """The cost between some source points and some target points, in the same unit; without anchors."""
+        return DenseCost(self._tensor[rows][:, columns], scale=self.unit)
+
+    def transposed(self) -> DenseCost:
+        """Exchange source and target."""
+        anchors = None if self.anchors is None else (self.anchors[1], self.anchors[0])
+        return DenseCost(self.matrix.T, anchors, self.scale)
+
+    def dense(self, *, memory_limit: float = 2e9) -> Array:
+        """Return the matrix, of shape (n, m); refuses above ``memory_limit`` bytes."""
+        return same_kind(written_out(self, memory_limit), self.matrix)
+
+
+def linear_cost(X: Array, Y: Array, pairs: tuple[Array, Array], *, memory_limit: float = 2e9) -> DenseCost:
+    """Measure how far the linear map of the pairs misses: a cost without a bridge, for ablations.
+
+    ``C(x, y) = |M x - y|^2 / mean |M x - y|^2``, M the ridge map of the pairs with one penalty for all target dimensions.
 
     Parameters
     ----------
     X : array of shape (n, n_source_dims)
     Y : array of shape (m, n_target_dims)
-    rows : tuple of two int arrays of shape (n_pairs,)
+    pairs : tuple of two int arrays of shape (n_pairs,)
+        Source rows and target rows, at least two pairs.
+    memory_limit : float
+        Bytes the (n, m) matrix may take.
+
+    Returns
+    -------
+    DenseCost
+        In units of its mean.
+
+    Raises
+    ------
+    MemoryError
+        The matrix would be larger than ``memory_limit``.
+    ValueError
+        Fewer than two pairs.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from neurobridge.bridge.cost.dense import linear_cost
+    >>> X = np.random.default_rng(0).normal(size=(30, 3))
+    >>> linear_cost(X, 2 * X, (np.arange(10), np.arange(10))).shape
+    (30, 30)
     """
-
-    def __init__(self, X: np.ndarray, Y: np.ndarray, rows: Rows) -> None:
-        mapped = ridge_map(X[rows[0]], Y[rows[1]], penalty="shared")(X)
-        for name, value in {"ends": (mapped, Y), "anchors": rows, "reduce": "min", "reference": X}.items():
-            object.__setattr__(self, name, value)
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """``(n, m)``: source points, target points."""
-        left, right = self.ends
-        return len(left), len(right)
-
-    @property
-    def n_anchors(self) -> int:
-        """Number of pairs P."""
-        return len(self.anchors[0])
-
-    def truncation_bound(self, epsilon: float) -> float:
-        """Nothing is left out."""
-        return 0.0
-
-    def dense(self, epsilon: float | None = None, *, memory_limit: float = 2e9) -> np.ndarray:
-        """Write the cost out as an (n, m) matrix, refusing above ``memory_limit`` bytes."""
-        n, m = self.shape
-        check_memory(8.0 * n * m, memory_limit, f"the dense {n} x {m} linear cost", mend="use cost='bridge'")
-        left, right = (torch.as_tensor(side) for side in self.ends)
-        squares = torch.cdist(left, right, compute_mode="donot_use_mm_for_euclid_dist").square_()
-        return (squares / max(float(squares.mean()), 1e-12)).numpy()
-
-    def transposed(self) -> LinearCost:
-        """Exchange source and target; the cost stays the forward map's."""
-        turned = object.__new__(LinearCost)
-        state = {"ends": self.ends[::-1], "anchors": self.anchors[::-1], "reduce": "min", "reference": self.ends[1]}
-        for name, value in state.items():
-            object.__setattr__(turned, name, value)
-        return turned
-
-    ends: tuple[np.ndarray, np.ndarray]
-
-    def __getattr__(self, name: str) -> NoReturn:
-        raise AttributeError(
-            f"found cost='linear' asked for {name!r}; expected cost='bridge', which alone has factors. Mend: cost='bridge'."
-        )
-
-    def subset(self, *_: Any) -> NoReturn:
-        """Refused: no solver of this cost takes a part of it."""
-        raise ValueError("found a part asked of cost='linear'; expected cost='bridge'. Mend: cost='bridge'.")
+    source, target = (np.asarray(host(side), dtype=np.float64) for side in (X, Y))
+    rows = np.asarray(host(pairs[0])), np.asarray(host(pairs[1]))
+    n, m = len(source), len(target)
+    check_memory(8.0 * n * m, memory_limit, f"the dense {n} x {m} linear cost", mend="use the bridge cost")
+    images = ridge_map(source[rows[0]], target[rows[1]], penalty="shared")(source)
+    left, right = torch.as_tensor(images), torch.as_tensor(target)
+    squares = torch.cdist(left, right, compute_mode="donot_use_mm_for_euclid_dist").square_()
+    return DenseCost((squares / max(float(squares.mean()), 1e-12)).numpy(), rows, 1.0)

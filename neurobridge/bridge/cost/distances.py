@@ -4,122 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import torch
 
-from neurobridge.bridge.cost.graph import DisconnectedGraphWarning, geodesic, neighbors
+from neurobridge.bridge.cost.geometry import Scale
+from neurobridge.bridge.cost.graph import geodesic, neighbors
+from neurobridge.bridge.cost.metrics import FAST, Distance, Metric, distance_function
 from neurobridge.points.arrays import row_blocks
-
-MetricName = Literal["euclidean", "sqeuclidean", "cosine", "correlation", "geodesic", "precomputed"]
-Distance = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
-Metric = MetricName | Distance
-Scale = Literal["mean", "median", "none"]
-
-__all__ = [
-    "METRICS",
-    "AnchorDistances",
-    "DisconnectedGraphWarning",
-    "Metric",
-    "Scale",
-    "anchor_distances",
-    "distance_function",
-    "unit_of_length",
-]
-
-
-def euclidean(X: torch.Tensor, Z: torch.Tensor) -> torch.Tensor:
-    """Return ``||x - z||`` of shape (n, k); zero exactly where x equals z."""
-    return torch.cdist(X, Z, compute_mode="donot_use_mm_for_euclid_dist")
-
-
-def sqeuclidean(X: torch.Tensor, Z: torch.Tensor) -> torch.Tensor:
-    """Return ``||x - z||^2`` of shape (n, k)."""
-    return euclidean(X, Z) ** 2
-
-
-def cosine(X: torch.Tensor, Z: torch.Tensor) -> torch.Tensor:
-    """Return ``1 - cos(x, z) = ||x/|x| - z/|z| ||^2 / 2`` of shape (n, k).
-
-    Raises
-    ------
-    ValueError
-        A vector is zero, so it has no direction.
-    """
-    return sqeuclidean(_unit(X), _unit(Z)) / 2
-
-
-def correlation(X: torch.Tensor, Z: torch.Tensor) -> torch.Tensor:
-    """Return ``1 - Pearson correlation`` over dimensions, of shape (n, k).
-
-    Raises
-    ------
-    ValueError
-        A vector is constant over its dimensions.
-    """
-    return cosine(X - X.mean(dim=1, keepdim=True), Z - Z.mean(dim=1, keepdim=True))
-
-
-def _unit(X: torch.Tensor) -> torch.Tensor:
-    norm = X.norm(dim=1, keepdim=True)
-    zero = int((norm == 0).sum())
-    if zero:
-        raise ValueError(
-            f"found {zero} zero (or constant) vectors; expected every point to have a direction for the cosine and "
-            "correlation metrics. Mend: drop them, or use metric='euclidean'."
-        )
-    return X / norm
-
-
-METRICS: dict[str, Distance] = {
-    "euclidean": euclidean,
-    "sqeuclidean": sqeuclidean,
-    "cosine": cosine,
-    "correlation": correlation,
-}
-
-
-def _fast_euclidean(X: torch.Tensor, Z: torch.Tensor) -> torch.Tensor:
-    # One matrix product; centred first, so that little is lost to cancellation. Not exactly zero where x equals z.
-    centre = Z.mean(dim=0)
-    return torch.cdist(X - centre, Z - centre, compute_mode="use_mm_for_euclid_dist")
-
-
-# For metrics whose anchors are many: the same numbers to rounding, at the speed of a matrix product.
-_FAST: dict[str, Distance] = {"euclidean": _fast_euclidean, "sqeuclidean": lambda X, Z: _fast_euclidean(X, Z) ** 2}
-
-
-def distance_function(metric: Metric) -> tuple[str, Distance]:
-    """Look a metric up: its name and ``f(X, Z)`` from (n, d) and (k, d) to distances (n, k).
-
-    Raises
-    ------
-    ValueError
-        Unknown metric.
-    """
-    if callable(metric):
-        return getattr(metric, "__name__", type(metric).__name__), _checked(metric)
-    if metric not in METRICS:
-        raise ValueError(
-            f"found metric {metric!r}; expected one of {[*METRICS, 'geodesic', 'precomputed']} or a function. "
-            "Mend: choose one of them."
-        )
-    return metric, METRICS[metric]
-
-
-def _checked(function: Distance) -> Distance:
-    def measure(X: torch.Tensor, Z: torch.Tensor) -> torch.Tensor:
-        found = torch.as_tensor(function(X, Z)).to(X)
-        if found.shape != (len(X), len(Z)) or not bool(torch.isfinite(found).all()) or bool((found < 0).any()):
-            raise ValueError(
-                f"metric {getattr(function, '__name__', function)!r}: found shape {tuple(found.shape)}, smallest value "
-                f"{float(found.min()) if found.numel() else None}; expected finite distances, none below zero, of shape "
-                f"({len(X)}, {len(Z)}). Mend: return one distance for each row of X and of Z."
-            )
-        return found
-
-    return measure
 
 
 @dataclass(frozen=True, eq=False)
@@ -191,7 +83,7 @@ class AnchorDistances:
         if self.metric == "precomputed":
             return X / self.unit
         if self.graph_points is None:
-            function = _FAST.get(self.metric, self.function) if fast else self.function
+            function = FAST.get(self.metric, self.function) if fast else self.function
             assert function is not None
             return function(X, self.anchors) / self.unit
         distance, index = neighbors(X, self.graph_points, min(self.n_neighbors, len(self.graph_points)))

@@ -25,9 +25,11 @@ import numpy as np
 import torch
 
 from neurobridge.bridge.cost.blocks import Block, Carried, LogSums, marginal_change
-from neurobridge.bridge.cost.distances import AnchorDistances, Metric, Scale, positive_unit
+from neurobridge.bridge.cost.distances import AnchorDistances, positive_unit
 from neurobridge.bridge.cost.factors import _BLOCK, DenseFactor, Factor, HalfStep, NearestFactor, column_sums
+from neurobridge.bridge.cost.geometry import Scale
 from neurobridge.bridge.cost.measure import nearest_anchors, streamed_unit
+from neurobridge.bridge.cost.metrics import Metric
 from neurobridge.points.arrays import Array, PointSource, row_blocks, to_tensor
 
 # Partial sums added up by one task.

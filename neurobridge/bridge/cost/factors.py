@@ -235,7 +235,11 @@ class Factor(ABC):
 
     def log_kernel(self, index: torch.Tensor | slice, epsilon: float) -> torch.Tensor:
         """``log w_p A_ip`` of some points, shape (n_rows, n_anchors), float64."""
-        scores = self.rows(index).double() / -epsilon
+        return self.log_terms(self.rows(index), epsilon)
+
+    def log_terms(self, distances: torch.Tensor, epsilon: float) -> torch.Tensor:
+        """``log w_p A_ip`` from distances to all anchors, as `rows` returns them; shape (n_rows, n_anchors), float64."""
+        scores = distances.double() / -epsilon
         return scores if self.log_weight is None else scores + self.log_weight
 
     def draw(

@@ -10,16 +10,15 @@ import torch
 
 from neurobridge.bridge.cost.distances import (
     AnchorDistances,
-    Metric,
-    Scale,
     anchor_distances,
     check_precomputed,
-    distance_function,
     positive_unit,
     unit_of_length,
 )
 from neurobridge.bridge.cost.factors import DenseFactor, Factor, NearestFactor, StreamedFactor
+from neurobridge.bridge.cost.geometry import Scale
 from neurobridge.bridge.cost.graph import nearest_geodesic
+from neurobridge.bridge.cost.metrics import Metric, distance_function
 from neurobridge.points.arrays import PointSource
 
 # Rows whose distances stand for all when a unit of length cannot be taken from every one of them.

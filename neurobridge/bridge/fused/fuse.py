@@ -13,7 +13,8 @@ import torch
 from threadpoolctl import threadpool_limits
 
 from neurobridge.bridge.cost.bridge import BridgeCost, bridge_cost
-from neurobridge.bridge.cost.distances import Metric, Scale
+from neurobridge.bridge.cost.geometry import Scale
+from neurobridge.bridge.cost.metrics import Metric
 from neurobridge.bridge.fused.batches import BatchPlan, complete, deal
 from neurobridge.bridge.fused.choice import KERNEL_RIDGE, RIDGE, AnyMap, Candidate, Chosen, Search, choose, read
 from neurobridge.bridge.fused.rounds import Problem, State, solve

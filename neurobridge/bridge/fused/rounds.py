@@ -128,8 +128,7 @@ class Problem:
 
 def bridge_matrix(cost: BridgeCost) -> torch.Tensor:
     """Write the softmin bridge cost out, float32, where the distances lie."""
-    device = cost.source_factor.device
-    return replace(cost, reference=torch.empty(0, device=device)).dense(BRIDGE_EPSILON, memory_limit=math.inf).float()
+    return cost.at(BRIDGE_EPSILON).rows(slice(None)).float()
 
 
 @dataclass(frozen=True, eq=False)
@@ -215,7 +214,7 @@ class State:
         cost = self.problem.cost
         distances = cost.source.of(torch.as_tensor(X_new))
         factor = DenseFactor(distances, log_weight=cost.source_factor.log_weight)
-        moved = replace(cost, source_factor=factor, reference=distances)
+        moved = replace(cost, source_factor=factor)
         return self.blend(bridge_matrix(moved), X_new, self.problem.Y)
 
     def matrix(self, bridge: torch.Tensor) -> np.ndarray:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 
 from neurobridge.bridge.cost.bridge import BridgeCost
+from neurobridge.bridge.cost.dense import DenseCost
+from neurobridge.bridge.cost.protocol import Cost, anchors_of, check_rows, transposed
 from neurobridge.bridge.transport.plans import FactoredPlan, Plan, SparsePlan
 from neurobridge.bridge.transport.solvers import SOLVERS, Problem, solve_pinned
-from neurobridge.points.arrays import Array, PointSource, row_blocks, same_kind, to_tensor
+from neurobridge.points.arrays import Array, PointSource, Rows, row_blocks, same_kind, to_tensor
 from neurobridge.points.memory import check_memory
 
 # Entries up to which entropy and expected cost are summed rather than sampled.
@@ -26,12 +27,12 @@ class ConvergenceWarning(UserWarning):
 
 @dataclass(frozen=True, eq=False)
 class Coupling:
-    """A transport plan between n source and m target points.
+    """A transport plan between n source and m target points: made by `couple`, or by `of_pairs` from known pairs.
 
     Attributes
     ----------
-    cost : BridgeCost
-        The problem that was solved.
+    cost : Cost or None
+        The cost that was solved, a softmin at its temperature; None for a plan of known pairs, which takes none.
     plan : Plan
         The plan; ask the coupling, not the plan.
     method : str
@@ -50,7 +51,7 @@ class Coupling:
         marginals over the last iteration.
     """
 
-    cost: BridgeCost
+    cost: Cost | None
     plan: Plan
     method: str
     epsilon: float
@@ -61,15 +62,51 @@ class Coupling:
     n_iter: int
     marginal_error: float
 
-    @property
-    def shape(self) -> tuple[int, int]:
-        """``(n, m)``."""
-        return self.cost.shape
+    @classmethod
+    def of_pairs(cls, pairs: tuple[Array, Array], shape: tuple[int, int]) -> Coupling:
+        """Couple known pairs and nothing else, each with the same mass, without any cost.
+
+        Parameters
+        ----------
+        pairs : tuple of two int arrays of shape (n_pairs,)
+            Source rows and target rows.
+        shape : tuple of two int
+            ``(n, m)``: source points, target points.
+
+        Returns
+        -------
+        Coupling
+            Of method "pairs"; `sample` draws every pair with the same probability.
+
+        Raises
+        ------
+        ValueError
+            Different lengths, no pair, or a row outside ``shape``.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from neurobridge.bridge import Coupling
+        >>> coupling = Coupling.of_pairs((np.array([0, 2]), np.array([1, 0])), (3, 2))
+        >>> coupling.dense()
+        array([[0. , 0.5],
+               [0. , 0. ],
+               [0.5, 0. ]])
+        """
+        plan = SparsePlan.of_pairs(check_rows(pairs, *shape), shape)
+        return cls(None, plan, "pairs", 0.0, None, plan.row_mass(), plan.col_mass(), True, 0, 0.0)
 
     @property
-    def anchors(self) -> tuple[np.ndarray, np.ndarray]:
-        """Source and target rows of the labelled pairs."""
-        return self.cost.anchors
+    def shape(self) -> tuple[int, int]:
+        """``(n, m)``: source points, target points."""
+        return len(self.a), len(self.b)
+
+    @property
+    def anchors(self) -> Rows:
+        """Source and target rows of the labelled pairs; empty where the cost knows none."""
+        if isinstance(self.plan, SparsePlan) and self.plan.pairs is not None:
+            return self.plan.pairs
+        return anchors_of(self.cost)
 
     @property
     def log_scalings(self) -> tuple[np.ndarray, np.ndarray]:
@@ -144,8 +181,8 @@ class Coupling:
         plan = self._factored_plan("a formula for unseen points")
         target, new = self._target(Y), PointSource.of(X_new, name="X_new")
         parts = [
-            plan.map(self.cost.source.of(block), target)
-            for _, block in new.blocks(max(new.shape[1], self.cost.n_anchors))
+            plan.map(plan.cost.source.of(block), target)
+            for _, block in new.blocks(max(new.shape[1], plan.cost.n_anchors))
         ]
         return same_kind(torch.as_tensor(np.concatenate(parts)), Y)
 
@@ -155,13 +192,25 @@ class Coupling:
         Exact up to four million entries; above, the mean of ``-log P_ij`` over ``n_samples`` seeded draws from the plan, whose
         standard error is about ``1 / sqrt(n_samples)``.
         """
-        return self._expectation(lambda log_p, _: -log_p, n_samples, seed)
+        i, j, share = self._entries(n_samples, seed)
+        if share is None:
+            return math.log(float(self.row_mass.sum())) - float(self._log_entries(i, j).mean())
+        return float(-(share * np.log(share)).sum())
 
     def expected_cost(self, *, n_samples: int = 100_000, seed: int = 0) -> float:
-        """Mean cost ``<P, C>`` of the plan, scaled to mass one: exact or sampled as `entropy` is."""
-        return self._expectation(lambda _, cost: cost, n_samples, seed)
+        """Mean cost ``<P, C>`` of the plan under the cost that was solved, scaled to mass one: exact or sampled as `entropy` is.
 
-    def _expectation(self, of: Callable[[np.ndarray, np.ndarray], np.ndarray], n_samples: int, seed: int) -> float:
+        Raises
+        ------
+        ValueError
+            A coupling without a cost, as that of `of_pairs`.
+        """
+        i, j, share = self._entries(n_samples, seed)
+        cost = self._cost_of(i, j)
+        return float(cost.mean()) if share is None else float((share * cost).sum())
+
+    def _entries(self, n_samples: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+        """Return all entries with mass and the share each has of it; of a large plan draws from it, and None."""
         n, m = self.shape
         if isinstance(self.plan, SparsePlan):
             entries = self.plan.matrix.tocoo()
@@ -171,11 +220,8 @@ class Coupling:
             i, j = matrix.nonzero()
             weight = matrix[i, j]
         else:
-            i, j = self.plan.sample(n_samples, np.random.default_rng(seed))
-            log_p = self._log_entries(i, j) - math.log(float(self.row_mass.sum()))
-            return float(of(log_p, self._cost_of(i, j)).mean())
-        share = weight / weight.sum()
-        return float((share * of(np.log(share), self._cost_of(i, j))).sum())
+            return *self.plan.sample(n_samples, np.random.default_rng(seed)), None
+        return i, j, weight / weight.sum()
 
     def _log_entries(self, i: np.ndarray, j: np.ndarray) -> np.ndarray:
         """``log P_ij`` of some entries, shape (n_entries,)."""
@@ -190,17 +236,19 @@ class Coupling:
 
     def _cost_of(self, i: np.ndarray, j: np.ndarray) -> np.ndarray:
         """Cost of some entries, shape (n_entries,)."""
-        left, right = self.cost.source_factor, self.cost.target_factor
-        epsilon = self.epsilon or 1.0
+        if self.cost is None:
+            raise ValueError(
+                "found a coupling of known pairs, which has no cost; expected one. "
+                "Mend: couple(bridge_cost(X, Y, pairs), method='pairs')."
+            )
+        if isinstance(self.cost, BridgeCost):
+            return self.cost.entries(i, j)
+        rows, place = np.unique(i, return_inverse=True)
         out = np.empty(len(i))
-        for some in row_blocks(len(i), left.n_anchors, budget=1 << 22):
-            rows = torch.as_tensor(np.asarray(i[some], dtype=np.int64), device=left.device)
-            columns = torch.as_tensor(np.asarray(j[some], dtype=np.int64), device=right.device)
-            if self.cost.reduce == "min":
-                out[some] = (left.rows(rows) + right.rows(columns)).amin(dim=1).cpu().numpy()
-            else:
-                paths = left.log_kernel(rows, epsilon) + right.log_kernel(columns, epsilon)
-                out[some] = (-epsilon * torch.logsumexp(paths, dim=1)).cpu().numpy()
+        for part in row_blocks(len(rows), self.shape[1], budget=1 << 23):
+            here = (place >= part.start) & (place < part.stop)
+            block = self.cost.rows(rows[part]).double().cpu().numpy()
+            out[here] = block[place[here] - part.start, j[here]]
         return out
 
     def conditional(self, i: int | np.ndarray) -> np.ndarray:
@@ -219,7 +267,8 @@ class Coupling:
 
     def transposed(self) -> Coupling:
         """Exchange source and target."""
-        return replace(self, cost=self.cost.transposed(), plan=self.plan.transposed(), a=self.b, b=self.a)
+        cost = None if self.cost is None else transposed(self.cost)
+        return replace(self, cost=cost, plan=self.plan.transposed(), a=self.b, b=self.a)
 
     def _factored_plan(self, what: str) -> FactoredPlan:
         if not isinstance(self.plan, FactoredPlan):
@@ -240,10 +289,10 @@ class Coupling:
 
 
 def couple(
-    cost: BridgeCost,
+    cost: Cost | Array,
     *,
     method: str = "factored",
-    epsilon: float = 0.05,
+    epsilon: float | None = None,
     tol: float = 1e-6,
     max_iter: int = 5000,
     a: Array | None = None,
@@ -253,35 +302,41 @@ def couple(
     init: Coupling | None = None,
     memory_limit: float = 2e9,
 ) -> Coupling:
-    """Solve for the coupling of two spaces under a bridge cost.
+    """Solve for the coupling of two spaces under a cost.
 
     Balanced, entropic: ``min_P <P, C> + eps KL(P | a b^T)`` with ``P 1 = a, P^T 1 = b``. Unbalanced replaces the
     constraints by ``rho KL(P 1 | a) + rho KL(P^T 1 | b)``.
 
     Parameters
     ----------
-    cost : BridgeCost
+    cost : Cost, or array of shape (n, m)
+        A bridge cost, any other `Cost`, or a finite matrix (numpy or torch), which stands for ``DenseCost(matrix)``.
     method : {"pairs", "exact", "sinkhorn", "factored"}
         Which to choose, by size:
 
-        - "pairs", any size: only the labelled pairs may speak (the paper's true alignment).
-        - "exact", up to about 5,000 x 5,000 points: the sharpest plan, one partner a point; minutes beyond that.
-        - "sinkhorn", up to about 10,000 x 10,000 (the n x m matrix in memory, several times): needed for ``reduce="min"`` only.
-        - "factored", from ten points to millions: the same plan as "sinkhorn" on the softmin cost, without the matrix. Up to
-          some hundred thousand points keep all anchors; above, ``bridge_cost(..., nearest=32)`` makes a pass cheap, and
-          ``stream=True`` makes it exact at constant memory. Points on disk or in dask arrays are read block by block, or stay on
-          dask's workers with ``bridge_cost(..., distributed=True)``.
+        - "pairs", any size: the labelled pairs alone have mass (the paper's true alignment).
+        - "exact", up to about 5,000 x 5,000 points: the sharpest plan, one partner a point; minutes
+          beyond that.
+        - "sinkhorn", up to about 10,000 x 10,000 (the n x m matrix in memory, several times): for a
+          matrix, and for ``reduce="min"``.
+        - "factored", for a `BridgeCost` alone, from ten points to millions: the same plan as
+          "sinkhorn" on the softmin cost, without the matrix. Up to some hundred thousand points keep
+          all anchors; above, ``bridge_cost(..., nearest=32)`` makes a pass cheap, and ``stream=True``
+          makes it exact at constant memory. Points on disk or in dask arrays are read block by block,
+          or stay on dask's workers with ``bridge_cost(..., distributed=True)``.
 
         `neurobridge.bridge.fuse` is the choice where a linear (or kernel) map of the pairs carries much of the relation.
-    epsilon : float
-        Entropic temperature, and that of the softmin, as a fraction of the mean anchor distance.
+    epsilon : float, optional
+        Entropic temperature as a fraction of ``cost.unit``: of the mean anchor distance for a bridge cost, where it is the
+        temperature of the softmin as well; of the mean entry for a matrix. Default: the temperature a bridge cost was given by
+        `BridgeCost.at`, otherwise 0.05.
     tol : float
         Largest accepted L1 error of the marginals.
     max_iter : int
     a, b : arrays of shape (n,) and (m,), optional
         Positive marginals, uniform by default; scaled to sum to one when balanced.
     unbalanced : float, optional
-        Weight rho of the KL penalty on the marginals; None keeps them exactly.
+        Weight rho of the KL penalty on the marginals, as a fraction of ``cost.unit``; None keeps them exactly.
     pinned : bool
         Labelled points may only go to their partner. Each pair carries the mean of the masses its two points were given (a point
         in several pairs divides its own evenly); the masses of all other points are scaled so that both sides sum to one, and
@@ -309,11 +364,16 @@ def couple(
     FloatingPointError
         The plan holds non-finite values; the message suggests a larger epsilon.
     """
+    if not isinstance(cost, Cost):
+        cost = DenseCost(cost if isinstance(cost, torch.Tensor) else np.asarray(cost))
+    if epsilon is None:
+        epsilon = getattr(cost, "epsilon", None) or 0.05
     if method not in SOLVERS:
         raise ValueError(f"found method {method!r}; expected one of {sorted(SOLVERS)}. Mend: choose one of them.")
     if not (math.isfinite(epsilon) and epsilon > 0):
         raise ValueError(
-            f"found epsilon={epsilon}; expected a positive fraction of the mean anchor distance. Mend: try 0.05."
+            f"found epsilon={epsilon}; expected a positive fraction of the mean anchor distance (of the mean of a matrix). "
+            "Mend: try 0.05."
         )
     if unbalanced is not None and not unbalanced > 0:
         raise ValueError(
@@ -334,12 +394,15 @@ def couple(
             f"found pinned={pinned}, init={'a coupling' if init else None} with method={method!r}; expected neither with "
             "'pairs', and init with 'factored' only. Mend: leave them out, or method='factored'."
         )
+    if isinstance(cost, BridgeCost) and cost.reduce == "softmin":
+        cost = cost.at(epsilon)
     n, m = cost.shape
     problem = Problem(
         cost,
         _marginal(a, n, "a", normalise=unbalanced is None),
         _marginal(b, m, "b", normalise=unbalanced is None),
-        float(epsilon), unbalanced, tol, max_iter, memory_limit, None if init is None else _started(init, epsilon, m),
+        epsilon * cost.unit, None if unbalanced is None else unbalanced * cost.unit,
+        tol, max_iter, memory_limit, None if init is None else _started(init, epsilon, m),
     )  # fmt: skip
     if pinned:
         problem, solution = solve_pinned(problem, SOLVERS[method])
@@ -350,7 +413,11 @@ def couple(
         raise FloatingPointError(
             f"found a plan of mass {total} after {solution.n_iter} iterations; expected finite positive mass. "
             f"Mend: raise epsilon (found {epsilon}; try {max(0.01, 10 * epsilon):.3g})"
-            + ("" if cost.truncation_bound(epsilon) == 0 else ", or keep more nearest anchors")
+            + (
+                ""
+                if not isinstance(cost, BridgeCost) or cost.truncation_bound(epsilon) == 0
+                else ", or keep more nearest anchors"
+            )
             + "."
         )
     # The exact solver answers to rounding, not to tol.

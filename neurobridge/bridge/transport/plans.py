@@ -12,7 +12,7 @@ from scipy import sparse
 
 from neurobridge.bridge.cost.blocks import column_shares
 from neurobridge.bridge.cost.bridge import BridgeCost, log_product
-from neurobridge.points.arrays import PointSource, row_blocks
+from neurobridge.points.arrays import PointSource, Rows, row_blocks
 
 
 class Plan(Protocol):
@@ -48,9 +48,23 @@ def _whole(Y: PointSource) -> np.ndarray:
 
 @dataclass(frozen=True, eq=False)
 class SparsePlan:
-    """A plan with few entries (labelled pairs, exact transport): ``matrix`` in CSR form, shape (n, m)."""
+    """A plan with few entries: labelled pairs, exact transport.
+
+    Attributes
+    ----------
+    matrix : CSR matrix of shape (n, m)
+    pairs : tuple of two int arrays of shape (n_pairs,), optional
+        Where all mass lies on pairs of the same mass: the pairs, which are then drawn by their number.
+    """
 
     matrix: sparse.csr_matrix
+    pairs: Rows | None = None
+
+    @classmethod
+    def of_pairs(cls, pairs: Rows, shape: tuple[int, int]) -> SparsePlan:
+        """Give every pair the same mass, one in all."""
+        mass = np.full(len(pairs[0]), 1 / len(pairs[0]))
+        return cls(sparse.csr_matrix((mass, pairs), shape=shape), pairs)
 
     def row_mass(self) -> np.ndarray:
         """Mass leaving each source point, shape (n,)."""
@@ -62,6 +76,9 @@ class SparsePlan:
 
     def sample(self, n: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """Draw n index pairs with probability proportional to their mass."""
+        if self.pairs is not None:
+            number = rng.integers(len(self.pairs[0]), size=n)
+            return self.pairs[0][number], self.pairs[1][number]
         entries = self.matrix.tocoo()
         chosen = _draw(entries.data, n, rng)
         return entries.row[chosen].astype(np.int64), entries.col[chosen].astype(np.int64)
@@ -78,7 +95,7 @@ class SparsePlan:
 
     def transposed(self) -> SparsePlan:
         """Exchange source and target."""
-        return SparsePlan(self.matrix.T.tocsr())
+        return SparsePlan(self.matrix.T.tocsr(), None if self.pairs is None else (self.pairs[1], self.pairs[0]))
 
 
 @dataclass(frozen=True, eq=False)

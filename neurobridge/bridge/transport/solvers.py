@@ -13,8 +13,9 @@ import torch
 from scipy import sparse
 
 from neurobridge.bridge.cost.bridge import BridgeCost
+from neurobridge.bridge.cost.protocol import Cost, anchors_of, written_out
 from neurobridge.bridge.transport.plans import DensePlan, FactoredPlan, PinnedPlan, Plan, SparsePlan
-from neurobridge.points.arrays import to_tensor
+from neurobridge.points.arrays import Rows, to_tensor
 
 # POT's own limit of pivots is far too low for the sizes that method is meant for.
 _PIVOTS = 10_000_000
@@ -22,9 +23,27 @@ _PIVOTS = 10_000_000
 
 @dataclass(frozen=True)
 class Problem:
-    """What is asked of a solver: see `couple`. ``log_v`` is a log scaling to start from."""
+    """A transport problem as a solver takes it: see `couple`.
 
-    cost: BridgeCost
+    Attributes
+    ----------
+    cost : Cost
+    a, b : arrays of shape (n,) and (m,)
+        Marginals.
+    epsilon : float
+        Entropic temperature, in units of the cost.
+    unbalanced : float or None
+        Weight rho of the KL penalty on the marginals, in units of the cost.
+    tol : float
+        Largest accepted L1 error of the marginals.
+    max_iter : int
+    memory_limit : float
+        Bytes.
+    log_v : array of shape (m,), optional
+        Log scaling to start from.
+    """
+
+    cost: Cost
     a: np.ndarray
     b: np.ndarray
     epsilon: float
@@ -47,17 +66,32 @@ class Solution:
 
 def _pairs(problem: Problem) -> Solution:
     """Labelled pairs alone (the paper's true alignment): every pair the same mass, or in proportion to the confidence in it."""
-    i, j = problem.cost.anchors
-    log_weight = problem.cost.source_factor.log_weight
-    if log_weight is None:
-        log_weight = problem.cost.target_factor.log_weight
+    i, j = _labelled(problem.cost, "method='pairs'")
+    log_weight = None
+    if isinstance(problem.cost, BridgeCost):
+        log_weight = problem.cost.source_factor.log_weight
+        if log_weight is None:
+            log_weight = problem.cost.target_factor.log_weight
     mass = np.ones(len(i)) if log_weight is None else log_weight.exp().cpu().numpy()
     mass = mass / mass.sum()
     return Solution(SparsePlan(sparse.csr_matrix((mass, (i, j)), shape=problem.cost.shape)), 0, 0.0)
 
 
+def _labelled(cost: Cost, asked: str) -> Rows:
+    """Rows of the pairs a cost knows, at least one."""
+    rows = anchors_of(cost)
+    if not len(rows[0]):
+        raise ValueError(
+            f"found {asked} and a {type(cost).__name__} without labelled pairs; expected some. "
+            "Mend: DenseCost(matrix, anchors=(source_rows, target_rows)), or Coupling.of_pairs(pairs, shape)."
+        )
+    return rows
+
+
 def _dense_cost(problem: Problem) -> np.ndarray:
-    dense = problem.cost.dense(problem.epsilon, memory_limit=problem.memory_limit)
+    factored = isinstance(problem.cost, BridgeCost)
+    mend = "use method='factored', which never builds it" if factored else "pass a cost of fewer points"
+    dense = written_out(problem.cost, problem.memory_limit, mend=mend)
     matrix = to_tensor(dense, name="the dense cost (nearest anchors may leave pairs without a bridge)")
     return matrix.double().cpu().numpy()
 
@@ -130,6 +164,11 @@ def _factored(problem: Problem) -> Solution:
     What goes from one space to the other in an iteration are two vectors of length P.
     """
     cost, epsilon, rho = problem.cost, problem.epsilon, problem.unbalanced
+    if not isinstance(cost, BridgeCost):
+        raise ValueError(
+            f"found a {type(cost).__name__} with method='factored'; expected a BridgeCost, whose kernel is a product of two "
+            "factors. Mend: method='sinkhorn' for any cost, or bridge_cost(X, Y, pairs)."
+        )
     if cost.reduce != "softmin":
         raise ValueError(
             f"found reduce={cost.reduce!r} with method='factored'; expected 'softmin', whose kernel is a product. "
@@ -181,7 +220,7 @@ def solve_pinned(problem: Problem, solver: Callable[[Problem], Solution]) -> tup
             f"found pinned=True with unbalanced={problem.unbalanced}; expected balanced transport, since "
             "pinned points have no slack. Mend: unbalanced=None, or pinned=False."
         )
-    i, j = cost.anchors
+    i, j = _labelled(cost, "pinned=True")
     a, b = problem.a, problem.b
     degrees = np.bincount(i, minlength=len(a)), np.bincount(j, minlength=len(b))
     mass = (a[i] / degrees[0][i] + b[j] / degrees[1][j]) / 2

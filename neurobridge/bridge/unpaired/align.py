@@ -11,7 +11,7 @@ import numpy as np
 from scipy.spatial.distance import cdist
 
 from neurobridge.bridge.cost.bridge import bridge_cost
-from neurobridge.bridge.cost.distances import Metric
+from neurobridge.bridge.cost.metrics import Metric
 from neurobridge.bridge.fused.fuse import FusedBridge, fuse
 from neurobridge.bridge.transport.coupling import ConvergenceWarning, Coupling, couple
 from neurobridge.bridge.unpaired.gromov import inner_distances, match_geometry, scrambled

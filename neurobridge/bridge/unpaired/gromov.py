@@ -10,7 +10,8 @@ import ot
 import torch
 from sklearn.cluster import KMeans
 
-from neurobridge.bridge.cost.distances import Metric, anchor_distances
+from neurobridge.bridge.cost.distances import anchor_distances
+from neurobridge.bridge.cost.metrics import Metric
 
 # Fractions of the mean squared distance; each stage starts from the plan of the one before.
 EPSILONS: tuple[float, ...] = (0.1, 0.03, 0.01)

@@ -32,7 +32,7 @@ def test_min_cost_is_the_shortest_way_over_a_pair():
 def test_softmin_cost_is_the_log_sum():
     paths = _by_hand(X, Y, PAIRS)
     expected = -0.1 * np.log(np.exp(-paths / 0.1).sum(axis=2))
-    np.testing.assert_allclose(bridge_cost(X, Y, PAIRS).dense(0.1), expected, rtol=1e-10)
+    np.testing.assert_allclose(bridge_cost(X, Y, PAIRS).at(0.1).dense(), expected, rtol=1e-10)
 
 
 @settings(max_examples=25, deadline=None)
@@ -42,7 +42,7 @@ def test_softmin_lies_within_eps_log_p_below_the_min(epsilon, n_pairs, seed):
     X, Y = rng.normal(size=(20, 3)), rng.normal(size=(20, 2))
     pairs = (np.arange(n_pairs), np.arange(n_pairs))
     shortest = bridge_cost(X, Y, pairs, reduce="min").dense()
-    soft = bridge_cost(X, Y, pairs).dense(epsilon)
+    soft = bridge_cost(X, Y, pairs).at(epsilon).dense()
     assert (soft <= shortest + 1e-9).all()
     assert (soft >= shortest - epsilon * math.log(n_pairs) - 1e-9).all()
 
@@ -55,7 +55,9 @@ def test_pairs_cost_nothing(metric):
 
 def test_the_order_of_the_pairs_does_not_matter():
     shuffled = tuple(side[::-1].copy() for side in PAIRS)
-    np.testing.assert_allclose(bridge_cost(X, Y, shuffled).dense(0.1), bridge_cost(X, Y, PAIRS).dense(0.1), atol=1e-12)
+    np.testing.assert_allclose(
+        bridge_cost(X, Y, shuffled).at(0.1).dense(), bridge_cost(X, Y, PAIRS).at(0.1).dense(), atol=1e-12
+    )
 
 
 def test_many_source_points_may_share_one_target_point():
@@ -66,14 +68,14 @@ def test_many_source_points_may_share_one_target_point():
 
 def test_transposed_cost_is_the_transpose():
     cost = bridge_cost(X, Y, PAIRS)
-    np.testing.assert_allclose(cost.transposed().dense(0.1), cost.dense(0.1).T, rtol=1e-12)
+    np.testing.assert_allclose(cost.transposed().at(0.1).dense(), cost.at(0.1).dense().T, rtol=1e-12)
 
 
 @pytest.mark.parametrize("nearest", [1, 3, 4, 100])
 def test_nearest_anchors_err_within_the_stated_bound(nearest):
     full, kept = bridge_cost(X, Y, PAIRS), bridge_cost(X, Y, PAIRS, nearest=nearest)
     epsilon = 0.2
-    missing = np.exp(-full.dense(epsilon) / epsilon) - np.exp(-kept.dense(epsilon) / epsilon)
+    missing = np.exp(-full.at(epsilon).dense() / epsilon) - np.exp(-kept.at(epsilon).dense() / epsilon)
     bound = kept.truncation_bound(epsilon)
     assert missing.min() >= -1e-12
     assert missing.max() <= bound + 1e-12
@@ -81,19 +83,19 @@ def test_nearest_anchors_err_within_the_stated_bound(nearest):
 
 
 def test_torch_in_torch_out_and_numpy_in_numpy_out():
-    from_torch = bridge_cost(torch.from_numpy(X), torch.from_numpy(Y), PAIRS).dense(0.1)
+    from_torch = bridge_cost(torch.from_numpy(X), torch.from_numpy(Y), PAIRS).at(0.1).dense()
     assert isinstance(from_torch, torch.Tensor)
-    np.testing.assert_array_equal(from_torch.numpy(), bridge_cost(X, Y, PAIRS).dense(0.1))
+    np.testing.assert_array_equal(from_torch.numpy(), bridge_cost(X, Y, PAIRS).at(0.1).dense())
 
 
 def test_inputs_of_any_layout_give_the_same_cost():
-    expected = bridge_cost(X, Y, PAIRS).dense(0.1)
+    expected = bridge_cost(X, Y, PAIRS).at(0.1).dense()
     wide = np.zeros((30, 8))
     wide[:, ::2] = X
     frozen = Y.copy()
     frozen.setflags(write=False)
-    np.testing.assert_array_equal(bridge_cost(wide[:, ::2], frozen, PAIRS).dense(0.1), expected)
-    single = bridge_cost(X.astype(np.float32), Y.astype(np.float32), PAIRS).dense(0.1)
+    np.testing.assert_array_equal(bridge_cost(wide[:, ::2], frozen, PAIRS).at(0.1).dense(), expected)
+    single = bridge_cost(X.astype(np.float32), Y.astype(np.float32), PAIRS).at(0.1).dense()
     assert single.dtype == np.float32
     np.testing.assert_allclose(single, expected, atol=1e-5)
 
@@ -127,10 +129,10 @@ def test_wrong_shapes_and_options_are_refused():
         bridge_cost(X, Y, PAIRS, reduce="mean")
     with pytest.raises(ValueError, match=r"found nearest=0; expected at least 1"):
         bridge_cost(X, Y, PAIRS, nearest=0)
-    with pytest.raises(ValueError, match=r"epsilon=None with reduce='softmin'"):
+    with pytest.raises(ValueError, match=r"no epsilon with reduce='softmin'.*cost\.at\(0\.05\)"):
         bridge_cost(X, Y, PAIRS).dense()
 
 
 def test_a_dense_cost_above_the_limit_is_refused_before_it_is_built():
     with pytest.raises(MemoryError, match=r"30 x 25 cost.*method='factored'"):
-        bridge_cost(X, Y, PAIRS).dense(0.1, memory_limit=100)
+        bridge_cost(X, Y, PAIRS).at(0.1).dense(memory_limit=100)

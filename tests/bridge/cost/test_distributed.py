@@ -125,7 +125,7 @@ def test_pinned_warm_started_and_any_order_of_rows(on_threads):
     np.testing.assert_allclose(pinned[0].dense(), pinned[1].dense(), atol=1e-12)
     assert isinstance(pinned[0].plan.rest.cost.source_factor, DistributedFactor)
     rows = np.array([300, 2, 449, 2])
-    few = [c.cost.subset(rows, np.arange(5)).dense(0.1) for c in (ours, theirs)]
+    few = [c.cost.subset(rows, np.arange(5)).at(0.1).dense() for c in (ours, theirs)]
     np.testing.assert_allclose(*few)
     empty = torch.arange(0)
     assert ours.cost.source_factor.rows(empty).shape == theirs.cost.source_factor.rows(empty).shape == (0, P)
@@ -136,7 +136,7 @@ def test_other_units(on_threads, scale):
     X, Y, pairs = points()
     ours = bridge_cost(*lazy(X, Y), pairs, scale=scale, metric=("cosine", "sqeuclidean"), distributed=True)
     theirs = bridge_cost(X, Y, pairs, scale=scale, metric=("cosine", "sqeuclidean"))
-    np.testing.assert_allclose(ours.dense(0.1), theirs.dense(0.1), rtol=1e-9)
+    np.testing.assert_allclose(ours.at(0.1).dense(), theirs.at(0.1).dense(), rtol=1e-9)
     assert ours.source.unit == pytest.approx(theirs.source.unit)
 
 
@@ -308,4 +308,4 @@ def test_empty_chunks_and_dead_ends(on_threads):
     ragged = da.concatenate([da.from_array(X[:100]), da.from_array(X[:0]), da.from_array(X[100:])])
     cost = bridge_cost(ragged, lazy(X, Y)[1], pairs, distributed=True)
     assert cost.source_factor.sizes == (100, N - 100)
-    np.testing.assert_allclose(cost.dense(0.1), bridge_cost(X, Y, pairs).dense(0.1))
+    np.testing.assert_allclose(cost.at(0.1).dense(), bridge_cost(X, Y, pairs).at(0.1).dense())

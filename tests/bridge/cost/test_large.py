@@ -58,7 +58,7 @@ def test_an_anchor_in_several_pairs_is_kept_once_and_changes_nothing():
     assert cost.source_factor.n_columns == 6
     left, right = cdist(X, X[i]), cdist(Y, Y[j])
     by_hand = -0.2 * np.log(np.exp(-(left[:, None] + right[None]) / 0.2).sum(axis=2))
-    np.testing.assert_allclose(cost.dense(0.2), by_hand, rtol=1e-9)
+    np.testing.assert_allclose(cost.at(0.2).dense(), by_hand, rtol=1e-9)
     coupling = couple(cost, epsilon=0.2, tol=1e-11)
     np.testing.assert_allclose(coupling.col_mass, 1 / 50, atol=1e-10)
     np.testing.assert_allclose(coupling.dense().sum(axis=0), 1 / 50, atol=1e-10)
@@ -79,7 +79,7 @@ def test_confidence_multiplies_a_pairs_term(nearest):
     if nearest is None:
         paths = cdist(X, X[:8])[:, None] + cdist(Y, Y[:8])[None]
         by_hand = -0.3 * np.log((confidence * np.exp(-paths / 0.3)).sum(axis=2))
-        np.testing.assert_allclose(cost.dense(0.3), by_hand, rtol=1e-9)
+        np.testing.assert_allclose(cost.at(0.3).dense(), by_hand, rtol=1e-9)
     coupling = couple(cost, epsilon=0.5, tol=1e-10, max_iter=20_000)
     plan = coupling.dense()
     np.testing.assert_allclose(plan.sum(axis=1), 1 / 60, atol=1e-9)
@@ -259,7 +259,7 @@ def test_entropy_and_expected_cost_are_their_sums(method):
     plan = coupling.dense()
     positive = plan[plan > 0]
     assert coupling.entropy() == pytest.approx(-(positive * np.log(positive)).sum(), rel=1e-6)
-    assert coupling.expected_cost() == pytest.approx((plan * cost.dense(0.2)).sum(), rel=1e-6, abs=1e-9)
+    assert coupling.expected_cost() == pytest.approx((plan * cost.at(0.2).dense()).sum(), rel=1e-6, abs=1e-9)
 
 
 @pytest.mark.parametrize("method", ["sinkhorn", "factored"])
@@ -296,7 +296,7 @@ def test_a_metric_that_gives_no_distances_is_refused():
 def test_precomputed_distances_are_taken_as_they_are():
     D, E = cdist(X, X[:8]), cdist(Y, Y[:8])
     given_ = bridge_cost(D, E, PAIRS, metric="precomputed")
-    np.testing.assert_allclose(given_.dense(0.1), bridge_cost(X, Y, PAIRS).dense(0.1), rtol=1e-9)
+    np.testing.assert_allclose(given_.at(0.1).dense(), bridge_cost(X, Y, PAIRS).at(0.1).dense(), rtol=1e-9)
     coupling = couple(given_, epsilon=0.1)
     np.testing.assert_allclose(
         coupling.map(D[:4], Y), couple(bridge_cost(X, Y, PAIRS), epsilon=0.1).map(X[:4], Y), atol=1e-6
@@ -329,7 +329,7 @@ def test_nearest_geodesic_cost_agrees_with_the_full_one_where_anchors_are_kept()
     pairs = (np.arange(12), np.arange(12))
     options = {"metric": "geodesic", "scale": "none"}
     full, kept = bridge_cost(cloud, other, pairs, **options), bridge_cost(cloud, other, pairs, nearest=12, **options)
-    np.testing.assert_allclose(kept.dense(0.1), full.dense(0.1), rtol=1e-5)
+    np.testing.assert_allclose(kept.at(0.1).dense(), full.at(0.1).dense(), rtol=1e-5)
     coupling = couple(kept, epsilon=0.1)
     assert np.isfinite(coupling.map(cloud[:5] + 0.01, other)).all()
 

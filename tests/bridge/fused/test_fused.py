@@ -215,7 +215,7 @@ def test_what_a_fold_holds_out_is_in_neither_cloud():
         # Perturbed without limit, and nothing that is fitted on changes.
         for name in ("X", "Y"):
             np.testing.assert_array_equal(getattr(other.whole, name), getattr(fold.whole, name))
-        np.testing.assert_array_equal(other.whole.cost.dense(0.1), fold.whole.cost.dense(0.1))
+        np.testing.assert_array_equal(other.whole.cost.at(0.1).dense(), fold.whole.cost.at(0.1).dense())
         assert (other.new == 1e6).all()
         assert (other.truth == -1e6).all()
 

@@ -38,7 +38,7 @@ def check_couplings(device, pairs, options):
         if device is not None:
             assert cost.source_factor.device.type == coupling.plan.log_v.device.type == device
         return [
-            cost.dense(0.2), *coupling.log_scalings, coupling.map(NEW, Y), coupling.barycentric(Y), coupling.row_mass,
+            cost.at(0.2).dense(), *coupling.log_scalings, coupling.map(NEW, Y), coupling.barycentric(Y), coupling.row_mass,
             coupling.col_mass, coupling.conditional(3), coupling.transposed().barycentric(X),
             couple(cost, epsilon=0.2, unbalanced=1.0, tol=1e-6).row_mass,
             couple(cost, epsilon=0.1, tol=1e-5, init=coupling).col_mass,

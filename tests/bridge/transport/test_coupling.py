@@ -34,7 +34,7 @@ def test_factored_equals_dense_sinkhorn(n, m, n_pairs, epsilon, seed):
     cost = bridge_cost(X, Y, pairs)
     factored = couple(cost, epsilon=epsilon, tol=1e-11, max_iter=100_000, a=a, b=b)
     matrix = ot.bregman.sinkhorn(
-        a / a.sum(), b / b.sum(), cost.dense(epsilon), epsilon, method="sinkhorn_log", stopThr=1e-12,
+        a / a.sum(), b / b.sum(), cost.at(epsilon).dense(), epsilon, method="sinkhorn_log", stopThr=1e-12,
         numItermax=100_000,
     )  # fmt: skip
     np.testing.assert_allclose(factored.dense(), matrix, rtol=1e-6, atol=1e-12)
@@ -85,7 +85,7 @@ def test_unbalanced_factored_agrees_with_pot(rho):
     theirs = ot.unbalanced.sinkhorn_unbalanced(
         a,
         b,
-        COST.dense(0.1),
+        COST.at(0.1).dense(),
         0.1,
         rho,
         method="sinkhorn_stabilized",
@@ -104,11 +104,11 @@ def test_unbalanced_limits():
     np.testing.assert_allclose(strict, balanced, atol=1e-5)
     loose = couple(COST, epsilon=0.1, unbalanced=1e-9, tol=1e-12).dense()
     # Without a penalty on the marginals the optimum is a b^T exp(-C / eps), point by point.
-    np.testing.assert_allclose(loose, np.exp(-COST.dense(0.1) / 0.1) / (40 * 35), rtol=1e-5)
+    np.testing.assert_allclose(loose, np.exp(-COST.at(0.1).dense() / 0.1) / (40 * 35), rtol=1e-5)
 
 
 def test_unbalanced_exact_lowers_the_objective_of_the_balanced_plan():
-    a, b, cost = np.full(40, 1 / 40), np.full(35, 1 / 35), COST.dense(0.1)
+    a, b, cost = np.full(40, 1 / 40), np.full(35, 1 / 35), COST.at(0.1).dense()
 
     def kl(p, q):
         positive = p > 0
