@@ -143,9 +143,10 @@ def _check_fit(state: Mapping[str, Any], where: str) -> None:
     """The parts of every aligner must agree on how many neuroids there are."""
     sizes = {}
     for side, direction in (("source", "backward"), ("target", "forward")):
-        scale = state[f"{side}_scale_"]
+        scale, labels = state[f"{side}_scale_"], state[f"{side}_neuroids_"]
         sizes[side] = {
-            "neuroid labels": len(state[f"{side}_neuroids_"]["neuroid_id"][1]),
+            # Rows and columns of arrays have no labels.
+            **({} if labels is None else {"neuroid labels": len(labels["neuroid_id"][1])}),
             "means": len(scale.mean),
             "standard deviations": len(scale.std),
             "support": state["support_"][direction].points.shape[1],
