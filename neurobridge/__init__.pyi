@@ -19,7 +19,7 @@ from .assemblies.pairs import match_stimuli as match_stimuli
 from .assemblies.repeats import average_repetitions as average_repetitions
 from .assemblies.schema import make_assembly as make_assembly
 from .assemblies.schema import validate as validate
-from .assemblies.select import select as select
+from .assemblies.selection import select as select
 from .datasets.catalogue import load as load
 from .datasets.files.manifests import list_datasets as list_datasets
 from .datasets.simulated.hvm import simulate_hvm as simulate_hvm
