@@ -54,9 +54,7 @@ def public() -> dict[str, object]:
 
 PUBLIC = public()
 FUNCTIONS = {name: thing for name, thing in PUBLIC.items() if inspect.isroutine(thing)}
-ERRORS = {
-    name: thing for name, thing in PUBLIC.items() if inspect.isclass(thing) and issubclass(thing, BaseException)
-}
+ERRORS = {name: thing for name, thing in PUBLIC.items() if inspect.isclass(thing) and issubclass(thing, BaseException)}
 CLASSES = {name: thing for name, thing in PUBLIC.items() if inspect.isclass(thing) and name not in ERRORS}
 CONSTANTS = {name: thing for name, thing in PUBLIC.items() if name not in {*FUNCTIONS, *ERRORS, *CLASSES, *ALIASES}}
 
@@ -142,7 +140,9 @@ def test_a_module_of_version_0_1_warns_where_it_is_now(name):
 
 def test_importing_the_face_imports_no_array_package():
     assert heavy_after("import neurobridge") == set()
-    assert heavy_after("import neurobridge as nb\n[getattr(nb, n) for n in ('bridge', 'brainscore', 'figures')]") == set()
+    assert (
+        heavy_after("import neurobridge as nb\n[getattr(nb, n) for n in ('bridge', 'brainscore', 'figures')]") == set()
+    )
 
 
 def test_assemblies_and_datasets_know_no_torch():
