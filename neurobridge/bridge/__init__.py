@@ -2,9 +2,10 @@
 
 from neurobridge.bridge.cost.bridge import BridgeCost, bridge_cost
 from neurobridge.bridge.cost.dense import DenseCost
-from neurobridge.bridge.cost.distances import AnchorDistances, anchor_distances
+from neurobridge.bridge.cost.distances import AnchorDistances
 from neurobridge.bridge.cost.geometry import Geometry
 from neurobridge.bridge.cost.graph import DisconnectedGraphWarning
+from neurobridge.bridge.cost.in_memory import anchor_distances
 from neurobridge.bridge.cost.metrics import METRICS
 from neurobridge.bridge.cost.protocol import Cost
 from neurobridge.bridge.diagnosis.diagnose import (
