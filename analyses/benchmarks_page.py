@@ -9,7 +9,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from _pages import markdown_table as table
+from analyses.parts.pages import markdown_table as table
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 PAGE = DOCS / "benchmarks.md"

@@ -5,29 +5,32 @@ images are not public) and correlated, site by site, with the responses to stimu
 pairs, the same pools of unpaired stimuli (each stimulus in one pool only) and the same held-out stimuli; none has a setting
 that depends on the number of pairs. Records are kept as they come, and a second run goes on from them.
 
-    python analyses/bridge_predictivity.py --mirror DIR [--seeds 5] [--datasets NAME ...] [--flow] [--quick] [--json]
+    python analyses/bridge_predictivity.py --mirror DIR [--seeds 5] [--dataset NAME ...] [--flow] [--quick] [--json]
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import matplotlib as mpl
 import numpy as np
+import typer
 import xarray as xr
 
 import neurobridge
+from analyses.parts.script import one_of, run_script
 from neurobridge import figures
-from neurobridge.aligners import BASELINES, AssemblyAligner, BridgeAligner
+from neurobridge.aligners import BASELINES, AssemblyAligner
 from neurobridge.bridge import fuse
 from neurobridge.evaluate.correlation import score_attrs
 from neurobridge.evaluate.curves import N_PAIRS, curve_dataset, curve_records, interval
+from neurobridge.flow import Training
 from neurobridge.study.demo.task import DATASETS, prepare
+from neurobridge.study.methods import make_aligner
 
 mpl.use("Agg")
 from matplotlib import pyplot as plt
@@ -53,17 +56,15 @@ class ForwardFused(AssemblyAligner):
         raise NotImplementedError("found a request for the way back; expected transform alone. Mend: BridgeAligner.")
 
 
-def methods(flow: bool) -> dict[str, Any]:
-    """The bridge's maps, and every baseline."""
-    bridges: dict[str, Any] = {
-        "fused": ForwardFused(),
-        "factored": BridgeAligner(coupling="factored", map="barycentric"),
-    }
+def compared_aligners(flow: bool) -> dict[str, AssemblyAligner]:
+    """Make the bridge's maps, of which the fused is forward only, and every baseline."""
+    names = ("bridge", *BASELINES)
+    aligners: dict[str, AssemblyAligner] = {"fused": ForwardFused(), **{name: make_aligner(name) for name in names}}
     if flow:
         # As in the demo: a few hundred points train no wide network.
-        options = {"n_steps": 250, "width": 128, "depth": 2}
-        bridges["fused-flow"] = BridgeAligner(coupling="fused", map="flow", flow_options=options)
-    return {**bridges, **{name: baseline() for name, baseline in BASELINES.items()}}
+        options = {"training": Training(n_steps=250, width=128, depth=2)}
+        aligners["fused-flow"] = make_aligner("fused-flow", flow_options=options)
+    return aligners
 
 
 def compare(curve: xr.Dataset, ours: str = "fused") -> list[dict[str, Any]]:
@@ -172,34 +173,41 @@ def save(result: dict[str, Any], path: Path) -> None:
     partial.replace(path)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--mirror", type=Path, default=None, help="folder with the real data files")
-    parser.add_argument("--datasets", nargs="+", choices=DATASETS, default=list(DATASETS))
-    parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--flow", action="store_true", help="the trained flow as well (adds half a minute a cell)")
-    parser.add_argument(
-        "--quick", action="store_true", help="two draws, 10 and 100 pairs, into results/ unless told otherwise"
-    )
-    parser.add_argument("--out", type=Path, default=None, help="JSON of records and summary")
-    parser.add_argument("--figure", type=Path, default=None)
-    parser.add_argument("--json", action="store_true", help="print the summary as JSON")
-    arguments = parser.parse_args()
-    quick = arguments.quick
-    out = arguments.out or Path("results" if quick else "docs/results") / "bridge_predictivity.json"
-    picture = arguments.figure or Path("results" if quick else "docs/figures") / "bridge_predictivity.png"
-    n_pairs, n_seeds = ((10, 100), 2) if quick else (N_PAIRS, arguments.seeds)
+def main(
+    mirror: Annotated[Path | None, typer.Option("--mirror", help="Folder with the real data files.")] = None,
+    datasets: Annotated[
+        list[str] | None,
+        typer.Option("--dataset", callback=one_of(DATASETS), help="May be repeated; all by default."),
+    ] = None,
+    n_seeds: Annotated[int, typer.Option("--seeds")] = 5,
+    flow: Annotated[bool, typer.Option("--flow", help="The trained flow as well (adds half a minute a cell).")] = False,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Two draws, 10 and 100 pairs, into results/ unless told otherwise.")
+    ] = False,
+    out_file: Annotated[Path | None, typer.Option("--out", help="JSON of records and summary.")] = None,
+    figure_file: Annotated[Path | None, typer.Option("--figure")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
+) -> None:
+    chosen = datasets or list(DATASETS)
+    out = out_file or Path("results" if quick else "docs/results") / "bridge_predictivity.json"
+    picture = figure_file or Path("results" if quick else "docs/figures") / "bridge_predictivity.png"
+    n_pairs, n_draws = ((10, 100), 2) if quick else (N_PAIRS, n_seeds)
     result = load(out)
     result["neurobridge"] = neurobridge.__version__
-    compared = methods(arguments.flow)
-    for name in arguments.datasets:
-        task = prepare(name, mirror=arguments.mirror)
+    compared = compared_aligners(flow)
+    for name in chosen:
+        task = prepare(name, mirror=mirror)
         entry = result["datasets"].setdefault(name, {"records": []})
         entry["kind"], entry["model_side"] = task.experiment.kind, task.model_name
         entry["n_sites"], entry["n_model_dimensions"] = task.brain.sizes["neuroid"], task.model.sizes["neuroid"]
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            options = {"n_pairs": n_pairs, "n_seeds": n_seeds, "held_out": HELD_OUT, "n_permutations": N_PERMUTATIONS}
+            options: dict[str, Any] = {
+                "n_pairs": n_pairs,
+                "n_seeds": n_draws,
+                "held_out": HELD_OUT,
+                "n_permutations": N_PERMUTATIONS,
+            }
             known = list(entry["records"])
             for record in curve_records(
                 task.model,
@@ -207,29 +215,29 @@ def main() -> None:
                 compared,
                 ceiling=task.ceiling,
                 known=known,
-                progress=not arguments.json,
+                progress=not as_json,
                 **options,
             ):
                 entry["records"].append(record)
                 save(result, out)
         said = {str(w.message) for w in caught} | set(entry.get("warnings", []))
         entry["warnings"] = sorted(said)[:20]
-        attrs = score_attrs({"metric": "bridge predictivity"}, n_seeds, N_PERMUTATIONS, 0, (task.model, task.brain))
-        entry |= {"n_pairs": list(n_pairs), "n_seeds": n_seeds, "aligners": list(compared)}
+        attrs = score_attrs({"metric": "bridge predictivity"}, n_draws, N_PERMUTATIONS, 0, (task.model, task.brain))
+        entry |= {"n_pairs": list(n_pairs), "n_seeds": n_draws, "aligners": list(compared)}
         entry["ceiling_r"] = None if task.ceiling is None else float(np.sqrt(max(0, np.median(task.ceiling.values))))
         entry["digests"] = json.loads(attrs["digests"])
         entry["summary"] = summary(curve_of(entry))
         save(result, out)
-        if not arguments.json:
+        if not as_json:
             print(name)
             for method, row in sorted(entry["summary"]["aligners"].items(), key=lambda item: -item[1]["auc"]):
                 print(f"  {method:12s} area {row['auc']:.3f} {row['auc_ci95']}, r at {list(n_pairs)}: {row['mean']}")
     # Datasets of earlier runs too: all that is in the file.
     finished = {name: result["datasets"][name] for name in DATASETS if "summary" in result["datasets"].get(name, {})}
     draw({name: (title_of(name, entry), curve_of(entry)) for name, entry in finished.items()}, picture)
-    if arguments.json:
-        print(json.dumps({name: result["datasets"][name]["summary"] for name in arguments.datasets}))
+    if as_json:
+        print(json.dumps({name: result["datasets"][name]["summary"] for name in chosen}))
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main, __doc__)

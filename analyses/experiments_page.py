@@ -9,7 +9,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from _pages import markdown_table
+from analyses.parts.pages import markdown_table
 
 ROOT = Path(__file__).resolve().parents[1]
 KEPT, DOCS = ROOT / "docs" / "results", ROOT / "docs"

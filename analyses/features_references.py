@@ -9,17 +9,18 @@ counts less.
 
 from __future__ import annotations
 
-import argparse
 import json
 import time
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+import typer
 import xarray as xr
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
 
+from analyses.parts.script import one_of, run_script
 from neurobridge.datasets import load
 from neurobridge.features import Reference, extract, load_reference, save_reference, train_reference
 
@@ -64,22 +65,21 @@ def quality(A: np.ndarray, a: np.ndarray, B: np.ndarray, b: np.ndarray) -> dict[
     }
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--mirror", type=Path, default=None)
-    parser.add_argument("--kept", type=Path, default=Path("results/references"))
-    parser.add_argument("--out", type=Path, default=Path("docs/results/features_references.json"))
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--only", choices=list(LAYERS), nargs="*", default=list(LAYERS))
-    arguments = parser.parse_args()
-    train = load("mnist", part="train", mirror=arguments.mirror).images
-    test = load("mnist", part="test", mirror=arguments.mirror).images
+def main(
+    mirror: Annotated[Path | None, typer.Option("--mirror")] = None,
+    kept: Annotated[Path, typer.Option("--kept")] = Path("results/references"),
+    out_file: Annotated[Path, typer.Option("--out")] = Path("docs/results/features_references.json"),
+    seed: Annotated[int, typer.Option("--seed")] = 0,
+    n_threads: Annotated[int, typer.Option("--threads")] = 1,
+    only: Annotated[list[str] | None, typer.Option("--only", callback=one_of(LAYERS), help="May be repeated.")] = None,
+) -> None:
+    train: Any = load("mnist", part="train", mirror=mirror).images
+    test: Any = load("mnist", part="test", mirror=mirror).images
     fitted_on = train.isel(presentation=slice(N_FIT))
-    out = arguments.out
+    out = out_file
     results: dict[str, Any] = json.loads(out.read_text()) if out.exists() else {}
-    for name in arguments.only:
-        reference, seconds = prepared(name, arguments.kept, train, arguments.seed, arguments.threads)
+    for name in only or LAYERS:
+        reference, seconds = prepared(name, kept, train, seed, n_threads)
         views = [extract(reference.model, part, LAYERS[name]).values.astype(float) for part in (fitted_on, test)]
         labels = [part["category_name"].values for part in (fitted_on, test)]
         card = reference.card
@@ -101,4 +101,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main, __doc__)

@@ -5,13 +5,15 @@ python analyses/features_rsa.py --mirror DIR [--figure docs/figures/features_rsa
 
 from __future__ import annotations
 
-import argparse
 import json
 from pathlib import Path
+from typing import Annotated, Any
 
 import numpy as np
 import torch
+import typer
 
+from analyses.parts.script import run_script
 from neurobridge.datasets import load
 from neurobridge.evaluate import rdm
 from neurobridge.evaluate.similarity.rdms import compare_rdms, rdm_noise_ceiling, rdm_scorer
@@ -20,19 +22,18 @@ from neurobridge.features import GaborEnergy, Preprocess, extract
 N_PERMUTATIONS = 1000
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--mirror", type=Path, default=None)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--figure", type=Path, default=Path("docs/figures/features_rsa.png"))
-    parser.add_argument("--out", type=Path, default=Path("docs/results/features_rsa.json"))
-    arguments = parser.parse_args()
+def main(
+    mirror: Annotated[Path | None, typer.Option("--mirror")] = None,
+    seed: Annotated[int, typer.Option("--seed")] = 0,
+    figure_file: Annotated[Path, typer.Option("--figure")] = Path("docs/figures/features_rsa.png"),
+    out_file: Annotated[Path, typer.Option("--out")] = Path("docs/results/features_rsa.json"),
+) -> None:
     import matplotlib as mpl
 
     mpl.use("Agg")
     import matplotlib.pyplot as plt
 
-    shown = load("kriegeskorte2008", mirror=arguments.mirror)
+    shown: Any = load("kriegeskorte2008", mirror=mirror)
     n = shown.images.sizes["presentation"]
     upper = np.triu_indices(n, 1)
     subjects = sorted({name for name in shown.rdms["subject"].values.tolist() if len(name) == 2})
@@ -46,7 +47,7 @@ def main() -> None:
     models = {"pixels 32 x 32": extract(pixels, shown.images, "pixels", preprocess=Preprocess(size=32))}
     models |= {f"Gabor {layer}": gabor.isel(neuroid=np.flatnonzero(gabor["layer"].values == layer)) for layer in layers}
     rdms = {name: rdm(activations).values[upper] for name, activations in models.items()}
-    rng = np.random.default_rng(arguments.seed)
+    rng = np.random.default_rng(seed)
     orders = [rng.permutation(n) for _ in range(N_PERMUTATIONS)]
     results, nulls = {}, []
     for name, model in rdms.items():
@@ -93,12 +94,12 @@ def main() -> None:
         picture = axis.imshow(square + square.T, cmap="viridis", interpolation="nearest")
         axis.set(title=name, xlabel="image", ylabel="image")
     figure.colorbar(picture, ax=axes[2], label="dissimilarity, 1 - r (rank)")
-    figure.savefig(arguments.figure, dpi=150)
-    out = {"seed": arguments.seed, "noise_ceiling": [lower_bound, upper_bound], "chance_95": chance, "models": results}
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    arguments.out.write_text(json.dumps(out, indent=1) + "\n")
+    figure.savefig(figure_file, dpi=150)
+    out = {"seed": seed, "noise_ceiling": [lower_bound, upper_bound], "chance_95": chance, "models": results}
+    out_file.parent.mkdir(parents=True, exist_ok=True)
+    out_file.write_text(json.dumps(out, indent=1) + "\n")
     print(json.dumps(out, indent=1))
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main, __doc__)

@@ -8,13 +8,15 @@ either.
 
 from __future__ import annotations
 
-import argparse
 import json
 from pathlib import Path
+from typing import Annotated, Any
 
 import numpy as np
 import torch
+import typer
 
+from analyses.parts.script import run_script
 from neurobridge import figures
 from neurobridge.assemblies import average_repetitions
 from neurobridge.datasets import load
@@ -24,19 +26,18 @@ from neurobridge.features import REFERENCES, GaborEnergy, Preprocess, extract, t
 N_TRAIN = 512
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--mirror", type=Path, default=None)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--figure", type=Path, default=Path("docs/figures/features_v4.png"))
-    parser.add_argument("--out", type=Path, default=Path("docs/results/features_v4.json"))
-    arguments = parser.parse_args()
+def main(
+    mirror: Annotated[Path | None, typer.Option("--mirror")] = None,
+    seed: Annotated[int, typer.Option("--seed")] = 0,
+    figure_file: Annotated[Path, typer.Option("--figure")] = Path("docs/figures/features_v4.png"),
+    out_file: Annotated[Path, typer.Option("--out")] = Path("docs/results/features_v4.json"),
+) -> None:
     import matplotlib as mpl
 
     mpl.use("Agg")
     import matplotlib.pyplot as plt
 
-    v4 = load("cowley2023-v4-210325", mirror=arguments.mirror)
+    v4: Any = load("cowley2023-v4-210325", mirror=mirror)
     recordings = average_repetitions(v4.recordings)
     ceiling = internal_consistency(v4.recordings)["ceiling"]
     train = v4.images["stimulus_id"].values[:N_TRAIN]
@@ -47,7 +48,7 @@ def main() -> None:
         epochs=40,
         batch_size=128,
         preprocess=small,
-        seed=arguments.seed,
+        seed=seed,
     )
     pixels = torch.nn.Sequential()
     pixels.add_module("pixels", torch.nn.Identity())
@@ -58,11 +59,11 @@ def main() -> None:
             trained.model, v4.images, REFERENCES["conv_contrastive"].layers, preprocess=trained.preprocess
         ),
     }
-    choices = {
-        name: select_layer(assembly, recordings, train=train, regression="ridge", ceiling=ceiling, seed=arguments.seed)
+    choices: dict[str, Any] = {
+        name: select_layer(assembly, recordings, train=train, regression="ridge", ceiling=ceiling, seed=seed)
         for name, assembly in activations.items()
     }
-    results = {
+    results: dict[str, Any] = {
         name: {
             "layer": choice.layer,
             "by_layer": dict(
@@ -91,13 +92,11 @@ def main() -> None:
         null=results["GaborEnergy"]["held_out"]["null_95"],
         title=f"GaborEnergy {best.layer} on the {best.scores.attrs['n_held_out']} other images",
     )
-    figure.savefig(arguments.figure, dpi=150)
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    arguments.out.write_text(
-        json.dumps({"seed": arguments.seed, "ceiling_r": bound, "models": results}, indent=1) + "\n"
-    )
+    figure.savefig(figure_file, dpi=150)
+    out_file.parent.mkdir(parents=True, exist_ok=True)
+    out_file.write_text(json.dumps({"seed": seed, "ceiling_r": bound, "models": results}, indent=1) + "\n")
     print(json.dumps(results, indent=1))
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main, __doc__)

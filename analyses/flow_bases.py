@@ -8,16 +8,18 @@ function of the source plus as much again that the source does not tell: no map 
 
 from __future__ import annotations
 
-import argparse
 import json
 import warnings
 from pathlib import Path
+from typing import Annotated, Any
 
 import numpy as np
 import torch
+import typer
 
+from analyses.parts.script import run_script
 from neurobridge.bridge import ridge_map
-from neurobridge.flow import BASES, SOLVERS, ConditionalFlow, OffSupportWarning, integrate
+from neurobridge.flow import BASES, SOLVERS, ConditionalFlow, OffSupportWarning, Training, integrate
 from neurobridge.maps.kernel import kernel_map
 
 N_TEST = 1000
@@ -48,16 +50,16 @@ def arc(n: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
 def trajectories(flow: ConditionalFlow, X: np.ndarray, n_times: int = 40) -> np.ndarray:
     """States along the path of each point, shape (n_times + 1, n_points, 2), in the units of the space each is drawn in."""
     Z = flow.source_scale_.forward(X)
-    way = flow.forward_
-    state = torch.as_tensor(way.start(Z, seed=flow.seed), dtype=torch.float32)
-    field = way.field(torch.as_tensor(Z, dtype=torch.float32) if way.n_condition else None)
+    trained = flow.forward_
+    state = torch.as_tensor(trained.start(Z, seed=flow.seed), dtype=torch.float32)
+    field = trained.at(torch.as_tensor(Z, dtype=torch.float32) if trained.n_condition else None)
     states = [state]
     with torch.inference_mode():
         for k in range(n_times):
             step = integrate(field, states[-1], t_start=k / n_times, t_end=(k + 1) / n_times, method="rk4", n_steps=1)
             states.append(step.x)
     path = torch.stack(states).double().numpy()
-    if way.base != "pad":
+    if trained.base != "pad":
         return flow.target_scale_.backward(path)
     # A padded path begins in the source's units and ends in the target's; in between it is drawn between the two.
     t = np.linspace(0, 1, n_times + 1)[:, None, None]
@@ -93,7 +95,7 @@ def table() -> dict[str, dict[str, dict[str, float]]]:
         rows["map"] = scores(moved, Y_new)
         for base, share in [*((base, 0.0) for base in BASES), ("affine", 0.2), ("noise", 0.2)]:
             name = f"{base}, validation={share:g}" if share else base
-            flow = ConditionalFlow(base, seed=0, validation=share).fit(X, Y, Rows(n_pairs))
+            flow = ConditionalFlow(base, training=Training(validation=share), seed=0).fit(X, Y, Rows(n_pairs))
             moved = flow.transport(X_new)
             rows[name] = scores(moved, Y_new) | {"off_support": float(flow.off_support(moved).mean())}
             if base == "noise":
@@ -105,28 +107,27 @@ def table() -> dict[str, dict[str, dict[str, float]]]:
 
 def solver_errors(flow: ConditionalFlow, X: np.ndarray) -> dict[str, list[tuple[int, float]]]:
     """(evaluations, relative error) of every solver, against an adaptive one at 1e-7."""
-    flow.rtol = flow.atol = 1e-7
+    flow.set_params(ode__rtol=1e-7, ode__atol=1e-7)
     reference = flow.transport(X, method="dopri5")
     scale = np.linalg.norm(reference - reference.mean(axis=0))
     out: dict[str, list[tuple[int, float]]] = {}
     for method in SOLVERS:
         out[method] = []
-        efforts = (1e-3, 1e-4, 1e-5, 1e-6) if method == "dopri5" else (1, 2, 4, 8, 16, 32)
+        efforts: Any = (1e-3, 1e-4, 1e-5, 1e-6) if method == "dopri5" else (1, 2, 4, 8, 16, 32)
         for effort in efforts:
             if method == "dopri5":
-                flow.rtol = flow.atol = effort
+                flow.set_params(ode__rtol=effort, ode__atol=effort)
             else:
-                flow.ode_steps = effort
+                flow.set_params(ode__n_steps=effort)
             found = flow.transport(X, method=method)
             out[method].append((flow.n_evaluations_, float(np.linalg.norm(found - reference) / scale)))
     return out
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--figure", type=Path, default=Path("docs/figures/flow_trajectories.png"))
-    parser.add_argument("--out", type=Path, default=Path("docs/results/flow_bases.json"))
-    arguments = parser.parse_args()
+def main(
+    figure_file: Annotated[Path, typer.Option("--figure")] = Path("docs/figures/flow_trajectories.png"),
+    out_file: Annotated[Path, typer.Option("--out")] = Path("docs/results/flow_bases.json"),
+) -> None:
     import matplotlib as mpl
 
     mpl.use("Agg")
@@ -139,7 +140,8 @@ def main() -> None:
     X_new, _ = arc(60, rng)
     figure, axes = plt.subplots(1, 5, figsize=(16, 3.3), layout="constrained")
     for axis, base in zip(axes, COLOURS, strict=False):
-        flow = ConditionalFlow(ridge_map(X, Y) if base == "map" else base, seed=0).fit(X, Y, Rows(500))
+        kind: Any = ridge_map(X, Y) if base == "map" else base
+        flow = ConditionalFlow(kind, seed=0).fit(X, Y, Rows(500))
         path = trajectories(flow, X_new)
         axis.scatter(*X.T, s=3, color="#bbbbbb", label="source")
         axis.scatter(*Y.T, s=3, color="#555555", label="target")
@@ -164,12 +166,12 @@ def main() -> None:
     )
     axes[4].legend(fontsize=6)
     figure.suptitle("500 simulated pairs, 60 new points, seed 0; dotted: 0.001", fontsize=8)
-    arguments.figure.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(arguments.figure, dpi=130)
+    figure_file.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(figure_file, dpi=130)
     result = {"bases": table(), "solvers": errors, "n_test": N_TEST, "seed": 0}
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    arguments.out.write_text(json.dumps(result, indent=1) + "\n")
+    out_file.parent.mkdir(parents=True, exist_ok=True)
+    out_file.write_text(json.dumps(result, indent=1) + "\n")
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main, __doc__)

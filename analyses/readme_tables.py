@@ -16,7 +16,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from _pages import markdown_table
+from analyses.parts.pages import markdown_table
 
 ROOT = Path(__file__).resolve().parents[1]
 KEPT = ROOT / "docs" / "results"

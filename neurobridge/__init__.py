@@ -1,144 +1,39 @@
-"""Align brain recordings and model activations through a few shared stimuli."""
+"""Align brain recordings and model activations through a few shared stimuli.
 
-from neurobridge._version import __version__
-from neurobridge.aligners import (
-    BridgeAligner,
-    CCAAligner,
-    KeypointAligner,
-    PLSAligner,
-    ProcrustesAligner,
-    RelativeAligner,
-    RidgeAligner,
-)
-from neurobridge.assemblies import (
-    AssemblyError,
-    Pairs,
-    average_repetitions,
-    bootstrap_repetitions,
-    drop_constant,
-    make_assembly,
-    match_stimuli,
-    open_assembly,
-    save_assembly,
-    select,
-    split_halves,
-    validate,
-)
-from neurobridge.bridge import BridgeCost, Coupling, align_unpaired, bridge_cost, couple, diagnose, fuse
-from neurobridge.datasets import Experiment, fetch, list_datasets, load, simulate_hvm
-from neurobridge.evaluate import (
-    METRICS,
-    NORMALIZATIONS,
-    aggregate,
-    animal_splits,
-    brainscore_splits,
-    choices,
-    condition_splits,
-    correlate,
-    cross_animal_consistency,
-    cross_decode,
-    cross_space_decode,
-    crossvalidated_rdm,
-    decode,
-    decode_attributes,
-    decoding_curve,
-    discriminate,
-    frechet_distance,
-    generalise,
-    generate,
-    generation_fidelity,
-    group_splits,
-    internal_consistency,
-    kfold_splits,
-    learning_curve,
-    linear_cka,
-    mmd,
-    overlap,
-    predictivity,
-    procrustes_distance,
-    rdm,
-    select_layer,
-    shuffle_splits,
-    sliced_wasserstein,
-    stratified_splits,
-    train_readout,
-)
-from neurobridge.features import GaborEnergy, embed_text, extract, fit_pca, load_model, train_reference
-from neurobridge.flow import ConditionalFlow
+The names used most stand here; the others are in namespaces by task. `assemblies`, `datasets`, `features`, `aligners`,
+`evaluate`, `splits`, `decoding`, `similarity`, `figures`, `brainscore` and `study` take labelled assemblies, `bridge` and
+`flow` plain arrays. Everything is loaded when it is first used.
+"""
 
-__all__ = [
-    "METRICS",
-    "NORMALIZATIONS",
-    "AssemblyError",
-    "BridgeAligner",
-    "BridgeCost",
-    "CCAAligner",
-    "ConditionalFlow",
-    "Coupling",
-    "Experiment",
-    "GaborEnergy",
-    "KeypointAligner",
-    "PLSAligner",
-    "Pairs",
-    "ProcrustesAligner",
-    "RelativeAligner",
-    "RidgeAligner",
-    "__version__",
-    "aggregate",
-    "align_unpaired",
-    "animal_splits",
-    "average_repetitions",
-    "bootstrap_repetitions",
-    "brainscore_splits",
-    "bridge_cost",
-    "choices",
-    "condition_splits",
-    "correlate",
-    "couple",
-    "cross_animal_consistency",
-    "cross_decode",
-    "cross_space_decode",
-    "crossvalidated_rdm",
-    "decode",
-    "decode_attributes",
-    "decoding_curve",
-    "diagnose",
-    "discriminate",
-    "drop_constant",
-    "embed_text",
-    "extract",
-    "fetch",
-    "fit_pca",
-    "frechet_distance",
-    "fuse",
-    "generalise",
-    "generate",
-    "generation_fidelity",
-    "group_splits",
-    "internal_consistency",
-    "kfold_splits",
-    "learning_curve",
-    "linear_cka",
-    "list_datasets",
-    "load",
-    "load_model",
-    "make_assembly",
-    "match_stimuli",
-    "mmd",
-    "open_assembly",
-    "overlap",
-    "predictivity",
-    "procrustes_distance",
-    "rdm",
-    "save_assembly",
-    "select",
-    "select_layer",
-    "shuffle_splits",
-    "simulate_hvm",
-    "sliced_wasserstein",
-    "split_halves",
-    "stratified_splits",
-    "train_readout",
-    "train_reference",
-    "validate",
-]
+from typing import Any
+
+import lazy_loader
+
+from neurobridge import deprecations
+from neurobridge._version import __version__ as __version__
+
+NAMESPACES = (
+    "aligners",
+    "assemblies",
+    "brainscore",
+    "bridge",
+    "datasets",
+    "decoding",
+    "evaluate",
+    "features",
+    "figures",
+    "flow",
+    "similarity",
+    "splits",
+    "study",
+)
+
+_load, __dir__, _names = lazy_loader.attach_stub(__name__, __file__)
+# Without the namespaces: a star import loads no room that is not asked for.
+__all__ = ["__version__", *(name for name in _names if name not in NAMESPACES)]
+
+
+def __getattr__(name: str) -> Any:
+    if name in deprecations.NAMES or name in deprecations.MODULES:
+        return deprecations.resolve(name)
+    return _load(name)

@@ -11,22 +11,23 @@ extractors (spaces of seed 1). Records are kept as they come, and a second run g
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import json
 import platform
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import matplotlib as mpl
 import numpy as np
 import torch
-from _mnist_spaces import Spaces, build, draw_pools, mean_and_ci
+import typer
 from sklearn.linear_model import LogisticRegression
 
 import neurobridge
+from analyses.benchmarks.parts.mnist_spaces import Spaces, build, draw_pools, mean_and_ci
+from analyses.parts.script import run_script
 from neurobridge.bridge import bridge_cost, couple, fuse, ridge_map
 from neurobridge.maps.kernel import kernel_map
 
@@ -176,7 +177,7 @@ def draw(table: dict[str, Any], records: list[dict[str, Any]], path: Path) -> No
     """Accuracy and R^2 over the number of pairs, with chance and the head's own accuracy."""
     figure, axes = plt.subplots(1, 2, figsize=(10, 4.6))
     n_pairs = [int(n) for n in table]
-    for (name, label), colour in zip(METHODS.items(), plt.get_cmap("tab10").colors, strict=False):
+    for (name, label), colour in zip(METHODS.items(), mpl.color_sequences["tab10"], strict=False):
         for ax, metric in zip(axes, ("accuracy", "r2"), strict=True):
             if metric not in table[str(n_pairs[0])][name]:
                 continue
@@ -221,18 +222,17 @@ def digests(mirror: Path | None) -> dict[str, str]:
     return {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in sorted(folder.glob("train-*"))}
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--mirror", type=Path, default=None, help="folder with the real MNIST files")
-    parser.add_argument("--cache", type=Path, default=Path("results/cache"), help="folder for the extracted features")
-    parser.add_argument("--out", type=Path, default=Path("docs/results/benchmarks/alignment_quality.json"))
-    parser.add_argument("--figure", type=Path, default=Path("docs/figures/alignment_quality.png"))
-    parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--quick", action="store_true", help="one seed, 20 and 100 pairs")
-    arguments = parser.parse_args()
-    spaces = build(arguments.mirror, arguments.cache, seed=0)
+def main(
+    mirror: Annotated[Path | None, typer.Option("--mirror", help="Folder with the real MNIST files.")] = None,
+    cache: Annotated[Path, typer.Option("--cache", help="Folder for the extracted features.")] = Path("results/cache"),
+    out_file: Annotated[Path, typer.Option("--out")] = Path("docs/results/benchmarks/alignment_quality.json"),
+    figure_file: Annotated[Path, typer.Option("--figure")] = Path("docs/figures/alignment_quality.png"),
+    n_seeds: Annotated[int, typer.Option("--seeds")] = 5,
+    quick: Annotated[bool, typer.Option("--quick", help="One seed, 20 and 100 pairs.")] = False,
+) -> None:
+    spaces = build(mirror, cache, seed=0)
     header = {
-        "data": {"mnist sha256": digests(arguments.mirror), "spaces_seed": 0, "source_dims": 32, "target_dims": 128},
+        "data": {"mnist sha256": digests(mirror), "spaces_seed": 0, "source_dims": 32, "target_dims": 128},
         "neurobridge": neurobridge.__version__,
         "machine": {
             "processor": platform.machine(), "system": platform.system(), "torch": torch.__version__,
@@ -240,15 +240,15 @@ def main() -> None:
         },
     }  # fmt: skip
     records: list[dict[str, Any]] = []
-    if arguments.out.exists():
-        records = json.loads(arguments.out.read_text())["records"]
-    seeds, counts = (1, (20, 100)) if arguments.quick else (arguments.seeds, N_PAIRS)
+    if out_file.exists():
+        records = json.loads(out_file.read_text())["records"]
+    seeds, counts = (1, (20, 100)) if quick else (n_seeds, N_PAIRS)
     for n_pairs in counts:
         for seed in range(seeds):
             if not any(r["n_pairs"] == n_pairs and r["seed"] == seed for r in records):
                 row = one(spaces, n_pairs, seed)
                 records.append(row)
-                write(arguments.out, header, records)
+                write(out_file, header, records)
                 print(
                     f"{n_pairs:3d} pairs, seed {seed}: "
                     + ", ".join(
@@ -257,8 +257,8 @@ def main() -> None:
                     + f"; {row['fused']['seconds']:.0f} s, {row['fused']['candidate']}",
                     flush=True,
                 )
-    result = write(arguments.out, header, records)
-    draw(result["summary"], records, arguments.figure)
+    result = write(out_file, header, records)
+    draw(result["summary"], records, figure_file)
     for n_pairs, row in result["summary"].items():
         print(f"{n_pairs:>4s} pairs | " + " | ".join(
             f"{name} {row[name]['accuracy']['mean']:.3f}±{row[name]['accuracy']['ci95']:.3f}"
@@ -279,4 +279,4 @@ def write(path: Path, header: dict[str, Any], records: list[dict[str, Any]]) -> 
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main, __doc__)

@@ -9,7 +9,6 @@ process, so that its peak RSS is its own; the points are made before the clock s
 
 from __future__ import annotations
 
-import argparse
 import json
 import math
 import os
@@ -19,9 +18,16 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
-from _machine import peak_rss_gb
+import typer
+
+from analyses.parts.script import run_script
+from neurobridge.study.machine import peak_rss
+
+if TYPE_CHECKING:
+    from neurobridge.bridge import BridgeCost
 
 N_PEER, P_PEER, TOL = 10_000, 200, 1e-3
 P, DIMS, NEAREST, EPSILON = 1000, 64, 32, 0.05
@@ -35,7 +41,7 @@ def points(n: int, seed: int) -> np.ndarray:
     return np.sin(sheet @ mixing) + 0.05 * rng.standard_normal((n, DIMS), dtype=np.float32)
 
 
-def small_cost():
+def small_cost() -> BridgeCost:
     from neurobridge.bridge import bridge_cost
 
     pairs = (np.arange(P_PEER), np.arange(P_PEER))
@@ -46,13 +52,13 @@ def ours_small() -> dict:
     from neurobridge.bridge import couple
 
     cost = small_cost()
-    before = peak_rss_gb()
+    before = peak_rss() / 1e9
     started = time.perf_counter()
     coupling = couple(cost, epsilon=EPSILON, tol=TOL)
     seconds = time.perf_counter() - started
     return {
         "seconds": seconds,
-        "extra_gb": peak_rss_gb() - before,
+        "extra_gb": peak_rss() / 1e9 - before,
         "iterations": coupling.n_iter,
         "error": coupling.marginal_error,
     }
@@ -63,14 +69,14 @@ def pot_small() -> dict:
 
     dense = small_cost().at(EPSILON).dense()
     a = np.full(N_PEER, 1 / N_PEER)
-    before = peak_rss_gb()
+    before = peak_rss() / 1e9
     started = time.perf_counter()
     # POT stops on the L2 error of one marginal, which bounds the L1 error up to the root of its length.
     plan, log = ot.bregman.sinkhorn(
         a, a, dense, EPSILON, method="sinkhorn_log", stopThr=TOL / math.sqrt(N_PEER), numItermax=2000, log=True, warn=False
     )  # fmt: skip
     seconds = time.perf_counter() - started
-    extra = peak_rss_gb() - before + dense.nbytes / 1e9
+    extra = peak_rss() / 1e9 - before + dense.nbytes / 1e9
     error = float(np.abs(plan.sum(0) - a).sum() + np.abs(plan.sum(1) - a).sum())
     return {"seconds": seconds, "extra_gb": extra, "iterations": int(log["niter"]) + 1, "error": error}
 
@@ -82,14 +88,14 @@ def pot_low_rank() -> dict:
     import ot
 
     X, Y = points(N_PEER, 1).astype(np.float64), points(N_PEER, 2).astype(np.float64)
-    before = peak_rss_gb()
+    before = peak_rss() / 1e9
     started = time.perf_counter()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         Q, R, _ = ot.lowrank_sinkhorn(X, Y, reg=EPSILON, rank=P_PEER, numItermax=200, stopThr=TOL, seed_init=0)
     seconds = time.perf_counter() - started
     error = float(np.abs(Q.sum(1) - 1 / N_PEER).sum() + np.abs(R.sum(1) - 1 / N_PEER).sum())
-    return {"seconds": seconds, "extra_gb": peak_rss_gb() - before, "iterations": None, "error": error}
+    return {"seconds": seconds, "extra_gb": peak_rss() / 1e9 - before, "iterations": None, "error": error}
 
 
 _OTT = """
@@ -148,7 +154,7 @@ def large(n: int, kind: str) -> dict:
     build = time.perf_counter() - started
     coupling = couple(cost, epsilon=EPSILON, tol=TOL, max_iter=2000)
     total = time.perf_counter() - started
-    solve_gb = peak_rss_gb()
+    solve_gb = peak_rss() / 1e9
     result = {
         "seconds": total, "build_s": build, "iterations": coupling.n_iter, "error": coupling.marginal_error,
         "s_per_iteration": (total - build) / coupling.n_iter, "peak_gb": solve_gb,
@@ -164,7 +170,7 @@ def large(n: int, kind: str) -> dict:
 def run(task: list[str], repeats: int) -> dict | None:
     runs = []
     for _ in range(repeats):
-        done = subprocess.run([sys.executable, __file__, "--task", *task], capture_output=True, text=True)
+        done = subprocess.run([sys.executable, __file__, *task], capture_output=True, text=True)
         if done.returncode:
             print(f"{' '.join(task):28s} not run: {(done.stderr.strip().splitlines() or ['killed'])[-1]}")
             return None
@@ -199,41 +205,47 @@ def figure(results: dict, path: Path) -> None:
     fig.savefig(path, dpi=130)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--task", nargs="+")
-    parser.add_argument("--quick", action="store_true", help="small sizes, one run each")
-    parser.add_argument(
-        "--geodesic", action="store_true", help="with geodesic costs at the largest size (needs the extra `ann`)"
-    )
-    parser.add_argument("--peer-python")
-    parser.add_argument("--out", type=Path, default=Path("docs/results/benchmarks/coupling.json"))
-    parser.add_argument("--figure", type=Path, default=Path("docs/figures/coupling_benchmark.png"))
-    arguments = parser.parse_args()
-    if arguments.task:
-        name, *rest = arguments.task
+def main(
+    task_name: Annotated[list[str] | None, typer.Argument(hidden=True)] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Small sizes, one run each.")] = False,
+    geodesic: Annotated[
+        bool, typer.Option("--geodesic", help="With geodesic costs at the largest size (needs the extra `ann`).")
+    ] = False,
+    peer_python: Annotated[str | None, typer.Option("--peer-python")] = None,
+    out_file: Annotated[Path, typer.Option("--out")] = Path("docs/results/benchmarks/coupling.json"),
+    figure_file: Annotated[Path, typer.Option("--figure")] = Path("docs/figures/coupling_benchmark.png"),
+) -> None:
+    if task_name:
+        name, *rest = task_name
         if name == "large":
             print(json.dumps(large(int(rest[0]), rest[1])))
         else:
-            print(
-                json.dumps(
-                    {"ours": ours_small, "pot": pot_small, "pot-low-rank": pot_low_rank, "ott": ott_small}[name](*rest)
-                )
-            )
+            tasks: dict[str, Any] = {
+                "ours": ours_small,
+                "pot": pot_small,
+                "pot-low-rank": pot_low_rank,
+                "ott": ott_small,
+            }
+            print(json.dumps(tasks[name](*rest)))
         return
-    repeats = 1 if arguments.quick else 3
-    peers = {"ours": run(["ours"], repeats), "pot": run(["pot"], 1), "pot-low-rank": run(["pot-low-rank"], 1)}
-    if arguments.peer_python:
-        peers["ott"] = run(["ott", arguments.peer_python], 1)
-    sizes = SIZES[:3] if arguments.quick else SIZES
-    scale = {str(n): run(["large", str(n), "nearest"], repeats) for n in sizes}
+    repeats = 1 if quick else 3
+    peers: dict[str, Any] = {
+        "ours": run(["ours"], repeats),
+        "pot": run(["pot"], 1),
+        "pot-low-rank": run(["pot-low-rank"], 1),
+    }
+    if peer_python:
+        peers["ott"] = run(["ott", peer_python], 1)
+    sizes = SIZES[:3] if quick else SIZES
+    scale: dict[str, Any] = {str(n): run(["large", str(n), "nearest"], repeats) for n in sizes}
     results: dict = {"peers": peers, "scale": scale}
-    if not arguments.quick:
+    if not quick:
         results["streamed"] = run(["large", str(SIZES[-1]), "streamed"], 1)
-        if arguments.geodesic:
+        if geodesic:
             results["geodesic"] = run(["large", str(SIZES[-1]), "geodesic"], 1)
-    known = [(math.log(n), math.log(scale[str(n)]["seconds"])) for n in sizes if scale[str(n)]]
-    results["slope"] = float(np.polyfit(*zip(*known, strict=True), 1)[0])
+    known = [n for n in sizes if scale[str(n)]]
+    seconds = [math.log(scale[str(n)]["seconds"]) for n in known]
+    results["slope"] = float(np.polyfit([math.log(n) for n in known], seconds, 1)[0])
     ours = peers["ours"]
     results["ratios"] = {
         name: {"time": peer["seconds"] / ours["seconds"], "memory": peer["extra_gb"] / max(ours["extra_gb"], 1e-3)}
@@ -252,10 +264,10 @@ def main() -> None:
     }
     results["machine"] = {"cores": os.cpu_count(), "processor": platform.machine(), "python": platform.python_version()}
     print(json.dumps({"slope": results["slope"], "ratios": results["ratios"]}, indent=1))
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    arguments.out.write_text(json.dumps(results, indent=1) + "\n")
-    figure(results, arguments.figure)
+    out_file.parent.mkdir(parents=True, exist_ok=True)
+    out_file.write_text(json.dumps(results, indent=1) + "\n")
+    figure(results, figure_file)
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main, __doc__)

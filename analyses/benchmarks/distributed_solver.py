@@ -11,7 +11,6 @@ what travels must not grow with them, beyond a task's description and its vector
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import pickle
@@ -21,20 +20,30 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
-from _machine import peak_rss_gb
+import typer
+
+from analyses.parts.script import one_of, run_script
+from neurobridge.study.machine import peak_rss
+
+if TYPE_CHECKING:
+    import dask.array as da
+    import numpy as np
+
+    from neurobridge.bridge import BridgeCost
 
 D, P, NEAREST, EPSILON, CHUNK, N_ITER, N_WORKERS = 32, 500, 32, 0.05, 25_000, 6, 2
 
 
-def cloud(block_info=None, seed: int = 0):
+def cloud(block_info: Any = None, seed: int = 0) -> np.ndarray:
     import numpy as np
 
     (start, stop), _ = block_info[None]["array-location"]
     return np.random.default_rng([seed, start]).standard_normal((stop - start, D), dtype=np.float32)
 
 
-def clouds(n: int):
+def clouds(n: int) -> list[da.Array]:
     import dask.array as da
 
     chunks = (da.core.normalize_chunks(CHUNK, (n,))[0], (D,))
@@ -44,7 +53,7 @@ def clouds(n: int):
     ]
 
 
-def iterate(cost, n_iter: int) -> float:
+def iterate(cost: BridgeCost, n_iter: int) -> float:
     """Seconds of so many iterations: the difference of two solves, so that what happens once falls out."""
     import warnings
 
@@ -71,7 +80,7 @@ def in_memory(n: int) -> dict:
     start = time.perf_counter()
     cost = bridge_cost(X, Y, (np.arange(P), np.arange(P)), nearest=NEAREST)
     build = time.perf_counter() - start
-    return {"build_s": build, "iteration_s": iterate(cost, N_ITER), "peak_rss_gb": peak_rss_gb()}
+    return {"build_s": build, "iteration_s": iterate(cost, N_ITER), "peak_rss_gb": peak_rss() / 1e9}
 
 
 def on_workers(n: int) -> dict:
@@ -85,25 +94,25 @@ def on_workers(n: int) -> dict:
     came, sent = [], []
     compute, persist = distributed._compute, distributed._persist
 
-    def counted_compute(tasks):
+    def counted_compute(tasks: Any) -> Any:
         found = compute(tasks)
         came.append(len(pickle.dumps(found)))
         sent.append(len(cloudpickle.dumps([dict(task.__dask_graph__()) for task in tasks])))
         return found
 
-    def counted_persist(tasks):
+    def counted_persist(tasks: Any) -> Any:
         sent.append(len(cloudpickle.dumps([dict(task.__dask_graph__()) for task in tasks])))
         return persist(tasks)
 
     options = {"n_workers": N_WORKERS, "threads_per_worker": 1, "memory_limit": "2GB", "dashboard_address": ":0"}
     with LocalCluster(**options) as local, Client(local) as client:
         client.run(lambda: __import__("neurobridge.bridge.cost.distributed"))
-        bare = client.run(peak_rss_gb)
+        bare = client.run(peak_rss)
         X, Y = clouds(n)
         start = time.perf_counter()
         cost = bridge_cost(X, Y, (np.arange(P), np.arange(P)), nearest=NEAREST, distributed=True)
         build = time.perf_counter() - start
-        built = client.run(peak_rss_gb)
+        built = client.run(peak_rss)
         seconds = iterate(cost, N_ITER)
         moved = client.run(lambda dask_worker: dask_worker.transfer_outgoing_bytes_total)
         # Counted apart, as counting takes time: the bytes of two more iterations over what one solve needs anyhow.
@@ -120,10 +129,10 @@ def on_workers(n: int) -> dict:
         return {
             "build_s": build,
             "iteration_s": seconds,
-            "worker_peak_rss_gb": max(client.run(peak_rss_gb).values()),
-            "worker_peak_rss_built_gb": max(built.values()),
-            "worker_rss_imports_gb": max(bare.values()),
-            "client_peak_rss_gb": peak_rss_gb(),
+            "worker_peak_rss_gb": max(client.run(peak_rss).values()) / 1e9,
+            "worker_peak_rss_built_gb": max(built.values()) / 1e9,
+            "worker_rss_imports_gb": max(bare.values()) / 1e9,
+            "client_peak_rss_gb": peak_rss() / 1e9,
             "bytes_iteration": {
                 name: (counts[1][i] - counts[0][i]) / 2
                 for i, name in enumerate(("to_client", "to_workers", "between_workers"))
@@ -132,7 +141,7 @@ def on_workers(n: int) -> dict:
         }
 
 
-def solve(cost, n_iter: int) -> None:
+def solve(cost: BridgeCost, n_iter: int) -> None:
     import warnings
 
     from neurobridge.bridge import couple
@@ -148,10 +157,10 @@ def agree(n: int) -> float:
 
     from neurobridge.bridge import bridge_cost, couple
 
-    lazy = clouds(n)
+    X, Y = clouds(n)
     pairs = (np.arange(P), np.arange(P))
-    ours = couple(bridge_cost(*lazy, pairs, nearest=NEAREST, distributed=True), epsilon=EPSILON, tol=1e-5)
-    theirs = couple(bridge_cost(*[side.compute() for side in lazy], pairs, nearest=NEAREST), epsilon=EPSILON, tol=1e-5)
+    ours = couple(bridge_cost(X, Y, pairs, nearest=NEAREST, distributed=True), epsilon=EPSILON, tol=1e-5)
+    theirs = couple(bridge_cost(X.compute(), Y.compute(), pairs, nearest=NEAREST), epsilon=EPSILON, tol=1e-5)
     return max(
         float(np.abs(a - b).max() / np.abs(b).max())
         for a, b in zip(ours.log_scalings, theirs.log_scalings, strict=True)
@@ -184,20 +193,23 @@ def median(runs: list[dict]) -> dict:
     }
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--n", type=int, default=400_000)
-    parser.add_argument("--runs", type=int, default=3)
-    parser.add_argument("--task", choices=TASKS, help="measure one thing in this process and print it")
-    parser.add_argument("--out", type=Path, default=Path("docs/results/benchmarks/distributed.json"))
-    options = parser.parse_args()
-    if options.task:
-        print(json.dumps(TASKS[options.task](options.n)))
+def main(
+    n_points: Annotated[int, typer.Option("--n")] = 400_000,
+    n_runs: Annotated[int, typer.Option("--runs")] = 3,
+    task_name: Annotated[
+        str | None,
+        typer.Option("--task", help="Measure one thing in this process and print it.", callback=one_of(TASKS)),
+    ] = None,
+    out_file: Annotated[Path, typer.Option("--out")] = Path("docs/results/benchmarks/distributed.json"),
+) -> None:
+    if task_name:
+        print(json.dumps(TASKS[task_name](n_points)))
         return
-    load, sizes, rows = os.getloadavg()[0], (options.n // 4, options.n), {}
+    load, sizes = os.getloadavg()[0], (n_points // 4, n_points)
+    rows: dict[str, Any] = {}
     for n in sizes:
         runs: dict[str, list[dict]] = {"memory": [], "workers": []}
-        for _ in range(options.runs if n == options.n else 1):
+        for _ in range(n_runs if n == n_points else 1):
             for task in runs:  # in turns, so that a busy machine is busy for both
                 runs[task].append(measured(task, n))
         rows |= {f"{task}/{n}": median(some) for task, some in runs.items()}
@@ -207,13 +219,13 @@ def main() -> None:
         "largest_relative_difference": measured("agree", sizes[0]),
         "settings": {
             "d": D, "pairs": P, "nearest": NEAREST, "epsilon": EPSILON, "chunk_rows": CHUNK, "workers": N_WORKERS,
-            "iterations_timed": N_ITER, "runs": options.runs, "runs_at_the_smaller_size": 1,
+            "iterations_timed": N_ITER, "runs": n_runs, "runs_at_the_smaller_size": 1,
         },
         "machine": {"cores": os.cpu_count(), "load_average_at_start": load, "python": platform.python_version()},
     }  # fmt: skip
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text(json.dumps(result, indent=1) + "\n")
+    out_file.parent.mkdir(parents=True, exist_ok=True)
+    out_file.write_text(json.dumps(result, indent=1) + "\n")
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main, __doc__)

@@ -21,7 +21,6 @@ again and again), 4096 units kept of each; its peak RSS is compared.
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import platform
@@ -30,17 +29,21 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
+from typing import Annotated, Any
 
 import numpy as np
 import pandas as pd
 import torch
-from _machine import peak_rss_gb
+import typer
 from PIL import Image
 from torch import nn
 
+from analyses.parts.script import one_of, run_script
 from neurobridge.features import Preprocess, extract
+from neurobridge.study.machine import peak_rss
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 STIMULI = (1_000, 4_000, 16_000)
@@ -55,7 +58,7 @@ class Block(nn.Module):
         self.bn1 = nn.BatchNorm2d(n_out)
         self.conv2 = nn.Conv2d(n_out, n_out, 3, 1, 1, bias=False)
         self.bn2 = nn.BatchNorm2d(n_out)
-        self.shortcut = nn.Identity()
+        self.shortcut: nn.Module = nn.Identity()
         if stride > 1 or n_in != n_out:
             self.shortcut = nn.Sequential(nn.Conv2d(n_in, n_out, 1, stride, bias=False), nn.BatchNorm2d(n_out))
 
@@ -97,7 +100,7 @@ def make_files(folder: Path, n: int, size: int) -> pd.DataFrame:
 
 def load(folder: Path, names: list[str]) -> torch.Tensor:
     pixels = np.stack([np.asarray(Image.open(folder / name).convert("RGB"), dtype=np.float32) for name in names])
-    scaled = (pixels / 255 - np.float32(MEAN)) / np.float32(STD)
+    scaled = (pixels / 255 - np.array(MEAN, np.float32)) / np.array(STD, np.float32)
     return torch.from_numpy(np.ascontiguousarray(scaled.transpose(0, 3, 1, 2)))
 
 
@@ -120,7 +123,7 @@ def hand_written(model: nn.Module, folder: Path, table: pd.DataFrame, batch_size
     return np.concatenate([np.concatenate(parts) for parts in kept.values()], axis=1)
 
 
-def timed(work) -> tuple[float, float]:
+def timed(work: Callable[[], object]) -> tuple[float, float]:
     wall, cpu = time.perf_counter(), time.process_time()
     work()
     return time.perf_counter() - wall, time.process_time() - cpu
@@ -137,7 +140,11 @@ def throughput(case: str, runs: int) -> dict[str, object]:
         table = make_files(folder, n, size)
         files = table["file"].tolist()
         batches = [load(folder, files[start : start + batch_size]) for start in range(0, n, batch_size)]
-        arguments = {"root": folder, "batch_size": batch_size, "preprocess": Preprocess(mean=MEAN, std=STD)}
+        arguments: dict[str, Any] = {
+            "root": folder,
+            "batch_size": batch_size,
+            "preprocess": Preprocess(mean=MEAN, std=STD),
+        }
 
         def bare() -> None:
             with torch.no_grad():
@@ -148,7 +155,7 @@ def throughput(case: str, runs: int) -> dict[str, object]:
             extract(model, table, layers, out=folder / "a.nc", **arguments)
             (folder / "a.nc").unlink()
 
-        tasks = {
+        tasks: dict[str, Callable[[], Any]] = {
             "bare": bare,
             "loop": lambda: hand_written(model, folder, table, batch_size, layers),
             "memory": lambda: extract(model, table, layers, **arguments),
@@ -190,29 +197,30 @@ def memory(n: int) -> dict[str, float]:
         table = pd.DataFrame(
             {"stimulus_id": [f"s{k:06d}" for k in range(n)], "file": [files[k % 256] for k in range(n)]}
         )
-        before = peak_rss_gb()
+        before = peak_rss() / 1e9
         started = time.perf_counter()
         result = extract(small(), table, "4", root=folder, batch_size=64, out=folder / "a.nc")
         seconds = time.perf_counter() - started
         return {
             "n_stimuli": n,
-            "peak_rss_gb": peak_rss_gb(),
+            "peak_rss_gb": peak_rss() / 1e9,
             "peak_rss_gb_before": before,
             "result_gb": result.size * 4 / 1e9,
             "seconds": seconds,
         }
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--runs", type=int, default=5)
-    parser.add_argument("--only", choices=[*CASES, "memory"])
-    parser.add_argument("--memory", type=int, help="Measure the memory for so many stimuli, in this process.")
-    parser.add_argument("--out", type=Path, default=Path("docs/results/benchmarks/features.json"))
-    arguments = parser.parse_args()
+def main(
+    n_runs: Annotated[int, typer.Option("--runs")] = 5,
+    only: Annotated[str | None, typer.Option("--only", callback=one_of([*CASES, "memory"]))] = None,
+    n_stimuli: Annotated[
+        int | None, typer.Option("--memory", help="Measure the memory for so many stimuli, in this process.")
+    ] = None,
+    out_file: Annotated[Path, typer.Option("--out")] = Path("docs/results/benchmarks/features.json"),
+) -> None:
     torch.set_num_threads(1)
-    if arguments.memory:
-        print(json.dumps(memory(arguments.memory)))
+    if n_stimuli:
+        print(json.dumps(memory(n_stimuli)))
         return
     machine = {
         "python": platform.python_version(),
@@ -221,20 +229,20 @@ def main() -> None:
         "processor": platform.machine(),
         "torch_threads": 1,
     }
-    results = json.loads(arguments.out.read_text()) if arguments.out.exists() else {}
+    results = json.loads(out_file.read_text()) if out_file.exists() else {}
     results["machine"] = machine
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    for part in (*CASES, "memory") if arguments.only is None else (arguments.only,):
+    out_file.parent.mkdir(parents=True, exist_ok=True)
+    for part in (*CASES, "memory") if only is None else (only,):
         load_before = os.getloadavg()[0]
         if part == "memory":
             results[part] = [in_a_process_of_its_own(n) for n in STIMULI]
         else:
-            results[part] = throughput(part, arguments.runs) | {"load_average_before": load_before}
+            results[part] = throughput(part, n_runs) | {"load_average_before": load_before}
             for task, row in results[part]["tasks"].items():
                 print(
                     f"{part:9s} {task:7s} {row['images_per_s']:8.1f} images/s  {row['of_bare']:.3f} of bare", flush=True
                 )
-        arguments.out.write_text(json.dumps(results, indent=1) + "\n")
+        out_file.write_text(json.dumps(results, indent=1) + "\n")
 
 
 def in_a_process_of_its_own(n: int) -> dict[str, float]:
@@ -245,4 +253,4 @@ def in_a_process_of_its_own(n: int) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main, __doc__)

@@ -30,9 +30,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
-from _machine import peak_rss_gb
+if TYPE_CHECKING:
+    import numpy as np
 
 ROOT = Path(__file__).resolve().parents[2]
 DIMENSIONS, SAMPLES = (16, 64, 128, 256, 512, 1024), (1_000, 10_000, 100_000, 1_000_000)
@@ -49,7 +52,13 @@ LABELS = {
 }
 
 
-def clouds(n: int, d: int):
+def peak_rss_gb() -> float:
+    """Return the peak of this process; the peer's interpreter has no neurobridge to ask, nor typer."""
+    status = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 / 1e9 for line in status if line.startswith("VmHWM"))
+
+
+def clouds(n: int, d: int) -> tuple[np.ndarray, np.ndarray]:
     import numpy as np
 
     rng = np.random.default_rng(0)
@@ -67,7 +76,7 @@ def ours(task: str, n: int, d: int, n_steps: int, n_moved: int) -> dict[str, flo
     import numpy as np
     import torch
 
-    from neurobridge.flow import ConditionalFlow
+    from neurobridge.flow import ConditionalFlow, Training
 
     torch.set_num_threads(1)
 
@@ -76,18 +85,19 @@ def ours(task: str, n: int, d: int, n_steps: int, n_moved: int) -> dict[str, flo
 
         anchors = np.arange(100), np.arange(100)
 
-        def sample(self, size, rng):
+        def sample(self, size: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
             i = rng.integers(0, n, size)
             return i, rng.integers(0, n, size) if task == "minibatch" else i
 
     X, Y = clouds(n, d)
 
     def fit(steps: int) -> ConditionalFlow:
-        base = "affine" if task == "affine" else "pad"
-        return ConditionalFlow(
-            base, n_steps=steps, batch_size=BATCH, sigma=SIGMA, minibatch_ot=task == "minibatch",
+        base: Literal["affine", "pad"] = "affine" if task == "affine" else "pad"
+        training = Training(
+            n_steps=steps, batch_size=BATCH, sigma=SIGMA, minibatch_ot=task == "minibatch",
             mixed_precision=task == "bfloat16",
-        ).fit(X, Y, Rows())  # fmt: skip
+        )  # fmt: skip
+        return ConditionalFlow(base, training=training).fit(X, Y, Rows())
 
     # What is paid once (standardising, the support, building networks) is measured apart and taken off the steps.
     fit(1)
@@ -107,6 +117,8 @@ def peer(n: int, d: int, n_steps: int, n_moved: int) -> dict[str, float]:
     torch.set_num_threads(1)
     torch.manual_seed(0)
     spec = importlib.util.spec_from_file_location("networks", ROOT / "neurobridge/flow/networks.py")
+    assert spec is not None
+    assert spec.loader is not None
     networks = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(networks)
     network = networks.VelocityMLP(d)
@@ -173,8 +185,8 @@ def bare(d: int) -> dict[str, float]:
     """Steps per second of forward, backward and AdamW on one batch: no draws, no path, no clipping, no average."""
     import torch
 
-    from neurobridge.flow import VelocityMLP
-    from neurobridge.flow.state import Training, make_optimiser
+    from neurobridge.flow import Training, VelocityMLP
+    from neurobridge.flow.state import make_optimiser
 
     torch.set_num_threads(1)
     torch.manual_seed(0)
@@ -199,20 +211,22 @@ def demo() -> dict[str, float]:
     import torch
 
     from neurobridge.aligners import BridgeAligner
+    from neurobridge.flow import Training
     from neurobridge.study.demo.task import SIMULATED, DemoConfig, draw_fold, prepare
 
     torch.set_num_threads(2)
     fold = draw_fold(prepare(SIMULATED), 0.1, seed=0)
     found: dict[str, float] = {
-        "n_source": fold.brain_train.shape[0], "source_dims": fold.brain_train.shape[1], "n_target": fold.model_train.shape[0],
-        "target_dims": fold.model_train.shape[1],
+        "n_source": fold.source_train.shape[0], "source_dims": fold.source_train.shape[1], "n_target": fold.target_train.shape[0],
+        "target_dims": fold.target_train.shape[1],
     }  # fmt: skip
     # The pairs alone cost nothing to solve, and a flow's steps cost the same whatever plan they are drawn from.
-    settings = {"demo": {"n_steps": DemoConfig().flow_steps, "width": 128, "depth": 2}, "default": {}}
-    for name, options in settings.items():
-        aligner = BridgeAligner(coupling="pairs", map="flow", flow_options={"validation": 0.0, **options})
+    default = Training(validation=0.0)
+    settings = {"demo": default.replace(n_steps=DemoConfig().flow_steps, width=128, depth=2), "default": default}
+    for name, training in settings.items():
+        aligner = BridgeAligner(coupling="pairs", map="flow", flow_options={"training": training})
         found[f"{name}_fit_s"], found[f"{name}_fit_cpu_s"] = timed(
-            lambda aligner=aligner: aligner.fit(fold.brain_train, fold.model_train, fold.pairs)
+            partial(aligner.fit, fold.source_train, fold.target_train, fold.pairs)
         )
     return found | {"peak_rss_gb": peak_rss_gb()}
 

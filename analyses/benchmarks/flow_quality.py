@@ -19,22 +19,23 @@ a second run goes on from them.
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import json
 import platform
 import time
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import matplotlib as mpl
 import numpy as np
 import torch
-from _mnist_spaces import Spaces, build, draw_pools, mean_and_ci
-from alignment_quality import digests
+import typer
 
 import neurobridge
+from analyses.benchmarks.alignment_quality import digests
+from analyses.benchmarks.parts.mnist_spaces import Spaces, build, draw_pools, mean_and_ci
+from analyses.parts.script import run_script
 from neurobridge.bridge import fuse
 from neurobridge.evaluate.similarity.distribution import frechet_distance, median_distance, mmd, sliced_wasserstein
 from neurobridge.flow import ConditionalFlow, OffSupportWarning
@@ -98,7 +99,8 @@ def one(spaces: Spaces, n_pairs: int, seed: int) -> dict[str, Any]:
     # The share off the support is a number of the record here.
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", OffSupportWarning)
-        for name, base in (("flow", bridge.map), ("affine", "affine")):
+        bases: dict[str, Any] = {"flow": bridge.map, "affine": "affine"}
+        for name, base in bases.items():
             started = time.perf_counter()
             flow = ConditionalFlow(base, seed=seed).fit(X, Y, bridge.coupling)
             seconds = time.perf_counter() - started
@@ -172,44 +174,45 @@ def write(path: Path, header: dict[str, Any], records: list[dict[str, Any]]) -> 
     return result
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--mirror", type=Path, default=None, help="folder with the real MNIST files")
-    parser.add_argument("--cache", type=Path, default=Path("results/cache"), help="folder for the extracted features")
-    parser.add_argument("--out", type=Path, default=Path("docs/results/benchmarks/flow_quality.json"))
-    parser.add_argument("--figure", type=Path, default=Path("docs/figures/flow_quality.png"))
-    parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--spaces-seed", type=int, default=0, help="1: the digits that settings were developed on")
-    parser.add_argument("--quick", action="store_true", help="one seed, 20 and 100 pairs")
-    arguments = parser.parse_args()
+def main(
+    mirror: Annotated[Path | None, typer.Option("--mirror", help="Folder with the real MNIST files.")] = None,
+    cache: Annotated[Path, typer.Option("--cache", help="Folder for the extracted features.")] = Path("results/cache"),
+    out_file: Annotated[Path, typer.Option("--out")] = Path("docs/results/benchmarks/flow_quality.json"),
+    figure_file: Annotated[Path, typer.Option("--figure")] = Path("docs/figures/flow_quality.png"),
+    n_seeds: Annotated[int, typer.Option("--seeds")] = 5,
+    spaces_seed: Annotated[
+        int, typer.Option("--spaces-seed", help="1: the digits that settings were developed on.")
+    ] = 0,
+    quick: Annotated[bool, typer.Option("--quick", help="One seed, 20 and 100 pairs.")] = False,
+) -> None:
     torch.set_num_threads(1)
-    spaces = build(arguments.mirror, arguments.cache, seed=arguments.spaces_seed)
+    spaces = build(mirror, cache, seed=spaces_seed)
     header = {
         "data": {
-            "mnist sha256": digests(arguments.mirror), "spaces_seed": arguments.spaces_seed, "source_dims": 32, "target_dims": 128,
+            "mnist sha256": digests(mirror), "spaces_seed": spaces_seed, "source_dims": 32, "target_dims": 128,
         },
         "neurobridge": neurobridge.__version__,
         "machine": {"processor": platform.machine(), "system": platform.system(), "torch": torch.__version__, "threads": 1},
     }  # fmt: skip
     records: list[dict[str, Any]] = []
-    if arguments.out.exists():
-        records = json.loads(arguments.out.read_text())["records"]
-    seeds, counts = (1, (20, 100)) if arguments.quick else (arguments.seeds, N_PAIRS)
+    if out_file.exists():
+        records = json.loads(out_file.read_text())["records"]
+    seeds, counts = (1, (20, 100)) if quick else (n_seeds, N_PAIRS)
     for seed in range(seeds):
         for n_pairs in counts:
             if not any(r["n_pairs"] == n_pairs and r["seed"] == seed for r in records):
                 records.append(row := one(spaces, n_pairs, seed))
-                write(arguments.out, header, records)
+                write(out_file, header, records)
                 print(f"{n_pairs} pairs, seed {seed}: " + "; ".join(
                     f"{name} {row[name]['accuracy']:.3f} / {row[name]['r2']:.3f}, SW {row[name]['sliced_wasserstein']:.3f}, "
                     f"MMD {1e3 * row[name]['mmd']:.2f}e-3, {row[name]['seconds']:.0f} s" for name in METHODS
                 ), flush=True)  # fmt: skip
-    result = write(arguments.out, header, records)
-    draw(result["summary"], records, arguments.figure)
+    result = write(out_file, header, records)
+    draw(result["summary"], records, figure_file)
     for cell in result["verdict"]["cells"]:
         print(cell)
     print("all met:", result["verdict"]["all_met"])
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main, __doc__)

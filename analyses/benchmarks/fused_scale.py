@@ -1,6 +1,6 @@
 """The fused bridge from 2,500 to a million points a side: time, peak memory, and held-out R^2 beside maps of the pairs alone.
 
-    python analyses/benchmarks/fused_scale.py [--sizes 2500 10000 100000 1000000] [--out FILE] [--core 2000]
+    python analyses/benchmarks/fused_scale.py [--size 2500 --size 10000 ...] [--out FILE] [--core 2000]
 
 Points are simulated: 20 clusters in ten latent dimensions, seen through two bent maps in 32 and 48 dimensions with noise. The two
 pools share no point but the pairs; 2,000 others are held out. Every measurement runs in its own process, so that its peak RSS is
@@ -10,7 +10,6 @@ tells how far they agree. Records are kept as they come, and a second run goes o
 
 from __future__ import annotations
 
-import argparse
 import json
 import platform
 import subprocess
@@ -19,20 +18,25 @@ import tempfile
 import time
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
-from _machine import peak_rss_gb
+import typer
 
 import neurobridge
+from analyses.parts.script import one_of, run_script
 from neurobridge.bridge import fuse, ridge_map
 from neurobridge.bridge.fused.fuse import CoreWarning
 from neurobridge.maps.kernel import kernel_map
+from neurobridge.study.machine import peak_rss
 
 N_PAIRS, N_TEST, N_CLUSTERS, N_LATENTS, N_DRAWS = 30, 2000, 20, 10, 100_000
 # All points at once up to here (40 bytes an entry).
 WHOLE = 10_000
+
+#: Points a side.
+SIZES = (2500, 10_000, 100_000, 1_000_000)
 
 
 def spaces(n: int, seed: int) -> tuple[np.ndarray, ...]:
@@ -66,11 +70,11 @@ def r2(predicted: np.ndarray, truth: np.ndarray) -> float:
     return float(1 - ((predicted - truth) ** 2).sum() / ((truth - truth.mean(axis=0)) ** 2).sum())
 
 
-def one(n: int, core: int | None, metric: Any, seed: int, images: Path) -> dict[str, Any]:
+def measure(n: int, core: int | None, metric: Any, seed: int, images: Path) -> dict[str, Any]:
     """One fit; the images of the held-out points go to a file."""
     X, Y, new, truth = spaces(n, seed)
     pairs = np.arange(N_PAIRS), np.arange(N_PAIRS)
-    before = peak_rss_gb()
+    before = peak_rss() / 1e9
     started, used = time.perf_counter(), time.process_time()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", CoreWarning)
@@ -86,7 +90,7 @@ def one(n: int, core: int | None, metric: Any, seed: int, images: Path) -> dict[
     rows, columns = bridge.coupling.row_mass, bridge.coupling.col_mass
     return {
         "n": n, "core": core, "metric": metric, "seed": seed, "seconds": seconds, "cpu_seconds": cpu,
-        "seconds_to_map_2000": mapping, "seconds_to_draw_100000": drawing, "peak_rss_gb": peak_rss_gb(),
+        "seconds_to_map_2000": mapping, "seconds_to_draw_100000": drawing, "peak_rss_gb": peak_rss() / 1e9,
         "peak_rss_gb_of_the_data": before, "candidate": list(bridge.candidate),
         "row_marginal_l1": float(np.abs(rows - 1 / n).sum()), "column_marginal_l1": float(np.abs(columns - 1 / n).sum()),
         "r2": r2(mapped, truth), "r2_linear_readout": r2(bridge.linear(new), truth),
@@ -99,36 +103,36 @@ def one(n: int, core: int | None, metric: Any, seed: int, images: Path) -> dict[
 def run(n: int, core: int | None, metric: str, seed: int, folder: Path) -> dict[str, Any]:
     out = folder / f"{n}-{core}-{metric}-{seed}.json"
     arguments = [str(n), str(core or 0), metric, str(seed), str(out)]
-    subprocess.run([sys.executable, __file__, "--one", *arguments], check=True)
+    subprocess.run([sys.executable, __file__, *arguments], check=True)
     return json.loads(out.read_text())
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--sizes", type=int, nargs="+", default=[2500, 10_000, 100_000, 1_000_000])
-    parser.add_argument(
-        "--core", type=int, default=2000, help="most points a side of a minibatch; 500 at the least size"
-    )
-    parser.add_argument("--metric", default="euclidean", choices=["euclidean", "geodesic"])
-    parser.add_argument("--seeds", type=int, default=1)
-    parser.add_argument("--out", type=Path, default=Path("docs/results/benchmarks/fused_scale.json"))
-    parser.add_argument("--one", nargs=5, help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
+def main(
+    sizes: Annotated[
+        list[int] | None, typer.Option("--size", help="Points a side, may be repeated; 2,500 to a million by default.")
+    ] = None,
+    largest_core: Annotated[
+        int, typer.Option("--core", help="Most points a side of a minibatch; 500 at the least size.")
+    ] = 2000,
+    metric: Annotated[str, typer.Option("--metric", callback=one_of(["euclidean", "geodesic"]))] = "euclidean",
+    n_seeds: Annotated[int, typer.Option("--seeds")] = 1,
+    out_file: Annotated[Path, typer.Option("--out")] = Path("docs/results/benchmarks/fused_scale.json"),
+    case: Annotated[list[str] | None, typer.Argument(hidden=True)] = None,
+) -> None:
     torch.set_num_threads(1)
-    if arguments.one:
-        n, core, metric, seed, out = arguments.one
-        path = Path(out)
-        path.write_text(json.dumps(one(int(n), int(core) or None, metric, int(seed), path.with_suffix(".npy"))))
+    if case:
+        path = Path(case[4])
+        row = measure(int(case[0]), int(case[1]) or None, case[2], int(case[3]), path.with_suffix(".npy"))
+        path.write_text(json.dumps(row))
         return
-    records = json.loads(arguments.out.read_text())["records"] if arguments.out.exists() else []
+    records = json.loads(out_file.read_text())["records"] if out_file.exists() else []
     header = {
         "data": "simulated", "n_pairs": N_PAIRS, "n_test": N_TEST, "neurobridge": neurobridge.__version__,
         "machine": {"processor": platform.machine(), "system": platform.system(), "torch": torch.__version__, "torch_threads": 1},
     }  # fmt: skip
-    metric = arguments.metric
-    for n in arguments.sizes:
-        core = 500 if n < 2 * arguments.core else arguments.core
-        for seed in range(arguments.seeds):
+    for n in sizes or SIZES:
+        core = 500 if n < 2 * largest_core else largest_core
+        for seed in range(n_seeds):
             known = [r for r in records if (r["n"], r["metric"], r["seed"]) == (n, metric, seed)]
             if any(r["core"] == core for r in known):
                 continue
@@ -139,8 +143,8 @@ def main() -> None:
                     images = [np.load(Path(folder) / f"{n}-{c}-{metric}-{seed}.npy") for c in (core, None)]
                     found[0]["r2_of_all_at_once_by_minibatches"] = r2(images[0], images[1])
             records += found
-            arguments.out.parent.mkdir(parents=True, exist_ok=True)
-            arguments.out.write_text(json.dumps({**header, "records": records}, indent=1) + "\n")
+            out_file.parent.mkdir(parents=True, exist_ok=True)
+            out_file.write_text(json.dumps({**header, "records": records}, indent=1) + "\n")
             for row in found:
                 print(
                     {key: round(value, 4) if isinstance(value, float) else value for key, value in row.items()},
@@ -149,4 +153,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main, __doc__)

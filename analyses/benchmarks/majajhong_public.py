@@ -9,7 +9,6 @@ processes of their own, so that each peak is its own. The manifest is the shippe
 
 from __future__ import annotations
 
-import argparse
 import functools
 import hashlib
 import http.server
@@ -24,11 +23,15 @@ import threading
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Annotated, Any
 
 import numpy as np
 import pandas as pd
+import typer
 import xarray as xr
 from PIL import Image
+
+from analyses.parts.script import run_script
 
 ROOT = Path(__file__).resolve().parents[2]
 MANIFEST = ROOT / "data_manifests" / "majajhong2015.public.toml"
@@ -217,30 +220,29 @@ def measure(what: str, manifests: Path, home: Path) -> dict[str, object]:
     return json.loads(done.stdout)
 
 
-def run(folder: Path, **sizes: object) -> dict[str, object]:
+def run(folder: Path, **sizes: Any) -> dict[str, Any]:
     """Write, serve, fetch and load; what it took."""
     files = make(folder / "files", **sizes)
     handler = functools.partial(Quiet, directory=str(files))
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         manifests = write_manifest(files, folder / "manifests", f"http://127.0.0.1:{server.server_port}")
-        rows = {what: measure(what, manifests, folder / "home") for what in ("fetch", "load", "lazy")}
+        rows: dict[str, Any] = {what: measure(what, manifests, folder / "home") for what in ("fetch", "load", "lazy")}
         server.shutdown()
     rows["files_mb"] = {name: (files / name).stat().st_size / 1e6 for name in NAMES}
     rows["values"] = "simulated noise in the layout of MajajHong2015.public"
     return rows
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, default=Path("results/benchmarks/majajhong_public.json"))
-    arguments = parser.parse_args()
+def main(
+    out_file: Annotated[Path, typer.Option("--out")] = Path("results/benchmarks/majajhong_public.json"),
+) -> None:
     with tempfile.TemporaryDirectory() as folder:
         rows = run(Path(folder))
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    arguments.out.write_text(json.dumps(rows, indent=1) + "\n")
+    out_file.parent.mkdir(parents=True, exist_ok=True)
+    out_file.write_text(json.dumps(rows, indent=1) + "\n")
     print(json.dumps(rows, indent=1))
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main, __doc__)

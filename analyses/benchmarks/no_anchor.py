@@ -8,16 +8,17 @@ test part (1,000) are disjoint, so that no point of one pool has its partner in 
 
 from __future__ import annotations
 
-import argparse
 import json
 import time
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
-from _mnist_spaces import Spaces, build
+import typer
 
+from analyses.benchmarks.parts.mnist_spaces import Spaces, build
+from analyses.parts.script import run_script
 from neurobridge.bridge.cost.graph import DisconnectedGraphWarning
 from neurobridge.bridge.unpaired.align import UntrustedAlignmentWarning, align_unpaired
 
@@ -30,7 +31,7 @@ def scaled(X: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
     return (X - mean) / unit, mean, unit
 
 
-def one(spaces: Spaces, metric: str, n_points: int, seed: int) -> dict[str, Any]:
+def one(spaces: Spaces, metric: Any, n_points: int, seed: int) -> dict[str, Any]:
     order = np.random.default_rng(seed).permutation(len(spaces.source))
     left, right, test = order[:2000], order[2000:4000], order[4000:]
     X, x_mean, x_unit = scaled(spaces.source[left])
@@ -65,19 +66,18 @@ def one(spaces: Spaces, metric: str, n_points: int, seed: int) -> dict[str, Any]
     }  # fmt: skip
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--mirror", type=Path, default=None, help="folder with the real MNIST files")
-    parser.add_argument("--cache", type=Path, default=Path("results/cache"), help="folder for the extracted features")
-    parser.add_argument("--out", type=Path, default=Path("results/benchmarks/no_anchor.json"))
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--n-points", type=int, default=300)
-    arguments = parser.parse_args()
-    spaces = build(arguments.mirror, arguments.cache)
+def main(
+    mirror: Annotated[Path | None, typer.Option("--mirror", help="Folder with the real MNIST files.")] = None,
+    cache: Annotated[Path, typer.Option("--cache", help="Folder for the extracted features.")] = Path("results/cache"),
+    out_file: Annotated[Path, typer.Option("--out")] = Path("results/benchmarks/no_anchor.json"),
+    n_seeds: Annotated[int, typer.Option("--seeds")] = 3,
+    n_points: Annotated[int, typer.Option("--n-points")] = 300,
+) -> None:
+    spaces = build(mirror, cache)
     rows = []
     for metric in METRICS:
-        for seed in range(arguments.seeds):
-            row = one(spaces, metric, arguments.n_points, seed)
+        for seed in range(n_seeds):
+            row = one(spaces, metric, n_points, seed)
             rows.append(row)
             trust = row["trust"]
             print(
@@ -89,9 +89,9 @@ def main() -> None:
                 f"{np.median(trust['distortions']):.2f} ({np.median(trust['null_distortions']):.2f}), {row['seconds']:.0f} s",
                 flush=True,
             )
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    arguments.out.write_text(json.dumps(rows, indent=1) + "\n")
+    out_file.parent.mkdir(parents=True, exist_ok=True)
+    out_file.write_text(json.dumps(rows, indent=1) + "\n")
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main, __doc__)

@@ -12,7 +12,6 @@ with its default null and intervals. Finished tasks are kept in the output file 
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import platform
@@ -21,11 +20,18 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
-from _machine import peak_rss_gb
+import typer
+
+from analyses.parts.script import one_of, run_script
+from neurobridge.study.machine import peak_rss
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 N_STIMULI, N_FEATURES, N_IT, N_V4, N_REPETITIONS = 3200, 1000, 168, 88, 46
 BAR = {"pls": 25, "ridge": 5, "neuron_to_neuron": 20, "rdm": 5, "consistency": 10}
@@ -61,7 +67,7 @@ def stimuli() -> dict[str, np.ndarray]:
     }
 
 
-def spaces():
+def spaces() -> tuple[xr.DataArray, xr.DataArray]:
     from neurobridge.assemblies import make_assembly
 
     rng = np.random.default_rng(3)
@@ -81,7 +87,7 @@ def spaces():
     return source, target
 
 
-def recordings(n_presentations: int):
+def recordings(n_presentations: int) -> xr.DataArray:
     from neurobridge.assemblies import make_assembly
 
     n_sites = N_IT + N_V4
@@ -161,7 +167,7 @@ def ours_consistency(full: bool = False) -> tuple[Times, np.ndarray]:
 
     assembly = recordings(N_STIMULI * N_REPETITIONS)
     started = clock()
-    ceiling = internal_consistency(assembly, **({} if full else {"n_bootstrap": 0}))
+    ceiling = internal_consistency(assembly) if full else internal_consistency(assembly, n_bootstrap=0)
     return elapsed(started), np.atleast_1d(ceiling["median"].values)
 
 
@@ -208,13 +214,13 @@ def peer_benchmark() -> tuple[Times, np.ndarray]:
 
 PAIRS = ("pls", "ridge", "linear", "neuron_to_neuron", "cka", "rdm")
 TASKS: dict[str, Callable[[], tuple[Times, np.ndarray]]] = {
-    **{f"ours_{name}": lambda name=name: ours(name) for name in PAIRS},
+    **{f"ours_{name}": partial(ours, name) for name in PAIRS},
     "ours_ridge_per_site": lambda: ours("ridge_per_site"),
     "ours_pls_full": lambda: ours("pls", full=True),
     "ours_consistency": ours_consistency,
     "ours_consistency_full": lambda: ours_consistency(full=True),
     "ours_benchmark": ours_benchmark,
-    **{f"peer_{name}": lambda name=name: peer(name) for name in PAIRS},
+    **{f"peer_{name}": partial(peer, name) for name in PAIRS},
     "peer_ridge_per_site": sklearn_ridge_per_site,
     "peer_consistency": peer_consistency,
     "peer_benchmark": peer_benchmark,
@@ -252,35 +258,34 @@ def run_task(task: str) -> None:
     times, values = TASKS[task]()
     versions = {"python": platform.python_version(), "numpy": np.__version__, "xarray": xarray.__version__}
     versions["scikit-learn"] = sklearn.__version__
-    print(json.dumps({**times, "peak_rss_gb": peak_rss_gb(), "values": values.tolist(), "versions": versions}))
+    print(json.dumps({**times, "peak_rss_gb": peak_rss() / 1e9, "values": values.tolist(), "versions": versions}))
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--task", choices=sorted(TASKS))
-    parser.add_argument("--only", nargs="*", help="names without ours_/peer_, e.g. pls consistency")
-    parser.add_argument("--peer-python", default=sys.executable)
-    parser.add_argument("--runs", type=int, default=3)
-    parser.add_argument("--peer-runs", type=int, default=1)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--fresh", action="store_true")
-    parser.add_argument("--out", type=Path, default=Path("results/benchmarks/predictivity.json"))
-    arguments = parser.parse_args()
-    if arguments.task:
-        run_task(arguments.task)
+def main(
+    task_name: Annotated[str | None, typer.Option("--task", callback=one_of(sorted(TASKS)))] = None,
+    only: Annotated[
+        list[str] | None, typer.Option("--only", help="Name without ours_/peer_, e.g. consistency; may be repeated.")
+    ] = None,
+    peer_python: Annotated[str, typer.Option("--peer-python")] = sys.executable,
+    n_runs: Annotated[int, typer.Option("--runs")] = 3,
+    n_peer_runs: Annotated[int, typer.Option("--peer-runs")] = 1,
+    n_threads: Annotated[int, typer.Option("--threads")] = 1,
+    fresh: Annotated[bool, typer.Option("--fresh")] = False,
+    out_file: Annotated[Path, typer.Option("--out")] = Path("results/benchmarks/predictivity.json"),
+) -> None:
+    if task_name:
+        run_task(task_name)
         return
-    kept = arguments.out.exists() and not arguments.fresh
-    result = json.loads(arguments.out.read_text()) if kept else {"rows": {}}
+    kept = out_file.exists() and not fresh
+    result = json.loads(out_file.read_text()) if kept else {"rows": {}}
     rows = result["rows"]
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
+    out_file.parent.mkdir(parents=True, exist_ok=True)
     for task in TASKS:
         who, name = task.split("_", 1)
-        if task in rows or (arguments.only and name not in arguments.only):
+        if task in rows or (only and name not in only):
             continue
-        threads = 2 if name == "benchmark" else arguments.threads
-        python, runs = (
-            (sys.executable, arguments.runs) if who == "ours" else (arguments.peer_python, arguments.peer_runs)
-        )
+        threads = 2 if name == "benchmark" else n_threads
+        python, runs = (sys.executable, n_runs) if who == "ours" else (peer_python, n_peer_runs)
         row = measure(task, python, runs, threads)
         if row is None:
             continue
@@ -289,7 +294,7 @@ def main() -> None:
             f"{task:24s} {row['seconds']:8.2f} s  {row['cpu_seconds']:8.2f} cpu s  {row['peak_rss_gb']:.2f} GB",
             flush=True,
         )
-        _write(arguments.out, result)
+        _write(out_file, result)
     for name in (*PAIRS, "ridge_per_site", "consistency", "benchmark"):
         if {f"ours_{name}", f"peer_{name}"} <= set(rows):
             mine, theirs = rows[f"ours_{name}"], rows[f"peer_{name}"]
@@ -299,7 +304,7 @@ def main() -> None:
             bar = f" (bar {BAR[name]})" if name in BAR else ""
             print(f"{name:24s} {ratio:8.1f} times{bar}, largest difference {gap:.1e}")
     result["machine"] = {"cores": os.cpu_count(), "processor": platform.machine()}
-    _write(arguments.out, result)
+    _write(out_file, result)
 
 
 def _write(path: Path, result: dict[str, Any]) -> None:
@@ -307,4 +312,4 @@ def _write(path: Path, result: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main, __doc__)

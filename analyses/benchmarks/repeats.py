@@ -9,7 +9,6 @@ installed (its environment, PYTHONPATH set to this checkout).
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import platform
@@ -18,13 +17,20 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
-from _machine import peak_rss_gb
+import typer
+
+from analyses.parts.script import one_of, run_script
+from neurobridge.study.machine import peak_rss
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 N_STIMULI, N_REPETITIONS, N_NEUROIDS, N_SPLITS = 3200, 46, 256, 10
 
 
-def make():
+def make() -> xr.DataArray:
     import numpy as np
 
     from neurobridge.assemblies import make_assembly
@@ -44,19 +50,19 @@ def make():
     )
 
 
-def ours_average(assembly):
+def ours_average(assembly: xr.DataArray) -> float:
     from neurobridge.assemblies import average_repetitions
 
     return float(average_repetitions(assembly).values.mean())
 
 
-def ours_consistency(assembly):
+def ours_consistency(assembly: xr.DataArray) -> float:
     from neurobridge.evaluate import internal_consistency
 
     return float(internal_consistency(assembly, n_splits=N_SPLITS)["ceiling"].median())
 
 
-def brainscore_average(assembly):
+def brainscore_average(assembly: xr.DataArray) -> tuple[float, float]:
     from brainscore_vision.benchmark_helpers.neural_common import average_repetition
 
     from neurobridge.brainscore import to_brainscore
@@ -67,7 +73,7 @@ def brainscore_average(assembly):
     return float(average.values.mean()), time.perf_counter() - started
 
 
-def brainscore_consistency(assembly):
+def brainscore_consistency(assembly: xr.DataArray) -> tuple[float, float]:
     from brainscore_vision.metrics.internal_consistency.ceiling import InternalConsistency
 
     from neurobridge.brainscore import to_brainscore
@@ -92,24 +98,23 @@ def measure(task: str) -> dict[str, float]:
     return {
         "value": value,
         "seconds": seconds,
-        "peak_rss_gb": peak_rss_gb(),
+        "peak_rss_gb": peak_rss() / 1e9,
     }
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--task", choices=sorted(TASKS))
-    parser.add_argument("--runs", type=int, default=3)
-    parser.add_argument("--out", type=Path, default=Path("results/benchmarks/repeats.json"))
-    arguments = parser.parse_args()
-    if arguments.task:
-        print(json.dumps(measure(arguments.task)))
+def main(
+    task_name: Annotated[str | None, typer.Option("--task", callback=one_of(sorted(TASKS)))] = None,
+    n_runs: Annotated[int, typer.Option("--runs")] = 3,
+    out_file: Annotated[Path, typer.Option("--out")] = Path("results/benchmarks/repeats.json"),
+) -> None:
+    if task_name:
+        print(json.dumps(measure(task_name)))
         return
     rows = {}
     environment = {**os.environ, "RESULTCACHING_DISABLE": "1"}
     for task in TASKS:
         runs = []
-        for _ in range(arguments.runs if task.startswith("ours") else 1):
+        for _ in range(n_runs if task.startswith("ours") else 1):
             command = [sys.executable, __file__, "--task", task]
             done = subprocess.run(command, capture_output=True, text=True, env=environment)
             if done.returncode:
@@ -128,9 +133,9 @@ def main() -> None:
             rows[f"ratio_{what}"] = ratio
             print(f"{what}: Brain-Score takes {ratio:.1f} times as long")
     machine = {"python": platform.python_version(), "cores": os.cpu_count(), "processor": platform.machine()}
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    arguments.out.write_text(json.dumps({"rows": rows, "machine": machine}, indent=1) + "\n")
+    out_file.parent.mkdir(parents=True, exist_ok=True)
+    out_file.write_text(json.dumps({"rows": rows, "machine": machine}, indent=1) + "\n")
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main, __doc__)

@@ -10,18 +10,20 @@ one of them does not hold.
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Annotated, Any
 
 import netCDF4
-from _machine import peak_rss_gb
+import typer
 
+from analyses.parts.script import run_script
 from neurobridge.assemblies import average_repetitions, open_assembly, save_assembly
 from neurobridge.datasets import simulate_hvm
+from neurobridge.study.machine import peak_rss
 
 LIMIT_S, LIMIT_GB = 180.0, 1.5
 DIMENSIONS = {"presentation": 147_200, "neuroid": 256, "time_bin": 1}
@@ -55,22 +57,21 @@ def differences(path: Path) -> list[str]:
     return found
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, default=Path("results/benchmarks/simulate_hvm.json"))
-    arguments = parser.parse_args()
+def main(
+    out_file: Annotated[Path, typer.Option("--out")] = Path("results/benchmarks/simulate_hvm.json"),
+) -> None:
     with tempfile.TemporaryDirectory() as folder:
         started = time.perf_counter()
-        experiment = simulate_hvm(n_repetitions=46, lazy=True, progress=True)
+        experiment: Any = simulate_hvm(n_repetitions=46, lazy=True, progress=True)
         simulated = time.perf_counter()
         path = save_assembly(experiment.recordings, Path(folder) / "simulated_hvm_public.nc", compress=False)
         written = time.perf_counter()
-        row = {
+        row: dict[str, Any] = {
             "simulate_s": simulated - started,
             "write_s": written - simulated,
             "total_s": written - started,
             "file_mb": path.stat().st_size / 1e6,
-            "peak_rss_gb": peak_rss_gb(),
+            "peak_rss_gb": peak_rss() / 1e9,
             "chunks": len(experiment.recordings.chunks[0]),
             "differences_from_the_real_layout": differences(path),
         }
@@ -79,11 +80,11 @@ def main() -> None:
     row["holds"] = (
         row["total_s"] <= LIMIT_S and row["peak_rss_gb"] <= LIMIT_GB and not row["differences_from_the_real_layout"]
     )
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    arguments.out.write_text(json.dumps(row, indent=1) + "\n")
+    out_file.parent.mkdir(parents=True, exist_ok=True)
+    out_file.write_text(json.dumps(row, indent=1) + "\n")
     print(json.dumps(row, indent=1))
     sys.exit(not row["holds"])
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main, __doc__)

@@ -13,7 +13,14 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from _ablation_figures import (
+
+from neurobridge.bridge import couple, kernel_map
+from neurobridge.datasets import load
+from neurobridge.study.command import main
+from neurobridge.study.harness import Record, Run, Study
+from neurobridge.study.tables import format_mean, over_seeds, select_records, verdict
+
+from .parts.ablation_figures import (
     BALANCED,
     DEFAULT,
     DENSE,
@@ -43,7 +50,7 @@ from _ablation_figures import (
     signed,
     swept,
 )
-from _ablation_parts import (
+from .parts.ablation_parts import (
     ENCODER,
     IMAGES,
     SITES,
@@ -58,12 +65,7 @@ from _ablation_parts import (
     problem,
     through_kernel,
 )
-from _methods import cell, chosen, over_seeds, verdict
-from _mnist import digits
-
-from neurobridge.bridge import couple, kernel_map
-from neurobridge.datasets import load
-from neurobridge.study.harness import Experiment, Record, Run, main
+from .parts.mnist import digits
 
 
 def cells(run: Run) -> list[dict[str, Any]]:
@@ -168,13 +170,16 @@ GROUPS = {
 
 
 def finish(run: Run, records: list[Record]) -> dict[str, Any]:
-    n_test = {s: next(r["n_test"] for r in chosen(records, setting=s) if "n_test" in r) for s in SETTINGS}
-    chance = {s: float(np.mean([r["null_95"] for r in chosen(records, setting=s) if "null_95" in r])) for s in SETTINGS}
+    n_test = {s: next(r["n_test"] for r in select_records(records, setting=s) if "n_test" in r) for s in SETTINGS}
+    chance = {
+        s: float(np.mean([r["null_95"] for r in select_records(records, setting=s) if "null_95" in r]))
+        for s in SETTINGS
+    }
     references = {
         s: {
             part.removeprefix("reference: "): list(by_seed(records, part, setting=s).values())
             for part in dict.fromkeys(
-                r["part"] for r in chosen(records, setting=s) if r["part"].startswith("reference")
+                r["part"] for r in select_records(records, setting=s) if r["part"].startswith("reference")
             )
         }
         for s in SETTINGS
@@ -204,22 +209,22 @@ def contributions(
     run: Run, records: list[Record], chance: dict[str, float], references: dict[str, dict[str, list[float]]]
 ) -> dict[str, Any]:
     """One row a part: value and difference in each setting."""
-    plain = [r for r in chosen(records, level=0.0) if r["group"] in ("parts", "dense", "flows", "fused")]
+    plain = [r for r in select_records(records, level=0.0) if r["group"] in ("parts", "dense", "flows", "fused")]
     rows = []
     for part in (DEFAULT, *PARTS):
         row = [part, PARTS.get(part, "")]
         for setting in SETTINGS:
             values = list(by_seed(plain, part, setting=setting).values())
-            row += [cell(values), "" if part == DEFAULT else signed(gain(records, setting, part))]
+            row += [format_mean(values), "" if part == DEFAULT else signed(gain(records, setting, part))]
         rows.append(row)
     rows.append(["chance (95 % of the null)", "", *(text for s in SETTINGS for text in (f"{chance[s]:.3f}", ""))])
     for k, setting in enumerate(SETTINGS):
         for name, values in references[setting].items():
-            rows.append([f"ceiling: {name}", "", *["", ""] * k, cell(values), "", *["", ""] * (1 - k)])
+            rows.append([f"ceiling: {name}", "", *["", ""] * k, format_mean(values), "", *["", ""] * (1 - k)])
     columns = [text for s in SETTINGS for text in (LABELS[s], "difference")]
     return {
         "title": f"What each part contributes: the part replaced, and the difference to what it is compared with, paired over "
-        f"seeds; {over_seeds(run)} (images: dense plans, flows and fused {N_SLOW} seeds)",
+        f"seeds; {over_seeds(run.seeds)} (images: dense plans, flows and fused {N_SLOW} seeds)",
         "columns": ["part", "compared with", *columns],
         "rows": rows,
     }
@@ -232,9 +237,9 @@ def sweeps(run: Run, records: list[Record]) -> list[dict[str, Any]]:
             lines = swept(records, setting, name)
             levels = sorted({level for line in lines.values() for level in line}, key=lambda v: (v < 0, v))
             tables.append({
-                "title": f"{LABELS[setting]} by {title}; {over_seeds(run)}",
+                "title": f"{LABELS[setting]} by {title}; {over_seeds(run.seeds)}",
                 "columns": ["", *("20 % outliers" if level < 0 else f"{level:g}" for level in levels)],
-                "rows": [[part, *(cell(line.get(level, [])) for level in levels)] for part, line in lines.items()],
+                "rows": [[part, *(format_mean(line.get(level, [])) for level in levels)] for part, line in lines.items()],
             })  # fmt: skip
     return tables
 
@@ -370,7 +375,7 @@ def answer(records: list[Record]) -> str:
     )
 
 
-EXPERIMENT = Experiment(
+STUDY = Study(
     "ablations",
     "Ablations: what each part contributes, on real digits with captions and on real IT sites",
     cells,
@@ -381,4 +386,4 @@ EXPERIMENT = Experiment(
 )
 
 if __name__ == "__main__":
-    main(EXPERIMENT)
+    main(STUDY)

@@ -16,7 +16,20 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import xarray as xr
-from _brain_figures import (
+
+from neurobridge.assemblies import average_repetitions, drop_constant, select
+from neurobridge.assemblies.schema import NEUROID, PRESENTATION, STIMULUS_ID
+from neurobridge.datasets import load, locate
+from neurobridge.evaluate import Readout, correlate, internal_consistency, train_readout
+from neurobridge.evaluate.correlation import pearson
+from neurobridge.evaluate.curves import CurveFold, draw_curve_fold
+from neurobridge.features import GaborEnergy, Preprocess, extract, train_reference
+from neurobridge.study.command import main
+from neurobridge.study.harness import Record, Run, Study
+from neurobridge.study.methods import FLOWS, make_aligner
+from neurobridge.study.tables import format_mean, mean_ci, select_records, table_of_means, verdict
+
+from .parts.brain_figures import (
     TO_BRAIN,
     TO_MODEL,
     dataset_title,
@@ -26,16 +39,7 @@ from _brain_figures import (
     pairs_needed,
     to_brain,
 )
-from _methods import FLOWS, METHODS, cell, chosen, mean_ci, site_halves, table, verdict
-
-from neurobridge.assemblies import average_repetitions, drop_constant, select
-from neurobridge.assemblies.schema import NEUROID, PRESENTATION, STIMULUS_ID
-from neurobridge.datasets import load, locate
-from neurobridge.evaluate import Readout, correlate, internal_consistency, train_readout
-from neurobridge.evaluate.correlation import pearson
-from neurobridge.evaluate.curves import CurveFold, draw_curve_fold
-from neurobridge.features import GaborEnergy, Preprocess, extract, train_reference
-from neurobridge.study.harness import Experiment, Record, Run, main
+from .parts.common import site_halves
 
 PUBLIC, SIMULATED = "majajhong2015.public", "simulated-hvm"
 FAST = ("ridge", "procrustes", "pls", "cca", "relative", "keypoints", "bridge", "unbalanced")
@@ -195,7 +199,7 @@ def drawn(run: Run, found: Sides, one: dict[str, Any]) -> Drawn:
                 side: train_readout(train, found.label, readout="lda", seed=one["seed"])
                 for side, train in ((TO_MODEL, model), (TO_BRAIN, brain))
             }
-        ridge = METHODS["ridge"](one["seed"]).fit(model, brain, fold.pairs).transform(fold.source_test)
+        ridge = make_aligner("ridge", one["seed"]).fit(model, brain, fold.pairs).transform(fold.source_test)
         run.shared["drawn"] = key, Drawn(fold, heads, ridge)
     return run.shared["drawn"][1]
 
@@ -210,7 +214,7 @@ def compute(run: Run, one: dict[str, Any]) -> list[Record]:
     found = sides(run, one["dataset"], one["seed"])
     now = drawn(run, found, one)
     fold = now.fold
-    aligner = METHODS[one["method"]](one["seed"]).fit(fold.source_train, fold.target_train, fold.pairs)
+    aligner = make_aligner(one["method"], one["seed"]).fit(fold.source_train, fold.target_train, fold.pairs)
     records = []
     # One coupling serves both of its maps: it is solved once.
     for method in (one["method"], "fused") if one["method"] == "fused-flow" else (one["method"],):
@@ -295,11 +299,11 @@ def finish(run: Run, records: list[Record]) -> dict[str, Any]:
     scored = [record for record in records if "about" not in record]
     tables, how_many = [], []
     for dataset, fact in facts.items():
-        own = chosen(scored, dataset=dataset)
+        own = select_records(scored, dataset=dataset)
         every = max(r["n_pairs"] for r in own)
         seeds = "mean ± 95 % CI where there is more than one seed"
         for direction in (TO_BRAIN, TO_MODEL):
-            way = chosen(own, direction=direction)
+            way = select_records(own, direction=direction)
             paired = [r for r in way if r["n_pairs"] < every]
             counts = sorted({r["n_pairs"] for r in paired})
             title = (
@@ -307,17 +311,19 @@ def finish(run: Run, records: list[Record]) -> dict[str, Any]:
                 f"stimuli, by pairs; {seeds}"
             )
             extra: dict[str, Any] = {
-                f"ridge, all {every} training stimuli paired": cell([r["r"] for r in way if r["n_pairs"] == every]),
+                f"ridge, all {every} training stimuli paired": format_mean(
+                    [r["r"] for r in way if r["n_pairs"] == every]
+                ),
                 "chance (95 % of the null)": [
-                    f"{max(r['null_95'] for r in chosen(paired, n_pairs=n)):.3f}" for n in counts
+                    f"{max(r['null_95'] for r in select_records(paired, n_pairs=n)):.3f}" for n in counts
                 ],
             }
             limit = fact["ceiling"] if direction == TO_BRAIN else None
             extra["ceiling (root of the median reliability)"] = "n/a" if limit is None else f"{limit:.3f}"
-            tables.append(table(title.format("median r"), paired, "r", extra=extra))
+            tables.append(table_of_means(title.format("median r"), paired, "r", extra=extra))
             if fact["label"]:
                 tables.append(
-                    table(
+                    table_of_means(
                         title.format(f"accuracy of {fact['label']} by the target's frozen head"),
                         paired,
                         "accuracy",
@@ -370,7 +376,7 @@ def finish(run: Run, records: list[Record]) -> dict[str, Any]:
 
 
 def per_count(records: list[Record], counts: list[int], value: str) -> list[str]:
-    return [f"{np.mean([r[value] for r in chosen(records, n_pairs=n)]):.3f}" for n in counts]
+    return [f"{np.mean([r[value] for r in select_records(records, n_pairs=n)]):.3f}" for n in counts]
 
 
 def both(
@@ -381,10 +387,10 @@ def both(
     def key(record: Record) -> tuple[Any, ...]:
         return record["dataset"], record["direction"], record["n_pairs"], record["seed"]
 
-    theirs = {key(r): r for r in chosen(records, method=second)}
+    theirs = {key(r): r for r in select_records(records, method=second)}
     return [
         (r, r[value], theirs[key(r)][value])
-        for r in chosen(records, method=first)
+        for r in select_records(records, method=first)
         if key(r) in theirs and r.get(value) is not None and direction in (None, r["direction"])
     ]
 
@@ -465,7 +471,7 @@ def answer(facts: dict[str, Record], scored: list[Record], how_many: list[Record
     parts = []
     for dataset, fact in facts.items():
         own = [r for r in to_brain(dataset, scored) if r["share"] == 0.2]
-        fused, ridge = (mean_ci([r["r"] for r in chosen(own, method=name)])[0] for name in ("fused", "ridge"))
+        fused, ridge = (mean_ci([r["r"] for r in select_records(own, method=name)])[0] for name in ("fused", "ridge"))
         needed = next((row for row in how_many if row["dataset"] == dataset and row["share"] == 0.2), None)
         parts.append(
             f"{dataset_title(fact, dataset)}: with {own[0]['n_pairs']} pairs fused r {fused:.3f}, ridge {ridge:.3f}"
@@ -474,7 +480,7 @@ def answer(facts: dict[str, Record], scored: list[Record], how_many: list[Record
     return "Model to brain, held-out stimuli. " + "; ".join(parts) + "."
 
 
-EXPERIMENT = Experiment(
+STUDY = Study(
     "brain_model",
     "Brain and model: real V4 and IT, and HvM at public size (SIMULATED where the real set is not at hand)",
     cells,
@@ -485,4 +491,4 @@ EXPERIMENT = Experiment(
 )
 
 if __name__ == "__main__":
-    main(EXPERIMENT)
+    main(STUDY)

@@ -16,7 +16,22 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
-from _factors import (
+from scipy import linalg
+
+from neurobridge import figures
+from neurobridge.assemblies import Pairs, make_assembly
+from neurobridge.bridge import kernel_map
+from neurobridge.evaluate.curves import CurveFold, draw_curve_fold
+from neurobridge.features import extract
+from neurobridge.features.references.training import train_reference
+from neurobridge.flow import Standardiser
+from neurobridge.study.command import main
+from neurobridge.study.harness import Record, Run, Study
+from neurobridge.study.methods import make_aligner
+from neurobridge.study.panels import make_panels, save_panels
+from neurobridge.study.tables import format_mean, format_p, mean_ci, over_seeds, select_records, verdict
+
+from .parts.factors import (
     N_SITES,
     OBJECTS,
     View,
@@ -28,17 +43,6 @@ from _factors import (
     turned,
     view,
 )  # fmt: skip
-from _methods import METHODS, caption, cell, chosen, mean_ci, over_seeds, p_text, panels, save, verdict
-from scipy import linalg
-
-from neurobridge import figures
-from neurobridge.assemblies import Pairs, make_assembly
-from neurobridge.bridge import kernel_map
-from neurobridge.evaluate.curves import CurveFold, draw_curve_fold
-from neurobridge.features import extract
-from neurobridge.features.references.training import train_reference
-from neurobridge.flow import Standardiser
-from neurobridge.study.harness import Experiment, Record, Run, main
 
 BETAS = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
 DATA = {"scenes": "scenes to tuned sites (simulated)", "digits": "MNIST (real) to classifier features"}
@@ -102,7 +106,7 @@ def known_truth(run: Run, one: dict[str, Any]) -> list[Record]:
 
 def aligned(fold: CurveFold, name: str, pairs: Pairs, seed: int, head: Any, labels: np.ndarray) -> dict[str, Any]:
     """Held-out R^2 in standard deviations, and accuracy of the frozen head where there is one."""
-    aligner = METHODS[name](seed).fit(fold.source_train, fold.target_train, pairs)
+    aligner = make_aligner(name, seed).fit(fold.source_train, fold.target_train, pairs)
     r2 = aligner.score(fold.source_test, fold.target_test)
     return {"r2": r2, "accuracy": _named(aligner.transform(fold.source_test).values, head, labels)}
 
@@ -166,23 +170,23 @@ def _everything(source: xr.DataArray, found: View, seed: int, labels: np.ndarray
 
 
 def finish(run: Run, records: list[Record]) -> dict[str, Any]:
-    seeds = over_seeds(run)
-    truth = chosen(records, kind="truth")
+    seeds = over_seeds(run.seeds)
+    truth = select_records(records, kind="truth")
     columns = ("dci", "mig", *MAPS)
     tables = [{
         "title": f"Known truth (simulated): factors as a code, turned; R^2 to simulated sites with {N_PAIRS[-1]} pairs; {seeds}",
         "columns": ["turn", "DCI", "MIG", *(f"R^2, {name}" for name in MAPS)],
-        "rows": [[f"{t:g}", *(cell([r[c] for r in chosen(truth, turn=t)]) for c in columns)] for t in turns(run)],
+        "rows": [[f"{t:g}", *(format_mean([r[c] for r in select_records(truth, turn=t)]) for c in columns)] for t in turns(run)],
     }]  # fmt: skip
     related: list[list[Any]] = []
     tests: list[dict[str, Any]] = []
     for data, title in DATA.items():
-        vaes = chosen(records, kind="vae", data=data)
-        moved = chosen(records, kind="alignment", data=data)
+        vaes = select_records(records, kind="vae", data=data)
+        moved = select_records(records, kind="alignment", data=data)
         tables.append(_table(title, vaes, moved, seeds, betas(run)))
         for name in MAPS:
             for n_pairs in sorted({r["n_pairs"] for r in moved}):
-                own = chosen(moved, method=name, n_pairs=n_pairs, rotated=False)
+                own = select_records(moved, method=name, n_pairs=n_pairs, rotated=False)
                 tests.append({"data": data, "method": name, "n_pairs": n_pairs, **_relation(vaes, own, betas(run))})
                 found = tests[-1]
                 tested = ("beta", "dci", "mig", "informativeness", "partial")
@@ -196,13 +200,14 @@ def finish(run: Run, records: list[Record]) -> dict[str, Any]:
         "columns": ["R^2 of", "beta", "DCI", "MIG", "informativeness", "DCI, given informativeness", "steps up"],
         "rows": related,
     })  # fmt: skip
-    control = {data: _rotation(chosen(records, data=data)) for data in DATA}
+    control = {data: _rotation(select_records(records, data=data)) for data in DATA}
     tables.append({
         "title": f"The same latents turned by a random rotation: change of DCI and of R^2 with {N_PAIRS[-1]} pairs, mean over VAEs "
         "± 95 % CI",
         "columns": ["data", "n", "change of DCI", *(f"change of R^2, {name}" for name in MAPS)],
         "rows": [
-            [data, str(len(c["dci"])), cell(c["dci"]), *(cell(c[name], 4) for name in MAPS)] for data, c in control.items()
+            [data, str(len(c["dci"])), format_mean(c["dci"]), *(format_mean(c[name], 4) for name in MAPS)]
+            for data, c in control.items()
         ],
     })  # fmt: skip
     _figure(run, records)
@@ -211,13 +216,13 @@ def finish(run: Run, records: list[Record]) -> dict[str, Any]:
     related_up = [test["dci"][0] > 0 and test["dci"][1] < 0.05 for test in fused]
     rising = [up and _nearly_all(test["steps"]) for up, test in zip(related_up, fused, strict=True)]
     effect = {data: (mean_ci(c["fused"]), float(np.mean(c["dci"]))) for data, c in control.items()}
-    shift = mean_ci([r["fused"] for r in chosen(truth, turn=turns(run)[0])])[0] - mean_ci(
-        [r["fused"] for r in chosen(truth, turn=turns(run)[-1])]
+    shift = mean_ci([r["fused"] for r in select_records(truth, turn=turns(run)[0])])[0] - mean_ci(
+        [r["fused"] for r in select_records(truth, turn=turns(run)[-1])]
     )[0]  # fmt: skip
-    ends = [mean_ci([r["dci"] for r in chosen(truth, turn=turns(run)[k])])[0] for k in (0, -1)]
+    ends = [mean_ci([r["dci"] for r in select_records(truth, turn=turns(run)[k])])[0] for k in (0, -1)]
     said = "; ".join(
-        f"{t['data']}, {t['n_pairs']} pairs: rho(DCI, R^2) {t['dci'][0]:+.2f} ({p_text(t['dci'][1])}), given informativeness "
-        f"{t['partial'][0]:+.2f} ({p_text(t['partial'][1])}), rho(beta, R^2) {t['beta'][0]:+.2f}, {t['steps']} steps up"
+        f"{t['data']}, {t['n_pairs']} pairs: rho(DCI, R^2) {t['dci'][0]:+.2f} ({format_p(t['dci'][1])}), given informativeness "
+        f"{t['partial'][0]:+.2f} ({format_p(t['partial'][1])}), rho(beta, R^2) {t['beta'][0]:+.2f}, {t['steps']} steps up"
         for t in fused
     )
     turned_said = "; ".join(
@@ -246,7 +251,7 @@ def finish(run: Run, records: list[Record]) -> dict[str, Any]:
         },
     ]  # fmt: skip
     size = sizes(run)
-    count = len(chosen(records, kind="vae"))
+    count = len(select_records(records, kind="vae"))
     rhos = [[t[key][0] for t in fused] for key in ("dci", "beta", "informativeness")]
     spans = [f"{min(values):+.2f} to {max(values):+.2f}" for values in rhos]
     answer = (
@@ -291,13 +296,15 @@ def _table(title: str, vaes: list[Record], moved: list[Record], seeds: str, valu
     head += [f"R^2 {name}, {n} pairs" if name != "all pairs" else "R^2 all pairs (ceiling)" for name, n in aligners]
     rows = []
     for beta in values:
-        own = chosen(moved, beta=beta, rotated=False)
-        row = [f"{beta:g}", *(cell([r[m] for r in chosen(vaes, beta=beta)]) for m in measures)]
-        row += [cell([r["r2"] for r in chosen(own, method=name, n_pairs=n)]) for name, n in aligners]
+        own = select_records(moved, beta=beta, rotated=False)
+        row = [f"{beta:g}", *(format_mean([r[m] for r in select_records(vaes, beta=beta)]) for m in measures)]
+        row += [format_mean([r["r2"] for r in select_records(own, method=name, n_pairs=n)]) for name, n in aligners]
         if named:
-            row += [cell([r["accuracy"] for r in chosen(own, method="fused", n_pairs=n)]) for n in counts]
-            row += [cell([r["accuracy"] for r in chosen(own, method="all pairs")])]
-            row += [cell([r["accuracy_of_target"] for r in chosen(own, method="all pairs")])]
+            row += [
+                format_mean([r["accuracy"] for r in select_records(own, method="fused", n_pairs=n)]) for n in counts
+            ]
+            row += [format_mean([r["accuracy"] for r in select_records(own, method="all pairs")])]
+            row += [format_mean([r["accuracy_of_target"] for r in select_records(own, method="all pairs")])]
         rows.append(row)
     if named:
         head += [f"accuracy fused, {n} pairs (chance .1)" for n in counts]
@@ -320,7 +327,7 @@ def _relation(vaes: list[Record], own: list[Record], values: Sequence[float]) ->
 
 
 def _rotation(own: list[Record]) -> dict[str, list[float]]:
-    vaes, moved = chosen(own, kind="vae"), chosen(own, kind="alignment", n_pairs=N_PAIRS[-1])
+    vaes, moved = select_records(own, kind="vae"), select_records(own, kind="alignment", n_pairs=N_PAIRS[-1])
     out = {"dci": [r["dci_rotated"] - r["dci"] for r in vaes]}
     for name in MAPS:
         reached = {(r["beta"], r["seed"], r["rotated"]): r["r2"] for r in moved if r["method"] == name}
@@ -331,7 +338,7 @@ def _rotation(own: list[Record]) -> dict[str, list[float]]:
 def _line(ax: Any, records: list[Record], value: str, shift: int = 0, **style: Any) -> None:
     """Mean and interval by beta; a little to the side, so that bars do not hide each other."""
     across = sorted({r["beta"] for r in records})
-    found = [mean_ci([r[value] for r in chosen(records, beta=beta)]) for beta in across]
+    found = [mean_ci([r[value] for r in select_records(records, beta=beta)]) for beta in across]
     means, bars = [m for m, _ in found], [np.nan_to_num(half) for _, half in found]
     x = [beta * 2 ** (0.07 * shift) for beta in across]
     ax.errorbar(x, means, yerr=bars, capsize=2, markersize=5, elinewidth=0.7, **style)
@@ -345,8 +352,8 @@ def _figure(run: Run, records: list[Record]) -> None:
     chance: dict[str, Any] = {"color": "0.6", "linestyle": ":", "label": "chance"}
     top: dict[str, Any] = {"color": "black", "linestyle": ":", "marker": "x", "label": "all pairs (ceiling)"}
     for row, (data, title) in zip(axes, DATA.items(), strict=True):
-        vaes = chosen(records, kind="vae", data=data)
-        moved = chosen(records, kind="alignment", data=data)
+        vaes = select_records(records, kind="vae", data=data)
+        moved = select_records(records, kind="alignment", data=data)
         counts = sorted({r["n_pairs"] for r in moved})
         _line(row[0], vaes, "dci", -1, label="DCI", color="#D55E00", marker="o")
         _line(row[0], vaes, "mig", 1, label="MIG", color="#0072B2", marker="^", linestyle="-.")
@@ -361,10 +368,10 @@ def _figure(run: Run, records: list[Record]) -> None:
                     "fillstyle": "none" if few else "full",
                     "linestyle": "--" if few else "-",
                 }
-                own = chosen(moved, method=name, n_pairs=n, rotated=False)
+                own = select_records(moved, method=name, n_pairs=n, rotated=False)
                 _line(row[1], own, "r2", 2 * k + j - 2, label=f"{name}, {n} pairs", **style)
-        _line(row[1], chosen(moved, method="all pairs"), "r2", 2, **top)
-        _line(row[1], chosen(moved, method="chance", n_pairs=counts[-1]), "r2", -3, **chance)
+        _line(row[1], select_records(moved, method="all pairs"), "r2", 2, **top)
+        _line(row[1], select_records(moved, method="chance", n_pairs=counts[-1]), "r2", -3, **chance)
         row[1].set(ylabel="held-out R²", title=f"{title}: alignment", ylim=(-0.2, 1.35))
         row[1].set_yticks(np.arange(-0.2, 1.01, 0.2))
         for ax in row[:2]:
@@ -373,10 +380,10 @@ def _figure(run: Run, records: list[Record]) -> None:
             ax.set_xlabel("beta (log scale)")
             ax.legend(fontsize="small", ncols=2, loc="upper right")
         for rotated, fill in ((False, "full"), (True, "none")):
-            own = chosen(moved, method="fused", n_pairs=counts[-1], rotated=rotated)
+            own = select_records(moved, method="fused", n_pairs=counts[-1], rotated=rotated)
             reached = {(r["beta"], r["seed"]): r["r2"] for r in own}
             for k, beta in enumerate(betas(run)):
-                points = [r for r in chosen(vaes, beta=beta) if (beta, r["seed"]) in reached]
+                points = [r for r in select_records(vaes, beta=beta) if (beta, r["seed"]) in reached]
                 x = [r["dci_rotated" if rotated else "dci"] for r in points]
                 y = [reached[beta, r["seed"]] for r in points]
                 label = f"beta {beta:g}" if not rotated else "open: rotated" if k == 0 else None
@@ -388,21 +395,20 @@ def _figure(run: Run, records: list[Record]) -> None:
         )
         row[2].legend(fontsize="small")
     n = sizes(run)
-    caption(
-        figure,
+    caption = (
         f"Above SIMULATED, below real; {N_LATENTS} latents, {run.n_seeds} seed(s), bars 95 % CI; {n.factors} images measure, "
-        f"{n.align // 5} held out of alignment; right: one mark a VAE",
+        f"{n.align // 5} held out of alignment; right: one mark a VAE"
     )
-    save(figure, run, "disentanglement")
+    save_panels(figure, run, "disentanglement", caption)
 
 
 def _truth_figure(run: Run, truth: list[Record]) -> None:
-    figure, axes = panels(2, 6.0, 4.2)
+    figure, axes = make_panels(2, 6.0, 4.2)
     figures.contact_sheet(
         view(run, "scenes").measured[:40], ax=axes[0], n_columns=8, title="SIMULATED scenes (24 x 24 pixels)"
     )
     for name in MAPS:
-        found = [[mean_ci([r[c] for r in chosen(truth, turn=t)]) for t in turns(run)] for c in ("dci", name)]
+        found = [[mean_ci([r[c] for r in select_records(truth, turn=t)]) for t in turns(run)] for c in ("dci", name)]
         axes[1].errorbar(
             [m for m, _ in found[0]], [m for m, _ in found[1]], yerr=[np.nan_to_num(h) for _, h in found[1]], capsize=2,
             label=f"{name}, {N_PAIRS[-1]} pairs", **figures.STYLES[name],
@@ -411,11 +417,11 @@ def _truth_figure(run: Run, truth: list[Record]) -> None:
     axes[1].set(xlabel="DCI disentanglement of the turned code", ylabel="held-out R² (ceiling 1)", ylim=(-0.05, 1.02))
     axes[1].set_title("true factors as a code, turned (simulated)", fontsize="medium")
     axes[1].legend(fontsize="small")
-    caption(figure, f"{run.n_seeds} seed(s), bars 95 % CI; {sizes(run).align // 5} scenes held out")
-    save(figure, run, "known_truth")
+    caption = f"{run.n_seeds} seed(s), bars 95 % CI; {sizes(run).align // 5} scenes held out"
+    save_panels(figure, run, "known_truth", caption)
 
 
-EXPERIMENT = Experiment(
+STUDY = Study(
     "disentanglement",
     "Disentanglement and alignment: beta-VAEs on rendered scenes (simulated) and on real MNIST",
     cells,
@@ -425,4 +431,4 @@ EXPERIMENT = Experiment(
 )
 
 if __name__ == "__main__":
-    main(EXPERIMENT)
+    main(STUDY)

@@ -21,9 +21,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 import xarray as xr
-from _digits import NAMES
-from _digits import WORDINGS as PLAIN_WORDINGS
-from _methods import caption, cell, chosen, cosines, count_ticks, mean_ci, over_seeds, panels, save
 
 from neurobridge import figures
 from neurobridge.assemblies import make_assembly
@@ -32,8 +29,15 @@ from neurobridge.datasets import load
 from neurobridge.evaluate import generate, generation_fidelity
 from neurobridge.features import captions_from_templates, embed_text, extract
 from neurobridge.features.references.training import Reference, train_reference
-from neurobridge.flow import ConditionalFlow
-from neurobridge.study.harness import Experiment, Record, Run, main
+from neurobridge.flow import ConditionalFlow, Training
+from neurobridge.study.command import main
+from neurobridge.study.harness import Record, Run, Study
+from neurobridge.study.panels import count_ticks, make_panels, save_panels
+from neurobridge.study.tables import format_mean, mean_ci, over_seeds, select_records
+
+from .parts.common import cosines
+from .parts.digits import NAMES
+from .parts.digits import WORDINGS as PLAIN_WORDINGS
 
 N_PAIRS = (10, 20, 100, 600)
 WORDINGS = (
@@ -46,7 +50,7 @@ NEW_WORDINGS = (
 # Settings were looked at on the first 5,000 training digits and four other wordings; the pools of the runs lie beyond them.
 LATENTS, BETA = 24, 0.5
 DEVELOPMENT, EPSILON, UNBALANCED = 10_000, 0.02, 0.1
-METHODS = {
+LABELS = {
     "barycentric": "mean partner",
     "plan": "drawn from the plan",
     "plan-balanced": "drawn from the balanced plan",
@@ -156,7 +160,7 @@ def compute(run: Run, one: dict[str, Any]) -> list[Record]:
     repeats = n.made // len(found.new)
     asked = np.repeat(np.arange(len(found.new)), repeats)
     wanted = found.new["category_name"].values.astype(str)[asked]
-    options: dict[str, Any] = {"n_steps": n.steps, "seed": seed}
+    options: dict[str, Any] = {"training": Training(n_steps=n.steps), "seed": seed}
     purity: dict[str, float] = {}
     if one["kind"] == "all labels":
         codes = found.labels.astype(int)
@@ -256,25 +260,36 @@ def sheet_file(run: Run, method: str, n_pairs: int) -> Path:
 
 
 def finish(run: Run, records: list[Record]) -> dict[str, Any]:
-    seeds = over_seeds(run)
-    pairs = chosen(records, kind="pairs")
-    whole = chosen(records, kind="all labels")
+    seeds = over_seeds(run.seeds)
+    pairs = select_records(records, kind="pairs")
+    whole = select_records(records, kind="all labels")
     counts = sorted({r["n_pairs"] for r in pairs})
-    ways = [name for name in METHODS if name != "all labels"]
+    ways = [name for name in LABELS if name != "all labels"]
     n_images = records[0]["n_images"]
     tables = []
     for key, what, chance in (
-        ("agreement", "Share of images that the judge names as the caption does", cell([r["null_95"] for r in pairs])),
+        (
+            "agreement",
+            "Share of images that the judge names as the caption does",
+            format_mean([r["null_95"] for r in pairs]),
+        ),
         ("frechet", "Frechet distance of the judge's features to real test digits (smaller is better)", "n/a"),
         ("spread", "Variance within a class, in units of that of real digits", "0"),
     ):
         rows = [
-            [METHODS[name], *(cell([r[key] for r in chosen(pairs, method=name, n_pairs=n)]) for n in counts)]
+            [
+                LABELS[name],
+                *(format_mean([r[key] for r in select_records(pairs, method=name, n_pairs=n)]) for n in counts),
+            ]
             for name in ways
         ]
-        extra = {METHODS["all labels"]: cell([r[key] for r in whole]), "VAE reconstructions of test digits (ceiling)": cell(
-            [r[f"{key}_reconstructed"] for r in records[:1]])}  # fmt: skip
-        extra["real test digits"] = "1" if key == "spread" else cell([r[f"{key}_real"] for r in records[:1]])
+        extra = {
+            LABELS["all labels"]: format_mean([r[key] for r in whole]),
+            "VAE reconstructions of test digits (ceiling)": format_mean(
+                [r[f"{key}_reconstructed"] for r in records[:1]]
+            ),
+        }
+        extra["real test digits"] = "1" if key == "spread" else format_mean([r[f"{key}_real"] for r in records[:1]])
         extra["chance (95th percentile, shuffled)" if key == "agreement" else "chance"] = chance
         rows += [[name, *[value] * len(counts)] for name, value in extra.items()]
         tables.append({
@@ -285,12 +300,12 @@ def finish(run: Run, records: list[Record]) -> dict[str, Any]:
         "title": f"Share of the plan's mass between captions and images of one digit (chance .1); {seeds}",
         "columns": ["", *map(str, counts)],
         "rows": [
-            [METHODS[name], *(cell([r["purity"] for r in chosen(pairs, method=name, n_pairs=n)]) for n in counts)]
+            [LABELS[name], *(format_mean([r["purity"] for r in select_records(pairs, method=name, n_pairs=n)]) for n in counts)]
             for name in ("plan", "plan-balanced")
         ],
     })  # fmt: skip
     most = counts[-1]
-    at = {name: {key: mean_ci([r[key] for r in chosen(pairs, method=name, n_pairs=most)])[0] for key in
+    at = {name: {key: mean_ci([r[key] for r in select_records(pairs, method=name, n_pairs=most)])[0] for key in
                  ("agreement", "frechet", "spread")} for name in ways}  # fmt: skip
     end = {key: mean_ci([r[key] for r in whole])[0] for key in ("agreement", "frechet", "spread")}
     rebuilt = {key: records[0][f"{key}_reconstructed"] for key in ("agreement", "frechet", "spread")}
@@ -299,7 +314,7 @@ def finish(run: Run, records: list[Record]) -> dict[str, Any]:
     good = [name for name in ways if at[name]["agreement"] >= 0.95]
     both = [name for name in good if name in varied]
     listed = "; ".join(
-        f"{METHODS[name]}: agreement {v['agreement']:.3f}, Frechet {v['frechet']:.1f}, spread {v['spread']:.2f}"
+        f"{LABELS[name]}: agreement {v['agreement']:.3f}, Frechet {v['frechet']:.1f}, spread {v['spread']:.2f}"
         for name, v in at.items()
     )
     beside = (
@@ -348,25 +363,26 @@ def finish(run: Run, records: list[Record]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-STYLES = {
-    "barycentric": figures.STYLES["fused"],
-    "plan": figures.STYLES["ridge"],
-    "plan-balanced": figures.STYLES["pairs-flow"],
-    "flow": figures.STYLES["fused-flow"],
-    "flow-barycentric": figures.STYLES["procrustes"],
+#: Line of a way to make an image -> the method whose style it has.
+STYLE_OF = {
+    "barycentric": "fused",
+    "plan": "ridge",
+    "plan-balanced": "pairs-flow",
+    "flow": "fused-flow",
+    "flow-barycentric": "procrustes",
 }
 
 
 def _figure(run: Run, records: list[Record], counts: list[int], ways: list[str]) -> None:
-    figure, axes = panels(3, 5.2, 4.2)
-    pairs, whole = chosen(records, kind="pairs"), chosen(records, kind="all labels")
+    figure, axes = make_panels(3, 5.2, 4.2)
+    pairs, whole = select_records(records, kind="pairs"), select_records(records, kind="all labels")
     labels = {"agreement": "agreement of the judge", "frechet": "Frechet distance (squared feature units)",
               "spread": "variance within a class (real = 1)"}  # fmt: skip
     for ax, (key, label) in zip(axes, labels.items(), strict=True):
         for name in ways:
-            found = [mean_ci([r[key] for r in chosen(pairs, method=name, n_pairs=n)]) for n in counts]
+            found = [mean_ci([r[key] for r in select_records(pairs, method=name, n_pairs=n)]) for n in counts]
             ax.errorbar(counts, [m for m, _ in found], yerr=[np.nan_to_num(h) for _, h in found], capsize=2, markersize=5,
-                        label=METHODS[name], **STYLES[name])  # fmt: skip
+                        label=LABELS[name], **figures.STYLES[STYLE_OF[name]])  # fmt: skip
         lines = {
             "flow, all labels": (mean_ci([r[key] for r in whole])[0], "-"),
             "reconstructions (ceiling)": (records[0][f"{key}_reconstructed"], ":"),
@@ -382,31 +398,27 @@ def _figure(run: Run, records: list[Record], counts: list[int], ways: list[str])
         ax.set_ylim({"agreement": (0, 1.05), "frechet": (4, 2000), "spread": (0, 3.2)}[key])
         count_ticks(ax, counts)
         ax.legend(fontsize="x-small", framealpha=0.9, edgecolor="none")
-    caption(
-        figure,
-        f"Real MNIST; {records[0]['n_images']} images a method and seed, new wordings; {run.n_seeds} seed(s), bars 95 % CI",
-    )
-    save(figure, run, "generation")
+    caption = f"Real MNIST; {records[0]['n_images']} images a method and seed, new wordings; {run.n_seeds} seed(s), bars 95 % CI"
+    save_panels(figure, run, "generation", caption)
 
 
 def _sheet(run: Run, most: int, ways: list[str]) -> None:
-    figure, axes = panels(len(ways), 3.1, 6.4)
+    figure, axes = make_panels(len(ways), 3.1, 6.4)
     for ax, name in zip(axes, ways, strict=True):
         images = np.load(sheet_file(run, name, size(run).train if name == "all labels" else most), allow_pickle=False)
         # In the order of the captions, which is that of the digits.
         some = images.reshape(10, -1, *images.shape[1:])[:, :: len(images) // 50].reshape(-1, *images.shape[1:])
         figures.contact_sheet(
             xr.DataArray(some, dims=("presentation", "row", "column")), ax=ax, n_columns=5,
-            title=METHODS[name].replace(", all labels", ",\nall labels"),
+            title=LABELS[name].replace(", all labels", ",\nall labels"),
         )  # fmt: skip
-    caption(
-        figure,
-        f"Real MNIST; a row a digit, 0 to 9, five images each; {most} known pairs (right: all labels); seed {run.seed}",
+    caption = (
+        f"Real MNIST; a row a digit, 0 to 9, five images each; {most} known pairs (right: all labels); seed {run.seed}"
     )
-    save(figure, run, "contact_sheet")
+    save_panels(figure, run, "contact_sheet", caption)
 
 
-EXPERIMENT = Experiment(
+STUDY = Study(
     "generation",
     "Text to image: captions to digits through a frozen decoder, real MNIST",
     cells,
@@ -417,4 +429,4 @@ EXPERIMENT = Experiment(
 )
 
 if __name__ == "__main__":
-    main(EXPERIMENT)
+    main(STUDY)

@@ -18,23 +18,26 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from _methods import (
-    BARS,
-    bars,
-    cell,
-    chosen,
-    count_ticks,
-    finished,
-    mean_ci,
-    over_seeds,
-    panels,
-    table,
-    verdict,
-)
-from _mnist import ENCODERS, END_TO_END, LABEL_ONLY, MAIN, N_CAPTIONS, OURS, captions, digits, head_accuracy, measured
 
+from neurobridge import figures
 from neurobridge.aligners import BASELINES
-from neurobridge.study.harness import Experiment, Record, Run, main
+from neurobridge.study.command import main
+from neurobridge.study.harness import Record, Run, Study
+from neurobridge.study.panels import BARS, count_ticks, error_bars, make_panels, save_panels
+from neurobridge.study.tables import format_mean, mean_ci, over_seeds, select_records, table_of_means, verdict
+
+from .parts.mnist import (
+    ENCODERS,
+    END_TO_END,
+    LABEL_ONLY,
+    MAIN,
+    N_CAPTIONS,
+    OURS,
+    captions,
+    digits,
+    head_accuracy,
+    measured,
+)
 
 N_PAIRS = (10, 20, 50, 100, 600, 3000, 6000, 12_000, 60_000)
 BELOW_A_FIFTH = 12_000
@@ -91,19 +94,21 @@ def compute(run: Run, one: dict[str, Any]) -> list[Record]:
 
 
 def mean_of(records: list[Record], method: str, n_pairs: int) -> float:
-    return float(np.mean([r["accuracy"] for r in chosen(records, method=method, n_pairs=n_pairs)]))
+    return float(np.mean([r["accuracy"] for r in select_records(records, method=method, n_pairs=n_pairs)]))
 
 
 def finish(run: Run, records: list[Record]) -> dict[str, Any]:
-    own = chosen(records, encoder=MAIN)
+    own = select_records(records, encoder=MAIN)
     counts = sorted({r["n_pairs"] for r in own})
     head = head_accuracy(run, captions(run, N_CAPTIONS))
     null_95, n_test = mean_ci([r["null_95"] for r in own])[0], own[0]["n_test"]
     ours = {n: mean_of(own, ours_at(n), n) for n in counts}
-    named_before = [cell([r["accuracy"] for r in chosen(own, method=ours_at(n), n_pairs=n)]) for n in counts]
-    seeds = over_seeds(run)
+    named_before = [
+        format_mean([r["accuracy"] for r in select_records(own, method=ours_at(n), n_pairs=n)]) for n in counts
+    ]
+    seeds = over_seeds(run.seeds)
     tables = [
-        table(
+        table_of_means(
             f"Accuracy on {n_test:,} real test digits, by images with a known caption (or label); {seeds}, n/a: not run",
             own,
             "accuracy",
@@ -114,7 +119,7 @@ def finish(run: Run, records: list[Record]) -> dict[str, Any]:
             },
         )
     ]
-    others = [encoder for encoder in ENCODERS if chosen(records, encoder=encoder)]
+    others = [encoder for encoder in ENCODERS if select_records(records, encoder=encoder)]
     if len(others) > 1:
         tables.append(encoder_table(run, records, others))
     claims = [] if run.quick else claims_of(own, ours)
@@ -123,7 +128,7 @@ def finish(run: Run, records: list[Record]) -> dict[str, Any]:
         figures.append(encoder_figure(run, records, others))
     lines = "; ".join(
         f"{n:,}: {ours[n]:.3f} (end to end {mean_of(own, END_TO_END[0], n):.3f}"
-        + (f", augmented {mean_of(own, END_TO_END[1], n):.3f})" if chosen(own, method=END_TO_END[1]) else ")")
+        + (f", augmented {mean_of(own, END_TO_END[1], n):.3f})" if select_records(own, method=END_TO_END[1]) else ")")
         for n in counts
     )
     return {
@@ -152,14 +157,16 @@ def encoder_table(run: Run, records: list[Record], encoders: list[str]) -> dict[
             encoder,
             method,
             *(
-                cell([r["accuracy"] for r in chosen(records, encoder=encoder, method=method, n_pairs=n)])
+                format_mean([r["accuracy"] for r in select_records(records, encoder=encoder, method=method, n_pairs=n)])
                 for n in TARGETS
             ),
         ]
         for encoder in encoders
         for method in OTHER_ENCODERS
     ]
-    title = f"What the frozen image encoder does: accuracy by pairs; {over_seeds(run)}, the first two for the others"
+    title = (
+        f"What the frozen image encoder does: accuracy by pairs; {over_seeds(run.seeds)}, the first two for the others"
+    )
     return {"title": title, "columns": ["encoder", "method", *map(str, TARGETS)], "rows": rows}
 
 
@@ -169,11 +176,11 @@ def claims_of(own: list[Record], ours: dict[int, float]) -> list[dict[str, str]]
     few = [n for n in counts if n < BELOW_A_FIFTH]
     plain, views = ({n: mean_of(own, name, n) for n in counts} for name in END_TO_END)
     best = {
-        n: max((mean_of(own, name, n), name) for name in BASELINES if chosen(own, method=name, n_pairs=n))
+        n: max((mean_of(own, name, n), name) for name in BASELINES if select_records(own, method=name, n_pairs=n))
         for n in counts
     }
     label = {n: max((mean_of(own, name, n), name) for name in LABEL_ONLY) for n in counts}
-    both = [n for n in counts if chosen(own, method="fused", n_pairs=n)]
+    both = [n for n in counts if select_records(own, method="fused", n_pairs=n)]
     true, fused = ({n: mean_of(own, name, n) for n in both} for name in ("pairs", "fused"))
 
     def line(left: dict[int, float], right: Any, among: list[int]) -> str:
@@ -215,31 +222,34 @@ def claims_of(own: list[Record], ours: dict[int, float]) -> list[dict[str, str]]
     ]
 
 
-LINES: dict[str, dict[str, Any]] = {
-    "ours": {"color": "#D55E00", "marker": "o", "linestyle": "-", "linewidth": 2},
-    "ridge": {"color": "#0072B2", "marker": "^", "linestyle": "-."},
-    "logistic": {"color": "#009E73", "marker": "v", "linestyle": ":"},
-    "kNN": {"color": "#7F7F7F", "marker": "x", "linestyle": ":"},
-    END_TO_END[0]: {"color": "#000000", "marker": "s", "linestyle": "--"},
-    END_TO_END[1]: {"color": "#000000", "marker": "D", "linestyle": "--", "markerfacecolor": "white"},
-}
+#: Lines of the figure; "ours" has the style of the fused bridge.
+LINES = ("ours", "ridge", *LABEL_ONLY, *END_TO_END)
 
 
 def accuracy_figure(run: Run, own: list[Record], ours: dict[int, float], head: float, null_95: float) -> dict[str, str]:
     """The curves whole and from .9, and every alignment at the first of the numbers that has a target."""
-    figure, axes = panels(3, 5.2, 4.2)
+    figure, axes = make_panels(3, 5.2, 4.2)
     counts = list(ours)
     for ax, low in zip(axes[:2], (0.0, 0.9), strict=True):
-        for name, style in LINES.items():
+        for name in LINES:
+            style = figures.STYLES["fused" if name == "ours" else name]
             points = {
-                n: [r["accuracy"] for r in chosen(own, method=ours_at(n) if name == "ours" else name, n_pairs=n)]
+                n: [
+                    r["accuracy"] for r in select_records(own, method=ours_at(n) if name == "ours" else name, n_pairs=n)
+                ]
                 for n in counts
             }
             points = {n: values for n, values in points.items() if values}
             if points:
                 means = [np.mean(values) for values in points.values()]
                 ax.errorbar(
-                    list(points), means, yerr=bars(list(points.values())), capsize=2, markersize=5, label=name, **style
+                    list(points),
+                    means,
+                    yerr=error_bars(list(points.values())),
+                    capsize=2,
+                    markersize=5,
+                    label=name,
+                    **style,
                 )
         ax.axhline(head, color="black", linestyle=":", linewidth=1, label=f"head on new captions {head:.2f}")
         ax.axhline(null_95, color="0.5", linestyle="--", linewidth=1, label=f"chance (95th pct.) {null_95:.2f}")
@@ -255,14 +265,19 @@ def accuracy_figure(run: Run, own: list[Record], ours: dict[int, float], head: f
         axes[1].plot(n, wanted, marker="_", color="0.3", markersize=14, linestyle="none")
     axes[0].legend(fontsize="small", loc="center right", bbox_to_anchor=(1, 0.42))
     at = 100
-    names = [name for name in (*OURS, *BASELINES) if chosen(own, method=name, n_pairs=at)]
+    names = [name for name in (*OURS, *BASELINES) if select_records(own, method=name, n_pairs=at)]
     for k, name in enumerate(reversed(names)):
-        values = [r["accuracy"] for r in chosen(own, method=name, n_pairs=at)]
+        values = [r["accuracy"] for r in select_records(own, method=name, n_pairs=at)]
         ours_too = name in OURS
         axes[2].errorbar(
-            np.mean(values), k, xerr=bars([values]), color="#D55E00" if ours_too else "#0072B2", marker="o" if ours_too else "^",
-            capsize=2, linestyle="none",
-        )  # fmt: skip
+            np.mean(values),
+            k,
+            xerr=error_bars([values]),
+            color="#D55E00" if ours_too else "#0072B2",
+            marker="o" if ours_too else "^",
+            capsize=2,
+            linestyle="none",
+        )
     axes[2].axvline(null_95, color="0.5", linestyle="--", linewidth=1)
     axes[2].set_yticks(range(len(names)), list(reversed(names)))
     axes[2].set_xlim(0, 1)
@@ -272,23 +287,23 @@ def accuracy_figure(run: Run, own: list[Record], ours: dict[int, float], head: f
         f"Real MNIST, {own[0]['n_test']:,} test digits; ours as named before the run; {BARS}; dashed grey: chance; "
         "short lines: to reach"
     )
-    return finished(figure, run, "image_text", text)
+    return save_panels(figure, run, "image_text", text)
 
 
 def encoder_figure(run: Run, records: list[Record], encoders: list[str]) -> dict[str, str]:
     """Accuracy at the numbers that have a target, by encoder."""
-    figure, axes = panels(len(TARGETS), 4.6, 3.6)
+    figure, axes = make_panels(len(TARGETS), 4.6, 3.6)
     for ax, n in zip(axes, TARGETS, strict=True):
         for k, method in enumerate(OTHER_ENCODERS):
             values = [
-                [r["accuracy"] for r in chosen(records, encoder=encoder, method=method, n_pairs=n)]
+                [r["accuracy"] for r in select_records(records, encoder=encoder, method=method, n_pairs=n)]
                 for encoder in encoders
             ]
-            style = {**LINES["ours" if method == "fused" else method], "linestyle": "none"}
+            style = {**figures.STYLES[method], "linestyle": "none"}
             ax.errorbar(
                 np.arange(len(encoders)) + (k - 1) * 0.15,
                 [np.mean(one) for one in values],
-                yerr=bars(values),
+                yerr=error_bars(values),
                 capsize=3,
                 label=method,
                 **style,
@@ -303,10 +318,10 @@ def encoder_figure(run: Run, records: list[Record], encoders: list[str]) -> dict
     text = (
         f"Real MNIST; frozen image encoders, each trained on the images alone; {BARS}; chance {chance:.2f}, ceiling 1"
     )
-    return finished(figure, run, "encoders", text)
+    return save_panels(figure, run, "encoders", text)
 
 
-EXPERIMENT = Experiment(
+STUDY = Study(
     "image_text",
     "Image to text: real MNIST into the space of captions",
     cells,
@@ -318,4 +333,4 @@ EXPERIMENT = Experiment(
 )
 
 if __name__ == "__main__":
-    main(EXPERIMENT)
+    main(STUDY)

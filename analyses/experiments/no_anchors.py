@@ -26,8 +26,6 @@ from typing import Any
 
 import numpy as np
 import ot
-from _methods import caption, cell, chosen, over_seeds, panels, save, table, verdict
-from _unpaired_spaces import CASES, digests, sizes, views
 from scipy.spatial.distance import cdist
 from scipy.stats import ortho_group, rankdata, spearmanr
 
@@ -36,7 +34,12 @@ from neurobridge.bridge.unpaired.align import UntrustedAlignmentWarning
 from neurobridge.bridge.unpaired.gromov import inner_distances
 from neurobridge.bridge.unpaired.lowrank import match_parts
 from neurobridge.bridge.unpaired.trust import LEAST_CYCLE, LEAST_STABILITY, MOST_DISTORTION
-from neurobridge.study.harness import Experiment, Record, Run, main
+from neurobridge.study.command import main
+from neurobridge.study.harness import Record, Run, Study
+from neurobridge.study.panels import make_panels, save_panels
+from neurobridge.study.tables import format_mean, over_seeds, select_records, table_of_means, verdict
+
+from .parts.unpaired_spaces import CASES, digests, sizes, views
 
 STARTS: dict[str, dict[str, Any]] = {
     "unpaired": {"metric": "euclidean"},
@@ -176,7 +179,7 @@ def judged(records: list[Record]) -> list[Record]:
     """Each record with its place between chance (0) and the ceiling of its case and seed (1), and whether it worked."""
     out = []
     for record in records:
-        (best,) = chosen(records, case=record["case"], seed=record["seed"], method=CEILING)
+        (best,) = select_records(records, case=record["case"], seed=record["seed"], method=CEILING)
         reach = best["match"] - 0.5
         # Where not even all pairs help there is nothing to be found.
         real = best["p"] < 0.01 and reach > 0.05
@@ -192,11 +195,11 @@ def finish(run: Run, records: list[Record]) -> dict[str, Any]:
     refused = [r for r in records if "refused" in r]
     runs = judged([r for r in records if "refused" not in r])
     n_test, n_train = records[0]["n_test"], records[0]["n_train"]
-    seeds = f"{over_seeds(run)}; {n_train} training and {n_test} held-out stimuli"
+    seeds = f"{over_seeds(run.seeds)}; {n_train} training and {n_test} held-out stimuli"
     cases = list(dict.fromkeys(r["case"] for r in runs))
-    chance = [f"{np.mean([r['null_95'] for r in chosen(runs, case=case)]):.3f}" for case in sorted(cases)]
+    chance = [f"{np.mean([r['null_95'] for r in select_records(runs, case=case)]):.3f}" for case in sorted(cases)]
     tables = [
-        table(
+        table_of_means(
             f"Share of held-out targets farther than the true partner, by method (with its pairs) and case; chance .5; {seeds}",
             runs, "match", rows="label", columns="case", extra={"chance, 95 % quantile": chance},
         )
@@ -204,14 +207,15 @@ def finish(run: Run, records: list[Record]) -> dict[str, Any]:
     classed = [r for r in runs if r["agreement"] is not None]
     if classed:
         chance = [
-            cell([r["agreement_chance"] for r in chosen(classed, case=c)]) for c in sorted({r["case"] for r in classed})
+            format_mean([r["agreement_chance"] for r in select_records(classed, case=c)])
+            for c in sorted({r["case"] for r in classed})
         ]
         tables.append(
-            table(f"Share whose nearest held-out target is of the same class; {seeds}", classed, "agreement", rows="label",
+            table_of_means(f"Share whose nearest held-out target is of the same class; {seeds}", classed, "agreement", rows="label",
                   columns="case", extra={"chance, permuted": chance})
         )  # fmt: skip
     starts = [r for r in runs if r["trusted"] is not None]
-    counts = {(t, w): len(chosen(starts, trusted=t, worked=w)) for t in (True, False) for w in (True, False)}
+    counts = {(t, w): len(select_records(starts, trusted=t, worked=w)) for t in (True, False) for w in (True, False)}
     tables.append({
         "title": f"Diagnostic beside truth, {len(starts)} unpaired starts (worked: p < .01, half way from chance to all pairs)",
         "columns": ["", "worked", "did not"],
@@ -227,12 +231,15 @@ def finish(run: Run, records: list[Record]) -> dict[str, Any]:
         ],
     })  # fmt: skip
     rho, p = rank_correlation([r["margin"] for r in starts], [r["share"] for r in starts], run.seed)
-    by_case = {c: float(np.mean([r["margin"] for r in chosen(starts, case=c)])) for c in cases}
-    share_of = {c: float(np.mean([r["share"] for r in chosen(starts, case=c)])) for c in cases}
-    works = {c: f"{sum(r['worked'] for r in chosen(starts, case=c))} of {len(chosen(starts, case=c))}" for c in cases}
+    by_case = {c: float(np.mean([r["margin"] for r in select_records(starts, case=c)])) for c in cases}
+    share_of = {c: float(np.mean([r["share"] for r in select_records(starts, case=c)])) for c in cases}
+    works = {
+        c: f"{sum(r['worked'] for r in select_records(starts, case=c))} of {len(select_records(starts, case=c))}"
+        for c in cases
+    }
     _draw(run, runs, starts, cases, f"Spearman {rho:.2f}, p = {p:.4f}, n = {len(starts)}")
     real = [c for c in cases if c.startswith(("MNIST", "Flickr"))]
-    solved = [any(r["worked"] for r in chosen(starts, case=c)) for c in real]
+    solved = [any(r["worked"] for r in select_records(starts, case=c)) for c in real]
     trusted = counts[True, True] + counts[True, False]
     said = "; ".join(f"{c}: {works[c]} worked (mean {share_of[c]:.2f} of the way to all pairs)" for c in cases)
     claims = [
@@ -298,15 +305,17 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 
 
 def _draw(run: Run, runs: list[Record], starts: list[Record], cases: list[str], found: str) -> None:
-    figure, axes = panels(2, width=7.0, height=5.4)
+    figure, axes = make_panels(2, width=7.0, height=5.4)
     labels = list(dict.fromkeys(r["label"] for r in runs))
     for k, case in enumerate(cases):
         shade = {"color": str(0.75 * k / max(1, len(cases) - 1)), "marker": MARKERS[k], "linestyle": "none"}
-        means = [np.mean([r["share"] for r in chosen(runs, case=case, label=label)] or [np.nan]) for label in labels]
+        means = [
+            np.mean([r["share"] for r in select_records(runs, case=case, label=label)] or [np.nan]) for label in labels
+        ]
         axes[0].plot(means, np.arange(len(labels)) + 0.5 * k / len(cases) - 0.25, markersize=6, label=case, **shade)
-        own = chosen(starts, case=case)
+        own = select_records(starts, case=case)
         for worked in (True, False):
-            part = chosen(own, worked=worked)
+            part = select_records(own, worked=worked)
             axes[1].plot(
                 [r["margin"] for r in part], [r["share"] for r in part], markersize=7,
                 fillstyle="full" if worked else "none", **shade,
@@ -327,15 +336,14 @@ def _draw(run: Run, runs: list[Record], starts: list[Record], cases: list[str], 
     pairs_of = [ax.get_legend_handles_labels() for ax in axes]
     figure.legend([h for hs, _ in pairs_of for h in hs], [n for _, ns in pairs_of for n in ns],
                   loc="outside upper center", ncols=3, fontsize="small")  # fmt: skip
-    caption(
-        figure,
+    caption = (
         f"MNIST, Flickr8k real; HvM and clusters simulated; {runs[0]['n_train']} training, {runs[0]['n_test']} held-out stimuli; "
-        f"seeds {run.seeds.start}-{run.seeds.stop - 1}",
+        f"seeds {run.seeds.start}-{run.seeds.stop - 1}"
     )
-    save(figure, run, "no_anchors")
+    save_panels(figure, run, "no_anchors", caption)
 
 
-EXPERIMENT = Experiment(
+STUDY = Study(
     "no_anchors",
     "Alignment without pairs: real MNIST and Flickr8k, simulated HvM and clusters",
     cells,
@@ -346,4 +354,4 @@ EXPERIMENT = Experiment(
 )
 
 if __name__ == "__main__":
-    main(EXPERIMENT)
+    main(STUDY)

@@ -19,8 +19,6 @@ import numpy as np
 import pandas as pd
 import torch
 import xarray as xr
-from _digits import WORDS
-from _methods import METHODS, chosen, finished, p_text, save, site_halves, verdict
 from scipy.stats import rankdata
 from sklearn.metrics import r2_score
 
@@ -33,7 +31,14 @@ from neurobridge.evaluate.curves import CurveFold, draw_curve_fold
 from neurobridge.evaluate.similarity.rdms import compare_rdms
 from neurobridge.evaluate.similarity.relations import MEASURES as STANDARD
 from neurobridge.features import GaborEnergy, Preprocess, captions_from_templates, embed_text, extract, train_reference
-from neurobridge.study.harness import Experiment, Record, Run, main
+from neurobridge.study.command import main
+from neurobridge.study.harness import Record, Run, Study
+from neurobridge.study.methods import make_aligner
+from neurobridge.study.panels import save_panels
+from neurobridge.study.tables import format_p, select_records, verdict
+
+from .parts.common import site_halves
+from .parts.digits import WORDS
 
 N_PAIRS, N_DRAWS = 50, 2000
 MEASURES = (*STANDARD, "rsa", "procrustes")
@@ -174,7 +179,9 @@ def compute(run: Run, one: dict[str, Any]) -> list[Record]:
         if name == "fused" and one["change"]:
             continue
         seeds = run.seeds[:1] if name == "fused" else run.seeds
-        record["alignment"][name] = [aligned(METHODS[name](seed), first, second, one["set"], seed) for seed in seeds]
+        record["alignment"][name] = [
+            aligned(make_aligner(name, seed), first, second, one["set"], seed) for seed in seeds
+        ]
     return [record]
 
 
@@ -249,7 +256,7 @@ def relabellings(records: list[Record], n: int, rng: np.random.Generator) -> lis
     """For each pair the row of the pair that it becomes when the encoders of its set change names at random (Mantel 1967)."""
     place = {(r["set"], *sorted((r["first"], r["second"]))): k for k, r in enumerate(records)}
     names = {
-        name: sorted({r[side] for r in chosen(records, set=name) for side in ("first", "second")})
+        name: sorted({r[side] for r in select_records(records, set=name) for side in ("first", "second")})
         for name in dict.fromkeys(r["set"] for r in records)
     }
     out = []
@@ -278,10 +285,10 @@ def agreement(records: list[Record], measure: str, y: np.ndarray, *, within: boo
 
 
 def finish(run: Run, records: list[Record]) -> dict[str, Any]:
-    plain = chosen(records, change="")
+    plain = select_records(records, change="")
     real = [r for r in plain if r["set"] != "SIMULATED"]
     labelled = [r for r in plain if "accuracy" in r["alignment"]["bridge"][0]]
-    large = [r for r in plain if len(chosen(plain, set=r["set"])) >= 6]
+    large = [r for r in plain if len(select_records(plain, set=r["set"])) >= 6]
     with_noise = [r for r in records if r["first"] in RECORDED]
     fused_gain = quality(plain, "fused") - quality(plain, "ridge")
     groups: dict[str, tuple[list[Record], np.ndarray, bool]] = {}
@@ -311,7 +318,7 @@ def finish(run: Run, records: list[Record]) -> dict[str, Any]:
                 [
                     name,
                     str(rows[0]["n"]),
-                    *[f"{r['rho']:.2f} [{r['low']:.2f}, {r['high']:.2f}] {p_text(r['p'])}" for r in rows],
+                    *[f"{r['rho']:.2f} [{r['low']:.2f}, {r['high']:.2f}] {format_p(r['p'])}" for r in rows],
                 ]
                 for name, rows in found.items()
             ]
@@ -352,10 +359,10 @@ def finish(run: Run, records: list[Record]) -> dict[str, Any]:
     )
     captions = [scatter(run, records, plain, main_rows), ranks(run, found)]
     note = (
-        f"Real: MNIST ({len(chosen(plain, set='MNIST'))} encoder pairs), V4 of Cowley et al. 2023 "
-        f"({len(chosen(plain, set='V4'))}), IT of Majaj & Hong 2015 ({len(chosen(plain, set='IT'))}), Flickr8k "
-        f"({len(chosen(plain, set='Flickr8k'))}). SIMULATED: HvM "
-        f"({len(chosen(plain, set='SIMULATED'))}). {len(records) - len(plain)} more with noise or shuffled stimuli, "
+        f"Real: MNIST ({len(select_records(plain, set='MNIST'))} encoder pairs), V4 of Cowley et al. 2023 "
+        f"({len(select_records(plain, set='V4'))}), IT of Majaj & Hong 2015 ({len(select_records(plain, set='IT'))}), Flickr8k "
+        f"({len(select_records(plain, set='Flickr8k'))}). SIMULATED: HvM "
+        f"({len(select_records(plain, set='SIMULATED'))}). {len(records) - len(plain)} more with noise or shuffled stimuli, "
         "in rows of their own. "
         "Encoder pairs that share an encoder are not independent: the bootstrap interval is too narrow for that reason, and the "
         "relabelling null within sets is the one that allows for it. The sliced Wasserstein distance is taken after a "
@@ -385,7 +392,7 @@ def claim(text: str, rows: list[Record]) -> Record:
         "claim": text,
         "verdict": verdict(sure, len(rows)),
         "evidence": "; ".join(
-            f"{r['measure']} rho {r['rho']:.2f} [{r['low']:.2f}, {r['high']:.2f}], {p_text(r['p'])}" for r in rows
+            f"{r['measure']} rho {r['rho']:.2f} [{r['low']:.2f}, {r['high']:.2f}], {format_p(r['p'])}" for r in rows
         )
         + ". Rule: interval above 0 and p below .05 for every measure holds, for half or more in part. Figure: overlap.png",
     }
@@ -401,7 +408,7 @@ def scatter(run: Run, records: list[Record], plain: list[Record], rows: list[Rec
         ax.plot([r["overlap"][measure] for r in noisy], quality(noisy, "bridge"), "x", color="0.6", markersize=4,
                 label="noise added or shuffled")  # fmt: skip
         for name in dict.fromkeys(r["set"] for r in plain):
-            own = chosen(plain, set=name)
+            own = select_records(plain, set=name)
             ax.plot([r["overlap"][measure] for r in own], quality(own, "bridge"), MARKERS[name], color=COLOURS[name],
                     label=name if name == "SIMULATED" else f"{name} (real)")  # fmt: skip
         chance = float(np.mean([d["null_95"] for r in plain for d in r["alignment"]["bridge"]]))
@@ -413,7 +420,7 @@ def scatter(run: Run, records: list[Record], plain: list[Record], rows: list[Rec
             )
         ax.set_xlabel(measure.replace("_", " ") + (" (less is more overlap)" if measure in DISTANCES else ""))
         ax.set_title(
-            f"real pairs: rho {row['rho']:.2f} [{row['low']:.2f}, {row['high']:.2f}], {p_text(row['p'])}",
+            f"real pairs: rho {row['rho']:.2f} [{row['low']:.2f}, {row['high']:.2f}], {format_p(row['p'])}",
             fontsize="small",
         )
     for ax in axes[:, 0]:
@@ -423,7 +430,7 @@ def scatter(run: Run, records: list[Record], plain: list[Record], rows: list[Rec
         f"Overlap on training stimuli against held-out r of the bridge, {len(plain)} encoder pairs as they are. "
         "rho: signed so that positive is more overlap, better alignment; ceiling of r is 1 where the target is no recording."
     )
-    return finished(figure, run, "overlap", text)
+    return save_panels(figure, run, "overlap", text)
 
 
 def ranks(run: Run, found: dict[str, list[Record]]) -> dict[str, str]:
@@ -456,18 +463,15 @@ def ranks(run: Run, found: dict[str, list[Record]]) -> dict[str, str]:
     ax.invert_yaxis()
     ax.set_xlabel("Spearman correlation of overlap with alignment, 95 % bootstrap interval over encoder pairs")
     ax.legend(fontsize="x-small", loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
-    save(figure, run, "ranks")
-    return {
-        "file": "ranks.png",
-        "caption": "Rank correlation of every overlap measure with alignment, by group of encoder pairs.",
-    }
+    caption = "Rank correlation of every overlap measure with alignment, by group of encoder pairs."
+    return save_panels(figure, run, "ranks", caption)
 
 
-EXPERIMENT = Experiment(
+STUDY = Study(
     "overlap",
     "Overlap against alignment: real encoders, recordings and embeddings, and SIMULATED HvM",
     cells, compute, finish, n_seeds=2, extras=("text",),
 )  # fmt: skip
 
 if __name__ == "__main__":
-    main(EXPERIMENT)
+    main(STUDY)

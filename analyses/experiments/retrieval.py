@@ -17,27 +17,19 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import xarray as xr
-from _methods import (
-    FLOWS,
-    METHODS,
-    caption,
-    cell,
-    chosen,
-    cosines,
-    curves,
-    over_seeds,
-    panels,
-    save,
-    table,
-    verdict,
-)
 
 from neurobridge import figures
 from neurobridge.aligners import BASELINES, AssemblyAligner, BridgeAligner
 from neurobridge.datasets import load
 from neurobridge.evaluate.curves import draw_curve_fold
 from neurobridge.features import embed_text
-from neurobridge.study.harness import Experiment, Record, Run, main
+from neurobridge.study.command import main
+from neurobridge.study.harness import Record, Run, Study
+from neurobridge.study.methods import FLOWS, METHODS, make_aligner
+from neurobridge.study.panels import curves_of, make_panels, save_panels
+from neurobridge.study.tables import format_mean, over_seeds, select_records, table_of_means, verdict
+
+from .parts.common import cosines
 
 N_PAIRS = (10, 20, 50, 100, 200, 400, 800)
 FUSED_PAIRS = (20, 100, 400)
@@ -104,7 +96,7 @@ def aligner_of(run: Run, one: dict[str, Any]) -> AssemblyAligner:
     if run.quick and one["method"] == "fused":
         few = {"lams": (0.9,), "epsilons": (0.02,), "n_rounds": (1,), "kernel_rounds": (0,), "n_folds": 2}
         return BridgeAligner(coupling="fused", map="barycentric", fuse_options=few, seed=one["seed"])
-    return METHODS[one["method"]](one["seed"])
+    return make_aligner(one["method"], one["seed"])
 
 
 def ranks(scores: np.ndarray, own: np.ndarray | None = None) -> np.ndarray:
@@ -160,9 +152,9 @@ def compute(run: Run, one: dict[str, Any]) -> list[Record]:
 
 def finish(run: Run, records: list[Record]) -> dict[str, Any]:
     tables, n_test = [], records[0]["n_test"]
-    seeds = over_seeds(run)
+    seeds = over_seeds(run.seeds)
     for direction in DIRECTIONS:
-        own = chosen(records, direction=direction)
+        own = select_records(records, direction=direction)
         for value, chance in (
             ("R@1", 1 / n_test),
             ("R@5", 5 / n_test),
@@ -170,23 +162,23 @@ def finish(run: Run, records: list[Record]) -> dict[str, Any]:
             ("median_rank", (n_test + 1) / 2),
         ):
             tables.append(
-                table(
+                table_of_means(
                     f"{direction}: {value.replace('_', ' ')} among {n_test}, by known pairs; {seeds}",
                     own,
                     value,
                     extra={"chance": f"{chance:.4g}"},
                 )
             )
-    control = chosen(records, direction="class name")
+    control = select_records(records, direction="class name")
     counts = sorted({record["n_pairs"] for record in control})
     tables.append(
-        table(
+        table_of_means(
             f"Held-out control: share of {control[0]['n_test']} captions named rightly (top 5 of 1,203 classes); {seeds}",
             control,
             "named",
             extra={
-                "chance 95": [cell([r["null_95"] for r in chosen(control, n_pairs=n)]) for n in counts],
-                "true image embedding ": cell([r["true_embedding"] for r in control]),
+                "chance 95": [format_mean([r["null_95"] for r in select_records(control, n_pairs=n)]) for n in counts],
+                "true image embedding ": format_mean([r["true_embedding"] for r in control]),
             },
         )
     )
@@ -232,14 +224,14 @@ def finish(run: Run, records: list[Record]) -> dict[str, Any]:
 
 def draw(run: Run, records: list[Record]) -> None:
     """Both directions, and the control."""
-    figure, axes = panels(3)
-    control = chosen(records, direction="class name")
-    panel = [(direction, chosen(records, direction=direction), "R@10") for direction in DIRECTIONS]
+    figure, axes = make_panels(3)
+    control = select_records(records, direction="class name")
+    panel = [(direction, select_records(records, direction=direction), "R@10") for direction in DIRECTIONS]
     for ax, (title, own, value) in zip(
         axes, [*panel, ("class names, used by no method", control, "named")], strict=True
     ):
         figures.learning_curve(
-            curves([r for r in own if r["method"] != "unbalanced"], value),
+            curves_of([r for r in own if r["method"] != "unbalanced"], value),
             ax=ax,
             ylabel=f"R@10 among {own[0]['n_test']}" if value == "R@10" else "named rightly (top 5 of 1,203)",
             null=float(np.mean([r["null_95"] for r in own])),
@@ -258,13 +250,12 @@ def draw(run: Run, records: list[Record]) -> None:
         loc="outside right center",
         fontsize="small",
     )
-    caption(
-        figure,
+    caption = (
         f"Real Flickr8k, CLIP images and MiniLM captions; {panel[0][1][0]['n_test']} held out; seeds "
         f"{run.seeds.start}-{run.seeds.stop - 1}, bars are their range; dotted line of naming: "
-        "the true image embeddings, a reference",
+        "the true image embeddings, a reference"
     )
-    save(figure, run, "retrieval")
+    save_panels(figure, run, "retrieval", caption)
 
 
 def score(records: list[Record], value: str) -> dict[int, dict[str, float]]:
@@ -272,8 +263,8 @@ def score(records: list[Record], value: str) -> dict[int, dict[str, float]]:
     own = [r for r in records if value in r]
     return {
         n: {
-            method: float(np.mean([r[value] for r in chosen(own, n_pairs=n, method=method)]))
-            for method in dict.fromkeys(r["method"] for r in chosen(own, n_pairs=n))
+            method: float(np.mean([r[value] for r in select_records(own, n_pairs=n, method=method)]))
+            for method in dict.fromkeys(r["method"] for r in select_records(own, n_pairs=n))
         }
         for n in sorted({r["n_pairs"] for r in own})
     }
@@ -299,7 +290,7 @@ def rule(what: str, rows: list[tuple[int, float, str, float]]) -> str:
     return f"{what}, higher at every, some or no number of pairs (the baseline is the best of all on the same stimuli): {lines}"
 
 
-EXPERIMENT = Experiment(
+STUDY = Study(
     "retrieval",
     "Natural images and text: real Flickr8k, CLIP and MiniLM",
     cells,
@@ -310,4 +301,4 @@ EXPERIMENT = Experiment(
 )
 
 if __name__ == "__main__":
-    main(EXPERIMENT)
+    main(STUDY)

@@ -17,16 +17,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from _methods import cell, chosen, finished, panels, shuffled, table, verdict
-from _mnist import ENCODERS, N_DEVELOPMENT, digits, kept_reference
-from _scale_spaces import EPSILON, NEAREST, PAIRS, READOUTS, SIDES, child, points
 from sklearn.linear_model import LogisticRegression
 
 from neurobridge.bridge import bridge_cost, couple, kernel_map, ridge_map
 from neurobridge.features import extract
 from neurobridge.features.references.training import save_reference, train_reference
-from neurobridge.flow import ConditionalFlow
-from neurobridge.study.harness import Experiment, Record, Run, main
+from neurobridge.flow import ConditionalFlow, Training
+from neurobridge.study.command import main
+from neurobridge.study.harness import Record, Run, Study
+from neurobridge.study.panels import make_panels, save_panels
+from neurobridge.study.tables import format_mean, select_records, table_of_means, verdict
+
+from .parts.common import shuffled_accuracies
+from .parts.mnist import ENCODERS, N_DEVELOPMENT, digits, kept_reference
+from .parts.scale_spaces import EPSILON, NEAREST, PAIRS, READOUTS, SIDES, child, points
 
 #: Points a side -> seeds.
 SIZES = {10_000: 3, 120_000: 1, 400_000: 1, 1_280_000: 1}
@@ -118,7 +122,7 @@ def spaces(run: Run, n: int, seed: int) -> dict[str, Any]:
 def scored(run: Run, named: np.ndarray) -> dict[str, Any]:
     """Accuracy of what test digits are called, beside shuffled digits and the head on the true latents."""
     truth = digits(run).test_labels[: len(named)]
-    null = shuffled(named, truth, np.random.default_rng(0))
+    null = shuffled_accuracies(named, truth, np.random.default_rng(0))
     ceiling = float((head(run).predict(np.load(work(run) / "test_target.npy")) == truth).mean())
     return {
         "accuracy": float((named == truth).mean()), "null_95": float(np.quantile(null, 0.95)), "ceiling": ceiling,
@@ -135,7 +139,7 @@ def local(run: Run, made: dict[str, Any], n: int, seed: int) -> list[Record]:
             (X, Y), (own, _) = points(work(run), made["dims"], n, n_pairs)
             X, Y = (np.array(side[:n_pairs], dtype=float) for side in (X, Y))
             rows = (np.arange(n_pairs), np.arange(n_pairs))
-            flow = ConditionalFlow("affine", validation=0.2, n_steps=steps(run), seed=seed)
+            flow = ConditionalFlow("affine", training=Training(validation=0.2, n_steps=steps(run)), seed=seed)
             flow.fit(X, Y, couple(bridge_cost(X, Y, rows), method="pairs"))
             moved = [ridge_map(X, Y)(test), kernel_map(X, Y, seed=seed)(test), flow.transport(test)]
             named = {f"pairs: {how}": head(run).predict(one) for how, one in zip(LOCAL, moved, strict=True)}
@@ -171,40 +175,40 @@ def compute(run: Run, one: dict[str, Any]) -> list[Record]:
 
 def average(records: Sequence[Record], value: str, **wanted: Any) -> float:
     """Mean over seeds; NaN where nothing was measured."""
-    own = [r[value] for r in chosen(records, **wanted)]
+    own = [r[value] for r in select_records(records, **wanted)]
     return float(np.mean(own)) if own else float("nan")
 
 
 def slope(costs: list[Record], metric: str, n_pairs: int) -> float:
     """Log-log slope of peak RSS above that of the imports, between the two largest sizes."""
-    own = chosen(costs, metric=metric, n_pairs=n_pairs)
+    own = select_records(costs, metric=metric, n_pairs=n_pairs)
     across = sorted({r["n"] for r in own})[-2:]
-    above = [np.mean([r["rss_gb"] - r["rss_start_gb"] for r in chosen(own, n=n)]) for n in across]
+    above = [np.mean([r["rss_gb"] - r["rss_start_gb"] for r in select_records(own, n=n)]) for n in across]
     return float(np.log(above[-1] / above[0]) / np.log(across[-1] / across[0])) if len(across) > 1 else float("nan")
 
 
 def finish(run: Run, records: list[Record]) -> dict[str, Any]:
-    kinds = {kind: chosen(records, kind=kind) for kind in ("features", "accuracy", "cost")}
+    kinds = {kind: select_records(records, kind=kind) for kind in ("features", "accuracy", "cost")}
     scores, costs = kinds["accuracy"], kinds["cost"]
     across, counts = sorted({r["n"] for r in scores}), sorted({r["n_pairs"] for r in scores})
     largest = across[-1]
     tables = []
     for n_pairs in counts:
-        own = sorted(chosen(scores, n_pairs=n_pairs), key=lambda r: r["n"])
+        own = sorted(select_records(scores, n_pairs=n_pairs), key=lambda r: r["n"])
         extra = {
-            title: [cell([r[value] for r in chosen(own, n=n)]) for n in across]
+            title: [format_mean([r[value] for r in select_records(own, n=n)]) for n in across]
             for title, value in (("chance 95", "null_95"), ("head on the true target latents", "ceiling"))
         }
         title = (
             f"Accuracy on {own[0]['n_test']} test digits by points a side, {n_pairs} pairs; mean ± 95 % CI over seeds"
         )
-        tables.append(table(title, own, "accuracy", columns="n", extra=extra))
+        tables.append(table_of_means(title, own, "accuracy", columns="n", extra=extra))
     tables += cost_tables(kinds["features"], costs)
     claims = claims_of(scores, costs, across)
     figures = [draw_accuracy(run, scores, across, counts), draw_cost(run, kinds["features"], costs)]
     lines = []
     for n_pairs in counts:
-        own = chosen(scores, n_pairs=n_pairs, n=largest)
+        own = select_records(scores, n_pairs=n_pairs, n=largest)
         ours = {m: average(own, "accuracy", method=f"{m}: flow") for m in METRICS}
         shown = ", ".join(f"flow on the {m} plan {value:.3f}" for m, value in ours.items() if value == value)
         mine = max((f"pairs: {how}" for how in LOCAL), key=lambda how: average(own, "accuracy", method=how))
@@ -212,7 +216,7 @@ def finish(run: Run, records: list[Record]) -> dict[str, Any]:
             f"{n_pairs} pairs: {shown}, the pairs alone {average(own, 'accuracy', method=mine):.3f} ({mine[7:]}), "
             f"a classifier of the source on the pairs' labels {average(own, 'accuracy', method=LABELS):.3f}"
         )
-    most = max(chosen(costs, n=largest), key=lambda r: r["rss_gb"])
+    most = max(select_records(costs, n=largest), key=lambda r: r["rss_gb"])
     answer = (
         f"With {largest:,} points a side (real deformed digits, seeds: {sizes(run)[largest]}), accuracy of moved test digits: "
         + "; ".join(lines)
@@ -260,12 +264,14 @@ def cost_tables(features: list[Record], costs: list[Record]) -> list[dict[str, A
     settings = sorted({(r["n"], r["metric"], r["n_pairs"]) for r in costs}, key=lambda s: (s[0], s[1], s[2]))
     body, plans = [], []
     for n, metric, n_pairs in settings:
-        own = chosen(costs, n=n, metric=metric, n_pairs=n_pairs)
+        own = select_records(costs, n=n, metric=metric, n_pairs=n_pairs)
         name = [f"{n:,}", metric, str(n_pairs)]
-        made = cell([r["features_s"] for r in chosen(features, n=n)], 0)
-        body.append([*name, made, *(cell([r[f"{stage}_s"] for r in own if f"{stage}_s" in r], 1) for stage in STAGES)])
-        memory = [cell([r[value] for r in own], 2) for value in ("rss_start_gb", "rss_transport_gb", "rss_gb")]
-        state = [cell([r["purity"] for r in own]), f"{np.mean([r['iterations'] for r in own]):.0f}"]
+        made = format_mean([r["features_s"] for r in select_records(features, n=n)], 0)
+        body.append(
+            [*name, made, *(format_mean([r[f"{stage}_s"] for r in own if f"{stage}_s" in r], 1) for stage in STAGES)]
+        )
+        memory = [format_mean([r[value] for r in own], 2) for value in ("rss_start_gb", "rss_transport_gb", "rss_gb")]
+        state = [format_mean([r["purity"] for r in own]), f"{np.mean([r['iterations'] for r in own]):.0f}"]
         errors = [f"{max(r[value] for r in own):.1e}" for value in ("marginal_error", "truncation_bound")]
         plans.append([*name, *memory, *state, *errors])
     same = ["points a side", "metric", "pairs"]
@@ -297,11 +303,11 @@ def claims_of(scores: list[Record], costs: list[Record], across: list[int]) -> l
     """Verdicts from the records."""
     small, large = across[0], across[-1]
     kept, memory, fails, better = [], [], [], []
-    seeds = {r["seed"] for r in chosen(scores, n=large)}
-    for metric, n_pairs in sorted({(r["metric"], r["n_pairs"]) for r in chosen(costs, n=large)}):
+    seeds = {r["seed"] for r in select_records(scores, n=large)}
+    for metric, n_pairs in sorted({(r["metric"], r["n_pairs"]) for r in select_records(costs, n=large)}):
         memory.append((f"{metric}, {n_pairs} pairs", slope(costs, metric, n_pairs)))
         for how in READOUTS[metric]:
-            own = [r for r in chosen(scores, method=f"{metric}: {how}", n_pairs=n_pairs) if r["seed"] in seeds]
+            own = [r for r in select_records(scores, method=f"{metric}: {how}", n_pairs=n_pairs) if r["seed"] in seeds]
             kept.append(
                 (
                     f"{metric}, {n_pairs} pairs, {how}",
@@ -309,8 +315,8 @@ def claims_of(scores: list[Record], costs: list[Record], across: list[int]) -> l
                     average(own, "accuracy", n=large),
                 )
             )
-    for n_pairs in sorted({r["n_pairs"] for r in chosen(scores, n=large)}):
-        own = chosen(scores, n=large, n_pairs=n_pairs)
+    for n_pairs in sorted({r["n_pairs"] for r in select_records(scores, n=large)}):
+        own = select_records(scores, n=large, n_pairs=n_pairs)
         ours = {f"{m}: flow": average(own, "accuracy", method=f"{m}: flow") for m in METRICS}
         theirs = {f"pairs: {how}": average(own, "accuracy", method=f"pairs: {how}") for how in LOCAL}
         best = max((value for value in ours.values() if value == value), default=float("nan"))
@@ -361,12 +367,12 @@ _SHOWN: dict[str, dict[str, Any]] = {
 
 
 def draw_accuracy(run: Run, scores: list[Record], across: list[int], counts: list[int]) -> dict[str, str]:
-    figure, axes = panels(len(counts), 4.0, columns=len(counts))
-    everywhere = {r["seed"] for r in chosen(scores, n=across[-1])}
+    figure, axes = make_panels(len(counts), 4.0, columns=len(counts))
+    everywhere = {r["seed"] for r in select_records(scores, n=across[-1])}
     for ax, n_pairs in zip(axes, counts, strict=True):
         for name, style in _SHOWN.items():
-            own = chosen(scores, method=name, n_pairs=n_pairs)
-            where = [n for n in across if chosen(own, n=n)]
+            own = select_records(scores, method=name, n_pairs=n_pairs)
+            where = [n for n in across if select_records(own, n=n)]
             if where:
                 # A line goes through the same seeds at every size, or seeds would look like sizes.
                 same = [r for r in own if r["seed"] in everywhere]
@@ -385,11 +391,11 @@ def draw_accuracy(run: Run, scores: list[Record], across: list[int], counts: lis
     handles = {label: handle for ax in axes for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)}
     figure.legend(handles.values(), handles.keys(), loc="outside right center", fontsize="small")
     text = f"Real MNIST digits, deformed; {scores[0]['n_test']} test digits; lines: one seed; small: others ({seeds_of(run)})"
-    return finished(figure, run, "accuracy", text)
+    return save_panels(figure, run, "accuracy", text)
 
 
 def draw_cost(run: Run, features: list[Record], costs: list[Record]) -> dict[str, str]:
-    figure, axes = panels(2, 5.6)
+    figure, axes = make_panels(2, 5.6)
 
     def line(ax: Any, own: list[Record], value: str, label: str, **style: Any) -> None:
         where = sorted({r["n"] for r in own})
@@ -397,7 +403,7 @@ def draw_cost(run: Run, features: list[Record], costs: list[Record]) -> dict[str
 
     line(axes[0], features, "features_s", "features, both sides", color="0.35", marker="D", linestyle="-.")
     for metric, (marker, colour) in _MARKS.items():
-        own = chosen(costs, metric=metric, n_pairs=100)
+        own = select_records(costs, metric=metric, n_pairs=100)
         line(axes[0], own, "distances_s", f"{metric} distances", color=colour, marker=marker)
         line(
             axes[0], own, "transport_s", f"{metric} transport", color=colour, marker=marker, linestyle="--", mfc="white"
@@ -409,7 +415,13 @@ def draw_cost(run: Run, features: list[Record], costs: list[Record]) -> dict[str
             "color": _MARKS[metric][1],
             "linestyle": {20: ":", 100: "-", 1000: "--"}[n_pairs],
         }
-        line(axes[1], chosen(costs, metric=metric, n_pairs=n_pairs), "rss_gb", f"{metric}, {n_pairs} pairs", **style)
+        line(
+            axes[1],
+            select_records(costs, metric=metric, n_pairs=n_pairs),
+            "rss_gb",
+            f"{metric}, {n_pairs} pairs",
+            **style,
+        )
     line(axes[1], features, "rss_gb", "features", color="0.35", marker="D", linestyle="-.")
     axes[1].axhline(average(costs, "rss_start_gb"), color="k", linewidth=1, linestyle=":", label="imports alone")
     last = max(r["n"] for r in costs)
@@ -420,10 +432,10 @@ def draw_cost(run: Run, features: list[Record], costs: list[Record]) -> dict[str
     axes[0].set(ylabel="processor s", title="time by stage, 100 pairs")
     axes[1].set(ylabel="GB", title="peak RSS of the process")
     text = "Real MNIST digits, deformed; 64 and 32 dimensions; mean over seeds; no n x n matrix is built"
-    return finished(figure, run, "cost", text)
+    return save_panels(figure, run, "cost", text)
 
 
-EXPERIMENT = Experiment(
+STUDY = Study(
     "scale",
     "Ten thousand to 1.28 million points a side: real MNIST digits, deformed on the fly",
     cells,
@@ -436,4 +448,4 @@ EXPERIMENT = Experiment(
 )
 
 if __name__ == "__main__":
-    main(EXPERIMENT)
+    main(STUDY)

@@ -11,10 +11,14 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from _methods import BARS, bars, cell, chosen, finished, mean_ci, over_seeds, panels, table, verdict
-from _mnist import END_TO_END, LABEL_ONLY, MAIN, N_CAPTIONS, captions, digits, head_accuracy, measured, n_images
 
-from neurobridge.study.harness import Experiment, Record, Run, main
+from neurobridge import figures
+from neurobridge.study.command import main
+from neurobridge.study.harness import Record, Run, Study
+from neurobridge.study.panels import BARS, error_bars, make_panels, save_panels
+from neurobridge.study.tables import format_mean, mean_ci, over_seeds, select_records, table_of_means, verdict
+
+from .parts.mnist import END_TO_END, LABEL_ONLY, MAIN, N_CAPTIONS, captions, digits, head_accuracy, measured, n_images
 
 SHARES = (0.2, 0.5, 1.0)
 FUSED_PAIRS = 6000
@@ -53,12 +57,12 @@ def finish(run: Run, records: list[Record]) -> dict[str, Any]:
     head = head_accuracy(run, captions(run, N_CAPTIONS))
     null_95, n_test = mean_ci([r["null_95"] for r in records])[0], records[0]["n_test"]
     across = counts(run)
-    seeds = over_seeds(run)
+    seeds = over_seeds(run.seeds)
     own = [r for r in records if r["n_pairs"] in across]
-    capped = [r["accuracy"] for r in chosen(records, method="fused")]
-    extra: dict[str, Any] = {f"fused on {FUSED_PAIRS:,} of them": cell(capped)} if capped else {}
+    capped = [r["accuracy"] for r in select_records(records, method="fused")]
+    extra: dict[str, Any] = {f"fused on {FUSED_PAIRS:,} of them": format_mean(capped)} if capped else {}
     tables = [
-        table(
+        table_of_means(
             f"Accuracy on {n_test:,} real test digits, by captioned (or labelled) training images; {seeds}",
             own,
             "accuracy",
@@ -71,7 +75,7 @@ def finish(run: Run, records: list[Record]) -> dict[str, Any]:
     ]
     means = {
         n: {
-            name: float(np.mean([r["accuracy"] for r in chosen(own, method=name, n_pairs=n)]))
+            name: float(np.mean([r["accuracy"] for r in select_records(own, method=name, n_pairs=n)]))
             for name in dict.fromkeys(r["method"] for r in own)
         }
         for n in across
@@ -120,30 +124,16 @@ def finish(run: Run, records: list[Record]) -> dict[str, Any]:
     }
 
 
-STYLES: dict[str, dict[str, Any]] = {
-    "pairs": {"color": "#D55E00", "marker": "o", "linestyle": "-", "linewidth": 2},
-    "pairs-flow": {"color": "#E69F00", "marker": "s", "linestyle": "-"},
-    "ridge": {"color": "#0072B2", "marker": "^", "linestyle": "-."},
-    "pls": {"color": "#56B4E9", "marker": "x", "linestyle": "-."},
-    "cca": {"color": "#56B4E9", "marker": "+", "linestyle": ":"},
-    "procrustes": {"color": "#0072B2", "marker": "v", "linestyle": ":"},
-    "logistic": {"color": "#009E73", "marker": "P", "linestyle": ":"},
-    "kNN": {"color": "#7F7F7F", "marker": "*", "linestyle": ":"},
-    END_TO_END[0]: {"color": "#000000", "marker": "d", "linestyle": "--"},
-    END_TO_END[1]: {"color": "#000000", "marker": "D", "linestyle": "--", "markerfacecolor": "white"},
-}
-
-
 def draw(run: Run, own: list[Record], capped: list[float], null_95: float, head: float) -> dict[str, str]:
     """Error against the share of captioned images; whole down from chance, as a logarithm."""
-    figure, (ax,) = panels(1, 7.2, 4.4)
+    figure, (ax,) = make_panels(1, 7.2, 4.4)
     across = counts(run)
     for name in dict.fromkeys(r["method"] for r in own):
-        there = [n for n in across if chosen(own, method=name, n_pairs=n)]
-        values = [[1 - r["accuracy"] for r in chosen(own, method=name, n_pairs=n)] for n in there]
+        there = [n for n in across if select_records(own, method=name, n_pairs=n)]
+        values = [[1 - r["accuracy"] for r in select_records(own, method=name, n_pairs=n)] for n in there]
         shares = [n / n_images(run) for n in there]
         means = [np.mean(one) for one in values]
-        ax.errorbar(shares, means, yerr=bars(values), capsize=2, markersize=6, label=name, **STYLES[name])
+        ax.errorbar(shares, means, yerr=error_bars(values), capsize=2, markersize=6, label=name, **figures.STYLES[name])
     if capped:
         ax.axhline(
             1 - float(np.mean(capped)), color="#D55E00", linestyle=(0, (1, 2)), label=f"fused on {FUSED_PAIRS:,}"
@@ -158,10 +148,10 @@ def draw(run: Run, own: list[Record], capped: list[float], null_95: float, head:
         f"Real MNIST, {own[0]['n_test']:,} test digits; {BARS}; "
         f"ceiling: the head on new captions errs in {1 - head:.3f}"
     )
-    return finished(figure, run, "supervised", text)
+    return save_panels(figure, run, "supervised", text)
 
 
-EXPERIMENT = Experiment(
+STUDY = Study(
     "supervised",
     "Fully supervised: real MNIST with 20 % to 100 % of the images captioned",
     cells,
@@ -173,4 +163,4 @@ EXPERIMENT = Experiment(
 )
 
 if __name__ == "__main__":
-    main(EXPERIMENT)
+    main(STUDY)

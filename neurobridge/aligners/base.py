@@ -1,28 +1,17 @@
-"""What every aligner does around its array kernel: check, standardise, map, label, score, save."""
+"""Base of every aligner, around its array kernel: check, standardise, map, label, score."""
 
 from __future__ import annotations
 
-import warnings
 from abc import abstractmethod
-from collections.abc import Callable
 from itertools import pairwise
-from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import numpy as np
-import pandas as pd
 import xarray as xr
-from sklearn.base import BaseEstimator
-from sklearn.exceptions import NotFittedError
 
-from neurobridge.aligners.storage import (
-    AlignerFileError,
-    KeptAligner,
-    read_aligner,
-    same_value,
-    snapshot,
-    write_aligner,
-)
+from neurobridge.aligners.estimator import AlignerEstimator
+from neurobridge.aligners.inputs import both_assemblies, read_points, require_varying_columns, resolve_rows
+from neurobridge.aligners.spaces import Space
 from neurobridge.assemblies import (
     AssemblyError,
     Pairs,
@@ -33,247 +22,340 @@ from neurobridge.assemblies import (
     resolve_pairs,
     validate,
 )
-from neurobridge.assemblies.schema import NEUROID, NEUROID_ID, PRESENTATION
-from neurobridge.flow import OffSupportWarning, Standardiser, Support
-
-OFF_SUPPORT = "off_support"
+from neurobridge.assemblies.schema import NEUROID, PRESENTATION
+from neurobridge.flow import Standardiser, Support
+from neurobridge.points.arrays import Array, Rows
 
 Self = TypeVar("Self", bound="AssemblyAligner")
+Direction = Literal["forward", "backward"]
 
 
-class AlignerNotFittedError(NotFittedError, RuntimeError):
-    """An aligner was asked to map before `fit`, or after parameters were set that its fit did not have."""
+class AssemblyAligner(AlignerEstimator):
+    """Map between two spaces that is fitted on the stimuli known in both; base of every aligner.
 
-
-class AssemblyAligner(BaseEstimator):
-    """What every aligner does around its array kernel: check, standardise, map, label.
-
-    Subclasses fit and map standardised arrays in `_fit_arrays`, `_forward` and `_backward`. Standardisation is fitted
-    on the assemblies given to `fit` and on nothing else.
+    An aligner is a scikit-learn estimator and transformer. It takes two assemblies and gives assemblies, or two plain
+    arrays (numpy or torch) and gives arrays of the same kind, so that it fits into `sklearn.pipeline.Pipeline` and
+    `sklearn.model_selection.GridSearchCV`. Subclasses fit and map standardised arrays in ``_fit_arrays``, ``_forward``
+    and ``_backward``, and keep what they fit in attributes whose names end with an underscore. Standardisation is fitted
+    on the points given to `fit` and on nothing else.
 
     Attributes
     ----------
-    pairs_ : Pairs
-        The pairs used.
+    pairs_ : Pairs, or tuple of two int arrays of shape (n_pairs,)
+        The pairs used; of arrays their source rows and target rows.
     source_scale_, target_scale_ : Standardiser
+        Mean and standard deviation of each dimension.
+    source_neuroids_, target_neuroids_ : dict of str to (dim, values), or None
+        Coordinates of the neuroids of both spaces; None where arrays were fitted.
     support_ : dict of str to Support
         The target cloud ("forward") and the source cloud ("backward"), in standard deviations.
+    fitted_params_ : dict
+        Parameters of the fit.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from neurobridge.aligners import AssemblyAligner
+    >>> class MeanAligner(AssemblyAligner):
+    ...     def _fit_arrays(self, X, Y, rows):
+    ...         self.means_ = X[rows[0]].mean(axis=0), Y[rows[1]].mean(axis=0)
+    ...
+    ...     def _forward(self, X):
+    ...         return np.tile(self.means_[1], (len(X), 1))
+    ...
+    ...     def _backward(self, Y):
+    ...         return np.tile(self.means_[0], (len(Y), 1))
+    >>> X, Y = np.arange(12.0).reshape(6, 2), np.arange(6.0)[:, None]
+    >>> MeanAligner().fit(X, Y).transform(X[:2]).tolist()
+    [[2.5], [2.5]]
     """
 
-    seed: int
+    pairs_: Any
+    seed: int = 0
     device: str | None = None
     # Baselines are flagged without a warning: where they fall short is what they are compared for.
     _warns = False
-    #: A mapped presentation is off the support if it is further from its nearest training point of that space than this quantile of
-    #: the same distance among the training points.
+    #: A mapped presentation is off the support if it is further from its nearest training point of that space than this
+    #: quantile of the same distance among the training points.
     support_quantile: float = 0.99
 
     def fit(
         self: Self,
-        source: xr.DataArray,
-        target: xr.DataArray,
-        pairs: Pairs | pd.DataFrame | float | None = None,
+        source: xr.DataArray | Array,
+        target: xr.DataArray | Array,
+        pairs: Any = None,
     ) -> Self:
-        """Fit on two assemblies that share a few stimuli.
+        """Fit on two assemblies that share a few stimuli, or on two arrays that share a few rows.
 
         Parameters
         ----------
-        source : xarray.DataArray
-            Assembly, dims ``(presentation, neuroid)``, one presentation a stimulus, paired or not.
-        target : xarray.DataArray
+        source : xarray.DataArray, or array of shape (n_source, n_source_dims)
+            Assembly with dims ``(presentation, neuroid)``, one presentation a stimulus, paired or not; or a numpy or
+            torch array, a row a stimulus.
+        target : xarray.DataArray, or array of shape (n_target, n_target_dims)
             Likewise, in the space to align to.
-        pairs : Pairs, table, float or None
-            Which stimuli are known in both: see `neurobridge.assemblies.resolve_pairs`.
+        pairs : Pairs, table, float, tuple of two int arrays, bool array, or None
+            Of assemblies: see `neurobridge.assemblies.resolve_pairs`. Of arrays: ``(source_rows, target_rows)``; or,
+            with as many rows on both sides, a mask of shape (n,) of the rows i that are pairs (i, i), or None for all
+            rows. A mask is split along with the rows by scikit-learn's model selection; index arrays are not.
+
+        Returns
+        -------
+        AssemblyAligner
+            Itself.
 
         Raises
         ------
         AssemblyError
-            Bad input: duplicate or unknown stimuli, NaN, constant neuroids, fewer than two pairs.
+            Bad input: an assembly with an array, a DataFrame, duplicate or unknown stimuli, NaN, constant neuroids,
+            fewer than two pairs.
+        ValueError
+            A parameter out of range.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from neurobridge.aligners import RidgeAligner
+        >>> X = np.random.default_rng(0).normal(size=(40, 3))
+        >>> aligner = RidgeAligner().fit(X, X[:30] @ np.ones((3, 2)) + X[:30, :2], pairs=(np.arange(20), np.arange(20)))
+        >>> aligner.transform(X).shape
+        (40, 2)
         """
-        for role, assembly in (("source", source), ("target", target)):
-            validate(assembly, role=role)
-            require_unique_stimuli(assembly, role=role)
-            require_varying_neuroids(assembly, role=role)
+        labelled = both_assemblies(source, target)
+        if labelled:
+            for role, assembly in (("source", source), ("target", target)):
+                validate(assembly, role=role)
+                require_unique_stimuli(assembly, role=role)
+                require_varying_neuroids(assembly, role=role)
         if not 0 < self.support_quantile <= 1:
             raise ValueError(f"found support_quantile={self.support_quantile}; expected in (0, 1]. Mend: use 0.99.")
-        # A fit that fails half-way leaves no aligner that maps with the old state under the new parameters.
-        for name in [name for name in vars(self) if name not in self.get_params(deep=False)]:
-            delattr(self, name)
-        self.pairs_ = resolve_pairs(source, target, pairs, seed=self.seed)
-        rows = self.pairs_.indices(source, target)
-        X, Y = as_matrix(source, role="source"), as_matrix(target, role="target")
+        self._forget_fit()
+        if labelled:
+            self.pairs_ = resolve_pairs(source, target, pairs, seed=self.seed)
+            rows = self.pairs_.indices(source, target)
+            X, Y = as_matrix(source, role="source"), as_matrix(target, role="target")
+        else:
+            X, Y = read_points(source, "source"), read_points(target, "target")
+            self.pairs_ = rows = resolve_rows(pairs, len(X), len(Y))
+            require_varying_columns(X, "source")
+            require_varying_columns(Y, "target")
+        self.source_neuroids_ = coords_of(source, NEUROID) if labelled else None
+        self.target_neuroids_ = coords_of(target, NEUROID) if labelled else None
         self.source_scale_, self.target_scale_ = Standardiser.fit(X), Standardiser.fit(Y)
-        self.source_neuroids_, self.target_neuroids_ = coords_of(source, NEUROID), coords_of(target, NEUROID)
         X, Y = self.source_scale_.forward(X), self.target_scale_.forward(Y)
         self.support_ = {
             "forward": Support.fit(Y, quantile=self.support_quantile, seed=self.seed),
             "backward": Support.fit(X, quantile=self.support_quantile, seed=self.seed),
         }
         self._fit_arrays(X, Y, rows)
-        self._fitted_params = snapshot(self.get_params(deep=False))
+        self._mark_fitted()
         return self
 
-    def transform(self, source: xr.DataArray) -> xr.DataArray:
-        """Map an assembly into the target's space.
+    def fit_transform(
+        self,
+        source: xr.DataArray | Array,
+        target: xr.DataArray | Array,
+        pairs: Any = None,
+    ) -> xr.DataArray | Array:
+        """Fit, then map the source: ``fit(source, target, pairs).transform(source)``.
 
         Parameters
         ----------
-        source : xarray.DataArray
-            Assembly with the neuroids of the fitted source, in the same order; stimuli fitted or new. Dask-backed, it is read one
-            chunk at a time.
+        source, target, pairs
+            As `fit` takes them.
 
         Returns
         -------
-        xarray.DataArray
-            The target's neuroid coordinates, the source's presentation coordinates, and ``off_support`` (presentation): whether the
-            mapped presentation lies off the cloud of the target, so that nothing like it was there in fitting. ``attrs`` count them
-            (``n_off_support``) and name the rule (``support_quantile``).
+        xarray.DataArray, or array of shape (n_source, n_target_dims)
 
         Raises
         ------
         AssemblyError
-            The neuroids are not those of fitting.
+            As `fit` does.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from neurobridge.aligners import RidgeAligner
+        >>> X = np.random.default_rng(0).normal(size=(40, 3))
+        >>> RidgeAligner().fit_transform(X, X[:, :2]).shape
+        (40, 2)
+        """
+        return self.fit(source, target, pairs).transform(source)
+
+    def transform(self, source: xr.DataArray | Array) -> xr.DataArray | Array:
+        """Map points of the source into the target's space.
+
+        Parameters
+        ----------
+        source : xarray.DataArray, or array of shape (n_points, n_source_dims)
+            Assembly with the neuroids of the fitted source, in the same order; stimuli fitted or new. Dask-backed, it is
+            read one chunk at a time. An array if arrays were fitted.
+
+        Returns
+        -------
+        xarray.DataArray, or float64 array of shape (n_points, n_target_dims)
+            In the units of the target. An assembly has the target's neuroid coordinates, the source's presentation
+            coordinates, and ``off_support`` (presentation): True where the mapped presentation lies off the cloud of the
+            target, so that nothing like it was there in fitting. ``attrs`` count them (``n_off_support``) and name the
+            rule (``support_quantile``). An array is numpy for numpy and torch, on the same device, for torch.
+
+        Raises
+        ------
+        AssemblyError
+            The neuroids are not those of fitting, or an array was given to an aligner of assemblies or the reverse.
         AlignerNotFittedError
             The aligner has not been fitted, or not with the parameters it now has.
+        FloatingPointError
+            Mapped values are NaN or infinite.
 
         Warns
         -----
         OffSupportWarning
-            More presentations landed off the support than chance allows, or any of them far off; baselines are only flagged.
+            More presentations landed off the support than chance allows, or any of them far off; baselines are only
+            flagged.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from neurobridge import make_assembly
+        >>> from neurobridge.aligners import RidgeAligner
+        >>> X = np.random.default_rng(0).normal(size=(40, 3))
+        >>> ids = {"stimulus_id": [f"image{k}" for k in range(40)]}
+        >>> source = make_assembly(X, presentation=ids, neuroid={"neuroid_id": ["a", "b", "c"]})
+        >>> target = make_assembly(X @ np.ones((3, 1)), presentation=ids, neuroid={"neuroid_id": ["site1"]})
+        >>> aligned = RidgeAligner().fit(source, target, pairs=0.5).transform(source)
+        >>> aligned.neuroid_id.values.tolist(), aligned.attrs["n_pairs"]
+        (['site1'], 20)
         """
         self._check_fitted()
-        mapped = self._through(source, self.source_neuroids_, "source", self.source_scale_, self._forward)
-        return self._labelled(mapped, source, "forward")
+        return self._apply(source, "forward")
 
-    def inverse_transform(self, target: xr.DataArray) -> xr.DataArray:
-        """Map an assembly of the target's space into the source's space; the mirror image of `transform`."""
-        self._check_fitted()
-        mapped = self._through(target, self.target_neuroids_, "target", self.target_scale_, self._backward)
-        return self._labelled(mapped, target, "backward")
-
-    def score(
-        self,
-        source: xr.DataArray,
-        target: xr.DataArray,
-        pairs: Pairs | pd.DataFrame | None = None,
-        *,
-        fitted_pairs: Literal["refuse", "allow"] = "refuse",
-    ) -> float:
-        """R^2 of held-out stimuli: the share of the target's variance that the mapped source explains.
-
-        ``1 - sum |mapped - target|^2 / sum |target - mean|^2`` over stimuli and neuroids, every neuroid in its standard deviations
-        of fitting, the mean that of the scored stimuli. 1 is perfect, 0 as good as that mean, negative worse. It is one number, as
-        scikit-learn's model selection wants it, and noise in the target lowers it. For a Score with ceiling, null and n use
-        ``neurobridge.correlate(aligner.transform(source), target)``.
+    def inverse_transform(self, target: xr.DataArray | Array) -> xr.DataArray | Array:
+        """Map points of the target's space into the source's space; the mirror image of `transform`.
 
         Parameters
         ----------
-        source, target : xarray.DataArray
-            Assemblies with the neuroids of fitting.
-        pairs : Pairs or table, optional
-            Which stimuli show the same; default: those with the same ``stimulus_id``. Others are left out.
+        target : xarray.DataArray, or array of shape (n_points, n_target_dims)
+
+        Returns
+        -------
+        xarray.DataArray, or float64 array of shape (n_points, n_source_dims)
+
+        Raises
+        ------
+        AssemblyError, AlignerNotFittedError, FloatingPointError
+            As in `transform`.
+
+        Warns
+        -----
+        OffSupportWarning
+            As in `transform`.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from neurobridge.aligners import RidgeAligner
+        >>> X = np.random.default_rng(0).normal(size=(40, 3))
+        >>> aligner = RidgeAligner().fit(X, 5 * X[:, ::-1])
+        >>> bool(np.allclose(aligner.inverse_transform(5 * X[:, ::-1]), X, atol=0.01))
+        True
+        """
+        self._check_fitted()
+        return self._apply(target, "backward")
+
+    def score(
+        self,
+        source: xr.DataArray | Array,
+        target: xr.DataArray | Array,
+        pairs: Any = None,
+        *,
+        fitted_pairs: Literal["refuse", "allow"] = "refuse",
+    ) -> float:
+        """Compute R^2 of held-out stimuli: the share of the target's variance that the mapped source explains.
+
+        ``1 - sum |mapped - target|^2 / sum |target - mean|^2`` over stimuli and neuroids, every neuroid in its standard
+        deviations of fitting, the mean that of the scored stimuli. 1 is perfect, 0 as good as that mean, negative worse.
+        It is one number, as scikit-learn's model selection wants it, and noise in the target lowers it. For a Score with
+        ceiling, null and n use ``neurobridge.correlate(aligner.transform(source), target)``.
+
+        Parameters
+        ----------
+        source, target : xarray.DataArray, or arrays
+            With the neuroids (columns) of fitting.
+        pairs : Pairs, table, tuple of two int arrays, or bool array, optional
+            Which stimuli show the same. Default: those with the same ``stimulus_id``; of arrays, the same row. Others are
+            left out.
         fitted_pairs : {"refuse", "allow"}
-            What to do where a source stimulus was in a pair of `fit`, whose target is then already known. Stimuli that were there
-            without a partner may be scored.
+            What to do where a source stimulus was in a pair of `fit`, whose target is then already known. Stimuli that
+            were there without a partner may be scored. Rows of arrays have no names, so none is recognised.
+
+        Returns
+        -------
+        float
 
         Raises
         ------
         AssemblyError
             A stimulus was in a pair of fitting, fewer than two stimuli, or targets that do not vary.
+        AlignerNotFittedError
+            The aligner has not been fitted, or not with the parameters it now has.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from neurobridge.aligners import RidgeAligner
+        >>> rng = np.random.default_rng(0)
+        >>> X = rng.normal(size=(60, 3))
+        >>> Y = X @ rng.normal(size=(3, 2))
+        >>> RidgeAligner().fit(X[:40], Y[:40]).score(X[40:], Y[40:]) > 0.99
+        True
         """
         self._check_fitted()
         if fitted_pairs not in ("refuse", "allow"):
             raise ValueError(
                 f"found fitted_pairs={fitted_pairs!r}; expected 'refuse' or 'allow'. Mend: choose one of them."
             )
-        self._check_neuroids(target, self.target_neuroids_, "target")
-        Y = self.target_scale_.forward(as_matrix(target, role="target"))
-        scored = resolve_pairs(source, target, pairs, seed=self.seed)
+        labelled = both_assemblies(source, target)
+        self._space("target").check(target)
+        if labelled:
+            Y = as_matrix(target, role="target")
+            scored = resolve_pairs(source, target, pairs, seed=self.seed)
+            if fitted_pairs == "refuse":
+                self._refuse_fitted(scored)
+            rows = scored.indices(source, target)
+            chosen = source.isel({PRESENTATION: rows[0]})
+        else:
+            Y = read_points(target, "target")
+            rows = resolve_rows(pairs, len(source), len(Y))
+            chosen = read_points(source, "source")[rows[0]]
+        truth = self.target_scale_.forward(Y)[rows[1]]
+        total = float(np.square(truth - truth.mean(axis=0)).sum())
+        if (truth == truth[0]).all():
+            raise AssemblyError(
+                f"target: found {len(truth)} stimuli with the same responses; expected targets that vary. Mend: score more stimuli."
+            )
+        moved = self.target_scale_.forward(np.asarray(self.transform(chosen)))
+        return 1 - float(np.square(moved - truth).sum()) / total
+
+    def _refuse_fitted(self, scored: Pairs) -> None:
         known = np.isin(scored.source_id, self.pairs_.source_id)
-        if known.any() and fitted_pairs == "refuse":
+        if known.any():
             raise AssemblyError(
                 f"found {int(known.sum())} of {len(scored)} stimuli that were pairs in fitting, e.g. "
                 f"{str(scored.source_id[known][0])!r}; expected held-out ones. "
                 "Mend: leave them out, or fitted_pairs='allow' for the fit's own error."
             )
-        i, j = scored.indices(source, target)
-        truth = Y[j]
-        total = float(np.square(truth - truth.mean(axis=0)).sum())
-        if (truth == truth[0]).all():
-            raise AssemblyError(
-                f"target: found {len(j)} stimuli with the same responses; expected targets that vary. Mend: score more stimuli."
-            )
-        moved = self.target_scale_.forward(self.transform(source.isel({PRESENTATION: i})).values)
-        return 1 - float(np.square(moved - truth).sum()) / total
 
-    def save(self, folder: str | Path) -> Path:
-        """Write the fitted aligner into a folder: ``aligner.json`` and the safetensors file it names, replaced in one step.
-
-        Kept are the parameters, the pairs, the labels of both spaces and all that `transform` and `inverse_transform` need, bit by
-        bit. Nothing is pickled; code is not kept (see `load`), nor is ``device``.
-
-        Parameters
-        ----------
-        folder : path
-            Made if missing; may hold other files.
-
-        Returns
-        -------
-        Path
-            Of ``aligner.json``.
-
-        Raises
-        ------
-        AlignerNotFittedError
-            The aligner has not been fitted, or not with the parameters it now has.
-        AlignerFileError
-            The fitted state holds something that is not arrays, text and numbers.
-        """
-        self._check_fitted()
-        params = {name: value for name, value in self.get_params(deep=False).items() if name != "device"}
-        return write_aligner(Path(folder), KeptAligner(type(self).__name__, params, self._kept()))
-
-    @classmethod
-    def load(cls: type[Self], folder: str | Path, *, device: str | None = None, **params: Any) -> Self:
-        """Read an aligner that was saved; ``AssemblyAligner.load`` reads any kind, a subclass its own.
-
-        Parameters
-        ----------
-        folder : path
-        device : str, optional
-            Where to map.
-        **params
-            Parameters that are code, which is not kept on disk: a metric given as a function, ``flow_options`` with a network.
-
-        Raises
-        ------
-        AlignerFileError
-            Missing or damaged files, another format version or class, shapes that do not fit, or code that was not given.
-        """
-        known = {kind.__name__: kind for kind in _kinds(cls)}
-        kept = read_aligner(Path(folder), known, params, device)
-        kind = known[kept.kind]
-        values = dict(kept.params)
-        if "device" in kind._get_param_names():
-            values["device"] = device
-        if sorted(values) != sorted(kind._get_param_names()):
-            raise AlignerFileError(
-                f"{folder}: found parameters {sorted(values)}; expected {sorted(kind._get_param_names())} of {kind.__name__}. "
-                "Mend: load it with the neurobridge that wrote it, or fit again."
-            )
-        aligner = kind(**values)
-        for name, value in kept.state.items():
-            setattr(aligner, name, value)
-        aligner._fitted_params = snapshot(aligner.get_params(deep=False))
-        return aligner
-
-    def _kept(self) -> dict[str, Any]:
-        """Fitted attributes that go to disk: all of them, unless a subclass needs fewer to map."""
-        params = self.get_params(deep=False)
-        return {name: value for name, value in vars(self).items() if name not in (*params, "_fitted_params")}
+    @property
+    def n_features_in_(self) -> int:
+        """Dimensions of the source, under scikit-learn's name."""
+        if not self.__sklearn_is_fitted__():
+            raise AttributeError("found no fit; expected n_features_in_ of a fitted aligner. Mend: call fit first.")
+        return len(self.source_scale_.mean)
 
     @abstractmethod
-    def _fit_arrays(self, X: np.ndarray, Y: np.ndarray, rows: tuple[np.ndarray, np.ndarray]) -> None:
+    def _fit_arrays(self, X: np.ndarray, Y: np.ndarray, rows: Rows) -> None:
         """Fit on standardised arrays (n, n_source_dims) and (m, n_target_dims), pairs given as rows."""
 
     @abstractmethod
@@ -284,97 +366,39 @@ class AssemblyAligner(BaseEstimator):
     def _backward(self, Y: np.ndarray) -> np.ndarray:
         """Map standardised target points."""
 
-    def _follows(self, name: str, fitted: Any, now: Any) -> bool:
-        """Whether the fitted state serves a parameter that was set after fitting; none, unless a subclass says so."""
-        return False
-
-    def __sklearn_is_fitted__(self) -> bool:
-        return hasattr(self, "_fitted_params")
-
-    def _check_fitted(self) -> None:
-        if not hasattr(self, "_fitted_params"):
-            raise AlignerNotFittedError(
-                f"found a {type(self).__name__} that is not fitted; expected a fitted one. "
-                "Mend: call fit(source, target, pairs) first."
-            )
-        for name, now in self.get_params(deep=False).items():
-            fitted = self._fitted_params[name]
-            if not same_value(fitted, now) and not self._follows(name, fitted, now):
-                raise AlignerNotFittedError(
-                    f"found {name}={now!r}, set after fitting with {fitted!r}; expected the parameters of the fit, which would "
-                    "have come out differently. Mend: call fit again, or set it back."
-                )
-
-    def _one_by_one(self) -> bool:
-        """Whether a presentation is mapped the same whatever others are mapped with it."""
+    def _maps_rows_alone(self) -> bool:
+        """Tell if a presentation is mapped the same whatever others are mapped with it."""
         return True
 
-    def _through(
-        self,
-        assembly: xr.DataArray,
-        fitted: dict[str, tuple[str, np.ndarray]],
-        role: str,
-        scale: Standardiser,
-        way: Callable[[np.ndarray], np.ndarray],
-    ) -> np.ndarray:
-        """Mapped presentations; a dask-backed assembly is read and mapped one chunk at a time."""
-        self._check_neuroids(assembly, fitted, role)
-        if assembly.chunks is None or not self._one_by_one():
-            return way(scale.forward(as_matrix(assembly, role=role)))
-        edges = np.cumsum([0, *assembly.chunks[0]])
-        parts = [assembly.isel({PRESENTATION: slice(*ends)}) for ends in pairwise(edges.tolist())]
-        return np.concatenate([way(scale.forward(as_matrix(part, role=role))) for part in parts])
+    def _facts(self) -> dict[str, Any]:
+        facts = super()._facts()
+        if facts["fitted"]:
+            facts["pairs"] = self._n_pairs()
+            facts["source dimensions"] = len(self.source_scale_.mean)
+            facts["target dimensions"] = len(self.target_scale_.mean)
+        return facts
 
-    def _check_neuroids(self, assembly: xr.DataArray, fitted: dict[str, tuple[str, np.ndarray]], role: str) -> None:
-        validate(assembly, role=role)
-        ids, expected = assembly.coords[NEUROID_ID].values, fitted[NEUROID_ID][1]
-        if not np.array_equal(ids, expected):
-            raise AssemblyError(
-                f"{role}: found {len(ids)} neuroids (first {str(ids[0])!r}); expected the {len(expected)} of fitting (first "
-                f"{str(expected[0])!r}) in the same order. Mend: select and order them as in fitting."
-            )
-
-    def _labelled(
-        self, mapped: np.ndarray, like: xr.DataArray, direction: Literal["forward", "backward"]
-    ) -> xr.DataArray:
-        """Label what `_forward` or `_backward` gave, and say which of it is off the support."""
-        scale, neuroids, space = (
-            (self.target_scale_, self.target_neuroids_, "target")
-            if direction == "forward"
-            else (self.source_scale_, self.source_neuroids_, "source")
-        )
-        if not np.isfinite(mapped).all():
-            raise FloatingPointError(
-                f"found {int((~np.isfinite(mapped)).sum())} mapped values of {mapped.size} that are NaN or infinite; expected "
-                "finite ones. Mend: check that the presentations are on the scale of those in fitting."
-            )
-        support = self.support_[direction]
-        distance = support.distance(mapped)
-        off = distance > support.radius
-        if self._warns and (off.sum() > support.expected(len(off)) or distance.max() > support.extent):
-            warnings.warn(
-                f"found {int(off.sum())} of {len(off)} mapped presentations off the support of the {space} (further from its "
-                f"nearest training point than {support.quantile:g} of these are from theirs, {support.radius:.3g} standard "
-                f"deviations; the furthest {distance.max():.3g}); expected about {len(off) * (1 - support.quantile):.3g}. Mend: "
-                f"the coordinate {OFF_SUPPORT!r} tells which; leave them out, or fit on stimuli like them and on more pairs.",
-                OffSupportWarning,
-                stacklevel=3,
-            )
-        attrs = {
-            **like.attrs,
-            "aligner": type(self).__name__,
-            "n_pairs": len(self.pairs_),
-            "n_off_support": int(off.sum()),
-            "support_quantile": support.quantile,
-        }
-        return xr.DataArray(
-            scale.backward(mapped),
-            dims=(PRESENTATION, NEUROID),
-            coords={**coords_of(like, PRESENTATION), OFF_SUPPORT: (PRESENTATION, off), **neuroids},
-            attrs=attrs,
-            name="data",
+    def _space(self, role: str) -> Space:
+        direction = "forward" if role == "target" else "backward"
+        return Space(
+            role, getattr(self, f"{role}_scale_"), self.support_[direction], getattr(self, f"{role}_neuroids_")
         )
 
+    def _apply(self, points: xr.DataArray | Array, direction: Direction) -> xr.DataArray | Array:
+        """Map points and give them back as they came: labelled, or an array."""
+        source, target = self._space("source"), self._space("target")
+        entry, arrival = (source, target) if direction == "forward" else (target, source)
+        mapping = self._forward if direction == "forward" else self._backward
+        entry.check(points)
+        if entry.neuroids is None or points.chunks is None or not self._maps_rows_alone():
+            mapped = mapping(entry.standardised(points))
+        else:
+            edges = np.cumsum([0, *points.chunks[0]]).tolist()
+            parts = [points.isel({PRESENTATION: slice(*ends)}) for ends in pairwise(edges)]
+            mapped = np.concatenate([mapping(entry.standardised(part)) for part in parts])
+        off = arrival.flag_off_support(mapped, warn=self._warns, stacklevel=3)
+        attrs = {"aligner": type(self).__name__, "n_pairs": self._n_pairs()}
+        return arrival.handed_back(mapped, off, points, attrs)
 
-def _kinds(cls: type[AssemblyAligner]) -> list[type[AssemblyAligner]]:
-    return [cls, *(kind for child in cls.__subclasses__() for kind in _kinds(child))]
+    def _n_pairs(self) -> int:
+        return len(self.pairs_) if isinstance(self.pairs_, Pairs) else len(self.pairs_[0])

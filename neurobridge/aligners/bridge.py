@@ -1,4 +1,4 @@
-"""Cost, coupling and map in one aligner."""
+"""The aligner of the bridge: cost, coupling and map in one."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ from typing import Any, Literal
 
 import numpy as np
 
-from neurobridge.aligners.base import AlignerNotFittedError, AssemblyAligner
-from neurobridge.bridge import SOLVERS, Coupling, FusedBridge, bridge_cost, couple, fuse, kernel_map, ridge_map
+from neurobridge.aligners.base import AssemblyAligner, Direction
+from neurobridge.aligners.estimator import AlignerNotFittedError
+from neurobridge.aligners.partners import partner_kernel_map
+from neurobridge.bridge import SOLVERS, Coupling, FusedBridge, bridge_cost, couple, fuse, ridge_map
 from neurobridge.bridge.cost.dense import linear_cost
 from neurobridge.bridge.cost.metrics import Metric
 from neurobridge.flow import Base, ConditionalFlow, OffSupportWarning
@@ -21,14 +23,13 @@ MAPS: tuple[Map, ...] = ("flow", "barycentric", "linear")
 COUPLINGS = ("fused", *SOLVERS)
 COSTS = ("bridge", "linear")
 
-Side = Literal["forward", "backward"]
-SIDES: tuple[Side, ...] = ("forward", "backward")
-Way = Callable[[np.ndarray], np.ndarray]
+DIRECTIONS: tuple[Direction, ...] = ("forward", "backward")
+PointMap = Callable[[np.ndarray], np.ndarray]
 
 
 @dataclass(frozen=True, eq=False)
 class PartnerMap:
-    """Mean partner of any point under a factored coupling, read from its distances to the anchors.
+    """Map of any point to its mean partner under a factored coupling, read from its distances to the anchors.
 
     Attributes
     ----------
@@ -47,7 +48,7 @@ class PartnerMap:
 
 @dataclass(frozen=True, eq=False)
 class FusedMap:
-    """What cross-validation chose for any point under a fused coupling.
+    """Map of any point that cross-validation chose under a fused coupling.
 
     Attributes
     ----------
@@ -67,7 +68,7 @@ class BridgeAligner(AssemblyAligner):
     Parameters
     ----------
     metric : str, callable, or a tuple of two
-        Distance inside each space; see `neurobridge.bridge_cost`.
+        Distance inside each space; see `neurobridge.bridge.bridge_cost`.
     coupling : {"fused", "factored", "sinkhorn", "exact", "pairs"}
         "fused" joins the bridge cost with maps of the pairs, chosen by cross-validation over the pairs, one for each direction: see
         `neurobridge.bridge.fuse`. "pairs" is the paper's true alignment, the labelled pairs alone; the others are its global
@@ -86,16 +87,16 @@ class BridgeAligner(AssemblyAligner):
         the transport alone, in units of the mean fused cost, .02 by default, as with ``cost="linear"``.
     unbalanced : float, optional
         Weight rho of the KL penalty on the marginals; None for balanced transport.
-    reduce, scale, nearest, n_neighbors : see `neurobridge.bridge_cost`.
+    reduce, scale, nearest, n_neighbors : see `neurobridge.bridge.bridge_cost`.
     base : {"affine", "pad", "noise", "barycentric"}
-        Where a flow starts: see `neurobridge.ConditionalFlow`. "barycentric": at what ``map="barycentric"`` gives, both ways, so
-        that the flow moves the cloud of these images onto the target's.
+        Where a flow starts: see `neurobridge.flow.ConditionalFlow`. "barycentric": at what ``map="barycentric"``
+        gives, both ways, so that the flow moves the cloud of these images onto the target's.
     fuse_options : dict, optional
-        Further arguments of `neurobridge.fuse`, e.g. ``core`` and ``memory_limit`` for many points, or ``lams``; with
+        Further arguments of `neurobridge.bridge.fuse`, e.g. ``core`` and ``memory_limit`` for many points, or ``lams``; with
         ``coupling="fused"`` only.
     flow_options : dict, optional
-        Further arguments of `neurobridge.ConditionalFlow`. A fifth of the coupling decides when training stops
-        (``validation=0.2``) unless they say otherwise.
+        Further arguments of `neurobridge.flow.ConditionalFlow`, as ``{"training": Training(n_steps=250)}``. A fifth of the source
+        rows is kept for validation (``validation=0.2``) unless ``Training(validation=...)`` gives another share.
     support_quantile : float
         A mapped presentation is off the support if it is further from its nearest training point of that space than this quantile
         of the same distance among the training points.
@@ -161,33 +162,37 @@ class BridgeAligner(AssemblyAligner):
     @property
     def fused_(self) -> dict[str, FusedBridge]:
         """The fused bridges solved so far, by direction; none after loading, as their plans are not on disk."""
-        ways = {side: self._ways.get(f"barycentric-{side}") for side in SIDES if self._train is not None}
-        return {side: way.bridge for side, way in ways.items() if isinstance(way, FusedMap)}
+        if getattr(self, "training_", None) is None:
+            return {}
+        maps = {direction: self.maps_.get(_map_name("barycentric", direction)) for direction in DIRECTIONS}
+        return {direction: made.bridge for direction, made in maps.items() if isinstance(made, FusedMap)}
 
     def _fit_arrays(self, X: np.ndarray, Y: np.ndarray, rows: Rows) -> None:
         self._check_options()
-        self._train = X, Y, rows
-        self._ways: dict[str, Way] = {}
+        self.training_ = X, Y, rows
+        self.maps_: dict[str, PointMap] = {}
         if self.map == "linear":
-            self._prepare()
+            self._make_maps()
             return
         # Before anything is solved: what the flow refuses is refused now.
-        flow = self._flow(self.base if self.base != "barycentric" else "affine") if self.map == "flow" else None
+        flow = self._make_flow(self.base if self.base != "barycentric" else "affine") if self.map == "flow" else None
         if self.coupling == "fused":
-            self._way("barycentric", "forward")
+            self._map_of("barycentric", "forward")
             self.coupling_ = self.fused_["forward"].coupling
         else:
             self.coupling_ = self._couple(X, Y, rows)
         if flow is None:
-            self._prepare()
+            self._make_maps()
             return
         if self.base == "barycentric":
-            flow = self._flow(tuple(self._way("barycentric", side) for side in SIDES))
+            flow = self._make_flow(tuple(self._map_of("barycentric", direction) for direction in DIRECTIONS))
         self.flow_ = flow.fit(X, Y, self.coupling_)
 
-    def _flow(self, base: Any) -> ConditionalFlow:
-        options = {"validation": 0.2, "support_quantile": self.support_quantile, **(self.flow_options or {})}
-        return ConditionalFlow(base, seed=self.seed, device=self.device, **options)
+    def _make_flow(self, base: Any) -> ConditionalFlow:
+        options = {"support_quantile": self.support_quantile, **(self.flow_options or {})}
+        flow = ConditionalFlow(base, seed=self.seed, device=self.device, **options)
+        flow.check_settings()
+        return flow.set_params(training__validation=0.2) if flow.training.validation is None else flow
 
     def _check_options(self) -> None:
         for name, allowed in (("map", MAPS), ("coupling", COUPLINGS), ("cost", COSTS)):
@@ -200,7 +205,7 @@ class BridgeAligner(AssemblyAligner):
         if any(isinstance(metric, str) and metric == "precomputed" for metric in metrics):
             raise ValueError(
                 "found metric='precomputed'; expected a distance between the responses, which is what an assembly holds. "
-                "Mend: metric='geodesic', or neurobridge.bridge_cost on arrays."
+                "Mend: metric='geodesic', or neurobridge.bridge.bridge_cost on arrays."
             )
         if self.cost == "linear" and self.map != "linear" and self.coupling in ("pairs", "factored"):
             why = "which asks no cost" if self.coupling == "pairs" else "whose kernel is that of a bridge"
@@ -251,64 +256,76 @@ class BridgeAligner(AssemblyAligner):
             device=self.device, **options,
         )  # fmt: skip
 
-    def _prepare(self) -> None:
-        # The way back of a fused bridge is a second search, solved when it is asked for.
-        for side in SIDES[:1] if self.coupling == "fused" and self.map == "barycentric" else SIDES:
-            self._way(self.map, side)
+    def _make_maps(self) -> None:
+        # The backward map of a fused bridge is a second search, solved when it is asked for.
+        lazily = self.coupling == "fused" and self.map == "barycentric"
+        for direction in DIRECTIONS[:1] if lazily else DIRECTIONS:
+            self._map_of(self.map, direction)
 
-    def _way(self, how: Map, side: Side) -> Way:
+    def _map_of(self, kind: Map, direction: Direction) -> PointMap:
         """Return one direction of a map that is read from the coupling or the pairs, made when first asked for."""
-        name = f"{how}-{side}"
-        if name not in self._ways:
-            if self._train is None:
+        name = _map_name(kind, direction)
+        if name not in self.maps_:
+            if getattr(self, "training_", None) is None:
                 raise AlignerNotFittedError(
-                    f"found map={how!r} asked of an aligner that was saved with another; expected that one, as the training points "
-                    "are not on disk. Mend: set it back, or fit again."
+                    f"found map={kind!r} asked of an aligner that was saved with another; expected that one, as the "
+                    "training points are not on disk. Mend: set it back, or fit again."
                 )
-            self._ways[name] = self._made(how, side, *self._train)
-        return self._ways[name]
+            self.maps_[name] = self._make_map(kind, direction)
+        return self.maps_[name]
 
-    def _made(self, how: Map, side: Side, X: np.ndarray, Y: np.ndarray, rows: Rows) -> Way:
-        if side == "backward":
+    def _make_map(self, kind: Map, direction: Direction) -> PointMap:
+        X, Y, rows = self.training_
+        metric, backward = self.metric, direction == "backward"
+        if backward:
             X, Y, rows = Y, X, rows[::-1]
-        if how == "linear":
+            metric = metric[::-1] if isinstance(metric, tuple) else metric
+        if kind == "linear":
             return ridge_map(X[rows[0]], Y[rows[1]])
         if self.coupling == "fused":
-            turned = self.metric[::-1] if isinstance(self.metric, tuple) and side == "backward" else self.metric
-            return FusedMap(self._fuse(X, Y, rows, turned))
-        coupling = self.coupling_ if side == "forward" else self.coupling_.transposed()
+            return FusedMap(self._fuse(X, Y, rows, metric))
+        coupling = self.coupling_.transposed() if backward else self.coupling_
         if self.coupling == "factored":
             return PartnerMap(coupling, Y)
-        # Kernel ridge from points to their mean partners, each weighing as much as its mass.
-        mass = coupling.row_mass
-        moved = np.flatnonzero(mass > 0)
-        images = np.asarray(coupling.barycentric(Y))[moved]
-        return kernel_map(X[moved], images, weights=mass[moved], seed=self.seed)
+        return partner_kernel_map(coupling, X, Y, seed=self.seed)
 
-    def _one_by_one(self) -> bool:
+    def _maps_rows_alone(self) -> bool:
         # A sample of noise belongs to its row.
         return self.map != "flow" or self.base != "noise"
 
     def _forward(self, X: np.ndarray) -> np.ndarray:
-        return self._moved(X, "forward")
+        return self._transport(X, "forward")
 
     def _backward(self, Y: np.ndarray) -> np.ndarray:
-        return self._moved(Y, "backward")
+        return self._transport(Y, "backward")
 
-    def _moved(self, points: np.ndarray, side: Side) -> np.ndarray:
+    def _transport(self, points: np.ndarray, direction: Direction) -> np.ndarray:
         if self.map != "flow":
-            return self._way(self.map, side)(points)
+            return self._map_of(self.map, direction)(points)
         with warnings.catch_warnings():
-            # The same is said of every map, once, where presentations are labelled.
+            # `transform` warns of every map alike.
             warnings.simplefilter("ignore", OffSupportWarning)
-            return self.flow_.transport(points, side)
+            return self.flow_.transport(points, direction)
 
-    def _follows(self, name: str, fitted: Any, now: Any) -> bool:
+    def _is_served(self, name: str, fitted: Any, now: Any) -> bool:
         # A coupling serves every map that is read from it; a flow has to be trained.
         return name == "map" and (now == "linear" or (now == "barycentric" and fitted == "flow"))
 
-    def _kept(self) -> dict[str, Any]:
-        kept = {name: value for name, value in super()._kept().items() if name not in ("flow_", "coupling_")}
+    def _state_to_save(self) -> dict[str, Any]:
+        """Return what the map needs; plans and training points stay behind."""
+        left_out = ("flow_", "coupling_", "training_", "maps_")
+        kept = {name: value for name, value in super()._state_to_save().items() if name not in left_out}
         if self.map == "flow":
-            return kept | {"_train": None, "_ways": {}, "flow_": self.flow_}
-        return kept | {"_train": None, "_ways": {f"{self.map}-{side}": self._way(self.map, side) for side in SIDES}}
+            return kept | {"maps_": {}, "flow_": self.flow_}
+        return kept | {"maps_": {_map_name(self.map, each): self._map_of(self.map, each) for each in DIRECTIONS}}
+
+    def _facts(self) -> dict[str, Any]:
+        facts = super()._facts()
+        if hasattr(self, "coupling_"):
+            facts["coupling converged"] = self.coupling_.converged
+        candidates = {direction: str(fused.candidate) for direction, fused in self.fused_.items()}
+        return facts | {f"chosen, {direction}": candidate for direction, candidate in candidates.items()}
+
+
+def _map_name(kind: Map, direction: Direction) -> str:
+    return f"{kind}-{direction}"

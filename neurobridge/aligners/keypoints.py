@@ -9,7 +9,7 @@ from scipy.spatial.distance import cdist
 from scipy.special import entr, softmax
 
 from neurobridge.aligners.base import AssemblyAligner
-from neurobridge.bridge import ridge_map
+from neurobridge.bridge import LinearMap, ridge_map
 from neurobridge.points.memory import check_memory
 
 # POT's own limit of pivots is too low for thousands of points.
@@ -21,18 +21,21 @@ _BLOCK = 1 << 22
 class KeypointAligner(AssemblyAligner):
     """Keypoint-guided optimal transport by relation preservation (KPG-RL), with the pairs as keypoints.
 
-    Gu, Yang, Zeng, Sun & Xu 2022, NeurIPS (arXiv 2303.13102). A point's relation to the keypoints is
-    ``R_X(x)_p = softmax_p(-||x - x_p||^2 / (tau max ||x_i - x_j||^2))``; transport minimises ``sum M P G``, where G is the
-    Jensen-Shannon divergence of the relations of a source and a target point and the mask M lets a keypoint move to its partner
-    only. Keypoints and other points thus never mix, and the linear programme is solved (by POT) for the others alone, each side of
-    it with equal masses. New points are mapped by ridge regression from the source points to their mean partners.
+    Gu, Yang, Zeng, Sun & Xu 2022, NeurIPS (arXiv 2303.13102):
+
+    1. A point's relation to the keypoints is ``R_X(x)_p = softmax_p(-||x - x_p||^2 / (tau max ||x_i - x_j||^2))``.
+    2. G is the Jensen-Shannon divergence of the relations of a source and a target point, and transport minimises
+       ``sum M P G``; the mask M lets a keypoint move to its partner only.
+    3. Keypoints and other points thus never mix, and the linear programme is solved (by POT) for the others alone, each
+       side of it with equal masses.
+    4. New points are mapped by ridge regression from the source points to their mean partners.
 
     The n x m divergences are held in memory. Where one side has no points beyond the pairs, the other side's are left out.
 
     Parameters
     ----------
     tau : float
-        Temperature of the relations; the paper's is 0.1.
+        Temperature of the relations, without unit; the paper's is 0.1.
     memory_limit : float
         Bytes of the divergences and the plan, above which `fit` refuses.
     seed : int
@@ -42,6 +45,19 @@ class KeypointAligner(AssemblyAligner):
     ----------
     plan_ : scipy.sparse.csr_matrix of shape (n_source, n_target)
         Mass 1 / n_pairs between partners; every other source point has mass 1 / (number of these).
+    maps_ : tuple of two LinearMap
+        Forward and backward.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from neurobridge.aligners import KeypointAligner
+    >>> X = np.random.default_rng(0).normal(size=(50, 3))
+    >>> aligner = KeypointAligner().fit(X, -2 * X, pairs=(np.arange(10), np.arange(10)))
+    >>> aligner.plan_.shape
+    (50, 50)
+    >>> aligner.score(X[10:], -2 * X[10:]) > 0.9
+    True
     """
 
     def __init__(self, *, tau: float = 0.1, memory_limit: float = 2e9, seed: int = 0) -> None:
@@ -59,11 +75,11 @@ class KeypointAligner(AssemblyAligner):
             f"keypoint-guided transport of {n} x {m} points",
             mend="use BridgeAligner(coupling='factored'), which builds no n x m matrix",
         )
-        known = sparse.coo_matrix((np.full(len(rows[0]), 1 / len(rows[0])), rows), shape=(n, m))
-        self.plan_ = sparse.csr_matrix(known + self._rest(X, Y, rows))
-        self._maps = _through(self.plan_, X, Y), _through(self.plan_.T.tocsr(), Y, X)
+        keypoints = sparse.coo_matrix((np.full(len(rows[0]), 1 / len(rows[0])), rows), shape=(n, m))
+        self.plan_ = sparse.csr_matrix(keypoints + self._plan_of_others(X, Y, rows))
+        self.maps_ = _partner_ridge(self.plan_, X, Y), _partner_ridge(self.plan_.T.tocsr(), Y, X)
 
-    def _rest(self, X: np.ndarray, Y: np.ndarray, rows: tuple[np.ndarray, np.ndarray]) -> sparse.coo_matrix:
+    def _plan_of_others(self, X: np.ndarray, Y: np.ndarray, rows: tuple[np.ndarray, np.ndarray]) -> sparse.coo_matrix:
         free = np.setdiff1d(np.arange(len(X)), rows[0]), np.setdiff1d(np.arange(len(Y)), rows[1])
         if min(map(len, free)) == 0:
             return sparse.coo_matrix((len(X), len(Y)))
@@ -74,14 +90,14 @@ class KeypointAligner(AssemblyAligner):
         return sparse.coo_matrix((block.data, (free[0][block.row], free[1][block.col])), shape=(len(X), len(Y)))
 
     def _forward(self, X: np.ndarray) -> np.ndarray:
-        return self._maps[0](X)
+        return self.maps_[0](X)
 
     def _backward(self, Y: np.ndarray) -> np.ndarray:
-        return self._maps[1](Y)
+        return self.maps_[1](Y)
 
 
 def relations(X: np.ndarray, keypoints: np.ndarray, tau: float) -> np.ndarray:
-    """Softmax of each point's squared distances to the keypoints, shape (n, n_keypoints).
+    """Relate each point to the keypoints: the softmax of its squared distances, shape (n, n_keypoints).
 
     Parameters
     ----------
@@ -96,21 +112,23 @@ def relations(X: np.ndarray, keypoints: np.ndarray, tau: float) -> np.ndarray:
 
 
 def jensen_shannon(R: np.ndarray, S: np.ndarray) -> np.ndarray:
-    """Jensen-Shannon divergence, ``H((r + s) / 2) - (H(r) + H(s)) / 2`` in nats, of all rows of R and S, shape (n, m).
+    """Measure the Jensen-Shannon divergence, in nats, of all rows of R and S, shape (n, m).
 
-    scipy's ``cdist(..., "jensenshannon")`` takes a root of it and gives NaN for distributions that are equal up to rounding.
+    ``H((r + s) / 2) - (H(r) + H(s)) / 2``, H the entropy. scipy's ``cdist(..., "jensenshannon")`` takes a root of it and
+    gives NaN for distributions that are equal up to rounding.
     """
-    own = entr(R).sum(axis=1), entr(S).sum(axis=1)
+    entropies = entr(R).sum(axis=1), entr(S).sum(axis=1)
     out = np.empty((len(R), len(S)))
     step = max(1, _BLOCK // S.size)
     for start in range(0, len(R), step):
         mixed = (R[start : start + step, None, :] + S[None]) / 2
         out[start : start + step] = entr(mixed).sum(axis=2)
-    out -= (own[0][:, None] + own[1][None, :]) / 2
+    out -= (entropies[0][:, None] + entropies[1][None, :]) / 2
     return np.maximum(out, 0)
 
 
-def _through(plan: sparse.csr_matrix, X: np.ndarray, Y: np.ndarray):  # type: ignore[no-untyped-def]
+def _partner_ridge(plan: sparse.csr_matrix, X: np.ndarray, Y: np.ndarray) -> LinearMap:
+    """Fit ridge regression from points to their mean partners; points without partners are left out."""
     mass = np.asarray(plan.sum(axis=1)).ravel()
-    moved = np.flatnonzero(mass > 0)
-    return ridge_map(X[moved], (plan @ Y)[moved] / mass[moved, None], penalty="shared")
+    coupled = np.flatnonzero(mass > 0)
+    return ridge_map(X[coupled], (plan @ Y)[coupled] / mass[coupled, None], penalty="shared")

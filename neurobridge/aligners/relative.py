@@ -14,11 +14,15 @@ ALPHAS: tuple[float, ...] = tuple(np.logspace(-4, 4, 17).tolist())
 class RelativeAligner(AssemblyAligner):
     """Relative representations with the pairs as anchors, decoded by the target space's own decoder.
 
-    A point is described by its cosine similarities to the anchors of its own space (Moschella et al. 2023, arXiv 2209.15430),
-    ``r_X(x)_p = cos(x, x_p)`` and ``r_Y(y)_p = cos(y, y_p)``, which two spaces share if they differ by a rotation and a scale; the
-    distance from the origin is lost. As in the paper's zero-shot stitching, a decoder D from r_Y back to y is trained in the target
-    space alone, on all its points, paired or not; it then reads r_X: ``x -> D(r_X(x))``. D is linear with a ridge penalty, chosen
-    by the squared error of ``D(r_X(x_p))`` on pairs that are neither anchors nor in D's training (five folds).
+    1. A point is described by its cosine similarities to the anchors of its space (Moschella et al. 2023, ICLR, arXiv
+       2209.15430), ``r_X(x)_p = cos(x, x_p)`` and ``r_Y(y)_p = cos(y, y_p)``, which two spaces share if they differ by a
+       rotation and a scale; the distance from the origin is lost.
+    2. As in the paper's zero-shot stitching, a decoder D from r_Y back to y is trained in the target space alone, on all
+       its points, paired or not.
+    3. The decoder then reads r_X: ``x -> D(r_X(x))``.
+
+    D is linear with a ridge penalty, chosen by the squared error of ``D(r_X(x_p))`` on pairs that are neither anchors nor
+    in D's training (five folds).
 
     Parameters
     ----------
@@ -29,6 +33,19 @@ class RelativeAligner(AssemblyAligner):
     ----------
     alpha_ : tuple of two float
         Penalty of the decoder, forward and backward.
+    anchors_ : tuple of two arrays of shape (n_pairs, n_dims)
+        The paired source and target points, in standard deviations.
+    decoders_ : tuple of two LinearMap
+        From relative coordinates to the target's space, and to the source's.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from neurobridge.aligners import RelativeAligner
+    >>> X = np.random.default_rng(0).normal(size=(80, 3))
+    >>> aligner = RelativeAligner().fit(X, 2 * X[:, ::-1], pairs=(np.arange(20), np.arange(20)))
+    >>> aligner.score(X[20:], 2 * X[20:, ::-1]) > 0.8
+    True
     """
 
     def __init__(self, *, seed: int = 0) -> None:
@@ -36,31 +53,31 @@ class RelativeAligner(AssemblyAligner):
 
     def _fit_arrays(self, X: np.ndarray, Y: np.ndarray, rows: tuple[np.ndarray, np.ndarray]) -> None:
         self.alpha_ = self._penalty(X, Y, rows), self._penalty(Y, X, rows[::-1])
-        self._anchors = X[rows[0]], Y[rows[1]]
-        self._decoders = (
-            _Decoder(cosines(Y, self._anchors[1]), Y).at(self.alpha_[0]),
-            _Decoder(cosines(X, self._anchors[0]), X).at(self.alpha_[1]),
+        self.anchors_ = X[rows[0]], Y[rows[1]]
+        self.decoders_ = (
+            _Decoder(cosines(Y, self.anchors_[1]), Y).at(self.alpha_[0]),
+            _Decoder(cosines(X, self.anchors_[0]), X).at(self.alpha_[1]),
         )
 
     def _penalty(self, X: np.ndarray, Y: np.ndarray, rows: tuple[np.ndarray, np.ndarray]) -> float:
         errors = []
-        for known, left_out in folds_of(len(rows[0]), self.seed):
+        for anchors, left_out in folds_of(len(rows[0]), self.seed):
             # The left-out pairs' targets must not have trained the decoder.
-            seen = np.setdiff1d(np.arange(len(Y)), rows[1][left_out])
-            decoder = _Decoder(cosines(Y[seen], Y[rows[1][known]]), Y[seen])
-            query, truth = cosines(X[rows[0][left_out]], X[rows[0][known]]), Y[rows[1][left_out]]
+            train_rows = np.setdiff1d(np.arange(len(Y)), rows[1][left_out])
+            decoder = _Decoder(cosines(Y[train_rows], Y[rows[1][anchors]]), Y[train_rows])
+            query, truth = cosines(X[rows[0][left_out]], X[rows[0][anchors]]), Y[rows[1][left_out]]
             errors.append({alpha: float(((decoder.at(alpha)(query) - truth) ** 2).sum()) for alpha in ALPHAS})
         return least_error(errors)
 
     def _forward(self, X: np.ndarray) -> np.ndarray:
-        return self._decoders[0](cosines(X, self._anchors[0]))
+        return self.decoders_[0](cosines(X, self.anchors_[0]))
 
     def _backward(self, Y: np.ndarray) -> np.ndarray:
-        return self._decoders[1](cosines(Y, self._anchors[1]))
+        return self.decoders_[1](cosines(Y, self.anchors_[1]))
 
 
 def cosines(X: np.ndarray, anchors: np.ndarray) -> np.ndarray:
-    """Cosine similarity of every point to every anchor, shape (n, n_anchors); 0 for a point at the origin."""
+    """Compute the cosine similarity of every point to every anchor, shape (n, n_anchors); 0 for a point at the origin."""
     norms = np.linalg.norm(X, axis=1, keepdims=True), np.linalg.norm(anchors, axis=1, keepdims=True)
     unit, axes = X / np.where(norms[0] > 0, norms[0], 1), anchors / np.where(norms[1] > 0, norms[1], 1)
     return unit @ axes.T
@@ -75,6 +92,6 @@ class _Decoder:
         self.projected = U.T @ (Y - self.means[1])
 
     def at(self, alpha: float) -> LinearMap:
-        """The decoder with one penalty."""
+        """Return the decoder with one penalty."""
         coef = self.Vt.T @ ((self.S / (self.S**2 + alpha))[:, None] * self.projected)
         return LinearMap(coef, *self.means, np.full(len(self.means[1]), alpha))

@@ -18,6 +18,7 @@ from neurobridge._version import __version__
 from neurobridge.bridge import METRICS, AnchorDistances, FusedBridge
 from neurobridge.bridge.cost.metrics import distance_function
 from neurobridge.flow import ConditionalFlow, FlowFileError
+from neurobridge.flow.settings import Settings
 from neurobridge.store.state import read_state, write_state
 
 KIND = "neurobridge aligner"
@@ -142,9 +143,10 @@ def _check_fit(state: Mapping[str, Any], where: str) -> None:
     """The parts of every aligner must agree on how many neuroids there are."""
     sizes = {}
     for side, direction in (("source", "backward"), ("target", "forward")):
-        scale = state[f"{side}_scale_"]
+        scale, labels = state[f"{side}_scale_"], state[f"{side}_neuroids_"]
         sizes[side] = {
-            "neuroid labels": len(state[f"{side}_neuroids_"]["neuroid_id"][1]),
+            # Rows and columns of arrays have no labels.
+            **({} if labels is None else {"neuroid labels": len(labels["neuroid_id"][1])}),
             "means": len(scale.mean),
             "standard deviations": len(scale.std),
             "support": state["support_"][direction].points.shape[1],
@@ -164,6 +166,8 @@ def _is_plain(value: Any) -> bool:
         return all(isinstance(key, str) and _is_plain(inner) for key, inner in value.items())
     if isinstance(value, (list, tuple)):
         return all(map(_is_plain, value))
+    if isinstance(value, Settings):
+        return all(map(_is_plain, value.get_params().values()))
     return value is None or isinstance(value, (*_PLAIN, np.generic))
 
 
@@ -308,7 +312,8 @@ class _Reader:
                 f"{home}: found no flow, or another than the aligner was saved with; expected the one {self.where} names. "
                 "Mend: copy the whole folder, or save it again."
             )
-        network = (self.given.get("flow_options") or {}).get("network")
+        options = self.given.get("flow_options") or {}
+        network = options["training"].network if "training" in options else options.get("network")
         base = self.value(tree["base"])
         return ConditionalFlow.load(home, network=network, base=base, device=str(self.device))
 

@@ -27,7 +27,7 @@ def folds_of(n: int, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
 
 
 def least_error(errors: Sequence[Mapping[Key, float]]) -> Key:
-    """Candidate of least summed error among those that every fold could fit; the first of equals."""
+    """Return the candidate of least summed error among those that every fold could fit; the first of equals."""
     common = [key for key in errors[0] if all(key in fold for fold in errors)]
     return min(common, key=lambda key: sum(fold[key] for fold in errors))
 
@@ -42,10 +42,15 @@ def affine(predict: Predict, X: np.ndarray, Y: np.ndarray) -> LinearMap:
 class PLSAligner(AssemblyAligner):
     """Partial least squares on the pairs, converged, one map for each direction.
 
+    The components are directions of the source, one after the other, whose projections have the largest covariance with
+    the target; the target is regressed on them (improved kernel algorithm 2 of Dayal & MacGregor 1997, J. Chemometrics
+    11:73).
+
     Parameters
     ----------
     n_components : int, optional
-        Default: that of 1, 2, 4, 8, 16 and 25 with the least squared error on left-out pairs (five folds), for each direction.
+        Default: that of 1, 2, 4, 8, 16 and 25 with the least squared error on left-out pairs (five folds), for each
+        direction.
     seed : int
         Of the folds, and of the pairs when a fraction is given.
 
@@ -53,6 +58,24 @@ class PLSAligner(AssemblyAligner):
     ----------
     n_components_ : tuple of two int
         Forward and backward.
+    maps_ : tuple of two LinearMap
+        Forward and backward, in standard deviations of both spaces.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from neurobridge.aligners import PLSAligner
+    >>> rng = np.random.default_rng(0)
+    >>> latents = rng.normal(size=(60, 2))
+    >>> X, Y = latents @ rng.normal(size=(2, 8)), latents @ rng.normal(size=(2, 5))
+    >>> PLSAligner(n_components=2).fit(X[:40], Y[:40]).score(X[40:], Y[40:]) > 0.99
+    True
+
+    The number of components by scikit-learn's grid search:
+
+    >>> from sklearn.model_selection import GridSearchCV
+    >>> GridSearchCV(PLSAligner(), {"n_components": [1, 2]}, cv=3).fit(X, Y).best_params_
+    {'n_components': 2}
     """
 
     def __init__(self, *, n_components: int | None = None, seed: int = 0) -> None:
@@ -65,46 +88,47 @@ class PLSAligner(AssemblyAligner):
                 f"found n_components={self.n_components}; expected at least 1. Mend: leave it out to have it chosen."
             )
         left, right = X[rows[0]], Y[rows[1]]
-        counts = self._count(left, right), self._count(right, left)
+        counts = self._choose_count(left, right), self._choose_count(right, left)
         self.n_components_ = counts
-        self._maps = (
+        self.maps_ = (
             affine(fit_pls(left, right, n_components=counts[0]), left, right),
             affine(fit_pls(right, left, n_components=counts[1]), right, left),
         )
 
-    def _count(self, X: np.ndarray, Y: np.ndarray) -> int:
+    def _choose_count(self, X: np.ndarray, Y: np.ndarray) -> int:
         if self.n_components is not None:
             return self.n_components
         errors = [
-            {k: _error(fit_pls(X[a], Y[a], n_components=k), X[b], Y[b]) for k in PLS_COMPONENTS}
-            for a, b in folds_of(len(X), self.seed)
+            {k: _error(fit_pls(X[train], Y[train], n_components=k), X[test], Y[test]) for k in PLS_COMPONENTS}
+            for train, test in folds_of(len(X), self.seed)
         ]
         return least_error(errors)
 
     def _forward(self, X: np.ndarray) -> np.ndarray:
-        return self._maps[0](X)
+        return self.maps_[0](X)
 
     def _backward(self, Y: np.ndarray) -> np.ndarray:
-        return self._maps[1](Y)
+        return self.maps_[1](Y)
 
 
 class CCAAligner(AssemblyAligner):
-    """Regularised canonical correlations of the pairs: from x to its canonical variates, from there to y.
+    """Regularised canonical correlations of the pairs: from x to its canonical variates, and from these to y.
 
-    With ``X = U S V^T`` and ``Y = U' S' V'^T`` centred on the pairs, penalties ``kappa = penalty * mean(S^2)`` (and kappa' of
-    Y) and ``D = S / sqrt(S^2 + kappa)``, the regularised canonical correlations are the singular values in ``D U^T U' D' = A
-    diag(rho) B^T`` (Hotelling 1936; canonical ridge, Vinod 1976, J. Econometrics 4:147), and y is predicted from the leading k
-    variates of x by ``x V (S^2 + kappa)^(-1/2) A_k diag(rho_k) B_k^T (S'^2 + kappa')^(1/2) V'^T``. Without a penalty and with
-    all variates this is least squares, with a penalty and all variates ridge regression; fewer variates make it of reduced
-    rank.
+    With ``X = U S V^T`` and ``Y = U' S' V'^T`` centred on the pairs, penalties ``kappa = penalty * mean(S^2)`` (and kappa'
+    of Y) and ``D = S / sqrt(S^2 + kappa)``, the regularised canonical correlations are the singular values in ``D U^T U' D'
+    = A diag(rho) B^T`` (Hotelling 1936; canonical ridge, Vinod 1976, J. Econometrics 4:147), and y is predicted from the
+    leading k variates of x by ``x V (S^2 + kappa)^(-1/2) A_k diag(rho_k) B_k^T (S'^2 + kappa')^(1/2) V'^T``. Without a
+    penalty and with all variates this is least squares, with a penalty and all variates ridge regression; fewer variates
+    make it of reduced rank.
 
     Parameters
     ----------
     penalty : float, optional
         In units of the mean squared singular value; 0 is plain CCA, defined for fewer dimensions than pairs.
     n_canonical : int, optional
-        k above; the rank of the pairs bounds it. Default, for both: those with the least squared error on left-out pairs (five
-        folds), for each direction; of 0, .01, .1, 1, 10 and 100, and of the rank and its half, quarter and eighth.
+        k above; the rank of the pairs bounds it. Default, for both parameters: those with the least squared error on
+        left-out pairs (five folds), for each direction; of penalties 0, .01, .1, 1, 10 and 100, and of the rank and its
+        half, quarter and eighth.
     seed : int
         Of the folds, and of the pairs when a fraction is given.
 
@@ -113,8 +137,23 @@ class CCAAligner(AssemblyAligner):
     chosen_ : tuple of two (float, int)
         (penalty, k), forward and backward.
     correlations_ : array of shape (k,)
-        Regularised canonical correlations of the pairs, forward. They were fitted on these pairs: without a penalty and with more
-        dimensions than pairs they are 1 whatever the data.
+        Regularised canonical correlations of the pairs, forward. They were fitted on these pairs: without a penalty and
+        with more dimensions than pairs they are 1 whatever the data.
+    maps_ : tuple of two LinearMap
+        Forward and backward, in standard deviations of both spaces.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from neurobridge.aligners import CCAAligner
+    >>> rng = np.random.default_rng(0)
+    >>> X = rng.normal(size=(60, 4))
+    >>> Y = X[:, :2] @ rng.normal(size=(2, 3))
+    >>> aligner = CCAAligner(penalty=0.0, n_canonical=2).fit(X[:40], Y[:40])
+    >>> aligner.correlations_.round(3).tolist()
+    [1.0, 1.0]
+    >>> aligner.score(X[40:], Y[40:]) > 0.99
+    True
     """
 
     def __init__(self, *, penalty: float | None = None, n_canonical: int | None = None, seed: int = 0) -> None:
@@ -135,7 +174,7 @@ class CCAAligner(AssemblyAligner):
         self.chosen_ = self._choose(left, right), self._choose(right, left)
         forward, backward = _Canonical(left, right), _Canonical(right, left)
         self.correlations_ = forward.rotated(self.chosen_[0][0])[1][: self.chosen_[0][1]]
-        self._maps = forward.map(*self.chosen_[0]), backward.map(*self.chosen_[1])
+        self.maps_ = forward.map(*self.chosen_[0]), backward.map(*self.chosen_[1])
 
     def _choose(self, X: np.ndarray, Y: np.ndarray) -> tuple[float, int]:
         rank = _Canonical(X, Y).rank
@@ -145,16 +184,16 @@ class CCAAligner(AssemblyAligner):
         if len(candidates) == 1:
             return candidates[0]
         errors = []
-        for a, b in folds_of(len(X), self.seed):
-            design = _Canonical(X[a], Y[a])
-            errors.append({c: _error(design.map(*c), X[b], Y[b]) for c in candidates})
+        for train, test in folds_of(len(X), self.seed):
+            design = _Canonical(X[train], Y[train])
+            errors.append({candidate: _error(design.map(*candidate), X[test], Y[test]) for candidate in candidates})
         return least_error(errors)
 
     def _forward(self, X: np.ndarray) -> np.ndarray:
-        return self._maps[0](X)
+        return self.maps_[0](X)
 
     def _backward(self, Y: np.ndarray) -> np.ndarray:
-        return self._maps[1](Y)
+        return self.maps_[1](Y)
 
 
 class _Canonical:
@@ -164,28 +203,28 @@ class _Canonical:
         self.means = X.mean(axis=0), Y.mean(axis=0)
         self.x, self.y = _thin(X - self.means[0]), _thin(Y - self.means[1])
         self.rank = max(1, min(len(self.x[1]), len(self.y[1])))
-        self._known: dict[float, tuple[np.ndarray, np.ndarray, np.ndarray]] = {}
+        self._rotations: dict[float, tuple[np.ndarray, np.ndarray, np.ndarray]] = {}
 
     def _lengths(self, penalty: float) -> tuple[np.ndarray, np.ndarray]:
-        """``sqrt(S^2 + kappa)`` of both sides."""
+        """Return ``sqrt(S^2 + kappa)`` of both sides."""
         squares = self.x[1] ** 2, self.y[1] ** 2
         return tuple(np.sqrt(s + penalty * (s.mean() if len(s) else 0)) for s in squares)  # type: ignore[return-value]
 
     def rotated(self, penalty: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """A, rho and B^T."""
-        if penalty not in self._known:
+        """Return A, rho and B^T for one penalty."""
+        if penalty not in self._rotations:
             (U, S, _), (U_y, S_y, _) = self.x, self.y
             if len(S) and len(S_y):
                 lengths = self._lengths(penalty)
                 inner = (S / lengths[0])[:, None] * (U.T @ U_y) * (S_y / lengths[1])
-                self._known[penalty] = np.linalg.svd(inner, full_matrices=False)
+                self._rotations[penalty] = np.linalg.svd(inner, full_matrices=False)
             else:
                 # A single pair, or pairs that are all the same point: nothing varies.
-                self._known[penalty] = np.zeros((len(S), 0)), np.zeros(0), np.zeros((0, len(S_y)))
-        return self._known[penalty]
+                self._rotations[penalty] = np.zeros((len(S), 0)), np.zeros(0), np.zeros((0, len(S_y)))
+        return self._rotations[penalty]
 
     def map(self, penalty: float, k: int) -> LinearMap:
-        """The prediction of y from the leading k variates of x."""
+        """Return the prediction of y from the leading k variates of x."""
         A, rho, Bt = self.rotated(penalty)
         lengths = self._lengths(penalty)
         into = self.x[2].T / lengths[0] @ (A[:, :k] * rho[:k])

@@ -229,7 +229,7 @@ def require_varying_neuroids(assembly: xr.DataArray, *, role: str = "assembly") 
         ids = assembly.coords[NEUROID_ID].values[constant]
         raise AssemblyError(
             f"{role}: found {len(ids)} neuroid(s) with zero variance over {assembly.sizes[PRESENTATION]} presentations, "
-            f"e.g. {str(ids[0])!r}; expected responses that vary. Mend: neurobridge.drop_constant(assembly)."
+            f"e.g. {str(ids[0])!r}; expected responses that vary. Mend: neurobridge.assemblies.drop_constant(assembly)."
         )
     return assembly
 

@@ -4,29 +4,10 @@ Importing it sets the environment variables of `prepare_environment`, where they
 imported when they are needed.
 """
 
-from neurobridge.brainscore.aligned import aligned_predictivity
-from neurobridge.brainscore.benchmarks import majajhong2015_public
-from neurobridge.brainscore.convert import from_brainscore, to_brainscore
-from neurobridge.brainscore.environment import SAFE_ENVIRONMENT, prepare_environment
-from neurobridge.brainscore.links import link, status, unlink
-from neurobridge.brainscore.metrics import BrainScoreMetric, to_score
-from neurobridge.brainscore.model import AlignedBrainModel
-from neurobridge.brainscore.registry import register
+import lazy_loader
 
-__all__ = [
-    "SAFE_ENVIRONMENT",
-    "AlignedBrainModel",
-    "BrainScoreMetric",
-    "aligned_predictivity",
-    "from_brainscore",
-    "link",
-    "majajhong2015_public",
-    "prepare_environment",
-    "register",
-    "status",
-    "to_brainscore",
-    "to_score",
-    "unlink",
-]
+from neurobridge.brainscore.environment import prepare_environment
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
 
 prepare_environment()

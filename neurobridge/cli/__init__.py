@@ -1,5 +1,5 @@
-"""Command line: `neurobridge ...`."""
+"""Command line: `neurobridge ...`. Modules of commands import heavy rooms inside the command: help and completion stay light."""
 
-from neurobridge.cli.app import app, main
+import lazy_loader
 
-__all__ = ["app", "main"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -7,7 +7,6 @@ from typing import Annotated
 
 import typer
 
-from neurobridge import datasets
 from neurobridge.cli.common import Json, Mirror, make_console, print_json, print_tables
 
 data_app = typer.Typer(no_args_is_help=True, help="List, show, fetch, verify, find and mirror datasets.")
@@ -19,7 +18,9 @@ def _megabytes(n_bytes: int | None) -> str:
     return "not stated" if n_bytes is None else f"{n_bytes / 1e6:.2f} MB"
 
 
-def _say_what_has_no_files(names: list[str]) -> None:
+def _report_sets_without_files(names: list[str]) -> None:
+    from neurobridge import datasets
+
     for name in names:
         manifest = datasets.find_manifest(name)
         if not manifest.files:
@@ -30,6 +31,8 @@ def _say_what_has_no_files(names: list[str]) -> None:
 @data_app.command("list")
 def data_list(mirror: Mirror = None, as_json: Json = False) -> None:
     """List the datasets: what they are, and how many of their files are at hand (not verified: see verify)."""
+    from neurobridge import datasets
+
     columns = ["name", "kind", "access", "loader", "files", "at hand", "licence", "title"]
     rows = []
     for manifest in datasets.list_datasets():
@@ -49,6 +52,8 @@ def data_list(mirror: Mirror = None, as_json: Json = False) -> None:
 @data_app.command("show")
 def data_show(name: str, as_json: Json = False) -> None:
     """Show one dataset: what it is and is not, files, digests, licence, citation."""
+    from neurobridge import datasets
+
     manifest = datasets.find_manifest(name)
     if as_json:
         print_json(manifest.model_dump(mode="json"))
@@ -94,9 +99,11 @@ def data_fetch(
     as_json: Json = False,
 ) -> None:
     """Bring verified datasets into the cache, from a mirror or their public addresses; without names, all of the mirror."""
+    from neurobridge import datasets
+
     chosen = names or datasets.mirrored(mirror)
-    _say_what_has_no_files(chosen)
-    found = {
+    _report_sets_without_files(chosen)
+    verified = {
         name: {
             file: str(path)
             for file, path in datasets.fetch(name, mirror=mirror, copy=not in_place, progress=not as_json).items()
@@ -104,9 +111,9 @@ def data_fetch(
         for name in chosen
     }
     if as_json:
-        print_json(found)
+        print_json(verified)
     else:
-        rows = [[name, file, path] for name, files in found.items() for file, path in files.items()]
+        rows = [[name, file, path] for name, files in verified.items() for file, path in files.items()]
         columns = ["dataset", "file", "path"]
         print_tables([{"title": "Verified files", "columns": columns, "rows": rows, "left": columns}])
 
@@ -118,26 +125,30 @@ def data_verify(
     as_json: Json = False,
 ) -> None:
     """Check files against their digests; exits with 1 if one is wrong, or (for a named dataset) missing."""
-    _say_what_has_no_files([name] if name else [])
+    from neurobridge import datasets
+
+    _report_sets_without_files([name] if name else [])
     names = [name] if name else [manifest.name for manifest in datasets.list_datasets() if manifest.files]
     status = {each: datasets.verify(each, mirror=mirror) for each in names}
-    states = [found for files in status.values() for found in files.values()]
+    states = [state for files in status.values() for state in files.values()]
     if as_json:
         print_json(status)
     else:
-        rows = [[each, file, found] for each, files in status.items() for file, found in files.items()]
+        rows = [[each, file, state] for each, files in status.items() for file, state in files.items()]
         columns = ["dataset", "file", "status"]
         print_tables([{"title": "Files and their digests", "columns": columns, "rows": rows, "left": columns}])
         wrong = len(states) - states.count("ok") - states.count("missing")
         typer.echo(f"{states.count('ok')} ok, {states.count('missing')} not fetched, {wrong} wrong")
     accepted = {"ok"} if name else {"ok", "missing"}
-    if any(found not in accepted for found in states):
+    if any(state not in accepted for state in states):
         raise typer.Exit(1)
 
 
 @data_app.command("path")
 def data_path(name: str, mirror: Mirror = None, as_json: Json = False) -> None:
     """Print the folder where a dataset's files are kept; with --json also where each file is at hand."""
+    from neurobridge import datasets
+
     folder = str(datasets.path_of(name))
     if as_json:
         places = {file: str(place) if place else None for file, place in datasets.locate(name, mirror=mirror).items()}
@@ -154,6 +165,8 @@ def data_mirror(
     as_json: Json = False,
 ) -> None:
     """Copy verified datasets into a folder that serves as --mirror where there is no internet."""
+    from neurobridge import datasets
+
     copied = datasets.copy_to_mirror(folder, names, mirror=mirror, progress=not as_json)
     if as_json:
         print_json([str(path) for path in copied])

@@ -6,24 +6,18 @@ import re
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-import pandas as pd
 import typer
-import xarray as xr
 
-from neurobridge import datasets
 from neurobridge.cli.common import Json, Mirror, Seed, print_json, print_tables
 from neurobridge.cli.train import train_command
-from neurobridge.features import (
-    LayerPCA,
-    LoadedModel,
-    Preprocess,
-    RandomProjection,
-    extract,
-    fit_pca,
-    load_model,
-)
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import xarray as xr
+
+    from neurobridge.features import LayerPCA, LoadedModel, Preprocess
 
 features_app = typer.Typer(no_args_is_help=True, help="Activations of frozen models.")
 features_app.command("train")(train_command)
@@ -82,6 +76,8 @@ def extract_command(
 
     The preprocessing that timm or torchvision publish for a model is the default; options replace single settings of it.
     """
+    from neurobridge.features import RandomProjection, extract, load_model
+
     loaded = load_model(model, weights=weights, pretrained=not untrained)
     preprocess = _preprocess(
         loaded,
@@ -145,6 +141,8 @@ def _numbers(option: str, text: str | None) -> tuple[float, ...] | None:
 
 
 def _preprocess(loaded: LoadedModel, **given: Any) -> Preprocess:
+    from neurobridge.features import Preprocess
+
     return replace(
         loaded.preprocess or Preprocess(), **{name: value for name, value in given.items() if value is not None}
     )
@@ -159,6 +157,10 @@ def _pooling(text: str) -> tuple[str, int]:
 
 
 def _stimuli(given: str, root: Path | None, mirror: Path | None) -> tuple[xr.DataArray | pd.DataFrame, Path | None]:
+    import pandas as pd
+
+    from neurobridge import datasets
+
     path = Path(given)
     if path.suffix.lower() == ".csv":
         if not path.exists():
@@ -186,6 +188,8 @@ def _components(
     mirror: Path | None,
     common: dict[str, Any],
 ) -> LayerPCA:
+    from neurobridge.features import LayerPCA, fit_pca
+
     if fit_on is None:
         if file is None or not file.exists():
             raise ValueError(

@@ -8,26 +8,38 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import typer
 
-import neurobridge
 from neurobridge.cli.common import Json, Mirror, Seed, print_json, print_tables
 from neurobridge.study.harness import NO_DATA, RESULTS
 
-_HERE = Path(neurobridge.__file__).parent
+
+class Place(NamedTuple):
+    """A package of experiments: the folder that must be on the path, and the package's name."""
+
+    root: Path
+    package: str
+
+    @property
+    def folder(self) -> Path:
+        """The folder of the scripts."""
+        return self.root.joinpath(*self.package.split("."))
+
+
+_ROOT = Path(__file__).parents[2]
 #: Where the scripts lie: in the wheel, or beside the package in a checkout.
-FOLDERS = (_HERE / "experiments", _HERE.parent / "analyses" / "experiments")
-#: Exit status to what is said of an experiment that did not fail.
+PLACES = (Place(_ROOT, "neurobridge.experiments"), Place(_ROOT, "analyses.experiments"))
+#: Exit status of an experiment that did not fail -> word for it.
 ENDS = {0: "done", NO_DATA: "skipped: no data"}
 
 
-def scripts() -> dict[str, Path]:
-    """Experiment name to script, in the order of the names."""
-    folder = next((folder for folder in FOLDERS if folder.is_dir()), None)
-    found = [] if folder is None else sorted(folder.glob("[!_]*.py"))
-    return {path.stem: path for path in found}
+def list_scripts() -> dict[str, Place]:
+    """List the experiments by name, each with the package that holds its script."""
+    place = next((place for place in PLACES if place.folder.is_dir()), None)
+    scripts = [] if place is None else sorted(place.folder.glob("[!_]*.py"))
+    return {} if place is None else {path.stem: place for path in scripts}
 
 
 def run_command(
@@ -43,9 +55,9 @@ def run_command(
 ) -> None:
     """Run an experiment, or all of them: tables, figures and scores.json into ``<out>/<name>``; an interrupted run goes on.
 
-    With ``--all``, an experiment whose data can neither be found nor fetched is skipped, and said to be.
+    With ``--all``, an experiment whose data can neither be found nor fetched is skipped and listed as such.
     """
-    known = scripts()
+    known = list_scripts()
     if name is None and not every:
         if as_json:
             print_json(list(known))
@@ -67,10 +79,8 @@ def run_command(
     ]
     if name is not None:
         folder = _folder(out, name, quick)
-        shown = subprocess.run(
-            [sys.executable, str(known[name]), *arguments, "--out", str(folder), *(["--json"] if as_json else [])]
-        )
-        raise typer.Exit(shown.returncode)
+        arguments += ["--out", str(folder), *(["--json"] if as_json else [])]
+        raise typer.Exit(_run_script(known[name], name, arguments).returncode)
     _run_all(known, arguments, out, quick, as_json)
 
 
@@ -78,19 +88,25 @@ def _folder(out: Path, name: str, quick: bool) -> Path:
     return out / name / "quick" if quick else out / name
 
 
-def _run_all(known: dict[str, Path], arguments: list[str], out: Path, quick: bool, as_json: bool) -> None:
+def _run_script(place: Place, name: str, arguments: list[str], **options: Any) -> subprocess.CompletedProcess[bytes]:
+    """Run the script as a module: its siblings are imported from its package, wherever that lies."""
+    paths = [str(place.root), *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "PYTHONUNBUFFERED": "1"}
+    # -P: a folder of the same name in the working directory is not meant.
+    command = [sys.executable, "-P", "-m", f"{place.package}.{name}", *arguments]
+    return subprocess.run(command, env=environment, **options)
+
+
+def _run_all(known: dict[str, Place], arguments: list[str], out: Path, quick: bool, as_json: bool) -> None:
     rows: list[dict[str, Any]] = []
-    for name, script in known.items():
+    for name, place in known.items():
         folder = _folder(out, name, quick)
         if not as_json:
             typer.echo(f"{name} ...")
         started = time.monotonic()
         # One experiment's threads, memory and failure are its own.
-        done = subprocess.run(
-            [sys.executable, str(script), *arguments, "--out", str(folder)],
-            stdout=subprocess.DEVNULL if as_json else None,
-            env={**os.environ, "PYTHONUNBUFFERED": "1"},
-        )
+        stdout = subprocess.DEVNULL if as_json else None
+        done = _run_script(place, name, [*arguments, "--out", str(folder)], stdout=stdout)
         rows.append(
             {
                 "name": name,

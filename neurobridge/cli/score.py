@@ -1,4 +1,4 @@
-"""Command line of scores: `neurobridge score` and `neurobridge brainscore ...`."""
+"""`neurobridge score`: activations on a benchmark, or one assembly as predictor of another."""
 
 from __future__ import annotations
 
@@ -7,21 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
-import xarray as xr
 
-from neurobridge import brainscore, figures
-from neurobridge.assemblies import open_assembly
-from neurobridge.brainscore.scoring import score_benchmark
+from neurobridge.cli.choices import REGRESSIONS
 from neurobridge.cli.common import Json, Mirror, Seed, print_json, print_tables
-from neurobridge.evaluate import REGRESSIONS, aggregate, predictivity
 
 if TYPE_CHECKING:
+    import xarray as xr
     from matplotlib.figure import Figure
-
-brainscore_app = typer.Typer(
-    no_args_is_help=True,
-    help="Link our metrics and benchmarks into the installed Brain-Score, and take them out again.",
-)
 
 
 def score_command(
@@ -69,6 +61,9 @@ def score_command(
             "--activations alone: the benchmark's name says the metric. "
             "Mend: neurobridge score --benchmark NAME --activations FILE.nc."
         )
+    from neurobridge.assemblies import open_assembly
+    from neurobridge.brainscore.scoring import score_benchmark
+
     result = score_benchmark(benchmark, open_assembly(activations), mirror=mirror, seed=seed)
     summary = {**result.summary, "activations": str(activations)}
     if out is not None:
@@ -85,6 +80,8 @@ def score_command(
 
 def _write(score: xr.Dataset, summary: dict[str, Any], folder: Path) -> list[str]:
     """Write score.json, score.nc and, where there are sites, the figure by site; gives the files of the figure."""
+    from neurobridge import figures
+
     folder.mkdir(parents=True, exist_ok=True)
     score.to_netcdf(folder / "score.nc")
     paths: list[str] = []
@@ -99,6 +96,9 @@ def _write(score: xr.Dataset, summary: dict[str, Any], folder: Path) -> list[str
 
 
 def _score_files(source: Path, target: Path, regression: str, out: Path | None, *, seed: int, as_json: bool) -> None:
+    from neurobridge.assemblies import open_assembly
+    from neurobridge.evaluate import aggregate, predictivity
+
     score = predictivity(open_assembly(source), open_assembly(target), regression=regression, seed=seed)
     summary = aggregate(score)
     if out is not None:
@@ -113,36 +113,3 @@ def _score_files(source: Path, target: Path, regression: str, out: Path | None, 
 def _print_summary(title: str, summary: dict[str, Any]) -> None:
     rows = [[key, f"{value:.4f}" if isinstance(value, float) else value] for key, value in summary.items()]
     print_tables([{"title": title, "columns": ["what", "value"], "rows": rows}])
-
-
-@brainscore_app.command("link")
-def link_command(as_json: Json = False) -> None:
-    """Link the plugin folders into brainscore_vision, so that load_metric and load_benchmark find what is in them."""
-    links = [str(path) for path in brainscore.link()]
-    if as_json:
-        print_json(links)
-    else:
-        typer.echo("\n".join(f"linked {path}" for path in links))
-
-
-@brainscore_app.command("unlink")
-def unlink_command(as_json: Json = False) -> None:
-    """Take away what `link` wrote, and nothing else."""
-    removed = [str(path) for path in brainscore.unlink()]
-    if as_json:
-        print_json(removed)
-    else:
-        typer.echo("\n".join(f"removed {path}" for path in removed) or "nothing was linked")
-
-
-@brainscore_app.command("status")
-def status_command(as_json: Json = False) -> None:
-    """Say whether the plugin folders are linked, and which environment variables Brain-Score should be run with."""
-    links = brainscore.status()
-    if as_json:
-        print_json({"links": links, "environment": brainscore.SAFE_ENVIRONMENT})
-        return
-    rows = [[kind, entry["state"], entry["link"]] for kind, entry in links.items()]
-    columns = ["plugins", "state", "link"]
-    print_tables([{"title": "Links into Brain-Score", "columns": columns, "rows": rows, "left": columns}])
-    typer.echo("\n".join(f"export {name}={value}" for name, value in brainscore.SAFE_ENVIRONMENT.items()))

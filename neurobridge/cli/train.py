@@ -6,13 +6,10 @@ import time
 from pathlib import Path
 from typing import Annotated, Any
 
-import numpy as np
 import typer
 
+from neurobridge.cli.choices import REFERENCES
 from neurobridge.cli.common import Json, Mirror, Seed, print_json, print_tables
-from neurobridge.datasets import load
-from neurobridge.features.references.training import REFERENCES, save_reference, train_reference
-from neurobridge.features.stimuli.preprocess import Preprocess
 
 
 def train_command(
@@ -35,6 +32,12 @@ def train_command(
     as_json: Json = False,
 ) -> None:
     """Train a small reference model on a dataset's images and write weights and model card."""
+    import numpy as np
+
+    from neurobridge.datasets import load
+    from neurobridge.features import Preprocess
+    from neurobridge.features.references.training import save_reference, train_reference
+
     images = load(dataset, mirror=mirror).images
     if images is None:
         raise ValueError(f"dataset {dataset!r}: found no images; expected some. Mend: choose mnist, for example.")
@@ -43,7 +46,7 @@ def train_command(
         if n_images > n:
             raise ValueError(f"--images: found {n_images}; expected at most the {n} of {dataset}. Mend: leave it out.")
         images = images.isel(presentation=np.sort(np.random.default_rng(seed).choice(n, n_images, replace=False)))
-    own: dict[str, Any] = {"n_latents": latents, "beta": beta}
+    arguments: dict[str, Any] = {"n_latents": latents, "beta": beta}
     start = time.perf_counter()
     reference = train_reference(
         name,
@@ -54,7 +57,7 @@ def train_command(
         preprocess=None if size is None else Preprocess(size=size),
         threads=threads,
         progress=not as_json,
-        **{key: value for key, value in own.items() if value is not None},
+        **{key: value for key, value in arguments.items() if value is not None},
     )
     seconds = time.perf_counter() - start
     save_reference(reference, out)

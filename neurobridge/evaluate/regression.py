@@ -137,7 +137,7 @@ def fit_neuron_to_neuron(X: np.ndarray, Y: np.ndarray) -> Predict:
     if not varies.any():
         raise ValueError(
             f"neuron_to_neuron: found {len(norm)} features that do not vary over the training stimuli; expected one that does. "
-            "Mend: neurobridge.drop_constant(source)."
+            "Mend: neurobridge.assemblies.drop_constant(source)."
         )
     with np.errstate(divide="ignore", invalid="ignore"):
         r = np.where(varies[:, None], (X.T @ (Y - Y.mean(axis=0))) / norm[:, None], -np.inf)

@@ -12,6 +12,17 @@ from sklearn.model_selection import KFold, ShuffleSplit, StratifiedKFold, Strati
 from neurobridge.assemblies import AssemblyError
 from neurobridge.assemblies.schema import NEUROID, PRESENTATION, STIMULUS_ID
 
+__all__ = [
+    "Splits",
+    "animal_splits",
+    "brainscore_splits",
+    "condition_splits",
+    "group_splits",
+    "kfold_splits",
+    "shuffle_splits",
+    "stratified_splits",
+]
+
 Fold = tuple[np.ndarray, np.ndarray]
 
 

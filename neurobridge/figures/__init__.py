@@ -1,21 +1,5 @@
 """Figures: axes in, axes out; one palette and one line style a method."""
 
-from neurobridge.figures.plots import (
-    STYLES,
-    accuracies,
-    contact_sheet,
-    layer_profile,
-    learning_curve,
-    save_figure,
-    sites,
-)
+import lazy_loader
 
-__all__ = [
-    "STYLES",
-    "accuracies",
-    "contact_sheet",
-    "layer_profile",
-    "learning_curve",
-    "save_figure",
-    "sites",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

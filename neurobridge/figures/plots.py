@@ -11,26 +11,11 @@ import matplotlib as mpl
 import numpy as np
 import xarray as xr
 
+from neurobridge.figures.styles import STYLES
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-# Colours of Okabe & Ito (safe for colour blindness); markers and dashes keep the lines apart in greyscale.
-STYLES: dict[str, dict[str, Any]] = {
-    "fused": {"color": "#D55E00", "marker": "o", "linestyle": "-"},
-    "fused-flow": {"color": "#CC79A7", "marker": "D", "linestyle": "-"},
-    "bridge-flow": {"color": "#56B4E9", "marker": "P", "linestyle": "--"},
-    "pairs-flow": {"color": "#E69F00", "marker": "s", "linestyle": "--"},
-    "ridge": {"color": "#0072B2", "marker": "^", "linestyle": "-."},
-    "procrustes": {"color": "#009E73", "marker": "v", "linestyle": ":"},
-    "bridge": {"color": "#56B4E9", "marker": "p", "linestyle": (0, (6, 2)), "markerfacecolor": "white"},
-    "unbalanced": {"color": "#B8860B", "marker": "<", "linestyle": (0, (3, 1, 1, 1)), "markerfacecolor": "white"},
-    "factored": {"color": "#56B4E9", "marker": "P", "linestyle": "-"},
-    "pls": {"color": "#000000", "marker": "x", "linestyle": "--"},
-    "cca": {"color": "#7F7F7F", "marker": "+", "linestyle": "-."},
-    "relative": {"color": "#8C510A", "marker": "*", "linestyle": ":"},
-    "keypoints": {"color": "#542788", "marker": "h", "linestyle": "-."},
-}
 
 
 def _axis(ax: Axes | None) -> Axes:
@@ -58,9 +43,23 @@ def learning_curve(
     curves : mapping of method to (n_pairs, values)
         ``n_pairs`` of length k and, for each, the values of every seed; the line is their mean, the bar their range.
     null : float, optional
-        Upper 95th percentile of the permutation null, drawn as the chance line.
+        95th percentile of the permutation null, drawn as the chance line.
     ceiling : float, optional
-        Drawn as a dotted line.
+        Largest r in reach, drawn as a dotted line.
+    ax : matplotlib.axes.Axes, optional
+        A new one by default.
+    ylabel, title : str
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+
+    Examples
+    --------
+    >>> from neurobridge import figures
+    >>> ax = figures.learning_curve({"ridge": ([5, 50], [[0.1, 0.2], [0.3, 0.4]])}, null=0.05)
+    >>> ax.get_xlabel()
+    'paired stimuli (count, log scale)'
     """
     ax = _axis(ax)
     for method, (n_pairs, values) in curves.items():
@@ -96,6 +95,23 @@ def sites(
     scores : mapping of method to Score
         Datasets with ``raw`` (split, neuroid) and ``ceiling`` (neuroid), a reliability: the largest correlation
         that a perfect model can reach is its square root, drawn as the black line. Without ceilings, sites are ranked.
+    null : float, optional
+        95th percentile of the permutation null, drawn as the chance line.
+    ax : matplotlib.axes.Axes, optional
+        A new one by default.
+    title : str
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+
+    Examples
+    --------
+    >>> import xarray as xr
+    >>> from neurobridge import figures
+    >>> score = xr.Dataset({"raw": (("split", "neuroid"), [[0.1, 0.5]]), "ceiling": ("neuroid", [0.4, 0.9])})
+    >>> figures.sites({"ridge": score}).get_xlabel()
+    'reliability of the site (Spearman-Brown)'
     """
     ax = _axis(ax)
     reliable = all(bool(np.isfinite(score["ceiling"].values).any()) for score in scores.values())
@@ -131,6 +147,29 @@ def layer_profile(
         those of several models stand side by side.
     ceiling : float, optional
         Largest r that a perfect model can reach, drawn dotted.
+    ax : matplotlib.axes.Axes, optional
+        A new one by default.
+    title : str
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+
+    Examples
+    --------
+    >>> import xarray as xr
+    >>> from neurobridge import figures
+    >>> table = xr.Dataset(
+    ...     {
+    ...         "raw": (("layer", "split", "neuroid"), [[[0.1, 0.2]], [[0.3, 0.4]]]),
+    ...         "null": (("layer", "permutation"), [[0.0, 0.1], [0.0, 0.1]]),
+    ...     },
+    ...     coords={"layer": ["conv1", "conv2"]},
+    ...     attrs={"layer": "conv2"},
+    ... )
+    >>> ax = figures.layer_profile({"IT": table})
+    >>> [tick.get_text() for tick in ax.get_xticklabels()]
+    ['conv1', 'conv2']
     """
     ax = _axis(ax)
     ticks: list[str] = []
@@ -169,6 +208,22 @@ def accuracies(
     ----------
     rows : sequence of mappings
         Each with ``name``, ``accuracy`` (values of every seed) and ``chance``.
+    ax : matplotlib.axes.Axes, optional
+        A new one by default.
+    title : str
+    label : str
+        What is decoded, for the axis label.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+
+    Examples
+    --------
+    >>> from neurobridge import figures
+    >>> ax = figures.accuracies([{"name": "ridge", "accuracy": [0.5, 0.7], "chance": 0.25}])
+    >>> ax.get_xlabel()
+    'accuracy, category (fraction correct)'
     """
     ax = _axis(ax)
     places = np.arange(len(rows))
@@ -196,6 +251,24 @@ def contact_sheet(images: xr.DataArray, *, ax: Axes | None = None, n_columns: in
     ----------
     images : xarray.DataArray
         Dims ``(presentation, row, column[, channel])``, uint8.
+    ax : matplotlib.axes.Axes, optional
+        A new one by default.
+    n_columns : int
+        Images a row.
+    title : str
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import xarray as xr
+    >>> from neurobridge import figures
+    >>> images = xr.DataArray(np.zeros((5, 4, 4), dtype=np.uint8), dims=("presentation", "row", "column"))
+    >>> figures.contact_sheet(images, n_columns=3).images[0].get_array().shape
+    (8, 12)
     """
     ax = _axis(ax)
     pixels = np.asarray(images.values)
@@ -210,7 +283,29 @@ def contact_sheet(images: xr.DataArray, *, ax: Axes | None = None, n_columns: in
 
 
 def save_figure(figure: Figure, folder: str | os.PathLike[str], name: str) -> list[Path]:
-    """Write a figure as PNG and SVG, with text kept as text, and close it."""
+    """Write a figure as PNG and SVG, with text kept as text, and close it.
+
+    Parameters
+    ----------
+    figure : matplotlib.figure.Figure
+    folder : path
+        An existing folder.
+    name : str
+        Of the files, without suffix.
+
+    Returns
+    -------
+    list of pathlib.Path
+        The PNG and the SVG; the same figure gives the same bytes.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from neurobridge import figures
+    >>> ax = figures.accuracies([{"name": "ridge", "accuracy": [0.5], "chance": 0.25}])
+    >>> [path.name for path in figures.save_figure(ax.figure, tempfile.mkdtemp(), "bars")]
+    ['bars.png', 'bars.svg']
+    """
     import matplotlib.pyplot as plt
 
     paths = []

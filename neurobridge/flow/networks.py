@@ -8,23 +8,33 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
-# Takes (n_dims, n_condition), gives a module called as module(t, x, condition).
+from neurobridge.points.display import html_repr, short_repr
+
+#: Takes (n_dims, n_condition), gives a module called as module(t, x, condition).
 NetworkFactory = Callable[[int, int], nn.Module]
 
 
 def default_size(n_dims: int, n_condition: int = 0) -> tuple[int, int]:
-    """Width and depth for a state and a condition of these dimensions.
+    """Return the width and depth of a network for a state and a condition of these dimensions.
 
-    The width is the next power of two that holds the larger of the two, from 128 to 1024: narrower than its state a network
-    cannot carry all directions of it. Two residual blocks up to 128 dimensions, three above.
+    The width is the next power of two that holds the larger of the two, from 128 to 1024: a network narrower than its
+    state cannot carry all directions of it. The depth is two residual blocks up to 128 dimensions, three above.
 
     Parameters
     ----------
-    n_dims, n_condition : int
+    n_dims : int
+        Dimensions of the state.
+    n_condition : int
+        Dimensions of the condition; 0 for none.
 
     Returns
     -------
     width, depth : int
+
+    Examples
+    --------
+    >>> default_size(32, 500)
+    (512, 3)
     """
     largest = max(n_dims, n_condition)
     width = min(1024, max(128, 1 << (largest - 1).bit_length()))
@@ -66,6 +76,15 @@ class VelocityMLP(nn.Module):
         Hidden units, and residual blocks; None for `default_size`.
     n_frequencies : int
         Octaves of the time embedding.
+
+    Examples
+    --------
+    >>> import torch
+    >>> velocity = VelocityMLP(5, 3)
+    >>> velocity
+    VelocityMLP(5 dims, condition of 3, width=128, depth=2, parameters=69637)
+    >>> velocity(torch.rand(7, 1), torch.randn(7, 5), torch.randn(7, 3)).shape
+    torch.Size([7, 5])
     """
 
     def __init__(
@@ -78,8 +97,8 @@ class VelocityMLP(nn.Module):
         n_frequencies: int = 4,
     ) -> None:
         super().__init__()
-        usual = default_size(n_dims, n_condition)
-        width, depth = usual[0] if width is None else width, usual[1] if depth is None else depth
+        default_width, default_depth = default_size(n_dims, n_condition)
+        width, depth = default_width if width is None else width, default_depth if depth is None else depth
         self.n_frequencies = n_frequencies
         self.enter = nn.Linear(n_dims + n_condition + 2 * n_frequencies, width)
         self.blocks = nn.ModuleList(_Residual(width) for _ in range(depth))
@@ -89,7 +108,18 @@ class VelocityMLP(nn.Module):
         nn.init.zeros_(self.leave.bias)
 
     def forward(self, t: torch.Tensor, x: torch.Tensor, condition: torch.Tensor | None = None) -> torch.Tensor:
-        """Return the velocity, shape (batch, n_dims), at times (batch, 1), states (batch, n_dims), conditions."""
+        """Return velocities.
+
+        Parameters
+        ----------
+        t : tensor of shape (batch, 1)
+        x : tensor of shape (batch, n_dims)
+        condition : tensor of shape (batch, n_condition), optional
+
+        Returns
+        -------
+        tensor of shape (batch, n_dims)
+        """
         parts = [x, time_embedding(t, self.n_frequencies)]
         if condition is not None:
             parts.append(condition)
@@ -97,6 +127,24 @@ class VelocityMLP(nn.Module):
         for block in self.blocks:
             h = block(h)
         return self.leave(self.norm(h))
+
+    def _facts(self) -> dict[str, int]:
+        n_dims = self.leave.out_features
+        return {
+            "dims": n_dims,
+            "condition": self.enter.in_features - n_dims - 2 * self.n_frequencies,
+            "width": self.enter.out_features,
+            "depth": len(self.blocks),
+            "parameters": sum(p.numel() for p in self.parameters()),
+        }
+
+    def __repr__(self) -> str:
+        facts = self._facts()
+        parts = f"{facts.pop('dims')} dims", f"condition of {facts.pop('condition')}"
+        return short_repr("VelocityMLP", *parts, **facts)
+
+    def _repr_html_(self) -> str:
+        return html_repr("VelocityMLP", self._facts())
 
 
 def build_network(
@@ -126,24 +174,24 @@ def build_network(
     devices = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):
         torch.manual_seed(seed)
-        made = (
+        module = (
             VelocityMLP(n_dims, n_condition, width=width, depth=depth)
             if network is None
             else network(n_dims, n_condition)
         )
-        if not isinstance(made, nn.Module):
+        if not isinstance(module, nn.Module):
             raise TypeError(
-                f"found network(n_dims, n_condition) of type {type(made).__name__}; expected a torch.nn.Module. "
+                f"found network(n_dims, n_condition) of type {type(module).__name__}; expected a torch.nn.Module. "
                 "Mend: return a module called as module(t, x, condition)."
             )
-        made = made.to(device)
-        if not any(p.requires_grad for p in made.parameters()):
+        module = module.to(device)
+        if not any(p.requires_grad for p in module.parameters()):
             raise ValueError(
                 "found a network without trainable parameters; expected a velocity to train. Mend: do not freeze it."
             )
         if network is not None:
-            _try_out(made, n_dims, n_condition, device)
-    return made
+            _try_out(module, n_dims, n_condition, device)
+    return module
 
 
 def _try_out(network: nn.Module, n_dims: int, n_condition: int, device: torch.device) -> None:

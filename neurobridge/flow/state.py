@@ -1,4 +1,4 @@
-"""How a velocity network is trained, and everything that the rest of a run depends on, in memory and on disk."""
+"""State of a training run: everything that the rest of the run depends on, in memory and on disk."""
 
 from __future__ import annotations
 
@@ -6,58 +6,16 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
-from neurobridge.flow.path import MinibatchCost, squared_distance
+from neurobridge.flow.settings import ResolvedTraining, Training
 from neurobridge.store.state import FlowFileError, check_shapes, read_state, write_state
 
 KIND = "neurobridge flow checkpoint"
-
-
-@dataclass(frozen=True)
-class Training:
-    """How a velocity network is trained; see `neurobridge.flow.ConditionalFlow` for each."""
-
-    n_steps: int = 1000
-    batch_size: int = 256
-    learning_rate: float = 2e-3
-    weight_decay: float = 1e-2
-    sigma: float = 0.1
-    ema: float = 0.99
-    clip: float = 1.0
-    validation: float = 0.0
-    patience: int = 10
-    validate_every: int = 50
-    minibatch_ot: bool = False
-    minibatch_cost: MinibatchCost = squared_distance
-    mixed_precision: Literal["bfloat16", "float16"] | None = None
-    checkpoint_every: int = 500
-    seed: int = 0
-    progress: bool = False
-
-    def __post_init__(self) -> None:
-        rules = {
-            "n_steps": (self.n_steps >= 1, "at least 1"),
-            "batch_size": (self.batch_size >= 1, "at least 1"),
-            "learning_rate": (self.learning_rate > 0, "more than 0"),
-            "weight_decay": (self.weight_decay >= 0, "at least 0"),
-            "sigma": (self.sigma >= 0, "at least 0"),
-            "ema": (0 <= self.ema < 1, "in [0, 1)"),
-            "clip": (self.clip > 0, "more than 0"),
-            "validation": (0 <= self.validation < 1, "in [0, 1)"),
-            "patience": (self.patience >= 1, "at least 1"),
-            "validate_every": (self.validate_every >= 1, "at least 1"),
-            "checkpoint_every": (self.checkpoint_every >= 1, "at least 1"),
-        }
-        for name, (kept, expected) in rules.items():
-            if not kept:
-                raise ValueError(
-                    f"found {name}={getattr(self, name)}; expected {expected}. Mend: leave it out for the default."
-                )
 
 
 @dataclass(eq=False)
@@ -65,7 +23,7 @@ class TrainingState:
     """Everything that the rest of a run depends on."""
 
     network: nn.Module
-    options: Training
+    options: ResolvedTraining
     device: torch.device
     step: int = 0
     stopped: bool = False
@@ -92,12 +50,12 @@ class TrainingState:
             step = int(bad.int().argmax())
             raise FloatingPointError(
                 f"found a loss of {float(self.losses[step])} at step {step}; expected finite. "
-                f"Mend: lower learning_rate (found {self.options.learning_rate})."
+                f"Mend: training=Training(learning_rate={self.options.learning_rate / 10:.2g})."
             )
         if not all(bool(torch.isfinite(a).all()) for a in self.average):
             raise FloatingPointError(
                 f"found weights that are not finite after step {self.step - 1}; expected finite. "
-                f"Mend: lower learning_rate (found {self.options.learning_rate})."
+                f"Mend: training=Training(learning_rate={self.options.learning_rate / 10:.2g})."
             )
 
     def judge(self, loss: float) -> None:

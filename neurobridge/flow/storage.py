@@ -1,4 +1,4 @@
-"""A fitted flow on disk, and back."""
+"""Reading and writing of a fitted flow."""
 
 from __future__ import annotations
 
@@ -10,8 +10,12 @@ import numpy as np
 import torch
 
 from neurobridge._version import __version__
-from neurobridge.flow.bases import MAPS, Between, PointMap, Way
-from neurobridge.flow.networks import NetworkFactory, build_network
+from neurobridge.flow.bases import MAPS, PointMap, StandardisedMap, VelocityField
+from neurobridge.flow.fitting import empty_field
+from neurobridge.flow.moved import MOVED
+from neurobridge.flow.networks import NetworkFactory
+from neurobridge.flow.ode import ODE
+from neurobridge.flow.settings import Training
 from neurobridge.maps.kernel import KernelMap
 from neurobridge.maps.linear import LinearMap
 from neurobridge.points.scale import Standardiser
@@ -20,8 +24,8 @@ from neurobridge.store.state import FlowFileError, check_shapes, read_state, wri
 
 KIND = "neurobridge flow"
 NAME = "flow"
-# Settings of a flow that are plain values; code (network, minibatch_cost), places (device, checkpoint) stay out. Of a base of
-# maps the name alone is one.
+# Settings on disk, by their flat names of version 0.1: those that are plain values. Code (network, minibatch_cost) and places
+# (device, checkpoint) stay out; of a base of maps the name alone is kept.
 SAVED = (
     "base", "width", "depth", "n_steps", "batch_size", "learning_rate", "weight_decay", "sigma", "ema", "clip", "validation",
     "patience", "validate_every", "minibatch_ot", "mixed_precision", "method", "ode_steps", "rtol", "atol", "chunk_size",
@@ -29,25 +33,26 @@ SAVED = (
 )  # fmt: skip
 
 
-WAYS = ("forward", "backward")
+DIRECTIONS = ("forward", "backward")
 # Maps that are kept on disk; of any other the name says that it must be given again.
 KEPT: dict[str, Any] = {"LinearMap": LinearMap, "KernelMap": KernelMap}
 UNKEPT = "given"
 
 
 class Fitted(NamedTuple):
-    """What fitting found: scales, clouds, fields."""
+    """Fitted parts of a flow: scales, clouds, fields."""
 
     source_scale: Standardiser
     target_scale: Standardiser
     support: dict[str, Support]
-    forward: Way
-    backward: Way | None
+    forward: VelocityField
+    backward: VelocityField | None
     losses: np.ndarray
 
 
-def write_flow(folder: Path, fitted: Fitted, settings: dict[str, Any], network: NetworkFactory | None) -> Path:
-    """Write a fitted flow and its settings into a folder; gives the path of its JSON."""
+def write_flow(folder: Path, fitted: Fitted, params: dict[str, Any]) -> Path:
+    """Write a fitted flow and its parameters, the base by its name, into a folder; returns the path of its JSON."""
+    network = params["training"].network
     arrays = {
         "source_scale.mean": fitted.source_scale.mean,
         "source_scale.std": fitted.source_scale.std,
@@ -59,15 +64,15 @@ def write_flow(folder: Path, fitted: Fitted, settings: dict[str, Any], network: 
         arrays[f"support.{direction}"] = support.points
     tensors = {key: torch.as_tensor(value) for key, value in arrays.items()}
     kinds: dict[str, str] = {}
-    for name, way in _ways(fitted).items():
-        tensors |= {f"{name}.velocity.{key}": value for key, value in way.velocity.state_dict().items()}
-        image = way.image.image if isinstance(way.image, Between) else way.image
-        if image is not None:
-            kinds[name] = type(image).__qualname__ if type(image) in KEPT.values() else UNKEPT
-            tensors |= {f"{name}.image.{key}": value for key, value in _tensors(image).items()}
+    for name, trained in _fields(fitted).items():
+        tensors |= {f"{name}.velocity.{key}": value for key, value in trained.velocity.state_dict().items()}
+        base_map = trained.base_map.point_map if isinstance(trained.base_map, StandardisedMap) else trained.base_map
+        if base_map is not None:
+            kinds[name] = type(base_map).__qualname__ if type(base_map) in KEPT.values() else UNKEPT
+            tensors |= {f"{name}.image.{key}": value for key, value in _tensors(base_map).items()}
     header = {
         "package_version": __version__,
-        "settings": settings,
+        "settings": _flat(params),
         "network": None if network is None else getattr(network, "__qualname__", type(network).__qualname__),
         "images": kinds,
         "n_source_dims": len(fitted.source_scale.mean),
@@ -87,7 +92,7 @@ def read_flow(
     maps: tuple[PointMap, PointMap | None] | None,
     device: torch.device,
 ) -> tuple[Fitted, dict[str, Any]]:
-    """Read what `write_flow` wrote: the fitted parts and the settings.
+    """Read a flow that `write_flow` wrote: the fitted parts and the parameters, without the device.
 
     Raises
     ------
@@ -102,7 +107,7 @@ def read_flow(
             "kept on disk. Mend: load(folder, network=...)."
         )
     try:
-        settings = {name: header["settings"][name] for name in SAVED}
+        params = _params({name: header["settings"][name] for name in SAVED}, network)
         n_source, n_target = int(header["n_source_dims"]), int(header["n_target_dims"])
         clouds = {direction: dict(header["support"][direction]) for direction in ("forward", "backward")}
         sizes = {direction: int(cloud.pop("n_reference")) for direction, cloud in clouds.items()}
@@ -111,15 +116,17 @@ def read_flow(
         raise FlowFileError(
             f"{where}: found no usable entry ({type(error).__name__}: {error}); expected a complete flow. Mend: save it again."
         ) from error
-    images = {
-        name: _image(name, kind, tensors, None if maps is None else dict(zip(WAYS, maps, strict=True))[name], where)
+    point_maps = {
+        name: _point_map(
+            name, kind, tensors, None if maps is None else dict(zip(DIRECTIONS, maps, strict=True))[name], where
+        )
         for name, kind in kinds.items()
     }
     scales = [
         Standardiser(*(_vector(tensors, f"{side}_scale.{key}", n, where) for key in ("mean", "std")))
         for side, n in (("source", n_source), ("target", n_target))
     ]
-    ways = _empty_ways(settings, images, scales, network, device)
+    trained_fields = _empty_fields(params, point_maps, scales, device)
     expected: dict[str, tuple[int, ...]] = {
         "source_scale.mean": (n_source,),
         "source_scale.std": (n_source,),
@@ -129,33 +136,55 @@ def read_flow(
         "support.backward": (sizes["backward"], n_source),
         "losses": tuple(tensors["losses"].shape) if "losses" in tensors else (0,),
     }
-    for name, way in ways.items():
-        expected |= {f"{name}.velocity.{key}": tuple(v.shape) for key, v in way.velocity.state_dict().items()}
-        _require_fitting(way, where)
+    for name, trained in trained_fields.items():
+        expected |= {f"{name}.velocity.{key}": tuple(v.shape) for key, v in trained.velocity.state_dict().items()}
+        _require_fitting(trained, where)
     expected |= {key: tuple(value.shape) for key, value in tensors.items() if key.split(".")[1:2] == ["image"]}
     check_shapes(tensors, expected, where)
-    for name, way in ways.items():
+    for name, trained in trained_fields.items():
         prefix = f"{name}.velocity."
-        way.velocity.load_state_dict({k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)})
-        way.velocity.eval().requires_grad_(False)
+        weights = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+        trained.velocity.load_state_dict(weights)
+        trained.velocity.eval().requires_grad_(False)
     support = {
         direction: Support(tensors[f"support.{direction}"].numpy(), **cloud) for direction, cloud in clouds.items()
     }
-    forward, backward, losses = ways["forward"], ways.get("backward"), tensors["losses"].numpy()
-    return Fitted(scales[0], scales[1], support, forward, backward, losses), settings
+    forward, backward, losses = trained_fields["forward"], trained_fields.get("backward"), tensors["losses"].numpy()
+    return Fitted(scales[0], scales[1], support, forward, backward, losses), params
 
 
-def _ways(fitted: Fitted) -> dict[str, Way]:
+def _flat(params: dict[str, Any]) -> dict[str, Any]:
+    """Return the saved settings by their flat names."""
+    flat = {}
+    for name in SAVED:
+        holder, setting = MOVED.get(name, (None, name))
+        value = params[name] if holder is None else getattr(params[holder], setting)
+        flat[name] = value.item() if isinstance(value, np.generic) else value
+    # Version 0.1 reads a number here.
+    return flat | {"validation": flat["validation"] or 0.0}
+
+
+def _params(flat: dict[str, Any], network: NetworkFactory | None) -> dict[str, Any]:
+    """Undo `_flat`."""
+    params: dict[str, Any] = {name: value for name, value in flat.items() if name not in MOVED}
+    settings: dict[str, dict[str, Any]] = {"training": {"network": network}, "ode": {}}
+    for name in flat.keys() & MOVED.keys():
+        holder, setting = MOVED[name]
+        settings[holder][setting] = flat[name]
+    return params | {"training": Training(**settings["training"]), "ode": ODE(**settings["ode"])}
+
+
+def _fields(fitted: Fitted) -> dict[str, VelocityField]:
     return {"forward": fitted.forward} | ({} if fitted.backward is None else {"backward": fitted.backward})
 
 
-def _tensors(image: PointMap) -> dict[str, torch.Tensor]:
-    if type(image) not in KEPT.values() or not is_dataclass(image):
+def _tensors(base_map: PointMap) -> dict[str, torch.Tensor]:
+    if type(base_map) not in KEPT.values() or not is_dataclass(base_map):
         return {}
-    return {field.name: torch.from_numpy(np.array(getattr(image, field.name))) for field in fields(image)}
+    return {field.name: torch.from_numpy(np.array(getattr(base_map, field.name))) for field in fields(base_map)}
 
 
-def _image(name: str, kind: str, tensors: dict[str, torch.Tensor], given: PointMap | None, where: str) -> PointMap:
+def _point_map(name: str, kind: str, tensors: dict[str, torch.Tensor], given: PointMap | None, where: str) -> PointMap:
     """Read a kept map, or take the one that is given where code was not kept."""
     if kind not in KEPT:
         if given is None:
@@ -164,17 +193,17 @@ def _image(name: str, kind: str, tensors: dict[str, torch.Tensor], given: PointM
                 "disk. Mend: load(folder, base=(forward map, backward map)), or train with a LinearMap or KernelMap as the base."
             )
         return given
-    found = {
+    arrays = {
         field.name: tensors[key].numpy()
         for field in fields(KEPT[kind])
         if (key := f"{name}.image.{field.name}") in tensors
     }
-    missing = [field.name for field in fields(KEPT[kind]) if field.name not in found]
+    missing = [field.name for field in fields(KEPT[kind]) if field.name not in arrays]
     if missing:
         raise FlowFileError(
             f"{where}: found a {kind} without {missing}; expected a complete flow. Mend: save it again."
         )
-    return KEPT[kind](**{key: value if value.ndim else float(value) for key, value in found.items()})
+    return KEPT[kind](**{key: value if value.ndim else float(value) for key, value in arrays.items()})
 
 
 def _vector(tensors: dict[str, torch.Tensor], key: str, n: int, where: str) -> np.ndarray:
@@ -182,38 +211,29 @@ def _vector(tensors: dict[str, torch.Tensor], key: str, n: int, where: str) -> n
     return tensors[key].numpy()
 
 
-def _empty_ways(
-    settings: dict[str, Any],
-    images: dict[str, PointMap],
-    scales: list[Standardiser],
-    network: NetworkFactory | None,
-    device: torch.device,
-) -> dict[str, Way]:
-    base = settings["base"]
-    both = base in ("affine", "noise") or "backward" in images
+def _empty_fields(
+    params: dict[str, Any], point_maps: dict[str, PointMap], scales: list[Standardiser], device: torch.device
+) -> dict[str, VelocityField]:
+    base = params["base"]
+    both = base in ("affine", "noise") or "backward" in point_maps
     out = {}
-    for name, (begin, end) in zip(WAYS if both else WAYS[:1], (scales, scales[::-1]), strict=False):
-        image = Between(images[name], begin, end) if base == MAPS else images.get(name)
-        size = Way(torch.nn.Identity(), base, len(begin.mean), len(end.mean), image)
-        velocity = build_network(
-            network, size.n_state, size.n_condition,
-            width=settings["width"], depth=settings["depth"], seed=0, device=device,
-        )  # fmt: skip
-        out[name] = Way(velocity, base, size.n_start, size.n_end, image)
+    for name, (start, end) in zip(DIRECTIONS if both else DIRECTIONS[:1], (scales, scales[::-1]), strict=False):
+        base_map = StandardisedMap(point_maps[name], start, end) if base == MAPS else point_maps.get(name)
+        out[name] = empty_field(base, len(start.mean), len(end.mean), base_map, params["training"], 0, device)
     return out
 
 
-def _require_fitting(way: Way, where: str) -> None:
-    """Try the map on one point: it must fit the two spaces."""
-    if way.image is None:
+def _require_fitting(trained: VelocityField, where: str) -> None:
+    """Try the base map on one point: it must fit the two spaces."""
+    if trained.base_map is None:
         return
     try:
-        found = tuple(way.start(np.zeros((1, way.n_start))).shape)
+        shape = tuple(trained.start(np.zeros((1, trained.n_start))).shape)
     except ValueError as error:
         raise FlowFileError(
             f"{where}: found a base map that does not fit the spaces ({error}). Mend: fit again."
         ) from error
-    if found != (1, way.n_end):
+    if shape != (1, trained.n_end):
         raise FlowFileError(
-            f"{where}: found a base map that gives shape {found}; expected {(1, way.n_end)}. Mend: fit again."
+            f"{where}: found a base map that gives shape {shape}; expected {(1, trained.n_end)}. Mend: fit again."
         )

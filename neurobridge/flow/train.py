@@ -16,25 +16,27 @@ from tqdm.auto import tqdm
 
 from neurobridge.flow.ode import integrate
 from neurobridge.flow.path import PathSample, Velocity, flow_matching_loss, recouple, sample_path
-from neurobridge.flow.state import Training, TrainingState
+from neurobridge.flow.settings import ResolvedTraining
+from neurobridge.flow.state import TrainingState
 
 Draw = Callable[[int, np.random.Generator], tuple[np.ndarray, np.ndarray]]
 # Drawing from a plan has a cost per call, not per pair: draw many steps' worth at once.
 STEPS_DRAWN = 64
-# Reading the loss waits for the device, so it is looked at now and then.
+# Reading the loss waits for the device, so it is checked every so many steps.
 STEPS_WATCHED = 50
 N_VALIDATION = 8192
 N_MOVED = 1024
 
 
-class Problem(NamedTuple):
-    """What is trained on, on the device of the network.
+class PathPoints(NamedTuple):
+    """Points that paths join and the conditions of the velocity, on the device of the network.
 
     Attributes
     ----------
     starts : tensor of shape (n, n_state) or None
-        Where the path of each source row begins; None for noise, drawn anew at every step.
+        Start of the path of each source row; None for noise, drawn anew at every step.
     ends : tensor of shape (m, n_state)
+        End of a path, for each target row.
     conditions : tensor of shape (n, n_condition) or None
     """
 
@@ -43,8 +45,8 @@ class Problem(NamedTuple):
     conditions: torch.Tensor | None
 
 
-class Trained(NamedTuple):
-    """The record of a training run.
+class TrainingRecord(NamedTuple):
+    """Record of a training run.
 
     Attributes
     ----------
@@ -52,7 +54,7 @@ class Trained(NamedTuple):
     validation_losses : array of shape (n_validations,)
         Of the averaged weights; empty without a validation share.
     resumed_at : int
-        Step of the checkpoint it went on from; 0 for none.
+        Step of the checkpoint that the run continued from; 0 for none.
     """
 
     losses: np.ndarray
@@ -62,34 +64,34 @@ class Trained(NamedTuple):
 
 def train(
     network: nn.Module,
-    problem: Problem,
+    points: PathPoints,
     draw: Draw,
-    options: Training,
+    options: ResolvedTraining,
     *,
     checkpoint: tuple[Path, str] | None = None,
     resume: bool = True,
     fingerprint: dict[str, Any] | None = None,
-) -> Trained:
+) -> TrainingRecord:
     """Regress a velocity network on coupled pairs, by AdamW under a cosine schedule; leaves the averaged weights in it.
 
     Parameters
     ----------
     network : nn.Module
         Called as ``network(t, x_t, condition)``; trained in place.
-    problem : Problem
+    points : PathPoints
     draw : callable
         ``draw(n, rng)`` gives n source rows and n target rows of the coupling.
-    options : Training
+    options : ResolvedTraining
     checkpoint : (folder, name), optional
         Where the whole state of training is kept, every ``checkpoint_every`` steps and at the end.
     resume : bool
-        Go on from the checkpoint, if there is one; otherwise begin anew over it.
+        Continue from the checkpoint, if there is one; otherwise start again and overwrite it.
     fingerprint : dict, optional
-        What a checkpoint must agree with for this run to go on from it.
+        Facts that a checkpoint must agree with for this run to continue from it.
 
     Returns
     -------
-    Trained
+    TrainingRecord
 
     Raises
     ------
@@ -100,26 +102,26 @@ def train(
     ValueError
         The validation share leaves nothing to train or to validate on.
     """
-    device = problem.ends.device
+    device = points.ends.device
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         # A user's network may hold dropout, which draws from the global state.
         torch.manual_seed(options.seed)
         state = TrainingState(network, options, device)
-        held_out, validation_set = _hold_out(problem, draw, options, device)
+        held_out, validation_set = _hold_out(points, draw, options, device)
         if checkpoint is not None and resume and (checkpoint[0] / f"{checkpoint[1]}.json").is_file():
             state.read(*checkpoint, fingerprint or {})
         resumed_at = state.step
         if validation_set is not None and state.step == 0:
-            # The untrained field is the zero field: if training never betters it, points stay at their base.
+            # The untrained field is the zero field: if training never improves on it, points stay at their base.
             state.judge(_validate(state, validation_set, options))
         network.train()
         bar = tqdm(total=options.n_steps, initial=state.step, desc="flow", disable=not options.progress, leave=False)
         with bar:
             while state.step < options.n_steps and not state.stopped:
                 if state.step % STEPS_DRAWN == 0:
-                    drawn = _draw_kept(draw, options, state.rng, held_out)
+                    drawn = _draw_training_pairs(draw, options, state.rng, held_out)
                     state.rows, state.columns = (torch.as_tensor(k, device=device) for k in drawn)
-                _one_step(state, problem, options)
+                training_step(state, points, options)
                 step = state.step
                 if step % STEPS_WATCHED == 0 or step == options.n_steps:
                     state.require_finite()
@@ -134,38 +136,40 @@ def train(
                 bar.update()
         state.finish()
         losses = state.losses[: state.step].double().cpu().numpy()
-        return Trained(losses, np.array(state.validation_losses), resumed_at)
+        return TrainingRecord(losses, np.array(state.validation_losses), resumed_at)
 
 
-def learning_rate(step: int, options: Training) -> float:
-    """Cosine schedule from ``learning_rate`` to 0 over ``n_steps`` (Loshchilov & Hutter 2017, eq. 5)."""
+def learning_rate(step: int, options: ResolvedTraining) -> float:
+    """Return the rate of a step, on half a cosine from ``learning_rate`` to 0 (Loshchilov & Hutter 2017, eq. 5)."""
     return options.learning_rate * 0.5 * (1 + math.cos(math.pi * step / options.n_steps))
 
 
-def _precision(options: Training, device: torch.device) -> AbstractContextManager[Any]:
-    if options.mixed_precision is None:
+def _precision(options: ResolvedTraining, device: torch.device) -> AbstractContextManager[Any]:
+    if not options.mixed_precision:
         return nullcontext()
     return torch.autocast(device.type, torch.float16 if options.mixed_precision == "float16" else torch.bfloat16)
 
 
-def _batch(
-    problem: Problem, i: torch.Tensor, j: torch.Tensor, options: Training, generator: torch.Generator
+def draw_batch(
+    points: PathPoints, i: torch.Tensor, j: torch.Tensor, options: ResolvedTraining, generator: torch.Generator
 ) -> tuple[PathSample, torch.Tensor | None]:
-    x_1 = problem.ends[j]
-    if problem.starts is None:
+    """Draw points on the paths of coupled rows i and j; returns them and their conditions."""
+    x_1 = points.ends[j]
+    if points.starts is None:
         x_0 = torch.randn(x_1.shape, generator=generator, device=x_1.device)
     else:
-        x_0 = problem.starts[i]
+        x_0 = points.starts[i]
         if options.minibatch_ot:
             x_1 = x_1[recouple(x_0, x_1, options.minibatch_cost)]
-    condition = None if problem.conditions is None else problem.conditions[i]
+    condition = None if points.conditions is None else points.conditions[i]
     return sample_path(x_0, x_1, sigma=options.sigma, generator=generator), condition
 
 
-def _one_step(state: TrainingState, problem: Problem, options: Training) -> None:
-    at = state.step % STEPS_DRAWN * options.batch_size
-    here = slice(at, at + options.batch_size)
-    sample, condition = _batch(problem, state.rows[here], state.columns[here], options, state.generator)
+def training_step(state: TrainingState, points: PathPoints, options: ResolvedTraining) -> None:
+    """Take one step of the optimiser on one minibatch."""
+    first = state.step % STEPS_DRAWN * options.batch_size
+    batch = slice(first, first + options.batch_size)
+    sample, condition = draw_batch(points, state.rows[batch], state.columns[batch], options, state.generator)
     for group in state.optimiser.param_groups:
         group["lr"] = learning_rate(state.step, options)
     state.optimiser.zero_grad(set_to_none=True)
@@ -183,25 +187,25 @@ def _one_step(state: TrainingState, problem: Problem, options: Training) -> None
     state.step += 1
 
 
-def _draw_kept(
-    draw: Draw, options: Training, rng: np.random.Generator, held_out: np.ndarray | None
+def _draw_training_pairs(
+    draw: Draw, options: ResolvedTraining, rng: np.random.Generator, held_out: np.ndarray | None
 ) -> tuple[np.ndarray, np.ndarray]:
     n = STEPS_DRAWN * options.batch_size
     rows, columns = (np.asarray(k, dtype=np.int64) for k in draw(n, rng))
     if held_out is None:
         return rows, columns
-    parts, kept = [], 0
+    parts, n_drawn = [], 0
     while True:
-        keep = ~held_out[rows]
-        parts.append((rows[keep], columns[keep]))
-        kept += int(keep.sum())
-        if kept >= n:
+        in_training = ~held_out[rows]
+        parts.append((rows[in_training], columns[in_training]))
+        n_drawn += int(in_training.sum())
+        if n_drawn >= n:
             return np.concatenate([p[0] for p in parts])[:n], np.concatenate([p[1] for p in parts])[:n]
         rows, columns = (np.asarray(k, dtype=np.int64) for k in draw(n, rng))
 
 
 class _Validation(NamedTuple):
-    """Held-out draws, and whether they are judged by where transport ends or by the loss along the path."""
+    """Held-out draws, judged by the end points of transport (``by_end``) or by the loss along the path."""
 
     sample: PathSample
     condition: torch.Tensor | None
@@ -209,44 +213,44 @@ class _Validation(NamedTuple):
 
 
 def _hold_out(
-    problem: Problem, draw: Draw, options: Training, device: torch.device
+    points: PathPoints, draw: Draw, options: ResolvedTraining, device: torch.device
 ) -> tuple[np.ndarray | None, _Validation | None]:
-    """Set a share of the source rows apart: a fixed set of their draws, at fixed times, is what is validated on."""
+    """Hold out a share of the source rows; a fixed set of their draws, at fixed times, is the validation set."""
     if options.validation == 0:
         return None, None
     rng = np.random.default_rng([options.seed, 2])
     rows, columns = (np.asarray(k, dtype=np.int64) for k in draw(N_VALIDATION, rng))
-    seen = np.unique(rows)
-    n_held = max(1, round(options.validation * len(seen)))
-    if n_held >= len(seen):
+    coupled = np.unique(rows)
+    n_held = max(1, round(options.validation * len(coupled)))
+    if n_held >= len(coupled):
         raise ValueError(
-            f"found validation={options.validation} over {len(seen)} source rows that have partners; expected at least one row to "
-            "train on and one to validate on. Mend: validation=0, or more pairs."
+            f"found validation={options.validation} over {len(coupled)} source rows that have partners; expected at least one "
+            "row to train on and one to validate on. Mend: validation=0, or more pairs."
         )
-    held_out = np.zeros(int(max(rows.max() + 1, _n_rows(problem))), dtype=bool)
-    held_out[rng.permutation(seen)[:n_held]] = True
-    keep = held_out[rows]
+    held_out = np.zeros(int(max(rows.max() + 1, _n_rows(points))), dtype=bool)
+    held_out[rng.permutation(coupled)[:n_held]] = True
+    in_validation = held_out[rows]
     generator = torch.Generator(device=device).manual_seed(options.seed + 1)
-    i, j = torch.as_tensor(rows[keep], device=device), torch.as_tensor(columns[keep], device=device)
-    if problem.starts is not None and problem.conditions is not None:
-        # A start that the condition fixes has one end, and the end is what counts. The loss along the path can fall while ends
-        # go astray, since late on the path x_t tells x_1 itself.
+    i, j = torch.as_tensor(rows[in_validation], device=device), torch.as_tensor(columns[in_validation], device=device)
+    if points.starts is not None and points.conditions is not None:
+        # A start that the condition fixes has one end, and the end is what counts. The loss along the path can fall while
+        # end points get worse, since late on the path x_t determines x_1.
         i, j = i[:N_MOVED], j[:N_MOVED]
-        x_0 = problem.starts[i]
+        x_0 = points.starts[i]
         return held_out, _Validation(
-            PathSample(torch.zeros_like(x_0[:, :1]), x_0, problem.ends[j] - x_0), problem.conditions[i], True
+            PathSample(torch.zeros_like(x_0[:, :1]), x_0, points.ends[j] - x_0), points.conditions[i], True
         )
     # Re-coupling belongs to a minibatch; the validation draws are judged as the coupling gave them.
-    plain = Training(sigma=options.sigma, seed=options.seed)
-    return held_out, _Validation(*_batch(problem, i, j, plain, generator), False)
+    as_coupled = options.replace(minibatch_ot=False)
+    return held_out, _Validation(*draw_batch(points, i, j, as_coupled, generator), False)
 
 
-def _n_rows(problem: Problem) -> int:
-    rows = problem.starts if problem.starts is not None else problem.conditions
+def _n_rows(points: PathPoints) -> int:
+    rows = points.starts if points.starts is not None else points.conditions
     return 0 if rows is None else len(rows)
 
 
-def _validate(state: TrainingState, validation_set: _Validation, options: Training) -> float:
+def _validate(state: TrainingState, validation_set: _Validation, options: ResolvedTraining) -> float:
     sample, condition, by_end = validation_set
     names = [name for name, p in state.network.named_parameters() if p.requires_grad]
     averaged = dict(zip(names, state.average, strict=True))
@@ -266,7 +270,7 @@ def _validate(state: TrainingState, validation_set: _Validation, options: Traini
 
 
 def _end_error(velocity: Velocity, sample: PathSample, condition: torch.Tensor | None) -> float:
-    """Mean squared distance of transported starts from x_1 = x_0 + dx_t, per dimension."""
+    """Return the mean squared distance of transported starts from x_1 = x_0 + dx_t, per dimension."""
 
     def field(t: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
         return velocity(t.expand(len(x), 1), x, condition)
@@ -274,5 +278,5 @@ def _end_error(velocity: Velocity, sample: PathSample, condition: torch.Tensor |
     try:
         end = integrate(field, sample.x_t, method="midpoint", n_steps=4).x
     except FloatingPointError:
-        return math.inf  # worse than anything; the training loss says when it is fatal
+        return math.inf  # worse than any other; a fatal divergence shows in the training loss
     return float((end - sample.x_t - sample.dx_t).square().mean())

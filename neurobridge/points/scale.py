@@ -8,17 +8,27 @@ from typing import Any
 import numpy as np
 
 from neurobridge.points.arrays import read_blocks
+from neurobridge.points.display import html_repr, short_repr
 
 BLOCK = 16384
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Standardiser:
-    """Zero mean and unit variance in each dimension, from training points alone.
+    """Scale of a cloud: zero mean and unit variance in each dimension of the training points.
 
     Attributes
     ----------
     mean, std : arrays of shape (n_dims,)
+        In the units of the points.
+
+    Examples
+    --------
+    >>> scale = Standardiser.fit(np.array([[0.0, 10.0], [2.0, 30.0]]))
+    >>> scale
+    Standardiser(2 dims, std 1 to 10)
+    >>> scale.forward(np.array([[3.0, 20.0]])).tolist()
+    [[2.0, 0.0]]
     """
 
     mean: np.ndarray
@@ -26,7 +36,17 @@ class Standardiser:
 
     @classmethod
     def fit(cls, X: Any) -> Standardiser:
-        """Take mean and standard deviation of X, shape (n_points, n_dims); constant dimensions keep their unit."""
+        """Take mean and standard deviation of points; constant dimensions keep their unit.
+
+        Parameters
+        ----------
+        X : array of shape (n_points, n_dims)
+            Numpy, torch or dask; read a block of rows at a time.
+
+        Returns
+        -------
+        Standardiser
+        """
         total = np.zeros(X.shape[1])
         for _, block in read_blocks(X, BLOCK):
             total += block.sum(axis=0)
@@ -43,8 +63,15 @@ class Standardiser:
         return (X - self.mean) / self.std
 
     def backward(self, Z: np.ndarray) -> np.ndarray:
-        """Undo `forward`."""
+        """Undo `forward` for points of shape (n_points, n_dims)."""
         return Z * self.std + self.mean
+
+    def __repr__(self) -> str:
+        return short_repr("Standardiser", f"{len(self.mean)} dims", f"std {self.std.min():.3g} to {self.std.max():.3g}")
+
+    def _repr_html_(self) -> str:
+        facts = {"dims": len(self.mean), "smallest std": float(self.std.min()), "largest std": float(self.std.max())}
+        return html_repr("Standardiser", facts)
 
 
 def standardised(X: Any, scale: Standardiser) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""What a flow knows of the cloud it moves points into, so that it can say when they land outside."""
+"""Support of a cloud of points, by which points outside it are flagged."""
 
 from __future__ import annotations
 
@@ -8,14 +8,22 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from neurobridge.points.display import html_repr, short_repr
+
 
 class OffSupportWarning(UserWarning):
-    """Transported points lie further from the training points of their space than these lie from each other."""
+    """Warning that moved points lie further from the training points of their space than these lie from each other.
+
+    Examples
+    --------
+    >>> import warnings
+    >>> warnings.simplefilter("ignore", OffSupportWarning)
+    """
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Support:
-    """A cloud of points, by a seeded subsample and the spacing inside it, in standardised units.
+    """Support of a cloud of points: a seeded subsample and the spacing inside it, in standardised units.
 
     Attributes
     ----------
@@ -25,7 +33,17 @@ class Support:
     radius : float
         A point further than this from all of ``points`` is off the support.
     extent : float
-        Largest distance of ``points`` from their mean: a point further than this from all of them has left altogether.
+        Largest distance of ``points`` from their mean: a point further than this from all of them lies outside the
+        whole cloud.
+
+    Examples
+    --------
+    >>> cloud = np.random.default_rng(0).normal(size=(500, 2))
+    >>> support = Support.fit(cloud)
+    >>> support  # doctest: +ELLIPSIS
+    Support(500 x 2, quantile=0.99, radius=..., extent=...)
+    >>> support.off(np.array([[0.0, 0.0], [9.0, 9.0]])).tolist()
+    [False, True]
     """
 
     points: np.ndarray
@@ -35,7 +53,22 @@ class Support:
 
     @classmethod
     def fit(cls, Z: np.ndarray, *, quantile: float = 0.99, n_reference: int = 2000, seed: int = 0) -> Support:
-        """Subsample standardised points of shape (n_points, n_dims) and measure their spacing."""
+        """Subsample points and measure their spacing.
+
+        Parameters
+        ----------
+        Z : array of shape (n_points, n_dims)
+            Standardised points.
+        quantile : float
+            In (0, 1].
+        n_reference : int
+            Size of the subsample.
+        seed : int
+
+        Returns
+        -------
+        Support
+        """
         rows = np.random.default_rng([seed, 3]).permutation(len(Z))[:n_reference]
         points = np.ascontiguousarray(Z[np.sort(rows)], dtype=np.float32)
         extent = float(np.linalg.norm(points - points.mean(axis=0), axis=1).max())
@@ -45,24 +78,45 @@ class Support:
         return cls(points, quantile, float(np.quantile(spacing, quantile)), extent)
 
     def distance(self, Z: np.ndarray) -> np.ndarray:
-        """Distance of standardised points, shape (n_points,), to the nearest of the subsample."""
+        """Return the distance of points to the nearest of the subsample.
+
+        Parameters
+        ----------
+        Z : array of shape (n_points, n_dims)
+            Standardised points.
+
+        Returns
+        -------
+        array of shape (n_points,)
+        """
         return nearest_distance(np.asarray(Z, dtype=np.float32), self.points)
 
     def off(self, Z: np.ndarray) -> np.ndarray:
-        """Whether each standardised point is off the support: bool array of shape (n_points,)."""
+        """Flag standardised points, shape (n_points, n_dims), off the support: bool array of shape (n_points,)."""
         return self.distance(Z) > self.radius
 
     def expected(self, n: int) -> float:
-        """How many of n points of the cloud itself may be off by chance: the mean and three standard deviations.
+        """Return the number of n points of the cloud itself that may be off by chance.
 
-        Two things vary: which n points they are, and the quantile itself, which the subsample only estimates.
+        It is the mean plus three standard deviations. Two things vary: the draw of the n points, and the quantile itself,
+        which the subsample only estimates.
         """
         share = 1 - self.quantile
         return n * share + 3 * math.sqrt(n * share * (1 - share) * (1 + n / len(self.points)))
 
+    def _facts(self) -> dict[str, float]:
+        return {"quantile": self.quantile, "radius": self.radius, "extent": self.extent}
+
+    def __repr__(self) -> str:
+        return short_repr("Support", " x ".join(map(str, self.points.shape)), **self._facts())
+
+    def _repr_html_(self) -> str:
+        n_points, n_dims = self.points.shape
+        return html_repr("Support", {"points": n_points, "dims": n_dims, **self._facts()})
+
 
 def nearest_distance(Z: np.ndarray, points: np.ndarray, *, leave_out_self: bool = False) -> np.ndarray:
-    """Distance of each row of Z, shape (n, d), to the nearest of ``points``, shape (k, d), in blocks of rows."""
+    """Return the distance of each row of Z, shape (n, d), to the nearest of ``points``, shape (k, d), by blocks of rows."""
     reference = torch.from_numpy(np.ascontiguousarray(points))
     queries = torch.from_numpy(np.ascontiguousarray(Z))
     step = max(1, (1 << 22) // len(reference))

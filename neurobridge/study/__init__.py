@@ -1,1 +1,5 @@
-"""Experiments: harness, tables, report pages, and the demo."""
+"""Studies: harness, compared methods, tables, panels, report pages, and the demo."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

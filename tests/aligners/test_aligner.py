@@ -16,9 +16,9 @@ from neurobridge.assemblies import AssemblyError, Pairs, make_assembly, open_ass
 from neurobridge.bridge import couple, kernel_map, ridge_map
 from neurobridge.bridge.cost.dense import linear_cost
 from neurobridge.evaluate import correlate
-from neurobridge.flow import OffSupportWarning, VelocityMLP
+from neurobridge.flow import OffSupportWarning, Training, VelocityMLP
 
-FAST = {"n_steps": 60, "width": 32, "depth": 1}
+FAST = {"training": Training(n_steps=60, width=32, depth=1)}
 # With some dozen points a few new ones are off the support by chance; the tests of the flag ask for the warning.
 pytestmark = pytest.mark.filterwarnings("ignore::neurobridge.flow.OffSupportWarning")
 
@@ -113,7 +113,7 @@ def test_a_fitted_flow_may_be_switched_to_what_needs_no_training(linear_spaces):
         ({"map": "barycentric"}, {"map": "flow"}),
         ({"map": "linear"}, {"map": "barycentric"}),
         ({"map": "linear"}, {"metric": "cosine"}),
-        ({"map": "linear"}, {"flow_options": {"n_steps": 1}}),
+        ({"map": "linear"}, {"flow_options": {"training": Training(n_steps=1)}}),
         ({"map": "linear"}, {"support_quantile": 0.5}),
         ({"map": "linear", "epsilon": 0.1}, {"epsilon": None}),
     ],
@@ -295,7 +295,7 @@ def test_procrustes_agrees_with_scipy_and_inverts_a_rotation(spaces):
 @pytest.mark.filterwarnings("ignore::neurobridge.flow.OffSupportWarning")
 def test_a_dask_backed_assembly_is_mapped_a_chunk_at_a_time(linear_spaces, map, monkeypatch):
     source, target = linear_spaces
-    aligner = BridgeAligner(coupling="factored", map=map, flow_options={"n_steps": 20, "width": 16})
+    aligner = BridgeAligner(coupling="factored", map=map, flow_options={"training": Training(n_steps=20, width=16)})
     aligner.fit(source[:60], target[:60], 0.5)
     whole = aligner.transform(source)
     seen = []
@@ -320,7 +320,7 @@ def test_options_reach_the_fused_bridge_and_nothing_else(linear_spaces):
 def test_code_among_the_parameters_is_the_same_code_after_fitting(linear_spaces):
     source, target = linear_spaces
     network = functools.partial(VelocityMLP, width=16, depth=1)
-    aligner = BridgeAligner(coupling="pairs", flow_options={"network": network, "n_steps": 20})
+    aligner = BridgeAligner(coupling="pairs", flow_options={"training": Training(network=network, n_steps=20)})
     moved = aligner.fit(source[:60], target[:60], 0.5).transform(source[60:])
     assert np.isfinite(moved.values).all()
 

@@ -12,8 +12,9 @@ from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import check_is_fitted
 
 from neurobridge.aligners import BASELINES, AssemblyAligner, BridgeAligner
+from neurobridge.flow import Training
 
-FAST = {"n_steps": 60, "width": 32, "depth": 1}
+FAST = {"training": Training(n_steps=60, width=32, depth=1)}
 ALIGNERS = {
     "linear": BridgeAligner(map="linear"),
     "fused, barycentric": BridgeAligner(map="barycentric"),

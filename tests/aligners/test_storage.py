@@ -21,8 +21,9 @@ from neurobridge.aligners import (
     RidgeAligner,
 )
 from neurobridge.assemblies import Pairs
+from neurobridge.flow import Training, VelocityMLP
 
-FAST = {"n_steps": 20, "width": 32, "depth": 1}
+FAST = {"training": Training(n_steps=20, width=32, depth=1)}
 METRICS = ("euclidean", "sqeuclidean", "cosine", "correlation", "geodesic", ("geodesic", "cosine"))
 
 
@@ -41,7 +42,7 @@ def _combinations():
         yield BridgeAligner(metric, "factored", "barycentric", nearest=5)
     yield BridgeAligner("euclidean", "factored", "barycentric", unbalanced=0.5)
     yield BridgeAligner(cost="linear", map="barycentric")
-    yield BridgeAligner(flow_options={**FAST, "validation": 0.1, "support_quantile": 0.9})
+    yield BridgeAligner(flow_options={"training": FAST["training"].replace(validation=0.1), "support_quantile": 0.9})
     yield BridgeAligner(map="linear", support_quantile=0.95, seed=3)
 
 
@@ -121,8 +122,6 @@ def test_code_is_given_to_load_and_nothing_else_is(linear_spaces, tmp_path):
         return (X[:, None, :] - Z[None, :, :]).abs().sum(dim=2)
 
     def network(n_dims, n_condition):
-        from neurobridge.flow import VelocityMLP
-
         return VelocityMLP(n_dims, n_condition, width=16, depth=1)
 
     fitted = BridgeAligner((manhattan, "cosine"), "fused", "barycentric").fit(source[:60], target[:60], 0.4)
@@ -133,7 +132,7 @@ def test_code_is_given_to_load_and_nothing_else_is(linear_spaces, tmp_path):
         BridgeAligner.load(tmp_path, metric=lambda X, Z: manhattan(X, Z))
     _identical(fitted, BridgeAligner.load(tmp_path, metric=(manhattan, "cosine")), source, target)
 
-    options = {"network": network, "n_steps": 5}
+    options = {"training": Training(network=network, n_steps=5)}
     fitted = BridgeAligner("euclidean", "pairs", flow_options=options).fit(source[:60], target[:60], 0.4)
     fitted.save(tmp_path)
     with pytest.raises(AlignerFileError, match=r"expected \['flow_options'\]"):

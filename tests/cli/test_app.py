@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 import neurobridge
 from neurobridge.assemblies import open_assembly, save_assembly
-from neurobridge.cli import app
+from neurobridge.cli.app import app
 
 COMMANDS = [
     ["demo"],

@@ -9,7 +9,7 @@ import sys
 import pytest
 from typer.testing import CliRunner
 
-from neurobridge.cli import app, main
+from neurobridge.cli.app import app, main
 
 COMMANDS = ["list", "show", "fetch", "verify", "path", "mirror"]
 

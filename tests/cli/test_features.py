@@ -17,7 +17,7 @@ from torch import nn
 from typer.testing import CliRunner
 
 from neurobridge.assemblies import open_assembly
-from neurobridge.cli import app, main
+from neurobridge.cli.app import app, main
 from neurobridge.features import extract
 
 

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from neurobridge import brainscore
 from neurobridge.assemblies import make_assembly, save_assembly
-from neurobridge.cli import app, main
+from neurobridge.cli.app import app, main
 
 
 def run(*arguments: object) -> str:

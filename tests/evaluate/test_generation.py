@@ -19,7 +19,7 @@ from neurobridge.datasets import load
 from neurobridge.evaluate.generation import generate, generation_fidelity
 from neurobridge.evaluate.similarity.distribution import frechet_distance
 from neurobridge.features.text.encode import embed_text
-from neurobridge.flow import OffSupportWarning
+from neurobridge.flow import OffSupportWarning, Training
 
 
 def _latents(n: int = 12, d: int = 3) -> xr.DataArray:
@@ -325,7 +325,9 @@ def _digits_from_captions(mirror, embed):
         for image in rng.choice(pool["stimulus_id"].values[pool["category_name"].values == meant[i]], 10, replace=False)
     ]
     pairs = Pairs(*(np.array(side) for side in zip(*table, strict=True)))
-    aligner = BridgeAligner("cosine", "factored", base="noise", flow_options={"n_steps": 600, "width": 64, "depth": 2})
+    aligner = BridgeAligner(
+        "cosine", "factored", base="noise", flow_options={"training": Training(n_steps=600, width=64, depth=2)}
+    )
     aligner.fit(captions[train], pool, pairs)
     with warnings.catch_warnings():
         # Draws are as wide as the cloud itself, its edge included.

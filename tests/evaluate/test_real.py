@@ -28,7 +28,7 @@ def test_rdm_of_it_is_the_published_one(mirror):
 
 def test_ceilings_of_v4_neurons_are_those_of_explicit_halves(mirror):
     trials = nb.load("cowley2023-v4-210325", mirror=mirror).recordings
-    trials = nb.drop_constant(trials)
+    trials = nb.assemblies.drop_constant(trials)
     counts = trials["stimulus_id"].to_series().map(trials["stimulus_id"].to_series().value_counts())
     trials = trials.isel(presentation=np.flatnonzero(counts.values >= 2))
     score = internal_consistency(trials, n_bootstrap=50)

@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from neurobridge.cli import app
 from neurobridge.cli import run as cli_run
+from neurobridge.cli.app import app
 from neurobridge.study import harness as experiment
 from neurobridge.study.harness import Experiment, ExperimentError, Run, run_experiment, write_json
 

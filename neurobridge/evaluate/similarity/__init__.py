@@ -1,1 +1,5 @@
 """Similarity of two spaces: RDMs, CKA, Procrustes distance, distributions."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,6 +1,5 @@
 """The main job: one dataset through every room of the house."""
 
-from neurobridge.study.demo.job import run_demo
-from neurobridge.study.demo.task import DATASETS, SIMULATED, DemoConfig
+import lazy_loader
 
-__all__ = ["DATASETS", "SIMULATED", "DemoConfig", "run_demo"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -15,20 +15,21 @@ import torch
 import xarray as xr
 from tqdm.auto import tqdm
 
-import neurobridge
+from neurobridge._version import __version__
 from neurobridge.assemblies import drop_constant, save_assembly
 from neurobridge.assemblies.schema import NEUROID, PRESENTATION, STIMULUS_ID
 from neurobridge.evaluate import Readout, correlate, train_readout
+from neurobridge.evaluate.curves import CurveFold
 from neurobridge.study.demo.tables import (
     TO_BRAIN,
     TO_MODEL,
-    Record,
     decoding_tables,
     draw_figures,
     predictivity_table,
 )
-from neurobridge.study.demo.task import HELD_OUT, METHODS, DemoConfig, Fold, Task, draw_fold, fit_aligners, prepare
-from neurobridge.study.harness import peak_rss, write_json
+from neurobridge.study.demo.task import COMPARED, HELD_OUT, DemoConfig, Task, draw_fold, fit_aligners, prepare
+from neurobridge.study.harness import Record, write_json
+from neurobridge.study.machine import peak_rss
 
 _FEW = "pairs only"
 
@@ -64,7 +65,7 @@ def run_demo(
     records: list[Record] = []
     decodings: list[Record] = []
     shown: dict[str, xr.Dataset] = {}
-    n_fits = config.n_seeds * len(config.fractions) * len(METHODS)
+    n_fits = config.n_seeds * len(config.fractions) * len(COMPARED)
     with warnings.catch_warnings(record=True) as caught, tqdm(total=n_fits, desc="align", disable=not progress) as bar:
         warnings.simplefilter("always")
         # Of a library's future, not of these data.
@@ -75,21 +76,23 @@ def run_demo(
                 key = {"seed": seed, "fraction": fraction, "n_pairs": len(fold.pairs)}
                 readouts = _readouts(task, fold, seed)
                 tests = {
-                    "recordings, own readout": (TO_BRAIN, fold.brain_test),
-                    "recordings, labels of the pairs only": (_FEW, fold.brain_test),
-                    "model, own readout": (TO_MODEL, fold.model_test),
+                    "recordings, own readout": (TO_BRAIN, fold.source_test),
+                    "recordings, labels of the pairs only": (_FEW, fold.source_test),
+                    "model, own readout": (TO_MODEL, fold.target_test),
                 }
                 for method, aligner in fit_aligners(fold, config, seed):
                     moved = {
-                        TO_BRAIN: aligner.inverse_transform(fold.model_test),
-                        TO_MODEL: aligner.transform(fold.brain_test),
+                        TO_BRAIN: aligner.inverse_transform(fold.target_test),
+                        TO_MODEL: aligner.transform(fold.source_test),
                     }
                     scores = _predictivity(task, fold, moved, config, seed)
                     records += [{**key, "method": method, **_summary(name, s)} for name, s in scores.items()]
-                    tests |= {f"{direction}, {method}": (direction, there) for direction, there in moved.items()}
+                    tests |= {
+                        f"{direction}, {method}": (direction, transported) for direction, transported in moved.items()
+                    }
                     if seed == config.seed and fraction == max(config.fractions):
                         shown[method] = scores[TO_BRAIN]
-                        if method == METHODS[0]:
+                        if method == COMPARED[0]:
                             save_assembly(moved[TO_MODEL], out / "aligned.nc")
                     bar.update()
                 decodings += [{**key, **row} for row in _decode(readouts, tests, config, seed)]
@@ -109,9 +112,9 @@ def _summarise(caught: list[warnings.WarningMessage]) -> list[str]:
 
 
 def _predictivity(
-    task: Task, fold: Fold, moved: dict[str, xr.DataArray], config: DemoConfig, seed: int
+    task: Task, fold: CurveFold, moved: dict[str, xr.DataArray], config: DemoConfig, seed: int
 ) -> dict[str, xr.Dataset]:
-    observed = {TO_BRAIN: fold.brain_test, TO_MODEL: fold.model_test}
+    observed = {TO_BRAIN: fold.source_test, TO_MODEL: fold.target_test}
     scores = {}
     for direction, predicted in moved.items():
         # A unit that happens to be constant on the held-out stimuli has no correlation to speak of.
@@ -144,13 +147,13 @@ def _summary(direction: str, score: xr.Dataset) -> Record:
     }
 
 
-def _readouts(task: Task, fold: Fold, seed: int) -> dict[tuple[str, str], Readout]:
+def _readouts(task: Task, fold: CurveFold, seed: int) -> dict[tuple[str, str], Readout]:
     """Readouts of every label, trained in one space and frozen."""
-    paired = np.isin(fold.brain_train[STIMULUS_ID].values, fold.pairs.source_id)
+    paired = np.isin(fold.source_train[STIMULUS_ID].values, fold.pairs.source_id)
     spaces = {
-        TO_BRAIN: fold.brain_train,
-        TO_MODEL: fold.model_train,
-        _FEW: fold.brain_train.isel({PRESENTATION: np.flatnonzero(paired)}),
+        TO_BRAIN: fold.source_train,
+        TO_MODEL: fold.target_train,
+        _FEW: fold.source_train.isel({PRESENTATION: np.flatnonzero(paired)}),
     }
     return {
         (label, space): train_readout(train, label, seed=seed)
@@ -208,7 +211,7 @@ def _results(
             "kind": experiment.kind,
             "digests": dict(experiment.attrs.get("digests", {})),
             "citation": experiment.attrs.get("citation", ""),
-            "neurobridge": neurobridge.__version__,
+            "neurobridge": __version__,
             "versions": {"torch": torch.__version__, "numpy": np.__version__, "xarray": xr.__version__},
             "seconds": round(seconds, 1),
             "peak_rss_gb": round(peak_rss() / 1e9, 2),

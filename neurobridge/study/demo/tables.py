@@ -4,29 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import xarray as xr
 
 from neurobridge import figures
 from neurobridge.assemblies.schema import PRESENTATION
-from neurobridge.study.demo.task import METHODS, DemoConfig, Task
+from neurobridge.study.demo.task import COMPARED, DemoConfig, Task
+from neurobridge.study.harness import Record
+from neurobridge.study.tables import format_value, select_records
 
 TO_BRAIN, TO_MODEL = "model -> recordings", "recordings -> model"
-Record = dict[str, Any]
 
 
 def ceiling_on_r(task: Task, direction: str) -> float | None:
-    """Largest median correlation a perfect model could reach: the root of the sites' reliability; None if unknown."""
+    """Return the largest median correlation in reach, the root of the sites' reliability; None if unknown."""
     if task.ceiling is None or direction != TO_BRAIN:
         return None
     return float(np.median(np.sqrt(np.maximum(task.ceiling.values, 0))))
-
-
-def select(rows: Sequence[Record], **wanted: Any) -> list[Record]:
-    """Keep the records whose fields have the wanted values."""
-    return [row for row in rows if all(row[key] == value for key, value in wanted.items())]
 
 
 def _mean(rows: Sequence[Record], key: str) -> float | None:
@@ -34,22 +29,21 @@ def _mean(rows: Sequence[Record], key: str) -> float | None:
     return float(np.mean(values)) if values else None
 
 
-def _cell(value: float | None) -> str:
-    return "n/a" if value is None else f"{value:.3f}"
-
-
 def predictivity_table(task: Task, config: DemoConfig, records: list[Record]) -> Record:
     """Tabulate correlations on held-out stimuli: a row a direction and method, a column a share of pairs."""
     largest = max(config.fractions)
     rows = []
     for direction in (TO_BRAIN, TO_MODEL):
-        for method in METHODS:
-            group = select(records, direction=direction, method=method)
-            r = [_cell(_mean(select(group, fraction=fraction), "median_r")) for fraction in config.fractions]
-            chance, worst = _cell(_mean(group, "null_95")), _cell(max(row["p_value"] for row in group))
-            normalised = _cell(_mean(select(group, fraction=largest), "median_normalised"))
-            rows.append([direction, method, *r, chance, worst, _cell(ceiling_on_r(task, direction)), normalised])
-    n_pairs = [select(records, fraction=fraction)[0]["n_pairs"] for fraction in config.fractions]
+        for method in COMPARED:
+            group = select_records(records, direction=direction, method=method)
+            r = [
+                format_value(_mean(select_records(group, fraction=fraction), "median_r"))
+                for fraction in config.fractions
+            ]
+            chance, worst = format_value(_mean(group, "null_95")), format_value(max(row["p_value"] for row in group))
+            normalised = format_value(_mean(select_records(group, fraction=largest), "median_normalised"))
+            rows.append([direction, method, *r, chance, worst, format_value(ceiling_on_r(task, direction)), normalised])
+    n_pairs = [select_records(records, fraction=fraction)[0]["n_pairs"] for fraction in config.fractions]
     shares = [f"{fraction:.0%} ({n})" for fraction, n in zip(config.fractions, n_pairs, strict=True)]
     return {
         "title": f"Median Pearson r on {records[0]['n_stimuli']} held-out stimuli by share (count) of paired stimuli, "
@@ -71,11 +65,13 @@ def decoding_tables(task: Task, config: DemoConfig, decodings: list[Record]) -> 
     """Tabulate decoding accuracies by readout and share of pairs, one table a label."""
     tables = []
     for label in task.labels:
-        chosen = select(decodings, label=label)
+        chosen = select_records(decodings, label=label)
         rows = []
         for name in _in_order(chosen):
-            cells = [_cell(_mean(select(chosen, name=name, fraction=f), "accuracy")) for f in config.fractions]
-            rows.append([name, *cells, _cell(_mean(select(chosen, name=name), "chance"))])
+            cells = [
+                format_value(_mean(select_records(chosen, name=name, fraction=f), "accuracy")) for f in config.fractions
+            ]
+            rows.append([name, *cells, format_value(_mean(select_records(chosen, name=name), "chance"))])
         n_classes = len(set(task.brain[label].values.tolist()))
         tables.append(
             {
@@ -121,7 +117,7 @@ def draw_figures(
     )
     figure, axes = plt.subplots(1, 2, figsize=(9.5, 3.9), layout="constrained", sharey=True)
     for ax, direction in zip(axes, (TO_BRAIN, TO_MODEL), strict=True):
-        rows = select(records, direction=direction)
+        rows = select_records(records, direction=direction)
         figures.learning_curve(
             _curves(rows, config),
             ax=ax,
@@ -134,7 +130,7 @@ def draw_figures(
     figures.save_figure(figure, out, "learning_curve")
 
     figure, ax = plt.subplots(figsize=(5.2, 4.4), layout="constrained")
-    null = _mean(select(records, direction=TO_BRAIN), "null_95")
+    null = _mean(select_records(records, direction=TO_BRAIN), "null_95")
     figures.sites(shown, ax=ax, null=null, title=f"{TO_BRAIN} by site, {largest:.0%} paired")
     n_test = records[0]["n_stimuli"]
     figure.suptitle(f"{name} ({word}); n = {n_test} held-out stimuli, seed {config.seed}", fontsize="small")
@@ -144,8 +140,8 @@ def draw_figures(
         size = (6.4 * len(task.labels), 4.8)
         figure, axes = plt.subplots(1, len(task.labels), figsize=size, layout="constrained", squeeze=False)
         for ax, label in zip(axes[0], task.labels, strict=True):
-            bars = _bars(select(decodings, label=label, fraction=largest))
-            figures.accuracies(bars, ax=ax, label=label, title=f"{largest:.0%} paired")
+            rows = _bars(select_records(decodings, label=label, fraction=largest))
+            figures.accuracies(rows, ax=ax, label=label, title=f"{largest:.0%} paired")
         figure.suptitle(caption, fontsize="small")
         figures.save_figure(figure, out, "decoding")
     if task.experiment.images is not None:
@@ -159,8 +155,8 @@ def draw_figures(
 
 def _curves(rows: list[Record], config: DemoConfig) -> dict[str, tuple[list[float], list[list[float]]]]:
     curves = {}
-    for method in METHODS:
-        groups = [select(rows, method=method, fraction=fraction) for fraction in config.fractions]
+    for method in COMPARED:
+        groups = [select_records(rows, method=method, fraction=fraction) for fraction in config.fractions]
         n_pairs = [float(group[0]["n_pairs"]) for group in groups]
         curves[method] = (n_pairs, [[row["median_r"] for row in group] for group in groups])
     return curves
@@ -169,7 +165,7 @@ def _curves(rows: list[Record], config: DemoConfig) -> dict[str, tuple[list[floa
 def _bars(rows: list[Record]) -> list[Record]:
     bars = []
     for name in _in_order(rows):
-        group = select(rows, name=name)
+        group = select_records(rows, name=name)
         chance = float(np.mean([row["chance"] for row in group]))
         bars.append({"name": name, "accuracy": [row["accuracy"] for row in group], "chance": chance})
     return bars

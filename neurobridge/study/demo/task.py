@@ -1,34 +1,30 @@
-"""What the main job runs on: a dataset made ready, folds of it, and the compared methods."""
+"""The inputs of the main job: a dataset made ready, folds of it, and the fitted methods."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import NamedTuple
 
 import numpy as np
 import xarray as xr
 
-from neurobridge.aligners import BASELINES, AssemblyAligner, BridgeAligner, Map
-from neurobridge.assemblies import Pairs, average_repetitions, drop_constant, select
-from neurobridge.assemblies.schema import NEUROID_ID, PRESENTATION, STIMULUS_ID
+from neurobridge.aligners import AssemblyAligner
+from neurobridge.assemblies import average_repetitions, drop_constant, select
+from neurobridge.assemblies.schema import NEUROID, NEUROID_ID, PRESENTATION, STIMULUS_ID
 from neurobridge.datasets import Experiment, load
-from neurobridge.evaluate import internal_consistency, shuffle_splits, stratified_splits
+from neurobridge.evaluate import internal_consistency
+from neurobridge.evaluate.curves import CurveFold, draw_curve_fold
 from neurobridge.features import GaborEnergy, extract
+from neurobridge.flow import Training
+from neurobridge.points.display import html_repr, short_repr
+from neurobridge.study.methods import BRIDGES, make_aligner
 
 SIMULATED = "simulated-hvm"
 DATASETS = (SIMULATED, "cowley2023-v4-210325", "majajhong2015-it-v6")
-# Method name -> coupling and map of the BridgeAligner.
-BRIDGES: dict[str, tuple[str, Map]] = {
-    "fused": ("fused", "barycentric"),
-    "fused-flow": ("fused", "flow"),
-    "bridge-flow": ("factored", "flow"),
-    "pairs-flow": ("pairs", "flow"),
-}
-# Those of `BASELINES` that are shown; all of them are compared in analyses/bridge_predictivity.py.
-COMPARED = ("ridge", "procrustes")
-METHODS = (*BRIDGES, *COMPARED)
+#: Compared in the demo; all methods are compared in analyses/bridge_predictivity.py.
+COMPARED = ("fused", "fused-flow", "bridge-flow", "pairs-flow", "ridge", "procrustes")
 HELD_OUT = 0.2
 _LAYER = "v1"
 # A label with more classes has too few paired examples of each to read anything.
@@ -37,7 +33,7 @@ _MOST_CLASSES = 16
 
 @dataclass(frozen=True)
 class DemoConfig:
-    """What a run depends on; written into ``scores.json``.
+    """The settings of a demo run; written into ``scores.json``.
 
     Attributes
     ----------
@@ -52,6 +48,12 @@ class DemoConfig:
         Training steps of each flow.
     n_permutations : int
         Size of the permutation null.
+
+    Examples
+    --------
+    >>> from neurobridge.study.demo import DemoConfig
+    >>> DemoConfig(n_seeds=1).fractions
+    (0.05, 0.1, 0.2)
     """
 
     dataset: str = SIMULATED
@@ -60,6 +62,9 @@ class DemoConfig:
     seed: int = 0
     flow_steps: int = 250
     n_permutations: int = 1000
+
+    def _repr_html_(self) -> str:
+        return html_repr("DemoConfig", asdict(self))
 
 
 class Task(NamedTuple):
@@ -72,19 +77,9 @@ class Task(NamedTuple):
     model_name: str
     labels: tuple[str, ...]
 
-
-class Fold(NamedTuple):
-    """One draw: held-out stimuli, and the training stimuli dealt to either space.
-
-    Paired stimuli are in both pools, every other training stimulus is in one of them, so that no unpaired stimulus
-    can be matched with itself.
-    """
-
-    brain_train: xr.DataArray
-    model_train: xr.DataArray
-    brain_test: xr.DataArray
-    model_test: xr.DataArray
-    pairs: Pairs
+    def __repr__(self) -> str:
+        sizes = f"{self.brain.sizes[PRESENTATION]} stimuli", f"{self.brain.sizes[NEUROID]} sites"
+        return short_repr("Task", repr(self.experiment.name), *sizes, model=self.model_name, labels=self.labels)
 
 
 def prepare(dataset: str, *, mirror: str | os.PathLike[str] | None = None, seed: int = 0) -> Task:
@@ -127,50 +122,60 @@ def prepare(dataset: str, *, mirror: str | os.PathLike[str] | None = None, seed:
     return Task(experiment, brain, model, ceiling, model_name, labels)
 
 
-def draw_fold(task: Task, fraction: float, *, seed: int) -> Fold:
-    """Hold out a fifth of the stimuli, pair a fraction of all, and deal the rest to the two spaces in turn."""
-    n_stimuli = task.brain.sizes[PRESENTATION]
-    if "object_name" in task.brain.coords:
-        objects = task.brain["object_name"].values
-        splits = stratified_splits(objects, n_splits=1, train_size=1 - HELD_OUT, seed=seed)
-    else:
-        splits = shuffle_splits(n_stimuli, n_splits=1, train_size=1 - HELD_OUT, seed=seed)
-    train, test = splits[0]
-    order = np.random.default_rng([seed, 2]).permutation(train)
-    n_pairs = round(fraction * n_stimuli)
-    paired, rest = order[:n_pairs], order[n_pairs:]
-    ids = task.brain[STIMULUS_ID].values
-    by_id = {stimulus: row for row, stimulus in enumerate(task.model[STIMULUS_ID].values)}
+def draw_fold(task: Task, fraction: float, *, seed: int) -> CurveFold:
+    """Hold out a fifth of the stimuli, pair a fraction of all, and deal the rest to the two spaces in turn.
 
-    def brain_at(rows: np.ndarray) -> xr.DataArray:
-        return task.brain.isel({PRESENTATION: np.sort(rows)})
+    Parameters
+    ----------
+    task : Task
+    fraction : float
+        Paired stimuli, as a fraction of all stimuli.
+    seed : int
 
-    def model_at(rows: np.ndarray) -> xr.DataArray:
-        return task.model.isel({PRESENTATION: [by_id[stimulus] for stimulus in ids[np.sort(rows)]]})
-
-    return Fold(
-        brain_at(np.concatenate([paired, rest[0::2]])),
-        model_at(np.concatenate([paired, rest[1::2]])),
-        brain_at(test),
-        model_at(test),
-        Pairs(ids[paired], ids[paired]),
+    Returns
+    -------
+    CurveFold
+        Source: the recordings; target: the model. Held-out stimuli stand in the order of the recordings.
+    """
+    fold = draw_curve_fold(
+        task.brain,
+        task.model,
+        round(fraction * task.brain.sizes[PRESENTATION]),
+        seed=seed,
+        held_out=HELD_OUT,
+        stratify="object_name" if "object_name" in task.brain.coords else None,
+    )
+    place = {stimulus: row for row, stimulus in enumerate(task.brain[STIMULUS_ID].values)}
+    # The permutation nulls depend on the order.
+    order = np.argsort([place[stimulus] for stimulus in fold.source_test[STIMULUS_ID].values])
+    return fold._replace(
+        source_test=fold.source_test.isel({PRESENTATION: order}),
+        target_test=fold.target_test.isel({PRESENTATION: order}),
     )
 
 
-def fit_aligners(fold: Fold, config: DemoConfig, seed: int) -> Iterator[tuple[str, AssemblyAligner]]:
-    """Fit all of `METHODS` on the same pairs: fused, global and true bridge alignment, and the baselines.
+def fit_aligners(fold: CurveFold, config: DemoConfig, seed: int) -> Iterator[tuple[str, AssemblyAligner]]:
+    """Fit all of `COMPARED` on the same pairs: fused, global and true bridge alignment, and two baselines.
 
     A coupling is solved once for all the maps that read it.
+
+    Yields
+    ------
+    name : str
+    aligner : AssemblyAligner
+        Fitted; it is good until the next one is asked for.
     """
     # Narrow on purpose: a few hundred points train no wide network.
-    flow = {"n_steps": config.flow_steps, "width": 128, "depth": 2}
-    solved: dict[str, BridgeAligner] = {}
-    for method in METHODS:
-        if method in COMPARED:
-            yield method, BASELINES[method](seed=seed).fit(fold.brain_train, fold.model_train, fold.pairs)
+    flow = {"training": Training(n_steps=config.flow_steps, width=128, depth=2)}
+    solved: dict[str, AssemblyAligner] = {}
+    for method in COMPARED:
+        settings = BRIDGES.get(method)
+        if settings is None:
+            aligner = make_aligner(method, seed)
+            yield method, aligner.fit(fold.source_train, fold.target_train, fold.pairs)
             continue
-        coupling, how = BRIDGES[method]
+        coupling = settings["coupling"]
         if coupling not in solved:
-            aligner = BridgeAligner(coupling=coupling, map="flow", seed=seed, flow_options=flow)
-            solved[coupling] = aligner.fit(fold.brain_train, fold.model_train, fold.pairs)
-        yield method, solved[coupling].set_params(map=how)
+            aligner = make_aligner(method, seed, map="flow", flow_options=flow)
+            solved[coupling] = aligner.fit(fold.source_train, fold.target_train, fold.pairs)
+        yield method, solved[coupling].set_params(map=settings["map"])

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from _methods import chosen, count_ticks, curves, finished, panels
 
 from neurobridge import figures
 from neurobridge.study.harness import Record, Run
+from neurobridge.study.panels import count_ticks, curves_of, make_panels, save_panels
+from neurobridge.study.tables import select_records
 
 TO_BRAIN, TO_MODEL = "model -> brain", "brain -> model"
 Figures = list[dict[str, str]]
@@ -20,14 +21,14 @@ def dataset_title(fact: Record, dataset: str) -> str:
 
 
 def _mean_curve(records: list[Record], method: str, value: str = "r") -> tuple[np.ndarray, np.ndarray]:
-    own = chosen(records, method=method)
+    own = select_records(records, method=method)
     counts = sorted({r["n_pairs"] for r in own})
-    return np.array(counts), np.array([np.mean([r[value] for r in chosen(own, n_pairs=n)]) for n in counts])
+    return np.array(counts), np.array([np.mean([r[value] for r in select_records(own, n_pairs=n)]) for n in counts])
 
 
 def to_brain(dataset: str, records: list[Record]) -> list[Record]:
     """Records of model to brain on the seeds that the fused bridge has: one method's luck must not be another's gain."""
-    way = chosen(records, dataset=dataset, direction=TO_BRAIN)
+    way = select_records(records, dataset=dataset, direction=TO_BRAIN)
     seeds = {r["seed"] for r in way if r["method"] == "fused"}
     return [r for r in way if r["seed"] in seeds]
 
@@ -62,14 +63,14 @@ def pairs_needed(dataset: str, records: list[Record]) -> list[Record]:
 
 def how_many_figure(run: Run, facts: dict[str, Record], records: list[Record], needed: list[Record]) -> Figures:
     """How many paired images does a lab need: fused against ridge, as a share of what all pairs give."""
-    figure, axes = panels(len(facts), 5.0, 4.0, columns=3)
+    figure, axes = make_panels(len(facts), 5.0, 4.0, columns=3)
     for ax, (dataset, fact) in zip(axes, facts.items(), strict=True):
         way = to_brain(dataset, records)
         every = max(r["n_pairs"] for r in way)
         best = float(np.mean([r["r"] for r in way if r["n_pairs"] == every]))
         for method in ("fused", "ridge"):
             counts, mean = _mean_curve(way, method)
-            spread = [[r["r"] / best for r in chosen(way, method=method, n_pairs=n)] for n in counts]
+            spread = [[r["r"] / best for r in select_records(way, method=method, n_pairs=n)] for n in counts]
             bars = np.array([[m / best - min(v), max(v) - m / best] for m, v in zip(mean, spread, strict=True)]).T
             ax.errorbar(counts, mean / best, yerr=bars, capsize=2, markersize=5, label=method, **figures.STYLES[method])
         ax.axhline(1, color="black", linestyle=":", linewidth=1, label=f"ridge, all {every} paired: r = {best:.2f}")
@@ -102,26 +103,26 @@ def how_many_figure(run: Run, facts: dict[str, Record], records: list[Record], n
         "How many paired images does a lab need? Model to brain, median r over sites on held-out images. "
         "Arrows: pairs of ridge → pairs with which fused reaches the same. Bars: range of the seeds, the same for both."
     )
-    return [finished(figure, run, "brain_model", text)]
+    return [save_panels(figure, run, "brain_model", text)]
 
 
 def learning_figures(run: Run, facts: dict[str, Record], records: list[Record]) -> Figures:
     """Every method, one figure a direction."""
     out = []
     for direction, name in ((TO_BRAIN, "curves_to_brain"), (TO_MODEL, "curves_to_model")):
-        figure, axes = panels(len(facts), 5.6, 4.4, columns=3)
+        figure, axes = make_panels(len(facts), 5.6, 4.4, columns=3)
         for ax, (dataset, fact) in zip(axes, facts.items(), strict=True):
-            way = chosen(records, dataset=dataset, direction=direction)
+            way = select_records(records, dataset=dataset, direction=direction)
             way = [r for r in way if r["n_pairs"] < max(o["n_pairs"] for o in way)]
             figures.learning_curve(
-                _apart(curves(way, "r")), ax=ax, ylabel="median r on held-out stimuli", null=max(r["null_95"] for r in way),
+                _apart(curves_of(way, "r")), ax=ax, ylabel="median r on held-out stimuli", null=max(r["null_95"] for r in way),
                 ceiling=fact["ceiling"] if direction == TO_BRAIN else None, title=dataset_title(fact, dataset),
             )  # fmt: skip
             count_ticks(ax, sorted({r["n_pairs"] for r in way}))
         _one_legend(figure, axes)
         limit = "" if direction == TO_BRAIN else "; no ceiling is known for model dimensions"
         text = f"{direction}: held-out r of every method. Bars: range of the seeds{limit}; points set apart sideways a little."
-        out.append(finished(figure, run, name, text))
+        out.append(save_panels(figure, run, name, text))
     return out
 
 
@@ -154,13 +155,13 @@ def decoding_figure(run: Run, facts: dict[str, Record], records: list[Record]) -
         for way in (TO_BRAIN, TO_MODEL)
         if way == TO_MODEL or "latents" not in dataset
     ]
-    figure, axes = panels(len(shown), 5.2, 4.0, columns=3)
+    figure, axes = make_panels(len(shown), 5.2, 4.0, columns=3)
     for ax, (dataset, direction) in zip(axes, shown, strict=True):
-        way = chosen(records, dataset=dataset, direction=direction)
+        way = select_records(records, dataset=dataset, direction=direction)
         way = [r for r in way if r["n_pairs"] < max(o["n_pairs"] for o in way)]
         kept = [r for r in way if r["method"] in ("fused", "ridge", "bridge", "relative", "keypoints")]
         figures.learning_curve(
-            curves(kept, "accuracy"), ax=ax, ylabel=f"accuracy of {facts[dataset]['label']}",
+            curves_of(kept, "accuracy"), ax=ax, ylabel=f"accuracy of {facts[dataset]['label']}",
             null=float(np.mean([r["accuracy_null_95"] for r in kept])),
             ceiling=float(np.mean([r["accuracy_ceiling"] for r in kept])),
             title=f"{dataset_title(facts[dataset], dataset)}\n{direction}: the target's frozen head",
@@ -172,4 +173,4 @@ def decoding_figure(run: Run, facts: dict[str, Record], records: list[Record]) -
         "Decoding before and after transport, held-out stimuli; heads (shrinkage LDA) are trained on their own space's training "
         "stimuli and frozen. Ceiling: the head on the true held-out features. Bars: range of the seeds."
     )
-    return [finished(figure, run, "decoding", text)]
+    return [save_panels(figure, run, "decoding", text)]

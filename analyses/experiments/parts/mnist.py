@@ -6,14 +6,13 @@ import hashlib
 import json
 import warnings
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 import xarray as xr
-from _digits import NAMES
-from _methods import METHODS, shuffled
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.preprocessing import StandardScaler
@@ -31,6 +30,10 @@ from neurobridge.features.references.conv import random_views
 from neurobridge.features.references.training import Reference, load_reference, save_reference, train_reference
 from neurobridge.flow import OffSupportWarning
 from neurobridge.study.harness import Run
+from neurobridge.study.methods import make_aligner
+
+from .common import shuffled_accuracies
+from .digits import NAMES
 
 DIGITS = list(NAMES)
 #: The first training digits: settings were looked at on them alone.
@@ -225,23 +228,23 @@ def loose(seed: int, how: Map = "barycentric") -> BridgeAligner:
     return BridgeAligner(coupling="factored", map=how, unbalanced=0.1, seed=seed)
 
 
-#: Ours beside those of `_methods`: name -> aligner of a seed.
+#: Methods of this package with the settings of these experiments: name -> aligner of a seed.
 OURS: dict[str, Callable[[int], AssemblyAligner]] = {
     "pairs": lambda seed: BridgeAligner(coupling="pairs", map="barycentric", seed=seed),
-    "pairs-flow": METHODS["pairs-flow"],
-    "balanced": METHODS["bridge"],
-    "balanced-flow": METHODS["bridge-flow"],
+    "pairs-flow": partial(make_aligner, "pairs-flow"),
+    "balanced": partial(make_aligner, "bridge"),
+    "balanced-flow": partial(make_aligner, "bridge-flow"),
     "unbalanced": loose,
     "unbalanced-flow": lambda seed: loose(seed, "flow"),
     "fused": fixed_fused,
     "fused-flow": lambda seed: fixed_fused(seed, "flow"),
-    "fused by squared error": METHODS["fused"],
+    "fused by squared error": partial(make_aligner, "fused"),
 }
 
 
 def moved(run: Run, encoder: str, method: str, trial: Trial, seed: int) -> np.ndarray:
     """Test images in the space of the captions, (n_test, 384)."""
-    aligner = OURS[method](seed) if method in OURS else METHODS[method](seed)
+    aligner = OURS[method](seed) if method in OURS else make_aligner(method, seed)
     test = latents(run, encoder)[1]
     with warnings.catch_warnings():
         # Images seldom land on a caption's own place: which digit they are near is what is asked.
@@ -265,7 +268,7 @@ def read_by_label(run: Run, encoder: str, method: str, known: np.ndarray) -> np.
 def named_right(names: np.ndarray, truth: np.ndarray, seed: int) -> dict[str, Any]:
     """Accuracy with its permutation null."""
     rng = np.random.default_rng([seed, 13])
-    null = shuffled(names, truth, rng)
+    null = shuffled_accuracies(names, truth, rng)
     return {
         "accuracy": float((names == truth).mean()), "null_mean": float(np.mean(null)),
         "null_95": float(np.quantile(null, 0.95)), "n_test": len(truth),

@@ -8,8 +8,9 @@ minute.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -70,6 +71,7 @@ class VAE(nn.Module):
         self.decoder = nn.Sequential(nn.Linear(n_latents, 256), nn.ReLU(), nn.Linear(256, 784))
 
     def loss(self, images: torch.Tensor) -> torch.Tensor:
+        """Return the negative evidence bound, mean over the images."""
         mean, log_var = self.encoder(images).chunk(2, dim=1)
         z = mean + torch.randn_like(mean) * (log_var / 2).exp()
         reconstruction = F.binary_cross_entropy_with_logits(self.decoder(z), images.flatten(1), reduction="sum")
@@ -88,10 +90,11 @@ class CNN(nn.Module):
         self.head = nn.Linear(128, 10)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Return class scores, shape (n, 10)."""
         return self.head(self.features(images))
 
 
-def _batches(n: int, n_epochs: int, rng: np.random.Generator, size: int = 100):
+def _batches(n: int, n_epochs: int, rng: np.random.Generator, size: int = 100) -> Iterator[np.ndarray]:
     for _ in range(n_epochs):
         yield from np.array_split(rng.permutation(n), n // size)
 
@@ -112,7 +115,7 @@ def build(mirror: str | os.PathLike[str] | None, cache: Path, *, seed: int = 0) 
     if file.exists():
         with np.load(file, allow_pickle=False) as stored:
             return Spaces(**{name: stored[name] for name in Spaces._fields})
-    digits = load("mnist", part="train", mirror=mirror).images
+    digits: Any = load("mnist", part="train", mirror=mirror).images
     rng = np.random.default_rng(seed)
     order = rng.permutation(len(digits))
     images = torch.as_tensor(digits.values[order, None], dtype=torch.float32) / 255

@@ -6,10 +6,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from _ablation_parts import IMAGES, SITES
-from _methods import chosen, finished, mean_ci, panels
 
+from neurobridge import figures
 from neurobridge.study.harness import Record, Run
+from neurobridge.study.panels import make_panels, save_panels
+from neurobridge.study.tables import mean_ci, select_records
+
+from .ablation_parts import IMAGES, SITES
 
 SETTINGS = (IMAGES, SITES)
 LABELS = {IMAGES: "images: accuracy", SITES: "IT sites: median r"}
@@ -49,7 +52,7 @@ PARTS = {
 
 
 def by_seed(records: Sequence[Record], part: str, **wanted: Any) -> dict[int, float]:
-    return {r["seed"]: r["value"] for r in chosen(records, part=part, **wanted)}
+    return {r["seed"]: r["value"] for r in select_records(records, part=part, **wanted)}
 
 
 def gains(first: dict[int, float], second: dict[int, float]) -> list[float]:
@@ -59,8 +62,8 @@ def gains(first: dict[int, float], second: dict[int, float]) -> list[float]:
 
 def gain(records: Sequence[Record], setting: str, part: str) -> list[float]:
     """A part's difference to what it is compared with."""
-    plain = [r for r in chosen(records, setting=setting) if r["group"] in ("parts", "dense", "flows", "fused")]
-    plain = chosen(plain, level=0.0)
+    plain = [r for r in select_records(records, setting=setting) if r["group"] in ("parts", "dense", "flows", "fused")]
+    plain = select_records(plain, level=0.0)
     return gains(by_seed(plain, part), by_seed(plain, PARTS[part]))
 
 
@@ -79,19 +82,19 @@ SWEEPS = {
 
 def swept(records: Sequence[Record], setting: str, name: str) -> dict[str, dict[float, list[float]]]:
     """Line -> level -> values over seeds; the epsilons, which share a cost, have theirs as part."""
-    here = chosen(records, setting=setting)
+    here = select_records(records, setting=setting)
     if name == "epsilon":
         return {"bridge": {float(e): list(by_seed(here, e, group=name).values()) for e in map("{:g}".format, EPSILONS)}}
-    own_group = chosen(here, group=name)
+    own_group = select_records(here, group=name)
     lines = {
         part: {
             level: list(by_seed(own_group, part, level=level).values())
-            for level in sorted({r["level"] for r in chosen(own_group, part=part)})
+            for level in sorted({r["level"] for r in select_records(own_group, part=part)})
         }
         for part in dict.fromkeys(r["part"] for r in own_group)
     }
     if name == "noise":
-        levels = sorted({r["level"] for r in chosen(here, group="fused")})
+        levels = sorted({r["level"] for r in select_records(here, group="fused")})
         lines["fused"] = {level: list(by_seed(here, "fused", group="fused", level=level).values()) for level in levels}
     if name == "ratio":
         # Kept beside the ratios: another thing that is wrong with the pool.
@@ -102,7 +105,7 @@ def swept(records: Sequence[Record], setting: str, name: str) -> dict[str, dict[
 
 def draw_parts(run: Run, records: list[Record], n_test: dict[str, int]) -> dict[str, str]:
     """Differences with their intervals, a panel a setting."""
-    figure, axes = panels(2, 5.6, 5.6)
+    figure, axes = make_panels(2, 5.6, 5.6)
     names = list(PARTS)
     markers = {DEFAULT: "o", KERNEL: "s", DENSE: "^"}
     for ax, setting in zip(axes, SETTINGS, strict=True):
@@ -133,21 +136,7 @@ def draw_parts(run: Run, records: list[Record], n_test: dict[str, int]) -> dict[
         f"{run.seeds.start}-{run.seeds.stop - 1}, paired "
         f"(images: dense plans, flows and fused the first {N_SLOW}); dashed: no change"
     )
-    return finished(figure, run, "contributions", text)
-
-
-STYLES: dict[str, dict[str, Any]] = {
-    BALANCED: {"marker": "o", "linestyle": "-", "color": "black"},
-    "bridge, euclidean": {"marker": "s", "linestyle": "--", "color": "tab:red"},
-    "bridge, kernel readout": {"marker": "D", "linestyle": "-.", "color": "tab:blue"},
-    "pairs, kernel readout": {"marker": "^", "linestyle": ":", "color": "tab:green"},
-    "ridge": {"marker": "v", "linestyle": (0, (6, 2)), "color": "tab:orange"},
-    "fused": {"marker": "*", "linestyle": "-", "color": "tab:purple", "markersize": 9},
-    "rho 0.03": {"marker": "P", "linestyle": "-", "color": "tab:brown"},
-    "rho 0.1": {"marker": "X", "linestyle": "--", "color": "tab:pink"},
-    "rho 1": {"marker": "<", "linestyle": "-.", "color": "tab:olive"},
-    "rho 10": {"marker": "h", "linestyle": ":", "color": "tab:cyan"},
-}
+    return save_panels(figure, run, "contributions", text)
 
 
 def draw_sweeps(
@@ -158,7 +147,7 @@ def draw_sweeps(
     n_test: dict[str, int],
 ) -> dict[str, str]:
     """A row a setting, a column a sweep."""
-    figure, axes = panels(8, 3.6, 3.1, columns=4)
+    figure, axes = make_panels(8, 3.6, 3.1, columns=4)
     names: dict[str, Any] = {}
     for place, ax in enumerate(axes):
         setting, name = SETTINGS[place // 4], list(SWEEPS)[place % 4]
@@ -171,7 +160,7 @@ def draw_sweeps(
             where = [at[level] + 0.07 * (turn - (len(lines) - 1) / 2) for level in line]
             # Outliers are no further step of the imbalance: no line leads to them.
             joined = [k for k, level in enumerate(line) if level >= 0]
-            style = {"markersize": 5, "markerfacecolor": "white", **STYLES[part]}
+            style = {"markersize": 5, **figures.STYLES[part]}
             ax.errorbar(where, [m for m, _ in values], yerr=spread, capsize=2, **{**style, "linestyle": ""})
             ax.plot([where[k] for k in joined], [values[k][0] for k in joined], **style)
             names.setdefault(part, style)
@@ -191,4 +180,4 @@ def draw_sweeps(
         f"{run.seeds.start}-{run.seeds.stop - 1}. Grey: dotted chance (95 % of the null), above it "
         + "; ".join(" (solid), ".join(references[s]) + (" (dashed)" if s == IMAGES else " (solid)") for s in SETTINGS)
     )
-    return finished(figure, run, "sweeps", text)
+    return save_panels(figure, run, "sweeps", text)

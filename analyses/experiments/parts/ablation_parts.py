@@ -6,8 +6,6 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
-from _methods import shuffled, site_halves
-from _mnist import DIGITS, N_DEVELOPMENT, Captions, balanced, captions, digit_head, digits, head_accuracy, latents
 from sklearn.linear_model import LogisticRegression
 
 from neurobridge.assemblies import drop_constant
@@ -16,14 +14,17 @@ from neurobridge.bridge.cost.bridge import BridgeCost
 from neurobridge.datasets import load
 from neurobridge.evaluate.correlation import pearson
 from neurobridge.features import embed_text
-from neurobridge.flow import ConditionalFlow, Standardiser
+from neurobridge.flow import ConditionalFlow, Standardiser, Training
 from neurobridge.points.arrays import Rows
 from neurobridge.study.harness import Record, Run
+
+from .common import shuffled_accuracies, site_halves
+from .mnist import DIGITS, N_DEVELOPMENT, Captions, balanced, captions, digit_head, digits, head_accuracy, latents
 
 IMAGES, SITES = "MNIST -> captions", "IT -> other IT sites"
 ENCODER = "contrastive, short"
 N_NULL = 200
-#: Small enough that a fit takes half a minute; the whole grid of `neurobridge.fuse` chose the same on development digits.
+#: Small enough that a fit takes half a minute; the whole grid of `neurobridge.bridge.fuse` chose the same on development digits.
 GRID: dict[str, Any] = {"lams": (0.9, 0.5), "epsilons": (0.02, 0.1), "n_rounds": (1, 5), "kernel_rounds": (0, 1)}
 QUICK_GRID: dict[str, Any] = {
     "lams": (0.9,),
@@ -101,7 +102,7 @@ def image_problem(
 
     def score(moved: np.ndarray) -> Record:
         called = head.predict(target.backward(moved))
-        null = shuffled(called, truth, np.random.default_rng([seed, 4]), N_NULL)
+        null = shuffled_accuracies(called, truth, np.random.default_rng([seed, 4]), N_NULL)
         return judged(float((called == truth).mean()), null, len(truth))
 
     return Problem(source.forward(X), target.forward(Y), (rows, columns), source.forward(test[held]), score)
@@ -213,9 +214,11 @@ def fused(one: Problem, run: Run, seed: int) -> Record:
 def flows(one: Problem, run: Run, seed: int) -> dict[str, Record]:
     """Both bases, on the plan of the default."""
     coupling = couple(cost_of(one))
-    options: dict[str, Any] = {"validation": 0.2, "seed": seed, **({"n_steps": 20} if run.quick else {})}
+    training = Training(validation=0.2, n_steps=20 if run.quick else None)
     bases: dict[str, Any] = {"ridge": "affine", "barycentric": lambda points: coupling.map(points, one.Y)}
     return {
-        name: one.score(ConditionalFlow(base, **options).fit(one.X, one.Y, coupling).transport(one.X_test))
+        name: one.score(
+            ConditionalFlow(base, training=training, seed=seed).fit(one.X, one.Y, coupling).transport(one.X_test)
+        )
         for name, base in bases.items()
     }

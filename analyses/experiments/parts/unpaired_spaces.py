@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
-from _digits import NAMES, WORDINGS
 from sklearn.decomposition import PCA
 
 from neurobridge.assemblies import average_repetitions, split_halves
@@ -13,6 +12,8 @@ from neurobridge.datasets import load
 from neurobridge.features import captions_from_templates, embed_text, extract
 from neurobridge.features.references.training import train_reference
 from neurobridge.study.harness import Run
+
+from .digits import NAMES, WORDINGS
 
 CASES = (
     "MNIST images, captions",

@@ -1,6 +1,6 @@
 """What `scale` does in processes of their own, so that the peak RSS of each is its own.
 
-python _scale_spaces.py {deform,align} FOLDER OPTIONS
+python -m analyses.experiments.parts.scale_spaces {deform,align} FOLDER OPTIONS
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ import torch
 from neurobridge.bridge import Coupling, bridge_cost, couple, kernel_map
 from neurobridge.features.references.conv import random_views
 from neurobridge.features.references.training import load_reference
-from neurobridge.flow import ConditionalFlow
-from neurobridge.study.harness import peak_rss
+from neurobridge.flow import ConditionalFlow, Training
+from neurobridge.study.machine import peak_rss
 
 SIDES = ("source", "target")
 PAIRS = (20, 100, 1000)
@@ -39,7 +39,7 @@ _BLOCK = 512
 
 def child(task: str, folder: Path, **options: Any) -> dict[str, Any]:
     """Run a task in a process of its own; what it warned of is warned of here."""
-    command = [sys.executable, __file__, task, str(folder), json.dumps(options)]
+    command = [sys.executable, "-m", __name__, task, str(folder), json.dumps(options)]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         raise RuntimeError(f"{task} {options}: {(done.stderr.strip().splitlines() or ['killed'])[-1]}")
@@ -118,7 +118,8 @@ def align(
         i, j = coupling.sample(N_DRAWS, rng)
     with timed(seconds, "flow"):
         drawn = Coupling.of_pairs((np.arange(len(i)), np.arange(len(i))), (len(i), len(i)))
-        flow = ConditionalFlow(smooth, validation=0.2, n_steps=n_steps, seed=seed).fit(X[i], Y[j], drawn)
+        training = Training(validation=0.2, n_steps=n_steps)
+        flow = ConditionalFlow(smooth, training=training, seed=seed).fit(X[i], Y[j], drawn)
         moved["flow"] = flow.transport(test)
     np.savez(folder / "moved.npz", **moved)
     return {

@@ -1,0 +1,1 @@
+"""Scripts that make the figures, tables and pages of the documentation."""

@@ -1,0 +1,1 @@
+"""Benchmarks beside peers: time, memory and quality."""

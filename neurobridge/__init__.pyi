@@ -1,0 +1,39 @@
+from . import aligners as aligners
+from . import assemblies as assemblies
+from . import brainscore as brainscore
+from . import bridge as bridge
+from . import datasets as datasets
+from . import decoding as decoding
+from . import evaluate as evaluate
+from . import features as features
+from . import figures as figures
+from . import flow as flow
+from . import similarity as similarity
+from . import splits as splits
+from . import study as study
+from .aligners.bridge import BridgeAligner as BridgeAligner
+from .assemblies.netcdf import open_assembly as open_assembly
+from .assemblies.netcdf import save_assembly as save_assembly
+from .assemblies.pairs import Pairs as Pairs
+from .assemblies.pairs import match_stimuli as match_stimuli
+from .assemblies.repeats import average_repetitions as average_repetitions
+from .assemblies.schema import make_assembly as make_assembly
+from .assemblies.schema import validate as validate
+from .assemblies.select import select as select
+from .datasets.catalogue import load as load
+from .datasets.files.manifests import list_datasets as list_datasets
+from .datasets.simulated.hvm import simulate_hvm as simulate_hvm
+from .evaluate.ceiling import internal_consistency as internal_consistency
+from .evaluate.correlation import correlate as correlate
+from .evaluate.curves import learning_curve as learning_curve
+from .evaluate.decoding.accuracy import decode as decode
+from .evaluate.layers import select_layer as select_layer
+from .evaluate.metrics import METRICS as METRICS
+from .evaluate.predict import predictivity as predictivity
+from .evaluate.scores import aggregate as aggregate
+from .features.extraction import extract as extract
+from .features.loading import load_model as load_model
+from .features.text.encode import embed_text as embed_text
+
+NAMESPACES: tuple[str, ...]
+__version__: str

@@ -1,0 +1,17 @@
+from .base import AssemblyAligner as AssemblyAligner
+from .baselines import BASELINES as BASELINES
+from .bridge import COSTS as COSTS
+from .bridge import COUPLINGS as COUPLINGS
+from .bridge import MAPS as MAPS
+from .bridge import BridgeAligner as BridgeAligner
+from .bridge import Map as Map
+from .estimator import AlignerNotFittedError as AlignerNotFittedError
+from .keypoints import KeypointAligner as KeypointAligner
+from .linear import ProcrustesAligner as ProcrustesAligner
+from .linear import RidgeAligner as RidgeAligner
+from .partners import partner_kernel_map as partner_kernel_map
+from .relative import RelativeAligner as RelativeAligner
+from .saved import load as load
+from .storage import AlignerFileError as AlignerFileError
+from .subspaces import CCAAligner as CCAAligner
+from .subspaces import PLSAligner as PLSAligner

@@ -1,0 +1,190 @@
+"""Inputs of an aligner: assemblies or plain arrays, told apart and checked."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+from scipy import sparse
+
+from neurobridge.assemblies import AssemblyError
+from neurobridge.points.arrays import Rows, host, is_dask
+
+
+def is_assembly(values: Any, role: str) -> bool:
+    """Tell an assembly (True) from a plain array (False).
+
+    Parameters
+    ----------
+    values : xarray.DataArray, or array of shape (n_rows, n_columns)
+        Numpy, torch, or nested lists of numbers.
+    role : {"source", "target"}
+        Name of the input in messages.
+
+    Raises
+    ------
+    AssemblyError
+        Neither: a pandas, sparse or dask container, an xarray.Dataset, or nothing.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> is_assembly(np.zeros((3, 2)), "source")
+    False
+    """
+    if isinstance(values, xr.DataArray):
+        return True
+    refused = (
+        (isinstance(values, (pd.DataFrame, pd.Series, pd.Index)), "frame.to_numpy()"),
+        (isinstance(values, xr.Dataset), "dataset['data']"),
+        (sparse.issparse(values), "matrix.toarray()"),
+        (is_dask(values), "array.compute(), or neurobridge.make_assembly(...), which is mapped chunk by chunk"),
+        (values is None, "fit(source, target), as an alignment takes both"),
+    )
+    for is_it, mend in refused:
+        if is_it:
+            raise AssemblyError(
+                f"{role}: found {type(values).__module__}.{type(values).__name__}; expected an xarray.DataArray, or a "
+                f"numpy or torch array of shape (n_rows, n_columns). Mend: {mend}."
+            )
+    return False
+
+
+def both_assemblies(source: Any, target: Any) -> bool:
+    """Return True for two assemblies and False for two arrays.
+
+    Raises
+    ------
+    AssemblyError
+        One of each, or something that is neither.
+    """
+    kinds = is_assembly(source, "source"), is_assembly(target, "target")
+    if kinds[0] != kinds[1]:
+        raise AssemblyError(
+            f"source: found {type(source).__name__}, and target: {type(target).__name__}; expected two assemblies or two "
+            f"arrays. Mend: {'source' if kinds[0] else 'target'}.values gives the array of an assembly."
+        )
+    return kinds[0]
+
+
+def read_points(values: Any, role: str) -> np.ndarray:
+    """Read a plain array as float64 points of shape (n_rows, n_columns).
+
+    Raises
+    ------
+    AssemblyError
+        Another number of dimensions, none of either, values that are not real numbers, NaN or infinite values.
+    """
+    try:
+        array = np.asarray(host(values))
+    except ValueError as error:
+        raise AssemblyError(
+            f"{role}: found rows of different lengths ({error}); expected (n_rows, n_columns). "
+            "Mend: make all rows equally long."
+        ) from error
+    if array.ndim != 2 or 0 in array.shape:
+        raise AssemblyError(
+            f"{role}: found shape {array.shape}; expected (n_rows, n_columns), neither zero. "
+            f"Mend: {role}.reshape(-1, 1) for a single column."
+        )
+    if array.dtype.kind not in "fiub":
+        raise AssemblyError(
+            f"{role}: found dtype {array.dtype}; expected real numbers. Mend: {role}.astype(float), or {role}.real."
+        )
+    points = array.astype(np.float64)
+    if not np.isfinite(points).all():
+        raise AssemblyError(
+            f"{role}: found {int((~np.isfinite(points)).sum())} NaN or infinite values of {points.size}; expected finite "
+            f"numbers. Mend: leave those rows out, {role}[np.isfinite({role}).all(axis=1)]."
+        )
+    return points
+
+
+def require_varying_columns(points: np.ndarray, role: str) -> None:
+    """Refuse columns that hold a single value, as `require_varying_neuroids` does for assemblies.
+
+    Raises
+    ------
+    AssemblyError
+        Counts the constant columns and names the first.
+    """
+    constant = np.flatnonzero((points == points[0]).all(axis=0))
+    if len(constant):
+        raise AssemblyError(
+            f"{role}: found {len(constant)} column(s) with zero variance over {len(points)} sample(s), the first is "
+            f"{constant[0]}; expected columns that vary. Mend: {role}[:, {role}.std(axis=0) > 0], or "
+            "sklearn.feature_selection.VarianceThreshold() before the aligner in a pipeline."
+        )
+
+
+def resolve_rows(pairs: Any, n_source: int, n_target: int) -> Rows:
+    """Turn any way of naming the pairs of two arrays into source rows and target rows.
+
+    Parameters
+    ----------
+    pairs : tuple of two int arrays of shape (n_pairs,), bool array of shape (n,), or None
+        ``(source_rows, target_rows)``; or, for equally many rows on both sides, which rows i are pairs (i, i): a mask,
+        which model selection splits along with the rows; or None for all of them.
+    n_source, n_target : int
+        Number of rows of each side.
+
+    Returns
+    -------
+    source_rows, target_rows : int arrays of shape (n_pairs,)
+
+    Raises
+    ------
+    AssemblyError
+        Sides of different lengths without pairs, rows that are not integers or not there, a pair listed twice, or
+        fewer than two pairs.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> resolve_rows(np.array([True, False, True]), 3, 3)
+    (array([0, 2]), array([0, 2]))
+    """
+    if isinstance(pairs, tuple) and len(pairs) == 2:
+        rows = _checked_rows(pairs[0], n_source, "source"), _checked_rows(pairs[1], n_target, "target")
+        if len(rows[0]) != len(rows[1]):
+            raise AssemblyError(
+                f"pairs: found {len(rows[0])} source and {len(rows[1])} target rows; expected as many of each. "
+                "Mend: give one target row for each source row."
+            )
+        if len(np.unique(np.stack(rows), axis=1).T) != len(rows[0]):
+            raise AssemblyError(
+                f"pairs: found a pair twice among {len(rows[0])}; expected each pair once. "
+                "Mend: np.unique(np.stack(pairs), axis=1) leaves out the copies."
+            )
+    else:
+        mask = np.ones(n_source, dtype=bool) if pairs is None else np.asarray(host(pairs))
+        if mask.dtype != bool or mask.shape != (n_source,):
+            raise AssemblyError(
+                f"pairs: found {type(pairs).__name__}; expected two index arrays, a mask of shape ({n_source},) or None, "
+                "as rows of arrays have no names. Mend: pairs=(source_rows, target_rows)."
+            )
+        if n_source != n_target:
+            raise AssemblyError(
+                f"pairs: found {'None' if pairs is None else 'a mask'} for {n_source} source and {n_target} target rows; "
+                "expected as many of each, row i of both showing the same. Mend: pairs=(source_rows, target_rows)."
+            )
+        rows = np.flatnonzero(mask), np.flatnonzero(mask)
+    if len(rows[0]) < 2:
+        raise AssemblyError(
+            f"pairs: found {len(rows[0])} among {n_source} sample(s); expected at least 2. Mend: pair more rows; a map "
+            "between two spaces is not determined by one point."
+        )
+    return rows
+
+
+def _checked_rows(rows: Any, n: int, role: str) -> np.ndarray:
+    index = np.asarray(host(rows))
+    if index.ndim != 1 or index.dtype.kind not in "iu" or (len(index) and not 0 <= index.min() <= index.max() < n):
+        extent = f" in [{index.min()}, {index.max()}]" if index.size and index.dtype.kind in "iu" else ""
+        raise AssemblyError(
+            f"pairs: found {role} rows of shape {index.shape} and dtype {index.dtype}{extent}; expected whole numbers "
+            f"in [0, {n - 1}]. Mend: index the {role} array that is passed."
+        )
+    return index.astype(np.int64)

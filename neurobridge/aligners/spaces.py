@@ -1,0 +1,140 @@
+"""The two spaces of a fitted aligner: which points belong to one, and how mapped points are handed back."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any, NamedTuple
+
+import numpy as np
+import xarray as xr
+
+from neurobridge.aligners.inputs import is_assembly, read_points
+from neurobridge.assemblies import AssemblyError, as_matrix, coords_of, validate
+from neurobridge.assemblies.schema import NEUROID, NEUROID_ID, PRESENTATION
+from neurobridge.flow import OffSupportWarning, Standardiser, Support
+from neurobridge.points.arrays import Array, like
+
+OFF_SUPPORT = "off_support"
+
+Labels = dict[str, tuple[str, np.ndarray]]
+
+
+class Space(NamedTuple):
+    """One side of a fitted aligner.
+
+    Attributes
+    ----------
+    role : {"source", "target"}
+    scale : Standardiser
+    support : Support
+        The cloud of fitting, in standard deviations.
+    neuroids : dict of str to (dim, values), or None
+        Coordinates of the neuroids; None where the aligner was fitted on arrays.
+    """
+
+    role: str
+    scale: Standardiser
+    support: Support
+    neuroids: Labels | None
+
+    def check(self, points: xr.DataArray | Array) -> None:
+        """Refuse points of another space, or of another kind than those of fitting.
+
+        Raises
+        ------
+        AssemblyError
+            An array for an assembly or the reverse, an assembly that is not valid, or other neuroids.
+        """
+        given = is_assembly(points, self.role)
+        if given != (self.neuroids is not None):
+            kinds = ("an assembly", "arrays") if given else (type(points).__name__, "assemblies")
+            mend = (
+                f"{self.role}.values" if given else "neurobridge.make_assembly(values, presentation=..., neuroid=...)"
+            )
+            raise AssemblyError(
+                f"{self.role}: found {kinds[0]}; expected what the aligner was fitted on, {kinds[1]}. Mend: {mend}."
+            )
+        if self.neuroids is None:
+            shape, expected = np.shape(points), len(self.scale.mean)
+            if len(shape) == 2 and shape[1] != expected:
+                raise AssemblyError(
+                    f"{self.role}: found {shape[1]} columns; expected the {expected} of fitting. "
+                    "Mend: select and order them as in fitting."
+                )
+            return
+        validate(points, role=self.role)
+        ids, fitted_ids = points.coords[NEUROID_ID].values, self.neuroids[NEUROID_ID][1]
+        if not np.array_equal(ids, fitted_ids):
+            raise AssemblyError(
+                f"{self.role}: found {len(ids)} neuroids (first {str(ids[0])!r}); expected the {len(fitted_ids)} of fitting (first "
+                f"{str(fitted_ids[0])!r}) in the same order. Mend: select and order them as in fitting."
+            )
+
+    def standardised(self, points: xr.DataArray | Array) -> np.ndarray:
+        """Read points of the space in standard deviations, shape (n_points, n_dims)."""
+        read = read_points if self.neuroids is None else as_matrix
+        return self.scale.forward(read(points, role=self.role))
+
+    def flag_off_support(self, mapped: np.ndarray, *, warn: bool, stacklevel: int) -> np.ndarray:
+        """Flag standardised points that lie off the support, shape (n_points,).
+
+        Raises
+        ------
+        FloatingPointError
+            Values that are NaN or infinite.
+
+        Warns
+        -----
+        OffSupportWarning
+            Where asked for: more points off the support than chance allows, or any of them far off.
+        """
+        if not np.isfinite(mapped).all():
+            raise FloatingPointError(
+                f"found {int((~np.isfinite(mapped)).sum())} mapped values of {mapped.size} that are NaN or infinite; expected "
+                "finite ones. Mend: check that the presentations are on the scale of those in fitting."
+            )
+        support = self.support
+        distance = support.distance(mapped)
+        off = distance > support.radius
+        if warn and (off.sum() > support.expected(len(off)) or distance.max() > support.extent):
+            direction = "forward" if self.role == "target" else "backward"
+            flags = (
+                f"aligner.support_[{direction!r}].off(aligner.{self.role}_scale_.forward(mapped))"
+                if self.neuroids is None
+                else f"the coordinate {OFF_SUPPORT!r}"
+            )
+            warnings.warn(
+                f"found {int(off.sum())} of {len(off)} mapped presentations off the support of the {self.role} (further from its "
+                f"nearest training point than {support.quantile:g} of these are from theirs, {support.radius:.3g} standard "
+                f"deviations; the furthest {distance.max():.3g}); expected about {len(off) * (1 - support.quantile):.3g}. Mend: "
+                f"{flags} tells which; leave them out, or fit on stimuli like them and on more pairs.",
+                OffSupportWarning,
+                stacklevel=stacklevel + 1,
+            )
+        return off
+
+    def handed_back(
+        self, mapped: np.ndarray, off: np.ndarray, points: xr.DataArray | Array, attrs: dict[str, Any]
+    ) -> xr.DataArray | Array:
+        """Return standardised mapped points in the units of the space, in the form of the points that were mapped.
+
+        Parameters
+        ----------
+        mapped : array of shape (n_points, n_dims)
+        off : bool array of shape (n_points,)
+        points : xarray.DataArray or array
+            What was mapped: presentation coordinates and attrs are its own, or its kind of array.
+        attrs : dict
+            Further attrs of an assembly.
+        """
+        values = self.scale.backward(mapped)
+        if self.neuroids is None:
+            return like(values, points)
+        counts = {"n_off_support": int(off.sum()), "support_quantile": self.support.quantile}
+        return xr.DataArray(
+            values,
+            dims=(PRESENTATION, NEUROID),
+            coords={**coords_of(points, PRESENTATION), OFF_SUPPORT: (PRESENTATION, off), **self.neuroids},
+            attrs={**points.attrs, **attrs, **counts},
+            name="data",
+        )

@@ -1,0 +1,14 @@
+from . import links as links
+from .aligned import aligned_predictivity as aligned_predictivity
+from .benchmarks import majajhong2015_public as majajhong2015_public
+from .convert import from_brainscore as from_brainscore
+from .convert import to_brainscore as to_brainscore
+from .environment import SAFE_ENVIRONMENT as SAFE_ENVIRONMENT
+from .environment import prepare_environment as prepare_environment
+from .links import link as link
+from .links import status as status
+from .links import unlink as unlink
+from .metrics import BrainScoreMetric as BrainScoreMetric
+from .metrics import to_score as to_score
+from .model import AlignedBrainModel as AlignedBrainModel
+from .registry import register as register

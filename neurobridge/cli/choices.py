@@ -1,0 +1,12 @@
+"""Names that help texts list, written out so that help needs no torch; a test holds them equal to those of the rooms."""
+
+from __future__ import annotations
+
+#: Keys of `neurobridge.aligners.BASELINES`.
+BASELINES = ("ridge", "procrustes", "pls", "cca", "relative", "keypoints")
+#: Keys of `neurobridge.evaluate.REGRESSIONS`.
+REGRESSIONS = ("pls", "ridge", "linear", "neuron_to_neuron")
+#: Keys of `neurobridge.features.references.training.REFERENCES`.
+REFERENCES = ("conv_net", "conv_vae", "conv_contrastive", "gabor_energy")
+#: `neurobridge.study.demo.DATASETS`; the first is simulated.
+DEMO_DATASETS = ("simulated-hvm", "cowley2023-v4-210325", "majajhong2015-it-v6")

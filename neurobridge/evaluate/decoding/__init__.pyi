@@ -1,0 +1,15 @@
+from .accuracy import READOUTS as READOUTS
+from .accuracy import Readout as Readout
+from .accuracy import cross_decode as cross_decode
+from .accuracy import cross_space_decode as cross_space_decode
+from .accuracy import decode as decode
+from .accuracy import train_readout as train_readout
+from .attributes import decode_attributes as decode_attributes
+from .axes import decoding_curve as decoding_curve
+from .axes import generalise as generalise
+from .confusions import choices as choices
+from .confusions import confusion as confusion
+from .confusions import tabulate_choices as tabulate_choices
+from .discrimination import consistency as consistency
+from .discrimination import discriminate as discriminate
+from .discrimination import dprime as dprime

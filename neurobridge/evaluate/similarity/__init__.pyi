@@ -1,0 +1,12 @@
+from .arrays import linear_cka as linear_cka
+from .arrays import procrustes_distance as procrustes_distance
+from .distribution import frechet_distance as frechet_distance
+from .distribution import mmd as mmd
+from .distribution import sliced_wasserstein as sliced_wasserstein
+from .rdms import COMPARATORS as COMPARATORS
+from .rdms import DISTANCES as DISTANCES
+from .rdms import compare_rdms as compare_rdms
+from .rdms import crossvalidated_rdm as crossvalidated_rdm
+from .rdms import rdm as rdm
+from .rdms import rdm_noise_ceiling as rdm_noise_ceiling
+from .relations import overlap as overlap

@@ -1,0 +1,5 @@
+"""Old name of `neurobridge.study.harness`; it ends in version 0.3."""
+
+from neurobridge.deprecations import forward
+
+__getattr__ = forward(__name__)

@@ -1,0 +1,80 @@
+"""What a process uses of the machine it runs on, and what that machine is."""
+
+from __future__ import annotations
+
+import platform
+import resource
+import sys
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+
+def peak_rss() -> int:
+    """Return the largest resident memory of this process so far.
+
+    Returns
+    -------
+    int
+        Bytes.
+
+    Examples
+    --------
+    >>> from neurobridge.study import peak_rss
+    >>> peak_rss() > 1e7
+    True
+    """
+    status = Path("/proc/self/status")
+    if status.exists():
+        # ru_maxrss starts at the peak of the process that started this one.
+        return next(int(line.split()[1]) * 1024 for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def available_memory() -> int | None:
+    """Return the memory that this process can still get.
+
+    Returns
+    -------
+    int or None
+        Bytes; None where the system does not state it.
+
+    Examples
+    --------
+    >>> from neurobridge.study import available_memory
+    >>> available_memory() is None or available_memory() > 0
+    True
+    """
+    path = Path("/proc/meminfo")
+    if not path.exists():
+        return None
+    lines = path.read_text().splitlines()
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable")), None)
+
+
+def machine_facts() -> dict[str, Any]:
+    """Return the versions, processor and thread count that numbers may depend on.
+
+    Returns
+    -------
+    dict
+        ``python``, ``torch``, ``numpy``, ``xarray``, ``processor`` and ``threads``.
+
+    Examples
+    --------
+    >>> from neurobridge.study import machine_facts
+    >>> sorted(machine_facts())
+    ['numpy', 'processor', 'python', 'threads', 'torch', 'xarray']
+    """
+    # Heavy, and asked for at the end of a run, when it is loaded anyway.
+    import torch
+
+    return {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": version("numpy"),
+        "xarray": version("xarray"),
+        "processor": platform.machine(),
+        "threads": torch.get_num_threads(),
+    }
