@@ -10,7 +10,8 @@ import xarray as xr
 from scipy import sparse
 
 from neurobridge.assemblies import AssemblyError
-from neurobridge.points.arrays import Rows, host, is_dask
+from neurobridge.points.arrays import Rows, host
+from neurobridge.points.blocks import is_dask
 
 
 def is_assembly(values: Any, role: str) -> bool:

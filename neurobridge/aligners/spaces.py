@@ -12,7 +12,7 @@ from neurobridge.aligners.inputs import is_assembly, read_points
 from neurobridge.assemblies import AssemblyError, as_matrix, coords_of, validate
 from neurobridge.assemblies.schema import NEUROID, NEUROID_ID, PRESENTATION
 from neurobridge.flow import OffSupportWarning, Standardiser, Support
-from neurobridge.points.arrays import Array, like
+from neurobridge.points.arrays import Array, same_kind
 
 OFF_SUPPORT = "off_support"
 
@@ -129,7 +129,7 @@ class Space(NamedTuple):
         """
         values = self.scale.backward(mapped)
         if self.neuroids is None:
-            return like(values, points)
+            return same_kind(values, points)
         counts = {"n_off_support": int(off.sum()), "support_quantile": self.support.quantile}
         return xr.DataArray(
             values,

@@ -10,6 +10,8 @@ import numpy.typing as npt
 import pandas as pd
 import xarray as xr
 
+from neurobridge.points.blocks import is_dask
+
 PRESENTATION, NEUROID, TIME_BIN = "presentation", "neuroid", "time_bin"
 STIMULUS_ID, NEUROID_ID, REPETITION = "stimulus_id", "neuroid_id", "repetition"
 
@@ -49,7 +51,7 @@ def make_assembly(
     AssemblyError
         A coordinate is missing or has the wrong length, or the values break the schema (see `validate`).
     """
-    data: Any = values if _is_dask(values) else np.asarray(values)
+    data: Any = values if is_dask(values) else np.asarray(values)
     columns: dict[str, Mapping[Any, Any] | pd.DataFrame] = {PRESENTATION: presentation, NEUROID: neuroid}
     if time_bin is not None:
         columns[TIME_BIN] = time_bin
@@ -140,7 +142,7 @@ def validate(assembly: xr.DataArray, *, role: str = "assembly") -> xr.DataArray:
             f"{role}: found dtype {assembly.dtype}; expected real numbers. Mend: assembly.astype('float32')."
         )
     # A dask-backed assembly is checked block by block when it is computed, not here.
-    if not _is_dask(assembly.data):
+    if not is_dask(assembly.data):
         _refuse_non_finite(assembly, assembly.values, role)
     return assembly
 
@@ -157,11 +159,6 @@ def _refuse_duplicates(assembly: xr.DataArray, names: Sequence[str], role: str) 
         )
 
 
-def _is_dask(values: Any) -> bool:
-    # By its protocol, so that numpy users need not import dask.
-    return hasattr(values, "__dask_graph__")
-
-
 def blocks(assembly: xr.DataArray, *, role: str = "assembly") -> Iterator[tuple[slice, np.ndarray]]:
     """Values of successive presentations, one dask chunk at a time (or all at once, if in memory).
 
@@ -171,7 +168,7 @@ def blocks(assembly: xr.DataArray, *, role: str = "assembly") -> Iterator[tuple[
         A chunk holds NaN or infinite values: what `validate` finds at once in memory is found here when it is read.
     """
     data = assembly.data
-    if not _is_dask(data):
+    if not is_dask(data):
         yield slice(0, assembly.sizes[PRESENTATION]), np.asarray(data)
         return
     stops = np.cumsum(data.chunks[0]).tolist()

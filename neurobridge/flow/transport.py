@@ -14,7 +14,8 @@ from sklearn.utils.validation import check_is_fitted
 
 from neurobridge.flow.bases import VelocityField
 from neurobridge.flow.ode import ODE, integrate
-from neurobridge.points.arrays import as_points, is_dask, pad_to, read_blocks, read_rows
+from neurobridge.points.arrays import as_points, pad_to, read_blocks, read_rows
+from neurobridge.points.blocks import is_dask
 from neurobridge.points.display import html_repr, short_repr
 from neurobridge.points.scale import Standardiser
 from neurobridge.points.support import OffSupportWarning, Support

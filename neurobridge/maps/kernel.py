@@ -9,7 +9,7 @@ import numpy as np
 from scipy.spatial.distance import cdist, pdist
 
 from neurobridge.maps.linear import checked_samples, leave_one_out
-from neurobridge.points.arrays import Array, host, like
+from neurobridge.points.arrays import Array, host, same_kind
 
 #: (width, mix): width in units of the median distance, mix the share of the curved part; mix 0 is ridge.
 SHAPES: tuple[tuple[float, float], ...] = ((1.0, 0.9), (1.0, 0.5), (0.5, 0.9), (2.0, 0.9), (1.0, 0.0))
@@ -57,7 +57,7 @@ class KernelMap:
         images = (points - self.x_mean) @ self.coef + self.y_mean
         if self.mix:
             images = images + _gauss(points, self.centres, self.width) @ self.kernel_coef
-        return like(images, X)
+        return same_kind(images, X)
 
 
 def kernel_map(

@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 
-from neurobridge.points.arrays import Array, host, like
+from neurobridge.points.arrays import Array, host, same_kind
 
 ALPHAS: tuple[float, ...] = tuple(np.logspace(-3, 5, 33).tolist())
 
@@ -34,7 +34,7 @@ class LinearMap:
 
     def __call__(self, X: Array) -> Array:
         """Map points of shape (n_points, n_source_dims) to (n_points, n_target_dims); numpy or torch, and the same out."""
-        return like((host(X) - self.x_mean) @ self.coef + self.y_mean, X)
+        return same_kind((host(X) - self.x_mean) @ self.coef + self.y_mean, X)
 
 
 def ridge_map(X: Array, Y: Array, *, alphas: tuple[float, ...] = ALPHAS, penalty: Penalty = "per-target") -> LinearMap:

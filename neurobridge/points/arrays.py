@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from neurobridge.points.blocks import is_lazy, row_blocks
+
 Array = Any  # numpy.ndarray, torch.Tensor, or (where a function says so) a memory map or dask array
 Rows = tuple[np.ndarray, np.ndarray]
 
@@ -58,25 +60,28 @@ def _require_points(x: Array, name: str) -> None:
         )
 
 
-def same_kind(tensor: torch.Tensor, reference: Array) -> Array:
-    """Give a tensor back in the kind (numpy or torch) of the array the caller passed."""
-    return tensor.to(reference.device) if isinstance(reference, torch.Tensor) else tensor.cpu().numpy()
+def host(X: Array) -> np.ndarray:
+    """Return an array or a tensor on any device as a numpy array."""
+    return X.detach().cpu().numpy() if isinstance(X, torch.Tensor) else np.asarray(X)
 
 
-def row_blocks(n_rows: int, n_columns: int, *, budget: int = 1 << 24) -> list[slice]:
-    """Cut rows into blocks of at most ``budget`` elements, so temporaries stay small."""
-    step = max(1, budget // max(1, n_columns))
-    return [slice(start, min(start + step, n_rows)) for start in range(0, n_rows, step)]
+def same_kind(values: Array, reference: Array) -> Array:
+    """Return values as numpy or torch, whichever the caller passed, and on its device.
 
+    Parameters
+    ----------
+    values : array
+        Numpy or torch.
+    reference : array
+        The array that the caller passed.
 
-def is_dask(x: Array) -> bool:
-    """Whether ``x`` is a dask array, told without importing dask."""
-    return hasattr(x, "__dask_graph__") and hasattr(x, "map_blocks")
-
-
-def is_lazy(x: Array) -> bool:
-    """Whether an array lies on disk or in a dask graph, so that it must be read block by block."""
-    return isinstance(x, np.memmap) or is_dask(x)
+    Examples
+    --------
+    >>> import torch
+    >>> same_kind(np.ones(2), torch.zeros(1))
+    tensor([1., 1.], dtype=torch.float64)
+    """
+    return torch.as_tensor(values).to(reference.device) if isinstance(reference, torch.Tensor) else host(values)
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,16 +144,6 @@ class PointSource:
             yield rows, self.block(rows)
 
 
-def host(X: Array) -> np.ndarray:
-    """An array or a tensor on any device, as a numpy array."""
-    return X.detach().cpu().numpy() if isinstance(X, torch.Tensor) else np.asarray(X)
-
-
-def like(values: np.ndarray, reference: Array) -> Array:
-    """A numpy array in the kind, and on the device, of the array that the caller passed."""
-    return same_kind(torch.as_tensor(values), reference) if isinstance(reference, torch.Tensor) else values
-
-
 def pad_to(X: np.ndarray, n_dims: int) -> np.ndarray:
     """Append zero dimensions to points of shape (n_points, d) until there are ``n_dims``."""
     return np.pad(X, ((0, 0), (0, n_dims - X.shape[1])))
@@ -191,6 +186,5 @@ def read_rows(X: Any, rows: Any, name: str = "X") -> np.ndarray:
 
 def read_blocks(X: Any, size: int, name: str = "X") -> Iterator[tuple[slice, np.ndarray]]:
     """Read ``X`` in blocks of ``size`` rows, float64, each with the rows it covers."""
-    for start in range(0, len(X), size):
-        rows = slice(start, min(start + size, len(X)))
+    for rows in row_blocks(len(X), 1, budget=size):
         yield rows, read_rows(X, rows, name)

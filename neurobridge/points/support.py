@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from neurobridge.points.blocks import row_blocks
 from neurobridge.points.display import html_repr, short_repr
 
 
@@ -119,12 +120,11 @@ def nearest_distance(Z: np.ndarray, points: np.ndarray, *, leave_out_self: bool 
     """Return the distance of each row of Z, shape (n, d), to the nearest of ``points``, shape (k, d), by blocks of rows."""
     reference = torch.from_numpy(np.ascontiguousarray(points))
     queries = torch.from_numpy(np.ascontiguousarray(Z))
-    step = max(1, (1 << 22) // len(reference))
     nearest = torch.empty(len(queries))
-    for start in range(0, len(queries), step):
-        block = torch.cdist(queries[start : start + step], reference)
+    for rows in row_blocks(len(queries), len(reference), budget=1 << 22):
+        block = torch.cdist(queries[rows], reference)
         if leave_out_self:
-            rows = torch.arange(len(block))
-            block[rows, start + rows] = torch.inf
-        nearest[start : start + step] = block.amin(dim=1)
+            place = torch.arange(len(block))
+            block[place, rows.start + place] = torch.inf
+        nearest[rows] = block.amin(dim=1)
     return nearest.numpy().astype(np.float64)

@@ -22,7 +22,7 @@ from neurobridge.bridge.transport.coupling import ConvergenceWarning, Coupling
 from neurobridge.bridge.transport.plans import DensePlan
 from neurobridge.maps.kernel import kernel_map
 from neurobridge.maps.linear import LinearMap, ridge_map
-from neurobridge.points.arrays import Array, Rows, host, like, points
+from neurobridge.points.arrays import Array, Rows, host, points, same_kind
 from neurobridge.points.memory import check_memory
 
 __all__ = ["KERNEL_RIDGE", "RIDGE", "Candidate", "CoreWarning", "FusedBridge", "fuse"]
@@ -105,7 +105,7 @@ class FusedBridge:
                 f"X_new: found {new.shape[1]} dimensions; expected {fitted} as in fitting. Mend: pass the same dimensions, in the "
                 "same order."
             )
-        return like(read(self._states, self.forward, self.candidate.readout, new), X_new)
+        return same_kind(read(self._states, self.forward, self.candidate.readout, new), X_new)
 
 
 # The rounds alternate between torch and numpy: two pools of threads that wait for each other take four times as long.

@@ -159,7 +159,7 @@ class Coupling:
             NaN for points without partners (unlabelled points of ``method="pairs"``). Y is read block by block under a factored
             coupling, so it may be a memory map or dask-backed.
         """
-        return same_kind(torch.as_tensor(self.plan.barycentric(self._target(Y))), Y)
+        return same_kind(self.plan.barycentric(self._target(Y)), Y)
 
     def map(self, X_new: Array, Y: Array) -> Array:
         """Map points never seen in fitting, from their distances to the anchors alone.
@@ -184,7 +184,7 @@ class Coupling:
             plan.map(plan.cost.source.of(block), target)
             for _, block in new.blocks(max(new.shape[1], plan.cost.n_anchors))
         ]
-        return same_kind(torch.as_tensor(np.concatenate(parts)), Y)
+        return same_kind(np.concatenate(parts), Y)
 
     def entropy(self, *, n_samples: int = 100_000, seed: int = 0) -> float:
         """Entropy ``-sum_ij P_ij log P_ij`` of the plan, scaled to mass one; ``log(n m)`` at most.

@@ -12,6 +12,7 @@ from scipy.spatial.distance import pdist
 
 from neurobridge.assemblies import AssemblyError, as_matrix, coords_of, validate
 from neurobridge.assemblies.schema import NEUROID, PRESENTATION, REPETITION, STIMULUS_ID
+from neurobridge.points.blocks import row_blocks
 
 Scorer = Callable[[np.ndarray | slice], float]
 ALL_EQUAL = "rdm: found dissimilarities that are all equal; expected some that differ. Mend: check the responses."
@@ -31,17 +32,13 @@ def _correlation(X: np.ndarray) -> np.ndarray:
     n, begin = len(unit), 0
     distances = np.empty(n * (n - 1) // 2)
     # Rows of the upper triangle in blocks that stay in the cache: the square matrix is never there.
-    for rows in _blocks(n, 256):
+    for rows in row_blocks(n, 1, budget=256):
         block = unit[rows] @ unit[rows.start :].T
         for k, row in enumerate(block, start=1):
             kept = distances[begin : begin + len(row) - k]
             np.subtract(1, row[k:], out=kept)
             begin += len(kept)
     return distances
-
-
-def _blocks(n: int, size: int) -> list[slice]:
-    return [slice(begin, min(begin + size, n)) for begin in range(0, n, size)]
 
 
 def _condensed(square: np.ndarray) -> np.ndarray:
@@ -203,7 +200,7 @@ def _ascending(values: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     if values.min(initial=0) < 0:
         sign = np.uint64(1 << 63)
         key ^= np.where(key >= sign, np.uint64(2**64 - 1), sign)
-    blocks = _blocks(n, 1 << 15)
+    blocks = row_blocks(n, 1, budget=1 << 15)
     for rows in blocks:
         key[rows] &= ~position
         key[rows] |= np.arange(rows.start, rows.stop, dtype=np.uint64)

@@ -20,6 +20,7 @@ import xarray as xr
 from PIL import ExifTags, Image
 
 from neurobridge.assemblies import AssemblyError, coords_of
+from neurobridge.points.blocks import row_blocks
 
 Pixels = np.ndarray | list[np.ndarray]
 Root = str | os.PathLike[str] | np.ndarray | None
@@ -85,7 +86,7 @@ class ArraySource:
         """Batches; where the array has chunks, as many whole ones as fit in a batch, at least one."""
         chunks = self._images.chunks
         if not chunks:
-            return _even(len(self), batch_size)
+            return row_blocks(len(self), 1, budget=batch_size)
         edges = [0]
         for stop in np.cumsum(chunks[0]).tolist():
             if len(edges) > 1 and stop - edges[-2] <= batch_size:
@@ -150,7 +151,7 @@ class TableSource:
 
     def blocks(self, batch_size: int) -> list[slice]:
         """Batches."""
-        return _even(len(self), batch_size)
+        return row_blocks(len(self), 1, budget=batch_size)
 
     def read(self, rows: slice) -> Pixels:
         """Decode rows; one array if all have the same size, else a list."""
@@ -206,10 +207,6 @@ def pixel_digests(pixels: Pixels) -> list[str]:
             image = image[..., 0]
         digests.append(hashlib.sha256(str(image.shape).encode() + np.ascontiguousarray(image).tobytes()).hexdigest())
     return digests
-
-
-def _even(n: int, batch_size: int) -> list[slice]:
-    return [slice(start, min(start + batch_size, n)) for start in range(0, n, batch_size)]
 
 
 def _digest(sha: Any, coords: dict[str, np.ndarray], attrs: dict[str, Any]) -> str:

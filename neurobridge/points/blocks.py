@@ -1,0 +1,37 @@
+"""Rows in blocks, and arrays that must be read so; nothing here imports torch or dask."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+
+def row_blocks(n_rows: int, n_columns: int, *, budget: int = 1 << 24) -> list[slice]:
+    """Cut rows into blocks of at most ``budget`` elements, so that temporaries stay small.
+
+    Parameters
+    ----------
+    n_rows : int
+    n_columns : int
+        Elements a row; 1 where ``budget`` is a number of rows.
+    budget : int
+        Elements of a block; a block has at least one row.
+
+    Examples
+    --------
+    >>> row_blocks(5, 10, budget=20)
+    [slice(0, 2, None), slice(2, 4, None), slice(4, 5, None)]
+    """
+    step = max(1, budget // max(1, n_columns))
+    return [slice(start, min(start + step, n_rows)) for start in range(0, n_rows, step)]
+
+
+def is_dask(x: Any) -> bool:
+    """Tell whether ``x`` is a dask array, without importing dask."""
+    return hasattr(x, "__dask_graph__") and hasattr(x, "map_blocks")
+
+
+def is_lazy(x: Any) -> bool:
+    """Tell whether an array lies on disk or in a dask graph, so that it must be read block by block."""
+    return isinstance(x, np.memmap) or is_dask(x)
