@@ -15,7 +15,7 @@ import torch
 from scipy import sparse
 
 from neurobridge._version import __version__
-from neurobridge.bridge import METRICS, AnchorDistances, BridgeCost, FusedBridge
+from neurobridge.bridge import METRICS, AnchorDistances, FusedBridge
 from neurobridge.bridge.cost.metrics import distance_function
 from neurobridge.flow import ConditionalFlow, FlowFileError
 from neurobridge.flow.settings import Settings
@@ -243,7 +243,7 @@ class _Writer:
             raise _unsaveable(where, f"a {kind.__module__}.{kind.__qualname__}")
         fields = _fields_of(value)
         if isinstance(value, AnchorDistances):
-            fields |= {"function": None, "graph_rows": None}
+            fields |= {"function": None}
         if isinstance(value, FusedBridge):
             # Its n x m plan: what moves points is beside it.
             fields |= {"coupling": None}
@@ -335,20 +335,10 @@ class _Reader:
 
     def _rewired(self, made: Any) -> Any:
         """Give distances back the code they measure with."""
-        if isinstance(made, AnchorDistances) and made.metric not in ("geodesic", "precomputed"):
-            return dataclasses.replace(made, function=self._function(made.metric))
-        if isinstance(made, BridgeCost):
-            for side in ("source", "target"):
-                space, factor = getattr(made, side), getattr(made, f"{side}_factor")
-                if space.graph_points is not None and space.distances is None:
-                    object.__setattr__(made, side, dataclasses.replace(space, graph_rows=factor.rows))
-            # Aligners give numpy.
-            object.__setattr__(made, "torch_device", None)
-        return made
+        own = isinstance(made, AnchorDistances) and made.metric not in (*METRICS, "geodesic", "precomputed")
+        return dataclasses.replace(made, function=self._function(made.metric)) if own else made
 
     def _function(self, metric: str) -> Callable[..., torch.Tensor]:
-        if metric in METRICS:
-            return METRICS[metric]
         given = self.given.get("metric")
         candidates = {
             distance_function(one)[0]: one for one in (given if isinstance(given, tuple) else (given,)) if one

@@ -126,3 +126,15 @@ def draw_in_columns(
     place[order] = np.searchsorted(ends, mark, side="right") - 1
     place = place.clip(first, np.maximum(first, last - 1))
     return place - first if rows is None else rows[place]
+
+
+def log_product(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
+    """``log sum_p exp(left_ip + right_jp)``, (n, m), float64: a matrix product; what underflows in it, singly."""
+    tops = [torch.nan_to_num(side.amax(dim=1), neginf=0.0) for side in (left, right)]
+    product = (left - tops[0][:, None]).exp() @ (right - tops[1][:, None]).exp().T
+    out = product.log() + tops[0][:, None] + tops[1]
+    low = (product < 1e-280).nonzero()
+    for some in row_blocks(len(low), left.shape[1], budget=1 << 22):
+        i, j = low[some].T
+        out[i, j] = torch.logsumexp(left[i] + right[j], dim=1)
+    return out

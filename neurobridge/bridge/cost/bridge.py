@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Literal
 
 import numpy as np
 import torch
 
-from neurobridge.bridge.cost.distances import AnchorDistances
+from neurobridge.bridge.cost.blocks import log_product
+from neurobridge.bridge.cost.distances import AnchorDistances, Anchors
+from neurobridge.bridge.cost.distributed import DistributedFactor, check_distributed
 from neurobridge.bridge.cost.factors import Factor
-from neurobridge.bridge.cost.geometry import Scale
-from neurobridge.bridge.cost.measure import measure
+from neurobridge.bridge.cost.geometry import Geometry, Scale
+from neurobridge.bridge.cost.in_memory import DenseFactor, NearestFactor, StreamedFactor
 from neurobridge.bridge.cost.metrics import Metric
 from neurobridge.bridge.cost.protocol import check_rows, written_out
 from neurobridge.points.arrays import Array, PointSource, Rows, row_blocks
@@ -55,6 +59,57 @@ class BridgeCost:
     anchors: Rows
     torch_device: str | None = None
     epsilon: float | None = None
+
+    @classmethod
+    def measure(
+        cls,
+        X: Array,
+        Y: Array,
+        pairs: tuple[Array, Array],
+        geometry: Geometry,
+        *,
+        reduce: Reduce = "softmin",
+        nearest: int | None = None,
+        confidence: Array | None = None,
+        stream: bool = False,
+        distributed: bool = False,
+        memory_limit: float = 4e9,
+        device: str | torch.device | None = None,
+    ) -> BridgeCost:
+        """Measure both spaces: `bridge_cost`, with the settings of the distances as one object."""
+        if reduce not in ("softmin", "min"):
+            raise ValueError(f"found reduce={reduce!r}; expected 'softmin' or 'min'. Mend: choose one of them.")
+        if nearest is not None and nearest < 1:
+            raise ValueError(
+                f"found nearest={nearest}; expected at least 1 anchor. Mend: nearest=None keeps all of them."
+            )
+        if stream and (nearest is not None or geometry.needs_all_points):
+            raise ValueError(
+                f"found stream=True with nearest={nearest}, metric={geometry.metric!r}; expected nearest=None and distances that "
+                "can be computed from two points alone. Mend: stream=False, or nearest=None and metric='euclidean'."
+            )
+        sides = PointSource.of(X, name="X", device=device), PointSource.of(Y, name="Y", device=device)
+        if distributed:
+            check_distributed(sides, geometry, stream)
+        rows = check_rows(pairs, sides[0].shape[0], sides[1].shape[0])
+        log_weight = _log_confidence(confidence, len(rows[0]), reduce, sides[0])
+        anchors = Anchors.of(rows[0]), Anchors.of(rows[1])
+        kept = sum(_bytes_kept(*side, nearest, stream) for side in zip(sides, anchors, strict=True))
+        check_memory(
+            kept,
+            memory_limit,
+            f"a cost of {sides[0].shape[0]} + {sides[1].shape[0]} points and {len(rows[0])} pairs",
+            mend="nearest=32 keeps each point's nearest anchors, stream=True keeps no distances",
+        )
+        hold = _holder(nearest, stream, distributed)
+        (source, source_factor), (target, target_factor) = (
+            hold(*side) for side in zip(sides, anchors, geometry.sides, strict=True)
+        )
+        if log_weight is not None:
+            # Once: the weight of a pair belongs to the product, not to both factors.
+            source_factor = source_factor.weighted(log_weight)
+        torch_device = str(X.device) if isinstance(X, torch.Tensor) else None
+        return cls(source, target, source_factor, target_factor, reduce, rows, torch_device)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -249,18 +304,6 @@ class BridgeCost:
         return self.epsilon
 
 
-def log_product(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
-    """``log sum_p exp(left_ip + right_jp)``, (n, m), float64: a matrix product; what underflows in it, singly."""
-    tops = [torch.nan_to_num(side.amax(dim=1), neginf=0.0) for side in (left, right)]
-    product = (left - tops[0][:, None]).exp() @ (right - tops[1][:, None]).exp().T
-    out = product.log() + tops[0][:, None] + tops[1]
-    low = (product < 1e-280).nonzero()
-    for some in row_blocks(len(low), left.shape[1], budget=1 << 22):
-        i, j = low[some].T
-        out[i, j] = torch.logsumexp(left[i] + right[j], dim=1)
-    return out
-
-
 def bridge_cost(
     X: Array,
     Y: Array,
@@ -327,45 +370,28 @@ def bridge_cost(
     MemoryError
         The distances would take more than ``memory_limit``; says how much, and what to use instead.
     """
-    if reduce not in ("softmin", "min"):
-        raise ValueError(f"found reduce={reduce!r}; expected 'softmin' or 'min'. Mend: choose one of them.")
-    if nearest is not None and nearest < 1:
-        raise ValueError(f"found nearest={nearest}; expected at least 1 anchor. Mend: nearest=None keeps all of them.")
-    metrics = metric if isinstance(metric, tuple) else (metric, metric)
-    if stream and (nearest is not None or {"geodesic", "precomputed"} & {m for m in metrics if isinstance(m, str)}):
-        raise ValueError(
-            f"found stream=True with nearest={nearest}, metric={metric!r}; expected nearest=None and distances that can be "
-            "computed from two points alone. Mend: stream=False, or nearest=None and metric='euclidean'."
-        )
-    left, right = PointSource.of(X, name="X", device=device), PointSource.of(Y, name="Y", device=device)
-    if distributed:
-        from neurobridge.bridge.cost.distributed import check_distributed  # dask is imported by who uses it
-
-        check_distributed(left, right, metrics, stream)
-    anchors = check_rows(pairs, left.shape[0], right.shape[0])
-    log_weight = _log_confidence(confidence, len(anchors[0]), reduce, left)
-    sizes = [_bytes_kept(side, rows, nearest, stream) for side, rows in zip((left, right), anchors, strict=True)]
-    check_memory(
-        sum(sizes),
-        memory_limit,
-        f"a cost of {left.shape[0]} + {right.shape[0]} points and {len(anchors[0])} pairs",
-        mend="nearest=32 keeps each point's nearest anchors, stream=True keeps no distances",
-    )
-    source, source_factor = measure(left, anchors[0], metrics[0], scale, nearest, n_neighbors, stream, distributed)
-    target, target_factor = measure(right, anchors[1], metrics[1], scale, nearest, n_neighbors, stream, distributed)
-    if log_weight is not None:
-        # Once: the weight of a pair belongs to the product, not to both factors.
-        source_factor = source_factor.weighted(log_weight)
-    return BridgeCost(
-        source, target, source_factor, target_factor, reduce, anchors,
-        str(X.device) if isinstance(X, torch.Tensor) else None,
+    geometry = Geometry(metric, scale, n_neighbors)
+    return BridgeCost.measure(
+        X, Y, pairs, geometry, reduce=reduce, nearest=nearest, confidence=confidence, stream=stream,
+        distributed=distributed, memory_limit=memory_limit, device=device,
     )  # fmt: skip
 
 
-def _bytes_kept(points: PointSource, rows: np.ndarray, nearest: int | None, stream: bool) -> float:
+def _holder(
+    nearest: int | None, stream: bool, distributed: bool
+) -> Callable[[PointSource, Anchors, Geometry], tuple[AnchorDistances, Factor]]:
+    """Choose the class that measures and holds the distances of a space."""
+    if stream:
+        return StreamedFactor.measure
+    if distributed:
+        return partial(DistributedFactor.measure, nearest=nearest)
+    return DenseFactor.measure if nearest is None else partial(NearestFactor.measure, nearest=nearest)
+
+
+def _bytes_kept(points: PointSource, anchors: Anchors, nearest: int | None, stream: bool) -> float:
     if stream:
         return 0.0
-    n_columns = len(np.unique(rows))
+    n_columns = len(anchors.columns)
     if nearest is None:
         return points.shape[0] * n_columns * points.element_size
     return points.shape[0] * min(nearest, n_columns) * (points.element_size + 4.0)

@@ -1,49 +1,125 @@
-"""Distances inside one space, from points to the anchors."""
+"""Distances inside one space, from points to the anchors: fitted points and points that come later."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 
-from neurobridge.bridge.cost.geometry import Scale
-from neurobridge.bridge.cost.graph import geodesic, neighbors
-from neurobridge.bridge.cost.metrics import FAST, Distance, Metric, distance_function
-from neurobridge.points.arrays import row_blocks
+from neurobridge.bridge.cost.factors import Factor
+from neurobridge.bridge.cost.geometry import Geometry, Scale
+from neurobridge.bridge.cost.graph import neighbors
+from neurobridge.bridge.cost.metrics import FAST, METRICS, Distance, distance_function
+from neurobridge.points.arrays import PointSource, row_blocks
+
+# Rows whose distances stand for all when a unit of length cannot be taken from every one of them.
+_UNIT_ROWS = 4096
+
+
+@dataclass(frozen=True, eq=False)
+class Anchors:
+    """The paired points of one space, and which of them are the same point.
+
+    Attributes
+    ----------
+    rows : int array of shape (n_pairs,)
+        Row of each pair.
+    columns : int array of shape (n_columns,)
+        Rows of the different points among them; in the order of the pairs where all are different.
+    first : int array of shape (n_columns,)
+        The first pair of each column.
+    group : int64 tensor of shape (n_pairs,) or None
+        Column of each pair, where several pairs are the same point.
+    """
+
+    rows: np.ndarray
+    columns: np.ndarray
+    first: np.ndarray
+    group: torch.Tensor | None
+
+    @classmethod
+    def of(cls, rows: np.ndarray) -> Anchors:
+        """Find the different points among the rows of the pairs."""
+        unique, first, inverse = np.unique(rows, return_index=True, return_inverse=True)
+        if len(unique) == len(rows):
+            return cls(rows, rows, np.arange(len(rows)), None)
+        return cls(rows, unique, first, torch.as_tensor(inverse.reshape(-1), dtype=torch.int64))
+
+    def group_on(self, device: torch.device) -> torch.Tensor | None:
+        """Return the column of each pair on a device."""
+        return None if self.group is None else self.group.to(device)
+
+    def of_pairs(self, values: torch.Tensor) -> torch.Tensor:
+        """Repeat values of shape (n_columns, n_dims) for every pair, (n_pairs, n_dims)."""
+        group = self.group_on(values.device)
+        return values if group is None else values[group]
 
 
 @dataclass(frozen=True, eq=False)
 class AnchorDistances:
-    """How far points of one space are from its P anchors; measures points that were not there in fitting as well.
+    """The distances of one space to its P anchors, of points that were there in fitting and of new ones.
 
     Attributes
     ----------
     anchors : tensor of shape (n_anchors, n_dims)
     unit : float
-        What every distance is divided by (the mean or median anchor distance), so that epsilon is dimensionless.
+        Length that every distance is divided by (the mean or median anchor distance), so that epsilon is dimensionless.
     metric : str
+        A key of `METRICS`, "geodesic", "precomputed", or the name of ``function``.
     function : callable or None
-        Distance between points; None for the geodesic and precomputed metrics.
-    distances : tensor of shape (n_points, n_anchors) or None
-        Scaled distances of the fitted points, where they were kept.
+        Distance between points, where the metric is a function of the caller's.
+    held : Factor or None
+        Scaled distances of the fitted points, where they are kept in this process and `fitted` or the graph reads them.
     graph_points : tensor of shape (n_points, n_dims) or None
         The points of the neighbour graph, kept for the geodesic metric only.
-    graph_rows : callable or None
-        Scaled geodesic distances of some fitted points to all anchors, where they are not kept densely.
     n_neighbors : int
         Neighbours a point is linked to in the graph.
+
+    Examples
+    --------
+    >>> import numpy as np, torch
+    >>> from neurobridge.bridge import anchor_distances
+    >>> space = anchor_distances(torch.tensor([[0.0], [1.0], [3.0]]), np.array([0]), scale="none")
+    >>> space.of(torch.tensor([[5.0]]))
+    tensor([[5.]])
     """
 
     anchors: torch.Tensor
     unit: float
     metric: str
     function: Distance | None = None
-    distances: torch.Tensor | None = None
+    held: Factor | None = None
     graph_points: torch.Tensor | None = None
-    graph_rows: Callable[[torch.Tensor], torch.Tensor] | None = None
     n_neighbors: int = 10
+
+    @classmethod
+    def of_points(
+        cls,
+        anchors: torch.Tensor,
+        unit: float,
+        geometry: Geometry,
+        *,
+        held: Factor | None = None,
+        graph_points: torch.Tensor | None = None,
+    ) -> AnchorDistances:
+        """Build from anchors of shape (n_anchors, n_dims) and the settings of one space."""
+        metric = geometry.metrics[0]
+        if isinstance(metric, str):
+            return cls(anchors, unit, metric, None, held, graph_points, geometry.n_neighbors)
+        return cls(anchors, unit, *distance_function(metric), held, graph_points, geometry.n_neighbors)
+
+    @classmethod
+    def unscaled(cls, points: PointSource, anchors: Anchors, geometry: Geometry) -> AnchorDistances:
+        """Read the different anchors from points that may lie on disk; the unit is 1, an anchor a column."""
+        order = np.argsort(anchors.columns)
+        chosen = points.block(anchors.columns[order])[torch.as_tensor(np.argsort(order))]
+        return cls.of_points(chosen, 1.0, geometry)
+
+    def scaled(self, unit: float, anchors: Anchors) -> AnchorDistances:
+        """Return the same in a unit of length, an anchor a pair."""
+        return replace(self, unit=unit, anchors=anchors.of_pairs(self.anchors))
 
     @property
     def fitted(self) -> torch.Tensor:
@@ -54,12 +130,12 @@ class AnchorDistances:
         ValueError
             They were not kept, since only the nearest anchors were, or since they are streamed.
         """
-        if self.distances is None:
+        if self.held is None or not math.isinf(self.held.reach):
             raise ValueError(
                 "found a cost that keeps no full distance matrix (nearest anchors or stream=True); expected one. "
                 "Mend: build it with nearest=None and stream=False."
             )
-        return self.distances
+        return self.held.rows(slice(None))
 
     def of(self, X: torch.Tensor, *, fast: bool = False) -> torch.Tensor:
         """Measure points of shape (n_new, n_dims): scaled distances to the anchors, (n_new, n_anchors).
@@ -72,6 +148,11 @@ class AnchorDistances:
             For the precomputed metric: distances to the anchors, (n_new, n_anchors).
         fast : bool
             Euclidean distances by matrix product: right to rounding, not exactly zero at the anchors.
+
+        Raises
+        ------
+        ValueError
+            Points of another number of dimensions.
         """
         width = len(self.anchors) if self.metric == "precomputed" else self.anchors.shape[1]
         if X.shape[1] != width:
@@ -83,63 +164,16 @@ class AnchorDistances:
         if self.metric == "precomputed":
             return X / self.unit
         if self.graph_points is None:
-            function = FAST.get(self.metric, self.function) if fast else self.function
-            assert function is not None
+            function = METRICS[self.metric] if self.function is None else self.function
+            function = FAST.get(self.metric, function) if fast else function
             return function(X, self.anchors) / self.unit
+        assert self.held is not None
         distance, index = neighbors(X, self.graph_points, min(self.n_neighbors, len(self.graph_points)))
-        read = self.graph_rows or self.fitted.__getitem__
         out = torch.empty((len(X), len(self.anchors)), dtype=X.dtype, device=X.device)
         for rows in row_blocks(len(X), index.shape[1] * len(self.anchors), budget=1 << 22):
-            through = distance[rows, :, None] / self.unit + read(index[rows].reshape(-1)).reshape(
-                *index[rows].shape, -1
-            )
-            out[rows] = through.amin(dim=1)
+            beyond = self.held.rows(index[rows].reshape(-1)).reshape(*index[rows].shape, -1)
+            out[rows] = (distance[rows, :, None] / self.unit + beyond).amin(dim=1)
         return out
-
-
-def anchor_distances(
-    X: torch.Tensor,
-    anchor_rows: np.ndarray,
-    *,
-    metric: Metric = "euclidean",
-    scale: Scale = "mean",
-    n_neighbors: int = 10,
-) -> AnchorDistances:
-    """Measure every point's distance to the anchors of its own space, and keep them all.
-
-    Parameters
-    ----------
-    X : tensor of shape (n_points, n_dims)
-        For ``metric="precomputed"``: the distances themselves, (n_points, n_anchors), in the order of ``anchor_rows``.
-    anchor_rows : int array of shape (n_anchors,)
-        Rows of X that are anchors.
-    metric : {"euclidean", "sqeuclidean", "cosine", "correlation", "geodesic", "precomputed"} or callable
-        "geodesic" is the shortest path on the ``n_neighbors`` nearest-neighbour graph of all points. A callable takes tensors
-        (n, d) and (k, d) and gives distances (n, k).
-    scale : {"mean", "median", "none"}
-        Divide by the mean or median anchor distance.
-
-    Raises
-    ------
-    ValueError
-        Unknown metric or scale, distances that are none, or all points coincide so that no unit of length exists.
-    """
-    anchors = X[torch.as_tensor(anchor_rows, device=X.device)]
-    function = None
-    if metric == "geodesic":
-        raw = geodesic(X, anchor_rows, n_neighbors=n_neighbors)
-    elif metric == "precomputed":
-        raw = check_precomputed(X, len(anchor_rows)).clone()
-    else:
-        _, function = distance_function(metric)
-        raw = torch.empty((len(X), len(anchors)), dtype=X.dtype, device=X.device)
-        for rows in row_blocks(len(X), max(len(anchors), X.shape[1]), budget=1 << 22):
-            raw[rows] = function(X[rows], anchors)
-    unit = unit_of_length(raw, scale)
-    raw /= unit
-    graph_points = X if metric == "geodesic" else None
-    name = metric if isinstance(metric, str) else distance_function(metric)[0]
-    return AnchorDistances(anchors, unit, name, function, raw, graph_points, None, n_neighbors)
 
 
 def check_precomputed(D: torch.Tensor, n_anchors: int) -> torch.Tensor:
@@ -158,24 +192,39 @@ def check_precomputed(D: torch.Tensor, n_anchors: int) -> torch.Tensor:
     return D
 
 
-def unit_of_length(distances: torch.Tensor, scale: str) -> float:
-    """Mean or median of distances, or 1.
+def unit_of_length(distances: torch.Tensor, scale: Scale) -> float:
+    """Return the mean or median of distances, or 1.
 
     Raises
     ------
     ValueError
-        Unknown scale, or a unit that is not positive.
+        A unit that is not positive.
     """
     if scale == "none":
         return 1.0
     if scale == "mean":
         return positive_unit(float(distances.mean(dtype=torch.float64)), scale)
-    if scale == "median":
-        return positive_unit(float(np.median(distances.cpu().numpy())), scale)
-    raise ValueError(f"found scale {scale!r}; expected 'mean', 'median' or 'none'. Mend: choose one of them.")
+    return positive_unit(float(np.median(distances.cpu().numpy())), scale)
 
 
-def positive_unit(unit: float, scale: str) -> float:
+def streamed_unit(points: PointSource, space: AnchorDistances, scale: Scale) -> float:
+    """Read the unit of length block by block: the mean of all distances, or the median of those of evenly spaced rows."""
+    if scale == "mean":
+        total = sum(
+            float(space.of(block, fast=is_single(points)).sum(dtype=torch.float64))
+            for _, block in points.blocks(max(len(space.anchors), points.shape[1]))
+        )
+        return positive_unit(total / (points.shape[0] * len(space.anchors)), scale)
+    rows = np.unique(np.linspace(0, points.shape[0] - 1, min(points.shape[0], _UNIT_ROWS)).astype(np.int64))
+    return unit_of_length(space.of(points.block(rows), fast=is_single(points)), scale)
+
+
+def is_single(points: PointSource) -> bool:
+    """Tell whether points are float32, whose distances a matrix product may measure; it loses half the digits near zero."""
+    return points.element_size == 4
+
+
+def positive_unit(unit: float, scale: Scale) -> float:
     """Refuse a unit of length that is not positive."""
     if not 0 < unit < float("inf"):
         raise ValueError(

@@ -1,7 +1,7 @@
-"""The two factors of the Gibbs kernel ``K = A B^T``: all anchors, the nearest few, or computed again on every pass.
+"""The factors of the Gibbs kernel ``K = A B^T``: what solvers and plans need of the distances, however they are held.
 
-Every factor is a sequence of blocks of rows; what a solver or a plan needs is a sum over them. Nothing here holds an array of
-n x P elements unless `DenseFactor` was asked for.
+Every factor is a sequence of blocks of rows; what a solver or a plan needs is a sum over them. `neurobridge.bridge.cost.in_memory`
+and `neurobridge.bridge.cost.distributed` have the ways to hold the distances.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, NamedTuple, cast
 
 import numpy as np
@@ -24,11 +24,10 @@ from neurobridge.bridge.cost.blocks import (
     marginal_change,
     weighted_sums,
 )
-from neurobridge.bridge.cost.distances import AnchorDistances
-from neurobridge.points.arrays import PointSource, row_blocks
+from neurobridge.points.arrays import row_blocks
 
 # Elements of a block: its temporaries stay in the processor's cache.
-_BLOCK = 1 << 21
+BLOCK_ELEMENTS = 1 << 21
 # Anchor masses below this share are summed again in the log domain, where nothing underflows.
 _WEAK = 1e-25
 
@@ -292,144 +291,3 @@ def column_sums(factor: Factor, log_point: Callable[[slice], torch.Tensor], epsi
         part = block.column_sums((scores - block.spread(safe.to(scores.dtype))).exp_(), factor.n_columns)
         sums = LogSums(higher, sums.total * (sums.peak - safe).exp() + part)
     return sums
-
-
-@dataclass(frozen=True, eq=False)
-class DenseFactor(Factor):
-    """Every anchor kept: ``distances`` of shape (n_points, n_columns)."""
-
-    distances: torch.Tensor
-    group: torch.Tensor | None = None
-    log_weight: torch.Tensor | None = None
-
-    @property
-    def n_points(self) -> int:
-        """Number of points n."""
-        return self.distances.shape[0]
-
-    @property
-    def n_columns(self) -> int:
-        """Number of different anchor points."""
-        return self.distances.shape[1]
-
-    @property
-    def device(self) -> torch.device:
-        """Where the distances lie."""
-        return self.distances.device
-
-    def blocks(self) -> Iterator[tuple[slice, Block]]:
-        """All rows, block by block."""
-        for rows in row_blocks(*self.distances.shape, budget=_BLOCK):
-            yield rows, Block(self.distances[rows], None)
-
-    def take(self, index: torch.Tensor | slice) -> Block:
-        """Some rows."""
-        return Block(self.distances[index], None)
-
-    def subset(self, index: torch.Tensor) -> DenseFactor:
-        """The factor of some of the points."""
-        return DenseFactor(self.distances[index], self.group, self.log_weight)
-
-
-@dataclass(frozen=True, eq=False)
-class NearestFactor(Factor):
-    """Only the k nearest anchors of each point kept.
-
-    Attributes
-    ----------
-    distances : tensor of shape (n_points, k)
-        Infinite where a point has fewer than k anchors in reach.
-    index : int32 tensor of shape (n_points, k)
-        Which columns they are.
-    n_all : int
-        Number of different anchor points.
-    radius : tensor of shape (n_points,)
-        Distance below which no anchor was left out; infinite if none was.
-    """
-
-    distances: torch.Tensor
-    index: torch.Tensor
-    n_all: int
-    radius: torch.Tensor
-    group: torch.Tensor | None = None
-    log_weight: torch.Tensor | None = None
-
-    @property
-    def n_points(self) -> int:
-        """Number of points n."""
-        return self.distances.shape[0]
-
-    @property
-    def n_columns(self) -> int:
-        """Number of different anchor points."""
-        return self.n_all
-
-    @property
-    def device(self) -> torch.device:
-        """Where the distances lie."""
-        return self.distances.device
-
-    @property
-    def reach(self) -> float:
-        """Distance below which no anchor was left out of any point."""
-        return float(self.radius.min())
-
-    def blocks(self) -> Iterator[tuple[slice, Block]]:
-        """All rows, block by block."""
-        for rows in row_blocks(*self.distances.shape, budget=_BLOCK):
-            yield rows, Block(self.distances[rows], self.index[rows])
-
-    def take(self, index: torch.Tensor | slice) -> Block:
-        """Some rows."""
-        return Block(self.distances[index], self.index[index])
-
-    def subset(self, index: torch.Tensor) -> NearestFactor:
-        """The factor of some of the points."""
-        return NearestFactor(
-            self.distances[index], self.index[index], self.n_all, self.radius[index], self.group, self.log_weight
-        )
-
-
-@dataclass(frozen=True, eq=False)
-class StreamedFactor(Factor):
-    """Every anchor kept, no distance: they are computed from the points on every pass, block by block.
-
-    Attributes
-    ----------
-    points : PointSource
-        In memory, on disk or dask-backed.
-    measure : AnchorDistances
-    """
-
-    points: PointSource
-    measure: AnchorDistances
-    group: torch.Tensor | None = None
-    log_weight: torch.Tensor | None = None
-
-    @property
-    def n_points(self) -> int:
-        """Number of points n."""
-        return self.points.shape[0]
-
-    @property
-    def n_columns(self) -> int:
-        """Number of different anchor points."""
-        return len(self.measure.anchors)
-
-    @property
-    def device(self) -> torch.device:
-        """Where distances are computed."""
-        return self.measure.anchors.device
-
-    def blocks(self) -> Iterator[tuple[slice, Block]]:
-        """All rows, block by block."""
-        for rows in self.points.slices(max(self.n_columns, self.points.shape[1])):
-            yield rows, Block(self.measure.of(self.points.block(rows), fast=True), None)
-
-    def take(self, index: torch.Tensor | slice) -> Block:
-        """Some rows."""
-        return Block(self.measure.of(self.points.block(index), fast=True), None)
-
-    def subset(self, index: torch.Tensor) -> DenseFactor:
-        """The factor of some of the points, their distances kept."""
-        return DenseFactor(self.take(index).distances, self.group, self.log_weight)

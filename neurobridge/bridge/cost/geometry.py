@@ -64,18 +64,18 @@ class Geometry:
     @property
     def sides(self) -> tuple[Geometry, Geometry]:
         """The settings of the source space and those of the target space, each with a single metric."""
-        if not isinstance(self.metric, tuple):
-            return self, self
-        first, last = self.metric[0], self.metric[-1]
-        return replace(self, metric=first), replace(self, metric=last)
+        source, target = self.metrics
+        return replace(self, metric=source), replace(self, metric=target)
 
     @property
     def metrics(self) -> tuple[Metric, Metric]:
         """The metric of the source space and that of the target space."""
-        source, target = self.sides
-        assert not isinstance(source.metric, tuple)
-        assert not isinstance(target.metric, tuple)
-        return source.metric, target.metric
+        return (self.metric[0], self.metric[-1]) if isinstance(self.metric, tuple) else (self.metric, self.metric)
+
+    @property
+    def needs_all_points(self) -> bool:
+        """True where a distance needs more than its two points: the geodesic and the precomputed metric."""
+        return any(isinstance(metric, str) and metric in OF_ALL_POINTS for metric in self.metrics)
 
     def transposed(self) -> Geometry:
         """Return the same settings with source and target exchanged."""

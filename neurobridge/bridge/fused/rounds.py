@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from neurobridge.bridge.cost.bridge import BridgeCost
-from neurobridge.bridge.cost.factors import DenseFactor
+from neurobridge.bridge.cost.in_memory import DenseFactor
 from neurobridge.maps.kernel import KernelMap, kernel_map
 from neurobridge.maps.linear import LinearMap, RidgeDesign, ridge_map
 from neurobridge.points.arrays import Rows, row_blocks

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from scipy import sparse
 
-from neurobridge.bridge.cost.blocks import column_shares
-from neurobridge.bridge.cost.bridge import BridgeCost, log_product
+from neurobridge.bridge.cost.blocks import column_shares, log_product
+from neurobridge.bridge.cost.bridge import BridgeCost
 from neurobridge.points.arrays import PointSource, Rows, row_blocks
 
 

@@ -10,7 +10,7 @@ import ot
 import torch
 from sklearn.cluster import KMeans
 
-from neurobridge.bridge.cost.distances import anchor_distances
+from neurobridge.bridge.cost.in_memory import anchor_distances
 from neurobridge.bridge.cost.metrics import Metric
 
 # Fractions of the mean squared distance; each stage starts from the plan of the one before.

@@ -11,7 +11,7 @@ from scipy.sparse.csgraph import floyd_warshall
 from scipy.spatial.distance import cdist
 
 from neurobridge.bridge import METRICS, DisconnectedGraphWarning, anchor_distances
-from neurobridge.bridge.cost.factors import NearestFactor
+from neurobridge.bridge.cost.in_memory import NearestFactor
 
 SCIPY_NAMES = {
     "euclidean": "euclidean",

@@ -13,8 +13,8 @@ from scipy.spatial.distance import cdist
 
 from neurobridge.bridge import bridge_cost, couple
 from neurobridge.bridge.cost import graph as graph_module
-from neurobridge.bridge.cost.factors import DenseFactor
 from neurobridge.bridge.cost.graph import geodesic, nearest_geodesic, neighbors
+from neurobridge.bridge.cost.in_memory import DenseFactor
 
 RNG = np.random.default_rng(0)
 X, Y = RNG.normal(size=(60, 4)), RNG.normal(size=(50, 6))
