@@ -1,37 +1,47 @@
 """Predictivity, ceilings, decoding, similarity, overlap and generation, each with its chance level."""
 
+from neurobridge.evaluate.aggregation import aggregate
 from neurobridge.evaluate.ceiling import cross_animal_consistency, internal_consistency, spearman_brown
 from neurobridge.evaluate.correlation import correlate
-from neurobridge.evaluate.curves import curve_dataset, curve_records, draw_curve_fold, learning_curve
-from neurobridge.evaluate.decoding.accuracy import (
+from neurobridge.evaluate.curve_folds import CurveFold, CurveSettings, draw_curve_fold
+from neurobridge.evaluate.curves import curve_dataset, curve_records, learning_curve
+from neurobridge.evaluate.decoding import (
     READOUTS,
     Readout,
+    choices,
+    confusion,
+    consistency,
     cross_decode,
     cross_space_decode,
     decode,
+    decode_attributes,
+    decoding_curve,
+    discriminate,
+    dprime,
+    generalise,
+    tabulate_choices,
     train_readout,
 )
-from neurobridge.evaluate.decoding.attributes import decode_attributes
-from neurobridge.evaluate.decoding.axes import decoding_curve, generalise
-from neurobridge.evaluate.decoding.confusions import choices, confusion, tabulate_choices
-from neurobridge.evaluate.decoding.discrimination import consistency, discriminate, dprime
 from neurobridge.evaluate.generation import generate, generation_fidelity
 from neurobridge.evaluate.layers import LayerChoice, select_layer
 from neurobridge.evaluate.metrics import METRICS
 from neurobridge.evaluate.predict import predictivity
 from neurobridge.evaluate.regression import REGRESSIONS
-from neurobridge.evaluate.scores import NORMALIZATIONS, aggregate
-from neurobridge.evaluate.similarity.arrays import linear_cka, procrustes_distance
-from neurobridge.evaluate.similarity.distribution import frechet_distance, mmd, sliced_wasserstein
-from neurobridge.evaluate.similarity.rdms import (
+from neurobridge.evaluate.scores import NORMALIZATIONS, check_score, make_score
+from neurobridge.evaluate.similarity import (
     COMPARATORS,
     DISTANCES,
     compare_rdms,
     crossvalidated_rdm,
+    frechet_distance,
+    linear_cka,
+    mmd,
+    overlap,
+    procrustes_distance,
     rdm,
     rdm_noise_ceiling,
+    sliced_wasserstein,
 )
-from neurobridge.evaluate.similarity.relations import overlap
 from neurobridge.evaluate.splits import (
     Splits,
     animal_splits,
@@ -50,12 +60,15 @@ __all__ = [
     "NORMALIZATIONS",
     "READOUTS",
     "REGRESSIONS",
+    "CurveFold",
+    "CurveSettings",
     "LayerChoice",
     "Readout",
     "Splits",
     "aggregate",
     "animal_splits",
     "brainscore_splits",
+    "check_score",
     "choices",
     "compare_rdms",
     "condition_splits",
@@ -83,6 +96,7 @@ __all__ = [
     "kfold_splits",
     "learning_curve",
     "linear_cka",
+    "make_score",
     "mmd",
     "overlap",
     "predictivity",

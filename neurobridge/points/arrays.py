@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from neurobridge.points.blocks import row_blocks
+
 Array = Any  # numpy.ndarray, torch.Tensor, or (where a function says so) a memory map or dask array
 Rows = tuple[np.ndarray, np.ndarray]
 
@@ -61,12 +63,6 @@ def _require_points(x: Array, name: str) -> None:
 def same_kind(tensor: torch.Tensor, reference: Array) -> Array:
     """Give a tensor back in the kind (numpy or torch) of the array the caller passed."""
     return tensor.to(reference.device) if isinstance(reference, torch.Tensor) else tensor.cpu().numpy()
-
-
-def row_blocks(n_rows: int, n_columns: int, *, budget: int = 1 << 24) -> list[slice]:
-    """Cut rows into blocks of at most ``budget`` elements, so temporaries stay small."""
-    step = max(1, budget // max(1, n_columns))
-    return [slice(start, min(start + step, n_rows)) for start in range(0, n_rows, step)]
 
 
 def is_dask(x: Array) -> bool:
