@@ -46,7 +46,7 @@ def known():
 def flows(known):
     """A trained flow of every base, 500 points it was trained on, and 100 it was not."""
     X, Y = known.spaces()
-    training = Training(n_steps=600, width=64, batch_size=128)
+    training = Training(n_steps=400, width=64, batch_size=128)
     trained = {
         base: ConditionalFlow(base, training=training).fit(X[:500], Y[:500], known.Matching(500)) for base in BASES
     }

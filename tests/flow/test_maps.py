@@ -65,10 +65,7 @@ def test_the_path_is_wide_and_training_short_where_the_base_is_a_map(known):
     assert not np.array_equal(runs[0], runs[2])
     np.testing.assert_array_equal(runs[3], runs[4])
     smallest = Training(width=4, depth=1, batch_size=2)
-    lengths = [
-        len(ConditionalFlow(base, training=smallest).fit(X, Y, known.Matching(60)).losses_) for base in (image, "noise")
-    ]
-    assert lengths == [500, 1000]
+    assert len(ConditionalFlow(image, training=smallest).fit(X, Y, known.Matching(60)).losses_) == 500
 
 
 @undertrained

@@ -64,11 +64,11 @@ def test_solvers_agree_and_report_their_evaluations(base, method, flows):
 
 @undertrained
 @pytest.mark.parametrize("base", BASES)
-@pytest.mark.parametrize("chunk_size", [1, 7, 1024, 10_000])
+@pytest.mark.parametrize("chunk_size", [1, 7, 64, 10_000])
 def test_chunks_do_not_change_the_result(base, chunk_size, flows):
     X, trained = flows.X, flows.of
-    whole = trained[base].transport(X[:300])
-    np.testing.assert_allclose(trained[base].transport(X[:300], chunk_size=chunk_size), whole, rtol=1e-4, atol=1e-4)
+    whole = trained[base].transport(X[:100])
+    np.testing.assert_allclose(trained[base].transport(X[:100], chunk_size=chunk_size), whole, rtol=1e-4, atol=1e-4)
 
 
 @undertrained
