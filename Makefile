@@ -1,8 +1,14 @@
 # Everything runs from a fresh clone: each target makes its own environment first.
-PYTHON ?= python3.11
-VENV := .venv
+DEFAULT_PYTHON := python3.11
+PYTHON ?= $(DEFAULT_PYTHON)
+# Another interpreter has an environment of its own: `make test PYTHON=python3.13` leaves .venv as it is.
+SUFFIX := $(if $(filter $(DEFAULT_PYTHON),$(notdir $(PYTHON))),,-$(notdir $(PYTHON)))
+VENV := .venv$(SUFFIX)
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+# Processes of the tests, and experiments side by side.
+WORKERS ?= 2
+PARALLEL := $(if $(filter-out 0 1,$(WORKERS)),-n $(WORKERS) --dist loadscope)
 # One thread on purpose: the arrays of the demo and the tests are small, and threads that wait for each other cost more than they
 # bring (measured: as fast with one on two idle cores, sixteen times slower with two on busy ones).
 export OMP_NUM_THREADS ?= 1
@@ -21,8 +27,8 @@ demo: $(READY)
 test: lint types walls unit
 
 lint: $(READY)
-	$(BIN)/ruff check neurobridge tests analyses
-	$(BIN)/ruff format --check neurobridge tests analyses
+	$(BIN)/ruff check neurobridge tests analyses conftest.py
+	$(BIN)/ruff format --check neurobridge tests analyses conftest.py
 
 types: $(READY)
 	$(BIN)/mypy
@@ -31,22 +37,24 @@ walls: $(READY)
 	$(BIN)/lint-imports
 
 unit: $(READY)
-	$(BIN)/python -m pytest $(if $(MIRROR),--mirror=$(MIRROR)) $(PYTEST_ARGS)
+	$(BIN)/python -m pytest $(PARALLEL) $(if $(MIRROR),--mirror=$(MIRROR)) $(PYTEST_ARGS)
 
 # Every experiment in its small version; those whose data are not at hand are skipped, and said to be.
 experiments: $(READY)
-	$(BIN)/neurobridge run --all --quick --fresh $(if $(MIRROR),--mirror $(MIRROR))
+	$(BIN)/neurobridge run --all --quick --fresh --jobs $(WORKERS) $(if $(MIRROR),--mirror $(MIRROR))
 
-# The whole package on Brain-Score's pinned stack, with the real brainscore-core and brainscore-vision.
+# The rooms whose results depend on numpy, pandas, xarray or scikit-learn (marker two_stacks, tests/conftest.py) on Brain-Score's
+# pinned stack, with the real brainscore-core and brainscore-vision. `make test-brainscore STACK=` runs the whole package there.
+STACK ?= -m "two_stacks and not slow and not gpu"
 test-brainscore: .venv-brainscore/.ready
-	.venv-brainscore/bin/python -m pytest $(OLD) $(if $(MIRROR),--mirror=$(MIRROR)) $(PYTEST_ARGS)
+	.venv-brainscore/bin/python -m pytest tests $(PARALLEL) $(OLD) $(STACK) $(if $(MIRROR),--mirror=$(MIRROR)) $(PYTEST_ARGS)
 
 # One command, the one docs/brainscore.md gives, and the tests' packages.
 # No zarr: xarray 2022 cannot write with zarr 3, so those tests are skipped.
 .venv-brainscore/.ready: pyproject.toml constraints-brainscore.txt
-	$(PYTHON) -m venv .venv-brainscore
+	$(if $(SUFFIX),$(DEFAULT_PYTHON),$(PYTHON)) -m venv .venv-brainscore
 	.venv-brainscore/bin/python -m pip install --quiet -c constraints-brainscore.txt -e '.[brainscore,distributed,ann]' \
-		pytest pytest-timeout hypothesis build hatchling
+		pytest pytest-timeout pytest-xdist hypothesis build hatchling
 	touch $@
 
 # torch first and pinned: a later resolution could otherwise pull a build many times larger.
@@ -57,4 +65,4 @@ $(READY): pyproject.toml constraints.txt
 	touch $@
 
 clean:
-	rm -rf $(VENV) .venv-brainscore results build dist
+	rm -rf .venv .venv-* results build dist

@@ -15,6 +15,28 @@ import xarray as xr
 from neurobridge.assemblies import make_assembly
 
 
+TESTS = Path(__file__).resolve().parent
+#: Tests of what an older numpy, pandas, xarray or scikit-learn could change, and of files that both stacks read. The others see
+#: plain arrays and torch, which are of one version on both.
+TWO_STACKS = (
+    "aligners/",
+    "assemblies/",
+    "brainscore/",
+    "cli/test_score.py",
+    "datasets/",
+    "evaluate/",
+    "features/test_storage.py",
+    "flow/test_storage.py",
+    "store/",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.path.is_relative_to(TESTS) and item.path.relative_to(TESTS).as_posix().startswith(TWO_STACKS):
+            item.add_marker("two_stacks")
+
+
 @pytest.fixture(scope="session")
 def mirror(request: pytest.FixtureRequest) -> Path:
     """Folder with the real files; the test is skipped, with the reason, where there is none."""
