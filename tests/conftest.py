@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -51,16 +51,12 @@ def mirror(request: pytest.FixtureRequest) -> Path:
 
 @pytest.fixture(scope="session")
 def script() -> Callable[[str], ModuleType]:
-    """Load a script of ``analyses/`` by its path there, without ``.py``; what lies beside it can be imported, as when it runs."""
+    """Import a script of ``analyses/`` by its path there, without ``.py``."""
 
     def load(path: str) -> ModuleType:
-        file = Path(__file__).resolve().parents[1] / "analyses" / f"{path}.py"
-        spec = importlib.util.spec_from_file_location(file.stem, file)
-        module = importlib.util.module_from_spec(spec)
         with pytest.MonkeyPatch.context() as patch:
-            patch.syspath_prepend(file.parent)
-            spec.loader.exec_module(module)
-        return module
+            patch.syspath_prepend(Path(__file__).resolve().parents[1])
+            return importlib.import_module(f"analyses.{path.replace('/', '.')}")
 
     return load
 

@@ -90,9 +90,9 @@ UNDECIDED = (("kriegeskorte", "back"),)
 def test_the_defaults_work_untuned(name, mirror):
     source, target = SETS[name](mirror)
     fold = draw_fold(Task(None, source, target, None, "", ()), 0.2, seed=0)
-    aligner = BridgeAligner().fit(fold.brain_train, fold.model_train, fold.pairs)
-    moved, back = aligner.transform(fold.brain_test), aligner.inverse_transform(fold.model_test)
-    for way, predicted, observed in (("there", moved, fold.model_test), ("back", back, fold.brain_test)):
+    aligner = BridgeAligner().fit(fold.source_train, fold.target_train, fold.pairs)
+    moved, back = aligner.transform(fold.source_test), aligner.inverse_transform(fold.target_test)
+    for way, predicted, observed in (("there", moved, fold.target_test), ("back", back, fold.source_test)):
         assert np.isfinite(predicted.values).all()
         observed = drop_constant(observed)
         predicted = predicted.isel(neuroid=np.isin(predicted["neuroid_id"], observed["neuroid_id"]))

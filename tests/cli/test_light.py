@@ -1,0 +1,84 @@
+"""Help and completion stay light: they import the module of the command that is asked for, and no torch."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from neurobridge.aligners import BASELINES
+from neurobridge.cli import app, choices
+from neurobridge.cli.app import COMMANDS
+from neurobridge.evaluate import REGRESSIONS
+from neurobridge.features.references.training import REFERENCES
+from neurobridge.study.demo import DATASETS
+
+HEAVY = ("torch", "xarray", "pandas", "scipy", "sklearn", "matplotlib")
+PROGRAM = """
+import sys
+sys.argv = ["neurobridge", *sys.argv[1:]]
+from neurobridge.cli import main
+try:
+    main()
+except SystemExit:
+    pass
+print("LOADED", *(name for name in %r if name in sys.modules), file=sys.stderr)
+"""
+
+
+def run(*arguments, **environment):
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM % (HEAVY,), *arguments],
+        capture_output=True, text=True, check=True, env={**os.environ, **environment},
+    )  # fmt: skip
+    return done.stdout, done.stderr.split("LOADED")[1].split()
+
+
+@pytest.mark.parametrize("command", [[], *([name] for name in COMMANDS), ["features", "extract"], ["data", "list"]])
+def test_help_imports_no_torch(command):
+    shown, loaded = run(*command, "--help")
+    assert "Usage" in shown
+    assert "torch" not in loaded
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [("neurobridge ", "demo"), ("neurobridge al", "align"), ("neurobridge align --me", "--method")],
+)
+def test_completion_imports_no_torch(words, expected):
+    count = words.count(" ")
+    shown, loaded = run(_NEUROBRIDGE_COMPLETE="complete_bash", COMP_WORDS=words, COMP_CWORD=str(count))
+    assert expected in shown
+    assert "torch" not in loaded
+
+
+def test_the_list_of_commands_imports_no_room():
+    shown, loaded = run("--help")
+    assert all(name in shown for name in COMMANDS)
+    assert loaded == []
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_line_of_a_command_is_its_own(name):
+    command = COMMANDS[name].load(name)
+    assert command.name == name
+    first = " ".join((command.help or "").split("\n\n")[0].split())
+    assert first == COMMANDS[name].help
+
+
+def test_names_in_help_texts_are_those_of_the_rooms():
+    assert tuple(BASELINES) == choices.BASELINES
+    assert tuple(REGRESSIONS) == choices.REGRESSIONS
+    assert tuple(REFERENCES) == choices.REFERENCES
+    assert choices.DEMO_DATASETS == DATASETS
+
+
+def test_an_unknown_command_is_refused_with_a_suggestion():
+    result = CliRunner().invoke(app, ["algin"])
+    assert result.exit_code == 2
+    assert "align" in result.output
+    assert isinstance(app, typer.Typer)
