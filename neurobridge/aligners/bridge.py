@@ -12,8 +12,9 @@ import numpy as np
 from neurobridge.aligners.base import AssemblyAligner, Direction
 from neurobridge.aligners.estimator import AlignerNotFittedError
 from neurobridge.aligners.partners import partner_kernel_map
-from neurobridge.bridge import SOLVERS, Coupling, FusedBridge, bridge_cost, couple, fuse, ridge_map
+from neurobridge.bridge import SOLVERS, BridgeCost, Coupling, FusedBridge, Geometry, couple, fuse, ridge_map
 from neurobridge.bridge.cost.dense import linear_cost
+from neurobridge.bridge.cost.geometry import Scale
 from neurobridge.bridge.cost.metrics import Metric
 from neurobridge.flow import Base, ConditionalFlow, OffSupportWarning
 from neurobridge.points.arrays import Rows
@@ -65,59 +66,103 @@ class FusedMap:
 class BridgeAligner(AssemblyAligner):
     """Align two spaces over a few labelled pairs: cost, coupling, map.
 
+    1. Cost: distances inside each space to the paired points give the bridge cost
+       ``C(x, y) = min_p [d_X(x, x_p) + d_Y(y_p, y)]`` (Gholamzadeh & Sajid 2025, arXiv 2505.12322).
+    2. Coupling: optimal transport of all points under that cost, paired or not.
+    3. Map: a flow trained on the coupling, or the mean partner, moves fitted and new points.
+
     Parameters
     ----------
     metric : str, callable, or a tuple of two
-        Distance inside each space; see `neurobridge.bridge.bridge_cost`.
+        Distance inside each space, or inside the source and inside the target: see `neurobridge.bridge.bridge_cost`.
     coupling : {"fused", "factored", "sinkhorn", "exact", "pairs"}
-        "fused" joins the bridge cost with maps of the pairs, chosen by cross-validation over the pairs, one for each direction: see
-        `neurobridge.bridge.fuse`. "pairs" is the paper's true alignment, the labelled pairs alone; the others are its global
-        alignment, transport of all points under the bridge cost.
+        "fused" joins the bridge cost with maps of the pairs, chosen by cross-validation over the pairs, one for each
+        direction: see `neurobridge.bridge.fuse`. "pairs" is the paper's true alignment, the labelled pairs alone, and
+        measures no distances; the others are its global alignment, transport of all points under the bridge cost.
     map : {"flow", "barycentric", "linear"}
-        How points are moved. "flow": by a flow trained on the coupling. "barycentric": to the mean partner. New points have one by
-        what cross-validation chose under "fused", and by the plan's own formula under "factored"; "sinkhorn", "exact" and "pairs"
-        have no formula, and there kernel ridge regression from the source points to their mean partners (Seguy et al. 2018)
-        moves all points, fitted ones too. "linear": the ridge map of the pairs, whatever the coupling.
+        Where points go:
+
+        - "flow": to the end of their path in a flow trained on the coupling.
+        - "barycentric": to their mean partner. New points have one by the candidate that cross-validation chose under
+          "fused", and by the plan's own formula under "factored"; "sinkhorn", "exact" and "pairs" have no formula, and
+          there kernel ridge regression from the source points to their mean partners (Seguy et al. 2018) moves all
+          points, fitted ones too: see `neurobridge.aligners.partner_kernel_map`.
+        - "linear": to their image under the ridge map of the pairs, whatever the coupling.
+
         A fitted aligner may be switched from "flow" to the others by ``set_params``, and between those two.
     cost : {"bridge", "linear"}
-        "linear" is an ablation: how far a map of the pairs misses, without any bridge. Under "fused" the two terms of the maps in
-        the fused cost alone, under "sinkhorn" and "exact" ``|M x - y|^2`` over its mean, M ridge; the others have no such cost.
+        "linear" is an ablation, the cost of how far a map of the pairs misses, without any bridge. Under "fused" the two
+        terms of the maps in the fused cost alone, under "sinkhorn" and "exact" ``|M x - y|^2`` over its mean, M ridge;
+        the others have no such cost.
     epsilon : float, optional
-        Temperature of the softmin and of the transport, in units of the mean anchor distance, .05 by default. Under "fused" that of
-        the transport alone, in units of the mean fused cost, .02 by default, as with ``cost="linear"``.
+        Temperature of the softmin and of the transport, in units of the mean anchor distance, .05 by default. Under
+        "fused" that of the transport alone, in units of the mean fused cost, .02 by default, as with ``cost="linear"``.
     unbalanced : float, optional
         Weight rho of the KL penalty on the marginals; None for balanced transport.
-    reduce, scale, nearest, n_neighbors : see `neurobridge.bridge.bridge_cost`.
+    reduce, scale, nearest, n_neighbors
+        See `neurobridge.bridge.bridge_cost`.
     base : {"affine", "pad", "noise", "barycentric"}
-        Where a flow starts: see `neurobridge.flow.ConditionalFlow`. "barycentric": at what ``map="barycentric"``
-        gives, both ways, so that the flow moves the cloud of these images onto the target's.
+        Where a flow starts: see `neurobridge.flow.ConditionalFlow`. "barycentric": at the image of ``map="barycentric"``,
+        in both directions, so that the flow moves the cloud of these images onto the target's.
     fuse_options : dict, optional
         Further arguments of `neurobridge.bridge.fuse`, e.g. ``minibatch_size`` and ``memory_limit`` for many points, or
         ``lams``; with ``coupling="fused"`` only.
     flow_options : dict, optional
-        Further arguments of `neurobridge.flow.ConditionalFlow`, as ``{"training": Training(n_steps=250)}``. A fifth of the source
-        rows is kept for validation (``validation=0.2``) unless ``Training(validation=...)`` gives another share.
+        Further arguments of `neurobridge.flow.ConditionalFlow`, e.g. ``{"training": Training(n_steps=250)}``. A fifth of
+        the coupling decides when training stops (``validation=0.2``) unless they give another share.
     support_quantile : float
-        A mapped presentation is off the support if it is further from its nearest training point of that space than this quantile
-        of the same distance among the training points.
+        A mapped presentation is off the support if it is further from its nearest training point of that space than this
+        quantile of the same distance among the training points.
     seed : int
+        Of the folds, the kernel centres, the flow, and of the pairs when a fraction is given.
     device : str, optional
+        Where distances are measured and flows are trained; None for "cpu".
 
     Attributes
     ----------
     coupling_ : Coupling
         With ``map="linear"``, and after loading, there is none.
     fused_ : dict of str to FusedBridge
-        With ``coupling="fused"`` only: "forward", and "backward" once a barycentric way back has been asked for; each with the
-        candidate that was chosen and the errors of all.
+        With ``coupling="fused"`` only: "forward", and "backward" once a barycentric backward map has been asked for; each
+        with the candidate that was chosen and the errors of all.
     flow_ : ConditionalFlow
         Where the aligner was fitted with ``map="flow"``.
-    pairs_ : Pairs
+    maps_ : dict of str to callable
+        The maps made so far that are read from the coupling or the pairs, e.g. "barycentric-forward", of points
+        (n_points, n_source_dims) to (n_points, n_target_dims) in standard deviations.
+    training_ : tuple
+        Source and target points in standard deviations, and the pairs as rows; none after loading.
+    pairs_ : Pairs, or tuple of two int arrays of shape (n_pairs,)
         The pairs used.
+
+    Raises
+    ------
+    ValueError
+        By `fit`: an unknown option, or options that the chosen parts do not take.
 
     Notes
     -----
     A saved aligner holds the map it was saved with, and cannot be switched to another after loading.
+
+    References
+    ----------
+    Gholamzadeh & Sajid 2025, Model alignment using inter-modal bridges (arXiv 2505.12322).
+    Seguy, Damodaran, Flamary, Courty, Rolet & Blondel 2018, Large-scale optimal transport and mapping estimation, ICLR.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from neurobridge import BridgeAligner
+    >>> rng = np.random.default_rng(0)
+    >>> X = rng.normal(size=(60, 3))
+    >>> Y = X @ rng.normal(size=(3, 4))
+    >>> aligner = BridgeAligner(coupling="factored", map="barycentric", epsilon=0.2)
+    >>> aligner.fit(X[:50], Y[:50], pairs=(np.arange(20), np.arange(20)))
+    BridgeAligner(coupling='factored', epsilon=0.2, map='barycentric')
+    >>> aligner.transform(X[50:]).shape
+    (10, 4)
+    >>> aligner.coupling_.converged
+    True
     """
 
     _warns = True
@@ -132,7 +177,7 @@ class BridgeAligner(AssemblyAligner):
         epsilon: float | None = None,
         unbalanced: float | None = None,
         reduce: Literal["softmin", "min"] = "softmin",
-        scale: Literal["mean", "median", "none"] = "mean",
+        scale: Scale = "mean",
         nearest: int | None = None,
         n_neighbors: int = 10,
         base: Base | Literal["barycentric"] = "affine",
@@ -239,20 +284,22 @@ class BridgeAligner(AssemblyAligner):
         if self.cost == "linear":
             epsilon = 0.02 if self.epsilon is None else self.epsilon
             return couple(linear_cost(X, Y, rows), method=self.coupling, epsilon=epsilon, unbalanced=self.unbalanced)
-        cost = bridge_cost(
-            X, Y, rows, metric=self.metric, scale=self.scale, reduce=self.reduce, nearest=self.nearest,
-            n_neighbors=self.n_neighbors, device=self.device,
-        )  # fmt: skip
+        cost = BridgeCost.measure(
+            X, Y, rows, self._geometry(), reduce=self.reduce, nearest=self.nearest, device=self.device
+        )
         epsilon = 0.05 if self.epsilon is None else self.epsilon
         return couple(cost, method=self.coupling, epsilon=epsilon, unbalanced=self.unbalanced)
 
-    def _fuse(self, X: np.ndarray, Y: np.ndarray, rows: Rows, metric: Metric | tuple[Metric, Metric]) -> FusedBridge:
+    def _geometry(self) -> Geometry:
+        return Geometry(self.metric, self.scale, self.n_neighbors)
+
+    def _fuse(self, X: np.ndarray, Y: np.ndarray, rows: Rows, geometry: Geometry) -> FusedBridge:
         options: dict[str, Any] = {} if self.epsilon is None else {"epsilons": (self.epsilon,)}
         if self.cost == "linear":
             options["lams"] = (1.0,)
         options |= self.fuse_options or {}
         return fuse(
-            X, Y, rows, metric=metric, scale=self.scale, n_neighbors=self.n_neighbors, seed=self.seed,
+            X, Y, rows, metric=geometry.metric, scale=geometry.scale, n_neighbors=geometry.n_neighbors, seed=self.seed,
             device=self.device, **options,
         )  # fmt: skip
 
@@ -276,14 +323,14 @@ class BridgeAligner(AssemblyAligner):
 
     def _make_map(self, kind: Map, direction: Direction) -> PointMap:
         X, Y, rows = self.training_
-        metric, backward = self.metric, direction == "backward"
+        backward = direction == "backward"
         if backward:
             X, Y, rows = Y, X, rows[::-1]
-            metric = metric[::-1] if isinstance(metric, tuple) else metric
         if kind == "linear":
             return ridge_map(X[rows[0]], Y[rows[1]])
         if self.coupling == "fused":
-            return FusedMap(self._fuse(X, Y, rows, metric))
+            geometry = self._geometry()
+            return FusedMap(self._fuse(X, Y, rows, geometry.transposed() if backward else geometry))
         coupling = self.coupling_.transposed() if backward else self.coupling_
         if self.coupling == "factored":
             return PartnerMap(coupling, Y)

@@ -19,11 +19,15 @@ from neurobridge.evaluate import correlate
 from neurobridge.flow import OffSupportWarning, Training, VelocityMLP
 
 FAST = {"training": Training(n_steps=60, width=32, depth=1)}
+# Four candidates, where what is asked does not depend on how many are tried.
+FEW = {"lams": (0.9, 0.5), "epsilons": (0.05,), "n_rounds": (1,), "kernel_rounds": (0, 1)}
 # With some dozen points a few new ones are off the support by chance; the tests of the flag ask for the warning.
 pytestmark = pytest.mark.filterwarnings("ignore::neurobridge.flow.OffSupportWarning")
 
 
 def _solver_options(coupling):
+    if coupling == "fused":
+        return {"fuse_options": FEW}
     return {"metric": "euclidean", "epsilon": 0.3} if coupling in ("sinkhorn", "exact") else {}
 
 
@@ -56,7 +60,7 @@ def test_the_linear_cost_is_what_the_map_of_the_pairs_misses_and_transposes():
     np.testing.assert_allclose(cost.transposed().dense(), cost.dense().T, rtol=1e-12)
     assert cost.shape == (9, 7)
     assert cost.transposed().shape == (7, 9)
-    with pytest.raises(MemoryError, match=r"9 x 7 linear cost"):
+    with pytest.raises(MemoryError, match="9 x 7"):
         linear_cost(X, Y, rows, memory_limit=10)
     coupling = couple(cost, method="exact")
     assert coupling.converged
@@ -86,19 +90,21 @@ def test_couplings_without_a_formula_move_points_by_kernel_ridge_on_their_mean_p
 
 def test_a_tuple_of_metrics_turns_with_the_direction(linear_spaces):
     source, target = linear_spaces
-    there = BridgeAligner(("euclidean", "cosine"), map="barycentric").fit(source[:60], target[:60], 0.4)
-    back = BridgeAligner(("cosine", "euclidean"), map="barycentric").fit(target[:60], source[:60], 0.4)
-    np.testing.assert_array_equal(there.transform(source[60:]).values, back.inverse_transform(source[60:]).values)
-    np.testing.assert_array_equal(there.inverse_transform(target[60:]).values, back.transform(target[60:]).values)
+    options = {"map": "barycentric", "fuse_options": FEW}
+    aligner = BridgeAligner(("euclidean", "cosine"), **options).fit(source[:60], target[:60], 0.4)
+    mirrored = BridgeAligner(("cosine", "euclidean"), **options).fit(target[:60], source[:60], 0.4)
+    np.testing.assert_array_equal(aligner.transform(source[60:]).values, mirrored.inverse_transform(source[60:]).values)
+    np.testing.assert_array_equal(aligner.inverse_transform(target[60:]).values, mirrored.transform(target[60:]).values)
 
 
 def test_a_fitted_flow_may_be_switched_to_what_needs_no_training(linear_spaces):
     source, target = linear_spaces
-    flow = BridgeAligner(flow_options=FAST).fit(source[:40], target[:40], 0.4)
+    options = {"flow_options": FAST, "fuse_options": FEW}
+    flow = BridgeAligner(**options).fit(source[:40], target[:40], 0.4)
     by_flow = flow.transform(source[60:]).values
     assert list(flow.fused_) == ["forward"]
     for how in ("barycentric", "linear"):
-        new = BridgeAligner(map=how, flow_options=FAST).fit(source[:40], target[:40], 0.4)
+        new = BridgeAligner(map=how, **options).fit(source[:40], target[:40], 0.4)
         switched = flow.set_params(map=how)
         np.testing.assert_array_equal(switched.transform(source[60:]).values, new.transform(source[60:]).values)
         np.testing.assert_array_equal(
@@ -123,7 +129,7 @@ def test_what_a_fit_cannot_follow_is_refused(fitted, changed, linear_spaces):
     options = {"coupling": "factored", "flow_options": FAST, **fitted}
     aligner = BridgeAligner(**options).fit(source[:60], target[:60], 0.4).set_params(**changed)
     (name,) = changed
-    with pytest.raises(AlignerNotFittedError, match=rf"found {name}=.*, set after fitting with .*call fit again"):
+    with pytest.raises(AlignerNotFittedError, match=f"{name}="):
         aligner.inverse_transform(target)
     assert np.isfinite(aligner.fit(source[:60], target[:60], 0.4).transform(source[:60]).values).all()
 
@@ -138,11 +144,11 @@ def test_points_off_the_support_are_flagged_counted_and_warned_of(linear_spaces,
     assert inside.attrs["n_off_support"] == 0
     assert inside.attrs["support_quantile"] == 0.99
     far = source[100:].copy(data=np.where(np.arange(20)[:, None] < 3, 50.0, source[100:].values))
-    with pytest.warns(OffSupportWarning, match=r"found (\d+) of 20 mapped presentations off the support of the target"):
+    with pytest.warns(OffSupportWarning, match=r"\d+ of 20 .*target"):
         outside = aligner.transform(far)
     assert outside["off_support"].values[:3].all()
     assert outside.attrs["n_off_support"] == int(outside["off_support"].sum())
-    with pytest.warns(OffSupportWarning, match=r"off the support of the source"):
+    with pytest.warns(OffSupportWarning, match="source"):
         aligner.inverse_transform(target[100:] + 100)
     kept = open_assembly(save_assembly(outside, tmp_path / "outside.nc"))
     xr.testing.assert_identical(kept, outside)
@@ -177,18 +183,18 @@ def test_the_flag_is_distance_beyond_the_stated_quantile_for_every_map(aligner, 
 @pytest.mark.parametrize("coupling", ["fused", "factored", "pairs"])
 def test_a_flow_may_start_at_the_mean_partners(coupling, linear_spaces):
     source, target = linear_spaces
-    aligner = BridgeAligner(coupling=coupling, base="barycentric", flow_options=FAST)
+    aligner = BridgeAligner(coupling=coupling, base="barycentric", flow_options=FAST, **_solver_options(coupling))
     aligner.fit(source[:60], target[:60], 0.4)
-    ways = aligner.flow_.base
+    maps = aligner.flow_.base
     X = aligner.source_scale_.forward(source[60:].values)
     Y = aligner.target_scale_.forward(target[60:].values)
     by_flow = aligner.transform(source[60:]).values, aligner.inverse_transform(target[60:]).values
     aligner.set_params(map="barycentric")
     by_partners = aligner.transform(source[60:]).values, aligner.inverse_transform(target[60:]).values
-    for way, points, image, scale in zip(
-        ways, (X, Y), by_partners, (aligner.target_scale_, aligner.source_scale_), strict=True
+    for partner_map, points, image, scale in zip(
+        maps, (X, Y), by_partners, (aligner.target_scale_, aligner.source_scale_), strict=True
     ):
-        np.testing.assert_allclose(scale.backward(way(points)), image, rtol=1e-9, atol=1e-9)
+        np.testing.assert_allclose(scale.backward(partner_map(points)), image, rtol=1e-9, atol=1e-9)
     # Trained a little from there, it has not gone far, and it has moved unless validation kept it where it was.
     for moved, image in zip(by_flow, by_partners, strict=True):
         assert np.corrcoef(moved.ravel(), image.ravel())[0, 1] > 0.9
@@ -201,7 +207,7 @@ def test_values_that_are_not_finite_stop(linear_spaces):
         def _forward(self, X):
             return super()._forward(X) * np.inf
 
-    with pytest.raises(FloatingPointError, match=r"found 840 mapped values of 840 that are NaN or infinite"):
+    with pytest.raises(FloatingPointError, match=r"840 .* 840"):
         Broken().fit(source, target).transform(source)
 
 
@@ -225,20 +231,18 @@ def test_score_refuses_what_was_paired_in_fitting(linear_spaces):
     source, target = linear_spaces
     pairs = Pairs(np.array([f"s{i}" for i in range(40)]), np.array([f"s{i}" for i in range(40)]))
     aligner = RidgeAligner().fit(source[:80], target[:80], pairs)
-    with pytest.raises(
-        AssemblyError, match=r"found 10 of 50 stimuli that were pairs in fitting, e\.g\. 's30'; expected held-out"
-    ):
+    with pytest.raises(AssemblyError, match=r"10 of 50 .*'s30'.*fitted_pairs='allow'"):
         aligner.score(source[30:80], target[30:80])
     assert aligner.score(source[30:80], target[30:80], fitted_pairs="allow") > 0.99
     assert aligner.score(source[40:80], target[40:80]) > 0.99
-    with pytest.raises(ValueError, match=r"found fitted_pairs='no'; expected 'refuse' or 'allow'"):
+    with pytest.raises(ValueError, match="fitted_pairs='no'"):
         aligner.score(source[40:80], target[40:80], fitted_pairs="no")
-    with pytest.raises(AssemblyError, match=r"pairs: found 1; expected at least 2"):
+    with pytest.raises(AssemblyError, match=r"pairs: .* 1.* 2"):
         aligner.score(source[40:41], target[40:41])
     flat = target[40:80].copy(data=np.ones((40, 7)))
-    with pytest.raises(AssemblyError, match=r"found 40 stimuli with the same responses; expected targets that vary"):
+    with pytest.raises(AssemblyError, match=r"target: .*40"):
         aligner.score(source[40:80], flat)
-    with pytest.raises(AssemblyError, match=r"target: found 4 neuroids"):
+    with pytest.raises(AssemblyError, match=r"target: .* 4 neuroids"):
         aligner.score(source[40:80], source[40:80])
 
 
@@ -313,7 +317,7 @@ def test_options_reach_the_fused_bridge_and_nothing_else(linear_spaces):
     aligner = BridgeAligner(map="barycentric", fuse_options=options).fit(source[:60], target[:60], 0.3)
     assert aligner.fused_["forward"].core == 40
     assert {c.lam for c in aligner.fused_["forward"].errors} == {1.0}
-    with pytest.raises(ValueError, match=r"found fuse_options=.* with coupling='factored'; expected coupling='fused'"):
+    with pytest.raises(ValueError, match=r"fuse_options=.*'factored'.*'fused'"):
         BridgeAligner(coupling="factored", fuse_options=options).fit(source[:60], target[:60], 0.3)
 
 
@@ -328,7 +332,7 @@ def test_code_among_the_parameters_is_the_same_code_after_fitting(linear_spaces)
 def test_what_the_flow_refuses_is_refused_before_anything_is_solved(linear_spaces, monkeypatch):
     source, target = linear_spaces
     monkeypatch.setattr("neurobridge.aligners.bridge.fuse", lambda *a, **k: pytest.fail("solved"))
-    with pytest.raises(ValueError, match="found base"):
+    with pytest.raises(ValueError, match=r"base.*sphere"):
         BridgeAligner(base="sphere").fit(source, target, 0.5)
 
 
@@ -343,28 +347,28 @@ def test_pairs_may_be_a_table_with_other_names_on_each_side(linear_spaces):
 BAD_INPUT = {
     "no shared stimulus": (
         lambda s, t: (s, t.assign_coords(stimulus_id=("presentation", [f"x{i}" for i in range(120)])), None),
-        r"found no stimulus_id shared by source \(e\.g\. 's0'\) and target \(e\.g\. 'x0'\)",
+        "'s0'.*'x0'",
     ),
     "repeated": (
         lambda s, t: (s.isel(presentation=[0, 1, 1]), t, None),
-        r"source: found 1 duplicate stimulus_id, e\.g\. 's1'",
+        "source: .* 1 duplicate .*'s1'",
     ),
-    "NaN": (lambda s, t: (s, t.where(t.max() > t), None), r"target: found 1 NaN or infinite values"),
+    "NaN": (lambda s, t: (s, t.where(t.max() > t), None), "target: .* 1 NaN"),
     "constant": (
         lambda s, t: (s * xr.DataArray([1, 1, 0, 1], dims="neuroid"), t, None),
-        r"source: found 1 neuroid\(s\) with zero variance.*'v2'.*drop_constant",
+        "source: .* 1 neuroid.*'v2'.*drop_constant",
     ),
     "one pair": (
         lambda s, t: (s, t, Pairs(np.array(["s1"]), np.array(["s1"]))),
-        r"pairs: found 1; expected at least 2",
+        "pairs: .* 1.* 2",
     ),
     "unknown pair": (
         lambda s, t: (s, t, Pairs(np.array(["s1", "nope"]), np.array(["s1", "s2"]))),
-        r"pairs: found 1 source id\(s\) that are not in the data, e\.g\. 'nope'",
+        "pairs: .* 1 source .*'nope'",
     ),
-    "fraction": (lambda s, t: (s, t, 1.5), r"found fraction 1\.5; expected a value in \(0, 1\]"),
-    "list": (lambda s, t: (s, t, [1, 2]), r"pairs: found list; expected Pairs, a table"),
-    "array": (lambda s, t: (s.values, t, None), r"source: found ndarray; expected an xarray\.DataArray"),
+    "fraction": (lambda s, t: (s, t, 1.5), r"1\.5.*\(0, 1\]"),
+    "list": (lambda s, t: (s, t, [1, 2]), "pairs: .*list"),
+    "array": (lambda s, t: (s.values, t, None), "source: .*ndarray.*DataArray"),
 }
 
 
@@ -378,23 +382,23 @@ def test_bad_input_is_refused(case, linear_spaces):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"map": "spline"}, r"found map 'spline'; expected one of 'flow', 'barycentric', 'linear'"),
-        ({"coupling": "none"}, r"found coupling 'none'; expected one of 'fused', "),
-        ({"cost": "cubic"}, r"found cost 'cubic'; expected one of 'bridge', 'linear'"),
+        ({"map": "spline"}, "map 'spline'.*'flow', 'barycentric', 'linear'"),
+        ({"coupling": "none"}, "coupling 'none'.*'fused'"),
+        ({"cost": "cubic"}, "cost 'cubic'.*'bridge', 'linear'"),
         (
             {"cost": "linear", "coupling": "pairs"},
-            r"coupling='pairs', which asks no cost; expected 'fused', 'sinkhorn' or",
+            "coupling='pairs'.*'fused', 'sinkhorn'",
         ),
-        ({"cost": "linear", "coupling": "factored"}, r"coupling='factored', whose kernel is that of a bridge"),
+        ({"cost": "linear", "coupling": "factored"}, "cost='linear'.*coupling='factored'"),
         (
             {"cost": "linear", "coupling": "exact", "nearest": 3},
-            r"found nearest=3 with coupling='exact', cost='linear'",
+            "nearest=3.*coupling='exact', cost='linear'",
         ),
-        ({"unbalanced": 1.0, "reduce": "min"}, r"found reduce='min', unbalanced=1\.0 with coupling='fused'"),
-        ({"metric": "precomputed"}, r"found metric='precomputed'; expected a distance between the responses"),
-        ({"coupling": "factored", "epsilon": 0.0}, r"found epsilon=0\.0; expected a positive"),
-        ({"epsilon": 0.0}, r"found .*epsilons=\(0\.0,\)"),
-        ({"support_quantile": 0.0}, r"found support_quantile=0\.0; expected in \(0, 1\]"),
+        ({"unbalanced": 1.0, "reduce": "min"}, r"reduce='min', unbalanced=1\.0.*coupling='fused'"),
+        ({"metric": "precomputed"}, "metric='precomputed'"),
+        ({"coupling": "factored", "epsilon": 0.0}, r"epsilon=0\.0"),
+        ({"epsilon": 0.0}, r"epsilons=\(0\.0,\)"),
+        ({"support_quantile": 0.0}, r"support_quantile=0\.0.*\(0, 1\]"),
     ],
 )
 def test_options_that_nothing_honours_are_refused(options, message, linear_spaces):
@@ -404,8 +408,8 @@ def test_options_that_nothing_honours_are_refused(options, message, linear_space
 
 def test_other_neuroids_are_refused(linear_spaces):
     source, target = linear_spaces
-    with pytest.raises(RuntimeError, match=r"RidgeAligner that is not fitted"):
+    with pytest.raises(RuntimeError, match="RidgeAligner"):
         RidgeAligner().transform(source)
     fitted = RidgeAligner().fit(source, target)
-    with pytest.raises(AssemblyError, match=r"source: found 4 neuroids \(first 'v3'\); expected the 4 of fitting"):
+    with pytest.raises(AssemblyError, match=r"source: .* 4 neuroids .*'v3'"):
         fitted.transform(source.isel(neuroid=[3, 2, 1, 0]))

@@ -13,6 +13,7 @@ from sklearn.linear_model import LinearRegression, Ridge
 
 from neurobridge.aligners import (
     BASELINES,
+    AlignerNotFittedError,
     AssemblyAligner,
     CCAAligner,
     KeypointAligner,
@@ -279,20 +280,20 @@ def test_several_partners_share_a_keypoint_and_lone_sides_are_left_out():
 def test_bad_settings_are_refused():
     X, Y = rotated_pair(20)
     source, target = space(X, "x"), space(Y, "y")
-    with pytest.raises(ValueError, match=r"found n_components=0; expected at least 1.*Mend"):
+    with pytest.raises(ValueError, match=r"n_components=0.* 1"):
         PLSAligner(n_components=0).fit(source, target)
-    with pytest.raises(ValueError, match=r"found n_canonical=0; expected at least 1.*Mend"):
+    with pytest.raises(ValueError, match=r"n_canonical=0.* 1"):
         CCAAligner(n_canonical=0).fit(source, target)
-    with pytest.raises(ValueError, match=r"found penalty=-1; expected at least 0.*Mend"):
+    with pytest.raises(ValueError, match=r"penalty=-1.* 0"):
         CCAAligner(penalty=-1).fit(source, target)
-    with pytest.raises(ValueError, match=r"found tau=0; expected a positive number.*Mend"):
+    with pytest.raises(ValueError, match="tau=0"):
         KeypointAligner(tau=0).fit(source, target)
-    with pytest.raises(MemoryError, match=r"keypoint-guided transport of 20 x 20 points.*BridgeAligner.*memory_limit"):
+    with pytest.raises(MemoryError, match=r"20 x 20 .*BridgeAligner.*memory_limit"):
         KeypointAligner(memory_limit=100).fit(source, target)
     for name in BASELINES:
-        with pytest.raises(AssemblyError, match=r"pairs: found 1; expected at least 2"):
+        with pytest.raises(AssemblyError, match=r"pairs: .* 1.* 2"):
             BASELINES[name]().fit(source, target, Pairs(np.array(["s1"]), np.array(["s1"])))
-        with pytest.raises(RuntimeError, match=r"that is not fitted"):
+        with pytest.raises(AlignerNotFittedError, match=BASELINES[name].__name__):
             BASELINES[name]().transform(source)
     assert ProcrustesAligner().fit(source, target).scale_[0] > 0
 
