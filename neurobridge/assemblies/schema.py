@@ -238,6 +238,17 @@ def _refuse_non_finite(assembly: xr.DataArray, values: np.ndarray, role: str, *,
 def require_unique_stimuli(assembly: xr.DataArray, *, role: str = "assembly") -> xr.DataArray:
     """Refuse an assembly in which a stimulus was presented more than once.
 
+    Parameters
+    ----------
+    assembly : xarray.DataArray
+    role : str
+        Name of the argument in messages.
+
+    Returns
+    -------
+    xarray.DataArray
+        The same assembly.
+
     Raises
     ------
     AssemblyError
@@ -266,6 +277,17 @@ def require_unique_stimuli(assembly: xr.DataArray, *, role: str = "assembly") ->
 
 def require_varying_neuroids(assembly: xr.DataArray, *, role: str = "assembly") -> xr.DataArray:
     """Refuse neuroids whose response never changes: no correlation or scaling is defined for them.
+
+    Parameters
+    ----------
+    assembly : xarray.DataArray
+    role : str
+        Name of the argument in messages.
+
+    Returns
+    -------
+    xarray.DataArray
+        The same assembly.
 
     Raises
     ------

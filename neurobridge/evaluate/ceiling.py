@@ -252,7 +252,8 @@ def half_means(recordings: xr.DataArray, codes: np.ndarray, first: np.ndarray) -
             base, width = int(code[0]), int(code[-1] - code[0]) + 1
             half, column = np.nonzero(inside)
             indicator = sparse.csr_matrix(
-                (np.ones(len(half)), (half * width + code[column] - base, column)), shape=(len(side) * width, len(chunk))
+                (np.ones(len(half)), (half * width + code[column] - base, column)),
+                shape=(len(side) * width, len(chunk)),
             )
             part = indicator @ values[chunk].astype(np.float64)
             sums[:, base : base + width] += part.reshape(len(side), width, -1)

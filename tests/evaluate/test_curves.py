@@ -274,4 +274,4 @@ def test_the_script_sums_up_and_draws_a_curve(script, spaces, tmp_path, n_seeds)
     predictivity.draw({"world": ("a title", curve)}, tmp_path / "curve.png")
     assert (tmp_path / "curve.png").read_bytes().startswith(b"\x89PNG")
     # What is compared is what the package offers.
-    assert set(predictivity.methods(False)) == {"fused", "factored", *BASELINES}
+    assert set(predictivity.compared_aligners(False)) == {"fused", "bridge", *BASELINES}

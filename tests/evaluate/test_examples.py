@@ -1,8 +1,7 @@
-"""Examples in the docstrings of the room run, and every public function and class has one."""
+"""Every public name of the room is documented in full; the examples themselves run as doctests."""
 
 from __future__ import annotations
 
-import doctest
 import inspect
 
 import pytest
@@ -19,9 +18,10 @@ THINGS = {
 
 
 @pytest.mark.parametrize("name", sorted(THINGS))
-def test_every_public_name_has_an_example_that_runs(name):
-    assert "Examples\n" in inspect.getdoc(THINGS[name])
-    runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS)
-    for example in doctest.DocTestFinder(recurse=False).find(THINGS[name], name):
-        runner.run(example)
-    assert runner.failures == 0
+def test_every_public_name_says_what_it_takes_and_gives_and_shows_an_example(name):
+    thing = THINGS[name]
+    sections = set(inspect.getdoc(thing).split("\n"))
+    assert "Examples" in sections
+    if inspect.isfunction(thing):
+        assert {"Parameters", "Returns"} <= sections
+        assert all(parameter in inspect.getdoc(thing) for parameter in inspect.signature(thing).parameters)

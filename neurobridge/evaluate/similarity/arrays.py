@@ -19,7 +19,8 @@ def _checked(X: np.ndarray, Y: np.ndarray, min_stimuli: int, name_of_measure: st
     X, Y = np.asarray(X, dtype=np.float64), np.asarray(Y, dtype=np.float64)
     if X.ndim != 2 or Y.ndim != 2 or len(X) != len(Y) or len(X) < min_stimuli:
         raise ValueError(
-            f"{name_of_measure}: found arrays of shape {X.shape} and {Y.shape}; expected two with the same rows, at least {min_stimuli}. "
+            f"{name_of_measure}: found arrays of shape {X.shape} and {Y.shape}; expected two with the same rows, at "
+            f"least {min_stimuli}. "
             "Mend: match the stimuli first, or hold out more of them."
         )
     X, Y = X - X.mean(axis=0), Y - Y.mean(axis=0)
