@@ -1,4 +1,4 @@
-"""What a labelled array is: schema, repeats, pairs, netCDF."""
+"""Assemblies: labelled arrays with a schema, repetitions, pairs, and files."""
 
 import lazy_loader
 

@@ -44,6 +44,20 @@ def save_assembly(assembly: xr.DataArray, path: str | os.PathLike[str], *, compr
     ------
     AssemblyError
         The assembly does not meet the schema, or an attribute is not plain data.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from neurobridge.assemblies import make_assembly, open_assembly, save_assembly
+    >>> assembly = make_assembly(
+    ...     [[1.0, 2.0]], presentation={"stimulus_id": ["a"]}, neuroid={"neuroid_id": ["n0", "n1"]}
+    ... )  # simulated
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = save_assembly(assembly, Path(folder) / "responses.nc")
+    ...     read = open_assembly(path)
+    >>> path.name
+    'responses.nc'
     """
     validate(assembly)
     path = Path(path)
@@ -91,6 +105,20 @@ def open_assembly(
         There is no such file.
     AssemblyError
         The file cannot be read as netCDF, holds several variables, or does not meet the schema.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from neurobridge.assemblies import make_assembly, open_assembly, save_assembly
+    >>> assembly = make_assembly(
+    ...     [[1.0, 2.0]], presentation={"stimulus_id": ["a"]}, neuroid={"neuroid_id": ["n0", "n1"]}
+    ... )  # simulated
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = save_assembly(assembly, Path(folder) / "responses.nc")
+    ...     read = open_assembly(path)
+    >>> read.identical(assembly)
+    True
     """
     path = Path(path)
     if not path.exists():

@@ -1,4 +1,4 @@
-"""Which stimuli are known in both spaces."""
+"""Pairs of stimuli that are known in both spaces."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from neurobridge.assemblies.schema import (
     plain,
     require_unique_stimuli,
 )
+from neurobridge.points.display import format_fact, html_repr, short_repr
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,6 +36,15 @@ class Pairs:
     ------
     AssemblyError
         The two columns differ in length, or a pair is listed twice.
+
+    Examples
+    --------
+    >>> from neurobridge.assemblies import Pairs
+    >>> pairs = Pairs(["photo 1", "photo 2", "photo 3"], ["a dog", "a cat", "a dog"])
+    >>> pairs
+    Pairs(3 pairs of 3 source and 2 target stimuli: 'photo 1' - 'a dog', 'photo 2' - 'a cat', 'photo 3' - 'a dog')
+    >>> len(pairs.draw(2, seed=0))
+    2
     """
 
     source_id: np.ndarray
@@ -49,9 +59,9 @@ class Pairs:
             )
         repeated = pd.MultiIndex.from_arrays([source, target]).duplicated()
         if repeated.any():
-            where = int(np.flatnonzero(repeated)[0])
+            row = int(np.flatnonzero(repeated)[0])
             raise AssemblyError(
-                f"pairs: found the pair ({str(source[where])!r}, {str(target[where])!r}) twice; expected each pair once. "
+                f"pairs: found the pair ({str(source[row])!r}, {str(target[row])!r}) twice; expected each pair once. "
                 "Mend: drop the duplicate rows."
             )
         object.__setattr__(self, "source_id", source)
@@ -60,16 +70,65 @@ class Pairs:
     def __len__(self) -> int:
         return len(self.source_id)
 
+    def __repr__(self) -> str:
+        facts = self._facts()
+        sizes = (
+            f"{facts['pairs']} pairs of {facts['source stimuli']} source and {facts['target stimuli']} target stimuli"
+        )
+        return short_repr("Pairs", f"{sizes}: {facts['first']}" if len(self) else sizes)
+
+    def _repr_html_(self) -> str:
+        return html_repr("Pairs", self._facts())
+
+    def _facts(self) -> dict[str, Any]:
+        shown = zip(self.source_id[:3].tolist(), self.target_id[:3].tolist(), strict=True)
+        first = [f"{format_fact(repr(source))} - {format_fact(repr(target))}" for source, target in shown]
+        return {
+            "pairs": len(self),
+            "source stimuli": len(np.unique(self.source_id)),
+            "target stimuli": len(np.unique(self.target_id)),
+            "first": ", ".join(first) + (", ..." if len(self) > 3 else ""),
+        }
+
     @classmethod
     def shared(cls, source: xr.DataArray, target: xr.DataArray) -> Pairs:
-        """Pair every stimulus that is in both assemblies with itself, in the source's order."""
+        """Pair every stimulus that is in both assemblies with itself, in the source's order.
+
+        Parameters
+        ----------
+        source, target : xarray.DataArray
+            Assemblies with one presentation a stimulus.
+
+        Returns
+        -------
+        Pairs
+
+        Raises
+        ------
+        AssemblyError
+            No stimulus is shared, or one is presented more than once.
+        """
         matched = match_stimuli(source, target)
         ids = matched.source.coords[STIMULUS_ID].values
         return cls(ids, ids)
 
     @classmethod
     def from_table(cls, table: pd.DataFrame | Mapping[str, Any]) -> Pairs:
-        """Read pairs from a table with the columns ``source_id`` and ``target_id``."""
+        """Read pairs from a table with the columns ``source_id`` and ``target_id``.
+
+        Parameters
+        ----------
+        table : pandas.DataFrame or mapping of str to sequence
+
+        Returns
+        -------
+        Pairs
+
+        Raises
+        ------
+        AssemblyError
+            A column is missing, or a pair is listed twice.
+        """
         missing = [name for name in ("source_id", "target_id") if name not in table]
         if missing:
             raise AssemblyError(
@@ -80,7 +139,23 @@ class Pairs:
 
     @classmethod
     def by_label(cls, source: xr.DataArray, target: xr.DataArray, label: str) -> Pairs:
-        """Pair every source stimulus with every target stimulus of the same label (many images, one caption)."""
+        """Pair every source stimulus with every target stimulus of the same label (many images, one caption).
+
+        Parameters
+        ----------
+        source, target : xarray.DataArray
+        label : str
+            Presentation coordinate of both.
+
+        Returns
+        -------
+        Pairs
+
+        Raises
+        ------
+        AssemblyError
+            The coordinate is missing, or no label is shared.
+        """
         columns = []
         for role, assembly in (("source", source), ("target", target)):
             if label not in assembly.coords:
@@ -121,7 +196,17 @@ class Pairs:
         return pairs
 
     def save(self, path: str | os.PathLike[str]) -> Path:
-        """Write pairs as csv, atomically; missing parent folders are made."""
+        """Write pairs as csv, atomically; missing parent folders are made.
+
+        Parameters
+        ----------
+        path : path
+
+        Returns
+        -------
+        pathlib.Path
+            The file written.
+        """
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
@@ -143,6 +228,10 @@ class Pairs:
         seed : int
         stratify : array of shape (n_pairs,), optional
             Class of each pair. Every class is drawn in proportion to its size, and at least once.
+
+        Returns
+        -------
+        Pairs
 
         Raises
         ------
@@ -196,6 +285,11 @@ class Pairs:
     def indices(self, source: xr.DataArray, target: xr.DataArray) -> tuple[np.ndarray, np.ndarray]:
         """Return the rows of the pairs in two assemblies.
 
+        Parameters
+        ----------
+        source, target : xarray.DataArray
+            Assemblies with one presentation a stimulus.
+
         Returns
         -------
         i, j : int arrays of shape (n_pairs,)
@@ -206,18 +300,18 @@ class Pairs:
         AssemblyError
             A pair id is not in the data, or a stimulus is presented more than once.
         """
-        found = []
+        rows_of_role = []
         for role, assembly, ids in (("source", source, self.source_id), ("target", target, self.target_id)):
             require_unique_stimuli(assembly, role=role)
             rows = pd.Index(assembly.coords[STIMULUS_ID].values).get_indexer(pd.Index(ids))
             if (rows < 0).any():
-                lost = ids[rows < 0]
+                unknown = ids[rows < 0]
                 raise AssemblyError(
-                    f"pairs: found {len(lost)} {role} id(s) that are not in the data, e.g. {str(lost[0])!r}; expected ids "
+                    f"pairs: found {len(unknown)} {role} id(s) that are not in the data, e.g. {str(unknown[0])!r}; expected ids "
                     f"among the {len(assembly[PRESENTATION])} {role} stimuli. Mend: drop those pairs or load their data."
                 )
-            found.append(rows)
-        return found[0], found[1]
+            rows_of_role.append(rows)
+        return rows_of_role[0], rows_of_role[1]
 
 
 def resolve_pairs(
@@ -228,20 +322,40 @@ def resolve_pairs(
     seed: int = 0,
     stratify: str | None = None,
 ) -> Pairs:
-    """Turn any way of naming pairs into `Pairs`.
+    """Turn any form in which pairs are named into `Pairs`.
 
     Parameters
     ----------
+    source, target : xarray.DataArray
+        Assemblies with one presentation a stimulus.
     pairs : Pairs, table, float or None
         Ready-made pairs; a table with ``source_id`` and ``target_id``; a fraction of the shared stimuli (drawn with
         ``seed``); or None for all shared stimuli.
+    seed : int
+        Of the draw of a fraction.
     stratify : str, optional
         Coordinate of the source, e.g. ``category_name``: a drawn fraction then represents every class.
+
+    Returns
+    -------
+    Pairs
 
     Raises
     ------
     AssemblyError
         Fewer than two pairs result, no stimulus is shared, or a pair id is unknown.
+
+    Examples
+    --------
+    >>> from neurobridge.assemblies import make_assembly, resolve_pairs
+    >>> def simulated(ids):
+    ...     values = [[float(k)] for k in range(len(ids))]
+    ...     return make_assembly(values, presentation={"stimulus_id": ids}, neuroid={"neuroid_id": ["n0"]})
+    >>> source, target = simulated(["a", "b", "c", "d"]), simulated(["d", "c", "b"])
+    >>> resolve_pairs(source, target, None).source_id.tolist()
+    ['b', 'c', 'd']
+    >>> len(resolve_pairs(source, target, 0.7, seed=0))
+    2
     """
     if pairs is None:
         resolved = Pairs.shared(source, target)
@@ -278,15 +392,45 @@ def _labels_of(pairs: Pairs, source: xr.DataArray, label: str | None) -> np.ndar
 
 
 class Matched(NamedTuple):
-    """Two assemblies with the same stimuli in the same order, and what was left out."""
+    """Two assemblies with the same stimuli in the same order, and the ids that were left out.
+
+    Attributes
+    ----------
+    source, target : xarray.DataArray
+        The shared stimuli, in the source's order.
+    dropped_source, dropped_target : arrays of str
+        Ids that only one of the two has.
+
+    Examples
+    --------
+    See `match_stimuli`.
+    """
 
     source: xr.DataArray
     target: xr.DataArray
     dropped_source: np.ndarray
     dropped_target: np.ndarray
 
+    def __repr__(self) -> str:
+        return short_repr("Matched", **self._facts())
+
+    def _repr_html_(self) -> str:
+        return html_repr("Matched", self._facts())
+
+    def _facts(self) -> dict[str, int]:
+        return {
+            "n_shared": self.source.sizes[PRESENTATION],
+            "n_dropped_source": len(self.dropped_source),
+            "n_dropped_target": len(self.dropped_target),
+        }
+
     def report(self) -> str:
-        """One sentence: how many stimuli are shared, and how many each side had alone."""
+        """Return a sentence with the number of shared stimuli and of those that each side had alone.
+
+        Returns
+        -------
+        str
+        """
         return (
             f"{self.source.sizes[PRESENTATION]} stimuli in both; dropped {len(self.dropped_source)} of the source"
             f"{_example(self.dropped_source)} and {len(self.dropped_target)} of the target{_example(self.dropped_target)}."
@@ -316,6 +460,19 @@ def match_stimuli(source: xr.DataArray, target: xr.DataArray, *, how: str = "inn
     ------
     AssemblyError
         No stimulus is shared, one is presented more than once, or ``how`` is not "inner".
+
+    Examples
+    --------
+    >>> from neurobridge.assemblies import make_assembly, match_stimuli
+    >>> def simulated(ids):
+    ...     values = [[float(k)] for k in range(len(ids))]
+    ...     return make_assembly(values, presentation={"stimulus_id": ids}, neuroid={"neuroid_id": ["n0"]})
+    >>> source, target = simulated(["a", "b", "c", "d"]), simulated(["d", "c", "b"])
+    >>> matched = match_stimuli(source, target)
+    >>> matched
+    Matched(n_shared=3, n_dropped_source=1, n_dropped_target=0)
+    >>> matched.target["stimulus_id"].values.tolist()
+    ['b', 'c', 'd']
     """
     if how != "inner":
         raise AssemblyError(

@@ -36,6 +36,17 @@ def average_repetitions(assembly: xr.DataArray) -> xr.DataArray:
     ------
     AssemblyError
         The assembly does not meet the schema.
+
+    Examples
+    --------
+    >>> from neurobridge.assemblies import average_repetitions, make_assembly
+    >>> trials = make_assembly(
+    ...     [[1.0, 10.0], [3.0, 30.0], [5.0, 50.0], [7.0, 70.0]],  # simulated: two stimuli, two repetitions, two sites
+    ...     presentation={"stimulus_id": ["a", "a", "b", "b"], "repetition": [0, 1, 0, 1]},
+    ...     neuroid={"neuroid_id": ["n0", "n1"]},
+    ... )
+    >>> average_repetitions(trials).values.tolist()
+    [[2.0, 20.0], [6.0, 60.0]]
     """
     validate(assembly)
     codes, _ = _stimulus_codes(assembly)
@@ -64,14 +75,26 @@ def split_halves(assembly: xr.DataArray, *, seed: int) -> tuple[xr.DataArray, xr
     ------
     AssemblyError
         A stimulus has fewer than two presentations.
+
+    Examples
+    --------
+    >>> from neurobridge.assemblies import make_assembly, split_halves
+    >>> trials = make_assembly(
+    ...     [[1.0, 10.0], [3.0, 30.0], [5.0, 50.0], [7.0, 70.0]],  # simulated: two stimuli, two repetitions, two sites
+    ...     presentation={"stimulus_id": ["a", "a", "b", "b"], "repetition": [0, 1, 0, 1]},
+    ...     neuroid={"neuroid_id": ["n0", "n1"]},
+    ... )
+    >>> first, second = split_halves(trials, seed=0)
+    >>> ((first + second) / 2).values.tolist()
+    [[2.0, 20.0], [6.0, 60.0]]
     """
     validate(assembly)
     codes, ids = _stimulus_codes(assembly)
     counts = np.bincount(codes)
     if counts.min() < 2:
-        lonely = ids[int(counts.argmin())]
+        unrepeated = ids[int(counts.argmin())]
         raise AssemblyError(
-            f"found {int((counts < 2).sum())} stimuli with one presentation, e.g. {str(lonely)!r}; expected at least two "
+            f"found {int((counts < 2).sum())} stimuli with one presentation, e.g. {str(unrepeated)!r}; expected at least two "
             "repetitions of each. Mend: select the repeated stimuli, or use a ceiling that needs no repetitions."
         )
     rng = np.random.default_rng(seed)
@@ -109,6 +132,17 @@ def bootstrap_repetitions(assembly: xr.DataArray, *, seed: int) -> xr.DataArray:
     ------
     AssemblyError
         The assembly does not meet the schema.
+
+    Examples
+    --------
+    >>> from neurobridge.assemblies import bootstrap_repetitions, make_assembly
+    >>> trials = make_assembly(
+    ...     [[1.0, 10.0], [3.0, 30.0], [5.0, 50.0], [7.0, 70.0]],  # simulated: two stimuli, two repetitions, two sites
+    ...     presentation={"stimulus_id": ["a", "a", "b", "b"], "repetition": [0, 1, 0, 1]},
+    ...     neuroid={"neuroid_id": ["n0", "n1"]},
+    ... )
+    >>> bootstrap_repetitions(trials, seed=0)["n_repetitions"].values.tolist()
+    [2, 2]
     """
     validate(assembly)
     codes, _ = _stimulus_codes(assembly)
@@ -128,9 +162,9 @@ def _average(assembly: xr.DataArray, codes: np.ndarray, weight: np.ndarray) -> x
     out_dtype = assembly.dtype if assembly.dtype.kind == "f" else np.dtype(np.float64)
     total: np.ndarray | None = None
     for rows, values in blocks(assembly):
-        here = np.flatnonzero(weight[rows])
+        counted = np.flatnonzero(weight[rows])
         indicator = sparse.csr_matrix(
-            (weight[rows][here].astype(out_dtype), (codes[rows][here], here)), shape=(n_stimuli, len(values))
+            (weight[rows][counted].astype(out_dtype), (codes[rows][counted], counted)), shape=(n_stimuli, len(values))
         )
         part = np.asarray(indicator @ values.reshape(len(values), -1))
         total = part if total is None else total + part

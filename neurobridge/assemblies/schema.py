@@ -1,4 +1,4 @@
-"""What an assembly is: a plain, validated ``xarray.DataArray`` with flat coordinates."""
+"""Schema of an assembly: a plain, validated ``xarray.DataArray`` with flat coordinates."""
 
 from __future__ import annotations
 
@@ -19,7 +19,18 @@ _LAYOUTS = ((PRESENTATION, NEUROID), (PRESENTATION, NEUROID, TIME_BIN))
 
 
 class AssemblyError(ValueError):
-    """An array that does not meet the schema; the message says what was found, expected and how to mend it."""
+    """Error of an array that does not meet the schema; the message says what was found, expected and how to mend it.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from neurobridge.assemblies import AssemblyError, validate
+    >>> try:
+    ...     validate(np.zeros((3, 2)))
+    ... except AssemblyError as error:
+    ...     print(str(error).split(". Mend")[0])
+    assembly: found ndarray; expected an xarray.DataArray
+    """
 
 
 def make_assembly(
@@ -50,6 +61,18 @@ def make_assembly(
     ------
     AssemblyError
         A coordinate is missing or has the wrong length, or the values break the schema (see `validate`).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from neurobridge.assemblies import make_assembly
+    >>> recordings = make_assembly(
+    ...     np.random.default_rng(0).normal(size=(3, 2)),  # simulated
+    ...     presentation={"stimulus_id": ["a.png", "b.png", "c.png"], "category_name": ["car", "car", "face"]},
+    ...     neuroid={"neuroid_id": ["site 1", "site 2"], "region": ["IT", "IT"]},
+    ... )
+    >>> dict(recordings.sizes), recordings["region"].dims
+    ({'presentation': 3, 'neuroid': 2}, ('neuroid',))
     """
     data: Any = values if is_dask(values) else np.asarray(values)
     columns: dict[str, Mapping[Any, Any] | pd.DataFrame] = {PRESENTATION: presentation, NEUROID: neuroid}
@@ -96,13 +119,30 @@ def validate(assembly: xr.DataArray, *, role: str = "assembly") -> xr.DataArray:
     assembly : xarray.DataArray
         Candidate, dims ``(presentation, neuroid[, time_bin])``.
     role : str
-        What the caller calls it ("source", "recordings"); used in messages.
+        Name of the argument in messages, e.g. "source" or "recordings".
+
+    Returns
+    -------
+    xarray.DataArray
 
     Raises
     ------
     AssemblyError
         Wrong type or dims, MultiIndex, missing or mis-shaped ``stimulus_id`` / ``neuroid_id``, empty dimension, duplicate
         neuroids, duplicate (stimulus, repetition) presentations, non-numeric dtype, NaN or infinite values.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import xarray as xr
+    >>> from neurobridge.assemblies import validate
+    >>> array = xr.DataArray(
+    ...     np.zeros((2, 3)),  # simulated
+    ...     dims=("presentation", "neuroid"),
+    ...     coords={"stimulus_id": ("presentation", ["a", "b"]), "neuroid_id": ("neuroid", [0, 1, 2])},
+    ... )
+    >>> validate(array) is array
+    True
     """
     if not isinstance(assembly, xr.DataArray):
         raise AssemblyError(
@@ -160,12 +200,12 @@ def _refuse_duplicates(assembly: xr.DataArray, names: Sequence[str], role: str) 
 
 
 def blocks(assembly: xr.DataArray, *, role: str = "assembly") -> Iterator[tuple[slice, np.ndarray]]:
-    """Values of successive presentations, one dask chunk at a time (or all at once, if in memory).
+    """Yield the values of successive presentations with their rows, one dask chunk at a time (or all at once, if in memory).
 
     Raises
     ------
     AssemblyError
-        A chunk holds NaN or infinite values: what `validate` finds at once in memory is found here when it is read.
+        A chunk holds NaN or infinite values, which `validate` can only see in arrays that are in memory.
     """
     data = assembly.data
     if not is_dask(data):
@@ -198,10 +238,32 @@ def _refuse_non_finite(assembly: xr.DataArray, values: np.ndarray, role: str, *,
 def require_unique_stimuli(assembly: xr.DataArray, *, role: str = "assembly") -> xr.DataArray:
     """Refuse an assembly in which a stimulus was presented more than once.
 
+    Parameters
+    ----------
+    assembly : xarray.DataArray
+    role : str
+        Name of the argument in messages.
+
+    Returns
+    -------
+    xarray.DataArray
+        The same assembly.
+
     Raises
     ------
     AssemblyError
         A ``stimulus_id`` appears twice; average the repetitions first.
+
+    Examples
+    --------
+    >>> from neurobridge.assemblies import average_repetitions, make_assembly, require_unique_stimuli
+    >>> trials = make_assembly(
+    ...     [[1.0, 10.0], [3.0, 30.0], [5.0, 50.0], [7.0, 70.0]],  # simulated: two stimuli, two repetitions, two sites
+    ...     presentation={"stimulus_id": ["a", "a", "b", "b"], "repetition": [0, 1, 0, 1]},
+    ...     neuroid={"neuroid_id": ["n0", "n1"]},
+    ... )
+    >>> require_unique_stimuli(average_repetitions(trials)).sizes["presentation"]
+    2
     """
     ids = pd.Index(assembly.coords[STIMULUS_ID].values)
     duplicated = ids.duplicated()
@@ -216,10 +278,30 @@ def require_unique_stimuli(assembly: xr.DataArray, *, role: str = "assembly") ->
 def require_varying_neuroids(assembly: xr.DataArray, *, role: str = "assembly") -> xr.DataArray:
     """Refuse neuroids whose response never changes: no correlation or scaling is defined for them.
 
+    Parameters
+    ----------
+    assembly : xarray.DataArray
+    role : str
+        Name of the argument in messages.
+
+    Returns
+    -------
+    xarray.DataArray
+        The same assembly.
+
     Raises
     ------
     AssemblyError
-        Names the constant neuroids and the call that drops them.
+        A neuroid is constant; the message names one and the call that drops them.
+
+    Examples
+    --------
+    >>> from neurobridge.assemblies import make_assembly, require_varying_neuroids
+    >>> assembly = make_assembly(
+    ...     [[0.0, 1.0], [0.5, 2.0]], presentation={"stimulus_id": ["a", "b"]}, neuroid={"neuroid_id": [0, 1]}
+    ... )  # simulated
+    >>> require_varying_neuroids(assembly) is assembly
+    True
     """
     constant = _constant(assembly)
     if constant.any():
@@ -243,6 +325,15 @@ def drop_constant(assembly: xr.DataArray) -> xr.DataArray:
     -------
     xarray.DataArray
         The same assembly without constant neuroids; ``attrs["dropped_constant_neuroids"]`` counts them.
+
+    Examples
+    --------
+    >>> from neurobridge.assemblies import drop_constant, make_assembly
+    >>> assembly = make_assembly(
+    ...     [[0.0, 1.0], [0.0, 2.0]], presentation={"stimulus_id": ["a", "b"]}, neuroid={"neuroid_id": ["n0", "n1"]}
+    ... )  # simulated: the first site is silent
+    >>> drop_constant(assembly)["neuroid_id"].values.tolist()
+    ['n1']
     """
     constant = _constant(assembly)
     kept = assembly.isel({NEUROID: np.flatnonzero(~constant)})
@@ -260,12 +351,34 @@ def _constant(assembly: xr.DataArray) -> np.ndarray:
 
 
 def as_matrix(assembly: xr.DataArray, *, role: str = "assembly", dtype: npt.DTypeLike = np.float64) -> np.ndarray:
-    """Return the values as a ``(n_presentations, n_neuroids)`` array.
+    """Return the values as an array with one row a presentation.
+
+    Parameters
+    ----------
+    assembly : xarray.DataArray
+        Dims ``(presentation, neuroid)`` or ``(presentation, neuroid, time_bin)`` with one time bin.
+    role : str
+        Name of the argument in messages.
+    dtype : dtype
+        Of the array; the default is double precision.
+
+    Returns
+    -------
+    array of shape (n_presentations, n_neuroids)
 
     Raises
     ------
     AssemblyError
-        More than one time bin is present.
+        More than one time bin is present, or (of a dask-backed assembly) NaN or infinite values.
+
+    Examples
+    --------
+    >>> from neurobridge.assemblies import as_matrix, make_assembly
+    >>> assembly = make_assembly(
+    ...     [[1, 2], [3, 4]], presentation={"stimulus_id": ["a", "b"]}, neuroid={"neuroid_id": [0, 1]}
+    ... )  # simulated
+    >>> as_matrix(assembly).tolist()
+    [[1.0, 2.0], [3.0, 4.0]]
     """
     if assembly.ndim == 3:
         if assembly.sizes[TIME_BIN] != 1:
@@ -279,7 +392,27 @@ def as_matrix(assembly: xr.DataArray, *, role: str = "assembly", dtype: npt.DTyp
 
 
 def coords_of(assembly: xr.DataArray, dim: str) -> dict[str, tuple[str, np.ndarray]]:
-    """Return the flat coordinates that lie on one dimension, ready for ``xr.DataArray(coords=...)``."""
+    """Return the flat coordinates that lie on one dimension, ready for ``xr.DataArray(coords=...)``.
+
+    Parameters
+    ----------
+    assembly : xarray.DataArray
+    dim : str
+        "presentation", "neuroid" or "time_bin".
+
+    Returns
+    -------
+    dict of str to (dim, array of shape (n,))
+
+    Examples
+    --------
+    >>> from neurobridge.assemblies import coords_of, make_assembly
+    >>> assembly = make_assembly(
+    ...     [[1, 2]], presentation={"stimulus_id": ["a"]}, neuroid={"neuroid_id": [0, 1], "region": ["V4", "IT"]}
+    ... )  # simulated
+    >>> sorted(coords_of(assembly, "neuroid"))
+    ['neuroid_id', 'region']
+    """
     return {
         str(name): (dim, np.asarray(coord.values)) for name, coord in assembly.coords.items() if coord.dims == (dim,)
     }

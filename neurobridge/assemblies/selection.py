@@ -1,4 +1,4 @@
-"""Parts of an assembly, by the values of its coordinates."""
+"""Selection of parts of an assembly by the values of its coordinates."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from neurobridge.assemblies.schema import AssemblyError, plain
 
 
 def select(assembly: xr.DataArray, **wanted: Any) -> xr.DataArray:
-    """Keep what has the wanted coordinate values: ``select(recordings, region="IT", animal=["Chabo", "Tito"], variation=6)``.
+    """Keep the presentations and neuroids with the wanted coordinate values.
+
+    For example ``select(recordings, region="IT", animal=["Chabo", "Tito"], variation=6)``.
 
     Parameters
     ----------
@@ -28,7 +30,19 @@ def select(assembly: xr.DataArray, **wanted: Any) -> xr.DataArray:
     Raises
     ------
     AssemblyError
-        There is no such coordinate, or nothing has the wanted values (the message lists those there are).
+        There is no such coordinate, or nothing has the wanted values (the message lists some that exist).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from neurobridge.assemblies import make_assembly, select
+    >>> recordings = make_assembly(
+    ...     np.arange(8.0).reshape(2, 4),  # simulated
+    ...     presentation={"stimulus_id": ["a", "b"]},
+    ...     neuroid={"neuroid_id": range(4), "region": ["V4", "IT", "IT", "V4"]},
+    ... )
+    >>> select(recordings, region="IT").values.tolist()
+    [[1.0, 2.0], [5.0, 6.0]]
     """
     kept: dict[str, np.ndarray] = {}
     for name, values in wanted.items():
@@ -48,8 +62,8 @@ def select(assembly: xr.DataArray, **wanted: Any) -> xr.DataArray:
             )
         mask = kept.get(dim, np.ones(len(column), dtype=bool)) & np.isin(column, among)
         if not mask.any():
-            there = np.unique(column)
-            shown = ", ".join(map(str, there[:8])) + (", ..." if len(there) > 8 else "")
+            existing = np.unique(column)
+            shown = ", ".join(map(str, existing[:8])) + (", ..." if len(existing) > 8 else "")
             raise AssemblyError(
                 f"select: found nothing with {name}={values!r} (and the conditions before it); expected some of {shown}. "
                 "Mend: widen the selection."

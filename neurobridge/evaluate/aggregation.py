@@ -106,19 +106,27 @@ def aggregate(score: xr.Dataset, *, confidence: float = 0.95, n_bootstrap: int =
     }
     metric = str(score.attrs["metric"])
     if not leading:
-        return {"metric": metric, **cells[()], "n_stimuli": int(score.attrs["n_stimuli"]), **facts}
+        return {"metric": metric, **cells[()], "n_stimuli": _count(score.attrs["n_stimuli"]), **facts}
     data = {}
     for name in NUMBERS:
         column = [np.nan if numbers[name] is None else numbers[name] for numbers in cells.values()]
         data[name] = (leading, np.array(column, dtype=np.float64).reshape(shape))
     coords = {name: coord for name, coord in score.coords.items() if set(coord.dims) <= set(leading)}
-    return xr.Dataset(data, coords=coords, attrs={"metric": metric, "n_stimuli": score.attrs["n_stimuli"], **facts})
+    return xr.Dataset(
+        data, coords=coords, attrs={"metric": metric, "n_stimuli": _count(score.attrs["n_stimuli"]), **facts}
+    )
+
+
+def _count(n_stimuli: Any) -> int | list[int]:
+    """Return a number of stimuli, or the list of those of the cells, which netCDF gives back as an array."""
+    counts = [int(n) for n in np.atleast_1d(n_stimuli)]
+    return counts if np.ndim(n_stimuli) else counts[0]
 
 
 def _cell(
     part: dict[str, np.ndarray], by_site: bool, rule: str, confidence: float, n_bootstrap: int, seed: int
 ) -> dict[str, float | None]:
-    """Numbers of one cell: raw ([n_repeats][, n_neuroids]), ceiling and normalized ([n_neuroids]), null (n_permutations,)."""
+    """Reduce one cell: raw ([n_repeats][, n_neuroids]), ceiling and normalized ([n_neuroids]), null (n_permutations,)."""
     raw, normalised = part["raw"], part["normalized"]
     by_split = np.atleast_1d(np.median(raw, axis=-1) if by_site else raw)
     value, reliability = reduce_raw(raw, by_site), np.atleast_1d(part["ceiling"])

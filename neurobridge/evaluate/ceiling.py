@@ -247,14 +247,15 @@ def half_means(recordings: xr.DataArray, codes: np.ndarray, first: np.ndarray) -
         start = rows.start
         order = np.argsort(codes[rows], kind="stable")
         for part_rows in row_blocks(len(order), 1, budget=_CHUNK):
-            here = order[part_rows]
-            code, inside = codes[start + here], side[:, start + here]
+            chunk = order[part_rows]
+            code, inside = codes[start + chunk], side[:, start + chunk]
             base, width = int(code[0]), int(code[-1] - code[0]) + 1
             half, column = np.nonzero(inside)
             indicator = sparse.csr_matrix(
-                (np.ones(len(half)), (half * width + code[column] - base, column)), shape=(len(side) * width, len(here))
+                (np.ones(len(half)), (half * width + code[column] - base, column)),
+                shape=(len(side) * width, len(chunk)),
             )
-            part = indicator @ values[here].astype(np.float64)
+            part = indicator @ values[chunk].astype(np.float64)
             sums[:, base : base + width] += part.reshape(len(side), width, -1)
     counts = np.stack([np.bincount(codes, weights=half, minlength=n_stimuli) for half in side])
     sums /= counts[:, :, None]

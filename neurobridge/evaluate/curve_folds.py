@@ -72,7 +72,7 @@ class CurveSettings:
 
     @property
     def seeds(self) -> range:
-        """The seeds of the draws."""
+        """Return the seeds of the draws."""
         return range(self.seed, self.seed + self.n_seeds)
 
 

@@ -63,10 +63,10 @@ class Splits(Sequence[Fold]):
                     f"splits: found {len(fold[0])} training and {len(fold[1])} held-out rows in fold {number}; expected "
                     "at least one of each. Mend: use fewer folds or a larger share."
                 )
-            both = np.intersect1d(*fold)
-            if len(both):
+            shared = np.intersect1d(*fold)
+            if len(shared):
                 raise AssemblyError(
-                    f"splits: found {len(both)} row(s) of fold {number} both trained on and held out, e.g. {both[0]}; "
+                    f"splits: found {len(shared)} row(s) of fold {number} both trained on and held out, e.g. {shared[0]}; "
                     "expected disjoint rows. Mend: draw the held-out rows from those not trained on."
                 )
             if groups is not None:

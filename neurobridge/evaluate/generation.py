@@ -111,7 +111,7 @@ def generation_fidelity(
     seed: int = 0,
     batch_size: int = 256,
 ) -> xr.Dataset:
-    """Judge generated images with a frozen classifier and a Frechet distance, beside reconstructions of real images.
+    """Score generated images by a frozen classifier and a Frechet distance, and compare with reconstructions of real images.
 
     Reconstructions are decoded from the latents of real images: the ceiling of all images that the decoder can make. Neither the
     classifier nor its features may have been trained on the decoder's images or on ``real``.
@@ -164,15 +164,16 @@ def generation_fidelity(
     >>> import xarray as xr
     >>> from neurobridge.evaluate import generation_fidelity
     >>> labels = np.arange(40) % 2
-    >>> def simulated(seed):  # images of two classes, one brighter on the left
+    >>> def simulated(seed):  # images of two classes, brighter on the left or on the right
     ...     pixels = np.random.default_rng(seed).normal(size=(40, 4, 4)).astype("float32")
-    ...     pixels[labels == 1, :, :2] += 2
+    ...     pixels[labels == 0, :, :2] += 1
+    ...     pixels[labels == 1, :, 2:] += 1
     ...     coords = {"stimulus_id": ("presentation", np.arange(40)), "side": ("presentation", labels)}
     ...     return xr.DataArray(pixels, dims=("presentation", "row", "column"), coords=coords)
     >>> def features(x):  # mean brightness of the two halves
     ...     return x.unflatten(3, (2, 2)).mean(dim=(1, 2, 4))
     >>> score = generation_fidelity(
-    ...     simulated(0), "side", classifier=lambda x: features(x).flip(1), classes=[0, 1], features=features,
+    ...     simulated(0), "side", classifier=features, classes=[0, 1], features=features,
     ...     real=simulated(1), reconstructions=simulated(2), n_permutations=50,
     ... )
     >>> float(score["raw"]) > 0.8, float(score["normalized"]) > 0.8

@@ -32,7 +32,7 @@ def fold_null(
 
 
 def p_value(observed: float, null: np.ndarray) -> float:
-    """One-sided permutation p-value, ``(1 + #{null >= observed}) / (1 + n)`` (Phipson & Smyth 2010).
+    """Compute the one-sided permutation p-value, ``(1 + #{null >= observed}) / (1 + n)`` (Phipson & Smyth 2010).
 
     Parameters
     ----------

@@ -182,7 +182,7 @@ def predict_held_out(
     list of array of shape (n_test, n_targets)
     """
     if fit is fit_ridge and options.keys() == {"alpha"} and (options["alpha"] or 0) > 0 and len(folds) > 1:
-        least = max(X.shape[1], len(X) // 2 + 1)
-        if all(len(train) >= least and len(train) + len(test) == len(X) for train, test in folds):
+        min_train = max(X.shape[1], len(X) // 2 + 1)
+        if all(len(train) >= min_train and len(train) + len(test) == len(X) for train, test in folds):
             return _ridge_folds(X, Y, folds, options["alpha"])
     return [fit(X[train], Y[train], **options)(X[test]) for train, test in folds]

@@ -319,7 +319,7 @@ def warn_low_ceilings(ceiling: np.ndarray, *, stacklevel: int) -> int:
 
 
 def reliability_of(ceiling: xr.DataArray | None, like: xr.DataArray) -> np.ndarray:
-    """Ceiling of each neuroid of ``like``, array of shape (n_neuroids,); NaN if there is none.
+    """Return the ceiling of each neuroid of ``like``, array of shape (n_neuroids,); NaN if there is none.
 
     Raises
     ------

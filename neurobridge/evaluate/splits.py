@@ -222,10 +222,10 @@ def condition_splits(
     ([0, 1, 2, 3], [4])
     """
     values = np.asarray(values)
-    both = [value for value in train if value in list(test)]
-    if both:
+    shared = [value for value in train if value in list(test)]
+    if shared:
         raise AssemblyError(
-            f"splits: found condition {both[0]!r} both trained on and held out; expected disjoint conditions. Mend: "
+            f"splits: found condition {shared[0]!r} both trained on and held out; expected disjoint conditions. Mend: "
             "leave it out of one."
         )
     missing = [value for value in [*train, *test] if not (values == value).any()]

@@ -155,7 +155,7 @@ def cross_space_decode(
     n_permutations: int = 1000,
     seed: int = 0,
 ) -> xr.Dataset:
-    """Read each space with the frozen readout of the other, through a fitted aligner, beside each space's own readout.
+    """Decode each space with the frozen readout of the other, through a fitted aligner, and with its own.
 
     Parameters
     ----------

@@ -96,11 +96,11 @@ def decoding_curve(
     truth, X = labels_of(assembly, label, role="assembly"), as_matrix(assembly)
     n_neuroids, n_classes = X.shape[1], len(np.unique(truth))
     folds = stratified_splits(truth, n_splits=n_seeds, train_size=1 - held_out, seed=seed)
-    most = len(folds[0][0])
-    if min(n_sites) < 1 or max(n_sites) > n_neuroids or min(n_train) < n_classes or max(n_train) > most:
+    max_train = len(folds[0][0])
+    if min(n_sites) < 1 or max(n_sites) > n_neuroids or min(n_train) < n_classes or max(n_train) > max_train:
         raise AssemblyError(
             f"found n_sites={list(n_sites)}, n_train={list(n_train)}; expected 1 to {n_neuroids} sites and {n_classes} (one a "
-            f"class) to {most} training images. Mend: leave out those beyond."
+            f"class) to {max_train} training images. Mend: leave out those beyond."
         )
     shape = len(n_sites), len(n_train), n_seeds
     raw, sensitivity = np.empty(shape), np.empty(shape)
@@ -138,12 +138,12 @@ def _in_turn(rows: np.ndarray, labels: np.ndarray, rng: np.random.Generator) -> 
     """Shuffle rows such that every beginning has each class in proportion, and each class at least once."""
     order = rng.permutation(rows)
     classes, codes, counts = np.unique(labels[order], return_inverse=True, return_counts=True)
-    place = np.empty(len(order))
+    rank = np.empty(len(order))
     for k in range(len(classes)):
         members = np.flatnonzero(codes == k)
-        place[members] = (np.arange(len(members)) + 0.5) / counts[k]
-        place[members[0]] = -1
-    return order[np.argsort(place, kind="stable")]
+        rank[members] = (np.arange(len(members)) + 0.5) / counts[k]
+        rank[members[0]] = -1
+    return order[np.argsort(rank, kind="stable")]
 
 
 def _loglinear_dprime(choice: np.ndarray, truth: np.ndarray) -> float:
@@ -221,17 +221,17 @@ def generalise(
         raise AssemblyError(
             f"{condition}: found one condition, {levels.tolist()}; expected at least two. Mend: keep images of other conditions."
         )
-    both = np.unique(np.stack([truth.astype(str), level.astype(str)]), axis=1, return_inverse=True)[1].ravel()
-    folds = kfold_splits(len(truth), n_splits=n_splits, labels=both, seed=seed)
+    cell = np.unique(np.stack([truth.astype(str), level.astype(str)]), axis=1, return_inverse=True)[1].ravel()
+    folds = kfold_splits(len(truth), n_splits=n_splits, labels=cell, seed=seed)
     n = len(levels)
     chosen: dict[tuple[int, int], list[tuple[np.ndarray, np.ndarray]]] = {}
     sizes = np.zeros((2, n))
     for k, (train, test) in enumerate(folds):
         rng = np.random.default_rng([seed, k])
         pools = [train[level[train] == value] for value in levels]
-        least = min(map(len, pools))
+        n_smallest = min(map(len, pools))
         for i, pool in enumerate(pools):
-            rows = _in_turn(pool, truth, rng)[: least if equal else None]
+            rows = _in_turn(pool, truth, rng)[: n_smallest if equal else None]
             model = fit_readout(X[rows], truth[rows], label, readout, seed)
             sizes[0, i] += len(rows) / n_splits
             for j, value in enumerate(levels):

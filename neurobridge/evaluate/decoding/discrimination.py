@@ -154,7 +154,7 @@ def discriminate(
     ...     presentation={"stimulus_id": range(60), "category_name": labels},
     ...     neuroid={"neuroid_id": range(3)},
     ... )
-    >>> score = discriminate(choices(recordings, "category_name", readout="lda"), n_permutations=99)
+    >>> score = discriminate(choices(recordings, "category_name", readout="lda", n_repeats=1), n_permutations=99)
     >>> score["dprime"].sizes["truth"], float(score["raw"]) > 1, float(score["p_value"])
     (3, True, 0.01)
     """
@@ -190,17 +190,17 @@ def discriminate(
         class_means = np.stack([value[truth == k].mean(axis=0) for k in range(len(classes))])
         extra["dprime_centred"] = (dims, value - class_means[truth])
         coords |= {STIMULUS_ID: (PRESENTATION, chosen[STIMULUS_ID].values), TRUTH: (PRESENTATION, classes[truth])}
-    made = {"splits": "choices as given", "n_splits": 1, **chosen.attrs}
+    inherited = {"splits": "choices as given", "n_splits": 1, **chosen.attrs}
     attrs = {
-        **score_attrs(made, int(made["n_splits"]), n_permutations, seed),
-        "metric": f"d' ({level}), {made.get('metric', 'choices')}",
+        **score_attrs(inherited, int(inherited["n_splits"]), n_permutations, seed),
+        "metric": f"d' ({level}), {inherited.get('metric', 'choices')}",
         "n_stimuli": len(P),
         "n_classes": len(classes),
         "correction": rule,
         "cap": cap,
         "n_capped": n_capped,
     }
-    attrs["digests"] = made.get("digests", attrs["digests"])
+    attrs["digests"] = inherited.get("digests", attrs["digests"])
     return make_score(float(np.nanmean(value)), null=null, extra=extra, coords=coords, attrs=attrs)
 
 

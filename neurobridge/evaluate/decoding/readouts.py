@@ -21,7 +21,7 @@ from neurobridge.assemblies.schema import NEUROID_ID, PRESENTATION, STIMULUS_ID
 from neurobridge.evaluate.correlation import unit_rows
 from neurobridge.evaluate.permutation import fold_null
 from neurobridge.evaluate.scores import SPLIT, make_score, score_attrs
-from neurobridge.points.display import html_repr, short_repr
+from neurobridge.points.display import format_fact, html_repr, short_repr
 
 
 class CorrelationTemplates(ClassifierMixin, BaseEstimator):
@@ -46,11 +46,11 @@ class CorrelationTemplates(ClassifierMixin, BaseEstimator):
         return self
 
     def decision_function(self, X: np.ndarray) -> np.ndarray:
-        """Correlations of shape (n_stimuli, n_classes)."""
+        """Correlate responses with the templates: array of shape (n_stimuli, n_classes)."""
         return unit_rows(X - X.mean(axis=1, keepdims=True))[0] @ self.templates_.T
 
     def predict(self, X: np.ndarray) -> np.ndarray:
-        """Class of the largest correlation."""
+        """Return the class of the largest correlation."""
         return self.classes_[self.decision_function(X).argmax(axis=1)]
 
 
@@ -96,7 +96,7 @@ class Readout:
     ... )
     >>> head = train_readout(recordings[:40], "category_name", readout="lda")
     >>> head
-    Readout(lda of category_name, n_stimuli=40, n_sites=4, classes=['car', 'face'])
+    Readout(lda of category_name, n_stimuli=40, n_sites=4, n_classes=2)
     >>> float(head.score(recordings[40:], n_permutations=0)["raw"].mean()) > 0.9
     True
     """
@@ -108,14 +108,14 @@ class Readout:
     model: Any
 
     def __repr__(self) -> str:
-        return short_repr("Readout", f"{self.readout} of {self.label}", **self._facts())
+        return short_repr("Readout", f"{self.readout} of {format_fact(self.label)}", **self._facts())
 
     def _repr_html_(self) -> str:
         return html_repr("Readout", {"label": self.label, "readout": self.readout, **self._facts()})
 
-    def _facts(self) -> dict[str, Any]:
-        classes = [str(name) for name in self.model.classes_]
-        return {"n_stimuli": len(self.trained_on), "n_sites": len(self.neuroid_id), "classes": classes}
+    def _facts(self) -> dict[str, int]:
+        n_classes = len(self.model.classes_)
+        return {"n_stimuli": len(self.trained_on), "n_sites": len(self.neuroid_id), "n_classes": n_classes}
 
     def score(self, test: xr.DataArray, *, n_permutations: int = 1000, seed: int = 0) -> xr.Dataset:
         """Read the label of held-out stimuli.

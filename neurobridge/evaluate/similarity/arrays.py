@@ -15,11 +15,12 @@ from neurobridge.points.memory import check_memory
 Scorer = Callable[[np.ndarray | slice], float]
 
 
-def _checked(X: np.ndarray, Y: np.ndarray, least: int, name_of_measure: str) -> tuple[np.ndarray, np.ndarray]:
+def _checked(X: np.ndarray, Y: np.ndarray, min_stimuli: int, name_of_measure: str) -> tuple[np.ndarray, np.ndarray]:
     X, Y = np.asarray(X, dtype=np.float64), np.asarray(Y, dtype=np.float64)
-    if X.ndim != 2 or Y.ndim != 2 or len(X) != len(Y) or len(X) < least:
+    if X.ndim != 2 or Y.ndim != 2 or len(X) != len(Y) or len(X) < min_stimuli:
         raise ValueError(
-            f"{name_of_measure}: found arrays of shape {X.shape} and {Y.shape}; expected two with the same rows, at least {least}. "
+            f"{name_of_measure}: found arrays of shape {X.shape} and {Y.shape}; expected two with the same rows, at "
+            f"least {min_stimuli}. "
             "Mend: match the stimuli first, or hold out more of them."
         )
     X, Y = X - X.mean(axis=0), Y - Y.mean(axis=0)
@@ -93,7 +94,7 @@ def cka_scorer(X: np.ndarray, Y: np.ndarray, *, unbiased: bool = True, memory_li
             "Mend: use more stimuli, or unbiased=False."
         )
     norm = np.sqrt(self_similarity[0] * self_similarity[1])
-    return lambda order: _hsic(cross(order), dx, dy[order], unbiased) / norm
+    return lambda order: float(_hsic(cross(order), dx, dy[order], unbiased) / norm)
 
 
 def _squared_norm_of_gram(A: np.ndarray) -> float:

@@ -454,9 +454,9 @@ def svcca(
     return cca(source, target, splits, variance=variance, **options)
 
 
-def _known(value: str, names: tuple[str, ...], what: str) -> None:
+def _known(value: str, names: tuple[str, ...], kind: str) -> None:
     if value not in names:
-        raise AssemblyError(f"found {what} {value!r}; expected one of {sorted(names)}. Mend: choose one of them.")
+        raise AssemblyError(f"found {kind} {value!r}; expected one of {sorted(names)}. Mend: choose one of them.")
 
 
 def _unfitted(

@@ -60,8 +60,8 @@ def ascending_ranks(values: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray
     for rows in blocks:
         ranks = np.arange(rows.start + 1.0, rows.stop + 1.0)
         for shift in (0, 1):
-            here = slice(*np.searchsorted(tied, [rows.start - shift, rows.stop - shift]))
-            ranks[tied[here] + shift - rows.start] = mean[here]
+            in_block = slice(*np.searchsorted(tied, [rows.start - shift, rows.stop - shift]))
+            ranks[tied[in_block] + shift - rows.start] = mean[in_block]
         yield (key[rows] & position).view(np.int64), ranks
 
 

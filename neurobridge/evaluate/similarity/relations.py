@@ -45,7 +45,7 @@ def overlap(
       number that `neurobridge.bridge.diagnose` gives.
     - ``sliced_wasserstein``: sliced Wasserstein-2 distance between held-out target responses and what an alignment fitted on
       the other half of the stimuli makes of the held-out source, every neuroid in units of its standard deviation: smaller is
-      more overlap, a map that says the mean scores about 1. It compares clouds, not stimuli: it sees whether transported points
+      more overlap, a map that predicts the mean scores about 1. It compares clouds, not stimuli: whether transported points
       lie where target points lie, not whether each is in its place.
 
     Parameters
