@@ -30,6 +30,7 @@ from neurobridge.bridge.cost.distances import AnchorDistances, Anchors, positive
 from neurobridge.bridge.cost.factors import BLOCK_ELEMENTS, Factor, HalfStep
 from neurobridge.bridge.cost.geometry import Geometry
 from neurobridge.points.arrays import PointSource, row_blocks
+from neurobridge.points.display import Displayed
 
 # Partial sums added up by one task.
 _FAN_IN = 8
@@ -75,12 +76,15 @@ def check_distributed(sides: Sequence[PointSource], geometry: Geometry, stream: 
         )
 
 
-@dataclass(frozen=True, eq=False)
-class ChunkedState:
+@dataclass(frozen=True, eq=False, repr=False)
+class ChunkedState(Displayed):
     """``log k`` of all points: of each chunk a task that gives it, or None for zeros; plus a constant."""
 
     parts: tuple[Task | None, ...]
     shift: float = 0.0
+
+    def _facts(self) -> dict[str, Any]:
+        return {"chunks": f"{len(self.parts)} chunks", "shift": self.shift}
 
 
 # The client's side. All that moves between client and workers goes through these two.
@@ -120,7 +124,7 @@ def _added(parts: Sequence[Task], add: Callable[[list[Any]], Any]) -> Any:
     return _compute(parts)[0]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class DistributedFactor(Factor):
     """Distances kept by the workers of dask: all anchors, or the nearest k of each point.
 
@@ -186,6 +190,12 @@ class DistributedFactor(Factor):
         parts = _persist([_task(tasks.in_units, part, unit) for part in measured])
         sizes = tuple(size for size, _ in chunks)
         return space.scaled(unit, anchors), cls(parts, sizes, n_columns, k, radius / unit, anchors.group)
+
+    @property
+    def holding(self) -> str:
+        """Which distances are held, in a few words."""
+        nearest = "all distances" if self.k is None else f"{self.k} nearest anchors"
+        return f"{nearest} in {len(self.parts)} chunks"
 
     @property
     def n_points(self) -> int:

@@ -30,7 +30,7 @@ from neurobridge.bridge.cost.metrics import Metric, distance_function
 from neurobridge.points.arrays import PointSource, row_blocks
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class DenseFactor(Factor):
     """Every anchor kept: ``distances`` of shape (n_points, n_columns)."""
 
@@ -86,6 +86,11 @@ class DenseFactor(Factor):
         return space, factor
 
     @property
+    def holding(self) -> str:
+        """Which distances are held, in a few words."""
+        return "all distances"
+
+    @property
     def n_points(self) -> int:
         """Number of points n."""
         return self.distances.shape[0]
@@ -114,7 +119,7 @@ class DenseFactor(Factor):
         return DenseFactor(self.distances[index], self.group, self.log_weight)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class NearestFactor(Factor):
     """Only the k nearest anchors of each point kept.
 
@@ -182,6 +187,11 @@ class NearestFactor(Factor):
         return AnchorDistances.of_points(chosen, unit, geometry, held=factor, graph_points=X), factor
 
     @property
+    def holding(self) -> str:
+        """Which distances are held, in a few words."""
+        return f"{self.distances.shape[1]} nearest anchors"
+
+    @property
     def n_points(self) -> int:
         """Number of points n."""
         return self.distances.shape[0]
@@ -217,7 +227,7 @@ class NearestFactor(Factor):
         )
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class StreamedFactor(Factor):
     """Every anchor kept, no distance: they are computed from the points on every pass, block by block.
 
@@ -252,6 +262,11 @@ class StreamedFactor(Factor):
         space = AnchorDistances.unscaled(points, anchors, geometry)
         space = replace(space, unit=streamed_unit(points, space, geometry.scale))
         return space.scaled(space.unit, anchors), cls(points, space, anchors.group_on(space.anchors.device))
+
+    @property
+    def holding(self) -> str:
+        """Which distances are held, in a few words."""
+        return "no distances"
 
     @property
     def n_points(self) -> int:

@@ -58,6 +58,7 @@ def _unit(X: torch.Tensor) -> torch.Tensor:
     return X / norm
 
 
+#: Distances between two sets of points: name -> f(X, Z) from tensors (n, d) and (k, d) to distances (n, k).
 METRICS: dict[str, Distance] = {
     "euclidean": euclidean,
     "sqeuclidean": sqeuclidean,

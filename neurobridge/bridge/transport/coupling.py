@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,6 +16,7 @@ from neurobridge.bridge.cost.protocol import Cost, anchors_of, check_rows, trans
 from neurobridge.bridge.transport.plans import FactoredPlan, Plan, SparsePlan
 from neurobridge.bridge.transport.solvers import SOLVERS, Problem, solve_pinned
 from neurobridge.points.arrays import Array, PointSource, Rows, row_blocks, same_kind, to_tensor
+from neurobridge.points.display import Displayed, by
 from neurobridge.points.memory import check_memory
 
 # Entries up to which entropy and expected cost are summed rather than sampled.
@@ -25,8 +27,8 @@ class ConvergenceWarning(UserWarning):
     """A solver stopped before its marginals were within tolerance."""
 
 
-@dataclass(frozen=True, eq=False)
-class Coupling:
+@dataclass(frozen=True, eq=False, repr=False)
+class Coupling(Displayed):
     """A transport plan between n source and m target points: made by `couple`, or by `of_pairs` from known pairs.
 
     Attributes
@@ -49,6 +51,19 @@ class Coupling:
     marginal_error : float
         L1 distance of the plan's marginals to those asked for; for an unbalanced plan, the L1 change of its
         marginals over the last iteration.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from neurobridge.bridge import bridge_cost, couple
+    >>> rng = np.random.default_rng(0)
+    >>> X, Y = rng.normal(size=(60, 4)), rng.normal(size=(50, 6))
+    >>> coupling = couple(bridge_cost(X, Y, (np.arange(8), np.arange(8))), epsilon=0.1)
+    >>> coupling.barycentric(Y).shape
+    (60, 6)
+    >>> coupling.map(X[:3] + 0.1, Y).shape
+    (3, 6)
+    >>> i, j = coupling.sample(1000, rng)
     """
 
     cost: Cost | None
@@ -61,6 +76,16 @@ class Coupling:
     converged: bool
     n_iter: int
     marginal_error: float
+
+    def _facts(self) -> dict[str, Any]:
+        steps = f" in {self.n_iter} iterations" if self.n_iter else ""
+        facts = {
+            "points": by(*self.shape), "method": self.method, "epsilon": self.epsilon or None,
+            "unbalanced": self.unbalanced,
+            "state": f"{'converged' if self.converged else 'not converged'}{steps}",
+            "marginal_error": self.marginal_error if self.n_iter else None,
+        }  # fmt: skip
+        return {name: value for name, value in facts.items() if value is not None}
 
     @classmethod
     def of_pairs(cls, pairs: tuple[Array, Array], shape: tuple[int, int]) -> Coupling:
@@ -363,6 +388,18 @@ def couple(
         method cannot honour.
     FloatingPointError
         The plan holds non-finite values; the message suggests a larger epsilon.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from neurobridge.bridge import bridge_cost, couple
+    >>> rng = np.random.default_rng(0)
+    >>> X, Y = rng.normal(size=(60, 4)), rng.normal(size=(50, 6))
+    >>> coupling = couple(bridge_cost(X, Y, (np.arange(8), np.arange(8))), epsilon=0.1, tol=1e-8)
+    >>> coupling.converged, bool(np.allclose(coupling.row_mass, 1 / 60))
+    (True, True)
+    >>> couple(np.array([[0.0, 1.0], [1.0, 0.0]]), method="exact")
+    Coupling(2 x 2, exact, converged, epsilon=0.05)
     """
     if not isinstance(cost, Cost):
         cost = DenseCost(cost if isinstance(cost, torch.Tensor) else np.asarray(cost))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ from scipy import sparse
 from neurobridge.bridge.cost.blocks import column_shares, log_product
 from neurobridge.bridge.cost.bridge import BridgeCost
 from neurobridge.points.arrays import PointSource, Rows, row_blocks
+from neurobridge.points.display import Displayed, by
 
 
 class Plan(Protocol):
@@ -46,8 +47,8 @@ def _whole(Y: PointSource) -> np.ndarray:
     return Y.block(slice(None)).double().cpu().numpy()
 
 
-@dataclass(frozen=True, eq=False)
-class SparsePlan:
+@dataclass(frozen=True, eq=False, repr=False)
+class SparsePlan(Displayed):
     """A plan with few entries: labelled pairs, exact transport.
 
     Attributes
@@ -59,6 +60,9 @@ class SparsePlan:
 
     matrix: sparse.csr_matrix
     pairs: Rows | None = None
+
+    def _facts(self) -> dict[str, Any]:
+        return {"points": by(*self.matrix.shape), "entries": f"{self.matrix.nnz} entries"}
 
     @classmethod
     def of_pairs(cls, pairs: Rows, shape: tuple[int, int]) -> SparsePlan:
@@ -98,11 +102,14 @@ class SparsePlan:
         return SparsePlan(self.matrix.T.tocsr(), None if self.pairs is None else (self.pairs[1], self.pairs[0]))
 
 
-@dataclass(frozen=True, eq=False)
-class DensePlan:
+@dataclass(frozen=True, eq=False, repr=False)
+class DensePlan(Displayed):
     """A plan written out: ``matrix`` of shape (n, m), float64."""
 
     matrix: np.ndarray
+
+    def _facts(self) -> dict[str, Any]:
+        return {"points": by(*self.matrix.shape)}
 
     def row_mass(self) -> np.ndarray:
         """Mass leaving each source point, shape (n,)."""
@@ -136,8 +143,8 @@ class DensePlan:
         return DensePlan(self.matrix.T)
 
 
-@dataclass(frozen=True, eq=False)
-class FactoredPlan:
+@dataclass(frozen=True, eq=False, repr=False)
+class FactoredPlan(Displayed):
     """The plan ``diag(u) A B^T diag(v)`` of a softmin bridge, never multiplied out.
 
     Attributes
@@ -152,6 +159,9 @@ class FactoredPlan:
     epsilon: float
     log_u: torch.Tensor
     log_v: torch.Tensor
+
+    def _facts(self) -> dict[str, Any]:
+        return {"points": by(*self.cost.shape), "pairs": f"{self.cost.n_anchors} pairs", "epsilon": self.epsilon}
 
     @cached_property
     def _target_sums(self) -> torch.Tensor:
@@ -262,8 +272,8 @@ class FactoredPlan:
         return FactoredPlan(self.cost.transposed(), self.epsilon, self.log_v, self.log_u)
 
 
-@dataclass(frozen=True, eq=False)
-class PinnedPlan:
+@dataclass(frozen=True, eq=False, repr=False)
+class PinnedPlan(Displayed):
     """A plan in which labelled points go to their partners alone.
 
     Attributes
@@ -283,6 +293,15 @@ class PinnedPlan:
     free_rows: np.ndarray
     free_columns: np.ndarray
     share: float
+
+    def _facts(self) -> dict[str, Any]:
+        pinned = f"{self.pinned.matrix.nnz} pinned entries"
+        return {
+            "points": by(*self.pinned.matrix.shape),
+            "pinned": pinned,
+            "rest": type(self.rest).__name__,
+            "share": self.share,
+        }
 
     def row_mass(self) -> np.ndarray:
         """Mass leaving each source point, shape (n,)."""
