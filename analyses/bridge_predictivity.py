@@ -26,8 +26,10 @@ from analyses.parts.script import one_of, run_script
 from neurobridge import figures
 from neurobridge.aligners import BASELINES, AssemblyAligner
 from neurobridge.bridge import fuse
-from neurobridge.evaluate.correlation import score_attrs
-from neurobridge.evaluate.curves import N_PAIRS, curve_dataset, curve_records, interval
+from neurobridge.evaluate import CurveSettings, aggregate, curve_dataset, curve_records
+from neurobridge.evaluate.curve_folds import N_PAIRS
+from neurobridge.evaluate.curves import interval
+from neurobridge.evaluate.scores import score_attrs
 from neurobridge.flow import Training
 from neurobridge.study.demo.task import DATASETS, prepare
 from neurobridge.study.methods import make_aligner
@@ -85,7 +87,7 @@ def summary(curve: xr.Dataset) -> dict[str, Any]:
     ceiling = float(curve["ceiling"])
     out: dict[str, Any] = {
         "ceiling_r": ceiling if np.isfinite(ceiling) else None,
-        "null_95": float(curve["null_95"].max()),
+        "null_95": chance(curve),
         "n_stimuli_held_out": int(curve.attrs["n_stimuli"]),
         "n_seeds": int(curve.sizes["seed"]),
         "auc_differences": compare(curve),
@@ -103,9 +105,21 @@ def summary(curve: xr.Dataset) -> dict[str, Any]:
     return out
 
 
+def chance(curve: xr.Dataset) -> float:
+    """Largest 95 % quantile of the nulls of the cells."""
+    return float(curve.attrs.get("null_95", aggregate(curve, n_bootstrap=0)["null_95"].max()))
+
+
 def curve_of(entry: dict[str, Any]) -> xr.Dataset:
-    """The curves of a dataset's records."""
-    curve = curve_dataset(entry["records"], entry["aligners"], entry["n_pairs"], list(range(entry["n_seeds"])))
+    """The curves of a dataset's records; their nulls are not kept in the file, but their quantiles are."""
+    settings = CurveSettings(
+        n_pairs=entry["n_pairs"], n_seeds=entry["n_seeds"], held_out=HELD_OUT, n_permutations=N_PERMUTATIONS
+    )
+    curve = curve_dataset(entry["records"], entry["aligners"], settings)
+    cells = {(m, n, s) for m in entry["aligners"] for n in entry["n_pairs"] for s in settings.seeds}
+    curve.attrs["null_95"] = max(
+        r["null_95"] for r in entry["records"] if (r["aligner"], r["n_pairs"], r["seed"]) in cells
+    )
     curve["ceiling"] = np.nan if entry["ceiling_r"] is None else entry["ceiling_r"]
     return curve
 
@@ -140,7 +154,7 @@ def draw(curves: Mapping[str, tuple[str, xr.Dataset]], path: Path) -> None:
             for place, k in enumerate(order)
         }
         figures.learning_curve(
-            lines, ax=ax, null=float(curve["null_95"].max()), ceiling=float(curve["ceiling"]), title=title,
+            lines, ax=ax, null=chance(curve), ceiling=float(curve["ceiling"]), title=title,
         )  # fmt: skip
         ax.set_xticks(counts, labels=[str(n) for n in counts])
         areas = dict(zip(map(str, curve["aligner"].values), curve["auc_mean"].values, strict=True))
@@ -202,23 +216,18 @@ def main(
         entry["n_sites"], entry["n_model_dimensions"] = task.brain.sizes["neuroid"], task.model.sizes["neuroid"]
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            options: dict[str, Any] = {
-                "n_pairs": n_pairs,
-                "n_seeds": n_draws,
-                "held_out": HELD_OUT,
-                "n_permutations": N_PERMUTATIONS,
-            }
+            settings = CurveSettings(n_pairs=n_pairs, n_seeds=n_draws, held_out=HELD_OUT, n_permutations=N_PERMUTATIONS)
             known = list(entry["records"])
             for record in curve_records(
                 task.model,
                 task.brain,
                 compared,
+                settings,
                 ceiling=task.ceiling,
                 known=known,
                 progress=not as_json,
-                **options,
             ):
-                entry["records"].append(record)
+                entry["records"].append({key: value for key, value in record.items() if key != "null"})
                 save(result, out)
         said = {str(w.message) for w in caught} | set(entry.get("warnings", []))
         entry["warnings"] = sorted(said)[:20]

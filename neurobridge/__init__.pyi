@@ -19,10 +19,11 @@ from .assemblies.pairs import match_stimuli as match_stimuli
 from .assemblies.repeats import average_repetitions as average_repetitions
 from .assemblies.schema import make_assembly as make_assembly
 from .assemblies.schema import validate as validate
-from .assemblies.select import select as select
+from .assemblies.selection import select as select
 from .datasets.catalogue import load as load
 from .datasets.files.manifests import list_datasets as list_datasets
 from .datasets.simulated.hvm import simulate_hvm as simulate_hvm
+from .evaluate.aggregation import aggregate as aggregate
 from .evaluate.ceiling import internal_consistency as internal_consistency
 from .evaluate.correlation import correlate as correlate
 from .evaluate.curves import learning_curve as learning_curve
@@ -30,7 +31,6 @@ from .evaluate.decoding.accuracy import decode as decode
 from .evaluate.layers import select_layer as select_layer
 from .evaluate.metrics import METRICS as METRICS
 from .evaluate.predict import predictivity as predictivity
-from .evaluate.scores import aggregate as aggregate
 from .features.extraction import extract as extract
 from .features.loading import load_model as load_model
 from .features.text.encode import embed_text as embed_text

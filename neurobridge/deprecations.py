@@ -133,7 +133,7 @@ def forward(module: str) -> Callable[[str], Any]:
     >>> with warnings.catch_warnings():
     ...     warnings.simplefilter("ignore", DeprecationWarning)
     ...     forward("neurobridge.baselines")("RidgeAligner").__module__
-    'neurobridge.aligners.linear'
+    'neurobridge.aligners.baselines.linear'
     """
     target = MODULES[module.rpartition(".")[2]]
     warn_moved(module, target, stacklevel=3)

@@ -8,18 +8,11 @@ from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
-import matplotlib as mpl
 import numpy as np
 import pytest
 import xarray as xr
 
 from neurobridge.assemblies import make_assembly
-
-mpl.use("Agg")
-
-
-def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--mirror", default=None, help="folder with the real data files, laid out <dataset>/<file>")
 
 
 @pytest.fixture(scope="session")

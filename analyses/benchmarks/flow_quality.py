@@ -92,8 +92,8 @@ def one(spaces: Spaces, n_pairs: int, seed: int) -> dict[str, Any]:
     started = time.perf_counter()
     bridge = fuse(X, Y, (np.arange(n_pairs), np.arange(n_pairs)), seed=seed)
     solved = time.perf_counter() - started
-    record["fused"] = score(bridge.map(new), solved, candidate=list(bridge.candidate))
-    plan = dataclasses.replace(bridge, candidate=bridge.candidate._replace(readout="barycentric"))
+    record["fused"] = score(bridge.map(new), solved, candidate=list(dataclasses.astuple(bridge.candidate)))
+    plan = dataclasses.replace(bridge, candidate=dataclasses.replace(bridge.candidate, readout="barycentric"))
     record["plan"] = score(plan.map(new), solved)
     record["target"] = score(truth, 0.0)
     # The share off the support is a number of the record here.

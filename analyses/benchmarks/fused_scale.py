@@ -26,8 +26,7 @@ import typer
 
 import neurobridge
 from analyses.parts.script import one_of, run_script
-from neurobridge.bridge import fuse, ridge_map
-from neurobridge.bridge.fused.fuse import CoreWarning
+from neurobridge.bridge import MinibatchWarning, fuse, ridge_map
 from neurobridge.maps.kernel import kernel_map
 from neurobridge.study.machine import peak_rss
 
@@ -77,8 +76,8 @@ def measure(n: int, core: int | None, metric: Any, seed: int, images: Path) -> d
     before = peak_rss() / 1e9
     started, used = time.perf_counter(), time.process_time()
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", CoreWarning)
-        bridge = fuse(X, Y, pairs, metric=metric, core=core, seed=seed)
+        warnings.simplefilter("ignore", MinibatchWarning)
+        bridge = fuse(X, Y, pairs, metric=metric, minibatch_size=core, seed=seed)
     seconds, cpu = time.perf_counter() - started, time.process_time() - used
     started = time.perf_counter()
     mapped = bridge.map(new)

@@ -242,7 +242,7 @@ def judge(found: Models, images: xr.DataArray, seed: int) -> dict[str, Any]:
         "agreement": agreement[0], "agreement_reconstructed": agreement[1], "agreement_real": agreement[2],
         "frechet": frechet[0], "frechet_reconstructed": frechet[1], "frechet_real": frechet[2],
         "spread": spreads[0] / spreads[2], "spread_reconstructed": spreads[1] / spreads[2],
-        "null_95": float(np.quantile(score["null"].values, 0.95)), "chance": float(score["chance"]), "n_images": n,
+        "null_95": float(np.quantile(score["null"].values, 0.95)), "chance": float(score["null"].mean()), "n_images": n,
     }  # fmt: skip
 
 

@@ -26,8 +26,8 @@ from neurobridge.aligners import AssemblyAligner
 from neurobridge.assemblies import as_matrix, average_repetitions, drop_constant
 from neurobridge.assemblies.schema import NEUROID, PRESENTATION
 from neurobridge.datasets import load
-from neurobridge.evaluate import correlate, overlap, procrustes_distance, rdm, train_readout
-from neurobridge.evaluate.curves import CurveFold, draw_curve_fold
+from neurobridge.evaluate import aggregate, correlate, overlap, procrustes_distance, rdm, train_readout
+from neurobridge.evaluate.curve_folds import CurveFold, draw_curve_fold
 from neurobridge.evaluate.similarity.rdms import compare_rdms
 from neurobridge.evaluate.similarity.relations import MEASURES as STANDARD
 from neurobridge.features import GaborEnergy, Preprocess, captions_from_templates, embed_text, extract, train_reference
@@ -196,7 +196,7 @@ def measured(first: xr.DataArray, second: xr.DataArray, seed: int, *, quick: boo
     pairs = np.triu_indices(X.sizes[PRESENTATION], 1)
     found["rsa"] = compare_rdms(rdm(X).values[pairs], rdm(Y).values[pairs])
     found["procrustes"] = procrustes_distance(as_matrix(X), as_matrix(Y))
-    null = dict(zip(STANDARD, score["null_mean"].values.tolist(), strict=True))
+    null = dict(zip(STANDARD, aggregate(score, n_bootstrap=0)["null_mean"].values.tolist(), strict=True))
     return {k: round(v, 4) for k, v in found.items()}, {k: round(v, 4) for k, v in null.items()}
 
 

@@ -92,8 +92,8 @@ class BridgeAligner(AssemblyAligner):
         Where a flow starts: see `neurobridge.flow.ConditionalFlow`. "barycentric": at what ``map="barycentric"``
         gives, both ways, so that the flow moves the cloud of these images onto the target's.
     fuse_options : dict, optional
-        Further arguments of `neurobridge.bridge.fuse`, e.g. ``core`` and ``memory_limit`` for many points, or ``lams``; with
-        ``coupling="fused"`` only.
+        Further arguments of `neurobridge.bridge.fuse`, e.g. ``minibatch_size`` and ``memory_limit`` for many points, or
+        ``lams``; with ``coupling="fused"`` only.
     flow_options : dict, optional
         Further arguments of `neurobridge.flow.ConditionalFlow`, as ``{"training": Training(n_steps=250)}``. A fifth of the source
         rows is kept for validation (``validation=0.2``) unless ``Training(validation=...)`` gives another share.

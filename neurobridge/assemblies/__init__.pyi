@@ -15,4 +15,4 @@ from .schema import make_assembly as make_assembly
 from .schema import require_unique_stimuli as require_unique_stimuli
 from .schema import require_varying_neuroids as require_varying_neuroids
 from .schema import validate as validate
-from .select import select as select
+from .selection import select as select

@@ -13,10 +13,11 @@ from neurobridge.assemblies import AssemblyError, require_unique_stimuli
 from neurobridge.assemblies.schema import PRESENTATION, STIMULUS_ID
 from neurobridge.brainscore.aligned import aligned_predictivity
 from neurobridge.brainscore.convert import from_brainscore
+from neurobridge.evaluate.folds import Splits
 from neurobridge.evaluate.metrics import METRICS
 from neurobridge.evaluate.regression import REGRESSIONS
 from neurobridge.evaluate.scores import SPLIT
-from neurobridge.evaluate.splits import Splits, shuffle_splits, stratified_splits
+from neurobridge.evaluate.splits import shuffle_splits, stratified_splits
 
 #: Every metric by its name: those of `neurobridge.evaluate.metrics.METRICS`, and "bridge".
 ALL_METRICS: dict[str, Callable[..., xr.Dataset]] = {**METRICS, "bridge": aligned_predictivity}

@@ -6,7 +6,9 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
@@ -44,7 +46,8 @@ def list_scripts() -> dict[str, Place]:
 
 def run_command(
     name: Annotated[str | None, typer.Argument(help="Experiment; without one, their names are listed.")] = None,
-    every: Annotated[bool, typer.Option("--all", help="Run every experiment, one after the other.")] = False,
+    every: Annotated[bool, typer.Option("--all", help="Run every experiment.")] = False,
+    jobs: Annotated[int, typer.Option(min=1, help="With --all: experiments at a time.")] = 1,
     quick: Annotated[bool, typer.Option("--quick", help="Small versions: they prove the code and no claim.")] = False,
     out: Annotated[Path, typer.Option(help="Folder of the results folders.")] = Path("results"),
     mirror: Mirror = None,
@@ -55,7 +58,8 @@ def run_command(
 ) -> None:
     """Run an experiment, or all of them: tables, figures and scores.json into ``<out>/<name>``; an interrupted run goes on.
 
-    With ``--all``, an experiment whose data can neither be found nor fetched is skipped and listed as such.
+    With ``--all``, an experiment whose data can neither be found nor fetched is skipped and listed as such. With
+    ``--jobs`` above one, the output of an experiment is printed when it ends.
     """
     known = list_scripts()
     if name is None and not every:
@@ -81,7 +85,7 @@ def run_command(
         folder = _folder(out, name, quick)
         arguments += ["--out", str(folder), *(["--json"] if as_json else [])]
         raise typer.Exit(_run_script(known[name], name, arguments).returncode)
-    _run_all(known, arguments, out, quick, as_json)
+    _run_all(known, arguments, out, quick, as_json, jobs)
 
 
 def _folder(out: Path, name: str, quick: bool) -> Path:
@@ -97,27 +101,35 @@ def _run_script(place: Place, name: str, arguments: list[str], **options: Any) -
     return subprocess.run(command, env=environment, **options)
 
 
-def _run_all(known: dict[str, Place], arguments: list[str], out: Path, quick: bool, as_json: bool) -> None:
-    rows: list[dict[str, Any]] = []
-    for name, place in known.items():
+def _run_all(known: dict[str, Place], arguments: list[str], out: Path, quick: bool, as_json: bool, jobs: int) -> None:
+    interrupted = threading.Event()
+
+    def run(name: str) -> dict[str, Any] | None:
+        if interrupted.is_set():
+            return None
         folder = _folder(out, name, quick)
-        if not as_json:
+        if not as_json and jobs == 1:
             typer.echo(f"{name} ...")
         started = time.monotonic()
         # One experiment's threads, memory and failure are its own.
-        stdout = subprocess.DEVNULL if as_json else None
-        done = _run_script(place, name, [*arguments, "--out", str(folder)], stdout=stdout)
-        rows.append(
-            {
-                "name": name,
-                "ended": ENDS.get(done.returncode, f"failed ({done.returncode})"),
-                "seconds": round(time.monotonic() - started, 1),
-                "out": str(folder),
-                "claims": _claims(folder) if done.returncode == 0 else [],
-            }
-        )
+        options: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT} if jobs > 1 else {}
+        if as_json:
+            options["stdout"] = subprocess.DEVNULL
+        done = _run_script(known[name], name, [*arguments, "--out", str(folder)], **options)
+        if not as_json and jobs > 1:
+            typer.echo(f"{name} ...\n{done.stdout.decode(errors='replace')}")
         if done.returncode == 130:
-            break
+            interrupted.set()
+        return {
+            "name": name,
+            "ended": ENDS.get(done.returncode, f"failed ({done.returncode})"),
+            "seconds": round(time.monotonic() - started, 1),
+            "out": str(folder),
+            "claims": _claims(folder) if done.returncode == 0 else [],
+        }
+
+    with ThreadPoolExecutor(jobs) as pool:
+        rows = [row for row in pool.map(run, known) if row is not None]
     failed = [row["name"] for row in rows if row["ended"] not in ENDS.values()]
     if as_json:
         print_json(rows)

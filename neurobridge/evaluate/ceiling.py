@@ -1,4 +1,4 @@
-"""How well recordings predict themselves, or each other: the ceiling of every comparison."""
+"""Ceilings: the reliability of recordings over repetitions and across animals."""
 
 from __future__ import annotations
 
@@ -21,16 +21,18 @@ from neurobridge.assemblies import (
 )
 from neurobridge.assemblies.schema import NEUROID, PRESENTATION, REPETITION, STIMULUS_ID, blocks
 from neurobridge.evaluate.correlation import pearson
+from neurobridge.evaluate.folds import Splits
 from neurobridge.evaluate.predict import GivenSplits, predictivity
-from neurobridge.evaluate.scores import SPLIT, neuroid_score, score_attrs, warn_low_ceilings
-from neurobridge.evaluate.splits import Splits, animal_splits, resolve_splits
+from neurobridge.evaluate.scores import SPLIT, make_score, neuroid_score, score_attrs, warn_low_ceilings
+from neurobridge.evaluate.splits import animal_splits, resolve_splits
+from neurobridge.points.blocks import row_blocks
 
 # Presentations whose responses are turned to double precision at a time.
 _CHUNK = 8192
 
 
 def spearman_brown(r: np.ndarray, factor: float = 2.0) -> np.ndarray:
-    """Reliability of a measurement ``factor`` times as long (Spearman 1910, Brown 1910).
+    """Predict the reliability of a measurement ``factor`` times as long (Spearman 1910, Brown 1910).
 
     Parameters
     ----------
@@ -42,6 +44,12 @@ def spearman_brown(r: np.ndarray, factor: float = 2.0) -> np.ndarray:
     -------
     array of the shape of r
         ``factor r / (1 + (factor - 1) r)``.
+
+    Examples
+    --------
+    >>> from neurobridge.evaluate import spearman_brown
+    >>> round(spearman_brown(0.5), 2), round(spearman_brown(0.5, factor=3), 2)
+    (0.67, 0.75)
     """
     return factor * r / (1 + (factor - 1) * r)
 
@@ -55,7 +63,7 @@ def internal_consistency(
     confidence: float = 0.95,
     seed: int = 0,
 ) -> xr.Dataset:
-    """Split-half reliability of every neuroid over repetitions, Spearman-Brown corrected.
+    """Estimate the reliability of every neuroid by split halves of its repetitions, Spearman-Brown corrected.
 
     The repetitions of each stimulus are dealt at random into two halves; the halves' averages are correlated over stimuli, and the
     correlation r of two halves is extrapolated to all repetitions, ``2 r / (1 + r)`` (Spearman 1910, Brown 1910).
@@ -82,9 +90,10 @@ def internal_consistency(
     Returns
     -------
     xarray.Dataset
-        ``raw`` (split, neuroid), the correlation of the halves; ``ceiling`` (neuroid), the mean corrected reliability, which
-        chance makes negative for a neuroid without signal and which is not clipped (a warning says how many are not above zero);
-        ``ceiling_low`` and ``ceiling_high`` (neuroid), percentiles of the bootstrap; ``median``, ``median_low`` and
+        Score: ``raw`` (split, neuroid), the correlation of the halves; ``ceiling`` (neuroid), the mean corrected reliability,
+        which chance makes negative for a neuroid without signal and which is not clipped (a warning counts those not above
+        zero); no null, and nothing normalised. And ``ceiling_low`` and
+        ``ceiling_high`` (neuroid), percentiles of the bootstrap; ``median``, ``median_low`` and
         ``median_high``, the median over neuroids and its interval. Attribute ``error``: standard error of the median over the
         halvings.
 
@@ -92,6 +101,22 @@ def internal_consistency(
     ------
     AssemblyError
         A stimulus has one presentation only, or none in one half; a neuroid is constant; no ``repetition`` to halve by.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from neurobridge.assemblies import make_assembly
+    >>> from neurobridge.evaluate import internal_consistency
+    >>> rng = np.random.default_rng(0)  # simulated: 3 sites, 4 repetitions, as much noise as signal in each
+    >>> signal = rng.normal(size=(100, 3))
+    >>> trials = make_assembly(
+    ...     np.concatenate([signal + rng.normal(size=(100, 3)) for _ in range(4)]),
+    ...     presentation={"stimulus_id": np.tile(np.arange(100), 4), "repetition": np.repeat(np.arange(4), 100)},
+    ...     neuroid={"neuroid_id": range(3)},
+    ... )
+    >>> ceiling = internal_consistency(trials, n_bootstrap=0)["ceiling"]  # in expectation 1 / (1 + 1 / 4)
+    >>> round(float(ceiling.mean()), 1)
+    0.8
     """
     validate(recordings, role="recordings")
     require_varying_neuroids(recordings, role="recordings")
@@ -103,12 +128,12 @@ def internal_consistency(
             )
         recordings = recordings.isel({recordings.dims[2]: 0})
     codes, ids = pd.factorize(np.asarray(recordings[STIMULUS_ID].values))
-    first = _dealt(recordings, codes, np.asarray(ids), halves, n_splits, seed)
-    means = _half_means(recordings, codes, first)
+    in_first_half = deal_halves(recordings, codes, np.asarray(ids), halves, n_splits, seed)
+    means = half_means(recordings, codes, in_first_half)
 
     raw, n_constant = [], 0
-    for one, other in means:
-        r, varies = pearson(one, other)
+    for first_half, second_half in means:
+        r, varies = pearson(first_half, second_half)
         raw.append(r)
         n_constant += int((~varies).sum())
     if n_constant:
@@ -122,14 +147,14 @@ def internal_consistency(
     ceiling = corrected.mean(axis=0)
     n_low = warn_low_ceilings(ceiling, stacklevel=2)
     by_split = np.median(corrected, axis=1)
-    data = {"raw": ((SPLIT, NEUROID), halves_r), "ceiling": (NEUROID, ceiling), "median": float(by_split.mean())}
+    extra: dict[str, Any] = {"median": float(by_split.mean())}
     if n_bootstrap:
         drawn = _bootstrap(means, n_bootstrap, seed)
         tails = [(1 - confidence) / 2, (1 + confidence) / 2]
         low, high = np.quantile(drawn, tails, axis=0)
         median_low, median_high = np.quantile(np.median(drawn, axis=1), tails)
-        data |= {"ceiling_low": (NEUROID, low), "ceiling_high": (NEUROID, high)}
-        data |= {"median_low": float(median_low), "median_high": float(median_high)}
+        extra |= {"ceiling_low": (NEUROID, low), "ceiling_high": (NEUROID, high)}
+        extra |= {"median_low": float(median_low), "median_high": float(median_high)}
     attrs = {
         "metric": "split-half Pearson, Spearman-Brown",
         "splits": f"{n_splits} halvings by {halves}",
@@ -139,31 +164,38 @@ def internal_consistency(
         "error": float(by_split.std() / np.sqrt(n_splits)),
         "n_ceilings_not_positive": n_low,
     }
-    return xr.Dataset(
-        data, coords=coords_of(recordings, NEUROID), attrs=score_attrs(attrs, n_splits, 0, seed, (recordings,))
+    return make_score(
+        halves_r,
+        (SPLIT, NEUROID),
+        ceiling=ceiling,
+        # The reliability is the ceiling of other scores, not of the correlation of two halves.
+        normalized=np.full(len(ceiling), np.nan),
+        extra=extra,
+        coords=coords_of(recordings, NEUROID),
+        attrs=score_attrs(attrs, n_splits, 0, seed, (recordings,)),
     )
 
 
-def _dealt(
+def deal_halves(
     recordings: xr.DataArray, codes: np.ndarray, ids: np.ndarray, halves: str, n_splits: int, seed: int
 ) -> np.ndarray:
-    """Which presentations are in the first half, bool array of shape (n_splits, n_presentations)."""
+    """Deal the presentations into halves: bool array of shape (n_splits, n_presentations), true for the first half."""
     if halves not in _DEAL:
         raise AssemblyError(f"found halves={halves!r}; expected one of {sorted(_DEAL)}. Mend: choose one of them.")
     counts = np.bincount(codes)
     if counts.min() < 2:
-        lonely = ids[int(counts.argmin())]
+        unrepeated = ids[int(counts.argmin())]
         raise AssemblyError(
-            f"found {int((counts < 2).sum())} stimuli with one presentation, e.g. {str(lonely)!r}; expected at least two "
+            f"found {int((counts < 2).sum())} stimuli with one presentation, e.g. {str(unrepeated)!r}; expected at least two "
             "repetitions of each. Mend: select the repeated stimuli, or use a ceiling that needs no repetitions."
         )
     first = _DEAL[halves](recordings, codes, counts, n_splits, seed)
     for half in first:
         share = np.bincount(codes, weights=half, minlength=len(counts))
-        bare = (share == 0) | (share == counts)
-        if bare.any():
+        one_sided = (share == 0) | (share == counts)
+        if one_sided.any():
             raise AssemblyError(
-                f"found {int(bare.sum())} stimuli without a presentation in one half, e.g. {str(ids[bare][0])!r}; "
+                f"found {int(one_sided.sum())} stimuli without a presentation in one half, e.g. {str(ids[one_sided][0])!r}; "
                 "expected each in both. "
                 "Mend: halves='stimulus', which deals the repetitions of every stimulus evenly."
             )
@@ -202,8 +234,8 @@ _DEAL: dict[str, Callable[[xr.DataArray, np.ndarray, np.ndarray, int, int], np.n
 }
 
 
-def _half_means(recordings: xr.DataArray, codes: np.ndarray, first: np.ndarray) -> np.ndarray:
-    """Averages of both halves of all halvings, array of shape (n_splits, 2, n_stimuli, n_neuroids).
+def half_means(recordings: xr.DataArray, codes: np.ndarray, first: np.ndarray) -> np.ndarray:
+    """Average both halves of all halvings, array of shape (n_splits, 2, n_stimuli, n_neuroids).
 
     The recordings are read once: presentations are gathered stimulus by stimulus, a piece at a time, and one sparse product
     gives the sums of all halves. Double precision, so that a constant response stays constant.
@@ -214,8 +246,8 @@ def _half_means(recordings: xr.DataArray, codes: np.ndarray, first: np.ndarray) 
     for rows, values in blocks(recordings, role="recordings"):
         start = rows.start
         order = np.argsort(codes[rows], kind="stable")
-        for begin in range(0, len(order), _CHUNK):
-            here = order[begin : begin + _CHUNK]
+        for part_rows in row_blocks(len(order), 1, budget=_CHUNK):
+            here = order[part_rows]
             code, inside = codes[start + here], side[:, start + here]
             base, width = int(code[0]), int(code[-1] - code[0]) + 1
             half, column = np.nonzero(inside)
@@ -230,7 +262,7 @@ def _half_means(recordings: xr.DataArray, codes: np.ndarray, first: np.ndarray) 
 
 
 def _bootstrap(means: np.ndarray, n_bootstrap: int, seed: int) -> np.ndarray:
-    """Ceiling of every neuroid over resampled stimuli, array of shape (n_bootstrap, n_neuroids)."""
+    """Estimate the ceiling of every neuroid over resampled stimuli, array of shape (n_bootstrap, n_neuroids)."""
     n_stimuli = means.shape[2]
     rng = np.random.default_rng(seed)
     # How often each stimulus is drawn; weighted moments then replace the resampled arrays.
@@ -262,8 +294,8 @@ def cross_animal_consistency(
 ) -> xr.Dataset:
     """Predict every animal's sites from the other animals' sites, on held-out stimuli: a ceiling across animals.
 
-    What a perfect model of *another brain* of the species reaches with these sites. It is bounded by the number of sites of the
-    predicting animals and by their noise, so a model with many features may exceed it.
+    It is the score that a perfect model of *another brain* of the species reaches with these sites. It is bounded by the number
+    of sites of the predicting animals and by their noise, so a model with many features may exceed it.
 
     Parameters
     ----------
@@ -277,12 +309,29 @@ def cross_animal_consistency(
     Returns
     -------
     xarray.Dataset
-        The Score of all sites, in the order of the recordings; ``null`` holds the permutations of every animal in turn.
+        The Score of all sites, in the order of the recordings; ``null`` holds the permutations of every animal in turn, and
+        ``null_site_95`` is the largest of the animals.
 
     Raises
     ------
     AssemblyError
-        No such coordinate, one animal only, or what `predictivity` refuses.
+        No such coordinate, one animal only, or an error of `predictivity`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from neurobridge.assemblies import make_assembly
+    >>> from neurobridge.evaluate import cross_animal_consistency
+    >>> rng = np.random.default_rng(0)  # simulated: sites of two animals share four latents
+    >>> responses = rng.normal(size=(100, 4)) @ rng.normal(size=(4, 12)) + rng.normal(size=(100, 12))
+    >>> recordings = make_assembly(
+    ...     responses,
+    ...     presentation={"stimulus_id": range(100)},
+    ...     neuroid={"neuroid_id": range(12), "animal": ["first", "second"] * 6},
+    ... )
+    >>> score = cross_animal_consistency(recordings, regression="ridge", n_permutations=100)
+    >>> score["raw"].sizes["neuroid"], float(score["raw"].median()) > float(score["null_site_95"])
+    (12, True)
     """
     validate(recordings, role="recordings")
     by_animal = animal_splits(recordings, animal=animal)
@@ -292,20 +341,21 @@ def cross_animal_consistency(
     parts = [
         predictivity(
             recordings.isel({NEUROID: others}),
-            recordings.isel({NEUROID: own}),
+            recordings.isel({NEUROID: predicted}),
             regression,
             splits=folds,
             n_permutations=n_permutations // len(by_animal),
             seed=seed,
             **options,
         )
-        for others, own in by_animal
+        for others, predicted in by_animal
     ]
-    order = np.argsort(np.concatenate([own for _, own in by_animal]))
+    order = np.argsort(np.concatenate([predicted for _, predicted in by_animal]))
     null = np.concatenate([part["null"].values for part in parts])
     return neuroid_score(
         np.concatenate([part["raw"].values for part in parts], axis=1)[:, order],
         null,
+        null_site_95=max(float(part["null_site_95"]) for part in parts),
         like=recordings,
         ceiling=ceiling,
         normalization=normalization,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -10,19 +11,11 @@ import xarray as xr
 
 from neurobridge.assemblies import AssemblyError, as_matrix, match_stimuli, require_varying_neuroids, validate
 from neurobridge.assemblies.schema import NEUROID_ID
-from neurobridge.evaluate.scores import PERMUTATION, SPLIT, fold_null, neuroid_score, p_value, score_attrs
+from neurobridge.evaluate.permutation import fold_null
+from neurobridge.evaluate.scores import neuroid_score, score_attrs
 
-__all__ = [
-    "PERMUTATION",
-    "SPLIT",
-    "correlate",
-    "fold_null",
-    "p_value",
-    "pearson",
-    "permuted_median",
-    "score_attrs",
-    "score_folds",
-]
+# Correlations of single sites that are kept for the null of a single site; of more, evenly spaced permutations are kept.
+N_KEPT = 1 << 24
 
 
 def pearson(X: np.ndarray, Y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -39,11 +32,23 @@ def pearson(X: np.ndarray, Y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     varies : bool array of shape (n_columns,)
         Whether both columns vary, up to rounding.
     """
-    (U, left), (V, right) = _unit_columns(X), _unit_columns(Y)
+    (U, left), (V, right) = unit_columns(X), unit_columns(Y)
     return np.clip((U * V).sum(axis=0), -1, 1), left & right
 
 
-def _unit_columns(X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def unit_columns(X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Centre columns and scale them to unit length.
+
+    Parameters
+    ----------
+    X : array of shape (n_samples, n_columns)
+
+    Returns
+    -------
+    unit : array of shape (n_samples, n_columns)
+        Zero where a column does not vary.
+    varies : bool array of shape (n_columns,)
+    """
     centred = X - X.mean(axis=0)
     norm = np.linalg.norm(centred, axis=0)
     # What rounding alone leaves of a constant column.
@@ -52,8 +57,29 @@ def _unit_columns(X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return centred / np.where(varies, norm, np.inf), varies
 
 
-def permuted_median(predicted: np.ndarray, observed: np.ndarray, rng: np.random.Generator, n: int) -> np.ndarray:
-    """Median correlation over columns when the stimuli of the predictions are shuffled.
+def unit_rows(X: np.ndarray, *, out: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Scale rows to unit length; a row of zeros stays.
+
+    Parameters
+    ----------
+    X : array of shape (n_rows, n_columns)
+    out : array of the shape of X, optional
+        Where the result is written; X itself saves a copy.
+
+    Returns
+    -------
+    unit : array of shape (n_rows, n_columns)
+    norm : array of shape (n_rows,)
+        Euclidean lengths of the rows of X.
+    """
+    norm = np.linalg.norm(X, axis=1)
+    return np.divide(X, np.where(norm > 0, norm, 1)[:, None], out=out), norm
+
+
+def permuted_correlations(
+    predicted: np.ndarray, observed: np.ndarray, rng: np.random.Generator, n: int
+) -> Iterator[np.ndarray]:
+    """Correlate columns ``n`` times, with the stimuli of the predictions shuffled anew.
 
     Parameters
     ----------
@@ -62,15 +88,13 @@ def permuted_median(predicted: np.ndarray, observed: np.ndarray, rng: np.random.
     n : int
         Number of permutations.
 
-    Returns
-    -------
-    array of shape (n,)
+    Yields
+    ------
+    array of shape (n_columns,)
     """
-    U, V = _unit_columns(predicted)[0], _unit_columns(observed)[0]
-    null = np.empty(n)
-    for k in range(n):
-        null[k] = np.median(np.einsum("ij,ij->j", U[rng.permutation(len(U))], V))
-    return null
+    U, V = unit_columns(predicted)[0], unit_columns(observed)[0]
+    for _ in range(n):
+        yield np.einsum("ij,ij->j", U[rng.permutation(len(U))], V)
 
 
 def correlate(
@@ -100,9 +124,10 @@ def correlate(
     Returns
     -------
     xarray.Dataset
-        ``raw`` (split, neuroid) with one split; ``ceiling`` (neuroid), NaN if unknown; ``normalized`` (neuroid)
-        ``= r |r| / ceiling``, NaN where the ceiling is not positive, with a warning; ``null`` (permutation); ``p_value``
-        ``= (1 + #{null >= median r}) / (1 + n_permutations)``.
+        Score: ``raw`` (split, neuroid) with one split; ``ceiling`` (neuroid), NaN if unknown; ``normalized`` (neuroid)
+        ``= r |r| / ceiling``, NaN where the ceiling is not positive, with a warning; ``null`` (permutation), of the median over
+        neuroids; ``p_value`` ``= (1 + #{null >= median r}) / (1 + n_permutations)``; ``null_site_95``, the 95 % quantile of r
+        of single neuroids over all permutations: the chance level of one site, above that of the median.
 
         A neuroid whose *prediction* is constant gets r = 0, with a warning.
 
@@ -110,6 +135,22 @@ def correlate(
     ------
     AssemblyError
         Different neuroids, no shared stimulus, fewer than three stimuli, an observed neuroid that is constant, NaN.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from neurobridge.assemblies import make_assembly
+    >>> from neurobridge.evaluate import correlate
+    >>> rng = np.random.default_rng(0)  # simulated: responses of 20 sites, and predictions with as much noise as signal
+    >>> responses = rng.normal(size=(60, 20))
+    >>> names = {"presentation": {"stimulus_id": range(60)}, "neuroid": {"neuroid_id": range(20)}}
+    >>> observed = make_assembly(responses, **names)
+    >>> predicted = make_assembly(responses + rng.normal(size=(60, 20)), **names)
+    >>> score = correlate(predicted, observed, n_permutations=99)
+    >>> score["raw"].dims, float(score["p_value"])
+    (('split', 'neuroid'), 0.01)
+    >>> round(float(score["raw"].median()), 1)
+    0.7
     """
     for role, assembly in (("predicted", predicted), ("observed", observed)):
         validate(assembly, role=role)
@@ -163,13 +204,23 @@ def score_folds(
             UserWarning,
             stacklevel=stacklevel + 1,
         )
-    null = fold_null(
-        len(folds), n_permutations, seed, lambda k, rng, n: permuted_median(folds[k][0], folds[k][1], rng, n)
-    )
+    step = -(-n_permutations * raw[0].size // N_KEPT)
+    site_null: list[np.ndarray] = []
+
+    def draw(k: int, rng: np.random.Generator, n: int) -> np.ndarray:
+        medians = np.empty(n)
+        for row, r in enumerate(permuted_correlations(*folds[k], rng, n)):
+            medians[row] = np.median(r)
+            if row % step == 0:
+                site_null.append(r)
+        return medians
+
+    null = fold_null(len(folds), n_permutations, seed, draw)
     attrs = score_attrs({**attrs, "n_constant_predictions": n_constant}, len(folds), n_permutations, seed, sources)
     return neuroid_score(
         np.stack(raw),
         null,
+        null_site_95=float(np.quantile(np.concatenate(site_null), 0.95)) if site_null else np.nan,
         like=like,
         ceiling=ceiling,
         normalization=normalization,

@@ -1,4 +1,4 @@
-"""Generation: latents through a user's frozen decoder, and how faithful what comes out is."""
+"""Generation of images from latents by a frozen decoder, and the fidelity of the images."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import xarray as xr
 
 from neurobridge.assemblies import AssemblyError, as_matrix, coords_of, validate
 from neurobridge.assemblies.schema import PRESENTATION, STIMULUS_ID
-from neurobridge.evaluate.scores import PERMUTATION, p_value, score_attrs
+from neurobridge.evaluate.scores import make_score, score_attrs
 from neurobridge.evaluate.similarity.distribution import frechet_distance
 
 IMAGES = "images"
@@ -35,18 +35,18 @@ def generate(
     Parameters
     ----------
     latents : xarray.DataArray
-        Assembly, dims ``(presentation, neuroid)``, in the space and the order of the decoder's input: what
-        ``BridgeAligner.transform`` gives where the aligner was fitted to the latents of the decoder's own encoder.
+        Assembly, dims ``(presentation, neuroid)``, in the space and the order of the decoder's input: the result of
+        ``BridgeAligner.transform`` where the aligner was fitted to the latents of the encoder that belongs to the decoder.
     decoder : torch.nn.Module or callable
-        From tensors (batch, n_latents), float32 on the module's own device and in its own floating type, to (batch, row, column),
-        (batch, channel, row, column), or whatever ``image_shape`` turns into that. A module runs in evaluation mode without
-        gradients, and is left as it was.
+        From tensors (batch, n_latents), on the module's device and in its floating type (float32 for a function), to
+        (batch, row, column), (batch, channel, row, column), or whatever ``image_shape`` turns into that. A module runs in
+        evaluation mode without gradients, and is left as it was.
     image_shape : tuple of int, optional
         ``(row, column)`` or ``(channel, row, column)``, for a decoder whose output is flat.
     batch_size : int
-        What a decoder that samples gives depends on it as well.
+        Latents decoded at a time; the output of a decoder that samples depends on it.
     seed : int
-        Of torch's random numbers, which a decoder that samples draws from. They are as before afterwards.
+        Of torch's random numbers, for a decoder that samples; their state is restored afterwards.
 
     Returns
     -------
@@ -57,29 +57,41 @@ def generate(
     Raises
     ------
     AssemblyError
-        The decoder gives another number of images, a shape that is none, or values that are not finite.
+        The decoder gives another number of images, a shape that is not that of images, or values that are not finite.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import torch
+    >>> from neurobridge.assemblies import make_assembly
+    >>> from neurobridge.evaluate import generate
+    >>> values = np.random.default_rng(0).normal(size=(6, 3))  # simulated latents of six stimuli
+    >>> latents = make_assembly(values, presentation={"stimulus_id": range(6)}, neuroid={"neuroid_id": range(3)})
+    >>> decoder = torch.nn.Linear(3, 16)  # untrained: a real decoder belongs to the latents
+    >>> generate(latents, decoder, image_shape=(4, 4)).sizes["row"]
+    4
     """
     validate(latents, role="latents")
     values = as_matrix(latents, role="latents", dtype=np.float32)
-    made = _run(decoder, values, batch_size, "decoder", seed)
+    pixels = _run(decoder, values, batch_size, "decoder", seed)
     if image_shape is not None:
-        if made[0].size != np.prod(image_shape):
+        if pixels[0].size != np.prod(image_shape):
             raise AssemblyError(
-                f"decoder: found {made[0].size} values an image; expected {int(np.prod(image_shape))} for "
-                f"image_shape={tuple(image_shape)}. Mend: give the shape of what the decoder makes."
+                f"decoder: found {pixels[0].size} values an image; expected {int(np.prod(image_shape))} for "
+                f"image_shape={tuple(image_shape)}. Mend: give the shape of one image of the decoder."
             )
-        made = made.reshape(len(made), *image_shape)
-    if made.ndim == 4:
+        pixels = pixels.reshape(len(pixels), *image_shape)
+    if pixels.ndim == 4:
         # Torch puts the channel first, images of this package last.
-        made = made[:, 0] if made.shape[1] == 1 else np.moveaxis(made, 1, -1)
-    elif made.ndim != 3:
+        pixels = pixels[:, 0] if pixels.shape[1] == 1 else np.moveaxis(pixels, 1, -1)
+    elif pixels.ndim != 3:
         raise AssemblyError(
-            f"decoder: found output of shape {made.shape}; expected (batch, row, column) or (batch, channel, row, column). "
+            f"decoder: found output of shape {pixels.shape}; expected (batch, row, column) or (batch, channel, row, column). "
             "Mend: image_shape=(row, column)."
         )
     return xr.DataArray(
-        made,
-        dims=(PRESENTATION, "row", "column", "channel")[: made.ndim],
+        pixels,
+        dims=(PRESENTATION, "row", "column", "channel")[: pixels.ndim],
         coords=coords_of(latents, PRESENTATION),
         attrs={**latents.attrs, "decoder": getattr(decoder, "__name__", type(decoder).__name__)},
         name=IMAGES,
@@ -101,7 +113,7 @@ def generation_fidelity(
 ) -> xr.Dataset:
     """Judge generated images with a frozen classifier and a Frechet distance, beside reconstructions of real images.
 
-    Reconstruction is what the decoder makes of real images' own latents: the ceiling of anything that goes through it. Neither the
+    Reconstructions are decoded from the latents of real images: the ceiling of all images that the decoder can make. Neither the
     classifier nor its features may have been trained on the decoder's images or on ``real``.
 
     Parameters
@@ -109,7 +121,7 @@ def generation_fidelity(
     images : xarray.DataArray
         Made by `generate`, with the label that was wanted on ``presentation``.
     label : str
-        Coordinate on ``presentation`` of all three sets: what the image should show.
+        Coordinate on ``presentation`` of all three sets: the class that the image should show.
     classifier : torch.nn.Module or callable
         From tensors (batch, channel, row, column) to scores (batch, n_classes).
     classes : sequence
@@ -129,11 +141,11 @@ def generation_fidelity(
     Returns
     -------
     xarray.Dataset
-        Over ``images`` ("generated", "reconstructed", "real"): ``agreement``, the share that the classifier names as wanted; ``n``;
-        and ``frechet``, the distance of their features to those of ``real`` in the features' squared units (for "real" that between
-        its two random halves: what sampling alone gives at half the size). ``chance``: mean agreement of the generated images with
-        shuffled labels; ``null`` (permutation) all of them; ``p_value``. ``normalized``: generated over reconstructed agreement,
-        not clipped.
+        Score without dims of the generated images: ``raw``, the share that the classifier names as wanted; ``ceiling``, that of
+        the reconstructions; ``normalized``, their ratio, not clipped; ``null`` (permutation), the agreement with shuffled labels.
+        And over ``images`` ("generated", "reconstructed", "real"): ``agreement``, the same share; ``n``; and ``frechet``, the
+        distance of their features to those of ``real`` in the features' squared units (for "real" that between its two random
+        halves: the distance that sampling alone gives at half the size).
 
     Raises
     ------
@@ -145,16 +157,36 @@ def generation_fidelity(
     -----
     A Frechet distance falls with the number of images: compare distances of equally many. Features of more dimensions than there
     are images make singular covariances; the distance is still defined, and biased upward.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import xarray as xr
+    >>> from neurobridge.evaluate import generation_fidelity
+    >>> labels = np.arange(40) % 2
+    >>> def simulated(seed):  # images of two classes, one brighter on the left
+    ...     pixels = np.random.default_rng(seed).normal(size=(40, 4, 4)).astype("float32")
+    ...     pixels[labels == 1, :, :2] += 2
+    ...     coords = {"stimulus_id": ("presentation", np.arange(40)), "side": ("presentation", labels)}
+    ...     return xr.DataArray(pixels, dims=("presentation", "row", "column"), coords=coords)
+    >>> def features(x):  # mean brightness of the two halves
+    ...     return x.unflatten(3, (2, 2)).mean(dim=(1, 2, 4))
+    >>> score = generation_fidelity(
+    ...     simulated(0), "side", classifier=lambda x: features(x).flip(1), classes=[0, 1], features=features,
+    ...     real=simulated(1), reconstructions=simulated(2), n_permutations=50,
+    ... )
+    >>> float(score["raw"]) > 0.8, float(score["normalized"]) > 0.8
+    (True, True)
     """
     sets = {GENERATED: images, RECONSTRUCTED: reconstructions, REAL: real}
-    wanted = {name: _labels(one, label, classes, name) for name, one in sets.items()}
-    pixels = {name: _pixels(one, name) for name, one in sets.items()}
+    wanted = {name: _labels(array, label, classes, name) for name, array in sets.items()}
+    pixels = {name: _pixels(array, name) for name, array in sets.items()}
     shapes = {name: values.shape[1:] for name, values in pixels.items()}
     if len(set(shapes.values())) != 1:
         raise AssemblyError(
             f"found images of shape {shapes}; expected the same (channel, row, column) in all. Mend: resize them first."
         )
-    said, seen = {}, {}
+    named, seen = {}, {}
     for name, values in pixels.items():
         scores = _run(classifier, values, batch_size, "classifier", seed)
         if scores.shape != (len(values), len(classes)):
@@ -162,9 +194,9 @@ def generation_fidelity(
                 f"classifier: found scores of shape {scores.shape}; expected ({len(values)}, {len(classes)}), one a class. Mend: "
                 "name the classes in the order of its output."
             )
-        said[name] = np.asarray(classes)[scores.argmax(axis=1)]
+        named[name] = np.asarray(classes)[scores.argmax(axis=1)]
         seen[name] = _run(features, values, batch_size, "features", seed).reshape(len(values), -1)
-    agreement = [float((said[name] == wanted[name]).mean()) for name in sets]
+    agreement = [float((named[name] == wanted[name]).mean()) for name in sets]
     rng = np.random.default_rng(seed)
     halves = np.array_split(rng.permutation(len(seen[REAL])), 2)
     distances = [
@@ -172,21 +204,21 @@ def generation_fidelity(
         frechet_distance(seen[RECONSTRUCTED], seen[REAL]),
         frechet_distance(*(seen[REAL][half] for half in halves)),
     ]
-    null = np.array([(said[GENERATED] == rng.permutation(wanted[GENERATED])).mean() for _ in range(n_permutations)])
+    null = np.array([(named[GENERATED] == rng.permutation(wanted[GENERATED])).mean() for _ in range(n_permutations)])
     attrs = {
         "metric": f"agreement of {label}, Frechet distance",
+        "splits": "all images",
         "n_stimuli": images.sizes[PRESENTATION],
         "n_classes": len(classes),
     }
-    return xr.Dataset(
-        {
+    return make_score(
+        agreement[0],
+        null=null,
+        ceiling=agreement[1],
+        extra={
             "agreement": (IMAGES, agreement),
             "n": (IMAGES, [len(values) for values in pixels.values()]),
             "frechet": (IMAGES, distances),
-            "chance": float(null.mean()) if n_permutations else np.nan,
-            "null": (PERMUTATION, null),
-            "p_value": p_value(agreement[0], null),
-            "normalized": agreement[0] / agreement[1] if agreement[1] else np.nan,
         },
         coords={IMAGES: list(sets)},
         attrs=score_attrs(attrs, 1, n_permutations, seed, (images, real)),
@@ -195,9 +227,9 @@ def generation_fidelity(
 
 @contextmanager
 def _at_rest(network: Network, seed: int) -> Iterator[tuple[torch.device, torch.dtype]]:
-    """Evaluation mode without gradients, random numbers from the seed; all as before afterwards.
+    """Hold a network in evaluation mode without gradients, with random numbers from the seed; all is restored afterwards.
 
-    Gives where the network lies and its floating type.
+    Yields the network's device and floating type.
     """
     modules = list(network.modules()) if isinstance(network, torch.nn.Module) else []
     training = [module.training for module in modules]
@@ -240,10 +272,10 @@ def _run(network: Network, values: np.ndarray, batch_size: int, role: str, seed:
 
 
 def _labels(images: xr.DataArray, label: str, classes: npt.ArrayLike, role: str) -> np.ndarray:
-    found = sorted(str(name) for name, coord in images.coords.items() if coord.dims == (PRESENTATION,))
-    if label not in found:
+    names = sorted(str(name) for name, coord in images.coords.items() if coord.dims == (PRESENTATION,))
+    if label not in names:
         raise AssemblyError(
-            f"{role}: found presentation coordinates {found}; expected {label!r} among them. "
+            f"{role}: found presentation coordinates {names}; expected {label!r} among them. "
             f"Mend: images.assign_coords({label}=('presentation', labels))."
         )
     labels = np.asarray(images.coords[label].values)
@@ -257,7 +289,7 @@ def _labels(images: xr.DataArray, label: str, classes: npt.ArrayLike, role: str)
 
 
 def _pixels(images: xr.DataArray, role: str) -> np.ndarray:
-    """Float32 images of shape (n, channel, row, column)."""
+    """Return float32 images of shape (n, channel, row, column)."""
     dims = tuple(map(str, images.dims))
     if dims[:3] != (PRESENTATION, "row", "column") or dims[3:] not in ((), ("channel",)):
         raise AssemblyError(

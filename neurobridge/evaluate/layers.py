@@ -1,41 +1,65 @@
-"""Which layer for which region: chosen by cross-validation on training stimuli alone, then scored on the others."""
+"""Choice of a model layer for a region: by cross-validation on training stimuli alone, then scored on the others."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from neurobridge.assemblies import AssemblyError, match_stimuli, select
+from neurobridge.assemblies import AssemblyError, coords_of, match_stimuli, select
 from neurobridge.assemblies.schema import NEUROID, PRESENTATION, STIMULUS_ID, plain
+from neurobridge.evaluate.aggregation import aggregate
+from neurobridge.evaluate.folds import Splits
 from neurobridge.evaluate.predict import predictivity
-from neurobridge.evaluate.scores import PERMUTATION, SPLIT
-from neurobridge.evaluate.splits import Splits, shuffle_splits, stratified_splits
+from neurobridge.evaluate.scores import SPLIT, make_score, reduce_raw
+from neurobridge.evaluate.splits import shuffle_splits, stratified_splits
+from neurobridge.points.display import html_repr, short_repr
 
 LAYER = "layer"
 
 
 @dataclass(frozen=True, eq=False)
 class LayerChoice:
-    """The layer a region is committed to, and the evidence.
+    """Layer that a region is committed to, and the evidence for it.
 
     Attributes
     ----------
     layer : str
         Of the highest median predictivity on the training stimuli, the earlier of equals.
     scores : xarray.Dataset
-        Of all layers, in the model's order, on the training stimuli: ``raw`` (layer, split, neuroid), ``null``
-        (layer, permutation), ``ceiling`` (neuroid), ``n_units`` (layer).
+        Score of all layers, in the model's order, on the training stimuli, with the leading dim ``layer``; and ``n_units``
+        (layer).
     held_out : xarray.Dataset or None
         Score of the chosen layer alone, fitted on all training stimuli, on the stimuli that had no part in the choice.
+
+    Examples
+    --------
+    See `select_layer`.
     """
 
     layer: str
     scores: xr.Dataset
     held_out: xr.Dataset | None
+
+    def __repr__(self) -> str:
+        return short_repr("LayerChoice", repr(self.layer), **self._facts())
+
+    def _repr_html_(self) -> str:
+        return html_repr("LayerChoice", {"layer": self.layer, **self._facts()})
+
+    def _facts(self) -> dict[str, Any]:
+        facts: dict[str, Any] = {
+            "region": self.scores.attrs["region"],
+            "n_layers": self.scores.sizes[LAYER],
+            "r": float(aggregate(self.scores, n_bootstrap=0)["raw"].sel({LAYER: self.layer})),
+        }
+        return (
+            facts if self.held_out is None else {**facts, "held_out_r": aggregate(self.held_out, n_bootstrap=0)["raw"]}
+        )
 
 
 def select_layer(
@@ -75,11 +99,31 @@ def select_layer(
     n_permutations, seed : int
         As in `predictivity`; `seed` also draws the training stimuli.
 
+    Returns
+    -------
+    LayerChoice
+
     Raises
     ------
     AssemblyError
-        No ``layer`` coordinate, no such region, ids in `train` that are not shared, a share outside (0, 1), or what `predictivity`
-        refuses.
+        No ``layer`` coordinate, no such region, ids in `train` that are not shared, a share outside (0, 1), or an error of
+        `predictivity`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from neurobridge.assemblies import make_assembly
+    >>> from neurobridge.evaluate import select_layer
+    >>> rng = np.random.default_rng(0)  # simulated: the sites are linear in the units of the second layer
+    >>> first, second = rng.normal(size=(100, 4)), rng.normal(size=(100, 4))
+    >>> stimuli = {"stimulus_id": range(100)}
+    >>> layers = {"neuroid_id": range(8), "layer": ["first"] * 4 + ["second"] * 4}
+    >>> activations = make_assembly(np.hstack([first, second]), presentation=stimuli, neuroid=layers)
+    >>> responses = second @ rng.normal(size=(4, 6)) + rng.normal(size=(100, 6))
+    >>> recordings = make_assembly(responses, presentation=stimuli, neuroid={"neuroid_id": range(6)})
+    >>> choice = select_layer(activations, recordings, regression="ridge", n_permutations=0)
+    >>> choice.layer, choice.scores["raw"].dims
+    ('second', ('layer', 'split', 'neuroid'))
     """
     if LAYER not in activations.coords or activations.coords[LAYER].dims != (NEUROID,):
         raise AssemblyError(
@@ -107,7 +151,7 @@ def select_layer(
         )
         for assembly in of_layer.values()
     ]
-    medians = [float(np.median(score["raw"].values, axis=1).mean()) for score in scores]
+    medians = [reduce_raw(score["raw"].values, by_site=True) for score in scores]
     layer = names[int(np.argmax(medians))]
     held_out = None
     if len(kept_back):
@@ -121,29 +165,26 @@ def select_layer(
             seed=seed,
         )
         held_out.attrs.update(layer=layer, region=region or "all")
-    attrs = {**scores[0].attrs, "layer": layer, "region": region or "all", "n_held_out": len(kept_back)}
-    table = xr.Dataset(
-        {
-            "raw": ((LAYER, SPLIT, NEUROID), np.stack([score["raw"].values for score in scores])),
-            "null": ((LAYER, PERMUTATION), np.stack([score["null"].values for score in scores])),
-            "ceiling": (NEUROID, scores[0]["ceiling"].values),
-            "n_units": (LAYER, np.array([assembly.sizes[NEUROID] for assembly in of_layer.values()])),
-        },
-        coords={**{name: (NEUROID, scores[0][name].values) for name in _on_neuroid(scores[0])}, LAYER: np.array(names)},
-        attrs=attrs,
+    # A "layer" of the recordings (cortical depth) would clash with that of the model.
+    site_coords = {name: coord for name, coord in coords_of(inner, NEUROID).items() if name != LAYER}
+    table = make_score(
+        np.stack([score["raw"].values for score in scores]),
+        (LAYER, SPLIT, NEUROID),
+        null=np.stack([score["null"].values for score in scores]),
+        null_site_95=[score["null_site_95"].item() for score in scores],
+        ceiling=scores[0]["ceiling"].values,
+        normalization=scores[0].attrs["normalization"],
+        extra={"n_units": (LAYER, [assembly.sizes[NEUROID] for assembly in of_layer.values()])},
+        coords={**site_coords, LAYER: np.array(names)},
+        attrs={**scores[0].attrs, "layer": layer, "region": region or "all", "n_held_out": len(kept_back)},
     )
     return LayerChoice(layer, table, held_out)
-
-
-def _on_neuroid(score: xr.Dataset) -> list[str]:
-    # A recording's own "layer" (cortical depth) would clash with the model's.
-    return [str(name) for name, coord in score.coords.items() if coord.dims == (NEUROID,) and name != LAYER]
 
 
 def _divide(
     target: xr.DataArray, train: float | Sequence[str] | np.ndarray, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Rows to choose on and rows kept back."""
+    """Return the rows to choose on and the rows kept back."""
     ids = target[STIMULUS_ID].values
     if isinstance(train, (int, float)):
         if not 0 < train < 1:

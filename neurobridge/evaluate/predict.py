@@ -1,24 +1,18 @@
-"""Neural predictivity: how well one space predicts the other on held-out stimuli, cross-validated."""
+"""Neural predictivity: cross-validated prediction of one space from another on held-out stimuli."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import xarray as xr
 
 from neurobridge.assemblies import AssemblyError, as_matrix, match_stimuli, require_varying_neuroids, validate
 from neurobridge.evaluate.correlation import score_folds
+from neurobridge.evaluate.folds import GivenSplits, Splits
 from neurobridge.evaluate.regression import REGRESSIONS, predict_held_out
-from neurobridge.evaluate.scores import aggregate
-from neurobridge.evaluate.splits import Splits, resolve_splits
-
-__all__ = ["aggregate", "predictivity"]
-
-GivenSplits = Splits | Sequence[tuple[npt.ArrayLike, npt.ArrayLike]] | None
+from neurobridge.evaluate.splits import resolve_splits
 
 
 def predictivity(
@@ -40,7 +34,7 @@ def predictivity(
     source : xarray.DataArray
         Assembly of predictors, dims ``(presentation, neuroid)``, one presentation a stimulus.
     target : xarray.DataArray
-        Assembly of what is predicted, likewise; recordings are averaged over repetitions first.
+        Assembly of the predicted responses, likewise; recordings are averaged over repetitions first.
     regression : {"pls", "ridge", "linear", "neuron_to_neuron"}
         A key of `REGRESSIONS`. "pls" has Brain-Score's 25 components, unscaled; "ridge" chooses a penalty for each neuroid.
     splits : Splits or sequence of (train, test), optional
@@ -65,6 +59,21 @@ def predictivity(
     ------
     AssemblyError
         Bad assemblies (no shared or duplicate stimuli, NaN, constant target neuroids), unknown regression or option, bad splits.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from neurobridge.assemblies import make_assembly
+    >>> from neurobridge.evaluate import predictivity
+    >>> rng = np.random.default_rng(0)  # simulated: ten sites that are linear in six features
+    >>> features = rng.normal(size=(100, 6))
+    >>> responses = features @ rng.normal(size=(6, 10)) + rng.normal(size=(100, 10))
+    >>> stimuli = {"stimulus_id": range(100)}
+    >>> model = make_assembly(features, presentation=stimuli, neuroid={"neuroid_id": range(6)})
+    >>> brain = make_assembly(responses, presentation=stimuli, neuroid={"neuroid_id": range(10)})
+    >>> score = predictivity(model, brain, "ridge", n_permutations=99)
+    >>> dict(score["raw"].sizes), float(score["p_value"])
+    ({'split': 10, 'neuroid': 10}, 0.01)
     """
     if regression not in REGRESSIONS:
         raise AssemblyError(
@@ -94,7 +103,7 @@ def predictivity(
 def matched_arrays(
     source: xr.DataArray, target: xr.DataArray, splits: GivenSplits
 ) -> tuple[np.ndarray, np.ndarray, Splits]:
-    """Values of the shared stimuli, arrays (n_stimuli, n_neuroids), and the folds of their rows."""
+    """Return the values of the shared stimuli, arrays (n_stimuli, n_neuroids), and the folds of their rows."""
     for role, assembly in (("source", source), ("target", target)):
         validate(assembly, role=role)
     matched = match_stimuli(source, target)

@@ -16,11 +16,11 @@ ALPHAS = np.logspace(-3, 6, 19)
 def fit_ridge(
     X: np.ndarray, Y: np.ndarray, *, alpha: float | None = None, alphas: np.ndarray | tuple[float, ...] | None = None
 ) -> Predict:
-    """Ridge regression, ``min ||Y - X B||^2 + alpha ||B||^2`` with an unpenalised intercept.
+    """Fit a ridge regression, ``min ||Y - X B||^2 + alpha ||B||^2`` with an unpenalised intercept.
 
-    By default every target has its own penalty, the one of least exact leave-one-out error; one eigendecomposition serves all
-    penalties
-    and targets (scikit-learn's ``RidgeCV(alpha_per_target=True)`` chooses the same). Brain-Score's ``ridge`` is ``alpha=1``.
+    By default every target has its penalty, the one of least exact leave-one-out error; one eigendecomposition serves
+    all penalties and targets (scikit-learn's ``RidgeCV(alpha_per_target=True)`` chooses the same). Brain-Score's ``ridge`` is
+    ``alpha=1``.
 
     Parameters
     ----------
@@ -58,7 +58,7 @@ def fit_ridge(
         return linear_predictor(coef, x_mean, y_mean)
     values, vectors = np.linalg.eigh(gram)
     values = np.maximum(values, 0)
-    # Scores of the samples on the principal directions, Z Z^T = X X^T, and what the targets have in common with each.
+    # Scores of the samples on the principal directions, Z Z^T = X X^T, and their products with the targets.
     Z = X @ vectors if tall else vectors * np.sqrt(values)
     ZtY = Z.T @ Y
     error = np.stack([_leave_one_out(Z, Y, ZtY, values, penalty) for penalty in grid])
@@ -68,7 +68,7 @@ def fit_ridge(
 
 
 def _leave_one_out(Z: np.ndarray, Y: np.ndarray, ZtY: np.ndarray, values: np.ndarray, alpha: float) -> np.ndarray:
-    """Mean squared leave-one-out error of each target: residuals over ``1 - h_i``, h with the intercept's 1/n."""
+    """Compute the mean squared leave-one-out error of each target: residuals over ``1 - h_i``, h with the intercept's 1/n."""
     shrunk = 1 / (values + alpha)
     leverage = 1 / len(Z) + np.square(Z) @ shrunk
     residual = Y - Z @ (shrunk[:, None] * ZtY)
@@ -78,12 +78,12 @@ def _leave_one_out(Z: np.ndarray, Y: np.ndarray, ZtY: np.ndarray, values: np.nda
 def _ridge_folds(
     X: np.ndarray, Y: np.ndarray, folds: Sequence[tuple[np.ndarray, np.ndarray]], alpha: float
 ) -> list[np.ndarray]:
-    """Ridge with one penalty on the moments of each fold's training rows: those of all rows less those of the rows held out.
+    """Fit ridge with one penalty on the moments of each fold's training rows: those of all rows less those held out.
 
-    What is taken away costs the square of the features a *held-out* row. A fold whose held-out rows scatter more than the
+    The subtraction costs the square of the features for each *held-out* row. A fold whose held-out rows scatter more than the
     training rows is fitted on its rows, for the difference would lose digits.
     """
-    # Ridge with an intercept does not see a shift; about the mean of all, little is taken away.
+    # Ridge with an intercept does not see a shift; about the mean of all rows, the subtracted moments are small.
     X_all, Y_all, _, y_shift = centred(X, Y)
     XtX, XtY = X_all.T @ X_all, X_all.T @ Y_all
     x_total, y_total = X_all.sum(axis=0), Y_all.sum(axis=0)
@@ -107,7 +107,7 @@ def _ridge_folds(
 
 
 def fit_linear(X: np.ndarray, Y: np.ndarray) -> Predict:
-    """Ordinary least squares with an intercept, minimum-norm where there are no more samples than features."""
+    """Fit ordinary least squares with an intercept, minimum-norm where there are no more samples than features."""
     X, Y, x_mean, y_mean = centred(X, Y)
     # Centring takes a rank: LAPACK's own cut-off would keep the direction that rounding left of it.
     cutoff = max(X.shape) * np.finfo(np.float64).eps
@@ -145,6 +145,7 @@ def fit_neuron_to_neuron(X: np.ndarray, Y: np.ndarray) -> Predict:
     return lambda new: np.asarray(new)[:, chosen]
 
 
+#: Regressions by name: ``fit(X, Y, **options)`` returns a function that predicts.
 REGRESSIONS: dict[str, Callable[..., Predict]] = {
     "pls": fit_pls,
     "ridge": fit_ridge,
@@ -160,7 +161,7 @@ def predict_held_out(
     folds: Sequence[tuple[np.ndarray, np.ndarray]],
     **options: Any,
 ) -> list[np.ndarray]:
-    """Held-out predictions of every fold, each from its training rows alone.
+    """Predict the held-out rows of every fold, each from its training rows alone.
 
     ``fit(X[train], Y[train], **options)(X[test])``; ridge with one given ``alpha`` does the same from moments where each fold
     trains on all rows that it does not hold out, on more than it holds out and on no fewer than there are features.

@@ -1,20 +1,29 @@
-"""What a Score is: an ``xarray.Dataset`` of raw, ceiling, normalized, null and p_value; and how it becomes one number."""
+"""The Score: one schema for everything that is scored, its constructor and its validator."""
 
 from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import xarray as xr
 
 from neurobridge._version import __version__
 from neurobridge.assemblies import AssemblyError, coords_of
 from neurobridge.assemblies.schema import NEUROID, NEUROID_ID
+from neurobridge.evaluate.permutation import p_value
 
-SPLIT, PERMUTATION = "split", "permutation"
+SPLIT, DRAW, PERMUTATION = "split", "draw", "permutation"
+#: Dimensions over which the same quantity is measured again: folds of one data set, or independent draws from it.
+REPEATS = (SPLIT, DRAW)
+#: Variables that every Score has.
+VARIABLES = ("raw", "ceiling", "normalized", "null", "p_value")
+#: Attributes that every Score has.
+ATTRIBUTES = ("metric", "splits", "n_stimuli", "n_splits", "n_permutations", "seed", "digests", "version")
+SMALLER_IS_BETTER = "smaller_is_better"
 
 
 def _explained_variance(raw: np.ndarray, ceiling: np.ndarray) -> np.ndarray:
@@ -29,9 +38,9 @@ def _ratio(raw: np.ndarray, ceiling: np.ndarray) -> np.ndarray:
     return raw / ceiling
 
 
-#: How a raw score and its ceiling become one: ``explained_variance`` is ``r |r| / ceiling``, Brain-Score's rule today;
-#: ``squared_ratio`` is ``r |r| / ceiling^2``, its rule before vision pull request 2169; ``ratio`` is ``raw / ceiling``, for scores
-#: that are not correlations with a noisy response.
+#: Rules that divide a raw score by its ceiling: ``explained_variance`` is ``r |r| / ceiling``, Brain-Score's rule today;
+#: ``squared_ratio`` is ``r |r| / ceiling^2``, its rule before vision pull request 2169; ``ratio`` is ``raw / ceiling``, for
+#: scores that are not correlations with a noisy response.
 NORMALIZATIONS: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
     "explained_variance": _explained_variance,
     "squared_ratio": _squared_ratio,
@@ -39,8 +48,248 @@ NORMALIZATIONS: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
 }
 
 
+def make_score(
+    raw: npt.ArrayLike,
+    dims: Sequence[str] = (),
+    *,
+    null: npt.ArrayLike | None = None,
+    null_site_95: npt.ArrayLike | None = None,
+    ceiling: npt.ArrayLike | None = None,
+    normalized: npt.ArrayLike | None = None,
+    p_values: npt.ArrayLike | None = None,
+    normalization: str = "ratio",
+    smaller_is_better: bool | Sequence[bool] = False,
+    extra: Mapping[str, Any] | None = None,
+    coords: Mapping[str, Any] | None = None,
+    attrs: Mapping[str, Any],
+) -> xr.Dataset:
+    r"""Build a Score from raw values and their permutation null; whatever is not given is NaN.
+
+    Parameters
+    ----------
+    raw : array of shape (\*leading[, n_repeats][, n_neuroids])
+        The values of the metric, in the metric's units.
+    dims : sequence of str
+        Dimensions of ``raw``: any leading ones, then at most one of "split" and "draw" (the same quantity measured again),
+        then at most "neuroid".
+    null : array of shape (\*leading, n_permutations), optional
+        The metric on permuted data: median over neuroids, one value a permutation. Rows with fewer permutations than others
+        end in NaN.
+    null_site_95 : array of shape (\*leading,), optional
+        95 % quantile of the metric of single sites on permuted data.
+    ceiling : array that broadcasts against (\*leading[, n_neuroids]), optional
+        The largest value that is expected of a perfect model, in the units that ``normalization`` divides by.
+    normalized : array of shape (\*leading[, n_neuroids]), optional
+        Default: the mean of ``raw`` over its repeats, divided by the ceiling by the rule.
+    p_values : array of shape (\*leading,), optional
+        Default: one-sided permutation p-values, ``(1 + #{null >= value}) / (1 + n_permutations)``.
+    normalization : str
+        A key of `NORMALIZATIONS`.
+    smaller_is_better : bool, or sequence of bool along the one leading dimension
+        Distances: small values, and permutations that are at most as large, speak for the model.
+    extra : mapping of str to (dims, array) or number, optional
+        Variables beside those of the schema.
+    coords, attrs : mapping
+        Of the Dataset; the attributes are those of `score_attrs`.
+
+    Returns
+    -------
+    xarray.Dataset
+        A Score, as `check_score` describes it.
+
+    Raises
+    ------
+    ValueError
+        The parts do not make a Score.
+    AssemblyError
+        Unknown rule of normalization.
+
+    Examples
+    --------
+    >>> from neurobridge.evaluate.scores import make_score, score_attrs
+    >>> attrs = score_attrs({"metric": "accuracy", "splits": "given", "n_stimuli": 40}, n_splits=2, n_permutations=3, seed=0)
+    >>> score = make_score([0.8, 0.9], ("split",), null=[0.4, 0.5, 0.6], attrs=attrs)
+    >>> float(score["p_value"]), bool(score["ceiling"].isnull())
+    (0.25, True)
+    """
+    values, dims = np.asarray(raw, dtype=np.float64), tuple(dims)
+    repeats = tuple(dim for dim in dims if dim in REPEATS)
+    site = tuple(dim for dim in dims if dim == NEUROID)
+    leading = tuple(dim for dim in dims if dim not in (*REPEATS, NEUROID))
+    if dims != (*leading, *repeats[:1], *site) or values.ndim != len(dims):
+        raise ValueError(
+            f"score: found raw of shape {values.shape} with dims {dims}; expected any leading dims, then at most one of {REPEATS}, "
+            f"then at most {NEUROID!r}. Mend: transpose the array."
+        )
+    shape = values.shape[: len(leading)]
+    if null is None:
+        null = np.empty((*shape, 0))
+    by_cell = np.asarray(null, dtype=np.float64)
+    reliability = np.asarray(np.nan if ceiling is None else ceiling, dtype=np.float64)
+    unit_dims = (*leading, *site)
+    if normalized is None:
+        mean = values.mean(axis=len(leading)) if repeats else values
+        normalized = normalise(mean, np.broadcast_to(reliability, mean.shape), normalization)
+    smaller = np.asarray(smaller_is_better, dtype=bool)
+    if p_values is None:
+        signs = np.broadcast_to(np.where(smaller, -1.0, 1.0), shape)
+        p_values = np.empty(shape)
+        for cell in np.ndindex(shape):
+            p_values[cell] = p_value(
+                float(signs[cell]) * reduce_raw(values[cell], bool(site)), signs[cell] * by_cell[cell]
+            )
+    data: dict[str, Any] = {
+        "raw": (dims, values),
+        "ceiling": (unit_dims[len(unit_dims) - reliability.ndim :], reliability),
+        "normalized": (unit_dims, np.asarray(normalized, dtype=np.float64)),
+        "null": ((*leading, PERMUTATION), by_cell),
+        "p_value": (leading, np.asarray(p_values, dtype=np.float64)),
+    }
+    if site:
+        data["null_site_95"] = (leading, np.full(shape, np.nan) if null_site_95 is None else np.asarray(null_site_95))
+    marks: dict[str, Any] = {SMALLER_IS_BETTER: (leading, smaller)} if smaller.ndim else {}
+    score = xr.Dataset(
+        {**data, **(extra or {})},
+        coords={**(coords or {}), **marks},
+        attrs={**attrs, "normalization": normalization} | ({} if smaller.ndim else {SMALLER_IS_BETTER: int(smaller)}),
+    )
+    return check_score(score)
+
+
+def check_score(score: xr.Dataset) -> xr.Dataset:
+    """Check a Dataset against the schema of a Score, and return it unchanged.
+
+    A Score has the variables
+
+    - ``raw``: any leading dims, then at most one of ``split`` and ``draw``, then at most ``neuroid``;
+    - ``ceiling``: some of the leading dims and ``neuroid``;
+    - ``normalized``: the leading dims and, where ``raw`` has it, ``neuroid``;
+    - ``null``: the leading dims and ``permutation``;
+    - ``p_value``: the leading dims;
+    - ``null_site_95``, where ``raw`` has ``neuroid``: the leading dims;
+
+    and the attributes ``metric``, ``splits``, ``n_stimuli``, ``n_splits``, ``n_permutations``, ``seed``, ``digests`` (JSON text)
+    and ``version`` (of the package). Variables beside these are free. What was not computed is NaN.
+
+    Parameters
+    ----------
+    score : xarray.Dataset
+
+    Returns
+    -------
+    xarray.Dataset
+
+    Raises
+    ------
+    ValueError
+        Something is missing, or lies on other dims.
+
+    Examples
+    --------
+    >>> import xarray as xr
+    >>> from neurobridge.evaluate.scores import check_score
+    >>> check_score(xr.Dataset({"raw": 0.5}))
+    Traceback (most recent call last):
+        ...
+    ValueError: score: found variables ['raw']; ...
+    """
+    leading = leading_dims(score)
+    site = (NEUROID,) if NEUROID in score["raw"].dims else ()
+    expected = {
+        "normalized": (*leading, *site),
+        "null": (*leading, PERMUTATION),
+        **({"null_site_95": leading} if site else {}),
+    }
+    for name, dims in expected.items():
+        if name not in score or score[name].dims != dims:
+            on = score[name].dims if name in score else None
+            raise ValueError(
+                f"score: found {name} on {on}, raw on {score['raw'].dims}; expected {name} on {dims}. "
+                "Mend: build it with make_score."
+            )
+    stray = set(score["ceiling"].dims) - {*leading, *site}
+    missing = [name for name in ATTRIBUTES if name not in score.attrs]
+    if stray or missing:
+        raise ValueError(
+            f"score: found a ceiling on {score['ceiling'].dims} and no attributes {missing}; expected dims among "
+            f"{(*leading, *site)} and {ATTRIBUTES}. Mend: build it with make_score and score_attrs."
+        )
+    return score
+
+
+def leading_dims(score: xr.Dataset) -> tuple[str, ...]:
+    """Return the dims of a Score on which whole scores stand side by side: those of ``p_value``.
+
+    Raises
+    ------
+    ValueError
+        A variable of the schema is missing, or ``raw`` is not on these dims, repeats and sites, in this order.
+    """
+    missing = [name for name in VARIABLES if name not in score]
+    if missing:
+        raise ValueError(
+            f"score: found variables {sorted(map(str, score.data_vars))}; expected a Score, with {', '.join(VARIABLES)}. "
+            "Mend: pass what a metric of METRICS, decode, learning_curve or another scorer returned."
+        )
+    leading, dims = tuple(map(str, score["p_value"].dims)), tuple(map(str, score["raw"].dims))
+    repeats, site = [d for d in dims if d in REPEATS], [d for d in dims if d == NEUROID]
+    if dims != (*leading, *repeats[:1], *site) or (site and not repeats):
+        raise ValueError(
+            f"score: found raw with dims {dims} and p_value with dims {leading}; expected raw on the dims of p_value, then one of "
+            f"{REPEATS}, then {NEUROID!r}, where these are. Mend: pass the Score as it was returned; aggregate averages it."
+        )
+    return leading
+
+
+def score_attrs(
+    attrs: Mapping[str, Any],
+    n_splits: int,
+    n_permutations: int,
+    seed: int,
+    sources: Sequence[xr.DataArray] = (),
+) -> dict[str, Any]:
+    """Complete the attributes of a Score, as plain values that can be written as netCDF.
+
+    Parameters
+    ----------
+    attrs : mapping
+        ``metric``, ``splits``, ``n_stimuli`` and any others.
+    n_splits, n_permutations, seed : int
+    sources : sequence of xarray.DataArray
+        Assemblies that are scored: the digests of their files are joined.
+
+    Returns
+    -------
+    dict
+    """
+    digests = {key: value for source in sources for key, value in dict(source.attrs.get("digests", {})).items()}
+    return {
+        **attrs,
+        "n_splits": n_splits,
+        "n_permutations": n_permutations,
+        "seed": seed,
+        "digests": json.dumps(digests, sort_keys=True),
+        "version": __version__,
+    }
+
+
+def reduce_raw(raw: np.ndarray, by_site: bool) -> float:
+    """Reduce one cell, array of shape ([n_repeats][, n_neuroids]), by Brain-Score's rule: median over sites, then mean."""
+    return float(np.mean(np.median(raw, axis=-1) if by_site else raw))
+
+
 def normalise(raw: np.ndarray, ceiling: np.ndarray, rule: str) -> np.ndarray:
-    """Raw scores in units of their ceilings; NaN where the ceiling is unknown or not positive, which is never clipped.
+    """Divide raw scores by their ceilings; NaN where the ceiling is unknown or not positive, which is never clipped.
+
+    Parameters
+    ----------
+    raw, ceiling : arrays of the same shape
+    rule : str
+        A key of `NORMALIZATIONS`.
+
+    Returns
+    -------
+    array of the same shape
 
     Raises
     ------
@@ -56,7 +305,7 @@ def normalise(raw: np.ndarray, ceiling: np.ndarray, rule: str) -> np.ndarray:
 
 
 def warn_low_ceilings(ceiling: np.ndarray, *, stacklevel: int) -> int:
-    """Say how many ceilings are not above zero, and return the number."""
+    """Warn of ceilings that are not above zero, and return their number."""
     n_low = int((ceiling <= 0).sum())
     if n_low:
         warnings.warn(
@@ -67,39 +316,6 @@ def warn_low_ceilings(ceiling: np.ndarray, *, stacklevel: int) -> int:
             stacklevel=stacklevel + 1,
         )
     return n_low
-
-
-def fold_null(
-    n_folds: int, n_permutations: int, seed: int, draw: Callable[[int, np.random.Generator, int], np.ndarray]
-) -> np.ndarray:
-    """Draw a permutation null, each permutation from one fold in turn.
-
-    Held-out sets of different folds overlap, so averaging independent shuffles over folds would make the null too narrow. The null
-    of single folds is wider than that of their mean: p-values are conservative.
-    """
-    rng = np.random.default_rng(seed)
-    share = [len(range(k, n_permutations, n_folds)) for k in range(n_folds)]
-    return np.concatenate([draw(k, rng, n) for k, n in enumerate(share) if n] or [np.empty(0)])
-
-
-def p_value(observed: float, null: np.ndarray) -> float:
-    """One-sided permutation p-value, ``(1 + #{null >= observed}) / (1 + n)`` (Phipson & Smyth 2010)."""
-    return float((1 + (null >= observed).sum()) / (1 + null.size))
-
-
-def score_attrs(
-    attrs: dict[str, Any], n_splits: int, n_permutations: int, seed: int, sources: tuple[xr.DataArray, ...]
-) -> dict[str, Any]:
-    """Attributes of a Score: plain values, so that it can be written as netCDF."""
-    digests = {key: value for source in sources for key, value in dict(source.attrs.get("digests", {})).items()}
-    return {
-        **attrs,
-        "n_splits": n_splits,
-        "n_permutations": n_permutations,
-        "seed": seed,
-        "digests": json.dumps(digests, sort_keys=True),
-        "neurobridge": __version__,
-    }
 
 
 def reliability_of(ceiling: xr.DataArray | None, like: xr.DataArray) -> np.ndarray:
@@ -129,26 +345,25 @@ def neuroid_score(
     raw: np.ndarray,
     null: np.ndarray,
     *,
+    null_site_95: float,
     like: xr.DataArray,
     ceiling: xr.DataArray | None,
     normalization: str,
     attrs: dict[str, Any],
     stacklevel: int,
 ) -> xr.Dataset:
-    """Make a Score from one value a split and neuroid, array (n_splits, n_neuroids)."""
+    """Make a Score from one value a split and neuroid, array (n_splits, n_neuroids), and warn of low ceilings."""
     reliability = reliability_of(ceiling, like)
-    normalised = normalise(raw.mean(axis=0), reliability, normalization)
     n_low = warn_low_ceilings(reliability, stacklevel=stacklevel + 1)
-    return xr.Dataset(
-        {
-            "raw": ((SPLIT, NEUROID), raw),
-            "ceiling": (NEUROID, reliability),
-            "normalized": (NEUROID, normalised),
-            "null": (PERMUTATION, null),
-            "p_value": p_value(float(np.mean(np.median(raw, axis=1))), null),
-        },
+    return make_score(
+        raw,
+        (SPLIT, NEUROID),
+        null=null,
+        null_site_95=null_site_95,
+        ceiling=reliability,
+        normalization=normalization,
         coords=coords_of(like, NEUROID),
-        attrs={**attrs, "normalization": normalization, "n_ceilings_not_positive": n_low},
+        attrs={**attrs, "n_ceilings_not_positive": n_low},
     )
 
 
@@ -160,116 +375,21 @@ def split_score(
     normalization: str,
     attrs: dict[str, Any],
     smaller_is_better: bool = False,
+    extra: Mapping[str, Any] | None = None,
+    coords: Mapping[str, Any] | None = None,
     stacklevel: int,
 ) -> xr.Dataset:
-    """Make a Score from one value a split, array (n_splits,): `raw` (split), the others without dims but for the null."""
+    """Make a Score from one value a split, array (n_splits,), and warn of a low ceiling."""
     reliability = np.asarray(np.nan if ceiling is None else float(ceiling))
-    normalised = normalise(raw.mean(), reliability, normalization)
     n_low = warn_low_ceilings(reliability, stacklevel=stacklevel + 1)
-    sign = -1 if smaller_is_better else 1
-    return xr.Dataset(
-        {
-            "raw": (SPLIT, raw),
-            "ceiling": float(reliability),
-            "normalized": float(normalised),
-            "null": (PERMUTATION, null),
-            "p_value": p_value(sign * float(raw.mean()), sign * null),
-        },
-        attrs={
-            **attrs,
-            "normalization": normalization,
-            "smaller_is_better": int(smaller_is_better),
-            "n_ceilings_not_positive": n_low,
-        },
+    return make_score(
+        raw,
+        (SPLIT,),
+        null=null,
+        ceiling=reliability,
+        normalization=normalization,
+        smaller_is_better=smaller_is_better,
+        extra=extra,
+        coords=coords,
+        attrs={**attrs, "n_ceilings_not_positive": n_low},
     )
-
-
-def aggregate(score: xr.Dataset, *, confidence: float = 0.95, n_bootstrap: int = 1000, seed: int = 0) -> dict[str, Any]:
-    """Reduce a Score to single numbers, by Brain-Score's rule: median over neuroids, mean over splits.
-
-    The interval is a bootstrap over neuroids *and* splits, both drawn with replacement. Splits that share stimuli are not
-    independent: it says how much the number would move with other sites and other splits of these stimuli, not with other stimuli.
-
-    Parameters
-    ----------
-    score : xarray.Dataset
-        From any metric, `predictivity` or `correlate`; a score without neuroids is its mean over splits.
-    confidence : float
-        Of the interval, in (0, 1).
-    n_bootstrap : int
-        Draws of the interval; 0 leaves it out.
-    seed : int
-
-    Returns
-    -------
-    dict
-        ``raw``; ``raw_sem`` over splits; ``raw_low`` and ``raw_high``, or None where there is one split and no neuroids;
-        ``ceiling``, the median over neuroids, or None; ``normalized``, by the score's rule, of these two, or None;
-        ``normalized_low``, ``normalized_high``, likewise of the interval; ``normalized_median`` of the single neuroids, or None;
-        ``null_mean`` and ``null_95``; ``p_value``; ``n_stimuli``, ``n_neuroids``, ``n_splits``, ``seed``, ``metric``,
-        ``normalization``.
-
-    Raises
-    ------
-    ValueError
-        Not a Score, or a confidence outside (0, 1).
-    """
-    missing = [name for name in ("raw", "ceiling", "normalized", "null", "p_value") if name not in score]
-    if missing or score["raw"].dims not in ((SPLIT,), (SPLIT, NEUROID)):
-        dims = None if "raw" in missing else score["raw"].dims
-        raise ValueError(
-            f"aggregate: found variables {sorted(map(str, score.data_vars))}, raw with dims {dims}; expected a Score, with raw on "
-            "(split[, neuroid]), ceiling, normalized, null and p_value. Mend: pass what a metric of METRICS returned."
-        )
-    if not 0 < confidence < 1:
-        raise ValueError(f"aggregate: found confidence={confidence}; expected a share in (0, 1). Mend: e.g. 0.95.")
-    raw = score["raw"].values
-    by_site = raw.ndim == 2
-    by_split = np.median(raw, axis=1) if by_site else raw
-    value, reliability = float(by_split.mean()), np.atleast_1d(score["ceiling"].values)
-    ceiling = float(np.median(reliability)) if np.isfinite(reliability).all() else None
-    rule = str(score.attrs.get("normalization", "explained_variance"))
-    low, high = _interval(raw, confidence, n_bootstrap, seed)
-
-    def in_units(x: float | None) -> float | None:
-        return (
-            float(normalise(np.asarray(x), np.asarray(ceiling), rule))
-            if ceiling and ceiling > 0 and x is not None
-            else None
-        )
-
-    null, normalised = score["null"].values, score["normalized"].values
-    return {
-        "metric": str(score.attrs["metric"]),
-        "raw": value,
-        "raw_sem": float(by_split.std(ddof=1) / np.sqrt(len(by_split))) if len(by_split) > 1 else None,
-        "raw_low": low,
-        "raw_high": high,
-        "ceiling": ceiling,
-        "normalized": in_units(value),
-        "normalized_low": in_units(low),
-        "normalized_high": in_units(high),
-        "normalized_median": float(np.nanmedian(normalised)) if np.isfinite(normalised).any() else None,
-        "null_mean": float(null.mean()) if null.size else None,
-        "null_95": float(np.quantile(null, 0.95)) if null.size else None,
-        "p_value": float(score["p_value"]),
-        "n_stimuli": int(score.attrs["n_stimuli"]),
-        "n_neuroids": int(score.sizes[NEUROID]) if by_site else 0,
-        "n_splits": int(score.attrs["n_splits"]),
-        "seed": int(score.attrs["seed"]),
-        "normalization": rule,
-    }
-
-
-def _interval(raw: np.ndarray, confidence: float, n_bootstrap: int, seed: int) -> tuple[float | None, float | None]:
-    if not n_bootstrap or raw.size < 2:
-        return None, None
-    rng = np.random.default_rng(seed)
-    draws = np.empty(n_bootstrap)
-    for k in range(n_bootstrap):
-        rows = raw[rng.integers(0, len(raw), len(raw))]
-        if raw.ndim == 2:
-            rows = np.median(rows[:, rng.integers(0, raw.shape[1], raw.shape[1])], axis=1)
-        draws[k] = rows.mean()
-    low, high = np.quantile(draws, [(1 - confidence) / 2, (1 + confidence) / 2])
-    return float(low), float(high)

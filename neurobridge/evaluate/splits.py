@@ -1,8 +1,8 @@
-"""Which stimuli (or sites) train and which are held out: integer rows, drawn once, shared by all metrics."""
+"""Splits of stimuli (or sites) into training and held-out rows, drawn once and shared by all metrics."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +11,7 @@ from sklearn.model_selection import KFold, ShuffleSplit, StratifiedKFold, Strati
 
 from neurobridge.assemblies import AssemblyError
 from neurobridge.assemblies.schema import NEUROID, PRESENTATION, STIMULUS_ID
+from neurobridge.evaluate.folds import GivenSplits, Splits
 
 __all__ = [
     "Splits",
@@ -19,125 +20,10 @@ __all__ = [
     "condition_splits",
     "group_splits",
     "kfold_splits",
+    "resolve_splits",
     "shuffle_splits",
     "stratified_splits",
 ]
-
-Fold = tuple[np.ndarray, np.ndarray]
-
-
-class Splits(Sequence[Fold]):
-    """Folds of rows; no row of a fold, nor any of its group, is both trained on and held out.
-
-    What would leak cannot be built: the rows are checked here, copied and read-only.
-
-    Parameters
-    ----------
-    folds : sequence of (train, test)
-        Two integer arrays of rows a fold.
-    description : str
-        How they were drawn; written into every Score.
-    groups : array of shape (n_rows,), optional
-        Rows with the same value (object, background, animal) stay on one side of every fold.
-    dim : {"presentation", "neuroid"}
-        What the rows are. Metrics take folds of presentations; folds of neuroids part animals.
-
-    Raises
-    ------
-    AssemblyError
-        There is no fold, a fold is empty on one side, a row is on both sides or twice on one, or a group is on both sides.
-    """
-
-    def __init__(
-        self,
-        folds: Sequence[tuple[npt.ArrayLike, npt.ArrayLike]],
-        description: str = "given",
-        *,
-        groups: npt.ArrayLike | None = None,
-        dim: str = PRESENTATION,
-    ) -> None:
-        self.description, self.dim = description, dim
-        self._folds: list[Fold] = []
-        for number, (train, test) in enumerate(folds):
-            fold = _rows(train, number), _rows(test, number)
-            if min(map(len, fold)) == 0:
-                raise AssemblyError(
-                    f"splits: found {len(fold[0])} training and {len(fold[1])} held-out rows in fold {number}; expected "
-                    "at least one of each. Mend: use fewer folds or a larger share."
-                )
-            both = np.intersect1d(*fold)
-            if len(both):
-                raise AssemblyError(
-                    f"splits: found {len(both)} row(s) of fold {number} both trained on and held out, e.g. {both[0]}; "
-                    "expected disjoint rows. Mend: draw the held-out rows from those not trained on."
-                )
-            if groups is not None:
-                _refuse_shared_groups(np.asarray(groups), fold, number)
-            self._folds.append(fold)
-        if not self._folds:
-            raise AssemblyError("splits: found no fold; expected at least one. Mend: n_splits=10.")
-
-    def __len__(self) -> int:
-        return len(self._folds)
-
-    def __getitem__(self, index):  # type: ignore[no-untyped-def]
-        return self._folds[index]
-
-    def __iter__(self) -> Iterator[Fold]:
-        return iter(self._folds)
-
-    def check(self, n_rows: int, dim: str = PRESENTATION) -> Splits:
-        """Refuse rows that are not among the ``n_rows`` of ``dim``, and return self.
-
-        Raises
-        ------
-        AssemblyError
-            A row is out of range, or the folds part another dimension.
-        """
-        if dim != self.dim:
-            raise AssemblyError(
-                f"splits: found folds of {self.dim} rows ({self.description}); expected folds of {dim} rows. "
-                f"Mend: draw splits over {dim}s, e.g. stratified_splits(assembly['object_name'].values) for presentations."
-            )
-        rows = np.concatenate([np.concatenate(fold) for fold in self._folds])
-        if rows.min() < 0 or rows.max() >= n_rows:
-            raise AssemblyError(
-                f"splits: found rows from {rows.min()} to {rows.max()}; expected them within 0 to {n_rows - 1}. "
-                "Mend: draw the splits for these stimuli."
-            )
-        return self
-
-
-def _rows(rows: npt.ArrayLike, number: int) -> np.ndarray:
-    """Rows of one side of a fold, copied and read-only; a boolean mask would be misread as rows 0 and 1."""
-    given = np.asarray(rows)
-    if given.ndim != 1 or (given.size and given.dtype.kind not in "iu"):
-        raise AssemblyError(
-            f"splits: found rows of dtype {given.dtype} and shape {given.shape} in fold {number}; expected a list of integer rows. "
-            "Mend: np.flatnonzero(mask)."
-        )
-    if len(np.unique(given)) != len(given):
-        raise AssemblyError(
-            f"splits: found a row twice on one side of fold {number}; expected each row once. Mend: np.unique(rows)."
-        )
-    copied = np.array(given, dtype=np.intp)
-    copied.flags.writeable = False
-    return copied
-
-
-def _refuse_shared_groups(groups: np.ndarray, fold: Fold, number: int) -> None:
-    if max(rows.max() for rows in fold) >= len(groups):
-        raise AssemblyError(
-            f"splits: found {len(groups)} group labels and row {max(rows.max() for rows in fold)} in fold {number}; expected one "
-            "label a row. Mend: pass the label of every row."
-        )
-    shared = np.intersect1d(groups[fold[0]], groups[fold[1]])
-    if len(shared):
-        raise AssemblyError(
-            f"splits: found {len(shared)} group(s) of fold {number} both trained on and held out, e.g. "
-            f"{str(shared[0])!r}; expected "
-            "whole groups on one side. Mend: group_splits(labels)."
-        )
 
 
 def shuffle_splits(n_rows: int, *, n_splits: int = 10, train_size: float = 0.9, seed: int = 1) -> Splits:
@@ -159,6 +45,12 @@ def shuffle_splits(n_rows: int, *, n_splits: int = 10, train_size: float = 0.9, 
     ------
     AssemblyError
         No fold is asked for, the share is outside (0, 1), or there are too few rows for both sides.
+
+    Examples
+    --------
+    >>> from neurobridge.evaluate.splits import shuffle_splits
+    >>> shuffle_splits(20, n_splits=3)
+    Splits(3 folds of presentation rows, 18 train, 2 test, '3 shuffled, 90% trained on, seed 1')
     """
     drawn = ShuffleSplit(n_splits, train_size=train_size, random_state=seed)
     try:
@@ -189,6 +81,15 @@ def stratified_splits(labels: npt.ArrayLike, *, n_splits: int = 10, train_size: 
     ------
     AssemblyError
         A class has one row only, or there are more classes than held-out (or training) rows.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from neurobridge.evaluate.splits import stratified_splits
+    >>> labels = np.array(["car", "face"] * 20)
+    >>> train, test = stratified_splits(labels, train_size=0.8)[0]
+    >>> np.unique(labels[test], return_counts=True)[1].tolist()
+    [4, 4]
     """
     labels = np.asarray(labels)
     drawn = StratifiedShuffleSplit(n_splits, train_size=train_size, random_state=seed)
@@ -224,6 +125,13 @@ def kfold_splits(n_rows: int, *, n_splits: int = 5, labels: npt.ArrayLike | None
     ------
     AssemblyError
         Fewer rows, or rows of a class, than parts.
+
+    Examples
+    --------
+    >>> from neurobridge.evaluate.splits import kfold_splits
+    >>> folds = kfold_splits(10, n_splits=5)
+    >>> sorted(row for _, test in folds for row in test.tolist())
+    [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]
     """
     if labels is not None and len(np.asarray(labels)) != n_rows:
         raise AssemblyError(
@@ -262,20 +170,26 @@ def group_splits(groups: npt.ArrayLike, *, n_splits: int | None = None, seed: in
     ------
     AssemblyError
         One group only, or fewer groups than parts.
+
+    Examples
+    --------
+    >>> from neurobridge.evaluate.splits import group_splits
+    >>> [test.tolist() for _, test in group_splits(["ape", "ape", "boat", "boat"])]  # one object at a time
+    [[0, 1], [2, 3]]
     """
     groups = np.asarray(groups)
-    found, codes = np.unique(groups, return_inverse=True)
-    n_parts = len(found) if n_splits is None else n_splits
-    if not 2 <= n_parts <= len(found):
+    names, codes = np.unique(groups, return_inverse=True)
+    n_parts = len(names) if n_splits is None else n_splits
+    if not 2 <= n_parts <= len(names):
         raise AssemblyError(
-            f"splits: found {len(found)} group(s), e.g. {str(found[0])!r}, and n_splits={n_splits}; expected at least "
+            f"splits: found {len(names)} group(s), e.g. {str(names[0])!r}, and n_splits={n_splits}; expected at least "
             "two groups and "
             "no more parts than groups. Mend: use fewer parts or a finer label."
         )
-    part = np.empty(len(found), dtype=np.intp)
-    part[np.random.default_rng(seed).permutation(len(found))] = np.arange(len(found)) % n_parts
+    part = np.empty(len(names), dtype=np.intp)
+    part[np.random.default_rng(seed).permutation(len(names))] = np.arange(len(names)) % n_parts
     folds = [(np.flatnonzero(part[codes] != k), np.flatnonzero(part[codes] == k)) for k in range(n_parts)]
-    return Splits(folds, f"{n_parts} parts of {len(found)} whole groups, seed {seed}", groups=groups)
+    return Splits(folds, f"{n_parts} parts of {len(names)} whole groups, seed {seed}", groups=groups)
 
 
 def condition_splits(
@@ -299,6 +213,13 @@ def condition_splits(
     ------
     AssemblyError
         A condition is on both sides, or no row has it.
+
+    Examples
+    --------
+    >>> from neurobridge.evaluate.splits import condition_splits
+    >>> ((train, test),) = condition_splits([0, 0, 3, 3, 6], train=[0, 3], test=[6])
+    >>> train.tolist(), test.tolist()
+    ([0, 1, 2, 3], [4])
     """
     values = np.asarray(values)
     both = [value for value in train if value in list(test)]
@@ -324,6 +245,8 @@ def animal_splits(assembly: xr.DataArray, *, animal: str = "animal") -> Splits:
     ----------
     assembly : xarray.DataArray
         Recordings with the coordinate ``animal`` on ``neuroid``.
+    animal : str
+        Name of that coordinate.
 
     Returns
     -------
@@ -334,6 +257,19 @@ def animal_splits(assembly: xr.DataArray, *, animal: str = "animal") -> Splits:
     ------
     AssemblyError
         No such coordinate, or one animal only.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from neurobridge.assemblies import make_assembly
+    >>> from neurobridge.evaluate.splits import animal_splits
+    >>> recordings = make_assembly(
+    ...     np.arange(12.0).reshape(3, 4),  # simulated
+    ...     presentation={"stimulus_id": range(3)},
+    ...     neuroid={"neuroid_id": range(4), "animal": ["Tito", "Chabo", "Tito", "Tito"]},
+    ... )
+    >>> [test.tolist() for _, test in animal_splits(recordings)]
+    [[1], [0, 2, 3]]
     """
     if animal not in assembly.coords or assembly[animal].dims != (NEUROID,):
         on_neuroid = sorted(str(name) for name, coord in assembly.coords.items() if coord.dims == (NEUROID,))
@@ -341,18 +277,18 @@ def animal_splits(assembly: xr.DataArray, *, animal: str = "animal") -> Splits:
             f"recordings: found neuroid coordinates {on_neuroid}; expected {animal!r} among them. "
             f"Mend: assembly.assign_coords({animal}=('neuroid', names))."
         )
-    names = assembly[animal].values
-    found = np.unique(names)
-    if len(found) < 2:
+    of_site = assembly[animal].values
+    names = np.unique(of_site)
+    if len(names) < 2:
         raise AssemblyError(
-            f"recordings: found one {animal}, {str(found[0])!r}; expected at least two. Mend: keep the sites of all animals."
+            f"recordings: found one {animal}, {str(names[0])!r}; expected at least two. Mend: keep the sites of all animals."
         )
-    folds = [(np.flatnonzero(names != name), np.flatnonzero(names == name)) for name in found]
-    return Splits(folds, f"each of {len(found)} {animal}s from the others", groups=names, dim=NEUROID)
+    folds = [(np.flatnonzero(of_site != name), np.flatnonzero(of_site == name)) for name in names]
+    return Splits(folds, f"each of {len(names)} {animal}s from the others", groups=of_site, dim=NEUROID)
 
 
 def brainscore_splits(assembly: xr.DataArray) -> Splits:
-    """Brain-Score's folds: ten of 90/10, stratified on ``object_name``, random state 1; shuffled where there is no such label.
+    """Draw Brain-Score's folds: ten of 90/10, stratified on ``object_name``, random state 1; shuffled where there is no such label.
 
     Brain-Score draws over the target's presentations as they stand. Its averaged recordings stand in the order of their stimulus
     ids, so its folds of these are the folds drawn here over the sorted ids, which do not depend on the order of the presentations.
@@ -372,13 +308,23 @@ def brainscore_splits(assembly: xr.DataArray) -> Splits:
     ------
     AssemblyError
         An object with one stimulus only, or fewer held-out stimuli than objects.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from neurobridge.assemblies import make_assembly
+    >>> from neurobridge.evaluate.splits import brainscore_splits
+    >>> responses = np.random.default_rng(0).normal(size=(40, 3))  # simulated
+    >>> stimuli = {"stimulus_id": range(40), "object_name": ["car", "face"] * 20}
+    >>> brainscore_splits(make_assembly(responses, presentation=stimuli, neuroid={"neuroid_id": range(3)}))
+    Splits(10 folds of presentation rows, 36 train, 4 test, '10 stratified, 90% trained on, seed 1, on object_name')
     """
     return resolve_splits(assembly, None)
 
 
 def resolve_splits(
     assembly: xr.DataArray,
-    splits: Splits | Sequence[tuple[npt.ArrayLike, npt.ArrayLike]] | None,
+    splits: GivenSplits,
     *,
     stratify: str = "object_name",
 ) -> Splits:
@@ -402,6 +348,16 @@ def resolve_splits(
     ------
     AssemblyError
         Rows out of range, folds of neuroids, or classes that cannot be on both sides.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from neurobridge.assemblies import make_assembly
+    >>> from neurobridge.evaluate.splits import resolve_splits
+    >>> responses = np.random.default_rng(0).normal(size=(4, 2))  # simulated
+    >>> names = {"presentation": {"stimulus_id": range(4)}, "neuroid": {"neuroid_id": range(2)}}
+    >>> resolve_splits(make_assembly(responses, **names), [([0, 1], [2, 3])])
+    Splits(1 folds of presentation rows, 2 train, 2 test, 'given')
     """
     n_rows = assembly.sizes[PRESENTATION]
     if splits is not None:

@@ -14,11 +14,11 @@ from .path import flow_matching_loss as flow_matching_loss
 from .path import recouple as recouple
 from .path import sample_path as sample_path
 from .path import squared_distance as squared_distance
-from .points import FlowFileError as FlowFileError
-from .points import OffSupportWarning as OffSupportWarning
-from .points import Standardiser as Standardiser
-from .points import Support as Support
 from .settings import Training as Training
+from .storage import FlowFileError as FlowFileError
 from .transport import Direction as Direction
 from .transport import FlowNotFittedError as FlowNotFittedError
+from .transport import OffSupportWarning as OffSupportWarning
 from .transport import Spread as Spread
+from .transport import Standardiser as Standardiser
+from .transport import Support as Support

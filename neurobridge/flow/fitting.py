@@ -30,6 +30,7 @@ class PairSampler(Protocol):
 
     Examples
     --------
+    >>> import numpy as np
     >>> class Matching:
     ...     '''Row i of the source belongs to row i of the target.'''
     ...

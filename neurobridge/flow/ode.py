@@ -187,7 +187,7 @@ def integrate(
     >>> import torch
     >>> end, n_evaluations = integrate(lambda t, x: -x, torch.ones(1, 1, dtype=torch.float64), method="rk4")
     >>> round(end.item(), 6), n_evaluations  # exp(-1)
-    (0.36788, 80)
+    (0.367879, 80)
     """
     ode = ODE(method=method, n_steps=n_steps, rtol=rtol, atol=atol)
     evaluations = 0

@@ -44,19 +44,20 @@ class TrainingState:
         self.rows = self.columns = torch.empty(0, dtype=torch.int64, device=self.device)
 
     def require_finite(self) -> None:
-        """Stop with a message if any loss or averaged weight so far is not finite."""
-        bad = ~torch.isfinite(self.losses[: self.step])
-        if bool(bad.any()):
-            step = int(bad.int().argmax())
-            raise FloatingPointError(
-                f"found a loss of {float(self.losses[step])} at step {step}; expected finite. "
-                f"Mend: training=Training(learning_rate={self.options.learning_rate / 10:.2g})."
-            )
+        """Raise FloatingPointError if any loss or averaged weight so far is not finite."""
+        not_finite = ~torch.isfinite(self.losses[: self.step])
+        if bool(not_finite.any()):
+            step = int(not_finite.int().argmax())
+            raise self._diverged(f"a loss of {float(self.losses[step])} at step {step}")
         if not all(bool(torch.isfinite(a).all()) for a in self.average):
-            raise FloatingPointError(
-                f"found weights that are not finite after step {self.step - 1}; expected finite. "
-                f"Mend: training=Training(learning_rate={self.options.learning_rate / 10:.2g})."
-            )
+            raise self._diverged(f"weights that are not finite after step {self.step - 1}")
+
+    def _diverged(self, fact: str) -> FloatingPointError:
+        rate = self.options.learning_rate
+        return FloatingPointError(
+            f"found {fact}, with learning_rate={rate}; expected finite values. "
+            f"Mend: training=Training(learning_rate={min(rate / 10, Training.learning_rate):.2g})."
+        )
 
     def judge(self, loss: float) -> None:
         """Keep the averaged weights if they are the best yet; stop after ``patience`` validations without a better one."""
@@ -114,7 +115,7 @@ class TrainingState:
         if differ:
             raise FlowFileError(
                 f"{folder / name}.json: found a checkpoint of another run ({'; '.join(differ[:3])}); expected the same data, "
-                "coupling and settings. Mend: give another folder, or resume=False to begin anew over it."
+                "coupling and settings. Mend: give another folder, or Training(resume=False) to overwrite it."
             )
         network = {key.removeprefix("network."): value for key, value in tensors.items() if key.startswith("network.")}
         check_shapes(

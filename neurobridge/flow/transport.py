@@ -33,6 +33,7 @@ class Spread(NamedTuple):
 
     Examples
     --------
+    >>> import numpy as np
     >>> Spread(np.zeros((5, 2)), np.ones((5, 2)))
     Spread(5 x 2, mean std=1)
     """

@@ -24,6 +24,7 @@ class Standardiser:
 
     Examples
     --------
+    >>> import numpy as np
     >>> scale = Standardiser.fit(np.array([[0.0, 10.0], [2.0, 30.0]]))
     >>> scale
     Standardiser(2 dims, std 1 to 10)

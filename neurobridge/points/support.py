@@ -39,6 +39,7 @@ class Support:
 
     Examples
     --------
+    >>> import numpy as np
     >>> cloud = np.random.default_rng(0).normal(size=(500, 2))
     >>> support = Support.fit(cloud)
     >>> support  # doctest: +ELLIPSIS

@@ -309,7 +309,7 @@ def test_a_dask_backed_assembly_is_mapped_a_chunk_at_a_time(linear_spaces, map, 
 
 def test_options_reach_the_fused_bridge_and_nothing_else(linear_spaces):
     source, target = linear_spaces
-    options = {"lams": (1.0,), "epsilons": (0.1,), "n_rounds": (1,), "kernel_rounds": (0,), "core": 40}
+    options = {"lams": (1.0,), "epsilons": (0.1,), "n_rounds": (1,), "kernel_rounds": (0,), "minibatch_size": 40}
     aligner = BridgeAligner(map="barycentric", fuse_options=options).fit(source[:60], target[:60], 0.3)
     assert aligner.fused_["forward"].core == 40
     assert {c.lam for c in aligner.fused_["forward"].errors} == {1.0}

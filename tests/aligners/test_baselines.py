@@ -20,9 +20,9 @@ from neurobridge.aligners import (
     ProcrustesAligner,
     RelativeAligner,
 )
-from neurobridge.aligners.keypoints import jensen_shannon, relations
-from neurobridge.aligners.relative import cosines
-from neurobridge.aligners.subspaces import folds_of, least_error
+from neurobridge.aligners.baselines.keypoints import jensen_shannon, relations
+from neurobridge.aligners.baselines.relative import cosines
+from neurobridge.aligners.baselines.subspaces import folds_of, least_error
 from neurobridge.assemblies import AssemblyError, Pairs, make_assembly
 from neurobridge.study.demo.task import COMPARED
 

@@ -15,11 +15,13 @@ from neurobridge.aligners import BASELINES, AssemblyAligner, BridgeAligner
 from neurobridge.flow import Training
 
 FAST = {"training": Training(n_steps=60, width=32, depth=1)}
+# What is asked here does not depend on how many candidates are tried.
+FEW = {"lams": (0.9, 0.5), "epsilons": (0.05,), "n_rounds": (1,), "kernel_rounds": (0, 1)}
 ALIGNERS = {
     "linear": BridgeAligner(map="linear"),
-    "fused, barycentric": BridgeAligner(map="barycentric"),
-    "fused, flow": BridgeAligner(flow_options=FAST),
-    "factored, barycentric": BridgeAligner(coupling="factored", map="barycentric"),
+    "fused, barycentric": BridgeAligner(map="barycentric", fuse_options=FEW),
+    "fused, flow": BridgeAligner(flow_options=FAST, fuse_options=FEW),
+    "factored, barycentric": BridgeAligner(coupling="factored", map="barycentric", epsilon=0.2),
     "pairs, flow": BridgeAligner(coupling="pairs", flow_options=FAST),
     "sinkhorn, padded flow": BridgeAligner(
         coupling="sinkhorn", metric="euclidean", reduce="min", epsilon=0.3, base="pad", flow_options=FAST
@@ -40,9 +42,9 @@ def test_the_life_of_an_estimator(aligner, linear_spaces):
     assert estimator is not aligner
     assert estimator.get_params() == aligner.get_params()
 
-    with pytest.raises(NotFittedError, match="not fitted; expected a fitted one"):
+    with pytest.raises(NotFittedError):
         estimator.transform(source)
-    with pytest.raises(NotFittedError, match="not fitted; expected a fitted one"):
+    with pytest.raises(NotFittedError):
         estimator.inverse_transform(target)
     with pytest.raises(NotFittedError):
         check_is_fitted(estimator)
@@ -90,9 +92,9 @@ def test_a_parameter_set_after_fitting_is_refused_until_the_next_fit(aligner, li
     estimator = clone(aligner).fit(source[:40], target[:40], 0.5)
     before = estimator.transform(source[90:]).values
     assert estimator.set_params(seed=5) is estimator
-    with pytest.raises(NotFittedError, match=r"found seed=5, set after fitting with 0; .*call fit again"):
+    with pytest.raises(NotFittedError, match=r"seed=5.* 0;"):
         estimator.transform(source)
-    with pytest.raises(RuntimeError, match=r"found seed=5"):
+    with pytest.raises(RuntimeError, match="seed=5"):
         estimator.score(source, target)
     np.testing.assert_array_equal(estimator.set_params(seed=0).transform(source[90:]).values, before)
     with pytest.raises(ValueError, match="Invalid parameter 'sede'"):
@@ -113,6 +115,42 @@ def test_a_fit_that_fails_leaves_no_old_fit_behind(linear_spaces):
         estimator.fit(source[:30], target[:30], 0.5)
     with pytest.raises(NotFittedError):
         estimator.transform(source)
+
+
+@pytest.mark.parametrize(
+    "aligner",
+    [
+        *ALIGNERS.values(),
+        BridgeAligner(
+            ("geodesic", "correlation"),
+            fuse_options={f"option_{k}": tuple(np.linspace(0, 1, 60)) for k in range(20)},
+            flow_options={"training": Training(n_steps=60, width=32, network=dict), "support_quantile": 0.5},
+        ),
+    ],
+    ids=[*ALIGNERS, "options of many values"],
+)
+def test_the_representation_is_short_and_names_what_was_changed(aligner):
+    text = repr(aligner)
+    assert len(text) <= 400
+    assert text.startswith(type(aligner).__name__)
+    defaults = type(aligner)().get_params()
+    first = next((name for name, value in aligner.get_params().items() if value != defaults[name]), "")
+    assert first in text
+    assert first in aligner._repr_html_()
+
+
+def test_the_html_representation_shows_the_fit(linear_spaces):
+    source, target = linear_spaces
+    aligner = BridgeAligner(coupling="factored", map="barycentric", epsilon=0.2)
+    assert "<th>pairs</th>" not in aligner._repr_html_()
+    aligner.fit(source[:60], target[:60], 0.5)
+    shown = aligner._repr_mimebundle_()
+    assert shown["text/plain"] == repr(aligner)
+    assert len(repr(aligner)) <= 400
+    for fact in ("<caption>BridgeAligner</caption>", "<th>pairs</th><td>30</td>", "<td>4</td>", "<td>7</td>"):
+        assert fact in shown["text/html"]
+    chosen = BridgeAligner(map="barycentric", fuse_options=FEW).fit(source[:60], target[:60], 0.5)
+    assert "lam=" in chosen._repr_html_()
 
 
 def test_every_aligner_is_an_assembly_aligner():

@@ -78,12 +78,12 @@ def test_bad_files_are_refused(assembly, tmp_path):
         open_assembly(tmp_path / "nowhere.nc")
     path = save_assembly(assembly, tmp_path / "made.nc")
     (tmp_path / "cut.nc").write_bytes(path.read_bytes()[:2000])
-    with pytest.raises(AssemblyError, match=r"cut.nc: found a file that netCDF cannot read.*truncated"):
+    with pytest.raises(AssemblyError, match=r"cut.nc.*Mend"):
         open_assembly(tmp_path / "cut.nc")
     xr.Dataset({"a": ("x", [1]), "b": ("x", [2])}).to_netcdf(tmp_path / "two.nc")
-    with pytest.raises(AssemblyError, match=r"found variables \['a', 'b'\]; expected exactly one.*Mend"):
+    with pytest.raises(AssemblyError, match=r"\['a', 'b'\].*Mend"):
         open_assembly(tmp_path / "two.nc")
-    with pytest.raises(AssemblyError, match=r"attribute 'model': found object.*Mend"):
+    with pytest.raises(AssemblyError, match=r"'model'.*Mend"):
         save_assembly(assembly.assign_attrs(model=object()), tmp_path / "made.nc")
 
 
@@ -103,9 +103,9 @@ def test_a_lazy_nan_is_found_when_it_is_read(tmp_path, assembly):
     with netCDF4.Dataset(path, "a") as raw:
         raw["data"][4, 1, 0] = np.nan
     lazy = open_assembly(path, chunks={"presentation": 2})
-    with pytest.raises(AssemblyError, match=r"found 1 NaN .*stimulus 's4', neuroid 'n1'"):
+    with pytest.raises(AssemblyError, match=r"1.*'s4'.*'n1'"):
         average_repetitions(lazy)
-    with pytest.raises(AssemblyError, match=r"made.nc: found 1 NaN .*stimulus 's4', neuroid 'n1'"):
+    with pytest.raises(AssemblyError, match=r"1.*'s4'.*'n1'"):
         open_assembly(path)
 
 

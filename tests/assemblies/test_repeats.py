@@ -69,7 +69,7 @@ def test_bootstrap_draws_only_a_stimulus_own_repetitions(trials):
 
 def test_bootstrap_has_the_mean_and_the_spread_of_resampling(trials):
     plain = average_repetitions(trials)
-    draws = np.stack([bootstrap_repetitions(trials, seed=seed).values for seed in range(600)])
+    draws = np.stack([bootstrap_repetitions(trials, seed=seed).values for seed in range(200)])
     frame = pd.DataFrame(trials.values[:, :, 0]).groupby(trials["stimulus_id"].values, sort=False)
     expected = np.sqrt(frame.var(ddof=0).to_numpy() / frame.size().to_numpy()[:, None])
     assert np.allclose(draws.mean(axis=0), plain.values, atol=0.15)

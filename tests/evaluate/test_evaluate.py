@@ -70,15 +70,15 @@ def test_stratified_splits_keep_every_class_on_both_sides():
 
 
 def test_splits_refuse_overlap_emptiness_and_strangers():
-    with pytest.raises(AssemblyError, match=r"found 1 row\(s\) of fold 0 both.*expected disjoint.*Mend"):
+    with pytest.raises(AssemblyError, match=r"1 row.*0.*Mend"):
         Splits([([0, 1, 2], [2, 3])])
-    with pytest.raises(AssemblyError, match=r"found 0 training and 1 held-out.*expected at least one.*Mend"):
+    with pytest.raises(AssemblyError, match=r"0 training.*1 held-out.*Mend"):
         Splits([([], [2])])
     with pytest.raises(AssemblyError, match=r"found no fold.*Mend"):
         Splits([])
-    with pytest.raises(AssemblyError, match=r"found rows from 0 to 9; expected them within 0 to 4.*Mend"):
+    with pytest.raises(AssemblyError, match=r"0.*9.*0.*4.*Mend"):
         Splits([([0, 1], [9])]).check(5)
-    with pytest.raises(AssemblyError, match=r"rarest 'b' with 1; expected at least two.*Mend"):
+    with pytest.raises(AssemblyError, match=r"'b'.*1.*Mend"):
         stratified_splits(np.array(["a"] * 9 + ["b"]))
 
 
@@ -114,7 +114,7 @@ def test_correlate_normalises_by_the_ceiling_without_clipping():
     ceiling = xr.DataArray(
         [0.25, 1.0, -0.1, 0.5], dims="neuroid", coords={"neuroid_id": ("neuroid", ["n0", "n1", "n2", "n3"])}
     )
-    with pytest.warns(UserWarning, match=r"found 1 of 4 ceiling\(s\) not above zero, the lowest -0.100"):
+    with pytest.warns(UserWarning, match=r"1.*4 ceiling.*-0.100"):
         score = correlate(predicted, observed, ceiling=ceiling, n_permutations=50)
     assert score.attrs["n_ceilings_not_positive"] == 1
     assert np.allclose(score["raw"].values, [[1, -1, 1, 1]])
@@ -143,7 +143,7 @@ def test_constant_predictions_are_scored_zero_with_a_warning():
     observed = assembly(rng.normal(size=(20, 2)))
     predicted = observed.copy()
     predicted.values[:, 1] = 0.1
-    with pytest.warns(UserWarning, match="found 1 constant prediction"):
+    with pytest.warns(UserWarning, match="1 constant"):
         score = correlate(predicted, observed, n_permutations=0)
     assert np.allclose(score["raw"].values, [[1, 0]])
     assert score.attrs["n_constant_predictions"] == 1
@@ -152,16 +152,16 @@ def test_constant_predictions_are_scored_zero_with_a_warning():
 def test_correlate_refuses_bad_input():
     rng = np.random.default_rng(0)
     observed = assembly(rng.normal(size=(20, 2)))
-    with pytest.raises(AssemblyError, match=r"observed: found 1 neuroid\(s\) with zero variance.*Mend"):
+    with pytest.raises(AssemblyError, match=r"1 neuroid.*Mend"):
         correlate(observed, assembly(np.stack([np.ones(20), np.arange(20.0)], axis=1)))
-    with pytest.raises(AssemblyError, match=r"predicted: found 1 neuroids.*expected the 2 of observed.*Mend"):
+    with pytest.raises(AssemblyError, match=r"1 neuroids.*2.*Mend"):
         correlate(observed.isel(neuroid=[0]), observed)
-    with pytest.raises(AssemblyError, match=r"found no stimulus_id shared.*Mend"):
+    with pytest.raises(AssemblyError, match=r"stimulus_id.*Mend"):
         correlate(assembly(rng.normal(size=(20, 2)), first=100), observed)
-    with pytest.raises(AssemblyError, match=r"found 2 held-out stimuli; expected at least 3.*Mend"):
+    with pytest.raises(AssemblyError, match=r"2 held-out.*3.*Mend"):
         correlate(observed.isel(presentation=[0, 1]), observed)
     ceiling = _ceiling_of_three()
-    with pytest.raises(AssemblyError, match=r"ceiling: found 3 neuroids; expected the 2.*Mend"):
+    with pytest.raises(AssemblyError, match=r"3 neuroids.*2.*Mend"):
         correlate(observed, observed, ceiling=ceiling)
     with pytest.raises(AssemblyError, match=r"ceiling: found dims \(\).*Mend"):
         correlate(observed, observed, ceiling=xr.DataArray(0.5))
@@ -205,14 +205,14 @@ def test_ceiling_of_noise_is_near_zero_and_not_clipped():
         presentation={"stimulus_id": ids, "repetition": np.repeat(np.arange(4), 400)},
         neuroid={"neuroid_id": [f"n{i}" for i in range(40)]},
     )
-    with pytest.warns(UserWarning, match=r"found \d+ of 40 ceiling\(s\) not above zero"):
+    with pytest.warns(UserWarning, match=r"\d+.*40 ceiling"):
         ceiling = internal_consistency(trials)["ceiling"].values
     assert (ceiling < 0).any()
     assert abs(ceiling.mean()) < 0.05
 
 
 def test_ceiling_needs_repetitions(make_random_assembly):
-    with pytest.raises(AssemblyError, match=r"found 20 stimuli with one presentation.*expected at least two.*Mend"):
+    with pytest.raises(AssemblyError, match=r"20 stimuli.*Mend"):
         internal_consistency(make_random_assembly(20, 3))
 
 
@@ -287,16 +287,14 @@ def test_predictivity_does_not_depend_on_the_order_of_presentations(linear_world
 def test_aggregate_refuses_what_is_no_score(linear_world):
     source, target, *_ = linear_world
     score = predictivity(source, target, "ridge", n_permutations=0)
-    with pytest.raises(
-        ValueError, match=r"found variables \[.*raw with dims \('split', 'neuroid'\); expected a Score.*Mend"
-    ):
+    with pytest.raises(ValueError, match=r"'raw'.*Mend"):
         aggregate(score.drop_vars("null"))
-    with pytest.raises(ValueError, match=r"raw with dims \('neuroid',\); expected a Score.*Mend"):
+    with pytest.raises(ValueError, match=r"\('neuroid',\).*Mend"):
         aggregate(score.mean("split"))
-    with pytest.raises(ValueError, match=r"found variables \[\], raw with dims None"):
+    with pytest.raises(ValueError, match=r"\[\]"):
         aggregate(xr.Dataset())
     for share in (0, 1, 95):
-        with pytest.raises(ValueError, match=rf"found confidence={share}; expected a share in \(0, 1\).*Mend"):
+        with pytest.raises(ValueError, match=rf"confidence={share}.*\(0, 1\).*Mend"):
             aggregate(score, confidence=share)
 
 
@@ -318,18 +316,18 @@ def test_scores_can_be_written(linear_world, tmp_path):
 
 def test_predictivity_refuses_bad_input(linear_world):
     source, target = linear_world
-    with pytest.raises(AssemblyError, match=r"found regression 'magic'; expected one of .*ridge.*Mend"):
+    with pytest.raises(AssemblyError, match=r"'magic'.*Mend"):
         predictivity(source, target, "magic")
     with pytest.raises(AssemblyError, match=r"both trained on and held out"):
         predictivity(source, target, splits=[(np.arange(20), np.arange(10, 30))])
-    with pytest.raises(AssemblyError, match=r"found rows from 0 to 300; expected them within 0 to 199"):
+    with pytest.raises(AssemblyError, match=r"0.*300.*0.*199"):
         predictivity(source, target, splits=[(np.arange(20), np.array([50, 51, 300]))])
     holes = source.copy(deep=True)
     holes.values[3, 4] = np.nan
-    with pytest.raises(AssemblyError, match=r"source: found 1 NaN.*'s0003'.*'n4'.*Mend"):
+    with pytest.raises(AssemblyError, match=r"1.*'s0003'.*'n4'.*Mend"):
         predictivity(holes, target)
     doubled = xr.concat([source, source.isel(presentation=[0])], dim="presentation")
-    with pytest.raises(AssemblyError, match=r"source: found 1 duplicate stimulus_id.*Mend"):
+    with pytest.raises(AssemblyError, match=r"1 duplicate.*stimulus_id.*Mend"):
         predictivity(doubled, target)
 
 
@@ -368,19 +366,17 @@ def test_cross_decode_reads_another_system_and_knows_what_it_was_trained_on(clas
     assert score.attrs["n_stimuli"] == 80
     frozen = train_readout(train, "category_name")
     assert frozen.score(test, n_permutations=100)["raw"].item() == score["raw"].item()
-    with pytest.raises(
-        AssemblyError, match=r"test: found 1 stimuli that the readout was trained on, e.g. 's0159'.*Mend"
-    ):
+    with pytest.raises(AssemblyError, match=r"1 stimuli.*'s0159'.*Mend"):
         frozen.score(classes.isel(presentation=slice(159, None)))
-    with pytest.raises(AssemblyError, match=r"test: found neuroids .*expected the same.*Mend"):
+    with pytest.raises(AssemblyError, match=r"test.*neuroids.*Mend"):
         frozen.score(test.isel(neuroid=slice(None, None, -1)))
 
 
 def test_decode_refuses_bad_input(classes):
-    with pytest.raises(AssemblyError, match=r"assembly: found presentation coordinates .*expected 'object_name'.*Mend"):
+    with pytest.raises(AssemblyError, match=r"'object_name'.*Mend"):
         decode(classes, "object_name")
-    with pytest.raises(AssemblyError, match=r"found readout 'oracle'; expected one of.*Mend"):
+    with pytest.raises(AssemblyError, match=r"'oracle'.*Mend"):
         decode(classes, "category_name", readout="oracle")
     one = classes.isel(presentation=classes["category_name"].values == "c0")
-    with pytest.raises(AssemblyError, match=r"category_name: found one class, 'c0'.*expected at least two.*Mend"):
+    with pytest.raises(AssemblyError, match=r"category_name.*'c0'.*Mend"):
         train_readout(one, "category_name")

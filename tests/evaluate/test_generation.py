@@ -116,16 +116,16 @@ def test_channels_come_last(shape, dims):
 @pytest.mark.parametrize(
     ("decoder", "options", "message"),
     [
-        (lambda z: z, {}, r"decoder: found output of shape \(12, 3\); expected \(batch, row, column\)"),
+        (lambda z: z, {}, r"\(12, 3\)"),
         (
             lambda z: z,
             {"image_shape": (2, 2)},
-            r"decoder: found 3 values an image; expected 4 for image_shape=\(2, 2\)",
+            r"3 values.*4.*image_shape=\(2.*2\)",
         ),
-        (lambda z: z[:1], {}, r"decoder: found output \(1, 3\) for 12 inputs; expected a tensor with one row for each"),
-        (lambda z: (z, z), {}, r"decoder: found output tuple for 12 inputs"),
-        (lambda z: z[:, :, None] / 0, {}, r"decoder: found 36 NaN or infinite values of 36"),
-        (lambda z: z, {"batch_size": 0}, r"found batch_size=0; expected at least 1"),
+        (lambda z: z[:1], {}, r"\(1, 3\).*12 inputs"),
+        (lambda z: (z, z), {}, r"12 inputs"),
+        (lambda z: z[:, :, None] / 0, {}, r"36.*36"),
+        (lambda z: z, {"batch_size": 0}, r"batch_size=0.*1"),
     ],
 )
 def test_decoders_that_do_not_fit_are_refused(decoder, options, message):
@@ -181,7 +181,7 @@ def test_fidelity_of_known_images():
     flat = [images.values.reshape(len(images), -1) for images in (reconstructions, real)]
     assert float(perfect["frechet"].sel(images="reconstructed")) == pytest.approx(frechet_distance(*flat), rel=1e-5)
     assert float(perfect["p_value"]) == pytest.approx(1 / 201)
-    assert float(perfect["chance"]) == pytest.approx(0.25, abs=0.03)
+    assert float(perfect["null"].mean()) == pytest.approx(0.25, abs=0.03)
     assert float(perfect["normalized"]) == 1.0
     # A shift of every pixel by one adds its squared length, 8; labels at random agree at chance.
     there = wrong["frechet"].sel(images=["generated", "reconstructed"]).values
@@ -206,19 +206,19 @@ GOOD = _digits_like(20, np.random.default_rng(0), 0.1)
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"classifier": lambda x: x[:, 0, 0, :3]}, r"classifier: found scores of shape \(20, 3\); expected \(20, 4\)"),
+        ({"classifier": lambda x: x[:, 0, 0, :3]}, r"\(20, 3\).*\(20, 4\)"),
         (
             {"classes": ["c0", "c1", "c2", "x"]},
-            r"generated: found 5 labels that are not among the classes, e\.g\. .*'c3'",
+            r"5 labels.*'c3'",
         ),
         (
             {"real": GOOD.drop_vars("category_name")},
-            r"real: found presentation coordinates \['stimulus_id'\]; expected",
+            r"\['stimulus_id'\]",
         ),
         ({"real": GOOD[:, :1]}, r"found images of shape .*expected the same \(channel, row, column\)"),
-        ({"reconstructions": GOOD.rename(row="y")}, r"reconstructed: found dims \('presentation', 'y', 'column'\)"),
-        ({"real": GOOD[:3]}, r"real: found 3 images, .*expected at least 4, with stimulus_id"),
-        ({"features": lambda x: x.flatten(1) * torch.nan}, r"features: found \d+ NaN or infinite values"),
+        ({"reconstructions": GOOD.rename(row="y")}, r"\('presentation', 'y', 'column'\)"),
+        ({"real": GOOD[:3]}, r"3 images.*4.*stimulus_id"),
+        ({"features": lambda x: x.flatten(1) * torch.nan}, r"features.*\d+ NaN"),
     ],
 )
 def test_sets_that_do_not_fit_are_refused(changes, message):
@@ -290,7 +290,7 @@ def _digits_from_captions(mirror, embed):
     labels = torch.as_tensor(digits["category_name"].values.astype(int))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        vae = _trained(VAE(), _vae_loss, pixels[:3000], labels[:3000], 25)
+        vae = _trained(VAE(), _vae_loss, pixels[:3000], labels[:3000], 15)
         hidden = nn.Sequential(nn.Flatten(), nn.Linear(784, 64), nn.ReLU())
         classifier = nn.Sequential(hidden, nn.Linear(64, 10))
         _trained(
@@ -326,7 +326,7 @@ def _digits_from_captions(mirror, embed):
     ]
     pairs = Pairs(*(np.array(side) for side in zip(*table, strict=True)))
     aligner = BridgeAligner(
-        "cosine", "factored", base="noise", flow_options={"training": Training(n_steps=600, width=64, depth=2)}
+        "cosine", "factored", base="noise", flow_options={"training": Training(n_steps=400, width=64, depth=2)}
     )
     aligner.fit(captions[train], pool, pairs)
     with warnings.catch_warnings():
@@ -353,7 +353,7 @@ def test_digits_from_captions(mirror):
     score = _digits_from_captions(mirror, _tfidf)
     agreement, frechet = score["agreement"].values, score["frechet"].values
     assert float(score["p_value"]) < 0.05
-    assert float(score["chance"]) == pytest.approx(0.1, abs=0.03)
+    assert float(score["null"].mean()) == pytest.approx(0.1, abs=0.03)
     # Reconstruction is the ceiling of both, and real images are above it.
     assert 0.4 < agreement[0] <= agreement[1] <= agreement[2]
     assert frechet[1] < frechet[0]

@@ -123,11 +123,11 @@ def test_a_recording_may_have_layers_of_its_own() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"train": 1.5}, "train: found 1.5; expected a share between 0 and 1"),
+        ({"train": 1.5}, "1.5.*0.*1"),
         ({"train": []}, "train: found no ids"),
-        ({"train": ["s000", "nowhere"]}, "train: found 1 id.*'nowhere'"),
-        ({"region": "V1"}, "found nothing with region='V1'"),
-        ({"regression": "guess"}, "found regression 'guess'"),
+        ({"train": ["s000", "nowhere"]}, "1 id.*'nowhere'"),
+        ({"region": "V1"}, "region='V1'"),
+        ({"regression": "guess"}, "'guess'"),
     ],
 )
 def test_bad_requests_are_refused(change: dict[str, Any], message: str) -> None:
@@ -139,5 +139,5 @@ def test_bad_requests_are_refused(change: dict[str, Any], message: str) -> None:
 
 def test_activations_without_layers_are_refused() -> None:
     activations, recordings = model_and_brain()
-    with pytest.raises(AssemblyError, match=r"expected 'layer' on 'neuroid'.*Mend: extract"):
+    with pytest.raises(AssemblyError, match=r"'layer'.*'neuroid'.*Mend"):
         select_layer(activations.drop_vars("layer"), recordings)

@@ -82,7 +82,7 @@ def test_neuron_to_neuron_picks_the_feature_that_correlates_most():
     assert np.array_equal(predicted, new[:, r.argmax(axis=1)])
     assert np.array_equal(predicted[:, 0], new[:, 5])
     assert not np.array_equal(predicted[:, 1], new[:, 1]), "the most negative one is not the best"
-    with pytest.raises(ValueError, match=r"found 2 features that do not vary.*Mend"):
+    with pytest.raises(ValueError, match=r"2 features.*Mend"):
         REGRESSIONS["neuron_to_neuron"](np.ones((9, 2)), Y[:9])
 
 
@@ -188,7 +188,7 @@ def test_options_reach_the_regression_and_the_score(spaces):
     many = METRICS["pls"](source, target, n_permutations=0)
     assert one.attrs["metric"] == "pls, n_components=1, pearson"
     assert many["raw"].values.mean() > one["raw"].values.mean()
-    with pytest.raises(AssemblyError, match=r"linear: found option 'alpha'; expected some of \[\].*Mend"):
+    with pytest.raises(AssemblyError, match=r"'alpha'.*\[\].*Mend"):
         METRICS["linear"](source, target, alpha=1.0)
 
 
@@ -209,7 +209,7 @@ def test_rules_of_normalisation(spaces):
         expected = {"explained_variance": summary["raw"] ** 2 / 0.8, "squared_ratio": (summary["raw"] / 0.8) ** 2}
         assert summary["normalized"] == pytest.approx(expected.get(rule, summary["raw"] / 0.8))
         assert summary["normalized_low"] < summary["normalized"] < summary["normalized_high"]
-    with pytest.raises(AssemblyError, match=r"found normalization 'half'; expected one of.*Mend"):
+    with pytest.raises(AssemblyError, match=r"'half'.*Mend"):
         predictivity(source, target, "ridge", normalization="half", n_permutations=0)
 
 

@@ -74,7 +74,7 @@ def test_animals_are_parted_by_their_sites_and_not_by_stimuli():
     splits = animal_splits(recordings())
     assert [test.tolist() for _, test in splits] == [[1, 4], [0, 2, 3, 5]]
     assert [train.tolist() for train, _ in splits] == [[0, 2, 3, 5], [1, 4]]
-    with pytest.raises(AssemblyError, match=r"found folds of neuroid rows .*expected folds of presentation rows.*Mend"):
+    with pytest.raises(AssemblyError, match=r"neuroid.*presentation.*Mend"):
         predictivity(recordings(), recordings(), splits=splits)
 
 
@@ -88,34 +88,32 @@ def test_folds_are_copies_that_cannot_be_changed():
 
 
 def test_leaking_folds_cannot_be_built():
-    with pytest.raises(AssemblyError, match=r"found 1 group\(s\) of fold 0 both.*e.g. 'car'.*Mend"):
+    with pytest.raises(AssemblyError, match=r"1 group.*0.*'car'.*Mend"):
         Splits([([0, 1], [2, 3])], groups=["car", "face", "car", "plane"])
-    with pytest.raises(AssemblyError, match=r"found 2 group labels and row 3.*Mend"):
+    with pytest.raises(AssemblyError, match=r"2 group.*3.*Mend"):
         Splits([([0, 1], [2, 3])], groups=["car", "face"])
-    with pytest.raises(AssemblyError, match=r"found rows of dtype bool.*np.flatnonzero"):
+    with pytest.raises(AssemblyError, match=r"bool.*np.flatnonzero"):
         Splits([(np.array([True, False]), np.array([False, True]))])
-    with pytest.raises(AssemblyError, match=r"found a row twice on one side of fold 0.*Mend"):
+    with pytest.raises(AssemblyError, match=r"twice.*fold 0.*Mend"):
         Splits([([0, 0, 1], [2])])
     with pytest.raises(AssemblyError, match=r"found condition 3 both.*Mend"):
         condition_splits([0, 3, 6], train=[0, 3], test=[3, 6])
-    with pytest.raises(AssemblyError, match=r"found no row of condition 9; expected some of \[0, 3, 6\].*Mend"):
+    with pytest.raises(AssemblyError, match=r"9.*\[0, 3, 6\].*Mend"):
         condition_splits([0, 3, 6], train=[0], test=[9])
-    with pytest.raises(AssemblyError, match=r"found 1 group\(s\).*Mend"):
+    with pytest.raises(AssemblyError, match=r"1 group.*Mend"):
         group_splits(["car", "car"])
     for n_rows, train_size in ((1, 0.9), (10, 1.0), (10, 0.0), (10, 1.5)):
-        with pytest.raises(
-            AssemblyError, match=rf"found {n_rows} row\(s\) and train_size={train_size}; expected a share.*Mend"
-        ):
+        with pytest.raises(AssemblyError, match=rf"{n_rows} row.*train_size={train_size}.*Mend"):
             shuffle_splits(n_rows, train_size=train_size)
     with pytest.raises(AssemblyError, match=r"found no fold.*Mend"):
         shuffle_splits(10, n_splits=0)
-    with pytest.raises(AssemblyError, match=r"found n_splits=5 .*the rarest class with 2.*Mend"):
+    with pytest.raises(AssemblyError, match=r"n_splits=5.*2.*Mend"):
         kfold_splits(6, n_splits=5, labels=["a"] * 4 + ["b"] * 2)
-    with pytest.raises(AssemblyError, match=r"found 3 labels; expected 6.*Mend"):
+    with pytest.raises(AssemblyError, match=r"3 labels.*6.*Mend"):
         kfold_splits(6, n_splits=2, labels=["a"] * 3)
-    with pytest.raises(AssemblyError, match=r"expected 'monkey' among them.*Mend"):
+    with pytest.raises(AssemblyError, match=r"'monkey'.*Mend"):
         animal_splits(recordings(), animal="monkey")
-    with pytest.raises(AssemblyError, match=r"found one animal, 'Tito'.*Mend"):
+    with pytest.raises(AssemblyError, match=r"'Tito'.*Mend"):
         animal_splits(recordings().isel(neuroid=[0, 2]))
 
 
@@ -137,7 +135,7 @@ def test_a_fit_never_sees_what_is_held_out(monkeypatch):
         return (lambda new: new[:, :1]), (lambda new: new[:, :1])
 
     monkeypatch.setitem(REGRESSIONS, "spy", spy)
-    monkeypatch.setattr("neurobridge.evaluate.metrics.fit_cca", spy_cca)
+    monkeypatch.setattr("neurobridge.evaluate.similarity.measures.fit_cca", spy_cca)
     splits = kfold_splits(60, n_splits=4)
     predictivity(source, target, "spy", splits=splits, n_permutations=0)
     METRICS["cca"](source, target, splits=splits, n_permutations=0)

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from neurobridge.flow import BASES, ConditionalFlow
+from neurobridge.flow import BASES, ConditionalFlow, Training, train
 
 
 class Matching:
@@ -46,7 +46,28 @@ def known():
 def flows(known):
     """A trained flow of every base, 500 points it was trained on, and 100 it was not."""
     X, Y = known.spaces()
+    training = Training(n_steps=400, width=64, batch_size=128)
     trained = {
-        base: ConditionalFlow(base, n_steps=600, seed=0).fit(X[:500], Y[:500], known.Matching(500)) for base in BASES
+        base: ConditionalFlow(base, training=training).fit(X[:500], Y[:500], known.Matching(500)) for base in BASES
     }
     return SimpleNamespace(X=X[:500], Y=Y[:500], new=(X[500:], Y[500:]), of=trained)
+
+
+@pytest.fixture
+def interrupted(monkeypatch):
+    """Fit a flow and stop it at a step: ``interrupted(step, flow, X, Y, coupling)``."""
+
+    def fit(step, flow, *arrays):
+        whole_step = train.training_step
+
+        def step_or_stop(state, points, options):
+            if state.step == step:
+                raise KeyboardInterrupt
+            whole_step(state, points, options)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(train, "training_step", step_or_stop)
+            with pytest.raises(KeyboardInterrupt):
+                flow.fit(*arrays)
+
+    return fit

@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from sklearn.base import clone
 
 from neurobridge.bridge import ridge_map
-from neurobridge.flow import BASES, ConditionalFlow
+from neurobridge.flow import BASES, ConditionalFlow, Training
 
 pytestmark = [
     pytest.mark.gpu,
@@ -21,9 +22,9 @@ pytestmark = [
 def test_a_gpu_learns_what_a_cpu_learns(base, precision, known):
     X, Y = known.spaces()
     base = (ridge_map(X, Y), ridge_map(Y, X)) if base == "maps" else base
-    settings = {"n_steps": 200, "seed": 0}
-    cpu = ConditionalFlow(base, **settings).fit(X, Y, known.Matching(600))
-    gpu = ConditionalFlow(base, **settings, device="cuda", mixed_precision=precision).fit(X, Y, known.Matching(600))
+    flow = ConditionalFlow(base, training=Training(n_steps=200))
+    cpu = clone(flow).fit(X, Y, known.Matching(600))
+    gpu = clone(flow).set_params(device="cuda", training__mixed_precision=precision).fit(X, Y, known.Matching(600))
     assert gpu.losses_[-50:].mean() == pytest.approx(cpu.losses_[-50:].mean(), rel=0.1)
     for direction, points in (("forward", X), ("backward", Y)):
         moved = gpu.transport(points, direction)
@@ -33,16 +34,15 @@ def test_a_gpu_learns_what_a_cpu_learns(base, precision, known):
 
 def test_a_run_on_a_gpu_is_resumed_where_it_stopped(known, tmp_path):
     X, Y = known.spaces(n=100)
-    settings = {"n_steps": 60, "device": "cuda", "checkpoint": tmp_path}
-    first = ConditionalFlow(**settings).fit(X, Y, known.Matching(100))
-    again = ConditionalFlow(**settings).fit(X, Y, known.Matching(100))
+    flow = ConditionalFlow(training=Training(n_steps=60, checkpoint=tmp_path), device="cuda")
+    first, again = (clone(flow).fit(X, Y, known.Matching(100)) for _ in range(2))
     assert again.resumed_at_ == {"forward": 60, "backward": 60}
     np.testing.assert_array_equal(again.transport(X), first.transport(X))
 
 
 def test_a_flow_trained_on_a_gpu_is_loaded_on_a_cpu(known, tmp_path):
     X, Y = known.spaces(n=100)
-    flow = ConditionalFlow(n_steps=60, device="cuda").fit(X, Y, known.Matching(100))
+    flow = ConditionalFlow(training=Training(n_steps=60), device="cuda").fit(X, Y, known.Matching(100))
     flow.save(tmp_path)
     again = ConditionalFlow.load(tmp_path, device="cpu")
     np.testing.assert_allclose(again.transport(X), flow.transport(X), atol=1e-2 * Y.std())

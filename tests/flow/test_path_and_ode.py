@@ -33,7 +33,7 @@ def test_the_true_velocity_has_no_loss():
 
 
 def test_points_of_different_dimensions_have_no_path():
-    with pytest.raises(ValueError, match=r"x_0 of shape \(4, 2\) and x_1 of shape \(4, 3\).*Mend"):
+    with pytest.raises(ValueError, match=r"\(4, 2\).*\(4, 3\).*Mend"):
         sample_path(torch.zeros(4, 2), torch.zeros(4, 3))
 
 
@@ -60,21 +60,21 @@ def test_backward_undoes_forward(method):
     def field(t, state):
         return torch.sin(state) * (1 + t)
 
-    there = integrate(field, x, method=method, n_steps=400)
-    back = integrate(field, there.x, t_start=1.0, t_end=0.0, method=method, n_steps=400)
+    forward = integrate(field, x, method=method, n_steps=400)
+    backward = integrate(field, forward.x, t_start=1.0, t_end=0.0, method=method, n_steps=400)
     tolerance = 2e-2 if method == "euler" else 1e-4
-    assert float((back.x - x).norm() / x.norm()) < tolerance
+    assert float((backward.x - x).norm() / x.norm()) < tolerance
 
 
 @pytest.mark.parametrize(("method", "cost"), list(ORDERS.items()))
 def test_evaluations_are_counted(method, cost):
-    found = integrate(lambda t, x: x, torch.ones(1, 1), method=method, n_steps=5)
-    assert found.n_evaluations == 5 * cost
+    end = integrate(lambda t, x: x, torch.ones(1, 1), method=method, n_steps=5)
+    assert end.n_evaluations == 5 * cost
 
 
-def test_a_diverging_field_is_said_not_returned():
+def test_a_diverging_field_is_an_error_not_a_result():
     x = torch.tensor([[0.0], [1e30], [1e35]])
-    with pytest.raises(FloatingPointError, match=r"found 2 of 3 transported points that are not finite.*Mend"):
+    with pytest.raises(FloatingPointError, match=r"found 2 of 3 .*Mend"):
         integrate(lambda t, state: state**3, x, method="euler", n_steps=10)
 
 
@@ -94,10 +94,10 @@ def test_gaussian_to_gaussian_by_the_closed_form_velocity(method):
     values, vectors = torch.linalg.eigh(S)
     root = vectors @ torch.diag(values.sqrt()) @ vectors.T
     x = torch.randn(50, 3, dtype=torch.float64, generator=generator)
-    found = integrate(velocity, x, method=method, n_steps=100).x
+    end = integrate(velocity, x, method=method, n_steps=100).x
     exact = m + x @ root
     worst = {"euler": 3e-2, "midpoint": 5e-4, "rk4": 1e-7, "dopri5": 1e-4}[method]
-    assert float((found - exact).norm() / exact.norm()) < worst
+    assert float((end - exact).norm() / exact.norm()) < worst
 
 
 def test_the_solvers_are_the_fixed_rules_and_the_adaptive_one():
@@ -106,17 +106,17 @@ def test_the_solvers_are_the_fixed_rules_and_the_adaptive_one():
 
 
 @pytest.mark.parametrize("method", list(SOLVERS))
-def test_a_velocity_that_is_not_a_number_is_said(method):
-    with pytest.raises(FloatingPointError, match=r"found .*expected a bounded flow.*Mend"):
+def test_a_velocity_that_is_not_a_number_is_an_error(method):
+    with pytest.raises(FloatingPointError, match="Mend"):
         integrate(lambda t, x: x * torch.nan, torch.ones(2, 2), method=method)
 
 
 def test_unknown_methods_and_no_steps_are_refused():
-    with pytest.raises(ValueError, match=r"found method 'heun'; expected one of"):
+    with pytest.raises(ValueError, match=r"'heun'.*midpoint"):
         integrate(lambda t, x: x, torch.ones(1, 1), method="heun")
-    with pytest.raises(ValueError, match=r"found n_steps=0"):
+    with pytest.raises(ValueError, match=r"n_steps=0"):
         integrate(lambda t, x: x, torch.ones(1, 1), n_steps=0)
-    with pytest.raises(ValueError, match=r"found rtol=0, atol=1e-06; expected both positive"):
+    with pytest.raises(ValueError, match=r"rtol=0"):
         integrate(lambda t, x: x, torch.ones(1, 1), method="dopri5", rtol=0)
 
 

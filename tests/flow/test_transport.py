@@ -9,39 +9,38 @@ import numpy as np
 import pytest
 import torch
 
-from neurobridge.flow import BASES, SOLVERS, ConditionalFlow, OffSupportWarning, Support
+from neurobridge.bridge import ridge_map
+from neurobridge.flow import BASES, SOLVERS, ConditionalFlow, OffSupportWarning, Support, Training
 
 undertrained = pytest.mark.filterwarnings("ignore::neurobridge.points.support.OffSupportWarning")
 
 
 # Not pad backward: five dimensions into three drop what the padding held.
-WAYS = [(base, way) for base in BASES for way in ("forward", "backward") if (base, way) != ("pad", "backward")]
+CASES = [(base, d) for base in BASES for d in ("forward", "backward") if (base, d) != ("pad", "backward")]
 
 
 @undertrained
-@pytest.mark.parametrize(("base", "direction"), WAYS)
+@pytest.mark.parametrize(("base", "direction"), CASES)
 def test_retracing_returns_to_the_start(base, direction, flows):
     X, Y, trained = flows.X, flows.Y, flows.of
     flow, points = trained[base], X if direction == "forward" else Y
-    begun = flow.start(points, direction)
-    back = flow.retrace(flow.transport(points, direction, method="dopri5"), points, direction)
-    assert back.shape == begun.shape
-    assert np.linalg.norm(back - begun) / np.linalg.norm(begun - begun.mean(axis=0)) < 1e-3
+    start = flow.start(points, direction)
+    retraced = flow.retrace(flow.transport(points, direction, method="dopri5"), points, direction)
+    assert retraced.shape == start.shape
+    assert np.linalg.norm(retraced - start) / np.linalg.norm(start - start.mean(axis=0)) < 1e-3
 
 
 @undertrained
 def test_a_padded_flow_is_its_own_inverse(flows):
     X, trained = flows.X, flows.of
     flow = trained["pad"]
-    there = flow.transport(X, method="dopri5")
-    back = flow.transport(there, "backward", method="dopri5")
-    assert np.linalg.norm(back - X) / np.linalg.norm(X - X.mean(axis=0)) < 1e-3
+    forward = flow.transport(X, method="dopri5")
+    backward = flow.transport(forward, "backward", method="dopri5")
+    assert np.linalg.norm(backward - X) / np.linalg.norm(X - X.mean(axis=0)) < 1e-3
     np.testing.assert_array_equal(flow.start(X), X)
 
 
 def test_an_affine_path_starts_at_the_ridge_map_of_the_pairs(flows):
-    from neurobridge.bridge import ridge_map
-
     X, Y, trained = flows.X, flows.Y, flows.of
     flow = trained["affine"]
     scales = flow.source_scale_, flow.target_scale_
@@ -57,19 +56,19 @@ def test_solvers_agree_and_report_their_evaluations(base, method, flows):
     flow = trained[base]
     reference = flow.transport(X, method="dopri5")
     most = flow.n_evaluations_
-    found = flow.transport(X, method=method)
+    moved = flow.transport(X, method=method)
     tolerance = {"euler": 0.15, "midpoint": 2e-2, "rk4": 2e-3, "dopri5": 0}[method]
-    assert np.linalg.norm(found - reference) <= tolerance * np.linalg.norm(reference - reference.mean(axis=0))
+    assert np.linalg.norm(moved - reference) <= tolerance * np.linalg.norm(reference - reference.mean(axis=0))
     assert flow.n_evaluations_ == {"euler": 16, "midpoint": 32, "rk4": 64, "dopri5": most}[method]
 
 
 @undertrained
 @pytest.mark.parametrize("base", BASES)
-@pytest.mark.parametrize("chunk_size", [1, 7, 1024, 10_000])
+@pytest.mark.parametrize("chunk_size", [1, 7, 64, 10_000])
 def test_chunks_do_not_change_the_result(base, chunk_size, flows):
     X, trained = flows.X, flows.of
-    whole = trained[base].transport(X[:300])
-    np.testing.assert_allclose(trained[base].transport(X[:300], chunk_size=chunk_size), whole, rtol=1e-4, atol=1e-4)
+    whole = trained[base].transport(X[:100])
+    np.testing.assert_allclose(trained[base].transport(X[:100], chunk_size=chunk_size), whole, rtol=1e-4, atol=1e-4)
 
 
 @undertrained
@@ -96,14 +95,14 @@ def test_a_lazy_array_is_not_computed_by_asking(flows):
 
     lazy = da.from_array(X, chunks=(100, 3)).map_blocks(fail, dtype=float, meta=np.empty((0, 0)))
     assert trained["affine"].transport(lazy).shape == (500, 5)
-    with pytest.raises(ValueError, match=r"n_samples=3 of a dask array; expected 1. Mend: call spread"):
+    with pytest.raises(ValueError, match=r"n_samples=3 .*dask.*Mend: call spread"):
         trained["noise"].transport(lazy, n_samples=3)
 
 
 def test_fitting_reads_dask_and_torch_arrays_as_it_reads_numpy(known):
     X, Y = known.spaces(n=100)
     plain, lazy, tensor = (
-        ConditionalFlow(n_steps=20).fit(*arrays, known.Matching(100))
+        ConditionalFlow(training=Training(n_steps=20, width=32)).fit(*arrays, known.Matching(100))
         for arrays in ((X, Y), (da.from_array(X, chunks=(30, 2)), da.from_array(Y)), (torch.as_tensor(X), Y))
     )
     np.testing.assert_array_equal(plain.losses_, lazy.losses_)
@@ -121,7 +120,7 @@ def test_the_kind_of_array_is_given_back(flows):
 @undertrained
 def test_noise_gives_a_spread_of_samples(known):
     X, Y = known.spaces(n=400)
-    flow = ConditionalFlow("noise", n_steps=300, seed=0).fit(X, Y, known.Independent(400))
+    flow = ConditionalFlow("noise", training=Training(n_steps=300, width=64)).fit(X, Y, known.Independent(400))
     samples = flow.transport(X[:50], n_samples=40)
     assert samples.shape == (40, 50, 5)
     # The target does not depend on the source here: every source's samples spread like the whole target.
@@ -130,10 +129,10 @@ def test_noise_gives_a_spread_of_samples(known):
     np.testing.assert_allclose(spread.mean, samples.mean(axis=0), atol=1e-5)
     np.testing.assert_allclose(spread.std, samples.std(axis=0, ddof=1), atol=1e-5)
     np.testing.assert_allclose(flow.start(X[:50], sample=1).mean(axis=0), Y.mean(axis=0), atol=4 * Y.std() / 50**0.5)
-    with pytest.raises(ValueError, match=r"found n_samples=1; expected at least 2"):
+    with pytest.raises(ValueError, match=r"n_samples=1;"):
         flow.spread(X[:50], n_samples=1)
-    with pytest.raises(ValueError, match=r"n_samples=32 with base='affine'"):
-        ConditionalFlow(n_steps=1).fit(X, Y, known.Matching(400)).spread(X)
+    with pytest.raises(ValueError, match=r"n_samples=32 .*'affine'"):
+        ConditionalFlow(training=Training(n_steps=1)).fit(X, Y, known.Matching(400)).spread(X)
 
 
 @undertrained
@@ -174,12 +173,12 @@ def test_points_on_the_support_raise_no_warning(flows):
     assert not trained["affine"].off_support(trained["affine"].transport(flows.Y, "backward"), "backward")[0]
 
 
-def test_one_point_far_off_is_said_among_many_that_are_not(flows):
+def test_one_point_far_off_is_reported_among_many_that_are_not(flows):
     X, Y, trained = flows.X, flows.Y, flows.of
     flow = trained["affine"]
     far = X.copy()
     far[7] += 1e4
-    with pytest.warns(OffSupportWarning, match=r"found \d+ of 500 transported points off the support.*Mend"):
+    with pytest.warns(OffSupportWarning, match=r"found \d+ of 500 .*Mend"):
         moved = flow.transport(far)
     off = flow.off_support(moved)
     assert off.shape == (500,)
@@ -187,23 +186,25 @@ def test_one_point_far_off_is_said_among_many_that_are_not(flows):
     assert flow.off_support(Y).mean() <= 0.02
 
 
-@pytest.mark.parametrize("distance", [3.0, 10.0, 100.0, 1e4, 1e12, 1e30])
-def test_a_padded_flow_of_20_pairs_stays_bounded_or_says_so(distance, known):
-    # The prototype's flow reached 1e26 far off its data, in silence.
+@pytest.fixture(scope="module")
+def flow_of_20_pairs(known):
     rng = np.random.default_rng(0)
     X, Y = rng.normal(size=(20, 32)), rng.normal(size=(20, 128))
-    flow = ConditionalFlow("pad", n_steps=300, seed=0).fit(X, Y, known.Matching(20))
-    queries = distance * rng.normal(size=(200, 32))
+    return ConditionalFlow("pad", training=Training(n_steps=300)).fit(X, Y, known.Matching(20)), Y
+
+
+@pytest.mark.parametrize("distance", [3.0, 10.0, 100.0, 1e4, 1e12, 1e30])
+def test_a_padded_flow_of_20_pairs_stays_bounded_or_warns(distance, flow_of_20_pairs):
+    # The prototype's flow reached 1e26 far off its data, in silence.
+    flow, Y = flow_of_20_pairs
+    queries = distance * np.random.default_rng(1).normal(size=(200, 32))
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
             moved = flow.transport(queries)
-        except FloatingPointError as error:
-            message = str(error)
-            moved = None
-    if moved is None:
-        assert "transported points that are not finite" in message
-        return
+        except FloatingPointError:
+            assert distance >= 10
+            return
     if not any(issubclass(w.category, OffSupportWarning) for w in caught):
         assert np.abs(moved).max() < 2 * np.abs(Y).max()
     else:

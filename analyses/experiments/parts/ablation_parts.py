@@ -8,8 +8,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from sklearn.linear_model import LogisticRegression
 
+from neurobridge.aligners import partner_kernel_map
 from neurobridge.assemblies import drop_constant
-from neurobridge.bridge import Coupling, bridge_cost, couple, fuse, kernel_map, ridge_map
+from neurobridge.bridge import Coupling, bridge_cost, couple, fuse, ridge_map
 from neurobridge.bridge.cost.bridge import BridgeCost
 from neurobridge.datasets import load
 from neurobridge.evaluate.correlation import pearson
@@ -196,11 +197,8 @@ def own(one: Problem, cost: BridgeCost, **options: Any) -> Record:
 
 
 def through_kernel(one: Problem, coupling: Coupling, seed: int) -> Record:
-    """Kernel ridge from points to their mean partners: one readout for every coupling, as in `BridgeAligner`."""
-    mass = coupling.row_mass
-    moved = np.flatnonzero(mass > 0)
-    images = np.asarray(coupling.barycentric(one.Y))[moved]
-    return one.score(kernel_map(one.X[moved], images, weights=mass[moved], seed=seed)(one.X_test))
+    """Score kernel ridge from points to their mean partners: one readout for every coupling, as in `BridgeAligner`."""
+    return one.score(partner_kernel_map(coupling, one.X, one.Y, seed=seed)(one.X_test))
 
 
 def linear(one: Problem) -> Record:

@@ -40,7 +40,7 @@ DIGITS = list(NAMES)
 N_DEVELOPMENT = 10_000
 N_CAPTIONS = 3000
 #: Least squared error of pairs would choose otherwise: most of it is the wording of single captions. See `fixed_fused`.
-FUSED = Candidate(0.9, 0.02, 5, "kernel", 1)
+FUSED = Candidate(lam=0.9, epsilon=0.02, n_rounds=5, readout="kernel", kernel_rounds=1)
 #: The encoder of image_text and supervised.
 MAIN = "contrastive"
 LABEL_ONLY = ("logistic", "kNN")
@@ -220,7 +220,9 @@ def assembly(values: np.ndarray, kind: str, numbers: np.ndarray) -> xr.DataArray
 
 def fixed_fused(seed: int, how: Map = "barycentric") -> BridgeAligner:
     """The fused bridge with settings that were chosen on the first 10,000 training digits; nothing is cross-validated."""
-    return BridgeAligner(coupling="fused", map=how, fuse_options={"candidate": FUSED, "core": None}, seed=seed)
+    return BridgeAligner(
+        coupling="fused", map=how, fuse_options={"candidate": FUSED, "minibatch_size": None}, seed=seed
+    )
 
 
 def loose(seed: int, how: Map = "barycentric") -> BridgeAligner:

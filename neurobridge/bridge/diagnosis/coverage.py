@@ -1,4 +1,4 @@
-"""How far the anchors reach: the distances among them, and from every point to the nearest."""
+"""The reach of the anchors: distances among them, and from every point to the nearest."""
 
 from __future__ import annotations
 
@@ -11,15 +11,18 @@ import torch
 from neurobridge.bridge.cost.distances import AnchorDistances
 from neurobridge.bridge.cost.factors import Factor
 from neurobridge.points.arrays import row_blocks
+from neurobridge.points.display import html_repr, short_repr
 
 #: Share of the anchors that lie nearer than the reach to another anchor.
 REACH = 0.95
 _QUANTILES = (0.05, 0.5, 0.95)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Coverage:
-    """How well the anchors cover the points of one space; lengths in units of the mean anchor distance.
+    """Distances that tell how well the anchors cover the points of one space.
+
+    Lengths are in units of the mean anchor distance.
 
     Attributes
     ----------
@@ -30,35 +33,58 @@ class Coverage:
     beyond : float
         Share of the points farther than ``reach`` from any anchor; about 0.05 if the anchors are drawn like the points; NaN if the
         anchors are a single point.
+
+    Examples
+    --------
+    Anchors on half of the line that the points are on:
+
+    >>> import numpy as np
+    >>> from neurobridge.bridge import bridge_cost, diagnose
+    >>> X = np.linspace(0, 10, 101)[:, None]
+    >>> coverage = diagnose(bridge_cost(X, X, (np.arange(51), np.arange(51))), warn=False).source
+    >>> coverage.beyond
+    0.98
     """
 
     quantiles: dict[str, float]
     reach: float
     beyond: float
 
+    def __repr__(self) -> str:
+        return short_repr("Coverage", reach=self.reach, beyond=self.beyond, median=self.quantiles["50%"])
+
+    def _repr_html_(self) -> str:
+        quantiles = {f"{level} of distances to the nearest anchor": value for level, value in self.quantiles.items()}
+        return html_repr("Coverage", {"reach": self.reach, "beyond": self.beyond, **quantiles})
+
 
 def anchor_matrix(side: AnchorDistances, factor: Factor, rows: np.ndarray, compared: np.ndarray) -> np.ndarray:
-    """Distances between the compared anchors of one space, shape (k, k), symmetric."""
+    """Return the distances between the compared anchors of one space, shape (n_compared, n_compared), symmetric."""
     index = torch.as_tensor(rows[compared])
-    found = factor.rows(index.to(side.anchors.device))[:, compared].double().cpu().numpy()
-    if not np.isfinite(found).all():
+    distances = factor.rows(index.to(side.anchors.device))[:, compared].double().cpu().numpy()
+    if not np.isfinite(distances).all():
         # Nearest anchors only were kept: measure again, between anchors alone.
-        found = side.of(side.anchors[compared])[:, compared].double().cpu().numpy()
-    return (found + found.T) / 2
+        distances = side.of(side.anchors[compared])[:, compared].double().cpu().numpy()
+    return (distances + distances.T) / 2
 
 
 def cover(factor: Factor, rows: np.ndarray, between: np.ndarray, compared: np.ndarray) -> Coverage:
-    """Coverage of one space.
+    """Measure how well the anchors cover the points of one space.
 
     Parameters
     ----------
     factor : Factor
+        Distances of the points to the anchors.
     rows : int array of shape (n_anchors,)
-        Which points the anchors are.
+        Rows of the anchors among the points.
     between : array of shape (n_compared, n_compared)
-        From `anchor_matrix`.
+        Distances between anchors, from `anchor_matrix`.
     compared : int array of shape (n_compared,)
         Anchors that ``between`` holds.
+
+    Returns
+    -------
+    Coverage
     """
     n_anchors = factor.n_anchors
     nearest = np.concatenate([
@@ -81,10 +107,10 @@ def cover(factor: Factor, rows: np.ndarray, between: np.ndarray, compared: np.nd
 
 def _all_apart(factor: Factor, rows: np.ndarray) -> np.ndarray:
     """Nearest other anchor of every anchor, in blocks: a sample of anchors would lie farther apart than all do."""
-    out = []
+    nearest_others = []
     for block in row_blocks(len(rows), factor.n_anchors):
         distances = factor.rows(torch.as_tensor(rows[block])).double().cpu().numpy()
         distances[rows[block][:, None] == rows[None, :]] = np.inf
-        out.append(distances.min(axis=1))
-    apart = np.concatenate(out)
+        nearest_others.append(distances.min(axis=1))
+    apart = np.concatenate(nearest_others)
     return apart[np.isfinite(apart)]

@@ -12,7 +12,17 @@ _PENALTIES = np.logspace(-4, 1, 16)
 
 
 def loo_rank(C: np.ndarray, D: np.ndarray) -> float:
-    """Mean rank (0 first, 1 last) of the true partner under the min bridge cost without the two pairs compared."""
+    """Return the mean rank of the true partner under the min bridge cost without the two pairs compared.
+
+    Parameters
+    ----------
+    C, D : arrays of shape (k, k)
+
+    Returns
+    -------
+    float
+        From 0 (first) to 1 (last), 0.5 by chance; NaN below three anchors.
+    """
     k = len(C)
     if k < 3:
         return math.nan
@@ -27,7 +37,17 @@ def loo_rank(C: np.ndarray, D: np.ndarray) -> float:
 
 
 def pair_ranks(C: np.ndarray, D: np.ndarray) -> np.ndarray:
-    """Rank of every true partner around what the other pairs predict, mean of both directions, shape (k,)."""
+    """Rank every true partner by its distance from what the other pairs predict.
+
+    Parameters
+    ----------
+    C, D : arrays of shape (k, k)
+
+    Returns
+    -------
+    array of shape (k,)
+        Share of wrong partners that lie nearer, mean of both directions, 0.5 by chance; NaN below four anchors.
+    """
     if len(C) < 4:
         return np.full(len(C), math.nan)
     left, right = _coordinates(C), _coordinates(D)
@@ -69,7 +89,19 @@ def _ridge_loo(A: np.ndarray, B: np.ndarray) -> np.ndarray:
 
 
 def mantel(C: np.ndarray, D: np.ndarray, n_permutations: int, rng: np.random.Generator) -> tuple[float, float, float]:
-    """Spearman correlation of the distances, its one-sided p-value, and the 95 % quantile when anchors are exchanged."""
+    """Test the correlation of two distance matrices by exchanging anchors (Mantel 1967).
+
+    Parameters
+    ----------
+    C, D : arrays of shape (k, k)
+    n_permutations : int
+    rng : numpy.random.Generator
+
+    Returns
+    -------
+    correlation, p_value, null_95 : float
+        Spearman correlation of the distances, its one-sided p-value, and the 95 % quantile of the permuted correlations.
+    """
     k = len(C)
     upper = np.triu_indices(k, 1)
     if k < 3:
@@ -93,7 +125,17 @@ def mantel(C: np.ndarray, D: np.ndarray, n_permutations: int, rng: np.random.Gen
 
 
 def directions(C: np.ndarray) -> float:
-    """Participation ratio of the anchors' coordinates, corrected for their number; infinite if all directions are new."""
+    """Count the directions that anchors span, by a participation ratio corrected for their number.
+
+    Parameters
+    ----------
+    C : array of shape (k, k)
+
+    Returns
+    -------
+    float
+        Infinite if every anchor lies in a new direction.
+    """
     k = len(C)
     values = np.linalg.eigvalsh(_gram(C)).clip(min=0)
     if values.sum() <= 0:

@@ -10,24 +10,22 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from neurobridge.bridge.fused.cost import BRIDGE_EPSILON, AnyMap, Blend, FusedCost, FusedProblem
 from neurobridge.bridge.fused.rounds import (
-    BRIDGE_EPSILON,
-    Blend,
     Potentials,
-    Problem,
     State,
-    bridge_matrix,
-    curved,
+    curved_map,
     mean_partners,
     pair_weights,
     pinned,
     sinkhorn,
 )
 from neurobridge.bridge.transport.coupling import couple
-from neurobridge.bridge.transport.plans import FactoredPlan
+from neurobridge.bridge.transport.plans import FactoredPlan, Plan
 from neurobridge.maps.kernel import KernelMap
-from neurobridge.maps.linear import LinearMap, ridge_map
+from neurobridge.maps.linear import ridge_map
 from neurobridge.points.arrays import PointSource, Rows, row_blocks
+from neurobridge.points.display import html_repr, short_repr
 
 # The dealing forgives: a coarse plan that is a hundredth off still balances the minibatches.
 _COARSE_TOL = 1e-2
@@ -39,20 +37,39 @@ _READ_POINTS = 8192
 
 
 class Part(NamedTuple):
-    """A minibatch of a plan: rows of its source and target points, and the log scalings of its share of the whole."""
+    """One minibatch of a plan.
 
-    left: np.ndarray
-    right: np.ndarray
+    Attributes
+    ----------
+    source_rows, target_rows : int arrays, rising
+        Rows of its points among all.
+    log_u, log_v : float64 tensors
+        Log scalings of its plan, which hold its share of the total mass.
+    """
+
+    source_rows: np.ndarray
+    target_rows: np.ndarray
     log_u: torch.Tensor
     log_v: torch.Tensor
 
+    def __repr__(self) -> str:
+        return short_repr("Part", f"{len(self.source_rows)} x {len(self.target_rows)} points")
 
-def deal(problem: Problem, size: int, rng: np.random.Generator) -> list[Rows]:
+
+def deal(problem: FusedProblem, size: int, rng: np.random.Generator) -> list[Rows]:
     """Cut both sides into minibatches of at most ``size`` points, drawn along the factored bridge plan over all points.
 
-    Every point draws an anchor from the coarse plan, whose two sides send the same mass over each anchor; then the points of each
-    anchor are dealt out evenly. So every minibatch holds its share of each anchor on both sides, up to a point. The first holds
-    all pairs. A side that fits into ``size`` is not cut; if one is cut finer than the other, parts of the other are used again.
+    Every point draws an anchor from the coarse plan, whose two sides send the same mass over each anchor; then the points of
+    each anchor are dealt out evenly. So every minibatch holds its share of each anchor on both sides, up to a point. The first
+    holds all pairs. A side that fits into ``size`` is not cut; if one side is cut finer than the other, parts of the other are
+    used again.
+
+    Parameters
+    ----------
+    problem : FusedProblem
+    size : int
+        Most points a side, at least twice the pairs.
+    rng : numpy.random.Generator
 
     Returns
     -------
@@ -63,27 +80,27 @@ def deal(problem: Problem, size: int, rng: np.random.Generator) -> list[Rows]:
     fewer = math.ceil(min(n, m) / size)
     most = fewer * math.ceil(max(n, m) / (size * fewer))
     counts = (fewer, most) if n <= m else (most, fewer)
-    strata = anchors_drawn(problem, rng)
-    sides = [
+    strata = draw_anchors(problem, rng)
+    source_parts, target_parts = (
         _dealt(stratum, np.unique(paired), count, rng)
         for stratum, paired, count in zip(strata, problem.rows, counts, strict=True)
-    ]
-    return [(sides[0][k % counts[0]], sides[1][k % counts[1]]) for k in range(most)]
+    )
+    return [(source_parts[k % counts[0]], target_parts[k % counts[1]]) for k in range(most)]
 
 
-def anchors_drawn(problem: Problem, rng: np.random.Generator) -> Rows:
-    """An anchor for every source and every target point, drawn from the factored plan of the bridge alone."""
+def draw_anchors(problem: FusedProblem, rng: np.random.Generator) -> Rows:
+    """Draw an anchor for every source and every target point from the factored plan of the bridge cost alone."""
     plan = couple(problem.cost, method="factored", epsilon=BRIDGE_EPSILON, tol=_COARSE_TOL).plan
     assert isinstance(plan, FactoredPlan)
     drawn = []
     for factor, mass in ((problem.cost.source_factor, plan.log_s), (problem.cost.target_factor, plan.log_r)):
-        out = np.empty(factor.n_points, dtype=np.int64)
+        anchors = np.empty(factor.n_points, dtype=np.int64)
         for rows in row_blocks(factor.n_points, factor.n_anchors, budget=1 << 22):
-            share = torch.softmax(factor.log_kernel(rows, BRIDGE_EPSILON) + mass, dim=1).cumsum(dim=1)
-            mark = torch.as_tensor(rng.random(len(share)), device=share.device)
-            found = torch.searchsorted(share, mark[:, None] * share[:, -1:], right=True)[:, 0]
-            out[rows] = found.clamp(max=factor.n_anchors - 1).cpu().numpy()
-        drawn.append(out)
+            cumulative = torch.softmax(factor.log_kernel(rows, BRIDGE_EPSILON) + mass, dim=1).cumsum(dim=1)
+            level = torch.as_tensor(rng.random(len(cumulative)), device=cumulative.device)
+            columns = torch.searchsorted(cumulative, level[:, None] * cumulative[:, -1:], right=True)[:, 0]
+            anchors[rows] = columns.clamp(max=factor.n_anchors - 1).cpu().numpy()
+        drawn.append(anchors)
     return drawn[0], drawn[1]
 
 
@@ -102,193 +119,229 @@ def _dealt(stratum: np.ndarray, first: np.ndarray, n_parts: int, rng: np.random.
     return [np.sort(part) for part in parts]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class BatchPlan:
-    """A plan in minibatches: ``exp(log_u_i - C_ij / eps + log_v_j)`` inside each, nothing between them; memory O(n + m).
+    """A plan in minibatches: ``exp(log_u_i - C_ij / eps + log_v_j)`` inside each, no mass between them.
 
-    Entries are computed again in blocks whenever they are asked for.
+    All minibatches were solved under the same cost C, the fused cost with one pair of maps and the three means taken on the
+    first minibatch. Memory O(n + m): entries are computed again in blocks whenever they are asked for.
 
     Attributes
     ----------
-    problem : Problem
-        All points.
-    blend : Blend
-        The fused cost.
+    cost : FusedCost
+        C between all points, shape (n, m).
     epsilon : float
+        Entropic temperature.
     parts : list of Part
-    flipped : bool
-        Whether source and target have changed roles.
+        The minibatches.
     """
 
-    problem: Problem
-    blend: Blend
+    cost: FusedCost
     epsilon: float
     parts: list[Part]
-    flipped: bool = False
 
-    def _mass(self, part: Part, some: np.ndarray) -> torch.Tensor:
+    def _mass(self, part: Part, places: np.ndarray) -> torch.Tensor:
         """Mass of some source points of a minibatch, by their place in it, with all its target points, float64."""
-        left, right = part.left[some], part.right
-        ends = (right, left) if self.flipped else (left, right)
-        cost = self.blend(
-            bridge_matrix(self.problem.cost.subset(*ends)), self.problem.X[ends[0]], self.problem.Y[ends[1]]
-        ).double()
-        cost = cost.T if self.flipped else cost
-        return (cost / -self.epsilon + part.log_u[some, None] + part.log_v).exp()
+        cost = self.cost.subset(part.source_rows[places], part.target_rows).rows(slice(None)).double()
+        return (cost / -self.epsilon + part.log_u[places, None] + part.log_v).exp()
 
     def _blocks(self) -> Iterator[tuple[Part, np.ndarray, torch.Tensor]]:
+        """Every minibatch in blocks of its source points: the minibatch, their places in it, their mass."""
         for part in self.parts:
-            for rows in row_blocks(len(part.left), len(part.right), budget=1 << 23):
-                some = np.arange(len(part.left))[rows]
-                yield part, some, self._mass(part, some)
-
-    @property
-    def _shape(self) -> tuple[int, int]:
-        n, m = len(self.problem.X), len(self.problem.Y)
-        return (m, n) if self.flipped else (n, m)
+            for block in row_blocks(len(part.source_rows), len(part.target_rows), budget=1 << 23):
+                places = np.arange(len(part.source_rows))[block]
+                yield part, places, self._mass(part, places)
 
     def row_mass(self) -> np.ndarray:
-        """Mass leaving each source point, shape (n,)."""
-        out = np.zeros(self._shape[0])
-        for part, some, mass in self._blocks():
-            out[part.left[some]] += mass.sum(dim=1).cpu().numpy()
-        return out
+        """Sum the mass leaving each source point, shape (n,)."""
+        total = np.zeros(self.cost.shape[0])
+        for part, places, mass in self._blocks():
+            total[part.source_rows[places]] += mass.sum(dim=1).cpu().numpy()
+        return total
 
     def col_mass(self) -> np.ndarray:
-        """Mass arriving at each target point, shape (m,)."""
-        out = np.zeros(self._shape[1])
+        """Sum the mass arriving at each target point, shape (m,)."""
+        total = np.zeros(self.cost.shape[1])
         for part, _, mass in self._blocks():
-            out[part.right] += mass.sum(dim=0).cpu().numpy()
-        return out
+            total[part.target_rows] += mass.sum(dim=0).cpu().numpy()
+        return total
 
     def sample(self, n: int, rng: np.random.Generator) -> Rows:
         """Draw n index pairs: a minibatch by its size, a source point in it evenly, and a partner along the plan."""
-        sizes = np.array([len(part.left) for part in self.parts])
-        k = rng.choice(len(sizes), n, p=sizes / sizes.sum())
+        sizes = np.array([len(part.source_rows) for part in self.parts])
+        drawn_parts = rng.choice(len(sizes), n, p=sizes / sizes.sum())
         i, j = np.empty(n, dtype=np.int64), np.empty(n, dtype=np.int64)
-        for number in np.unique(k):
-            part, here = self.parts[number], np.flatnonzero(k == number)
-            drawn, place = np.unique(rng.integers(0, len(part.left), len(here)), return_inverse=True)
-            i[here] = part.left[drawn[place]]
-            for rows in row_blocks(len(drawn), len(part.right), budget=1 << 23):
-                cumulative = self._mass(part, drawn[rows]).cumsum(dim=1).cpu().numpy()
-                mine = np.flatnonzero((place >= rows.start) & (place < rows.stop))
-                row = place[mine] - rows.start
+        for number in np.unique(drawn_parts):
+            part, draws = self.parts[number], np.flatnonzero(drawn_parts == number)
+            places, inverse = np.unique(rng.integers(0, len(part.source_rows), len(draws)), return_inverse=True)
+            i[draws] = part.source_rows[places[inverse]]
+            for block in row_blocks(len(places), len(part.target_rows), budget=1 << 23):
+                cumulative = self._mass(part, places[block]).cumsum(dim=1).cpu().numpy()
+                in_block = np.flatnonzero((inverse >= block.start) & (inverse < block.stop))
+                row = inverse[in_block] - block.start
                 # One rising table for all rows: row r lies between r and r + 1.
                 table = (cumulative / cumulative[:, -1:] + np.arange(len(cumulative))[:, None]).ravel()
-                found = np.searchsorted(table, row + rng.random(len(mine)), side="right") - row * len(part.right)
-                j[here[mine]] = part.right[found.clip(0, len(part.right) - 1)]
+                entry = np.searchsorted(table, row + rng.random(len(in_block)), side="right")
+                column = entry - row * len(part.target_rows)
+                j[draws[in_block]] = part.target_rows[column.clip(0, len(part.target_rows) - 1)]
         return i, j
 
     def barycentric(self, Y: PointSource) -> np.ndarray:
-        """Mean partner of each source point, shape (n, n_target_dims)."""
-        n = self._shape[0]
-        out, total = np.zeros((n, Y.shape[1])), np.zeros((n, 1))
-        for part, some, mass in self._blocks():
-            target = Y.block(part.right).to(mass)
-            out[part.left[some]] += (mass @ target).cpu().numpy()
-            total[part.left[some]] += mass.sum(dim=1, keepdim=True).cpu().numpy()
-        return out / total
+        """Return the mean partner of each source point, shape (n, n_target_dims)."""
+        n = self.cost.shape[0]
+        weighted, total = np.zeros((n, Y.shape[1])), np.zeros((n, 1))
+        for part, places, mass in self._blocks():
+            target = Y.block(part.target_rows).to(mass)
+            weighted[part.source_rows[places]] += (mass @ target).cpu().numpy()
+            total[part.source_rows[places]] += mass.sum(dim=1, keepdim=True).cpu().numpy()
+        return weighted / total
 
     def rows(self, index: np.ndarray) -> np.ndarray:
-        """Some rows of the plan, shape (n_rows, m)."""
+        """Write some rows of the plan out, shape (n_rows, m)."""
         index = np.asarray(index)
-        out = np.zeros((len(index), self._shape[1]))
+        plan_rows = np.zeros((len(index), self.cost.shape[1]))
         for part in self.parts:
             # Rows of a minibatch are sorted.
-            place = np.searchsorted(part.left, index).clip(max=len(part.left) - 1)
-            mine = np.flatnonzero(part.left[place] == index)
-            if len(mine):
-                out[np.ix_(mine, part.right)] += self._mass(part, place[mine]).cpu().numpy()
-        return out
+            place = np.searchsorted(part.source_rows, index).clip(max=len(part.source_rows) - 1)
+            inside = np.flatnonzero(part.source_rows[place] == index)
+            if len(inside):
+                plan_rows[np.ix_(inside, part.target_rows)] += self._mass(part, place[inside]).cpu().numpy()
+        return plan_rows
 
     def transposed(self) -> BatchPlan:
-        """The plan with source and target exchanged."""
-        parts = [Part(part.right, part.left, part.log_v, part.log_u) for part in self.parts]
-        return replace(self, parts=parts, flipped=not self.flipped)
+        """Exchange source and target."""
+        parts = [Part(part.target_rows, part.source_rows, part.log_v, part.log_u) for part in self.parts]
+        return replace(self, cost=self.cost.transposed(), parts=parts)
+
+    def _facts(self) -> dict[str, str]:
+        sizes = [f"{len(part.source_rows)} x {len(part.target_rows)}" for part in self.parts[:1]]
+        return {"points": "{} x {}".format(*self.cost.shape), "minibatches": f"{len(self.parts)} of {sizes[0]}"}
+
+    def __repr__(self) -> str:
+        facts = self._facts()
+        return short_repr("BatchPlan", facts["points"], f"{facts['minibatches']} points", epsilon=self.epsilon)
+
+    def _repr_html_(self) -> str:
+        return html_repr("BatchPlan", {**self._facts(), "epsilon": self.epsilon})
 
 
-class Completed(NamedTuple):
-    """A fused plan over all points: the minibatches to read new points with, the plan, its worst, and the last maps."""
+class Solution(NamedTuple):
+    """A solved fused bridge.
+
+    Attributes
+    ----------
+    states : list of State
+        What new points are mapped along: the last round, or several minibatches, the first with the last maps.
+    plan : Plan
+        The plan between all points.
+    cost : FusedCost
+        The cost it was solved under.
+    n_iter : int
+        Iterations of the plan, or the most of a minibatch.
+    marginal_error : float
+        L1 error of the row marginal of the plan.
+    """
 
     states: list[State]
-    plan: BatchPlan
+    plan: Plan
+    cost: FusedCost
     n_iter: int
     marginal_error: float
 
 
-def complete(whole: Problem, core: State, batches: list[Rows], lam: float, tol: float, seed: int) -> Completed:
-    """Go from the first minibatch, where the rounds have run, to all: refit the maps on more images, then solve every minibatch.
+def complete(problem: FusedProblem, first: State, batches: list[Rows], tol: float, seed: int) -> Solution:
+    """Go from the first minibatch, where the rounds have run, to all minibatches.
+
+    The maps are refitted on the images of several minibatches, twice; then every minibatch is solved under the fused cost of
+    the last maps, with the three means of the first minibatch.
 
     Parameters
     ----------
-    whole : Problem
+    problem : FusedProblem
         All points.
-    core : State
+    first : State
         The last round on the first minibatch.
-    batches : list of Rows
-        As `deal` gave them.
-    lam, tol, seed : see `solve`
+    batches : list of tuples of two int arrays
+        As `deal` returned them.
+    tol : float
+        Marginal error at which a plan is accepted.
+    seed : int
+        Seed of the centres of the curved map.
+
+    Returns
+    -------
+    Solution
     """
-    bridge = core.problem.bridge()
-    state = core
+    bridge = first.problem.bridge()
+    state = first
+    lam, epsilon = first.blend.lam, first.epsilon
     n_pooled = min(len(batches), max(1, _POOLED_POINTS // len(batches[0][0])))
     for _ in range(_POOLED_ROUNDS):
-        blend, _ = Blend.of(state.forward, state.backward, lam, bridge, core.problem)
-        solved = [_solved(whole, blend, core.epsilon, rows, tol, state) for rows in batches[:n_pooled]]
-        state = _refitted(whole, solved, batches, replace(state, blend=blend), seed)
-    blend, _ = Blend.of(state.forward, state.backward, lam, bridge, core.problem)
+        blend, _ = Blend.of(state.forward, state.backward, lam, bridge, first.problem)
+        cost = FusedCost(problem, blend)
+        solved = [_solved(cost, epsilon, rows, tol) for rows in batches[:n_pooled]]
+        state = _refitted(problem, solved, batches, replace(state, blend=blend), seed)
+    blend, _ = Blend.of(state.forward, state.backward, lam, bridge, first.problem)
+    cost = FusedCost(problem, blend)
+    # A part of the smaller side is used in several minibatches: they are weighted by their source points.
+    n_used = sum(len(source_rows) for source_rows, _ in batches)
     n_read = min(len(batches), max(1, _READ_POINTS // len(batches[0][1])))
     states, parts, pooled = [], [], []
     n_iter, error = 0, 0.0
     for number, rows in enumerate(batches):
-        found = _solved(whole, blend, core.epsilon, rows, tol, state)
-        plan, share = found[0], len(rows[0]) / len(whole.X)
-        # A part of the other side may be used several times: its minibatches are weighted by their source points.
-        used = sum(len(other[0]) for other in batches) / len(whole.X)
-        share /= used
-        parts.append(Part(*rows, plan.log_u + math.log(share), plan.log_v))
-        n_iter, error = max(n_iter, plan.n_iter), error + share * plan.marginal_error
+        batch = _solved(cost, epsilon, rows, tol)
+        # Divided twice, as the other way round rounds differently.
+        share = len(rows[0]) / len(problem.X) / (n_used / len(problem.X))
+        parts.append(Part(*rows, batch.plan.log_u + math.log(share), batch.plan.log_v))
+        n_iter, error = max(n_iter, batch.plan.n_iter), error + share * batch.plan.marginal_error
         if number < n_pooled:
-            pooled.append(found)
+            pooled.append(batch)
         if number < n_read:
             # All pairs are in the first minibatch.
-            known = core.problem.rows if not number else (np.empty(0, dtype=np.int64),) * 2
-            problem = Problem(whole.cost.subset(*rows), whole.X[rows[0]], whole.Y[rows[1]], known)
-            images = pinned(found[1], known[0], problem.Y[known[1]])
-            states.append(State(problem, blend, core.epsilon, plan, images, state.forward, state.backward))
-    last = _refitted(whole, pooled, batches, replace(states[0], blend=blend), seed)
+            part = problem.without_pairs(*rows) if number else first.problem
+            images = pinned(batch.images, part.rows[0], part.Y[part.rows[1]])
+            states.append(State(part, blend, epsilon, batch.plan, images, state.forward, state.backward))
+    last = _refitted(problem, pooled, batches, replace(states[0], blend=blend), seed)
     states[0] = replace(states[0], forward=last.forward, backward=last.backward)
-    return Completed(states, BatchPlan(whole, blend, core.epsilon, parts), n_iter, error)
+    return Solution(states, BatchPlan(cost, epsilon, parts), cost, n_iter, error)
 
 
-_Solved = tuple[Potentials, np.ndarray, np.ndarray]
+class _Solved(NamedTuple):
+    """Potentials of a minibatch, and the images of its points in both directions."""
+
+    plan: Potentials
+    images: np.ndarray
+    origins: np.ndarray
 
 
-def _solved(whole: Problem, blend: Blend, epsilon: float, rows: Rows, tol: float, like: State) -> _Solved:
-    """Potentials of a minibatch, and the images of its points both ways."""
-    left, right = rows
-    X, Y = whole.X[left], whole.Y[right]
-    cost = blend(bridge_matrix(whole.cost.subset(left, right)), X, Y)
-    plan = sinkhorn(cost, epsilon, tol)
-    ends = [torch.as_tensor(side, dtype=torch.float32, device=cost.device) for side in (X, Y)]
-    return (plan, *mean_partners(cost, plan, epsilon, *ends))
+def _solved(cost: FusedCost, epsilon: float, rows: Rows, tol: float) -> _Solved:
+    batch = cost.subset(*rows)
+    matrix = batch.rows(slice(None))
+    plan = sinkhorn(matrix, epsilon, tol)
+    X, Y = (
+        torch.as_tensor(side, dtype=torch.float32, device=matrix.device) for side in (batch.problem.X, batch.problem.Y)
+    )
+    return _Solved(plan, *mean_partners(matrix, plan, epsilon, X, Y))
 
 
-def _refitted(whole: Problem, solved: list[_Solved], batches: list[Rows], state: State, seed: int) -> State:
+def _refitted(problem: FusedProblem, solved: list[_Solved], batches: list[Rows], state: State, seed: int) -> State:
     """The maps refitted on the images of several minibatches, pairs with their true partners."""
-    i, j = whole.rows
-    ends = [np.concatenate([rows[side] for rows in batches[: len(solved)]]) for side in (0, 1)]
-    left, first = np.unique(ends[0], return_index=True)
-    right, second = np.unique(ends[1], return_index=True)
-    images = np.concatenate([found[1] for found in solved])[first]
-    origins = np.concatenate([found[2] for found in solved])[second]
-    images = pinned(images, np.searchsorted(left, i), whole.Y[j])
-    origins = pinned(origins, np.searchsorted(right, j), whole.X[i])
-    X, Y = whole.X[left], whole.Y[right]
-    forward: LinearMap | KernelMap
+    i, j = problem.rows
+    source_rows, first_source = np.unique(
+        np.concatenate([rows[0] for rows in batches[: len(solved)]]), return_index=True
+    )
+    target_rows, first_target = np.unique(
+        np.concatenate([rows[1] for rows in batches[: len(solved)]]), return_index=True
+    )
+    paired_source, paired_target = np.searchsorted(source_rows, i), np.searchsorted(target_rows, j)
+    images = np.concatenate([batch.images for batch in solved])[first_source]
+    origins = np.concatenate([batch.origins for batch in solved])[first_target]
+    images = pinned(images, paired_source, problem.Y[j])
+    origins = pinned(origins, paired_target, problem.X[i])
+    X, Y = problem.X[source_rows], problem.Y[target_rows]
+    forward: AnyMap
     if isinstance(state.blend.forward, KernelMap):
-        forward = curved(X, images, pair_weights(len(X), np.searchsorted(left, i)), seed)
+        forward = curved_map(X, images, pair_weights(len(X), paired_source), seed)
     else:
         forward = ridge_map(X, images, penalty="shared")
     return replace(state, images=images, forward=forward, backward=ridge_map(Y, origins, penalty="shared"))

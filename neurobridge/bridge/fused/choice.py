@@ -1,18 +1,21 @@
-"""What a fused bridge is chosen by: cross-validation over the pairs, in two stages."""
+"""The choice of a candidate: cross-validation over the pairs, in two stages."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from typing import Literal, NamedTuple
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 import torch
 
 from neurobridge.bridge.cost.bridge import BridgeCost
-from neurobridge.bridge.fused.rounds import Penalties, Problem, State, solve
-from neurobridge.maps.kernel import KernelMap, kernel_map
-from neurobridge.maps.linear import LinearMap, ridge_map
+from neurobridge.bridge.fused.candidate import KERNEL_RIDGE, RIDGE, Candidate, Readout, readouts_of
+from neurobridge.bridge.fused.cost import AnyMap, FusedProblem
+from neurobridge.bridge.fused.rounds import RoundSettings, State, WarmStart, predict, solve
+from neurobridge.maps.kernel import kernel_map
+from neurobridge.maps.linear import ridge_map
 from neurobridge.points.arrays import Rows
 
 # Rounds and readouts are compared on at most this many points a side, lam and epsilon before them on fewer and in few rounds.
@@ -27,273 +30,367 @@ _BEYOND = 2.0
 _SCREENING_PAIRS = 60
 # Distances are measured anew without each fold's points: above this many points a side, among a random part of them.
 _MEASURED_POINTS = 10_000
-N_FOLDS = 5
+_N_FOLDS = 5
+_FEWEST_PAIRS = 4
 # Up to this many pairs one is left out at a time: ridge on a dozen pairs loses more to every one that is missing than the fused
 # bridge does. There are more folds then; the rounds run on fewer points in each, which costs as much. So few pairs cannot choose
 # among sixteen: the first lam and epsilon are taken.
 _ONE_AT_A_TIME = 12
 _FEWER_POINTS = 700
+# The candidate where there are too few pairs to choose with.
+_DEFAULT = Candidate(lam=0.9, epsilon=0.1, n_rounds=1, readout="barycentric")
 
-Readout = Literal["barycentric", "linear", "kernel", "mean"]
-AnyMap = LinearMap | KernelMap
 Measure = Callable[[np.ndarray, np.ndarray, Rows], BridgeCost]
-Path = tuple[float, float]
+#: A point of the grid: lam and epsilon.
+GridPoint = tuple[float, float]
 
 
-class Candidate(NamedTuple):
-    """One way to align: chosen among by cross-validation over the pairs.
+@dataclass(frozen=True)
+class Search:
+    """The candidates that cross-validation compares, and how.
 
     Attributes
     ----------
-    lam : float
-        Weight of the maps in the cost; 0 is the bridge alone.
-    epsilon : float
-        Entropic temperature, as a fraction of the mean fused cost.
-    n_rounds : int
-        Solved plans after which linear maps are refitted on the barycentric images. 0: a map of the pairs alone.
-    readout : {"barycentric", "linear", "kernel", "mean"}
-        How points are mapped: mean partner under the last plan, the last map by its kind, or half of each.
-    kernel_rounds : int
-        Rounds after those, with a curved map forward.
+    lams, epsilons : sequences of float
+        The first of each is the one that others have to beat.
+    n_rounds, kernel_rounds : sequences of int
+        Numbers of linear rounds, and of curved rounds after the most linear ones.
+    n_folds : int or None
+        Folds over the pairs; None leaves it to the number of pairs.
+    tol : float
+        Marginal error of the plans.
+    seed : int
+        Seed of the folds, of the points they keep and of the centres of curved maps.
+
+    Raises
+    ------
+    ValueError
+        An empty sequence, lam outside [0, 1], an epsilon that is not positive, or rounds below their least number.
     """
-
-    lam: float
-    epsilon: float
-    n_rounds: int
-    readout: Readout
-    kernel_rounds: int = 0
-
-
-#: Ridge and kernel ridge on the pairs, without any plan.
-RIDGE = Candidate(1.0, math.inf, 0, "linear")
-KERNEL_RIDGE = Candidate(1.0, math.inf, 0, "kernel")
-
-
-class Search(NamedTuple):
-    """What cross-validation tries; the first lam and the first epsilon are those that others have to beat."""
 
     lams: Sequence[float]
     epsilons: Sequence[float]
-    n_rounds: list[int]
-    kernel_rounds: list[int]
+    n_rounds: Sequence[int]
+    kernel_rounds: Sequence[int]
+    n_folds: int | None
     tol: float
     seed: int
 
+    def __post_init__(self) -> None:
+        empty = not (self.lams and self.epsilons and self.n_rounds and self.kernel_rounds)
+        if (
+            empty
+            or not all(0 <= lam <= 1 for lam in self.lams)
+            or min(self.epsilons) <= 0
+            or min(self.n_rounds) < 1
+            or min(self.kernel_rounds) < 0
+        ):
+            raise ValueError(
+                f"found lams={tuple(self.lams)}, epsilons={tuple(self.epsilons)}, n_rounds={tuple(self.n_rounds)}, "
+                f"kernel_rounds={tuple(self.kernel_rounds)}; expected at least one of each, lam in [0, 1], epsilon above 0, "
+                "linear rounds of at least 1 and curved ones of at least 0. Mend: leave them out for the defaults."
+            )
+
+    @property
+    def first(self) -> GridPoint:
+        """The lam and epsilon that others have to beat."""
+        return self.lams[0], self.epsilons[0]
+
+    @property
+    def rounds(self) -> RoundSettings:
+        """Settings of the rounds on the folds."""
+        return RoundSettings(tol=self.tol, tol_before=self.tol, seed=self.seed)
+
+    def longest(self, point: GridPoint) -> Candidate:
+        """Return the candidate that goes through all rounds at a lam and epsilon."""
+        lam, epsilon = point
+        return Candidate(
+            lam=lam,
+            epsilon=epsilon,
+            n_rounds=max(self.n_rounds),
+            readout="barycentric",
+            kernel_rounds=max(self.kernel_rounds),
+        )
+
+    def holds(self, n_rounds: int, kernel_rounds: int) -> bool:
+        """Return True if a number of linear and curved rounds is among the candidates."""
+        if kernel_rounds:
+            return kernel_rounds in self.kernel_rounds
+        # The most linear rounds alone are a candidate only where no curved round is one.
+        return n_rounds in self.n_rounds and (n_rounds < max(self.n_rounds) or 0 in self.kernel_rounds)
+
+
+class Choice(NamedTuple):
+    """A chosen candidate and the errors it was chosen by.
+
+    Errors are mean squared errors of held-out pairs over the variance of the paired targets.
+
+    Attributes
+    ----------
+    candidate : Candidate
+        The candidate of least error.
+    solved : Candidate
+        The one whose plan is solved: the best with a plan, as a map of the pairs alone has none.
+    errors : dict of Candidate to float
+        Empty if nothing was compared.
+    screening : dict of (lam, epsilon) to float
+        Errors on few points and in few rounds.
+    """
+
+    candidate: Candidate
+    solved: Candidate
+    errors: dict[Candidate, float]
+    screening: dict[GridPoint, float]
+
+    @classmethod
+    def given(cls, candidate: Candidate) -> Choice:
+        """Return the choice of a candidate that was compared with none."""
+        return cls(candidate, candidate, {}, {})
+
+    @classmethod
+    def of_errors(cls, errors: dict[Candidate, float], screening: dict[GridPoint, float]) -> Choice:
+        """Return the choice of the candidate of least error."""
+        with_plan = [candidate for candidate in errors if candidate.n_rounds]
+        candidate = min(errors, key=lambda candidate: errors[candidate])
+        solved = min(with_plan, key=lambda candidate: errors[candidate])
+        return cls(candidate, solved, errors, screening)
+
 
 class Fold(NamedTuple):
-    """A problem without the points of some pairs, and these pairs: their numbers, source points and target points."""
+    """A problem without the points of some pairs, and these pairs.
+
+    Attributes
+    ----------
+    held : int array of shape (n_held,)
+        Numbers of the pairs held out.
+    problem : FusedProblem
+        The points and pairs that are fitted on.
+    held_source, held_target : arrays of shape (n_held, n_dims)
+        Source points and target points of the pairs held out.
+    """
 
     held: np.ndarray
-    whole: Problem
-    new: np.ndarray
-    truth: np.ndarray
+    problem: FusedProblem
+    held_source: np.ndarray
+    held_target: np.ndarray
+
+    def squared_errors(self, predicted: np.ndarray) -> np.ndarray:
+        """Squared error of the prediction of every held-out target, shape (n_held,)."""
+        return ((predicted - self.held_target) ** 2).sum(axis=1)
 
 
-class Chosen(NamedTuple):
-    """Mean squared error of held-out pairs over the variance of the paired targets: of lam and epsilon, of candidates."""
+def choose(X: np.ndarray, Y: np.ndarray, rows: Rows, search: Search, measure: Measure) -> Choice:
+    """Compare lam and epsilon by successive halving, then the rounds and readouts of the best, ridge and kernel ridge.
 
-    screening: dict[Path, float]
-    errors: dict[Candidate, float]
+    Parameters
+    ----------
+    X : float64 array of shape (n, n_source_dims)
+    Y : float64 array of shape (m, n_target_dims)
+    rows : tuple of two int arrays of shape (n_pairs,)
+    search : Search
+    measure : callable
+        From points, points and pairs to their bridge cost.
 
-
-def read(states: Sequence[State], forward: AnyMap, readout: Readout, X_new: np.ndarray) -> np.ndarray:
-    """Map points by a readout; the barycentric one is the mean over states, which were solved on different points."""
-    if readout in ("linear", "kernel"):
-        return forward(X_new)
-    image = np.mean([state.barycentric(X_new) for state in states], axis=0)
-    return image if readout == "barycentric" else (image + forward(X_new)) / 2
-
-
-def some_rows(n: int, paired: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarray:
-    """All paired points and a random choice of others, up to ``size``; sorted."""
-    paired = np.unique(paired)
-    others = np.setdiff1d(np.arange(n), paired)
-    return np.sort(np.concatenate([paired, rng.permutation(others)[: max(0, size - len(paired))]]))
-
-
-def _subset(problem: Problem, size: int, rng: np.random.Generator) -> Problem:
-    return problem.subset(
-        some_rows(len(problem.X), problem.rows[0], size, rng), some_rows(len(problem.Y), problem.rows[1], size, rng)
-    )
-
-
-def choose(X: np.ndarray, Y: np.ndarray, rows: Rows, search: Search, n_folds: int | None, measure: Measure) -> Chosen:
-    """Compare lam and epsilon by successive halving, then the rounds and readouts of the best, ridge and kernel ridge."""
+    Returns
+    -------
+    Choice
+        Lam 0.9, epsilon 0.1 and one round, without errors, where there are too few pairs to choose with.
+    """
     rng = np.random.default_rng(search.seed)
     n_pairs = len(rows[0])
-    n_points = _CHOOSING_POINTS
-    first = search.lams[0], search.epsilons[0]
-    screening: dict[Path, float] = {}
-    best = first
-    singly = n_folds is None and n_pairs <= _ONE_AT_A_TIME
-    if singly:
+    if n_pairs < _FEWEST_PAIRS:
+        return Choice.given(_DEFAULT)
+    screening: dict[GridPoint, float] = {}
+    best = search.first
+    if search.n_folds is None and n_pairs <= _ONE_AT_A_TIME:
         n_points = _FEWER_POINTS
-        folds = list(_folds(X, Y, rows, n_pairs, 2 * n_points, rng, measure))
+        folds = list(make_folds(X, Y, rows, n_pairs, 2 * n_points, rng, measure))
     else:
-        folds = list(_folds(X, Y, rows, min(n_folds or N_FOLDS, n_pairs), _MEASURED_POINTS, rng, measure))
+        n_points = _CHOOSING_POINTS
+        n_folds = min(search.n_folds or _N_FOLDS, n_pairs)
+        folds = list(make_folds(X, Y, rows, n_folds, _MEASURED_POINTS, rng, measure))
         if max(len(search.lams), len(search.epsilons)) > 1 and folds:
-            best, screening = _screen(folds, search, n_pairs, rng)
+            best, screening = _Screening(folds, search, n_pairs, rng).run()
     if not folds:
-        return Chosen({}, {})
-    # The same points for both: what is compared is lam and epsilon.
-    problems = [_subset(fold.whole, n_points, rng) for fold in folds]
-    runs = {path: _path_errors(folds, problems, path, search, n_pairs) for path in dict.fromkeys((first, best))}
-    if len(runs) > 1:
+        return Choice.given(_DEFAULT)
+    # The same points for both: the comparison is of lam and epsilon.
+    problems = [_subset(fold.problem, n_points, rng) for fold in folds]
+    errors_at = {
+        point: _errors_of_rounds(folds, problems, search, point, n_pairs)
+        for point in dict.fromkeys((search.first, best))
+    }
+    if len(errors_at) > 1:
         # A few rounds on few points told them apart; all rounds on more points have to confirm it.
-        ends = [min(found.values(), key=np.nanmean) for found in runs.values()]
-        del runs[first if beats(ends[1], ends[0]) else best]
-    (found,) = runs.values()
-    errors = _pair_errors(folds, search, n_pairs) | found
+        of_first, of_best = (min(errors.values(), key=np.nanmean) for errors in errors_at.values())
+        del errors_at[search.first if beats(of_best, of_first) else best]
+    (errors_of_rounds,) = errors_at.values()
+    pair_errors = _errors_of_pair_maps(folds, search, n_pairs) | errors_of_rounds
     variance = float(((Y[rows[1]] - Y[rows[1]].mean(axis=0)) ** 2).sum(axis=1).mean()) or 1.0
-    return Chosen(
-        {path: error / variance for path, error in screening.items()},
-        {candidate: float(np.nanmean(found)) / variance for candidate, found in errors.items()},
+    return Choice.of_errors(
+        {candidate: float(np.nanmean(errors)) / variance for candidate, errors in pair_errors.items()},
+        {point: error / variance for point, error in screening.items()},
     )
 
 
-def _kept(rows: Rows, held: np.ndarray) -> np.ndarray:
+def beats(errors: np.ndarray, errors_of_first: np.ndarray) -> bool:
+    """Return True if errors are lower than those of the first by more than two standard errors of the difference.
+
+    Both have one value a pair, NaN where a pair was not held out.
+    """
+    gain = (errors_of_first - errors)[~np.isnan(errors)]
+    return len(gain) > 1 and bool(gain.mean() > _BEYOND * gain.std(ddof=1) / math.sqrt(len(gain)))
+
+
+def make_folds(
+    X: np.ndarray, Y: np.ndarray, rows: Rows, n_folds: int, n_points: int, rng: np.random.Generator, measure: Measure
+) -> Iterator[Fold]:
+    """Hold out every pair once; its points leave both clouds.
+
+    A stimulus to be predicted later has no partner among the points either.
+    """
+    i, j = rows
+    order = rng.permutation(len(i))
+    for held in np.array_split(order, max(2, n_folds)):
+        kept = _pairs_apart(rows, held)
+        if len(kept) < 2:
+            continue
+        source_rows = np.setdiff1d(_some_rows(len(X), i[kept], n_points, rng), i[held])
+        target_rows = np.setdiff1d(_some_rows(len(Y), j[kept], n_points, rng), j[held])
+        pairs = np.searchsorted(source_rows, i[kept]), np.searchsorted(target_rows, j[kept])
+        source, target = X[source_rows], Y[target_rows]
+        yield Fold(held, FusedProblem(measure(source, target, pairs), source, target, pairs), X[i[held]], Y[j[held]])
+
+
+def _pairs_apart(rows: Rows, held: np.ndarray) -> np.ndarray:
     """Pairs that share no point with those held out."""
     i, j = rows
     kept = np.setdiff1d(np.arange(len(i)), held)
     return kept[~np.isin(i[kept], i[held]) & ~np.isin(j[kept], j[held])]
 
 
-def _folds(
-    X: np.ndarray, Y: np.ndarray, rows: Rows, n_folds: int, n_points: int, rng: np.random.Generator, measure: Measure
-) -> Iterator[Fold]:
-    i, j = rows
-    order = rng.permutation(len(i))
-    for held in np.array_split(order, max(2, n_folds)):
-        kept = _kept(rows, held)
-        if len(kept) < 2:
-            continue
-        # A stimulus to be predicted later has no partner among the points either: the held-out points leave both clouds.
-        left = np.setdiff1d(some_rows(len(X), i[kept], n_points, rng), i[held])
-        right = np.setdiff1d(some_rows(len(Y), j[kept], n_points, rng), j[held])
-        inner = np.searchsorted(left, i[kept]), np.searchsorted(right, j[kept])
-        yield Fold(held, Problem(measure(X[left], Y[right], inner), X[left], Y[right], inner), X[i[held]], Y[j[held]])
+def _some_rows(n: int, paired: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarray:
+    """All paired points and a random choice of others, up to ``size``; sorted."""
+    paired = np.unique(paired)
+    others = np.setdiff1d(np.arange(n), paired)
+    return np.sort(np.concatenate([paired, rng.permutation(others)[: max(0, size - len(paired))]]))
 
 
-def _pair_errors(folds: list[Fold], search: Search, n_pairs: int) -> dict[Candidate, np.ndarray]:
-    """Squared errors, one a pair, of ridge and kernel ridge."""
-    errors = {RIDGE: np.full(n_pairs, np.nan)}
-    if search.kernel_rounds[-1]:
-        errors[KERNEL_RIDGE] = np.full(n_pairs, np.nan)
+def _subset(problem: FusedProblem, size: int, rng: np.random.Generator) -> FusedProblem:
+    return problem.subset(
+        _some_rows(len(problem.X), problem.rows[0], size, rng), _some_rows(len(problem.Y), problem.rows[1], size, rng)
+    )
+
+
+class _Screening:
+    """Comparison of lam and epsilon on few points and in few rounds, by successive halving.
+
+    Potentials go from one temperature to the next of the same lam, and the search for ridge penalties from where it ended before.
+    """
+
+    def __init__(self, folds: list[Fold], search: Search, n_pairs: int, rng: np.random.Generator) -> None:
+        n_held = np.cumsum([len(fold.held) for fold in folds])
+        self.folds = folds[: int((n_held < _SCREENING_PAIRS).sum()) + 1]
+        self.search, self.n_pairs = search, n_pairs
+        # Twice the pairs at least: without other points there is nothing to align.
+        self.problems = [
+            _subset(fold.problem, max(_SCREENING_POINTS, 2 * len(fold.problem.rows[0])), rng) for fold in self.folds
+        ]
+        self.bridges = [problem.bridge() for problem in self.problems]
+        self.starts = [WarmStart() for _ in self.folds]
+        # Potentials in units of the cost, by lam and fold.
+        self.potentials: dict[tuple[float, int], torch.Tensor] = {}
+        self.runs: dict[GridPoint, list[Iterator[State]]] = {}
+        self.errors: dict[GridPoint, np.ndarray] = {}
+
+    def run(self) -> tuple[GridPoint, dict[GridPoint, float]]:
+        """Return the best lam and epsilon, and the mean errors of all.
+
+        Each lam beside the first epsilon and each epsilon beside the first lam go through one round, then both at their best;
+        the best of these go on. The first point stays unless the error of the best is lower by more than two standard errors
+        of the difference over pairs: with a dozen pairs the least of many cross-validation errors is mostly chance.
+        """
+        lams, epsilons, first = self.search.lams, self.search.epsilons, self.search.first
+        points = [(lam, first[1]) for lam in lams] + [(first[0], epsilon) for epsilon in epsilons]
+        for point in dict.fromkeys(points):
+            self.advance(point, 1)
+        both = (
+            min(lams, key=lambda lam: self.mean_error((lam, first[1]))),
+            min(epsilons, key=lambda epsilon: self.mean_error((first[0], epsilon))),
+        )
+        if both not in self.errors:
+            self.advance(both, 1)
+        alive, n_done = list(self.errors), 1
+        for n_rounds, n_alive in _SCREENING:
+            ranked = sorted(alive, key=self.mean_error)
+            alive = [point for point in alive if point in ranked[:n_alive] or point == first]
+            for point in alive:
+                self.advance(point, n_rounds - n_done)
+            n_done = n_rounds
+        best = min(alive, key=self.mean_error)
+        chosen = best if beats(self.errors[best], self.errors[first]) else first
+        return chosen, {point: self.mean_error(point) for point in self.errors}
+
+    def advance(self, point: GridPoint, n_rounds: int) -> None:
+        """Go on by some rounds on every fold, and note the errors of the best readout."""
+        is_new = point not in self.runs
+        if is_new:
+            self.runs[point] = [self._started(point, k) for k in range(len(self.folds))]
+        errors: dict[Readout, np.ndarray] = {readout: np.full(self.n_pairs, np.nan) for readout in readouts_of(0)}
+        for k, fold in enumerate(self.folds):
+            for _ in range(n_rounds):
+                state = next(self.runs[point][k])
+            if is_new:
+                lam, epsilon = point
+                self.potentials[lam, k] = state.plan.log_v * epsilon
+                self.starts[k] = replace(self.starts[k], penalties=state.penalties)
+            for readout, values in errors.items():
+                predicted = predict([state], state.forward, readout, fold.held_source)
+                values[fold.held] = fold.squared_errors(predicted)
+        self.errors[point] = min(errors.values(), key=np.nanmean)
+
+    def mean_error(self, point: GridPoint) -> float:
+        return float(np.nanmean(self.errors[point]))
+
+    def _started(self, point: GridPoint, k: int) -> Iterator[State]:
+        lam, epsilon = point
+        potential = self.potentials.get((lam, k))
+        start = replace(self.starts[k], log_v=None if potential is None else potential / epsilon)
+        candidate = replace(self.search.longest(point), n_rounds=_SCREENING[-1][0], kernel_rounds=0)
+        tol = _SCREENING_TOL * self.search.tol
+        settings = replace(self.search.rounds, tol=tol, tol_before=tol)
+        return solve(self.problems[k], candidate, settings, bridge=self.bridges[k], start=start)
+
+
+def _errors_of_pair_maps(folds: list[Fold], search: Search, n_pairs: int) -> dict[Candidate, np.ndarray]:
+    """Squared errors, one a pair, of ridge and kernel ridge on the pairs alone."""
+    candidates = (RIDGE, KERNEL_RIDGE) if max(search.kernel_rounds) else (RIDGE,)
+    errors = {candidate: np.full(n_pairs, np.nan) for candidate in candidates}
     for fold in folds:
-        i, j = fold.whole.rows
-        ends = fold.whole.X[i], fold.whole.Y[j]
-        for candidate, found in errors.items():
-            fit: AnyMap = (
-                ridge_map(*ends, penalty="shared") if candidate == RIDGE else kernel_map(*ends, seed=search.seed)
-            )
-            found[fold.held] = _squares(fit(fold.new), fold.truth)
+        i, j = fold.problem.rows
+        source, target = fold.problem.X[i], fold.problem.Y[j]
+        for candidate, values in errors.items():
+            pair_map: AnyMap
+            if candidate == RIDGE:
+                pair_map = ridge_map(source, target, penalty="shared")
+            else:
+                pair_map = kernel_map(source, target, seed=search.seed)
+            values[fold.held] = fold.squared_errors(pair_map(fold.held_source))
     return errors
 
 
-def _squares(predicted: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    return ((predicted - truth) ** 2).sum(axis=1)
-
-
-def _screen(
-    folds: list[Fold], search: Search, n_pairs: int, rng: np.random.Generator
-) -> tuple[Path, dict[Path, float]]:
-    """The best lam and epsilon on few points: each of both for one round, the best of these for more.
-
-    The first path stays unless another's error is lower by more than two standard errors of the difference over pairs: with a
-    dozen pairs the least of many errors is mostly the luckiest.
-    """
-    few = int((np.cumsum([len(fold.held) for fold in folds]) < _SCREENING_PAIRS).sum()) + 1
-    folds = folds[:few]
-    # Twice the pairs at least: without other points there is nothing to align.
-    problems = [_subset(f.whole, max(_SCREENING_POINTS, 2 * len(f.whole.rows[0])), rng) for f in folds]
-    bridges = [problem.bridge() for problem in problems]
-    runs: dict[Path, list[Iterator[State]]] = {}
-    errors: dict[Path, np.ndarray] = {}
-    # Potentials go from one temperature to the next of the same cost, and the search for penalties from where the first ended.
-    warm: dict[tuple[float, int], torch.Tensor] = {}
-    penalties: list[Penalties] = [(None, None)] * len(folds)
-    most = _SCREENING[-1][0]
-    tols = _SCREENING_TOL * search.tol, _SCREENING_TOL * search.tol
-
-    def go(path: Path, n_rounds: int) -> None:
-        """Go on by some rounds, and note the errors of the best readout."""
-        lam, epsilon = path
-        found: dict[Readout, np.ndarray] = {}
-        new = path not in runs
-        for k, fold in enumerate(folds):
-            if new:
-                start = warm.get((lam, k))
-                runs.setdefault(path, []).append(
-                    solve(
-                        problems[k], bridges[k], lam, epsilon, most, 0, tols, search.seed,
-                        None if start is None else start / epsilon, penalties[k],
-                    )
-                )  # fmt: skip
-            for _ in range(n_rounds):
-                state = next(runs[path][k])
-            if new:
-                warm[lam, k], penalties[k] = state.plan.log_v * epsilon, state.penalties
-            for readout in ("barycentric", "linear", "mean"):
-                values = found.setdefault(readout, np.full(n_pairs, np.nan))
-                values[fold.held] = _squares(read([state], state.forward, readout, fold.new), fold.truth)
-        errors[path] = min(found.values(), key=np.nanmean)
-
-    def mean_error(path: Path) -> float:
-        return float(np.nanmean(errors[path]))
-
-    # One after the other, then both at their best.
-    first = search.lams[0], search.epsilons[0]
-    for path in dict.fromkeys([(lam, first[1]) for lam in search.lams] + [(first[0], e) for e in search.epsilons]):
-        go(path, 1)
-    both = (
-        min(search.lams, key=lambda lam: mean_error((lam, first[1]))),
-        min(search.epsilons, key=lambda epsilon: mean_error((first[0], epsilon))),
-    )
-    if both not in errors:
-        go(both, 1)
-    alive, done = list(errors), 1
-    for rounds, n_alive in _SCREENING:
-        ranked = sorted(alive, key=mean_error)
-        alive = [path for path in alive if path in ranked[:n_alive] or path == first]
-        for path in alive:
-            go(path, rounds - done)
-        done = rounds
-    best = min(alive, key=mean_error)
-    return best if beats(errors[best], errors[first]) else first, {path: mean_error(path) for path in errors}
-
-
-def beats(errors: np.ndarray, those_of_first: np.ndarray) -> bool:
-    """Whether errors, one a pair and NaN where none was left out, are lower by two standard errors of the difference."""
-    gain = (those_of_first - errors)[~np.isnan(errors)]
-    return len(gain) > 1 and bool(gain.mean() > _BEYOND * gain.std(ddof=1) / math.sqrt(len(gain)))
-
-
-def _path_errors(
-    folds: list[Fold], problems: list[Problem], path: Path, search: Search, n_pairs: int
+def _errors_of_rounds(
+    folds: list[Fold], problems: list[FusedProblem], search: Search, point: GridPoint, n_pairs: int
 ) -> dict[Candidate, np.ndarray]:
     """Squared errors, one a pair, of all rounds and readouts at one lam and epsilon."""
     errors: dict[Candidate, np.ndarray] = {}
-    lam, epsilon = path
-    most = search.n_rounds[-1]
+    longest = search.longest(point)
     for fold, problem in zip(folds, problems, strict=True):
-        states = solve(
-            problem,
-            problem.bridge(),
-            lam,
-            epsilon,
-            most,
-            search.kernel_rounds[-1],
-            (search.tol, search.tol),
-            search.seed,
-        )
-        for count, state in enumerate(states, start=1):
-            linear, curved = min(count, most), max(0, count - most)
-            if not (linear in search.n_rounds if not curved else curved in search.kernel_rounds):
+        for number, state in enumerate(solve(problem, longest, search.rounds), start=1):
+            n_rounds, kernel_rounds = min(number, longest.n_rounds), max(0, number - longest.n_rounds)
+            if not search.holds(n_rounds, kernel_rounds):
                 continue
-            if count == most and 0 not in search.kernel_rounds:
-                continue
-            readouts: tuple[Readout, ...] = ("barycentric", "kernel" if curved else "linear", "mean")
-            for readout in readouts:
-                found = errors.setdefault(Candidate(lam, epsilon, linear, readout, curved), np.full(n_pairs, np.nan))
-                found[fold.held] = _squares(read([state], state.forward, readout, fold.new), fold.truth)
+            for readout in readouts_of(kernel_rounds):
+                candidate = replace(longest, n_rounds=n_rounds, readout=readout, kernel_rounds=kernel_rounds)
+                values = errors.setdefault(candidate, np.full(n_pairs, np.nan))
+                values[fold.held] = fold.squared_errors(predict([state], state.forward, readout, fold.held_source))
     return errors

@@ -1,29 +1,27 @@
-"""The inside of the fused bridge: solve a plan, refit the maps on its images, solve again."""
+"""The rounds of the fused bridge: solve a plan, refit the maps on its images, and solve again."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
 import torch
 
-from neurobridge.bridge.cost.bridge import BridgeCost
 from neurobridge.bridge.cost.in_memory import DenseFactor
+from neurobridge.bridge.fused.candidate import Candidate, Readout
+from neurobridge.bridge.fused.cost import AnyMap, Blend, FusedCost, FusedProblem, bridge_matrix
 from neurobridge.maps.kernel import KernelMap, kernel_map
-from neurobridge.maps.linear import LinearMap, RidgeDesign, ridge_map
-from neurobridge.points.arrays import Rows, row_blocks
+from neurobridge.points.arrays import row_blocks
+from neurobridge.points.display import html_repr, short_repr
 
 #: Which of the candidate ridge penalties each map has, forward and backward; None where it was not searched for.
 Penalties = tuple[int | None, int | None]
 
-# Temperature of the softmin over bridges; the transport has its own epsilon, in units of the mean fused cost.
-BRIDGE_EPSILON = 0.05
 # A pair is known, an image is a guess: squared errors of pairs count this many times in the curved refit.
-PAIR_WEIGHT = 10.0
+_PAIR_WEIGHT = 10.0
 _MAX_ITER = 2000
 # Scalings beyond exp(+-30) are absorbed into the potentials, long before float32 ends at exp(88).
 _ABSORB = 30.0
@@ -34,28 +32,57 @@ _REFIT_CENTRES = 400
 
 
 class Potentials(NamedTuple):
-    """A solved plan ``exp(log_u_i - C_ij / eps + log_v_j)``, float64."""
+    """A solved plan ``P_ij = exp(log_u_i - C_ij / eps + log_v_j)``.
+
+    Attributes
+    ----------
+    log_u, log_v : float64 tensors of shape (n,) and (m,)
+    n_iter : int
+    marginal_error : float
+        L1 error of the row marginal.
+    """
 
     log_u: torch.Tensor
     log_v: torch.Tensor
     n_iter: int
     marginal_error: float
 
+    def __repr__(self) -> str:
+        size = f"{len(self.log_u)} x {len(self.log_v)}"
+        return short_repr("Potentials", size, n_iter=self.n_iter, marginal_error=self.marginal_error)
+
 
 def sinkhorn(cost: torch.Tensor, epsilon: float, tol: float, log_v: torch.Tensor | None = None) -> Potentials:
-    """Entropic transport between uniform marginals: matrix-vector products on a kernel that holds the potentials.
+    """Solve entropic transport between uniform marginals by matrix-vector products.
 
-    ``K_ij = exp(log_u_i - C_ij / eps + log_v_j)`` starts from one step in the log domain, so that every row and column has mass;
-    scalings that leave a safe range are absorbed into the potentials and K is built again (Schmitzer 2019, stabilised scaling).
+    The kernel ``K_ij = exp(log_u_i - C_ij / eps + log_v_j)`` holds the potentials. It starts from one step in the log domain,
+    so that every row and column has mass; scalings that leave a safe range are absorbed into the potentials and K is built
+    again (stabilised scaling, Schmitzer 2019).
 
     Parameters
     ----------
     cost : float32 tensor of shape (n, m)
     epsilon : float
+        Entropic temperature, in the unit of the cost.
     tol : float
-        L1 error of the row marginal; columns are exact.
+        L1 error of the row marginal at which the plan is accepted; the column marginal is exact.
     log_v : float64 tensor of shape (m,), optional
-        Where to start.
+        Log scaling to start from.
+
+    Returns
+    -------
+    Potentials
+        Finite also where ``tol`` was not reached within 2,000 iterations.
+
+    References
+    ----------
+    Schmitzer 2019, *Stabilized sparse scaling algorithms for entropy regularized transport problems*.
+
+    Examples
+    --------
+    >>> plan = sinkhorn(torch.tensor([[0.0, 1.0], [1.0, 0.0]]), 0.1, 1e-6)
+    >>> (plan.log_u[:, None] + plan.log_v).shape, plan.marginal_error < 1e-6
+    (torch.Size([2, 2]), True)
     """
     n, m = cost.shape
     a, b = 1.0 / n, 1.0 / m
@@ -87,219 +114,227 @@ def sinkhorn(cost: torch.Tensor, epsilon: float, tol: float, log_v: torch.Tensor
     return Potentials(log_u, log_v, n_iter + 1, error)
 
 
-@dataclass(frozen=True, eq=False)
-class Problem:
-    """What a fused bridge is fitted to.
+@dataclass(frozen=True, kw_only=True)
+class RoundSettings:
+    """Settings of the rounds that are the same for every candidate.
 
     Attributes
     ----------
-    cost : BridgeCost
-        Between the points below.
-    X, Y : float64 arrays of shape (n, n_source_dims) and (m, n_target_dims)
-    rows : tuple of int arrays
-        The pairs among the points.
+    tol : float
+        Marginal error at which the last plan is accepted.
+    tol_before : float
+        Marginal error at which the plans before the last are accepted.
+    seed : int
+        Seed of the centres of the curved map.
     """
 
-    cost: BridgeCost
-    X: np.ndarray
-    Y: np.ndarray
-    rows: Rows
-
-    def subset(self, left: np.ndarray, right: np.ndarray) -> Problem:
-        """The problem of some points (sorted rows, all pairs among them); distances stay those measured among all."""
-        rows = np.searchsorted(left, self.rows[0]), np.searchsorted(right, self.rows[1])
-        return Problem(self.cost.subset(left, right), self.X[left], self.Y[right], rows)
-
-    @cached_property
-    def designs(self) -> tuple[RidgeDesign, RidgeDesign]:
-        """Both sides decomposed for ridge regression, whatever the plan."""
-        return RidgeDesign(self.X), RidgeDesign(self.Y)
-
-    @cached_property
-    def pair_maps(self) -> tuple[LinearMap, LinearMap]:
-        """Ridge maps of the pairs, forward and backward."""
-        ends = self.X[self.rows[0]], self.Y[self.rows[1]]
-        return ridge_map(*ends, penalty="shared"), ridge_map(*ends[::-1], penalty="shared")
-
-    def bridge(self) -> torch.Tensor:
-        """The softmin bridge cost, float32 tensor of shape (n, m)."""
-        return bridge_matrix(self.cost)
-
-
-def bridge_matrix(cost: BridgeCost) -> torch.Tensor:
-    """Write the softmin bridge cost out, float32, where the distances lie."""
-    return cost.at(BRIDGE_EPSILON).rows(slice(None)).float()
+    tol: float
+    tol_before: float
+    seed: int
 
 
 @dataclass(frozen=True, eq=False)
-class Blend:
-    """The fused cost of one round, for any points.
+class WarmStart:
+    """Results of another candidate on the same problem, from which the rounds start.
 
-    ``C_fused = (1 - lam) C / mean C + lam/2 |M x - y|^2 / mean |M x - y|^2 + lam/2 |x - N y|^2 / mean |x - N y|^2``
+    Attributes
+    ----------
+    log_v : float64 tensor of shape (m,), optional
+        Log scaling that the first plan starts from.
+    penalties : tuple of two int, optional
+        Ridge penalties, forward and backward, near which the first search looks; by default it tries all.
     """
 
-    forward: LinearMap | KernelMap
-    backward: LinearMap | KernelMap
-    lam: float
-    units: tuple[float, float, float]
-
-    @classmethod
-    def of(
-        cls,
-        forward: LinearMap | KernelMap,
-        backward: LinearMap | KernelMap,
-        lam: float,
-        bridge: torch.Tensor,
-        problem: Problem,
-    ) -> tuple[Blend, torch.Tensor]:
-        """The blend whose three terms have mean one on a problem, and the cost there."""
-        there, back = _residuals(forward, backward, problem.X, problem.Y, bridge.device)
-        units = _positive(bridge), _positive(there), _positive(back)
-        blend = cls(forward, backward, lam, units)
-        return blend, blend._sum(bridge, there, back)
-
-    def __call__(self, bridge: torch.Tensor, X: np.ndarray, Y: np.ndarray) -> torch.Tensor:
-        """Fused cost between points X and Y whose bridge cost is given, shape (n, m)."""
-        return self._sum(bridge, *_residuals(self.forward, self.backward, X, Y, bridge.device))
-
-    def _sum(self, bridge: torch.Tensor, there: torch.Tensor, back: torch.Tensor) -> torch.Tensor:
-        out = bridge * ((1 - self.lam) / self.units[0])
-        return out.add_(there, alpha=self.lam / 2 / self.units[1]).add_(back, alpha=self.lam / 2 / self.units[2])
+    log_v: torch.Tensor | None = None
+    penalties: Penalties = (None, None)
 
 
-def _residuals(
-    forward: LinearMap | KernelMap, backward: LinearMap | KernelMap, X: np.ndarray, Y: np.ndarray, device: torch.device
-) -> tuple[torch.Tensor, torch.Tensor]:
-    return _squares(forward(X), Y, device), _squares(X, backward(Y), device)
+_COLD = WarmStart()
 
 
-def _squares(A: np.ndarray, B: np.ndarray, device: torch.device) -> torch.Tensor:
-    # Centred before rounding to float32: a common offset would eat the digits of the differences.
-    centre = B.mean(axis=0)
-    left, right = (torch.as_tensor(side - centre, device=device).float() for side in (A, B))
-    product = torch.addmm((right**2).sum(dim=1)[None, :], left, right.T, alpha=-2)
-    return product.add_((left**2).sum(dim=1)[:, None]).clamp_(min=0)
-
-
-def _positive(matrix: torch.Tensor) -> float:
-    # A softmin cost is negative near the anchors; its mean is its unit only while it is positive.
-    return max(float(matrix.mean(dtype=torch.float64)), 1e-12)
-
-
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class State:
-    """One solved round: the cost it was solved under, the plan's potentials, and the maps refitted after it."""
+    """One solved round: the cost it was solved under, the plan's potentials, and the maps refitted after it.
 
-    problem: Problem
+    Attributes
+    ----------
+    problem : FusedProblem
+    blend : Blend
+        The fused cost of this round.
+    epsilon : float
+        Entropic temperature, as a fraction of the mean fused cost.
+    plan : Potentials
+    images : array of shape (n, n_target_dims)
+        Mean partner of every source point under the plan; the true partner for points of pairs.
+    forward, backward : LinearMap or KernelMap
+        Maps refitted on the images of this round.
+    penalties : tuple of two int or None
+        Indices of their ridge penalties.
+    """
+
+    problem: FusedProblem
     blend: Blend
     epsilon: float
     plan: Potentials
     images: np.ndarray
-    forward: LinearMap | KernelMap
-    backward: LinearMap | KernelMap
+    forward: AnyMap
+    backward: AnyMap
     penalties: Penalties = (None, None)
 
+    @property
+    def cost(self) -> FusedCost:
+        """The fused cost that the plan was solved under."""
+        return FusedCost(self.problem, self.blend)
+
     def barycentric(self, X_new: np.ndarray) -> np.ndarray:
-        """Mean partner of points, fitted or new, under the plan."""
+        """Return the mean partner of points, fitted or new, under the plan.
+
+        Parameters
+        ----------
+        X_new : array of shape (n_new, n_source_dims)
+
+        Returns
+        -------
+        float64 array of shape (n_new, n_target_dims)
+        """
         problem = self.problem
         target = torch.as_tensor(problem.Y, dtype=torch.float64, device=self.plan.log_v.device)
-        out = np.empty((len(X_new), problem.Y.shape[1]))
+        partners = np.empty((len(X_new), problem.Y.shape[1]))
         for block in row_blocks(len(X_new), len(problem.Y)):
             scores = -self.cost_of_new(X_new[block]).double() / self.epsilon + self.plan.log_v
-            out[block] = (torch.softmax(scores, dim=1) @ target).cpu().numpy()
-        return out
+            partners[block] = (torch.softmax(scores, dim=1) @ target).cpu().numpy()
+        return partners
 
     def cost_of_new(self, X_new: np.ndarray) -> torch.Tensor:
-        """Fused cost between new points and the target points of the problem, shape (n_new, m)."""
+        """Return the fused cost between new points and the target points of the problem, shape (n_new, m)."""
         cost = self.problem.cost
         distances = cost.source.of(torch.as_tensor(X_new))
         factor = DenseFactor(distances, log_weight=cost.source_factor.log_weight)
-        moved = replace(cost, source_factor=factor)
-        return self.blend(bridge_matrix(moved), X_new, self.problem.Y)
+        bridge = bridge_matrix(replace(cost, source_factor=factor))
+        return self.blend(bridge, X_new, self.problem.Y)
 
     def matrix(self, bridge: torch.Tensor) -> np.ndarray:
-        """The plan written out, (n, m) float64."""
+        """Write the plan out, float64 of shape (n, m), from the bridge cost of the problem."""
         cost = self.blend(bridge, self.problem.X, self.problem.Y).double()
         return cost.div_(-self.epsilon).add_(self.plan.log_u[:, None]).add_(self.plan.log_v).exp_().cpu().numpy()
 
+    def __repr__(self) -> str:
+        maps = f"{type(self.forward).__name__} forward", f"{type(self.backward).__name__} backward"
+        return short_repr("State", repr(self.problem), repr(self.plan), *maps, lam=self.blend.lam, epsilon=self.epsilon)
+
+    def _repr_html_(self) -> str:
+        facts = {
+            "problem": repr(self.problem),
+            "lam": self.blend.lam,
+            "epsilon": self.epsilon,
+            "iterations": self.plan.n_iter,
+            "marginal error": self.plan.marginal_error,
+            "forward map": type(self.forward).__name__,
+            "backward map": type(self.backward).__name__,
+        }
+        return html_repr("State", facts)
+
 
 def solve(
-    problem: Problem,
-    bridge: torch.Tensor,
-    lam: float,
-    epsilon: float,
-    n_rounds: int,
-    kernel_rounds: int,
-    tols: tuple[float, float],
-    seed: int,
-    log_v: torch.Tensor | None = None,
-    penalties: Penalties = (None, None),
+    problem: FusedProblem,
+    candidate: Candidate,
+    settings: RoundSettings,
+    *,
+    bridge: torch.Tensor | None = None,
+    start: WarmStart = _COLD,
 ) -> Iterator[State]:
-    """Solve and refit: ``n_rounds`` times with linear maps, then ``kernel_rounds`` times with a curved forward map.
+    """Solve the plan and refit the maps, round by round, under the lam and epsilon of a candidate.
+
+    The maps are linear for ``candidate.n_rounds`` rounds; then the forward map is curved for ``candidate.kernel_rounds``.
 
     Parameters
     ----------
-    problem : Problem
-    bridge : tensor of shape (n, m)
-        Its bridge cost.
-    lam, epsilon : float
-    n_rounds, kernel_rounds : int
-    tols : tuple of two float
-        Marginal error of the plans on the way, and of the last.
-    seed : int
-        Of the centres of the curved map.
-    log_v : float64 tensor of shape (m,), optional
-        Where the first plan starts.
-    penalties : tuple of two int, optional
-        Where the search for the ridge penalties of both maps starts; all are tried at first by default.
+    problem : FusedProblem
+    candidate : Candidate
+        Its readout is not used.
+    settings : RoundSettings
+    bridge : float32 tensor of shape (n, m), optional
+        The bridge cost of the problem, where it has been written out already.
+    start : WarmStart, optional
+
+    Yields
+    ------
+    State
+        After every round.
     """
-    X, Y, (i, j) = problem.X, problem.Y, problem.rows
-    weights = pair_weights(len(X), i)
-    points_x, points_y = (torch.as_tensor(side, device=bridge.device).float() for side in (X, Y))
-    forward: LinearMap | KernelMap
-    backward: LinearMap | KernelMap
+    bridge = problem.bridge() if bridge is None else bridge
+    X, Y, (source_rows, target_rows) = problem.X, problem.Y, problem.rows
+    X_tensor, Y_tensor = (torch.as_tensor(side, device=bridge.device).float() for side in (X, Y))
+    source_design, target_design = problem.designs
+    weights = pair_weights(len(X), source_rows)
+    forward: AnyMap
+    backward: AnyMap
     forward, backward = problem.pair_maps
     images: np.ndarray | None = None
-    total = n_rounds + kernel_rounds
-    designs = problem.designs
-    for count in range(1, total + 1):
-        if count == n_rounds + 1 and images is not None:
+    log_v, penalties = start.log_v, start.penalties
+    n_linear, n_all = candidate.n_rounds, candidate.n_rounds + candidate.kernel_rounds
+    for number in range(1, n_all + 1):
+        if number == n_linear + 1 and images is not None:
             # The images of the last linear round, read through a curved map.
-            forward = curved(X, images, weights, seed)
-        blend, cost = Blend.of(forward, backward, lam, bridge, problem)
-        plan = sinkhorn(cost, epsilon, tols[count == total], log_v)
+            forward = curved_map(X, images, weights, settings.seed)
+        blend, cost = Blend.of(forward, backward, candidate.lam, bridge, problem)
+        tol = settings.tol if number == n_all else settings.tol_before
+        plan = sinkhorn(cost, candidate.epsilon, tol, log_v)
         log_v = plan.log_v
-        there, back = mean_partners(cost, plan, epsilon, points_x, points_y)
-        images, origins = pinned(there, i, Y[j]), pinned(back, j, X[i])
-        backward, last = designs[1].shared(origins, penalties[1])
-        if count > n_rounds:
-            forward, penalties = curved(X, images, weights, seed), (penalties[0], last)
+        images, origins = mean_partners(cost, plan, candidate.epsilon, X_tensor, Y_tensor)
+        images, origins = pinned(images, source_rows, Y[target_rows]), pinned(origins, target_rows, X[source_rows])
+        backward, backward_penalty = target_design.shared(origins, penalties[1])
+        if number > n_linear:
+            forward, forward_penalty = curved_map(X, images, weights, settings.seed), penalties[0]
         else:
-            forward, first = designs[0].shared(images, penalties[0])
-            penalties = first, last
-        yield State(problem, blend, epsilon, plan, images, forward, backward, penalties)
+            forward, forward_penalty = source_design.shared(images, penalties[0])
+        penalties = forward_penalty, backward_penalty
+        yield State(problem, blend, candidate.epsilon, plan, images, forward, backward, penalties)
 
 
-def pair_weights(n: int, paired: np.ndarray) -> np.ndarray:
-    """Weights of the samples of a refit: a pair counts more than an image."""
-    weights = np.ones(n)
-    weights[paired] = PAIR_WEIGHT
+def predict(states: Sequence[State], forward: AnyMap, readout: Readout, X_new: np.ndarray) -> np.ndarray:
+    """Map points by a readout.
+
+    Parameters
+    ----------
+    states : sequence of State
+        Solved on different target points; the barycentric readout is the mean over them.
+    forward : LinearMap or KernelMap
+        Map of the readouts "linear", "kernel" and "mean".
+    readout : {"barycentric", "linear", "kernel", "mean"}
+        Which of the predictions is returned, see `Candidate`.
+    X_new : array of shape (n_new, n_source_dims)
+
+    Returns
+    -------
+    float64 array of shape (n_new, n_target_dims)
+    """
+    if readout in ("linear", "kernel"):
+        return forward(X_new)
+    partners = np.mean([state.barycentric(X_new) for state in states], axis=0)
+    return partners if readout == "barycentric" else (partners + forward(X_new)) / 2
+
+
+def pair_weights(n_points: int, paired_rows: np.ndarray) -> np.ndarray:
+    """Return the weights of the samples of a refit, in which a pair counts ten times as much as an image."""
+    weights = np.ones(n_points)
+    weights[paired_rows] = _PAIR_WEIGHT
     return weights
 
 
-def curved(X: np.ndarray, images: np.ndarray, weights: np.ndarray, seed: int) -> KernelMap:
-    """Refit the kernel map on the images."""
+def curved_map(X: np.ndarray, images: np.ndarray, weights: np.ndarray, seed: int) -> KernelMap:
+    """Fit the kernel map of the curved rounds on images."""
     return kernel_map(
         X, images, weights=weights, shapes=_REFIT_SHAPE, alphas=_REFIT_ALPHAS, n_centres=_REFIT_CENTRES, seed=seed
     )
 
 
 def mean_partners(
-    cost: torch.Tensor, plan: Potentials, epsilon: float, points_x: torch.Tensor, points_y: torch.Tensor
+    cost: torch.Tensor, plan: Potentials, epsilon: float, X: torch.Tensor, Y: torch.Tensor
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Mean partner of every source point and of every target point; the cost matrix is used up."""
+    """Return the mean partner of every source point and of every target point; overwrites the cost matrix."""
     weight = cost.div_(-epsilon).add_(plan.log_u.float()[:, None]).add_(plan.log_v.float()).exp_()
-    return _mean_partner(weight, points_y), _mean_partner(weight.T, points_x)
+    return _mean_partner(weight, Y), _mean_partner(weight.T, X)
 
 
 def _mean_partner(weight: torch.Tensor, points: torch.Tensor) -> np.ndarray:
@@ -307,9 +342,9 @@ def _mean_partner(weight: torch.Tensor, points: torch.Tensor) -> np.ndarray:
 
 
 def pinned(images: np.ndarray, rows: np.ndarray, partners: np.ndarray) -> np.ndarray:
-    """Give the points of pairs their true partner; the mean of them, if they have several."""
-    known, place = np.unique(rows, return_inverse=True)
-    total = np.zeros((len(known), partners.shape[1]))
+    """Replace the images of paired points by their true partner, or by the mean of several; overwrites the images."""
+    paired, place = np.unique(rows, return_inverse=True)
+    total = np.zeros((len(paired), partners.shape[1]))
     np.add.at(total, place, partners)
-    images[known] = total / np.bincount(place)[:, None]
+    images[paired] = total / np.bincount(place)[:, None]
     return images

@@ -12,6 +12,7 @@ from sklearn.cluster import KMeans
 
 from neurobridge.bridge.cost.in_memory import anchor_distances
 from neurobridge.bridge.cost.metrics import Metric
+from neurobridge.points.display import short_repr
 
 # Fractions of the mean squared distance; each stage starts from the plan of the one before.
 EPSILONS: tuple[float, ...] = (0.1, 0.03, 0.01)
@@ -28,16 +29,32 @@ class GromovPlan(NamedTuple):
     distortion : float
         ``sum_ijkl (C_ik - D_jl)^2 P_ij P_kl`` over its value for the independent plan ``p q^T``: 0 is an isometry, 1 is chance.
     start : str
-        The start it grew from.
+        Name of the start it was reached from: "signature", "uniform" or "blurred 0", "blurred 1", ...
     """
 
     plan: np.ndarray
     distortion: float
     start: str
 
+    def __repr__(self) -> str:
+        return short_repr(
+            "GromovPlan", "{} x {}".format(*self.plan.shape), distortion=self.distortion, start=self.start
+        )
+
 
 def inner_distances(X: np.ndarray, *, metric: Metric = "euclidean", n_neighbors: int = 10) -> np.ndarray:
-    """Distances between all points of one space, symmetric, mean 1, shape (n, n)."""
+    """Measure the distances between all points of one space.
+
+    Parameters
+    ----------
+    X : array of shape (n, n_dims)
+    metric, n_neighbors : see `neurobridge.bridge.bridge_cost`
+
+    Returns
+    -------
+    array of shape (n, n)
+        Symmetric, in units of their mean.
+    """
     distances = anchor_distances(
         torch.as_tensor(X), np.arange(len(X)), metric=metric, scale="mean", n_neighbors=n_neighbors
     )
@@ -123,8 +140,8 @@ def match_geometry(
             duals: tuple[np.ndarray, np.ndarray] | None = None
             for _ in range(max_iter):
                 gradient = ot.gromov.gwggrad(constant, left, right, plan)
-                before, (plan, duals) = plan, _sinkhorn(gradient, epsilon * unit, duals)
-                if np.abs(plan - before).sum() < 1e-2:
+                last_plan, (plan, duals) = plan, _sinkhorn(gradient, epsilon * unit, duals)
+                if np.abs(plan - last_plan).sum() < 1e-2:
                     break
         distortion = float(ot.gromov.gwloss(constant, left, right, plan)) / chance
         if best is None or distortion < best.distortion:
@@ -143,7 +160,7 @@ def _entropic(cost: np.ndarray, epsilon: float) -> np.ndarray:
 def _sinkhorn(
     cost: np.ndarray, epsilon: float, duals: tuple[np.ndarray, np.ndarray] | None, *, n_iter: int = 20
 ) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray]]:
-    """Few inner steps suffice when they go on from the last duals; the outer loop corrects the rest."""
+    """Take few inner steps from the last duals, which suffice as the outer loop corrects the rest."""
     n, m = cost.shape
     plan, log = ot.bregman.sinkhorn_log(
         ot.unif(n), ot.unif(m), cost, epsilon, numItermax=n_iter, stopThr=1e-4, warn=False, log=True, warmstart=duals
@@ -152,7 +169,7 @@ def _sinkhorn(
 
 
 def scrambled(X: np.ndarray, rng: np.random.Generator, *, n_cells: int = 8) -> np.ndarray:
-    """A surrogate of the points with the same spread and grain, but another arrangement.
+    """Make a surrogate of the points with the same spread and grain, but another arrangement.
 
     The points are cut into cells (k-means); every cell keeps its inside, and the cells' centres trade their principal coordinates,
     each coordinate shuffled on its own. What the surrogate keeps (variances, clusters, density) is what any two clouds of this kind

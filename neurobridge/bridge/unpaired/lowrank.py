@@ -9,6 +9,7 @@ import ot
 from scipy.spatial.distance import cdist
 
 from neurobridge.points.arrays import row_blocks
+from neurobridge.points.display import short_repr
 
 # POT's own stopping threshold ends at the independent plan, before the parts have formed (docs/diagnostics.md).
 _TOL = 1e-9
@@ -34,14 +35,30 @@ class LowRankPlan(NamedTuple):
     distortion: float
 
     def anchors(self, X: np.ndarray, Y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The middle point of every part in either cloud, rows of X and of Y; parts without a middle of their own are left out."""
-        sides = []
+        """Return the middle point of every part in either cloud.
+
+        Parts that share their middle point with another are left out.
+
+        Parameters
+        ----------
+        X, Y : arrays of shape (n, n_source_dims) and (m, n_target_dims)
+
+        Returns
+        -------
+        i, j : int arrays of shape (n_anchors,), at most ``rank``
+            Rows of X and of Y.
+        """
+        middles = []
         for points, weight in ((X, self.left), (Y, self.right)):
             centres = (weight / weight.sum(axis=0)).T @ points
-            sides.append(cdist(centres, points).argmin(axis=1))
-        i, j = sides
-        alone = (np.bincount(i, minlength=len(X))[i] == 1) & (np.bincount(j, minlength=len(Y))[j] == 1)
-        return i[alone], j[alone]
+            middles.append(cdist(centres, points).argmin(axis=1))
+        i, j = middles
+        unshared = (np.bincount(i, minlength=len(X))[i] == 1) & (np.bincount(j, minlength=len(Y))[j] == 1)
+        return i[unshared], j[unshared]
+
+    def __repr__(self) -> str:
+        size = f"{len(self.left)} x {len(self.right)}"
+        return short_repr("LowRankPlan", size, rank=len(self.mass), distortion=self.distortion)
 
 
 def match_parts(X: np.ndarray, Y: np.ndarray, rng: np.random.Generator, *, rank: int = 30) -> LowRankPlan:
@@ -56,7 +73,7 @@ def match_parts(X: np.ndarray, Y: np.ndarray, rng: np.random.Generator, *, rank:
     rng : numpy.random.Generator
         Of the solver's start.
     rank : int
-        Parts, at most as many as points.
+        Number of parts, cut to the number of points.
 
     Returns
     -------

@@ -5,21 +5,31 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-#: What `Trust.trustworthy` asks; reasons in docs/diagnostics.md.
+import numpy as np
+
+from neurobridge.bridge.unpaired.neighbours import nearest_rows, neighbourhoods
+from neurobridge.bridge.unpaired.restarts import Restart
+from neurobridge.points.display import html_repr, short_repr
+
+#: Conditions of `Trust.trustworthy`; docs/diagnostics.md gives the reason of each.
 LEAST_STABILITY = 0.5
 LEAST_CYCLE = 0.5
 MOST_DISTORTION = 0.5
 
+_PROBES = 500
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, repr=False)
 class Trust:
-    """How far an alignment found without pairs may be believed; no truth is used.
+    """Evidence for or against an alignment that was found without pairs; no truth is used.
+
+    Shares are in [0, 1]; a neighbourhood is the nearest 5 % of the points.
 
     Attributes
     ----------
     stability : float
-        Share of probe points that two restarts, run on different subsamples, send to the same neighbourhood; mean over pairs of
-        restarts.
+        Share of probe points that two restarts, run on different subsamples, send to the same neighbourhood; mean over pairs
+        of restarts.
     stability_chance : float
         The same with the points of one restart exchanged at random.
     cycle : float
@@ -31,7 +41,16 @@ class Trust:
     null_distortions : tuple of float
         The same towards surrogates of the target with the same clusters and spread, otherwise arranged.
     reasons : tuple of str
-        Which conditions failed; empty if trustworthy.
+        Conditions that failed; empty if trustworthy.
+
+    Examples
+    --------
+    >>> from neurobridge.bridge import Trust
+    >>> trust = Trust(0.9, 0.05, 0.8, 0.05, (0.02, 0.03), (0.4, 0.5), ())
+    >>> trust.trustworthy
+    True
+    >>> trust
+    Trust(trustworthy, stability=0.9, cycle=0.8, distortion=0.025, null_distortion=0.45)
     """
 
     stability: float
@@ -44,20 +63,90 @@ class Trust:
 
     @property
     def trustworthy(self) -> bool:
-        """Whether every condition of `rule` holds."""
+        """True if every condition of `rule` holds."""
         return not self.reasons
 
     @property
     def rule(self) -> str:
         """The conditions, in words."""
         return (
-            f"trustworthy if stability and cycle, both as (found - chance) / (1 - chance), are at least {LEAST_STABILITY} and "
+            f"trustworthy if stability and cycle, both as (value - chance) / (1 - chance), are at least {LEAST_STABILITY} and "
             f"{LEAST_CYCLE}, and the median distortion is at most {MOST_DISTORTION} of the surrogates' median and below them all"
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain numbers and strings, for JSON."""
-        out = asdict(self)
+        """Return plain numbers and strings, for JSON."""
+        plain = asdict(self)
         for name in ("distortions", "null_distortions", "reasons"):
-            out[name] = list(out[name])
-        return {**out, "trustworthy": self.trustworthy, "rule": self.rule}
+            plain[name] = list(plain[name])
+        return {**plain, "trustworthy": self.trustworthy, "rule": self.rule}
+
+    def _facts(self) -> dict[str, float]:
+        return {
+            "stability": self.stability,
+            "cycle": self.cycle,
+            "distortion": float(np.median(self.distortions)),
+            "null_distortion": float(np.median(self.null_distortions)),
+        }
+
+    def __repr__(self) -> str:
+        return short_repr("Trust", "trustworthy" if self.trustworthy else "NOT trustworthy", **self._facts())
+
+    def _repr_html_(self) -> str:
+        chances = {"stability by chance": self.stability_chance, "cycle by chance": self.cycle_chance}
+        return html_repr(
+            "Trust", {"trustworthy": self.trustworthy, **self._facts(), **chances, "reasons": self.reasons}
+        )
+
+
+def measure_trust(
+    X: np.ndarray, Y: np.ndarray, restarts: list[Restart], null_distortions: list[float], rng: np.random.Generator
+) -> Trust:
+    """Compare restarts with one another and with surrogates, on at most 500 probe points a side.
+
+    Parameters
+    ----------
+    X : array of shape (n, n_source_dims)
+    Y : array of shape (m, n_target_dims)
+    restarts : list of Restart
+        At least two.
+    null_distortions : list of float
+        Distortions towards surrogates, at least one.
+    rng : numpy.random.Generator
+
+    Returns
+    -------
+    Trust
+    """
+    X, Y = (side[rng.permutation(len(side))[:_PROBES]] for side in (X, Y))
+    near_source, near_target = neighbourhoods(X), neighbourhoods(Y)
+    targets = [nearest_rows(restart.map_forward(X), Y) for restart in restarts]
+    agreements, agreements_by_chance, returns, returns_by_chance = [], [], [], []
+    for r, first in enumerate(targets):
+        for second in targets[r + 1 :]:
+            agreements.append(float(near_target[first, second].mean()))
+            # The mean over all exchanges of points, instead of a random few.
+            agreements_by_chance.append(float(near_target[np.ix_(first, second)].mean()))
+        origins = restarts[(r + 1) % len(restarts)].map_backward(Y[first])
+        returned = nearest_rows(origins, X)
+        returns.append(float(near_source[np.arange(len(X)), returned].mean()))
+        returns_by_chance.append(float(near_source[:, returned].mean()))
+    stability, stability_chance = float(np.mean(agreements)), float(np.mean(agreements_by_chance))
+    cycle, cycle_chance = float(np.mean(returns)), float(np.mean(returns_by_chance))
+    distortions = [restart.distortion for restart in restarts]
+    reasons = []
+    for name, value, chance, least in (
+        ("stability", stability, stability_chance, LEAST_STABILITY), ("cycle", cycle, cycle_chance, LEAST_CYCLE)
+    ):  # fmt: skip
+        beyond = (value - chance) / max(1 - chance, 1e-12)
+        if beyond < least:
+            reasons.append(f"{name} {value:.2f} with chance {chance:.2f} ({beyond:.2f} beyond chance, not {least})")
+    middle, null = float(np.median(distortions)), float(np.median(null_distortions))
+    least_null = min(null_distortions)
+    if middle > MOST_DISTORTION * null or middle >= least_null:
+        reasons.append(
+            f"distortion {middle:.3f}, beside {null:.3f} (least {least_null:.3f}) towards rearranged surrogates"
+        )
+    return Trust(
+        stability, stability_chance, cycle, cycle_chance, tuple(distortions), tuple(null_distortions), tuple(reasons)
+    )

@@ -1,9 +1,6 @@
-from .accuracy import READOUTS as READOUTS
-from .accuracy import Readout as Readout
 from .accuracy import cross_decode as cross_decode
 from .accuracy import cross_space_decode as cross_space_decode
 from .accuracy import decode as decode
-from .accuracy import train_readout as train_readout
 from .attributes import decode_attributes as decode_attributes
 from .axes import decoding_curve as decoding_curve
 from .axes import generalise as generalise
@@ -13,3 +10,6 @@ from .confusions import tabulate_choices as tabulate_choices
 from .discrimination import consistency as consistency
 from .discrimination import discriminate as discriminate
 from .discrimination import dprime as dprime
+from .readouts import READOUTS as READOUTS
+from .readouts import Readout as Readout
+from .readouts import train_readout as train_readout

@@ -1,4 +1,4 @@
-"""Decoding: which label did the animal, or the model, see?"""
+"""Decoding of labels within a space, across recordings, and across aligned spaces."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ from neurobridge.evaluate.decoding.readouts import (
     labels_of,
     train_readout,
 )
-from neurobridge.evaluate.scores import score_attrs
-from neurobridge.evaluate.splits import Splits, resolve_splits
+from neurobridge.evaluate.folds import Splits
+from neurobridge.evaluate.scores import make_score, score_attrs
+from neurobridge.evaluate.splits import resolve_splits
 
 __all__ = ["READOUTS", "Readout", "cross_decode", "cross_space_decode", "decode", "train_readout"]
 
@@ -51,13 +52,30 @@ def cross_decode(
     Returns
     -------
     xarray.Dataset
-        ``raw`` (split), the fraction correct; ``null`` (permutation); ``p_value``; ``confusion`` (truth, choice), how often each
-        class was said when each was true, summed over splits. Attributes give the number of stimuli and classes.
+        Score: ``raw`` (split), the fraction correct; ``null`` (permutation); ``p_value``; and ``confusion`` (truth, choice), the
+        number of times each class was chosen when each was true, summed over splits. The attribute ``n_classes`` is their
+        number.
 
     Raises
     ------
     AssemblyError
         A stimulus is in both, the neuroids differ, the label is missing or has one class.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from neurobridge.assemblies import make_assembly
+    >>> from neurobridge.evaluate import cross_decode
+    >>> labels = np.array(["car", "face"] * 30)
+    >>> responses = np.random.default_rng(0).normal(size=(60, 4)) + 2 * (labels == "car")[:, None]  # simulated
+    >>> recordings = make_assembly(
+    ...     responses,
+    ...     presentation={"stimulus_id": range(60), "category_name": labels},
+    ...     neuroid={"neuroid_id": range(4)},
+    ... )
+    >>> score = cross_decode(recordings[:40], recordings[40:], "category_name", n_permutations=99)
+    >>> float(score["raw"].mean()) > 0.9, float(score["p_value"])
+    (True, 0.01)
     """
     return train_readout(train, label, readout=readout, seed=seed).score(test, n_permutations=n_permutations, seed=seed)
 
@@ -87,25 +105,44 @@ def decode(
     Returns
     -------
     xarray.Dataset
-        As `cross_decode`, one value of ``raw`` a split.
+        Score, as `cross_decode`, with one value of ``raw`` a split.
 
     Raises
     ------
     AssemblyError
         Bad assembly or splits, an unknown readout; the label is missing, has one class (in a fold's training stimuli), or a class
         with too few stimuli to stratify on.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from neurobridge.assemblies import make_assembly
+    >>> from neurobridge.evaluate import decode
+    >>> labels = np.array(["car", "face"] * 30)
+    >>> responses = np.random.default_rng(0).normal(size=(60, 4)) + 2 * (labels == "car")[:, None]  # simulated
+    >>> recordings = make_assembly(
+    ...     responses,
+    ...     presentation={"stimulus_id": range(60), "category_name": labels},
+    ...     neuroid={"neuroid_id": range(4)},
+    ... )
+    >>> score = decode(recordings, "category_name", n_permutations=99)
+    >>> score["raw"].sizes["split"], float(score["raw"].mean()) > 0.9
+    (10, True)
     """
     labels = labels_of(assembly, label, role="assembly")
     X = as_matrix(assembly)
     folds = resolve_splits(assembly, splits, stratify=label)
-    said = [(fit_readout(X[a], labels[a], label, readout, seed).predict(X[b]), labels[b]) for a, b in folds]
+    chosen = [
+        (fit_readout(X[train], labels[train], label, readout, seed).predict(X[test]), labels[test])
+        for train, test in folds
+    ]
     attrs = {
         "metric": f"accuracy of {label}, {readout}",
         "splits": folds.description,
         "n_stimuli": len(labels),
         "n_classes": len(np.unique(labels)),
     }
-    return accuracy_score(said, n_permutations, seed, attrs, (assembly,))
+    return accuracy_score(chosen, n_permutations, seed, attrs, (assembly,))
 
 
 def cross_space_decode(
@@ -136,14 +173,34 @@ def cross_space_decode(
     Returns
     -------
     xarray.Dataset
-        ``raw``, ``null_mean``, ``null_95`` and ``p_value`` (reading): "source to target" is the target's readout on transported
-        source stimuli, "target to source" the reverse, "source" and "target" are the readouts in their own space, which bound
-        the others. ``confusion`` (reading, truth, choice).
+        Score with the leading dim ``reading``: "source to target" is the target's readout on transported source stimuli,
+        "target to source" the reverse, "source" and "target" are the readouts in their own space, which bound the others. And
+        ``confusion`` (reading, truth, choice).
 
     Raises
     ------
     AssemblyError
         A test stimulus was trained on, the neuroids differ, the label is missing or has one class.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from neurobridge.aligners import ProcrustesAligner
+    >>> from neurobridge.assemblies import make_assembly
+    >>> from neurobridge.evaluate import cross_space_decode
+    >>> labels = np.array(["car", "face"] * 40)
+    >>> rng = np.random.default_rng(0)
+    >>> brain = rng.normal(size=(80, 4)) + 3 * np.eye(4)[0] * (labels == "car")[:, None]  # simulated
+    >>> stimuli = {"stimulus_id": range(80), "category_name": labels}
+    >>> source = make_assembly(brain, presentation=stimuli, neuroid={"neuroid_id": range(4)})
+    >>> target = make_assembly(brain[:, ::-1], presentation=stimuli, neuroid={"neuroid_id": range(4)})
+    >>> train, test = slice(0, 50), slice(50, 80)
+    >>> aligner = ProcrustesAligner().fit(source[train], target[train])
+    >>> score = cross_space_decode(
+    ...     aligner, (source[train], target[train]), (source[test], target[test]), "category_name", n_permutations=50
+    ... )
+    >>> bool((score["raw"] > 0.8).all()), score["p_value"].dims
+    (True, ('reading',))
     """
     heads = [train_readout(space, label, readout=readout, seed=seed) for space in train]
     readings = {
@@ -155,9 +212,6 @@ def cross_space_decode(
     scores = [head.score(read, n_permutations=n_permutations, seed=seed) for head, read in readings.values()]
     classes = np.unique(np.concatenate([score["truth"].values for score in scores]))
     tables = [score["confusion"].reindex(truth=classes, choice=classes, fill_value=0).values for score in scores]
-    nulls = np.stack([score["null"].values for score in scores])
-    known = nulls.shape[1] > 0
-    blank = np.full(len(scores), np.nan)
     attrs = {
         "metric": f"accuracy of {label}, {readout}, across spaces",
         "splits": "one, given",
@@ -165,14 +219,11 @@ def cross_space_decode(
         "n_classes": len(classes),
         "aligner": type(aligner).__name__,
     }
-    return xr.Dataset(
-        {
-            "raw": ("reading", np.array([score["raw"].item() for score in scores])),
-            "null_mean": ("reading", nulls.mean(axis=1) if known else blank),
-            "null_95": ("reading", np.quantile(nulls, 0.95, axis=1) if known else blank),
-            "p_value": ("reading", np.array([score["p_value"].item() for score in scores])),
-            "confusion": (("reading", "truth", "choice"), np.stack(tables)),
-        },
+    return make_score(
+        [score["raw"].item() for score in scores],
+        ("reading",),
+        null=np.stack([score["null"].values for score in scores]),
+        extra={"confusion": (("reading", "truth", "choice"), np.stack(tables))},
         coords={"reading": list(readings), "truth": classes, "choice": classes},
         attrs=score_attrs(attrs, 1, n_permutations, seed, (*train, *test)),
     )

@@ -1,4 +1,4 @@
-"""Reading continuous attributes of what was shown: position, size, pose."""
+"""Decoding of continuous attributes of the stimuli: position, size, pose."""
 
 from __future__ import annotations
 
@@ -11,9 +11,11 @@ import xarray as xr
 from neurobridge.assemblies import AssemblyError, as_matrix, require_unique_stimuli, validate
 from neurobridge.evaluate.correlation import pearson
 from neurobridge.evaluate.decoding.readouts import presentation_coordinate
+from neurobridge.evaluate.folds import Splits
+from neurobridge.evaluate.permutation import fold_null
 from neurobridge.evaluate.regression import REGRESSIONS
-from neurobridge.evaluate.scores import PERMUTATION, SPLIT, fold_null, p_value, score_attrs
-from neurobridge.evaluate.splits import Splits, resolve_splits
+from neurobridge.evaluate.scores import SPLIT, make_score, score_attrs
+from neurobridge.evaluate.splits import resolve_splits
 
 
 def decode_attributes(
@@ -25,7 +27,7 @@ def decode_attributes(
     n_permutations: int = 1000,
     seed: int = 0,
 ) -> xr.Dataset:
-    """Read continuous attributes by regression, cross-validated over stimuli.
+    """Decode continuous attributes by regression, cross-validated over stimuli.
 
     Linear attributes are regressed as they are; their score is Pearson's r. Of an attribute with a period, cosine and sine are
     regressed, the angle is that of the two predictions, and the score is the circular correlation of Jammalamadaka & SenGupta
@@ -50,20 +52,37 @@ def decode_attributes(
     Returns
     -------
     xarray.Dataset
-        ``raw`` (split, attribute); ``r2`` (split, attribute), ``1 - sum of squares of the error / sum of squares about the
-        held-out mean``, NaN for circular attributes; ``error`` (split, attribute), the median absolute error in the attribute's
-        units (of a circular attribute the shorter way round); ``error_of_mean``, that of always saying the training mean;
-        ``null`` (permutation, attribute); ``p_value`` (attribute).
+        Score with the leading dim ``attribute``: ``raw`` (attribute, split). And, on the same dims, ``r2``, ``1 - sum of squares
+        of the error / sum of squares about the held-out mean``, NaN for circular attributes; ``error``, the median absolute
+        error in the attribute's units (of a circular attribute the shorter distance round the circle); ``error_of_mean``, that
+        of always predicting the training mean.
 
     Raises
     ------
     AssemblyError
         A coordinate is missing, not numeric or constant; bad assembly, regression or splits; a period that is not positive.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from neurobridge.assemblies import make_assembly
+    >>> from neurobridge.evaluate import decode_attributes
+    >>> rng = np.random.default_rng(0)
+    >>> position, angle = rng.normal(size=100), rng.uniform(0, 360, size=100)
+    >>> tuned = np.stack([position, np.cos(np.radians(angle)), np.sin(np.radians(angle))], axis=1)
+    >>> recordings = make_assembly(
+    ...     tuned + 0.1 * rng.normal(size=(100, 3)),  # simulated: one site codes position, two code the angle
+    ...     presentation={"stimulus_id": range(100), "ty": position, "rxy": angle},
+    ...     neuroid={"neuroid_id": range(3)},
+    ... )
+    >>> score = decode_attributes(recordings, {"ty": None, "rxy": 360}, n_permutations=99)
+    >>> bool((score["raw"].mean("split") > 0.95).all()), score["p_value"].values.tolist()
+    (True, [0.01, 0.01])
     """
     periods = dict(attributes) if isinstance(attributes, Mapping) else dict.fromkeys(attributes)
     validate(assembly, role="assembly")
     require_unique_stimuli(assembly, role="assembly")
-    # It gives the chosen site's response itself: neither an error nor an angle can be read from that.
+    # Its prediction is the response of one site: neither an error nor an angle can be read from that.
     fits = {name: fit for name, fit in REGRESSIONS.items() if name != "neuron_to_neuron"}
     if regression not in fits:
         raise AssemblyError(
@@ -74,44 +93,37 @@ def decode_attributes(
     if not truth:
         raise AssemblyError("attributes: found none; expected at least one. Mend: e.g. ['ty', 'tz'].")
     X, folds = as_matrix(assembly), resolve_splits(assembly, splits)
-    fit, shape = fits[regression], (len(folds), len(truth))
+    fit, shape = fits[regression], (len(truth), len(folds))
     raw, r2, error, baseline = (np.full(shape, np.nan) for _ in range(4))
-    said: list[list[tuple[np.ndarray, np.ndarray]]] = []
+    correlated: list[list[tuple[np.ndarray, np.ndarray]]] = [[] for _ in truth]
     for k, (train, test) in enumerate(folds):
-        row = []
         for j, (name, values) in enumerate(truth.items()):
             period = periods[name]
             turn = None if period is None else 2 * np.pi / period
             targets = (
                 values[:, None] if turn is None else np.stack([np.cos(turn * values), np.sin(turn * values)], axis=1)
             )
-            told = np.asarray(fit(X[train], targets[train])(X[test])).reshape(len(test), -1)
+            predicted = np.asarray(fit(X[train], targets[train])(X[test])).reshape(len(test), -1)
             mean = targets[train].mean(axis=0, keepdims=True)
             if turn is None:
-                told, constant = told[:, 0], mean[:, 0]
+                predicted, constant = predicted[:, 0], mean[:, 0]
                 spread = ((values[test] - values[test].mean()) ** 2).sum()
-                r2[k, j] = 1 - ((told - values[test]) ** 2).sum() / spread if spread > 0 else np.nan
+                r2[j, k] = 1 - ((predicted - values[test]) ** 2).sum() / spread if spread > 0 else np.nan
             else:
-                told, constant = (np.arctan2(v[:, 1], v[:, 0]) / turn for v in (told, mean))
-            error[k, j] = np.median(_apart(told, values[test], period))
-            baseline[k, j] = np.median(_apart(constant, values[test], period))
-            units = (told, values[test]) if turn is None else _circular(turn * told, turn * values[test])
-            raw[k, j] = _correlation(*units)
-            row.append(units)
-        said.append(row)
-    null = np.stack([_null([row[j] for row in said], n_permutations, seed) for j in range(shape[1])], axis=1)
+                predicted, constant = (np.arctan2(v[:, 1], v[:, 0]) / turn for v in (predicted, mean))
+            error[j, k] = np.median(_distance(predicted, values[test], period))
+            baseline[j, k] = np.median(_distance(constant, values[test], period))
+            units = (predicted, values[test]) if turn is None else _circular(turn * predicted, turn * values[test])
+            raw[j, k] = _correlation(*units)
+            correlated[j].append(units)
     attrs = {"metric": f"attributes, {regression}", "splits": folds.description, "n_stimuli": len(X),
              "circular": [name for name, period in periods.items() if period is not None]}  # fmt: skip
-    both = (SPLIT, "attribute")
-    return xr.Dataset(
-        {
-            "raw": (both, raw),
-            "r2": (both, r2),
-            "error": (both, error),
-            "error_of_mean": (both, baseline),
-            "null": ((PERMUTATION, "attribute"), null),
-            "p_value": ("attribute", np.array([p_value(raw[:, j].mean(), null[:, j]) for j in range(shape[1])])),
-        },
+    dims = ("attribute", SPLIT)
+    return make_score(
+        raw,
+        dims,
+        null=[_null(units, n_permutations, seed) for units in correlated],
+        extra={"r2": (dims, r2), "error": (dims, error), "error_of_mean": (dims, baseline)},
         coords={"attribute": list(truth)},
         attrs=score_attrs(attrs, len(folds), n_permutations, seed, (assembly,)),
     )
@@ -131,13 +143,13 @@ def _numbers(assembly: xr.DataArray, name: str, period: float | None) -> np.ndar
     return values.astype(np.float64)
 
 
-def _apart(said: np.ndarray, truth: np.ndarray, period: float | None) -> np.ndarray:
-    gap = np.abs(said - truth)
+def _distance(predicted: np.ndarray, truth: np.ndarray, period: float | None) -> np.ndarray:
+    gap = np.abs(predicted - truth)
     return gap if period is None else np.minimum(gap % period, period - gap % period)
 
 
 def _circular(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Sines of the deviations of angles from their circular means."""
+    """Return the sines of the deviations of angles from their circular means."""
     return tuple(np.sin(x - np.angle(np.exp(1j * x).mean())) for x in (a, b))
 
 
@@ -148,7 +160,7 @@ def _correlation(a: np.ndarray, b: np.ndarray) -> float:
 
 def _null(folds: list[tuple[np.ndarray, np.ndarray]], n_permutations: int, seed: int) -> np.ndarray:
     def draw(k: int, rng: np.random.Generator, n: int) -> np.ndarray:
-        said, truth = folds[k]
-        return np.array([_correlation(said[rng.permutation(len(said))], truth) for _ in range(n)])
+        predicted, truth = folds[k]
+        return np.array([_correlation(predicted[rng.permutation(len(predicted))], truth) for _ in range(n)])
 
     return fold_null(len(folds), n_permutations, seed, draw)

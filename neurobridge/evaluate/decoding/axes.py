@@ -18,7 +18,7 @@ from neurobridge.evaluate.decoding.readouts import (
     labels_of,
     presentation_coordinate,
 )
-from neurobridge.evaluate.scores import SPLIT, p_value, score_attrs
+from neurobridge.evaluate.scores import DRAW, SPLIT, make_score, score_attrs
 from neurobridge.evaluate.splits import kfold_splits, stratified_splits
 
 
@@ -64,15 +64,34 @@ def decoding_curve(
     Returns
     -------
     xarray.Dataset
-        ``raw`` (n_sites, n_train, draw), the fraction correct; ``dprime`` likewise, the mean over classes of the
-        one-against-rest d' with the log-linear correction ``(count + 1/2) / (n + 1)`` of both rates (Hautus 1995, Behav. Res.
-        Methods 27:46), which keeps it finite and draws both rates towards 1/2 where held-out images are few, so that d' at
-        chance is not quite 0; ``null_mean``, ``null_95`` and ``p_value`` (n_sites, n_train) of ``raw``.
+        Score with the leading dims (n_sites, n_train): ``raw`` (n_sites, n_train, draw), the fraction correct. And ``dprime`` on
+        the same dims, the mean over classes of the one-against-rest d' with the log-linear correction
+        ``(count + 1/2) / (n + 1)`` of both rates (Hautus 1995, Behav. Res. Methods 27:46), which keeps it finite and draws both
+        rates towards 1/2 where held-out images are few, so that d' at chance is not quite 0.
 
     Raises
     ------
     AssemblyError
         More sites or training images than there are, fewer training images than classes, bad assembly, label or readout.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from neurobridge.assemblies import make_assembly
+    >>> from neurobridge.evaluate import decoding_curve
+    >>> labels = np.array(["car", "face"] * 40)
+    >>> responses = np.random.default_rng(0).normal(size=(80, 16)) + (labels == "car")[:, None]  # simulated
+    >>> recordings = make_assembly(
+    ...     responses,
+    ...     presentation={"stimulus_id": range(80), "category_name": labels},
+    ...     neuroid={"neuroid_id": range(16)},
+    ... )
+    >>> curve = decoding_curve(
+    ...     recordings, "category_name", n_sites=(1, 16), n_train=(60,), readout="lda", n_seeds=4, progress=False
+    ... )
+    >>> accuracy = curve["raw"].mean("draw").values
+    >>> bool(accuracy[1, 0] > accuracy[0, 0])
+    True
     """
     truth, X = labels_of(assembly, label, role="assembly"), as_matrix(assembly)
     n_neuroids, n_classes = X.shape[1], len(np.unique(truth))
@@ -85,7 +104,7 @@ def decoding_curve(
         )
     shape = len(n_sites), len(n_train), n_seeds
     raw, sensitivity = np.empty(shape), np.empty(shape)
-    said: dict[tuple[int, int], list[tuple[np.ndarray, np.ndarray]]] = {}
+    chosen: dict[tuple[int, int], list[tuple[np.ndarray, np.ndarray]]] = {}
     cells = product(range(n_seeds), range(len(n_sites)), range(len(n_train)))
     for s, i, j in tqdm(cells, total=int(np.prod(shape)), desc="decoding curve", disable=not progress):
         train, test = folds[s]
@@ -96,34 +115,27 @@ def decoding_curve(
         choice = model.predict(X[np.ix_(test, sites)])
         raw[i, j, s] = (choice == truth[test]).mean()
         sensitivity[i, j, s] = _loglinear_dprime(choice, truth[test])
-        said.setdefault((i, j), []).append((choice, truth[test]))
-    nulls = {key: label_null(folds_said, n_permutations, seed) for key, folds_said in said.items()}
-    axes = ("n_sites", "n_train")
-
-    def table(measure):  # type: ignore[no-untyped-def]
-        return axes, np.array([[measure(i, j) for j in range(shape[1])] for i in range(shape[0])], dtype=np.float64)
-
+        chosen.setdefault((i, j), []).append((choice, truth[test]))
+    dims = ("n_sites", "n_train", DRAW)
+    null = [[label_null(chosen[i, j], n_permutations, seed) for j in range(shape[1])] for i in range(shape[0])]
     attrs = {
         "metric": f"accuracy of {label}, {readout}",
         "splits": folds.description,
         "n_stimuli": len(truth),
         "n_classes": n_classes,
     }
-    return xr.Dataset(
-        {
-            "raw": ((*axes, "draw"), raw),
-            "dprime": ((*axes, "draw"), sensitivity),
-            "null_mean": table(lambda i, j: nulls[i, j].mean() if n_permutations else np.nan),
-            "null_95": table(lambda i, j: np.quantile(nulls[i, j], 0.95) if n_permutations else np.nan),
-            "p_value": table(lambda i, j: p_value(float(raw[i, j].mean()), nulls[i, j])),
-        },
-        coords={"n_sites": list(n_sites), "n_train": list(n_train), "draw": np.arange(n_seeds)},
+    return make_score(
+        raw,
+        dims,
+        null=null,
+        extra={"dprime": (dims, sensitivity)},
+        coords={"n_sites": list(n_sites), "n_train": list(n_train), DRAW: np.arange(n_seeds)},
         attrs=score_attrs(attrs, n_seeds, n_permutations, seed, (assembly,)),
     )
 
 
 def _in_turn(rows: np.ndarray, labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Rows in random order, such that every beginning of it has each class in proportion, and each class at least once."""
+    """Shuffle rows such that every beginning has each class in proportion, and each class at least once."""
     order = rng.permutation(rows)
     classes, codes, counts = np.unique(labels[order], return_inverse=True, return_counts=True)
     place = np.empty(len(order))
@@ -134,8 +146,8 @@ def _in_turn(rows: np.ndarray, labels: np.ndarray, rng: np.random.Generator) -> 
     return order[np.argsort(place, kind="stable")]
 
 
-def _loglinear_dprime(said: np.ndarray, truth: np.ndarray) -> float:
-    _, counts = count_choices(said, truth)
+def _loglinear_dprime(choice: np.ndarray, truth: np.ndarray) -> float:
+    _, counts = count_choices(choice, truth)
     n, shown = counts.sum(), counts.sum(axis=1)
     hits = np.diag(counts)
     alarms = counts.sum(axis=0) - hits
@@ -154,7 +166,7 @@ def generalise(
     n_permutations: int = 200,
     seed: int = 0,
 ) -> xr.Dataset:
-    """Train on one condition and read every other: does a readout of easy images read hard ones?
+    """Train a readout on each condition and read every condition with it, e.g. hard images with a readout of easy ones.
 
     Folds are over images, stratified on label and condition together. In each, one readout a condition is trained on that
     condition's training images, and reads the held-out images of every condition: all readouts are tested on the same images.
@@ -177,13 +189,30 @@ def generalise(
     Returns
     -------
     xarray.Dataset
-        ``raw`` (trained, tested, split), the fraction correct; ``null_mean``, ``null_95`` and ``p_value`` (trained, tested);
-        ``n_trained`` and ``n_tested`` images of a split, on average.
+        Score with the leading dims (trained, tested): ``raw`` (trained, tested, split), the fraction correct. And ``n_trained``
+        (trained) and ``n_tested`` (tested), the number of images of a split, on average.
 
     Raises
     ------
     AssemblyError
         One condition only, a missing coordinate, too few images for the folds, a bad assembly or readout.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from neurobridge.assemblies import make_assembly
+    >>> from neurobridge.evaluate import generalise
+    >>> labels, variation = np.array(["car", "face"] * 40), np.repeat([0, 3], 40)
+    >>> gap = np.where(variation == 0, 4.0, 1.0)  # simulated: images of variation 3 are harder
+    >>> responses = np.random.default_rng(0).normal(size=(80, 4)) + (gap * (labels == "car"))[:, None]
+    >>> recordings = make_assembly(
+    ...     responses,
+    ...     presentation={"stimulus_id": range(80), "category_name": labels, "variation": variation},
+    ...     neuroid={"neuroid_id": range(4)},
+    ... )
+    >>> accuracy = generalise(recordings, "category_name", "variation", n_permutations=0)["raw"].mean("split")
+    >>> bool(accuracy.sel(trained=0, tested=0) > accuracy.sel(trained=0, tested=3))
+    True
     """
     truth, X = labels_of(assembly, label, role="assembly"), as_matrix(assembly)
     level = presentation_coordinate(assembly, condition, role="assembly")
@@ -195,7 +224,7 @@ def generalise(
     both = np.unique(np.stack([truth.astype(str), level.astype(str)]), axis=1, return_inverse=True)[1].ravel()
     folds = kfold_splits(len(truth), n_splits=n_splits, labels=both, seed=seed)
     n = len(levels)
-    said: dict[tuple[int, int], list[tuple[np.ndarray, np.ndarray]]] = {}
+    chosen: dict[tuple[int, int], list[tuple[np.ndarray, np.ndarray]]] = {}
     sizes = np.zeros((2, n))
     for k, (train, test) in enumerate(folds):
         rng = np.random.default_rng([seed, k])
@@ -207,26 +236,17 @@ def generalise(
             sizes[0, i] += len(rows) / n_splits
             for j, value in enumerate(levels):
                 held = test[level[test] == value]
-                said.setdefault((i, j), []).append((model.predict(X[held]), truth[held]))
+                chosen.setdefault((i, j), []).append((model.predict(X[held]), truth[held]))
     for j in range(n):
-        sizes[1, j] = np.mean([len(t) for _, t in said[0, j]])
+        sizes[1, j] = np.mean([len(labels) for _, labels in chosen[0, j]])
     attrs = {"metric": f"accuracy of {label} across {condition}, {readout}", "splits": folds.description, "n_stimuli": len(truth),
              "n_classes": len(np.unique(truth)), "equal": int(equal)}  # fmt: skip
     attrs = score_attrs(attrs, n_splits, n_permutations, seed, (assembly,))
-    axes = ("trained", "tested")
-    raw = np.array([[[(s == t).mean() for s, t in said[i, j]] for j in range(n)] for i in range(n)])
-    nulls = np.array([[label_null(said[i, j], n_permutations, seed) for j in range(n)] for i in range(n)])
-    p_values = np.array([[p_value(float(raw[i, j].mean()), nulls[i, j]) for j in range(n)] for i in range(n)])
-    empty = np.full((n, n), np.nan)
-    return xr.Dataset(
-        {
-            "raw": ((*axes, SPLIT), raw),
-            "null_mean": (axes, nulls.mean(axis=2) if n_permutations else empty),
-            "null_95": (axes, np.quantile(nulls, 0.95, axis=2) if n_permutations else empty),
-            "p_value": (axes, p_values),
-            "n_trained": ("trained", sizes[0]),
-            "n_tested": ("tested", sizes[1]),
-        },
+    return make_score(
+        [[[(choice == labels).mean() for choice, labels in chosen[i, j]] for j in range(n)] for i in range(n)],
+        ("trained", "tested", SPLIT),
+        null=[[label_null(chosen[i, j], n_permutations, seed) for j in range(n)] for i in range(n)],
+        extra={"n_trained": ("trained", sizes[0]), "n_tested": ("tested", sizes[1])},
         coords={"trained": levels, "tested": levels},
         attrs=attrs,
     )

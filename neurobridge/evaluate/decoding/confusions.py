@@ -1,4 +1,4 @@
-"""Which class was chosen for each image: by a readout of responses, or by an animal or a person."""
+"""Choices of a class for each image: by a readout of responses, or by an animal or a person."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ import xarray as xr
 from neurobridge.assemblies import AssemblyError, as_matrix
 from neurobridge.assemblies.schema import PRESENTATION, STIMULUS_ID
 from neurobridge.evaluate.decoding.readouts import fit_readout, labels_of
+from neurobridge.evaluate.folds import Splits
 from neurobridge.evaluate.scores import score_attrs
-from neurobridge.evaluate.splits import Splits, kfold_splits
+from neurobridge.evaluate.splits import kfold_splits
 
 CHOICE, TRUTH = "choice", "truth"
 
@@ -56,6 +57,22 @@ def choices(
     ------
     AssemblyError
         Bad assembly, label, readout or splits; an image that is never held out; probabilities of a readout that has none.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from neurobridge.assemblies import make_assembly
+    >>> from neurobridge.evaluate.decoding import choices
+    >>> labels = np.array(["boat", "car", "face"] * 20)
+    >>> responses = np.random.default_rng(0).normal(size=(60, 3)) + 2 * np.eye(3)[np.arange(60) % 3]  # simulated
+    >>> recordings = make_assembly(
+    ...     responses,
+    ...     presentation={"stimulus_id": range(60), "category_name": labels},
+    ...     neuroid={"neuroid_id": range(3)},
+    ... )
+    >>> chosen = choices(recordings, "category_name", readout="lda", n_repeats=2)
+    >>> chosen.dims, chosen.sizes["choice"], int(chosen["n_choices"][0])
+    (('presentation', 'choice'), 3, 2)
     """
     truth = labels_of(assembly, label, role="assembly")
     X, classes = as_matrix(assembly), np.unique(truth)
@@ -117,29 +134,38 @@ def tabulate_choices(
     ------
     AssemblyError
         The columns differ in length, an image has two classes, or a class is not among ``classes``.
+
+    Examples
+    --------
+    >>> from neurobridge.evaluate.decoding import tabulate_choices
+    >>> images, truth = ["a", "a", "b", "b"], ["car", "car", "face", "face"]  # simulated: two trials of two images
+    >>> tabulate_choices(images, truth, ["car", "face", "face", "face"]).values.tolist()
+    [[0.5, 0.5], [0.0, 1.0]]
     """
-    ids, is_, said = (np.asarray(column) for column in (stimulus_id, truth, choice))
-    if not (ids.shape == is_.shape == said.shape and ids.ndim == 1 and len(ids)):
+    ids, shown, answers = (np.asarray(column) for column in (stimulus_id, truth, choice))
+    if not (ids.shape == shown.shape == answers.shape and ids.ndim == 1 and len(ids)):
         raise AssemblyError(
-            f"trials: found columns of shapes {ids.shape}, {is_.shape} and {said.shape}; expected three equally long ones. "
+            f"trials: found columns of shapes {ids.shape}, {shown.shape} and {answers.shape}; expected three equally long ones. "
             "Mend: one row a trial."
         )
-    names = np.unique(np.concatenate([is_, said])) if classes is None else np.asarray(classes)
-    unknown = np.setdiff1d(np.concatenate([is_, said]), names)
+    names = np.unique(np.concatenate([shown, answers])) if classes is None else np.asarray(classes)
+    unknown = np.setdiff1d(np.concatenate([shown, answers]), names)
     if len(unknown):
         raise AssemblyError(
             f"trials: found class {str(unknown[0])!r}; expected one of {names.tolist()}. Mend: list it in classes."
         )
     images, first, row = np.unique(ids, return_index=True, return_inverse=True)
-    if (is_ != is_[first][row]).any():
-        lost = str(ids[is_ != is_[first][row]][0])
-        raise AssemblyError(f"trials: found image {lost!r} with two classes; expected one. Mend: correct the table.")
+    if (shown != shown[first][row]).any():
+        ambiguous = str(ids[shown != shown[first][row]][0])
+        raise AssemblyError(
+            f"trials: found image {ambiguous!r} with two classes; expected one. Mend: correct the table."
+        )
     order = np.argsort(names)
     names = names[order]
     total = np.zeros((len(images), len(names)))
-    np.add.at(total, (row, np.searchsorted(names, said)), 1)
+    np.add.at(total, (row, np.searchsorted(names, answers)), 1)
     count = np.bincount(row)
-    return _choice_array(total / count[:, None], images, is_[first], count, names, {"metric": "choices of trials"})
+    return _choice_array(total / count[:, None], images, shown[first], count, names, {"metric": "choices of trials"})
 
 
 def _choice_array(
@@ -165,7 +191,7 @@ def _choice_array(
 
 
 def confusion(chosen: xr.DataArray) -> xr.DataArray:
-    """Mean fraction of each choice for images of each class.
+    """Average the fractions of each choice over the images of each class.
 
     Parameters
     ----------
@@ -181,6 +207,14 @@ def confusion(chosen: xr.DataArray) -> xr.DataArray:
     ------
     AssemblyError
         Not an array of choices, or classes without images.
+
+    Examples
+    --------
+    >>> from neurobridge.evaluate.decoding import confusion, tabulate_choices
+    >>> images, truth = ["a", "a", "b", "b"], ["car", "car", "face", "face"]  # simulated: two trials of two images
+    >>> chosen = tabulate_choices(images, truth, ["car", "face", "face", "face"])
+    >>> float(confusion(chosen).sel(truth="car", choice="face"))
+    0.5
     """
     P, truth, classes = parts_of(chosen)
     return xr.DataArray(
@@ -192,7 +226,7 @@ def confusion(chosen: xr.DataArray) -> xr.DataArray:
 
 
 def parts_of(chosen: xr.DataArray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Fractions (n_images, n_classes), the column of each image's own class, and the classes.
+    """Return the fractions (n_images, n_classes), the column of each image's class, and the classes.
 
     Raises
     ------

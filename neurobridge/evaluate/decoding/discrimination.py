@@ -1,4 +1,4 @@
-"""Sensitivity d' of objects, pairs of objects and images, and whether two observers agree."""
+"""Sensitivity d' of objects, pairs of objects and images, and its consistency between two observers."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ import xarray as xr
 from scipy.stats import norm
 
 from neurobridge.assemblies.schema import PRESENTATION, STIMULUS_ID
+from neurobridge.evaluate.correlation import unit_rows
 from neurobridge.evaluate.decoding.confusions import CHOICE, TRUTH, parts_of
-from neurobridge.evaluate.scores import PERMUTATION, p_value
+from neurobridge.evaluate.scores import make_score, score_attrs
 
 _DIMS = {
     "object": (TRUTH,),
@@ -25,10 +26,10 @@ Correction = Literal["loglinear", "cap"]
 
 
 def dprime(hit: npt.ArrayLike, false_alarm: npt.ArrayLike, *, cap: float = 5.0) -> np.ndarray:
-    """Sensitivity ``d' = Z(hit rate) - Z(false-alarm rate)``, Z the inverse of the normal distribution; within +-cap.
+    """Compute the sensitivity ``d' = Z(hit rate) - Z(false-alarm rate)``, Z the inverse of the normal distribution.
 
     Rates of 0 or 1 make it infinite. As in Rajalingham et al. 2018 (J. Neurosci. 38:7255) it is then capped, at +-5 by default,
-    and a warning says how many values were. A rate of 0 and one of 0 (or 1 and 1) say nothing apart: d' = 0.
+    and a warning counts the capped values. Two rates of 0 (or of 1) do not differ: d' = 0.
 
     Parameters
     ----------
@@ -46,6 +47,12 @@ def dprime(hit: npt.ArrayLike, false_alarm: npt.ArrayLike, *, cap: float = 5.0) 
     ------
     ValueError
         A rate outside [0, 1], or a cap that is not positive.
+
+    Examples
+    --------
+    >>> from neurobridge.evaluate.decoding import dprime
+    >>> dprime([0.84, 0.5], [0.16, 0.5]).round(2).tolist()
+    [1.99, 0.0]
     """
     value, n_capped = _dprime(np.asarray(hit, dtype=np.float64), np.asarray(false_alarm, dtype=np.float64), cap)
     _warn_capped(n_capped, value.size, cap, stacklevel=3)
@@ -70,7 +77,7 @@ def _dprime(hit: np.ndarray, false_alarm: np.ndarray, cap: float) -> tuple[np.nd
 
 
 def loglinear(count: np.ndarray, n: np.ndarray) -> np.ndarray:
-    """Rate that is never 0 or 1: ``(count + 1/2) / (n + 1)`` (Hautus 1995, Behav. Res. Methods 27:46)."""
+    """Return a rate that is never 0 or 1: ``(count + 1/2) / (n + 1)`` (Hautus 1995, Behav. Res. Methods 27:46)."""
     return (count + 0.5) / (n + 1)
 
 
@@ -93,7 +100,7 @@ def discriminate(
     n_permutations: int = 1000,
     seed: int = 0,
 ) -> xr.Dataset:
-    """Turn choices into d'.
+    """Compute d' of objects, pairs of objects or images from choices.
 
     Parameters
     ----------
@@ -108,10 +115,10 @@ def discriminate(
           (B.I1).
         - "image_distractor": each image against each other class, dims (presentation, choice), NaN for its own (B.I2).
 
-        In the image levels ``normalized`` is d' less the mean over images of the same class (and distractor), B.I1n and B.I2n:
-        what is left is which images of a class are hard.
+        In the image levels ``dprime_centred`` is d' less the mean over images of the same class (and distractor), B.I1n and
+        B.I2n: it tells which images of a class are hard.
     correction : {"loglinear", "cap"}, optional
-        What is done about rates of 0 and 1. "loglinear": every rate is ``(count + 1/2) / (n + 1)``, counting images (in image
+        Treatment of rates of 0 and 1. "loglinear": every rate is ``(count + 1/2) / (n + 1)``, counting images (in image
         levels, an image's choices): finite (Hautus 1995, Behav. Res. Methods 27:46), but rates of few images are drawn towards
         1/2 more than those of many, which moves chance away from 0. "cap": |d'| is set to ``cap``, with a warning, as
         Rajalingham et al. 2018; a class never chosen rightly then counts -cap, and many of these swamp the mean. Default:
@@ -125,8 +132,8 @@ def discriminate(
     Returns
     -------
     xarray.Dataset
-        ``dprime``, ``hit`` and ``false_alarm`` on the dims above, ``normalized`` in image levels; ``raw``, the mean d'; ``null``
-        (permutation) and ``p_value`` of it; ``accuracy``. Attributes count images, classes and capped values.
+        Score without dims: ``raw``, the mean d', its ``null`` and ``p_value``. And ``dprime``, ``hit`` and ``false_alarm`` on the
+        dims above, ``dprime_centred`` in image levels, and ``accuracy``. Attributes count images, classes and capped values.
 
     Raises
     ------
@@ -134,6 +141,22 @@ def discriminate(
         Not an array of choices, or classes without images.
     ValueError
         Unknown level or correction, or a cap that is not positive.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from neurobridge.assemblies import make_assembly
+    >>> from neurobridge.evaluate.decoding import choices, discriminate
+    >>> labels = np.array(["boat", "car", "face"] * 20)
+    >>> responses = np.random.default_rng(0).normal(size=(60, 3)) + 2 * np.eye(3)[np.arange(60) % 3]  # simulated
+    >>> recordings = make_assembly(
+    ...     responses,
+    ...     presentation={"stimulus_id": range(60), "category_name": labels},
+    ...     neuroid={"neuroid_id": range(3)},
+    ... )
+    >>> score = discriminate(choices(recordings, "category_name", readout="lda"), n_permutations=99)
+    >>> score["dprime"].sizes["truth"], float(score["raw"]) > 1, float(score["p_value"])
+    (3, True, 0.01)
     """
     if correction not in (None, "loglinear", "cap"):
         raise ValueError(f"found correction={correction!r}; expected 'loglinear' or 'cap'. Mend: choose one of them.")
@@ -154,33 +177,39 @@ def discriminate(
     rng = np.random.default_rng(seed)
     null = np.array([np.nanmean(measure(rng.permutation(truth))[2]) for _ in range(n_permutations)])
     dims = _DIMS[level]
-    mean = float(np.nanmean(value))
-    data: dict[str, Any] = {
-        "dprime": (dims, value), "hit": (dims, hit), "false_alarm": (dims, false_alarm),
-        "raw": mean, "null": (PERMUTATION, null), "p_value": p_value(mean, null),
+    extra: dict[str, Any] = {
+        "dprime": (dims, value),
+        "hit": (dims, hit),
+        "false_alarm": (dims, false_alarm),
         "accuracy": float(P[np.arange(len(P)), truth].mean()),
-    }  # fmt: skip
+    }
     coords: dict[str, Any] = {CHOICE: classes} if CHOICE in dims else {}
     if TRUTH in dims:
         coords[TRUTH] = classes
     else:
-        own = np.stack([value[truth == k].mean(axis=0) for k in range(len(classes))])
-        data["normalized"] = (dims, value - own[truth])
+        class_means = np.stack([value[truth == k].mean(axis=0) for k in range(len(classes))])
+        extra["dprime_centred"] = (dims, value - class_means[truth])
         coords |= {STIMULUS_ID: (PRESENTATION, chosen[STIMULUS_ID].values), TRUTH: (PRESENTATION, classes[truth])}
+    made = {"splits": "choices as given", "n_splits": 1, **chosen.attrs}
     attrs = {
-        **chosen.attrs, "metric": f"d' ({level}), {chosen.attrs.get('metric', 'choices')}", "correction": rule,
-        "cap": cap, "n_capped": n_capped,
-        "n_stimuli": len(P), "n_classes": len(classes), "n_permutations": n_permutations, "seed": seed,
-    }  # fmt: skip
-    return xr.Dataset(data, coords=coords, attrs=attrs)
+        **score_attrs(made, int(made["n_splits"]), n_permutations, seed),
+        "metric": f"d' ({level}), {made.get('metric', 'choices')}",
+        "n_stimuli": len(P),
+        "n_classes": len(classes),
+        "correction": rule,
+        "cap": cap,
+        "n_capped": n_capped,
+    }
+    attrs["digests"] = made.get("digests", attrs["digests"])
+    return make_score(float(np.nanmean(value)), null=null, extra=extra, coords=coords, attrs=attrs)
 
 
 def _rates(
     P: np.ndarray, truth: np.ndarray, shown: np.ndarray, level: str
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Hit and false-alarm rates of a level and the numbers they are of.
+    """Return hit and false-alarm rates of a level, and the numbers of choices that each is a fraction of.
 
-    From fractions P (n_images, n_classes), each image's class, and how often each was shown.
+    ``P`` are fractions of shape (n_images, n_classes), ``truth`` the class of each image and ``shown`` its number of choices.
     """
     n_images, n_classes = P.shape
     rows = np.arange(n_images)
@@ -188,19 +217,19 @@ def _rates(
     member[truth, rows] = 1
     sizes = member.sum(axis=1)
     sums = member @ P
-    own = np.diag(sums)
+    correct = np.diag(sums)
     if level in ("object", "image"):
         n_false = n_images - sizes
-        false = (P.sum(axis=0) - own) / n_false
+        false = (P.sum(axis=0) - correct) / n_false
         if level == "object":
-            return own / sizes, false, sizes, n_false
+            return correct / sizes, false, sizes, n_false
         return P[rows, truth], false[truth], shown, n_false[truth]
     # [a, b]: choices of a or b, for images of a; and for images of b.
     off = np.where(np.eye(n_classes, dtype=bool), np.nan, 1.0)
-    n_hit, n_false = (own[:, None] + sums) * off, (own[None, :] + sums.T) * off
+    n_hit, n_false = (correct[:, None] + sums) * off, (correct[None, :] + sums.T) * off
     with np.errstate(invalid="ignore"):
-        # Nothing chosen of either says nothing: even odds.
-        hit = np.where(n_hit == 0, 0.5, own[:, None] / n_hit)
+        # Where neither class was chosen nothing is known: even odds.
+        hit = np.where(n_hit == 0, 0.5, correct[:, None] / n_hit)
         false = np.where(n_false == 0, 0.5, sums.T / n_false)
         if level == "pair":
             return hit, false, n_hit, n_false
@@ -216,7 +245,7 @@ def consistency(
     n_permutations: int = 1000,
     seed: int = 0,
 ) -> xr.Dataset:
-    """Do two observers find the same things hard? Correlation of their d', corrected for the noise in both.
+    """Correlate the difficulties (d') of the same items for two observers, corrected for the noise in both.
 
     With halves a, a' of one observer's trials and b, b' of the other's, ``r_n = mean(r(a, b), r(a, b'), r(a', b), r(a', b')) /
     sqrt(r(a, a') r(b, b'))``; all from half of the data, so that no prediction formula is needed (Rajalingham et al. 2018;
@@ -226,8 +255,8 @@ def consistency(
     ----------
     first, second : tuple of two arrays of the same shape
         The same measure from two halves of the trials (of an animal or a human pool), or of two independent draws (of a
-        readout: other training images and other repetitions of the recordings), e.g. ``discriminate(...)["normalized"]``. Items
-        that are NaN in any are left out, and counted.
+        readout: other training images and other repetitions of the recordings), e.g. ``discriminate(...)["dprime_centred"]``.
+        Items that are NaN in any are left out, and counted.
     n_permutations : int
         Size of the null: the items of the second observer are shuffled.
     seed : int
@@ -235,14 +264,25 @@ def consistency(
     Returns
     -------
     xarray.Dataset
-        ``raw``, the mean correlation of halves; ``reliability_first``, ``reliability_second``; ``normalized``, NaN with a
-        warning where a reliability is not positive; may pass 1 by chance and is not clipped. ``null`` (permutation) of ``raw``,
-        ``p_value``.
+        Score without dims: ``raw``, the mean correlation of halves; ``ceiling``, ``sqrt(r(a, a') r(b, b'))``; ``normalized``,
+        r_n, their ratio, NaN with a warning where a reliability is not positive; may pass 1 by chance and is not clipped. And
+        ``reliability_first`` and ``reliability_second``.
 
     Raises
     ------
     ValueError
         Shapes differ, fewer than three items are left, or one of the halves does not vary.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from neurobridge.evaluate.decoding import consistency
+    >>> rng = np.random.default_rng(0)
+    >>> hard = rng.normal(size=200)  # simulated: two observers with one difficulty an item, measured with noise
+    >>> first, second = ([hard + rng.normal(size=200) for half in range(2)] for observer in range(2))
+    >>> score = consistency(first, second, n_permutations=99)
+    >>> round(float(score["raw"]), 1), round(float(score["normalized"]), 1)
+    (0.5, 1.0)
     """
     halves = [np.asarray(half, dtype=np.float64).ravel() for half in (*first, *second)]
     if len(halves) != 4 or len({len(half) for half in halves}) != 1:
@@ -258,30 +298,30 @@ def consistency(
             f"found {stack.shape[1]} items known to both (of {len(kept)}), {int((np.ptp(stack, axis=1) == 0).sum())} halves "
             "without variation; expected three or more items and halves that vary. Mend: more items, or a finer measure."
         )
-    unit = stack - stack.mean(axis=1, keepdims=True)
-    unit /= np.linalg.norm(unit, axis=1, keepdims=True)
+    unit = unit_rows(stack - stack.mean(axis=1, keepdims=True))[0]
     raw = float((unit[:2] @ unit[2:].T).mean())
-    reliable = float(unit[0] @ unit[1]), float(unit[2] @ unit[3])
-    if min(reliable) <= 0:
+    reliability = float(unit[0] @ unit[1]), float(unit[2] @ unit[3])
+    if min(reliability) <= 0:
         warnings.warn(
-            f"found split-half reliabilities {reliable[0]:.3f} and {reliable[1]:.3f}; the consistency of a measure that does not "
-            "agree with itself is not defined, and normalized is NaN. More trials would help.",
+            f"found split-half reliabilities {reliability[0]:.3f} and {reliability[1]:.3f}; the consistency of a measure that does "
+            "not agree with itself is not defined, and normalized is NaN. More trials would help.",
             UserWarning,
             stacklevel=2,
         )
     rng = np.random.default_rng(seed)
     null = np.array([(unit[:2] @ unit[2:, rng.permutation(unit.shape[1])].T).mean() for _ in range(n_permutations)])
-    return xr.Dataset(
-        {
-            "raw": raw,
-            "reliability_first": reliable[0],
-            "reliability_second": reliable[1],
-            "normalized": raw / np.sqrt(reliable[0] * reliable[1]) if min(reliable) > 0 else np.nan,
-            "null": (PERMUTATION, null),
-            "p_value": p_value(raw, null),
-        },
-        attrs={
-            "metric": "noise-corrected consistency", "n_items": int(kept.sum()), "n_items_left_out": int((~kept).sum()),
-            "n_permutations": n_permutations, "seed": seed,
-        },
-    )  # fmt: skip
+    n_items = int(kept.sum())
+    attrs = {
+        "metric": "noise-corrected consistency",
+        "splits": "two halves of each observer",
+        "n_stimuli": n_items,
+        "n_items": n_items,
+        "n_items_left_out": int((~kept).sum()),
+    }
+    return make_score(
+        raw,
+        null=null,
+        ceiling=np.sqrt(reliability[0] * reliability[1]) if min(reliability) > 0 else np.nan,
+        extra={"reliability_first": reliability[0], "reliability_second": reliability[1]},
+        attrs=score_attrs(attrs, 1, n_permutations, seed),
+    )

@@ -1,4 +1,4 @@
-"""Readouts: weighted sums of the sites, trained once, frozen, and read."""
+"""Readouts: linear classifiers of the sites, trained once and frozen."""
 
 from __future__ import annotations
 
@@ -18,11 +18,14 @@ from sklearn.svm import LinearSVC
 
 from neurobridge.assemblies import AssemblyError, as_matrix, require_unique_stimuli, validate
 from neurobridge.assemblies.schema import NEUROID_ID, PRESENTATION, STIMULUS_ID
-from neurobridge.evaluate.scores import PERMUTATION, SPLIT, fold_null, p_value, score_attrs
+from neurobridge.evaluate.correlation import unit_rows
+from neurobridge.evaluate.permutation import fold_null
+from neurobridge.evaluate.scores import SPLIT, make_score, score_attrs
+from neurobridge.points.display import html_repr, short_repr
 
 
 class CorrelationTemplates(ClassifierMixin, BaseEstimator):
-    """Pearson correlation of a response with each class's mean response; the largest wins. Nothing is tuned.
+    """Classifier by the Pearson correlation of a response with each class's mean response; nothing is tuned.
 
     Attributes
     ----------
@@ -39,24 +42,19 @@ class CorrelationTemplates(ClassifierMixin, BaseEstimator):
             )
         self.classes_, codes = np.unique(y, return_inverse=True)
         means = np.stack([X[codes == k].mean(axis=0) for k in range(len(self.classes_))])
-        self.templates_ = _unit_rows(means)
+        self.templates_ = unit_rows(means - means.mean(axis=1, keepdims=True))[0]
         return self
 
     def decision_function(self, X: np.ndarray) -> np.ndarray:
         """Correlations of shape (n_stimuli, n_classes)."""
-        return _unit_rows(X) @ self.templates_.T
+        return unit_rows(X - X.mean(axis=1, keepdims=True))[0] @ self.templates_.T
 
     def predict(self, X: np.ndarray) -> np.ndarray:
         """Class of the largest correlation."""
         return self.classes_[self.decision_function(X).argmax(axis=1)]
 
 
-def _unit_rows(X: np.ndarray) -> np.ndarray:
-    centred = X - X.mean(axis=1, keepdims=True)
-    norm = np.linalg.norm(centred, axis=1, keepdims=True)
-    return centred / np.where(norm > 0, norm, 1)
-
-
+#: Readouts by name: each entry makes an unfitted scikit-learn classifier from a seed.
 READOUTS: dict[str, Callable[[int], Any]] = {
     "logistic": lambda seed: LogisticRegression(max_iter=5000, random_state=seed),
     "svm": lambda seed: LinearSVC(max_iter=50_000, random_state=seed),
@@ -78,6 +76,29 @@ class Readout:
         A key of `READOUTS`.
     trained_on : array of shape (n_stimuli,)
         Stimulus ids of training; they are refused in `score`.
+    neuroid_id : array of shape (n_sites,)
+        Sites that it reads, in their order.
+    model : sklearn.pipeline.Pipeline
+        The fitted classifier on standardised responses.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from neurobridge.assemblies import make_assembly
+    >>> from neurobridge.evaluate import train_readout
+    >>> labels = np.array(["car", "face"] * 30)
+    >>> rng = np.random.default_rng(0)  # simulated: four sites respond more to cars
+    >>> responses = rng.normal(size=(60, 4)) + 2 * (labels == "car")[:, None]
+    >>> recordings = make_assembly(
+    ...     responses,
+    ...     presentation={"stimulus_id": range(60), "category_name": labels},
+    ...     neuroid={"neuroid_id": range(4)},
+    ... )
+    >>> head = train_readout(recordings[:40], "category_name", readout="lda")
+    >>> head
+    Readout(lda of category_name, n_stimuli=40, n_sites=4, classes=['car', 'face'])
+    >>> float(head.score(recordings[40:], n_permutations=0)["raw"].mean()) > 0.9
+    True
     """
 
     label: str
@@ -86,8 +107,31 @@ class Readout:
     neuroid_id: np.ndarray
     model: Any
 
+    def __repr__(self) -> str:
+        return short_repr("Readout", f"{self.readout} of {self.label}", **self._facts())
+
+    def _repr_html_(self) -> str:
+        return html_repr("Readout", {"label": self.label, "readout": self.readout, **self._facts()})
+
+    def _facts(self) -> dict[str, Any]:
+        classes = [str(name) for name in self.model.classes_]
+        return {"n_stimuli": len(self.trained_on), "n_sites": len(self.neuroid_id), "classes": classes}
+
     def score(self, test: xr.DataArray, *, n_permutations: int = 1000, seed: int = 0) -> xr.Dataset:
-        """Read the label of held-out stimuli; see `cross_decode`.
+        """Read the label of held-out stimuli.
+
+        Parameters
+        ----------
+        test : xarray.DataArray
+            Assembly of the same neuroids, dims ``(presentation, neuroid)``, with the label on ``presentation``.
+        n_permutations : int
+            Size of the null: the true labels are shuffled.
+        seed : int
+
+        Returns
+        -------
+        xarray.Dataset
+            Score, as `cross_decode` gives it.
 
         Raises
         ------
@@ -106,14 +150,14 @@ class Readout:
                 f"test: found neuroids (first {str(test[NEUROID_ID].values[0])!r}) that are not those of training (first "
                 f"{str(self.neuroid_id[0])!r}) in the same order; expected the same. Mend: select the same neuroids."
             )
-        said = self.model.predict(as_matrix(test, role="test"))
+        predicted = self.model.predict(as_matrix(test, role="test"))
         attrs = {
             "metric": f"accuracy of {self.label}, {self.readout}",
             "splits": "one, given",
             "n_stimuli": len(truth),
             "n_classes": len(np.unique(truth)),
         }
-        return accuracy_score([(said, truth)], n_permutations, seed, attrs, (test,))
+        return accuracy_score([(predicted, truth)], n_permutations, seed, attrs, (test,))
 
 
 def train_readout(train: xr.DataArray, label: str, *, readout: str = "logistic", seed: int = 0) -> Readout:
@@ -130,11 +174,31 @@ def train_readout(train: xr.DataArray, label: str, *, readout: str = "logistic",
         "correlation": one weighted sum of all sites a class, the largest wins); "lda" shrinks the covariance by Ledoit & Wolf's
         rule.
     seed : int
+        Of the readouts that draw random numbers.
+
+    Returns
+    -------
+    Readout
 
     Raises
     ------
     AssemblyError
         The label is missing or has one class only, the readout is unknown, or the assembly is bad.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from neurobridge.assemblies import make_assembly
+    >>> from neurobridge.evaluate import train_readout
+    >>> labels = np.array(["car", "face"] * 20)
+    >>> responses = np.random.default_rng(0).normal(size=(40, 4)) + 2 * (labels == "car")[:, None]  # simulated
+    >>> recordings = make_assembly(
+    ...     responses,
+    ...     presentation={"stimulus_id": range(40), "category_name": labels},
+    ...     neuroid={"neuroid_id": range(4)},
+    ... )
+    >>> train_readout(recordings, "category_name", readout="svm").model.predict([[2, 2, 2, 2], [0, 0, 0, 0]]).tolist()
+    ['car', 'face']
     """
     labels = labels_of(train, label, role="train")
     model = fit_readout(as_matrix(train, role="train"), labels, label, readout, seed)
@@ -142,18 +206,24 @@ def train_readout(train: xr.DataArray, label: str, *, readout: str = "logistic",
 
 
 def labels_of(assembly: xr.DataArray, label: str, *, role: str) -> np.ndarray:
-    """Values of a presentation coordinate of an assembly with one presentation a stimulus."""
+    """Return the values of a presentation coordinate of an assembly with one presentation a stimulus."""
     validate(assembly, role=role)
     require_unique_stimuli(assembly, role=role)
     return presentation_coordinate(assembly, label, role=role)
 
 
 def presentation_coordinate(assembly: xr.DataArray, label: str, *, role: str) -> np.ndarray:
-    """Values of a presentation coordinate, or an error that lists those there are."""
+    """Return the values of a presentation coordinate; the error lists the names that exist.
+
+    Raises
+    ------
+    AssemblyError
+        No such coordinate.
+    """
     if label not in assembly.coords or assembly.coords[label].dims != (PRESENTATION,):
-        found = sorted(str(name) for name, coord in assembly.coords.items() if coord.dims == (PRESENTATION,))
+        names = sorted(str(name) for name, coord in assembly.coords.items() if coord.dims == (PRESENTATION,))
         raise AssemblyError(
-            f"{role}: found presentation coordinates {found}; expected {label!r} among them. "
+            f"{role}: found presentation coordinates {names}; expected {label!r} among them. "
             f"Mend: assembly.assign_coords({label}=('presentation', labels))."
         )
     return np.asarray(assembly.coords[label].values)
@@ -178,35 +248,33 @@ def accuracy_score(
     attrs: dict[str, Any],
     sources: tuple[xr.DataArray, ...],
 ) -> xr.Dataset:
-    """Make a Score of accuracies, with its confusion matrix, from what was said and what was true in every fold."""
-    raw = np.array([(said == truth).mean() for said, truth in folds])
+    """Make a Score of accuracies, with its confusion matrix, from the predicted and the true labels of every fold."""
+    raw = np.array([(predicted == truth).mean() for predicted, truth in folds])
     null = label_null(folds, n_permutations, seed)
     classes, counts = count_choices(*(np.concatenate(side) for side in zip(*folds, strict=True)))
-    return xr.Dataset(
-        {
-            "raw": (SPLIT, raw),
-            "null": (PERMUTATION, null),
-            "p_value": p_value(float(raw.mean()), null),
-            "confusion": (("truth", "choice"), counts),
-        },
+    return make_score(
+        raw,
+        (SPLIT,),
+        null=null,
+        extra={"confusion": (("truth", "choice"), counts)},
         coords={"truth": classes, "choice": classes},
         attrs=score_attrs(attrs, len(folds), n_permutations, seed, sources),
     )
 
 
 def label_null(folds: list[tuple[np.ndarray, np.ndarray]], n_permutations: int, seed: int) -> np.ndarray:
-    """Fractions correct when the true labels of the held-out stimuli are shuffled."""
+    """Draw fractions correct with the true labels of the held-out stimuli shuffled, array of shape (n_permutations,)."""
 
     def draw(k: int, rng: np.random.Generator, n: int) -> np.ndarray:
-        said, truth = folds[k]
-        return np.array([(said == rng.permutation(truth)).mean() for _ in range(n)])
+        predicted, truth = folds[k]
+        return np.array([(predicted == rng.permutation(truth)).mean() for _ in range(n)])
 
     return fold_null(len(folds), n_permutations, seed, draw)
 
 
-def count_choices(said: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Classes, and the number of times each was said (columns) when each was true (rows)."""
-    classes, codes = np.unique(np.concatenate([truth, said]), return_inverse=True)
+def count_choices(predicted: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the classes, and the number of times each was predicted (columns) when each was true (rows)."""
+    classes, codes = np.unique(np.concatenate([truth, predicted]), return_inverse=True)
     counts = np.zeros((len(classes), len(classes)), dtype=np.int64)
     np.add.at(counts, (codes[: len(truth)], codes[len(truth) :]), 1)
     return classes, counts

@@ -1,7 +1,7 @@
-"""Similarity of two spaces without a fitted map to every neuroid: CKA, canonical correlations, Procrustes distance.
+"""Kernels of the similarity of two spaces: CKA, canonical correlations, Procrustes distance.
 
-Plain-array kernels. Each ``*_scorer(X, Y)`` prepares what does not change and returns ``score(order)``, the value when the rows
-of Y are taken in that order: the permutation null then costs one cross term a draw.
+They take plain arrays. Each ``*_scorer(X, Y)`` prepares the terms that a permutation does not change and returns
+``score(order)``, the value when the rows of Y are taken in that order: the permutation null then costs one cross term a draw.
 """
 
 from __future__ import annotations
@@ -10,27 +10,29 @@ from collections.abc import Callable
 
 import numpy as np
 
+from neurobridge.points.memory import check_memory
+
 Scorer = Callable[[np.ndarray | slice], float]
 
 
-def _checked(X: np.ndarray, Y: np.ndarray, least: int, what: str) -> tuple[np.ndarray, np.ndarray]:
+def _checked(X: np.ndarray, Y: np.ndarray, least: int, name_of_measure: str) -> tuple[np.ndarray, np.ndarray]:
     X, Y = np.asarray(X, dtype=np.float64), np.asarray(Y, dtype=np.float64)
     if X.ndim != 2 or Y.ndim != 2 or len(X) != len(Y) or len(X) < least:
         raise ValueError(
-            f"{what}: found arrays of shape {X.shape} and {Y.shape}; expected two with the same rows, at least {least}. "
+            f"{name_of_measure}: found arrays of shape {X.shape} and {Y.shape}; expected two with the same rows, at least {least}. "
             "Mend: match the stimuli first, or hold out more of them."
         )
     X, Y = X - X.mean(axis=0), Y - Y.mean(axis=0)
     for name, A in (("first", X), ("second", Y)):
         if not np.any(A):
             raise ValueError(
-                f"{what}: found no variance in the {name} array; expected responses that vary. Mend: check it."
+                f"{name_of_measure}: found no variance in the {name} array; expected responses that vary. Mend: check it."
             )
     return X, Y
 
 
 def cka_scorer(X: np.ndarray, Y: np.ndarray, *, unbiased: bool = True, memory_limit: float = 4e9) -> Scorer:
-    """Linear centred kernel alignment, ``HSIC(K, L) / sqrt(HSIC(K, K) HSIC(L, L))``, K = X X^T, L = Y Y^T.
+    """Prepare linear centred kernel alignment, ``HSIC(K, L) / sqrt(HSIC(K, K) HSIC(L, L))``, K = X X^T, L = Y Y^T.
 
     Biased: ``HSIC = tr(H K H L)`` (Kornblith et al. 2019, eq. 3). Unbiased: the U-statistic of Song et al. 2007, with diagonals
     left out, which is zero on average for independent data, however many features there are (Murphy et al. 2024, arXiv
@@ -64,16 +66,17 @@ def cka_scorer(X: np.ndarray, Y: np.ndarray, *, unbiased: bool = True, memory_li
     n, crossed = len(X), X.shape[1] * Y.shape[1]
     wide = crossed > n * n
     needed = 8.0 * (3 * n * n if wide else max(crossed, *(min(n, A.shape[1]) ** 2 for A in (X, Y))))
-    if needed > memory_limit:
-        raise MemoryError(
-            f"cka: found {n} stimuli of {X.shape[1]} and {Y.shape[1]} features, which need {needed / 1e9:.2f} GB; expected at most "
-            f"{memory_limit / 1e9:.2f} GB. Mend: fewer stimuli, project the features to fewer, or raise memory_limit."
-        )
+    check_memory(
+        needed,
+        memory_limit,
+        f"cka of {n} stimuli with {X.shape[1]} and {Y.shape[1]} features",
+        mend="take fewer stimuli, project the features to fewer",
+    )
     if wide:
         K, L = X @ X.T, Y @ Y.T
-        own = [float(np.vdot(G, G)) for G in (K, L)]
+        self_products = [float(np.vdot(G, G)) for G in (K, L)]
     else:
-        own = [_squared_norm_of_gram(A) for A in (X, Y)]
+        self_products = [_squared_norm_of_gram(A) for A in (X, Y)]
     dx, dy = (np.square(A).sum(axis=1) for A in (X, Y))
 
     def cross(order: np.ndarray | slice) -> float:
@@ -83,12 +86,13 @@ def cka_scorer(X: np.ndarray, Y: np.ndarray, *, unbiased: bool = True, memory_li
         rows = np.arange(n)[order]
         return float(np.vdot(K, L[np.ix_(rows, rows)]))
 
-    selves = [_hsic(value, d, d, unbiased) for value, d in zip(own, (dx, dy), strict=True)]
-    if min(selves) <= 0:
+    self_similarity = [_hsic(value, d, d, unbiased) for value, d in zip(self_products, (dx, dy), strict=True)]
+    if min(self_similarity) <= 0:
         raise ValueError(
-            f"cka: found a self-similarity of {min(selves):.3g}; expected it above zero. Mend: use more stimuli, or unbiased=False."
+            f"cka: found a self-similarity of {min(self_similarity):.3g}; expected it above zero. "
+            "Mend: use more stimuli, or unbiased=False."
         )
-    norm = np.sqrt(selves[0] * selves[1])
+    norm = np.sqrt(self_similarity[0] * self_similarity[1])
     return lambda order: _hsic(cross(order), dx, dy[order], unbiased) / norm
 
 
@@ -98,7 +102,7 @@ def _squared_norm_of_gram(A: np.ndarray) -> float:
 
 
 def _hsic(cross: float, dx: np.ndarray, dy: np.ndarray, unbiased: bool) -> float:
-    """HSIC of centred arrays from ``tr(K L)`` and the diagonals of K and L."""
+    """Compute HSIC of centred arrays from ``tr(K L)`` and the diagonals of K and L."""
     if not unbiased:
         return cross
     n = len(dx)
@@ -108,7 +112,10 @@ def _hsic(cross: float, dx: np.ndarray, dy: np.ndarray, unbiased: bool) -> float
 
 
 def linear_cka(X: np.ndarray, Y: np.ndarray, *, unbiased: bool = True, memory_limit: float = 4e9) -> float:
-    """Linear centred kernel alignment of two arrays; see `cka_scorer`.
+    """Compute the linear centred kernel alignment of two arrays, ``HSIC(K, L) / sqrt(HSIC(K, K) HSIC(L, L))``.
+
+    K = X X^T and L = Y Y^T of centred arrays. ``unbiased=False``: ``HSIC = tr(H K H L)`` (Kornblith et al. 2019, equation 3).
+    ``unbiased=True``: the U-statistic of Song et al. 2007, with the diagonals left out.
 
     Parameters
     ----------
@@ -122,6 +129,7 @@ def linear_cka(X: np.ndarray, Y: np.ndarray, *, unbiased: bool = True, memory_li
     Returns
     -------
     float
+        1 for spaces that differ by a rotation and a scale.
 
     Raises
     ------
@@ -129,12 +137,20 @@ def linear_cka(X: np.ndarray, Y: np.ndarray, *, unbiased: bool = True, memory_li
         Fewer than four stimuli, different numbers of them, or no variance.
     MemoryError
         More than ``memory_limit`` is needed.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from neurobridge.evaluate.similarity import linear_cka
+    >>> X = np.random.default_rng(0).normal(size=(50, 3))  # simulated
+    >>> round(linear_cka(X, 2 * X[:, ::-1]), 3)
+    1.0
     """
     return cka_scorer(X, Y, unbiased=unbiased, memory_limit=memory_limit)(slice(None))
 
 
 def procrustes_scorer(X: np.ndarray, Y: np.ndarray) -> Scorer:
-    """Angular Procrustes distance ``arccos(||X^T Y||_* / (||X||_F ||Y||_F))``, in radians, between 0 and pi/2.
+    """Prepare the angular Procrustes distance ``arccos(||X^T Y||_* / (||X||_F ||Y||_F))``, in radians, between 0 and pi/2.
 
     Both arrays are centred; the smallest angle over all rotations and reflections of one onto the other, the smaller space padded
     with zeros (Williams et al. 2021, arXiv 2110.14739). A metric: symmetric, zero for rotations and scalings, triangle inequality.
@@ -167,15 +183,32 @@ def _row_space(A: np.ndarray) -> np.ndarray:
 
 
 def procrustes_distance(X: np.ndarray, Y: np.ndarray) -> float:
-    """Angular Procrustes distance of two arrays, in radians; see `procrustes_scorer`.
+    """Compute the angular Procrustes distance ``arccos(||X^T Y||_* / (||X||_F ||Y||_F))`` of two centred arrays.
+
+    The smallest angle over all rotations and reflections of one onto the other (Williams et al. 2021, arXiv 2110.14739).
 
     Parameters
     ----------
-    X, Y : arrays of shape (n_stimuli, n_features)
+    X : array of shape (n_stimuli, n_features)
+    Y : array of shape (n_stimuli, n_other_features)
 
     Returns
     -------
     float
+        In radians, between 0 and pi/2.
+
+    Raises
+    ------
+    ValueError
+        Fewer than two stimuli, different numbers of them, or no variance.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from neurobridge.evaluate.similarity import procrustes_distance
+    >>> X = np.random.default_rng(0).normal(size=(50, 3))  # simulated
+    >>> round(procrustes_distance(X, 2 * X[:, ::-1]), 3)
+    0.0
     """
     return procrustes_scorer(X, Y)(slice(None))
 
@@ -183,7 +216,7 @@ def procrustes_distance(X: np.ndarray, Y: np.ndarray) -> float:
 def fit_cca(
     X: np.ndarray, Y: np.ndarray, *, n_components: int | None = None, variance: float | None = None
 ) -> tuple[Callable[[np.ndarray], np.ndarray], Callable[[np.ndarray], np.ndarray]]:
-    """Canonical directions of two arrays: the projections that correlate most (Hotelling 1936).
+    """Fit the canonical directions of two arrays: the projections that correlate most (Hotelling 1936).
 
     Both spaces are whitened on their principal components and the singular vectors of ``U_X^T U_Y`` turn them onto each other. With
     ``variance`` only the leading components that hold that share of it are kept: SVCCA (Raghu et al. 2017, arXiv 1706.05806).
@@ -221,7 +254,7 @@ def fit_cca(
 
 
 def _whitened(X: np.ndarray, variance: float | None) -> tuple[np.ndarray, np.ndarray]:
-    """Orthonormal principal scores (n, k), and the map (n_features, k) that gives them."""
+    """Return orthonormal principal scores (n, k), and the map (n_features, k) that gives them."""
     tall = len(X) >= X.shape[1]
     values, vectors = np.linalg.eigh(X.T @ X if tall else X @ X.T)
     values, vectors = values[::-1], vectors[:, ::-1]

@@ -1,4 +1,4 @@
-"""How far apart two clouds of points are as distributions, whoever is paired with whom."""
+"""Distances between two clouds of points as distributions, without pairs."""
 
 from __future__ import annotations
 
@@ -9,12 +9,14 @@ import ot
 from scipy.linalg import qr, svdvals
 from scipy.spatial.distance import cdist, pdist
 
+from neurobridge.points.blocks import row_blocks
+
 # The median distance is taken over this many points of each cloud, the kernel over as many rows at a time.
 N_MEDIAN, BLOCK = 2000, 2048
 
 
 def sliced_wasserstein(X: np.ndarray, Y: np.ndarray, *, n_projections: int = 500, p: int = 2, seed: int = 0) -> float:
-    """Sliced Wasserstein distance of order p: ``(mean over directions u of W_p(X u, Y u)^p)^(1/p)``.
+    """Compute the sliced Wasserstein distance of order p: ``(mean over directions u of W_p(X u, Y u)^p)^(1/p)``.
 
     Bonneel et al. 2015 (J. Math. Imaging Vis. 51); by POT.
 
@@ -37,6 +39,14 @@ def sliced_wasserstein(X: np.ndarray, Y: np.ndarray, *, n_projections: int = 500
     ------
     ValueError
         Points that are not finite or of different dimensions, fewer than one projection, or p below 1.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from neurobridge.evaluate.similarity import sliced_wasserstein
+    >>> X = np.random.default_rng(0).normal(size=(50, 3))  # simulated
+    >>> round(sliced_wasserstein(X, X), 3), round(sliced_wasserstein(X, X + [3, 0, 0]), 1)  # 3 / sqrt(3)
+    (0.0, 1.7)
     """
     X, Y = _clouds(X, Y)
     if n_projections < 1 or p < 1:
@@ -47,7 +57,7 @@ def sliced_wasserstein(X: np.ndarray, Y: np.ndarray, *, n_projections: int = 500
 
 
 def mmd(X: np.ndarray, Y: np.ndarray, *, bandwidth: float | Literal["median"] = "median") -> float:
-    """Squared maximum mean discrepancy under ``k(x, y) = exp(-||x - y||^2 / (2 bandwidth^2))``, without bias.
+    """Estimate the squared maximum mean discrepancy under ``k(x, y) = exp(-||x - y||^2 / (2 bandwidth^2))``, without bias.
 
     Gretton et al. 2012 (JMLR 13), equation 3: the mean of k within X and within Y, pairs of different points alone, less twice
     its mean between them. Its expectation is 0 for two samples of one distribution, so a value may be negative.
@@ -68,6 +78,14 @@ def mmd(X: np.ndarray, Y: np.ndarray, *, bandwidth: float | Literal["median"] = 
     ------
     ValueError
         Points that are not finite or of different dimensions, fewer than two in a cloud, or a bandwidth that is not positive.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from neurobridge.evaluate.similarity import mmd
+    >>> X = np.random.default_rng(0).normal(size=(50, 3))  # simulated
+    >>> mmd(X, X + 5, bandwidth=1.0) > 0.1, mmd(X[:25], X[25:]) < 0.1
+    (True, True)
     """
     X, Y = _clouds(X, Y)
     width = median_distance(np.concatenate([_spaced(X), _spaced(Y)])) if bandwidth == "median" else float(bandwidth)
@@ -80,12 +98,15 @@ def mmd(X: np.ndarray, Y: np.ndarray, *, bandwidth: float | Literal["median"] = 
 
 
 def median_distance(X: np.ndarray) -> float:
-    """Median Euclidean distance between different points of X, shape (n, d); of 4,000 evenly spaced rows if there are more."""
+    """Return the median Euclidean distance between different points of X, shape (n, d).
+
+    At most 4,000 evenly spaced rows are used.
+    """
     return float(np.median(pdist(_spaced(np.asarray(X, dtype=np.float64), 2 * N_MEDIAN))))
 
 
 def frechet_distance(X: np.ndarray, Y: np.ndarray) -> float:
-    """Frechet distance of two Gaussians with the clouds' means and covariances, squared, as the Frechet inception distance is.
+    """Compute the squared Frechet distance of two Gaussians with the clouds' means and covariances.
 
     ``||m_X - m_Y||^2 + tr(S_X + S_Y - 2 (S_X S_Y)^(1/2))``: Dowson & Landau 1982 (J. Multivar. Anal. 12); equation 6 of
     Heusel et al. 2017 (arXiv 1706.08500). Covariances may be singular.
@@ -104,6 +125,14 @@ def frechet_distance(X: np.ndarray, Y: np.ndarray) -> float:
     ------
     ValueError
         Points that are not finite or of different dimensions, or fewer than two in a cloud.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from neurobridge.evaluate.similarity import frechet_distance
+    >>> X = np.random.default_rng(0).normal(size=(50, 3))  # simulated
+    >>> round(frechet_distance(X, X + [3, 0, 0]), 3)  # equal covariances: the squared distance of the means
+    9.0
     """
     X, Y = _clouds(X, Y)
     means = X.mean(axis=0), Y.mean(axis=0)
@@ -139,7 +168,7 @@ def _spaced(X: np.ndarray, most: int = N_MEDIAN) -> np.ndarray:
 
 def _kernel_sum(X: np.ndarray, Y: np.ndarray, width: float) -> float:
     total = 0.0
-    for start in range(0, len(X), BLOCK):
-        square = cdist(X[start : start + BLOCK], Y, "sqeuclidean")
+    for rows in row_blocks(len(X), 1, budget=BLOCK):
+        square = cdist(X[rows], Y, "sqeuclidean")
         total += float(np.exp(square / (-2 * width**2), out=square).sum())
     return total

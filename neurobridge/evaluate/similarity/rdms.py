@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
@@ -12,23 +12,23 @@ from scipy.spatial.distance import pdist
 
 from neurobridge.assemblies import AssemblyError, as_matrix, coords_of, validate
 from neurobridge.assemblies.schema import NEUROID, PRESENTATION, REPETITION, STIMULUS_ID
+from neurobridge.evaluate.correlation import unit_rows
+from neurobridge.evaluate.similarity.ranks import ALL_EQUAL, average_ranks, rank_correlation
 from neurobridge.points.blocks import row_blocks
 
 Scorer = Callable[[np.ndarray | slice], float]
-ALL_EQUAL = "rdm: found dissimilarities that are all equal; expected some that differ. Mend: check the responses."
 
 
 def _correlation(X: np.ndarray) -> np.ndarray:
     centred = X - X.mean(axis=1, keepdims=True)
-    norm = np.linalg.norm(centred, axis=1, keepdims=True)
-    flat = norm[:, 0] <= 1e-13 * np.sqrt(X.shape[1]) * np.abs(X).max(axis=1)
+    unit, norm = unit_rows(centred, out=centred)
+    flat = norm <= 1e-13 * np.sqrt(X.shape[1]) * np.abs(X).max(axis=1)
     if flat.any():
         raise ValueError(
             f"rdm: found {int(flat.sum())} stimuli with the same response in all neuroids, the first in row "
             f"{int(flat.argmax())}; expected "
             "responses that differ: no correlation is defined. Mend: distance='euclidean'."
         )
-    unit = np.divide(centred, norm, out=centred)
     n, begin = len(unit), 0
     distances = np.empty(n * (n - 1) // 2)
     # Rows of the upper triangle in blocks that stay in the cache: the square matrix is never there.
@@ -59,7 +59,7 @@ DISTANCES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 
 
 def rdm(assembly: xr.DataArray, *, distance: str = "correlation") -> xr.DataArray:
-    """Dissimilarity of every pair of stimuli.
+    """Compute the dissimilarity of every pair of stimuli.
 
     Parameters
     ----------
@@ -77,7 +77,19 @@ def rdm(assembly: xr.DataArray, *, distance: str = "correlation") -> xr.DataArra
     Raises
     ------
     AssemblyError
-        Unknown distance, or what `validate` refuses.
+        Unknown distance, or an assembly that breaks the schema.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from neurobridge.assemblies import make_assembly
+    >>> from neurobridge.evaluate.similarity import rdm
+    >>> responses = np.array([[1.0, 2.0, 3.0], [2.0, 4.0, 6.0], [3.0, 2.0, 1.0]])  # simulated
+    >>> assembly = make_assembly(
+    ...     responses, presentation={"stimulus_id": ["a", "b", "c"]}, neuroid={"neuroid_id": range(3)}
+    ... )
+    >>> rdm(assembly).values.round(3).tolist()
+    [[0.0, 0.0, 2.0], [0.0, 0.0, 2.0], [2.0, 2.0, 0.0]]
     """
     validate(assembly)
     if distance not in DISTANCES:
@@ -97,13 +109,11 @@ def _as_square(condensed: np.ndarray, like: xr.DataArray) -> xr.DataArray:
 
 
 def crossvalidated_rdm(recordings: xr.DataArray, *, whiten: bool = False) -> xr.DataArray:
-    """Unbiased squared Euclidean distances from repeated presentations (crossnobis, Walther et al. 2016).
+    """Estimate squared Euclidean distances without bias from repeated presentations (crossnobis, Walther et al. 2016).
 
     ``d_ij = mean over r != s of (x_ir - x_jr) . (x_is - x_js) / n_neuroids``: only different repetitions are multiplied, so
-    noise adds
-    nothing on average and the distance of two equal responses is zero on average, below it half of the time. Stimuli may have
-    different
-    numbers of repetitions; pairs of presentations with the same repetition number are left out.
+    noise adds nothing on average and the distance of two equal responses is zero on average, below it half of the time. Stimuli
+    may have different numbers of repetitions; pairs of presentations with the same repetition number are left out.
 
     Parameters
     ----------
@@ -121,6 +131,20 @@ def crossvalidated_rdm(recordings: xr.DataArray, *, whiten: bool = False) -> xr.
     ------
     AssemblyError
         No ``repetition``, or a stimulus presented once.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from neurobridge.assemblies import make_assembly
+    >>> from neurobridge.evaluate.similarity import crossvalidated_rdm
+    >>> rng = np.random.default_rng(0)  # simulated: eight stimuli with the same response, ten noisy repetitions
+    >>> trials = make_assembly(
+    ...     rng.normal(size=(80, 20)),
+    ...     presentation={"stimulus_id": list("abcdefgh") * 10, "repetition": np.repeat(np.arange(10), 8)},
+    ...     neuroid={"neuroid_id": range(20)},
+    ... )
+    >>> abs(float(crossvalidated_rdm(trials).mean())) < 0.05
+    True
     """
     validate(recordings, role="recordings")
     if REPETITION not in recordings.coords or recordings[REPETITION].dims != (PRESENTATION,):
@@ -146,12 +170,12 @@ def crossvalidated_rdm(recordings: xr.DataArray, *, whiten: bool = False) -> xr.
     products, pairs = sums @ sums.T, np.outer(counts, counts).astype(np.float64)
     for number in np.unique(repetitions):
         rows = np.flatnonzero(repetitions == number)
-        here = np.ix_(codes[rows], codes[rows])
-        products[here] -= X[rows] @ X[rows].T
-        pairs[here] -= 1
+        same = np.ix_(codes[rows], codes[rows])
+        products[same] -= X[rows] @ X[rows].T
+        pairs[same] -= 1
     inner = products / pairs
-    own = np.diag(inner)
-    square = (own[:, None] + own[None, :] - 2 * inner) / X.shape[1]
+    squared_norm = np.diag(inner)
+    square = (squared_norm[:, None] + squared_norm[None, :] - 2 * inner) / X.shape[1]
     _, first = np.unique(codes, return_index=True)
     return _as_square(_condensed(square), recordings.isel({PRESENTATION: first}))
 
@@ -166,79 +190,6 @@ def _noise_whitener(X: np.ndarray, codes: np.ndarray, counts: np.ndarray) -> np.
     covariance = ledoit_wolf(residual)[0] * len(X) / (len(X) - len(counts))
     values, vectors = np.linalg.eigh(covariance)
     return vectors / np.sqrt(values)
-
-
-def average_ranks(values: np.ndarray) -> np.ndarray:
-    """Ranks from 1, ties sharing their mean.
-
-    One vectorised sort of 64-bit words that hold a value in the upper bits and its position in the lower ``b = ceil(log2 n)``,
-    several times as fast as ``scipy.stats.rankdata``. Values that agree in their first ``52 - b`` binary digits count as ties:
-    one part in 10^8 for five million values.
-
-    Parameters
-    ----------
-    values : array of shape (n,)
-        Finite.
-
-    Returns
-    -------
-    array of shape (n,)
-    """
-    ranks = np.empty(len(values))
-    for at, rank in _ascending(values):
-        ranks[at] = rank
-    return ranks
-
-
-def _ascending(values: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Positions of the values, smallest first, and their ranks: in blocks that stay in the cache, with no long temporaries."""
-    n = len(values)
-    position = np.uint64((1 << max(n - 1, 1).bit_length()) - 1)
-    # Adding 0 makes -0 equal to 0 and copies.
-    key = (values.astype(np.float64, copy=False) + 0.0).view(np.uint64)
-    # Order of the bits as of the numbers: as they are from zero up; else all are flipped below zero, the sign alone above.
-    if values.min(initial=0) < 0:
-        sign = np.uint64(1 << 63)
-        key ^= np.where(key >= sign, np.uint64(2**64 - 1), sign)
-    blocks = row_blocks(n, 1, budget=1 << 15)
-    for rows in blocks:
-        key[rows] &= ~position
-        key[rows] |= np.arange(rows.start, rows.stop, dtype=np.uint64)
-    key.sort()
-    ties = []
-    for rows in blocks:
-        after = key[rows.start + 1 : rows.stop + 1]
-        ties.append(rows.start + np.flatnonzero((key[rows][: len(after)] ^ after) <= position))
-    # Rows that the next one equals: each run of them and the row after it share their mean rank.
-    tied = np.concatenate(ties) if ties else np.empty(0, dtype=np.int64)
-    begins = np.flatnonzero(np.diff(tied, prepend=-2) != 1)
-    lengths = np.diff(np.append(begins, len(tied)))
-    mean = np.repeat(tied[begins] + lengths / 2 + 1, lengths)
-    for rows in blocks:
-        ranks = np.arange(rows.start + 1.0, rows.stop + 1.0)
-        for shift in (0, 1):
-            here = slice(*np.searchsorted(tied, [rows.start - shift, rows.stop - shift]))
-            ranks[tied[here] + shift - rows.start] = mean[here]
-        yield (key[rows] & position).view(np.int64), ranks
-
-
-def _rank_correlation(first: np.ndarray, second: np.ndarray) -> float:
-    """Spearman's coefficient, the second's ranks met in ascending order and never laid out."""
-    middle = (len(first) + 1) / 2
-    # Multiples of a half up to 2^22 are exact in single precision.
-    ranks = np.empty(len(first), dtype=np.float32 if middle < 2**22 else np.float64)
-    squares, product = np.zeros(2), 0.0
-    for at, rank in _ascending(first):
-        rank -= middle
-        squares[0] += rank @ rank
-        ranks[at] = rank
-    for at, rank in _ascending(second):
-        rank -= middle
-        squares[1] += rank @ rank
-        product += ranks[at] @ rank
-    if not squares.all():
-        raise ValueError(ALL_EQUAL)
-    return float(product / np.sqrt(squares).prod())
 
 
 def _spearman(values: np.ndarray) -> np.ndarray:
@@ -269,15 +220,33 @@ COMPARATORS = ("cosine", "kendall", "pearson", "spearman")
 
 
 def compare_rdms(first: np.ndarray, second: np.ndarray, *, comparator: str = "spearman") -> float:
-    """Similarity of two RDMs, arrays of shape (n_pairs,).
+    """Compare two RDMs by their dissimilarities of the same pairs.
 
     ``spearman`` and ``pearson`` correlate the dissimilarities; ``cosine`` does not centre them, for distances with a true zero
     (cross-validated ones); ``kendall`` is tau-b.
+
+    Parameters
+    ----------
+    first, second : arrays of shape (n_pairs,)
+        Dissimilarities in the same order of pairs.
+    comparator : {"spearman", "pearson", "cosine", "kendall"}
+
+    Returns
+    -------
+    float
+        In [-1, 1].
 
     Raises
     ------
     ValueError
         Unknown comparator, different lengths, or dissimilarities that are all equal.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from neurobridge.evaluate.similarity import compare_rdms
+    >>> compare_rdms(np.array([0.1, 0.5, 0.9]), np.array([1.0, 2.0, 4.0]))
+    1.0
     """
     if comparator not in COMPARATORS:
         raise ValueError(
@@ -291,13 +260,13 @@ def compare_rdms(first: np.ndarray, second: np.ndarray, *, comparator: str = "sp
     if comparator == "kendall":
         return float(scipy.stats.kendalltau(first, second)[0])
     if comparator == "spearman":
-        return _rank_correlation(first, second)
+        return rank_correlation(first, second)
     prepare = PREPARE[comparator]
     return float(prepare(first) @ prepare(second))
 
 
 def rdm_scorer(first: np.ndarray, second: np.ndarray, n: int, *, comparator: str = "spearman") -> Scorer:
-    """``score(order)``: the comparison when the stimuli of the second RDM are taken in that order (Mantel 1967).
+    """Prepare ``score(order)``, the comparison when the stimuli of the second RDM are taken in that order (Mantel 1967).
 
     Parameters
     ----------
@@ -327,16 +296,17 @@ def rdm_scorer(first: np.ndarray, second: np.ndarray, n: int, *, comparator: str
 
 
 def rdm_noise_ceiling(rdms: np.ndarray, *, comparator: str = "spearman") -> tuple[float, float]:
-    """Lower and upper bound of how well any model can match these subjects' RDMs on average (Nili et al. 2014).
+    """Bound the mean similarity of any model to these subjects' RDMs from below and above (Nili et al. 2014).
 
     Upper: each subject with the mean of all, itself included; no RDM does better on average. Lower: with the mean of the others.
-    The
-    RDMs are averaged as the comparator sees them: ranks for spearman (and kendall), standardised for pearson, unit length for
+    The RDMs are averaged as the comparator sees them: ranks for spearman (and kendall), standardised for pearson, unit length for
     cosine.
 
     Parameters
     ----------
     rdms : array of shape (n_subjects, n_pairs)
+    comparator : str
+        One of `COMPARATORS`.
 
     Returns
     -------
@@ -346,6 +316,15 @@ def rdm_noise_ceiling(rdms: np.ndarray, *, comparator: str = "spearman") -> tupl
     ------
     ValueError
         Fewer than two subjects.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from neurobridge.evaluate.similarity import rdm_noise_ceiling
+    >>> rng = np.random.default_rng(0)  # simulated: four subjects with one RDM, measured with noise
+    >>> lower, upper = rdm_noise_ceiling(rng.uniform(size=45) + 0.2 * rng.normal(size=(4, 45)))
+    >>> round(lower, 1), round(upper, 1)
+    (0.7, 0.8)
     """
     if rdms.ndim != 2 or len(rdms) < 2:
         raise ValueError(
@@ -355,12 +334,12 @@ def rdm_noise_ceiling(rdms: np.ndarray, *, comparator: str = "spearman") -> tupl
     seen = np.stack([prepare(d) for d in rdms])
     total = seen.sum(axis=0)
     upper = [compare_rdms(d, total, comparator=comparator) for d in rdms]
-    lower = [compare_rdms(d, total - own, comparator=comparator) for d, own in zip(rdms, seen, strict=True)]
+    lower = [compare_rdms(d, total - left_out, comparator=comparator) for d, left_out in zip(rdms, seen, strict=True)]
     return float(np.mean(lower)), float(np.mean(upper))
 
 
 def subjects_of(recordings: xr.DataArray, subject: str, distance: str) -> np.ndarray:
-    """The subject of each site, array of shape (n_neuroids,).
+    """Return the subject of each site, array of shape (n_neuroids,).
 
     Raises
     ------
@@ -384,5 +363,5 @@ def subjects_of(recordings: xr.DataArray, subject: str, distance: str) -> np.nda
 
 
 def subject_rdms(responses: np.ndarray, labels: np.ndarray, distance: str) -> np.ndarray:
-    """One RDM a subject, in sorted order, from its own sites: array of shape (n_subjects, n_pairs)."""
+    """Compute one RDM a subject, in sorted order, from its sites: array of shape (n_subjects, n_pairs)."""
     return np.stack([DISTANCES[distance](responses[:, labels == name]) for name in np.unique(labels)])

@@ -1,4 +1,4 @@
-"""How much two spaces agree before or after alignment, each measure beside what strangers would give."""
+"""Overlap of two spaces before or after alignment: four measures, each with its null."""
 
 from __future__ import annotations
 
@@ -11,12 +11,14 @@ from sklearn.base import clone
 
 from neurobridge.assemblies import AssemblyError, Pairs, as_matrix, match_stimuli, validate
 from neurobridge.assemblies.schema import PRESENTATION, STIMULUS_ID
+from neurobridge.evaluate.correlation import unit_rows
 from neurobridge.evaluate.regression import REGRESSIONS
-from neurobridge.evaluate.scores import p_value, score_attrs
+from neurobridge.evaluate.scores import make_score, score_attrs
 from neurobridge.evaluate.similarity.arrays import Scorer, cka_scorer
 from neurobridge.evaluate.similarity.distribution import sliced_wasserstein
 from neurobridge.evaluate.similarity.rdms import DISTANCES, rdm_scorer
 from neurobridge.evaluate.splits import shuffle_splits
+from neurobridge.points.memory import check_memory
 
 MEASURES = ("mutual_neighbours", "cka", "calibration", "sliced_wasserstein")
 
@@ -68,10 +70,10 @@ def overlap(
     Returns
     -------
     xarray.Dataset
-        On (measure): ``raw``; ``null_mean`` and ``null_sd``; ``null_bound``, the 95 % quantile of the null, or the 5 % quantile
-        where smaller is more overlap; ``p_value``; ``effect``, raw less null mean in standard deviations of the null, positive
-        for more overlap. ``floor``, the sliced Wasserstein distance between the target's own halves: what sampling alone
-        leaves.
+        Score with the leading dim ``measure``; the coordinate ``smaller_is_better`` marks ``sliced_wasserstein``, whose shorter
+        null ends in NaN. And ``effect`` (measure), raw less the mean of the null in standard deviations of the null, positive
+        for more overlap; ``floor``, the sliced Wasserstein distance between the two halves of the target: the distance that
+        sampling alone leaves.
 
     Raises
     ------
@@ -81,6 +83,23 @@ def overlap(
         A space without variance, or whose distances are all equal.
     MemoryError
         More stimuli than ``memory_limit`` allows.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from neurobridge.assemblies import make_assembly
+    >>> from neurobridge.evaluate import aggregate, overlap
+    >>> rng = np.random.default_rng(0)
+    >>> latents = rng.normal(size=(60, 4))  # simulated: two spaces that differ by a rotation and a little noise
+    >>> turned = latents @ np.linalg.qr(rng.normal(size=(4, 4)))[0] + 0.1 * rng.normal(size=(60, 4))
+    >>> names = {"presentation": {"stimulus_id": range(60)}, "neuroid": {"neuroid_id": range(4)}}
+    >>> options = {"n_permutations": 50, "n_alignments": 10, "n_projections": 50}
+    >>> score = overlap(make_assembly(latents, **names), make_assembly(turned, **names), **options)
+    >>> score["measure"].values.tolist()
+    ['mutual_neighbours', 'cka', 'calibration', 'sliced_wasserstein']
+    >>> table = aggregate(score, n_bootstrap=0)
+    >>> float(table["raw"].sel(measure="cka")) > float(table["null_95"].sel(measure="cka"))
+    True
     """
     for role, space in (("source", source), ("target", target)):
         validate(space, role=role)
@@ -91,12 +110,9 @@ def overlap(
             f"found {n} shared stimuli and k={k}; expected at least 8, and 1 to n - 2 neighbours. "
             "Mend: more stimuli, or a smaller k."
         )
-    needed = 6 * 8.0 * n * n
-    if needed > memory_limit:
-        raise MemoryError(
-            f"found {n} shared stimuli, whose distances need {needed / 1e9:.2f} GB; expected at most {memory_limit / 1e9:.2f} GB. "
-            "Mend: draw some of the stimuli, or raise memory_limit."
-        )
+    check_memory(
+        6 * 8.0 * n * n, memory_limit, f"distances of {n} shared stimuli", mend="overlap(source[:2000], target)"
+    )
     X, Y = as_matrix(matched.source, role="source"), as_matrix(matched.target, role="target")
     scorers: dict[str, Callable[[np.ndarray], float]] = {
         "mutual_neighbours": neighbour_scorer(X, Y, k),
@@ -113,35 +129,32 @@ def overlap(
     last = "sliced_wasserstein"
     observed[last] = clouds.distance(None)
     nulls[last] = np.array([clouds.distance(rng) for _ in range(n_alignments)])
-    columns = [_beside(observed[name], nulls[name], smaller=name == last) for name in MEASURES]
+    null = np.full((len(MEASURES), max(map(len, nulls.values()))), np.nan)
+    for row, name in enumerate(MEASURES):
+        null[row, : len(nulls[name])] = nulls[name]
+    smaller = [name == last for name in MEASURES]
+    effect = [_effect(observed[name], nulls[name], -1.0 if name == last else 1.0) for name in MEASURES]
     attrs = {"metric": "overlap", "splits": "half of the stimuli for alignment", "n_stimuli": n, "k": k,
              "n_alignments": n_alignments, "aligner": "ridge" if aligner is None else type(aligner).__name__}  # fmt: skip
-    return xr.Dataset(
-        {
-            **{key: ("measure", np.array([column[key] for column in columns])) for key in columns[0]},
-            "floor": clouds.floor(),
-        },
+    return make_score(
+        [observed[name] for name in MEASURES],
+        ("measure",),
+        null=null,
+        smaller_is_better=smaller,
+        extra={"effect": ("measure", np.array(effect)), "floor": clouds.floor()},
         coords={"measure": list(MEASURES)},
         attrs=score_attrs(attrs, 1, n_permutations, seed, (source, target)),
     )
 
 
-def _beside(observed: float, null: np.ndarray, *, smaller: bool) -> dict[str, float]:
-    """A value beside its null; ``smaller`` where a small value is more overlap."""
-    sign, known = (-1.0 if smaller else 1.0), null.size > 1
-    sd = float(null.std(ddof=1)) if known else np.nan
-    return {
-        "raw": observed,
-        "null_mean": float(null.mean()) if null.size else np.nan,
-        "null_sd": sd,
-        "null_bound": float(np.quantile(null, 0.05 if smaller else 0.95)) if null.size else np.nan,
-        "p_value": p_value(sign * observed, sign * null),
-        "effect": sign * (observed - float(null.mean())) / sd if known and sd > 0 else np.nan,
-    }
+def _effect(observed: float, null: np.ndarray, sign: float) -> float:
+    """Return the distance from the null's mean in its standard deviations; the sign is -1 where smaller is more overlap."""
+    sd = float(null.std(ddof=1)) if null.size > 1 else np.nan
+    return sign * (observed - float(null.mean())) / sd if sd > 0 else np.nan
 
 
 def neighbour_scorer(X: np.ndarray, Y: np.ndarray, k: int) -> Callable[[np.ndarray], float]:
-    """Mean share of common k nearest neighbours, as a function of the order of Y's rows.
+    """Prepare the mean share of common k nearest neighbours, as a function of the order of Y's rows.
 
     Parameters
     ----------
@@ -154,20 +167,18 @@ def neighbour_scorer(X: np.ndarray, Y: np.ndarray, k: int) -> Callable[[np.ndarr
     callable
         ``score(order)``, in [0, 1].
     """
-    left, right = _neighbours(X, k), _neighbours(Y, k)
+    near_x, near_y = _neighbours(X, k), _neighbours(Y, k)
 
     def score(order: np.ndarray) -> float:
-        # Neighbours of the reordered cloud: rows and names both move.
-        return float((left & right[np.ix_(order, order)]).sum() / (k * len(left)))
+        # In the reordered cloud the neighbours are renumbered too.
+        return float((near_x & near_y[np.ix_(order, order)]).sum() / (k * len(near_x)))
 
     return score
 
 
 def _neighbours(X: np.ndarray, k: int) -> np.ndarray:
-    """Boolean matrix of shape (n, n): whether the column is among the k nearest of the row, itself left out."""
-    centred = X - X.mean(axis=0)
-    norm = np.linalg.norm(centred, axis=1, keepdims=True)
-    unit = centred / np.where(norm > 0, norm, 1)
+    """Return a boolean matrix of shape (n, n), true where the column is among the k nearest of the row, itself left out."""
+    unit = unit_rows(X - X.mean(axis=0))[0]
     similarity = unit @ unit.T
     np.fill_diagonal(similarity, -np.inf)
     nearest = np.argpartition(-similarity, k - 1, axis=1)[:, :k]
@@ -177,7 +188,7 @@ def _neighbours(X: np.ndarray, k: int) -> np.ndarray:
 
 
 def calibration_scorer(X: np.ndarray, Y: np.ndarray) -> Scorer:
-    """Spearman correlation of the distances within X and within Y, as a function of the order of Y's rows.
+    """Prepare the Spearman correlation of the distances within X and within Y, as a function of the order of Y's rows.
 
     Parameters
     ----------
@@ -223,13 +234,15 @@ class _Aligned:
         )
 
     def distance(self, rng: np.random.Generator | None) -> float:
-        left, right = self.train
-        order = np.arange(left.sizes[PRESENTATION]) if rng is None else rng.permutation(left.sizes[PRESENTATION])
+        source, target = self.train
+        order = np.arange(source.sizes[PRESENTATION]) if rng is None else rng.permutation(source.sizes[PRESENTATION])
         if self.aligner is None:
-            X, Y = as_matrix(left), as_matrix(right)[order]
-            moved = np.asarray(REGRESSIONS["ridge"](X, self._scaled(Y))(as_matrix(self.test[0])))
-            moved = moved.reshape(self.test[0].sizes[PRESENTATION], -1)
+            X, Y = as_matrix(source), as_matrix(target)[order]
+            transported = np.asarray(REGRESSIONS["ridge"](X, self._scaled(Y))(as_matrix(self.test[0])))
+            transported = transported.reshape(self.test[0].sizes[PRESENTATION], -1)
         else:
-            pairs = Pairs(left[STIMULUS_ID].values, right[STIMULUS_ID].values[order])
-            moved = self._scaled(as_matrix(clone(self.aligner).fit(left, right, pairs).transform(self.test[0])))
-        return sliced_wasserstein(moved, self._scaled(as_matrix(self.test[1])), **self.options)
+            pairs = Pairs(source[STIMULUS_ID].values, target[STIMULUS_ID].values[order])
+            transported = self._scaled(
+                as_matrix(clone(self.aligner).fit(source, target, pairs).transform(self.test[0]))
+            )
+        return sliced_wasserstein(transported, self._scaled(as_matrix(self.test[1])), **self.options)

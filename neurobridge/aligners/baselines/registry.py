@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from neurobridge.aligners.base import AssemblyAligner
-from neurobridge.aligners.keypoints import KeypointAligner
-from neurobridge.aligners.linear import ProcrustesAligner, RidgeAligner
-from neurobridge.aligners.relative import RelativeAligner
-from neurobridge.aligners.subspaces import CCAAligner, PLSAligner
+from neurobridge.aligners.baselines.keypoints import KeypointAligner
+from neurobridge.aligners.baselines.linear import ProcrustesAligner, RidgeAligner
+from neurobridge.aligners.baselines.relative import RelativeAligner
+from neurobridge.aligners.baselines.subspaces import CCAAligner, PLSAligner
 
 BASELINES: dict[str, type[AssemblyAligner]] = {
     "ridge": RidgeAligner,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from neurobridge.aligners.base import AssemblyAligner
-from neurobridge.aligners.subspaces import folds_of, least_error
+from neurobridge.aligners.baselines.subspaces import folds_of, least_error
 from neurobridge.maps.linear import LinearMap
 
 ALPHAS: tuple[float, ...] = tuple(np.logspace(-4, 4, 17).tolist())

@@ -1,0 +1,28 @@
+"""Settings of every test run, the examples of the docstrings included."""
+
+from __future__ import annotations
+
+import matplotlib as mpl
+import pytest
+from _pytest.doctest import DoctestItem
+
+mpl.use("Agg")
+
+collect_ignore = [
+    # Imported by Brain-Score alone, whose registries it fills.
+    "neurobridge/brainscore/plugins",
+    # Modules of version 0.1: importing one warns. tests/test_public.py has them.
+    "neurobridge/aligner.py",
+    "neurobridge/baselines.py",
+    "neurobridge/experiment.py",
+]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--mirror", default=None, help="folder with the real data files, laid out <dataset>/<file>")
+
+
+@pytest.fixture(autouse=True)
+def _examples_write_into_a_folder_of_their_own(request: pytest.FixtureRequest) -> None:
+    if isinstance(request.node, DoctestItem):
+        request.getfixturevalue("monkeypatch").chdir(request.getfixturevalue("tmp_path"))

@@ -1,0 +1,116 @@
+"""Candidates: the ways to align that cross-validation over the pairs chooses among."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import asdict, astuple, dataclass, fields
+from typing import Any, Literal
+
+import numpy as np
+
+from neurobridge.bridge.fused.deprecated import takes_positions, warn_deprecated
+from neurobridge.points.display import html_repr
+
+Readout = Literal["barycentric", "linear", "kernel", "mean"]
+
+
+@takes_positions
+@dataclass(frozen=True, order=True, kw_only=True)
+class Candidate:
+    """One way to align two spaces: a setting of the fused bridge, or a map of the pairs alone.
+
+    Candidates are compared, hashed and ordered by their fields, so that they serve as keys of `FusedBridge.errors`.
+
+    Parameters
+    ----------
+    lam : float
+        Weight of the two maps in the fused cost, in [0, 1]; 0 is the bridge cost alone.
+    epsilon : float
+        Entropic temperature of the plan, as a fraction of the mean fused cost.
+    n_rounds : int
+        Number of plans that are solved with linear maps, which are refitted on the images after each.
+        0 is a map of the pairs alone, without any plan.
+    readout : {"barycentric", "linear", "kernel", "mean"}
+        Prediction for a point: "barycentric" is its mean partner under the last plan, "linear" and "kernel" are its
+        value under the last map (linear without curved rounds, kernel ridge with them), "mean" is the average of both.
+    kernel_rounds : int
+        Number of rounds that follow with a curved (kernel ridge) forward map.
+
+    Examples
+    --------
+    >>> from neurobridge.bridge import Candidate
+    >>> Candidate(lam=0.9, epsilon=0.02, n_rounds=5, readout="linear")
+    Candidate(lam=0.9, epsilon=0.02, n_rounds=5, readout='linear', kernel_rounds=0)
+
+    A variant of a candidate:
+
+    >>> from dataclasses import replace
+    >>> replace(Candidate(lam=0.9, epsilon=0.02, n_rounds=5, readout="linear"), readout="mean").readout
+    'mean'
+    """
+
+    lam: float
+    epsilon: float
+    n_rounds: int
+    readout: Readout
+    kernel_rounds: int = 0
+
+    def __iter__(self) -> Iterator[Any]:
+        """Give the fields in their order, as the tuple of version 0.1 did; deprecated."""
+        warn_deprecated("a candidate read as a tuple", "its fields by name", stacklevel=2)
+        return iter(astuple(self))
+
+    def _repr_html_(self) -> str:
+        return html_repr("Candidate", asdict(self))
+
+
+#: Ridge regression on the pairs, without any plan.
+RIDGE = Candidate(lam=1.0, epsilon=math.inf, n_rounds=0, readout="linear")
+#: Kernel ridge regression on the pairs, without any plan.
+KERNEL_RIDGE = Candidate(lam=1.0, epsilon=math.inf, n_rounds=0, readout="kernel")
+
+
+def readouts_of(kernel_rounds: int) -> tuple[Readout, ...]:
+    """Return the readouts that exist after a number of curved rounds."""
+    return "barycentric", "kernel" if kernel_rounds else "linear", "mean"
+
+
+def check_candidate(candidate: Any) -> Candidate:
+    """Return a candidate that can be solved.
+
+    Parameters
+    ----------
+    candidate : Candidate
+        A plain tuple of the fields is taken as well, with a `DeprecationWarning`.
+
+    Raises
+    ------
+    ValueError
+        Fields out of range, no rounds, or a readout that the rounds do not have.
+    """
+    if type(candidate) is tuple and len(candidate) in (4, 5):
+        checked = Candidate(**dict(zip((field.name for field in fields(Candidate)), candidate, strict=False)))
+    else:
+        checked = candidate
+    try:
+        usable = (
+            isinstance(checked, Candidate)
+            and all(isinstance(count, (int, np.integer)) for count in (checked.n_rounds, checked.kernel_rounds))
+            and checked.n_rounds >= 1
+            and checked.kernel_rounds >= 0
+            and 0 <= checked.lam <= 1
+            and 0 < checked.epsilon < math.inf
+            and checked.readout in readouts_of(checked.kernel_rounds)
+        )
+    except TypeError:
+        usable = False
+    if not usable:
+        raise ValueError(
+            f"found candidate={candidate!r}; expected a Candidate with lam in [0, 1], epsilon above 0, n_rounds of at "
+            "least 1, kernel_rounds of at least 0 and the readout 'barycentric' or 'mean', 'linear' without curved rounds "
+            "or 'kernel' with them. Mend: e.g. Candidate(lam=0.9, epsilon=0.02, n_rounds=5, readout='linear')."
+        )
+    if checked is not candidate:
+        warn_deprecated(f"candidate={candidate!r}", f"candidate={checked!r}", stacklevel=3)
+    return checked

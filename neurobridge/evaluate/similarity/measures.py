@@ -1,0 +1,515 @@
+"""Scores of the similarity of two assemblies: CKA, RDMs, RSA, canonical correlations, Procrustes distance."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from neurobridge.assemblies import AssemblyError, average_repetitions, validate
+from neurobridge.assemblies.schema import STIMULUS_ID
+from neurobridge.evaluate.correlation import pearson
+from neurobridge.evaluate.predict import GivenSplits, matched_arrays
+from neurobridge.evaluate.scores import SPLIT, score_attrs, split_score
+from neurobridge.evaluate.similarity.arrays import Scorer, cka_scorer, fit_cca, procrustes_scorer
+from neurobridge.evaluate.similarity.rdms import (
+    COMPARATORS,
+    DISTANCES,
+    PREPARE,
+    crossvalidated_rdm,
+    rdm_noise_ceiling,
+    rdm_scorer,
+    subject_rdms,
+    subjects_of,
+)
+
+SUBJECT = "subject"
+
+
+def cka(
+    source: xr.DataArray,
+    target: xr.DataArray,
+    splits: GivenSplits = None,
+    *,
+    unbiased: bool = True,
+    ceiling: float | None = None,
+    n_permutations: int = 100,
+    seed: int = 0,
+) -> xr.Dataset:
+    """Score the linear centred kernel alignment of two assemblies; nothing is fitted.
+
+    The estimators are those of `linear_cka`.
+
+    Parameters
+    ----------
+    source, target : xarray.DataArray
+        Dims ``(presentation, neuroid)``, one presentation a stimulus; joined on ``stimulus_id``.
+    splits : Splits or sequence of (train, test), optional
+        One value on the held-out rows of each fold. Default: all shared stimuli, one value.
+    unbiased : bool
+        The estimator that is zero on average for unrelated data (Brain-Score's ``cka``), or Kornblith's (``cka_biased``).
+    ceiling : float, optional
+        ``normalized = raw / ceiling``.
+    n_permutations : int
+        Size of the null: the stimuli of one side are shuffled.
+    seed : int
+
+    Returns
+    -------
+    xarray.Dataset
+        Score with ``raw`` (split).
+
+    Raises
+    ------
+    AssemblyError
+        Bad assemblies or splits.
+    ValueError
+        Fewer than four stimuli a fold.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from neurobridge.assemblies import make_assembly
+    >>> from neurobridge.evaluate.similarity import cka
+    >>> rng = np.random.default_rng(0)  # simulated: the second space is the first, rotated, with noise
+    >>> features = rng.normal(size=(60, 5))
+    >>> responses = features @ np.linalg.qr(rng.normal(size=(5, 5)))[0] + 0.3 * rng.normal(size=(60, 5))
+    >>> names = {"presentation": {"stimulus_id": range(60)}, "neuroid": {"neuroid_id": range(5)}}
+    >>> model, brain = make_assembly(features, **names), make_assembly(responses, **names)
+    >>> score = cka(model, brain, n_permutations=99)
+    >>> float(score["raw"].mean()) > 0.7, float(score["p_value"])
+    (True, 0.01)
+    """
+    return _unfitted(
+        source,
+        target,
+        splits,
+        lambda X, Y: cka_scorer(X, Y, unbiased=unbiased),
+        metric="cka, unbiased" if unbiased else "cka, biased",
+        ceiling=ceiling,
+        n_permutations=n_permutations,
+        seed=seed,
+    )
+
+
+def cka_biased(source: xr.DataArray, target: xr.DataArray, splits: GivenSplits = None, **options: Any) -> xr.Dataset:
+    """Score Kornblith's CKA: ``cka(..., unbiased=False)``.
+
+    Parameters
+    ----------
+    source, target, splits, **options
+        As in `cka`.
+
+    Returns
+    -------
+    xarray.Dataset
+        Score with ``raw`` (split).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from neurobridge.assemblies import make_assembly
+    >>> from neurobridge.evaluate.similarity import cka_biased
+    >>> rng = np.random.default_rng(0)  # simulated: the second space is the first, rotated, with noise
+    >>> features = rng.normal(size=(60, 5))
+    >>> responses = features @ np.linalg.qr(rng.normal(size=(5, 5)))[0] + 0.3 * rng.normal(size=(60, 5))
+    >>> names = {"presentation": {"stimulus_id": range(60)}, "neuroid": {"neuroid_id": range(5)}}
+    >>> model, brain = make_assembly(features, **names), make_assembly(responses, **names)
+    >>> float(cka_biased(model, brain, n_permutations=0)["raw"].mean()) > 0.7
+    True
+    """
+    return cka(source, target, splits, unbiased=False, **options)
+
+
+def procrustes(
+    source: xr.DataArray,
+    target: xr.DataArray,
+    splits: GivenSplits = None,
+    *,
+    n_permutations: int = 100,
+    seed: int = 0,
+) -> xr.Dataset:
+    """Score the angular Procrustes distance in radians: smaller is more similar; ``p_value`` counts permutations at most as far.
+
+    The distance is that of `procrustes_distance`.
+
+    Parameters
+    ----------
+    source, target, splits, n_permutations, seed
+        As in `cka`.
+
+    Returns
+    -------
+    xarray.Dataset
+        Score with ``raw`` (split), attribute ``smaller_is_better`` = 1.
+
+    Raises
+    ------
+    AssemblyError
+        Bad assemblies or splits.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from neurobridge.assemblies import make_assembly
+    >>> from neurobridge.evaluate.similarity import procrustes
+    >>> rng = np.random.default_rng(0)  # simulated: the second space is the first, rotated, with noise
+    >>> features = rng.normal(size=(60, 5))
+    >>> responses = features @ np.linalg.qr(rng.normal(size=(5, 5)))[0] + 0.3 * rng.normal(size=(60, 5))
+    >>> names = {"presentation": {"stimulus_id": range(60)}, "neuroid": {"neuroid_id": range(5)}}
+    >>> model, brain = make_assembly(features, **names), make_assembly(responses, **names)
+    >>> score = procrustes(model, brain, n_permutations=99)
+    >>> float(score["raw"].mean()) < float(score["null"].min())
+    True
+    """
+    return _unfitted(
+        source,
+        target,
+        splits,
+        procrustes_scorer,
+        metric="procrustes, radians",
+        ceiling=None,
+        n_permutations=n_permutations,
+        seed=seed,
+        smaller_is_better=True,
+    )
+
+
+def rdm_similarity(
+    source: xr.DataArray,
+    target: xr.DataArray,
+    splits: GivenSplits = None,
+    *,
+    distance: str = "correlation",
+    comparator: str = "spearman",
+    whiten: bool = False,
+    ceiling: float | None = None,
+    n_permutations: int = 100,
+    seed: int = 0,
+) -> xr.Dataset:
+    """Score the similarity of the dissimilarity matrices of both sides; the defaults are Brain-Score's ``rdm``.
+
+    Parameters
+    ----------
+    source, target, splits, ceiling, n_permutations, seed
+        As in `cka`. With ``distance="crossvalidated"`` the target is recordings with repetitions.
+    distance : str
+        A key of `DISTANCES`, or "crossvalidated": unbiased distances of the target (`crossvalidated_rdm`), squared Euclidean
+        ones of the source.
+    comparator : {"spearman", "pearson", "cosine", "kendall"}
+    whiten : bool
+        Whiten by the noise of the repetitions, for cross-validated distances.
+
+    Returns
+    -------
+    xarray.Dataset
+        Score with ``raw`` (split).
+
+    Raises
+    ------
+    AssemblyError
+        Bad assemblies or splits, unknown distance or comparator.
+    ValueError
+        Dissimilarities that are all equal or undefined.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from neurobridge.assemblies import make_assembly
+    >>> from neurobridge.evaluate.similarity import rdm_similarity
+    >>> rng = np.random.default_rng(0)  # simulated: the second space is the first, rotated, with noise
+    >>> features = rng.normal(size=(60, 5))
+    >>> responses = features @ np.linalg.qr(rng.normal(size=(5, 5)))[0] + 0.3 * rng.normal(size=(60, 5))
+    >>> names = {"presentation": {"stimulus_id": range(60)}, "neuroid": {"neuroid_id": range(5)}}
+    >>> model, brain = make_assembly(features, **names), make_assembly(responses, **names)
+    >>> score = rdm_similarity(model, brain, distance="euclidean", n_permutations=99)
+    >>> float(score["raw"].mean()) > 0.7, float(score["p_value"])
+    (True, 0.01)
+    """
+    _known(distance, (*DISTANCES, "crossvalidated"), "distance")
+    _known(comparator, COMPARATORS, "comparator")
+    name = f"rdm, {distance}, {comparator}"
+    if distance != "crossvalidated":
+
+        def scorer(X: np.ndarray, Y: np.ndarray) -> Scorer:
+            return rdm_scorer(DISTANCES[distance](X), DISTANCES[distance](Y), len(X), comparator=comparator)
+
+        return _unfitted(
+            source, target, splits, scorer, metric=name, ceiling=ceiling, n_permutations=n_permutations, seed=seed
+        )
+    validate(target, role="target")
+    square = crossvalidated_rdm(target, whiten=whiten)
+    average = average_repetitions(target)
+    row_of = {stimulus: row for row, stimulus in enumerate(square[STIMULUS_ID].values)}
+    shared = [row_of[i] for i in source[STIMULUS_ID].values if i in row_of]
+
+    def crossvalidated(X: np.ndarray, Y: np.ndarray, held_out: np.ndarray) -> Scorer:
+        rows = np.asarray(shared)[held_out]
+        second = square.values[np.ix_(rows, rows)][~np.tri(len(rows), dtype=bool)]
+        return rdm_scorer(DISTANCES["sqeuclidean"](X), second, len(rows), comparator=comparator)
+
+    return _unfitted(
+        source,
+        average,
+        splits,
+        crossvalidated,
+        metric=name,
+        ceiling=ceiling,
+        n_permutations=n_permutations,
+        seed=seed,
+        needs_rows=True,
+    )
+
+
+def rsa(
+    source: xr.DataArray,
+    target: xr.DataArray,
+    splits: GivenSplits = None,
+    *,
+    subject: str = "animal",
+    distance: str = "correlation",
+    comparator: str = "spearman",
+    n_permutations: int = 100,
+    seed: int = 0,
+) -> xr.Dataset:
+    """Score the source's RDM against that of every subject, between the bounds that the subjects' agreement sets.
+
+    Parameters
+    ----------
+    source, target, splits, n_permutations, seed
+        As in `cka`.
+    subject : str
+        Coordinate of the target's neuroids.
+    distance : str
+        A key of `DISTANCES`.
+    comparator : {"spearman", "pearson", "cosine", "kendall"}
+
+    Returns
+    -------
+    xarray.Dataset
+        Score with ``raw`` (split), the mean over subjects; ``raw_by_subject`` (split, subject); ``ceiling``, the upper bound of
+        Nili et al. 2014, and ``ceiling_lower``, the lower, both means over splits; ``normalized = raw / ceiling``.
+
+    Raises
+    ------
+    AssemblyError
+        Bad assemblies or splits, one subject only, unknown distance or comparator.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from neurobridge.assemblies import make_assembly
+    >>> from neurobridge.evaluate.similarity import rsa
+    >>> rng = np.random.default_rng(0)  # simulated: the second space is the first, rotated, with noise
+    >>> features = rng.normal(size=(60, 5))
+    >>> responses = features @ np.linalg.qr(rng.normal(size=(5, 5)))[0] + 0.3 * rng.normal(size=(60, 5))
+    >>> sites = {"neuroid_id": range(5), "animal": ["a", "a", "a", "b", "b"]}
+    >>> names = {"presentation": {"stimulus_id": range(60)}, "neuroid": sites}
+    >>> model, brain = make_assembly(features, **names), make_assembly(responses, **names)
+    >>> score = rsa(model, brain, distance="euclidean", n_permutations=99)
+    >>> bool(score["ceiling_lower"] < score["ceiling"]), score["raw_by_subject"].sizes["subject"]
+    (True, 2)
+    """
+    _known(distance, tuple(DISTANCES), "distance")
+    _known(comparator, COMPARATORS, "comparator")
+    bounds: list[tuple[float, float]] = []
+    by_subject: list[list[float]] = []
+    validate(target, role="target")
+    labels = subjects_of(target, subject, distance)
+
+    def scorer(X: np.ndarray, Y: np.ndarray) -> Scorer:
+        rdms = subject_rdms(Y, labels, distance)
+        model = DISTANCES[distance](X)
+        bounds.append(rdm_noise_ceiling(rdms, comparator=comparator))
+        each = [rdm_scorer(model, d, len(X), comparator=comparator) for d in rdms]
+        by_subject.append([score(slice(None)) for score in each])
+        if comparator in PREPARE:
+            # The mean of inner products is one inner product: one product a permutation, however many subjects.
+            pooled = np.mean([PREPARE[comparator](d) for d in rdms], axis=0)
+            length = float(np.linalg.norm(pooled))
+            pooled_score = rdm_scorer(PREPARE[comparator](model), pooled / length, len(X), comparator="cosine")
+            return lambda order: length * pooled_score(order)
+        return lambda order: float(np.mean([score(order) for score in each]))
+
+    score = _unfitted(
+        source,
+        target,
+        splits,
+        scorer,
+        metric=f"rsa, {distance}, {comparator}, by {subject}",
+        ceiling=lambda: float(np.mean([upper for _, upper in bounds])),
+        n_permutations=n_permutations,
+        seed=seed,
+    )
+    return score.assign(
+        ceiling_lower=float(np.mean([lower for lower, _ in bounds])), raw_by_subject=((SPLIT, SUBJECT), by_subject)
+    ).assign_coords({SUBJECT: np.unique(labels)})
+
+
+def cca(
+    source: xr.DataArray,
+    target: xr.DataArray,
+    splits: GivenSplits = None,
+    *,
+    n_components: int | None = None,
+    variance: float | None = None,
+    ceiling: float | None = None,
+    n_permutations: int = 1000,
+    seed: int = 0,
+) -> xr.Dataset:
+    """Score the mean canonical correlation on held-out stimuli; the directions are fitted on the training stimuli.
+
+    Parameters
+    ----------
+    source, target, ceiling, seed
+        As in `cka`.
+    splits : Splits or sequence of (train, test), optional
+        Default: Brain-Score's, as in `predictivity`.
+    n_components : int, optional
+        Canonical pairs averaged; default all. The training correlation is *not* reported: it grows with the number of features.
+    variance : float, optional
+        Keep the leading principal components of either side that hold this share first; `svcca` has 0.99.
+    n_permutations : int
+        Size of the null: held-out stimuli of one side are shuffled.
+
+    Returns
+    -------
+    xarray.Dataset
+        Score with ``raw`` (split).
+
+    Raises
+    ------
+    AssemblyError
+        Bad assemblies or splits.
+    ValueError
+        ``n_components`` or ``variance`` out of range.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from neurobridge.assemblies import make_assembly
+    >>> from neurobridge.evaluate.similarity import cca
+    >>> rng = np.random.default_rng(0)  # simulated: the second space is the first, rotated, with noise
+    >>> features = rng.normal(size=(60, 5))
+    >>> responses = features @ np.linalg.qr(rng.normal(size=(5, 5)))[0] + 0.3 * rng.normal(size=(60, 5))
+    >>> names = {"presentation": {"stimulus_id": range(60)}, "neuroid": {"neuroid_id": range(5)}}
+    >>> model, brain = make_assembly(features, **names), make_assembly(responses, **names)
+    >>> float(cca(model, brain, n_permutations=0)["raw"].mean()) > 0.7
+    True
+    """
+    X, Y, folds = matched_arrays(source, target, splits)
+
+    def scorer(X_held: np.ndarray, Y_held: np.ndarray, number: int) -> Scorer:
+        train = folds[number][0]
+        to_x, to_y = fit_cca(X[train], Y[train], n_components=n_components, variance=variance)
+        U, V = to_x(X_held), to_y(Y_held)
+        return lambda order: float(pearson(U, V[order])[0].mean())
+
+    name = "cca" if variance is None else f"svcca, {variance:.0%} of the variance"
+    return _scored(
+        len(X),
+        [test for _, test in folds],
+        lambda held_out, number: scorer(X[held_out], Y[held_out], number),
+        splits_name=folds.description,
+        metric=f"{name}, held out",
+        ceiling=ceiling,
+        n_permutations=n_permutations,
+        seed=seed,
+        sources=(source, target),
+    )
+
+
+def svcca(
+    source: xr.DataArray, target: xr.DataArray, splits: GivenSplits = None, *, variance: float = 0.99, **options: Any
+) -> xr.Dataset:
+    """Score `cca` between the principal components that hold 99% of the variance of either side (Raghu et al. 2017).
+
+    Parameters
+    ----------
+    source, target, splits, **options
+        As in `cca`.
+    variance : float
+        Share of the variance that the kept components hold, in (0, 1].
+
+    Returns
+    -------
+    xarray.Dataset
+        Score with ``raw`` (split).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from neurobridge.assemblies import make_assembly
+    >>> from neurobridge.evaluate.similarity import svcca
+    >>> rng = np.random.default_rng(0)  # simulated: the second space is the first, rotated, with noise
+    >>> features = rng.normal(size=(60, 5))
+    >>> responses = features @ np.linalg.qr(rng.normal(size=(5, 5)))[0] + 0.3 * rng.normal(size=(60, 5))
+    >>> names = {"presentation": {"stimulus_id": range(60)}, "neuroid": {"neuroid_id": range(5)}}
+    >>> model, brain = make_assembly(features, **names), make_assembly(responses, **names)
+    >>> float(svcca(model, brain, n_permutations=0)["raw"].mean()) > 0.7
+    True
+    """
+    return cca(source, target, splits, variance=variance, **options)
+
+
+def _known(value: str, names: tuple[str, ...], what: str) -> None:
+    if value not in names:
+        raise AssemblyError(f"found {what} {value!r}; expected one of {sorted(names)}. Mend: choose one of them.")
+
+
+def _unfitted(
+    source: xr.DataArray,
+    target: xr.DataArray,
+    splits: GivenSplits,
+    scorer: Callable[..., Scorer],
+    *,
+    needs_rows: bool = False,
+    **rest: Any,
+) -> xr.Dataset:
+    """Score without a fit: on the held-out rows of every fold, or on all stimuli at once."""
+    X, Y, folds = matched_arrays(source, target, splits)
+    chosen = [np.arange(len(X))] if splits is None else [test for _, test in folds]
+    held_out = "all stimuli" if splits is None else f"held-out stimuli of {folds.description}"
+    return _scored(
+        len(X),
+        chosen,
+        lambda rows, _: scorer(X[rows], Y[rows], rows) if needs_rows else scorer(X[rows], Y[rows]),
+        splits_name=held_out,
+        sources=(source, target),
+        **rest,
+    )
+
+
+def _scored(
+    n_stimuli: int,
+    folds: list[np.ndarray],
+    scorer: Callable[[np.ndarray, int], Scorer],
+    *,
+    metric: str,
+    splits_name: str,
+    ceiling: float | Callable[[], float] | None,
+    n_permutations: int,
+    seed: int,
+    sources: tuple[xr.DataArray, ...],
+    smaller_is_better: bool = False,
+) -> xr.Dataset:
+    rng = np.random.default_rng(seed)
+    raw, null = [], []
+    for number, rows in enumerate(folds):
+        score = scorer(rows, number)
+        raw.append(score(slice(None)))
+        # As in `fold_null`: each permutation from one fold in turn.
+        null += [score(rng.permutation(len(rows))) for _ in range(number, n_permutations, len(folds))]
+    return split_score(
+        np.asarray(raw),
+        np.asarray(null),
+        ceiling=ceiling() if callable(ceiling) else ceiling,
+        normalization="ratio",
+        attrs=score_attrs(
+            {"metric": metric, "splits": splits_name, "n_stimuli": n_stimuli}, len(folds), n_permutations, seed, sources
+        ),
+        smaller_is_better=smaller_is_better,
+        stacklevel=4,
+    )
