@@ -147,8 +147,8 @@ class RidgeDesign:
             best = lowest
 
     def _errors(self, Y: np.ndarray, alphas: tuple[float, ...]) -> np.ndarray:
-        own = np.full(len(Y), 1 / len(Y))
-        return leave_one_out(self._scores, self._squares, Y - Y.mean(axis=0), alphas, own, cap=1 - 1e-9)
+        mean_leverage = np.full(len(Y), 1 / len(Y))
+        return leave_one_out(self._scores, self._squares, Y - Y.mean(axis=0), alphas, mean_leverage, cap=1 - 1e-9)
 
     def _map(self, Y: np.ndarray, alpha: np.ndarray) -> LinearMap:
         y_mean = Y.mean(axis=0)
@@ -172,7 +172,7 @@ def leave_one_out(
     squares: np.ndarray,
     Y: np.ndarray,
     alphas: tuple[float, ...],
-    own: np.ndarray,
+    mean_leverage: np.ndarray,
     *,
     cap: float,
 ) -> np.ndarray:
@@ -187,7 +187,7 @@ def leave_one_out(
     Y : array of shape (n_samples, n_targets)
         Centred targets.
     alphas : tuple of float
-    own : array of shape (n_samples,)
+    mean_leverage : array of shape (n_samples,)
         Leverage of the mean: 1/n, or each sample's share of the weight.
     cap : float
         Largest leverage: a sample that determines its own prediction says nothing.
@@ -200,7 +200,7 @@ def leave_one_out(
     errors = np.empty((len(alphas), Y.shape[1]))
     for row, alpha in enumerate(alphas):
         shrink = 1 / (squares + alpha)
-        leverage = np.minimum(squared @ shrink + own, cap)
+        leverage = np.minimum(squared @ shrink + mean_leverage, cap)
         residual = (Y - Z @ (shrink[:, None] * projected)) / (1 - leverage)[:, None]
         errors[row] = (residual**2).sum(axis=0)
     return errors

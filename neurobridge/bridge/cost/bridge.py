@@ -152,7 +152,7 @@ class BridgeCost(Displayed):
 
     @property
     def unit(self) -> float:
-        """What epsilon is a fraction of: 1, as the distances are in units of the mean (or median) anchor distance."""
+        """The cost that epsilon is a fraction of: 1, as distances are in units of the mean or median anchor distance."""
         return 1.0
 
     def at(self, epsilon: float) -> BridgeCost:

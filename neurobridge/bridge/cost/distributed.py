@@ -227,7 +227,7 @@ class DistributedFactor(Factor):
             start += size
 
     def take(self, index: torch.Tensor | slice) -> Block:
-        """Some rows, brought to the client."""
+        """Bring some rows to the client."""
         return _block(self._fetch(index))
 
     def subset(self, index: torch.Tensor) -> Factor:
@@ -267,13 +267,13 @@ class DistributedFactor(Factor):
 
     def log_k(self, state: ChunkedState) -> torch.Tensor:
         """``log k`` of a state, brought to the client: shape (n_points,), float64."""
-        found = _compute(
+        parts = _compute(
             [
                 _task(tasks.whole_log_k, part, state.shift, size)
                 for part, size in zip(state.parts, self.sizes, strict=True)
             ]
         )
-        return torch.from_numpy(np.concatenate(found))
+        return torch.from_numpy(np.concatenate(parts))
 
     def half_step(
         self, log_anchor: torch.Tensor, mass: tuple[Task, ...], damping: float, epsilon: float, state: ChunkedState
@@ -302,8 +302,8 @@ class DistributedFactor(Factor):
     def to_points(self, log_anchor: torch.Tensor, epsilon: float) -> torch.Tensor:
         """``log sum_p w_p exp(-D_ip / eps + log_anchor_p)``, shape (n_points,), float64."""
         column = self.to_columns(log_anchor).numpy()
-        found = _compute([_task(tasks.to_points, part, column, epsilon) for part in self.parts])
-        return torch.from_numpy(np.concatenate(found))
+        parts = _compute([_task(tasks.to_points, part, column, epsilon) for part in self.parts])
+        return torch.from_numpy(np.concatenate(parts))
 
     def log_sums(self, log_point: torch.Tensor, epsilon: float) -> torch.Tensor:
         """``log sum_i exp(-D_ic / eps + log_point_i)`` by column, shape (n_columns,), float64."""
@@ -327,12 +327,12 @@ class DistributedFactor(Factor):
     def _fetch(self, index: torch.Tensor | slice) -> tasks.Kept:
         rows = np.arange(self.n_points)[index] if isinstance(index, slice) else index.cpu().numpy() % self.n_points
         chosen = self._by_chunk(rows)
-        found = _compute([_task(tasks.take_rows, part, local) for part, local, _ in chosen])
-        if not found:
+        pieces = _compute([_task(tasks.take_rows, part, local) for part, local, _ in chosen])
+        if not pieces:
             return _compute([_task(tasks.take_rows, self.parts[0], slice(0))])[0]
         order = np.argsort(np.concatenate([place for _, _, place in chosen]))
         distances, columns, radius = (
-            None if side[0] is None else np.concatenate(side)[order] for side in zip(*found, strict=True)
+            None if side[0] is None else np.concatenate(side)[order] for side in zip(*pieces, strict=True)
         )
         assert distances is not None
         return tasks.Kept(distances, columns, radius)

@@ -34,7 +34,7 @@ _WEAK = 1e-25
 
 
 class HalfStep(NamedTuple):
-    """What one half of a Sinkhorn iteration gives: a vector over anchors, how far the marginal was off, and ``log k``."""
+    """Result of one half of a Sinkhorn iteration: a vector over anchors, the error of the marginal, and ``log k``."""
 
     log_anchor: torch.Tensor
     error: float
@@ -84,7 +84,7 @@ class Factor(Displayed):
 
     @abstractmethod
     def take(self, index: torch.Tensor | slice) -> Block:
-        """Some rows."""
+        """Return some rows."""
 
     @abstractmethod
     def subset(self, index: torch.Tensor) -> Factor:

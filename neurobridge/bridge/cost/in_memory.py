@@ -111,7 +111,7 @@ class DenseFactor(Factor):
             yield rows, Block(self.distances[rows], None)
 
     def take(self, index: torch.Tensor | slice) -> Block:
-        """Some rows."""
+        """Return some rows."""
         return Block(self.distances[index], None)
 
     def subset(self, index: torch.Tensor) -> DenseFactor:
@@ -217,7 +217,7 @@ class NearestFactor(Factor):
             yield rows, Block(self.distances[rows], self.index[rows])
 
     def take(self, index: torch.Tensor | slice) -> Block:
-        """Some rows."""
+        """Return some rows."""
         return Block(self.distances[index], self.index[index])
 
     def subset(self, index: torch.Tensor) -> NearestFactor:
@@ -289,7 +289,7 @@ class StreamedFactor(Factor):
             yield rows, Block(self.space.of(self.points.block(rows), fast=True), None)
 
     def take(self, index: torch.Tensor | slice) -> Block:
-        """Some rows."""
+        """Return some rows."""
         return Block(self.space.of(self.points.block(index), fast=True), None)
 
     def subset(self, index: torch.Tensor) -> DenseFactor:

@@ -110,8 +110,8 @@ class TransposedCost(Displayed):
 
 def transposed(cost: Cost) -> Cost:
     """Exchange source and target: by the cost's own method, where it has one."""
-    own = getattr(cost, "transposed", None)
-    return TransposedCost(cost) if own is None else own()
+    exchange = getattr(cost, "transposed", None)
+    return TransposedCost(cost) if exchange is None else exchange()
 
 
 def check_rows(pairs: tuple[Array, Array], n: int, m: int) -> Rows:

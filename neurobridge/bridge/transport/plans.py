@@ -17,7 +17,7 @@ from neurobridge.points.display import Displayed, by
 
 
 class Plan(Protocol):
-    """What a coupling needs of its plan; arrays are float64 numpy."""
+    """The interface of a plan to its coupling; arrays are float64 numpy."""
 
     def row_mass(self) -> np.ndarray:
         """Mass of every source point, shape (n,)."""
@@ -94,7 +94,7 @@ class SparsePlan(Displayed):
             return np.asarray(self.matrix @ _whole(Y)) / np.where(mass > 0, mass, np.nan)[:, None]
 
     def rows(self, index: np.ndarray) -> np.ndarray:
-        """Some rows of the plan, shape (n_rows, m)."""
+        """Return some rows of the plan, shape (n_rows, m)."""
         return np.asarray(self.matrix[index].toarray())
 
     def transposed(self) -> SparsePlan:
@@ -124,8 +124,8 @@ class DensePlan(Displayed):
         i = _draw(self.row_mass(), n, rng)
         j = np.empty(n, dtype=np.int64)
         for row in np.unique(i):
-            here = np.flatnonzero(i == row)
-            j[here] = _draw(self.matrix[row], len(here), rng)
+            draws = np.flatnonzero(i == row)
+            j[draws] = _draw(self.matrix[row], len(draws), rng)
         return i.astype(np.int64), j
 
     def barycentric(self, Y: PointSource) -> np.ndarray:
@@ -135,7 +135,7 @@ class DensePlan(Displayed):
             return (self.matrix @ _whole(Y)) / np.where(mass > 0, mass, np.nan)[:, None]
 
     def rows(self, index: np.ndarray) -> np.ndarray:
-        """Some rows of the plan, shape (n_rows, m)."""
+        """Return some rows of the plan, shape (n_rows, m)."""
         return self.matrix[index]
 
     def transposed(self) -> DensePlan:
@@ -251,14 +251,14 @@ class FactoredPlan(Displayed):
         """``log P_ij`` of some entries, shape (n_entries,)."""
         left, right = self.cost.source_factor, self.cost.target_factor
         out = np.empty(len(i))
-        for some in row_blocks(len(i), left.n_anchors, budget=1 << 22):
-            rows, columns = (torch.as_tensor(side[some], device=self.log_u.device) for side in (i, j))
+        for part in row_blocks(len(i), left.n_anchors, budget=1 << 22):
+            rows, columns = (torch.as_tensor(side[part], device=self.log_u.device) for side in (i, j))
             both = left.log_kernel(rows, self.epsilon) + right.log_kernel(columns, self.epsilon)
-            out[some] = (torch.logsumexp(both, dim=1) + self.log_u[rows] + self.log_v[columns]).cpu().numpy()
+            out[part] = (torch.logsumexp(both, dim=1) + self.log_u[rows] + self.log_v[columns]).cpu().numpy()
         return out
 
     def rows(self, index: np.ndarray) -> np.ndarray:
-        """Some rows of the plan, shape (n_rows, m)."""
+        """Return some rows of the plan, shape (n_rows, m)."""
         chosen = torch.as_tensor(index, device=self.log_u.device)
         left = self.cost.source_factor.log_kernel(chosen, self.epsilon) + self.log_u[chosen, None]
         out = torch.empty((len(left), self.cost.shape[1]), dtype=torch.float64, device=left.device)
@@ -335,7 +335,7 @@ class PinnedPlan(Displayed):
         return out
 
     def rows(self, index: np.ndarray) -> np.ndarray:
-        """Some rows of the plan, shape (n_rows, m)."""
+        """Return some rows of the plan, shape (n_rows, m)."""
         index = np.asarray(index)
         out = self.pinned.rows(index)
         place = np.searchsorted(self.free_rows, index).clip(max=len(self.free_rows) - 1)

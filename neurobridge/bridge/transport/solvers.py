@@ -124,13 +124,13 @@ def _exact(problem: Problem) -> Solution:
         a, b, cost, problem.unbalanced, div="kl", numItermax=problem.max_iter, stopThr=stop
     )
     # It does not say whether it converged: one more step tells how far the marginals still move.
-    again = SparsePlan(
+    plan = SparsePlan(
         sparse.csr_matrix(
             ot.unbalanced.mm_unbalanced(a, b, cost, problem.unbalanced, G0=matrix, div="kl", numItermax=1)
         )
     )
-    error = _l1(again, matrix.sum(axis=1), matrix.sum(axis=0))
-    return Solution(again, 0, error)
+    error = _l1(plan, matrix.sum(axis=1), matrix.sum(axis=0))
+    return Solution(plan, 0, error)
 
 
 def _sinkhorn(problem: Problem) -> Solution:
