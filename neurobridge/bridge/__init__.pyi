@@ -24,10 +24,10 @@ from .maps import KernelMap as KernelMap
 from .maps import LinearMap as LinearMap
 from .maps import kernel_map as kernel_map
 from .maps import ridge_map as ridge_map
-from .transport.coupling import SOLVERS as SOLVERS
+from .transport.couple import couple as couple
 from .transport.coupling import ConvergenceWarning as ConvergenceWarning
 from .transport.coupling import Coupling as Coupling
-from .transport.coupling import couple as couple
+from .transport.solvers import SOLVERS as SOLVERS
 from .unpaired.align import UnpairedStart as UnpairedStart
 from .unpaired.align import UntrustedAlignmentWarning as UntrustedAlignmentWarning
 from .unpaired.align import align_unpaired as align_unpaired

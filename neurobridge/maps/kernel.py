@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy.spatial.distance import cdist, pdist
 
 from neurobridge.maps.linear import checked_samples, leave_one_out
 from neurobridge.points.arrays import Array, host, same_kind
+from neurobridge.points.display import Displayed
 
 #: (width, mix): width in units of the median distance, mix the share of the curved part; mix 0 is ridge.
 SHAPES: tuple[tuple[float, float], ...] = ((1.0, 0.9), (1.0, 0.5), (0.5, 0.9), (2.0, 0.9), (1.0, 0.0))
@@ -20,8 +22,8 @@ _CAP = 1 - 1e-3
 _SAMPLE = 500
 
 
-@dataclass(frozen=True, eq=False)
-class KernelMap:
+@dataclass(frozen=True, eq=False, repr=False)
+class KernelMap(Displayed):
     """A smooth map ``x -> k(x, centres) @ kernel_coef + (x - x_mean) @ coef + y_mean``, k Gaussian.
 
     Attributes
@@ -39,6 +41,15 @@ class KernelMap:
         Penalty, in units of the kernel's diagonal.
     loo_error : float
         Mean squared leave-one-out residual, summed over target dimensions.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from neurobridge.bridge import kernel_map
+    >>> X = np.linspace(-1, 1, 40)[:, None]
+    >>> curve = kernel_map(X, X**2)
+    >>> bool(np.abs(curve(X) - X**2).max() < 0.01)
+    True
     """
 
     centres: np.ndarray
@@ -50,6 +61,12 @@ class KernelMap:
     mix: float
     alpha: float
     loo_error: float
+
+    def _facts(self) -> dict[str, Any]:
+        return {
+            "dims": f"{len(self.coef)} to {self.coef.shape[1]} dims", "centres": f"{len(self.centres)} centres",
+            "width": self.width, "mix": self.mix, "alpha": self.alpha, "loo_error": self.loo_error,
+        }  # fmt: skip
 
     def __call__(self, X: Array) -> Array:
         """Map points of shape (n_points, n_source_dims) to (n_points, n_target_dims); numpy or torch, and the same out."""
@@ -92,10 +109,26 @@ def kernel_map(
     seed : int
         Of the choice of centres.
 
+    Returns
+    -------
+    KernelMap
+
     Raises
     ------
     ValueError
         Lengths differ, fewer than two samples, weights that are not positive, a width not positive or a mix outside [0, 1].
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from neurobridge.bridge import kernel_map
+    >>> X = np.random.default_rng(0).normal(size=(50, 2))
+    >>> kernel_map(X, np.sin(X), n_centres=20)(X[:3]).shape
+    (3, 2)
+
+    References
+    ----------
+    Williams & Seeger 2001, *Using the Nystroem method to speed up kernel machines*.
     """
     X, Y = checked_samples(X, Y)
     if not shapes or any(width <= 0 or not 0 <= mix <= 1 for width, mix in shapes) or n_centres < 1:

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
 from neurobridge.points.arrays import Array, host, same_kind
+from neurobridge.points.display import Displayed
 
 ALPHAS: tuple[float, ...] = tuple(np.logspace(-3, 5, 33).tolist())
 
 Penalty = Literal["per-target", "shared"]
 
 
-@dataclass(frozen=True, eq=False)
-class LinearMap:
+@dataclass(frozen=True, eq=False, repr=False)
+class LinearMap(Displayed):
     """An affine map ``x -> (x - x_mean) @ coef + y_mean``.
 
     Attributes
@@ -25,12 +26,24 @@ class LinearMap:
     y_mean : array of shape (n_target_dims,)
     alpha : array of shape (n_target_dims,)
         Ridge penalty of each target dimension; all the same if it was shared.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from neurobridge.maps.linear import LinearMap
+    >>> turn = LinearMap(np.array([[0.0, 1.0], [1.0, 0.0]]), np.zeros(2), np.ones(2), np.zeros(2))
+    >>> turn(np.array([[2.0, 3.0]]))
+    array([[4., 3.]])
     """
 
     coef: np.ndarray
     x_mean: np.ndarray
     y_mean: np.ndarray
     alpha: np.ndarray
+
+    def _facts(self) -> dict[str, Any]:
+        low, high = float(np.min(self.alpha)), float(np.max(self.alpha))
+        return {"dims": f"{len(self.coef)} to {self.coef.shape[1]} dims", "alpha": low if low == high else (low, high)}
 
     def __call__(self, X: Array) -> Array:
         """Map points of shape (n_points, n_source_dims) to (n_points, n_target_dims); numpy or torch, and the same out."""
@@ -55,10 +68,29 @@ def ridge_map(X: Array, Y: Array, *, alphas: tuple[float, ...] = ALPHAS, penalty
         on all dimensions at once, which is what counts when samples are few. On MNIST features (128 dimensions) "shared" gives an
         R^2 of .24 against .20 at 10 samples, .52 against .46 at 20, and the same from 100 on. `fuse` uses "shared".
 
+    Returns
+    -------
+    LinearMap
+
     Raises
     ------
     ValueError
         Lengths differ, there are fewer than two samples, or an unknown penalty.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from neurobridge.bridge import ridge_map
+    >>> X = np.random.default_rng(0).normal(size=(20, 3))
+    >>> forward_map = ridge_map(X, 2 * X, penalty="shared")
+    >>> forward_map
+    LinearMap(3 to 3 dims, alpha=0.001)
+    >>> bool(np.allclose(forward_map(X), 2 * X, atol=1e-3))
+    True
+
+    References
+    ----------
+    Hoerl & Kennard 1970, Technometrics 12:55. Golub, Heath & Wahba 1979, Technometrics 21:215.
     """
     if penalty not in ("per-target", "shared"):
         raise ValueError(f"found penalty={penalty!r}; expected 'per-target' or 'shared'. Mend: choose one of them.")
@@ -115,8 +147,8 @@ class RidgeDesign:
             best = lowest
 
     def _errors(self, Y: np.ndarray, alphas: tuple[float, ...]) -> np.ndarray:
-        own = np.full(len(Y), 1 / len(Y))
-        return leave_one_out(self._scores, self._squares, Y - Y.mean(axis=0), alphas, own, cap=1 - 1e-9)
+        mean_leverage = np.full(len(Y), 1 / len(Y))
+        return leave_one_out(self._scores, self._squares, Y - Y.mean(axis=0), alphas, mean_leverage, cap=1 - 1e-9)
 
     def _map(self, Y: np.ndarray, alpha: np.ndarray) -> LinearMap:
         y_mean = Y.mean(axis=0)
@@ -140,7 +172,7 @@ def leave_one_out(
     squares: np.ndarray,
     Y: np.ndarray,
     alphas: tuple[float, ...],
-    own: np.ndarray,
+    mean_leverage: np.ndarray,
     *,
     cap: float,
 ) -> np.ndarray:
@@ -155,7 +187,7 @@ def leave_one_out(
     Y : array of shape (n_samples, n_targets)
         Centred targets.
     alphas : tuple of float
-    own : array of shape (n_samples,)
+    mean_leverage : array of shape (n_samples,)
         Leverage of the mean: 1/n, or each sample's share of the weight.
     cap : float
         Largest leverage: a sample that determines its own prediction says nothing.
@@ -168,7 +200,7 @@ def leave_one_out(
     errors = np.empty((len(alphas), Y.shape[1]))
     for row, alpha in enumerate(alphas):
         shrink = 1 / (squares + alpha)
-        leverage = np.minimum(squared @ shrink + own, cap)
+        leverage = np.minimum(squared @ shrink + mean_leverage, cap)
         residual = (Y - Z @ (shrink[:, None] * projected)) / (1 - leverage)[:, None]
         errors[row] = (residual**2).sum(axis=0)
     return errors

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from neurobridge.points.blocks import is_lazy, row_blocks
+from neurobridge.points.display import Displayed, by
 
 Array = Any  # numpy.ndarray, torch.Tensor, or (where a function says so) a memory map or dask array
 Rows = tuple[np.ndarray, np.ndarray]
@@ -84,8 +85,8 @@ def same_kind(values: Array, reference: Array) -> Array:
     return torch.as_tensor(values).to(reference.device) if isinstance(reference, torch.Tensor) else host(values)
 
 
-@dataclass(frozen=True, eq=False)
-class PointSource:
+@dataclass(frozen=True, eq=False, repr=False)
+class PointSource(Displayed):
     """Points read block by block: a tensor in memory, a memory map, or a dask array.
 
     Values are checked when they are read: at once in memory, on every pass otherwise.
@@ -94,6 +95,9 @@ class PointSource:
     data: Array
     name: str
     device: str | torch.device | None = None
+
+    def _facts(self) -> dict[str, Any]:
+        return {"points": by(*self.shape), "kind": type(self.data).__name__, "name": self.name}
 
     @classmethod
     def of(cls, x: Array, *, name: str, device: str | torch.device | None = None) -> PointSource:

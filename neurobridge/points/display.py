@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any
 
@@ -54,3 +55,28 @@ def html_repr(name: str, facts: Mapping[str, Any]) -> str:
         for key, value in facts.items()
     )
     return f"<table><caption>{html.escape(name)}</caption>{rows}</table>"
+
+
+class Displayed(ABC):
+    """A result that prints its facts: in one line in a terminal, as a table in a notebook.
+
+    Subclasses that are dataclasses say ``repr=False``, or their generated ``__repr__`` prints every array they hold.
+    """
+
+    @abstractmethod
+    def _facts(self) -> dict[str, Any]:
+        """Facts worth printing, by name; in a line, text stands without its name."""
+
+    def __repr__(self) -> str:
+        facts = self._facts()
+        phrases = [value for value in facts.values() if isinstance(value, str)]
+        named = {name: value for name, value in facts.items() if not isinstance(value, str)}
+        return short_repr(type(self).__name__, *phrases, **named)
+
+    def _repr_html_(self) -> str:
+        return html_repr(type(self).__name__, self._facts())
+
+
+def by(*sizes: int) -> str:
+    """Return sizes as ``"80 x 60"``."""
+    return " x ".join(map(str, sizes))

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy import linalg
 
 from neurobridge.aligners.base import AssemblyAligner
 from neurobridge.bridge import ridge_map
+from neurobridge.maps.orthogonal import rotation_and_scales
 from neurobridge.points.arrays import pad_to
 
 
@@ -106,10 +106,7 @@ class ProcrustesAligner(AssemblyAligner):
         left, right = pad_to(X[rows[0]], self.n_dims_), pad_to(Y[rows[1]], self.n_dims_)
         self.means_ = left.mean(axis=0), right.mean(axis=0)
         left, right = left - self.means_[0], right - self.means_[1]
-        U, S, Vt = _svd(left.T @ right)
-        self.rotation_ = U @ Vt
-        # Each direction has its own least-squares scale; the two agree only when the fit is perfect.
-        self.scale_ = S.sum() / (left**2).sum(), S.sum() / (right**2).sum()
+        self.rotation_, self.scale_ = rotation_and_scales(left, right)
         self.n_dims_out_ = X.shape[1], Y.shape[1]
 
     def _forward(self, X: np.ndarray) -> np.ndarray:
@@ -119,12 +116,3 @@ class ProcrustesAligner(AssemblyAligner):
     def _backward(self, Y: np.ndarray) -> np.ndarray:
         centred = pad_to(Y, self.n_dims_) - self.means_[1]
         return (self.scale_[1] * centred @ self.rotation_.T + self.means_[0])[:, : self.n_dims_out_[0]]
-
-
-def _svd(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Decompose into singular values; by the slower, surer method where the fast one does not converge."""
-    try:
-        U, S, Vt = np.linalg.svd(matrix)
-    except np.linalg.LinAlgError:
-        U, S, Vt = linalg.svd(matrix, lapack_driver="gesvd")
-    return U, S, Vt

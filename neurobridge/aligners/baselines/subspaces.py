@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from neurobridge.aligners.base import AssemblyAligner
+from neurobridge.maps.canonical import CanonicalDesign
 from neurobridge.maps.linear import LinearMap
 from neurobridge.maps.pls import Predict, fit_pls
 
@@ -172,12 +173,12 @@ class CCAAligner(AssemblyAligner):
             )
         left, right = X[rows[0]], Y[rows[1]]
         self.chosen_ = self._choose(left, right), self._choose(right, left)
-        forward, backward = _Canonical(left, right), _Canonical(right, left)
+        forward, backward = CanonicalDesign(left, right), CanonicalDesign(right, left)
         self.correlations_ = forward.rotated(self.chosen_[0][0])[1][: self.chosen_[0][1]]
         self.maps_ = forward.map(*self.chosen_[0]), backward.map(*self.chosen_[1])
 
     def _choose(self, X: np.ndarray, Y: np.ndarray) -> tuple[float, int]:
-        rank = _Canonical(X, Y).rank
+        rank = CanonicalDesign(X, Y).rank
         penalties = CCA_PENALTIES if self.penalty is None else (self.penalty,)
         counts = [-(-rank // share) for share in (1, 2, 4, 8)] if self.n_canonical is None else [self.n_canonical]
         candidates = [(penalty, k) for penalty in penalties for k in dict.fromkeys(counts)]
@@ -185,7 +186,7 @@ class CCAAligner(AssemblyAligner):
             return candidates[0]
         errors = []
         for train, test in folds_of(len(X), self.seed):
-            design = _Canonical(X[train], Y[train])
+            design = CanonicalDesign(X[train], Y[train])
             errors.append({candidate: _error(design.map(*candidate), X[test], Y[test]) for candidate in candidates})
         return least_error(errors)
 
@@ -194,48 +195,6 @@ class CCAAligner(AssemblyAligner):
 
     def _backward(self, Y: np.ndarray) -> np.ndarray:
         return self.maps_[1](Y)
-
-
-class _Canonical:
-    """Singular vectors of paired rows, decomposed once for every penalty and number of variates."""
-
-    def __init__(self, X: np.ndarray, Y: np.ndarray) -> None:
-        self.means = X.mean(axis=0), Y.mean(axis=0)
-        self.x, self.y = _thin(X - self.means[0]), _thin(Y - self.means[1])
-        self.rank = max(1, min(len(self.x[1]), len(self.y[1])))
-        self._rotations: dict[float, tuple[np.ndarray, np.ndarray, np.ndarray]] = {}
-
-    def _lengths(self, penalty: float) -> tuple[np.ndarray, np.ndarray]:
-        """Return ``sqrt(S^2 + kappa)`` of both sides."""
-        squares = self.x[1] ** 2, self.y[1] ** 2
-        return tuple(np.sqrt(s + penalty * (s.mean() if len(s) else 0)) for s in squares)  # type: ignore[return-value]
-
-    def rotated(self, penalty: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return A, rho and B^T for one penalty."""
-        if penalty not in self._rotations:
-            (U, S, _), (U_y, S_y, _) = self.x, self.y
-            if len(S) and len(S_y):
-                lengths = self._lengths(penalty)
-                inner = (S / lengths[0])[:, None] * (U.T @ U_y) * (S_y / lengths[1])
-                self._rotations[penalty] = np.linalg.svd(inner, full_matrices=False)
-            else:
-                # A single pair, or pairs that are all the same point: nothing varies.
-                self._rotations[penalty] = np.zeros((len(S), 0)), np.zeros(0), np.zeros((0, len(S_y)))
-        return self._rotations[penalty]
-
-    def map(self, penalty: float, k: int) -> LinearMap:
-        """Return the prediction of y from the leading k variates of x."""
-        A, rho, Bt = self.rotated(penalty)
-        lengths = self._lengths(penalty)
-        into = self.x[2].T / lengths[0] @ (A[:, :k] * rho[:k])
-        out = Bt[:k] * lengths[1] @ self.y[2]
-        return LinearMap(into @ out, *self.means, np.full(len(self.means[1]), penalty))
-
-
-def _thin(X: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    U, S, Vt = np.linalg.svd(X, full_matrices=False)
-    kept = int(np.count_nonzero(S[0] * 1e-10 < S)) if S[0] > 0 else 0
-    return U[:, :kept], S[:kept], Vt[:kept]
 
 
 def _error(predict: Callable[[np.ndarray], Any], X: np.ndarray, Y: np.ndarray) -> float:

@@ -96,7 +96,10 @@ def marginal_change(mass: torch.Tensor, new: torch.Tensor, old: torch.Tensor, da
 def column_shares(
     log_point: torch.Tensor, log_sums: torch.Tensor, epsilon: float
 ) -> Callable[[slice, Block], torch.Tensor]:
-    """How a block's rows share the mass of their columns: ``A_ic exp(log_point_i - log_sums_c)``, (n_rows, k), float64."""
+    """Return a function of a block: the share of its rows in the mass of their columns.
+
+    ``A_ic exp(log_point_i - log_sums_c)``, shape (n_rows, k), float64.
+    """
     # A column without mass stays without: its entries are exp(-inf), not exp(inf).
     unit = torch.where(torch.isfinite(log_sums), -log_sums, log_sums)
 
@@ -134,7 +137,7 @@ def log_product(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
     product = (left - tops[0][:, None]).exp() @ (right - tops[1][:, None]).exp().T
     out = product.log() + tops[0][:, None] + tops[1]
     low = (product < 1e-280).nonzero()
-    for some in row_blocks(len(low), left.shape[1], budget=1 << 22):
-        i, j = low[some].T
+    for part in row_blocks(len(low), left.shape[1], budget=1 << 22):
+        i, j = low[part].T
         out[i, j] = torch.logsumexp(left[i] + right[j], dim=1)
     return out

@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -21,13 +21,14 @@ from neurobridge.bridge.cost.in_memory import DenseFactor, NearestFactor, Stream
 from neurobridge.bridge.cost.metrics import Metric
 from neurobridge.bridge.cost.protocol import check_rows, written_out
 from neurobridge.points.arrays import Array, PointSource, Rows, row_blocks
+from neurobridge.points.display import Displayed, by
 from neurobridge.points.memory import check_memory
 
 Reduce = Literal["softmin", "min"]
 
 
-@dataclass(frozen=True, eq=False)
-class BridgeCost:
+@dataclass(frozen=True, eq=False, repr=False)
+class BridgeCost(Displayed):
     """The cost between two spaces, held as its two anchor-distance factors.
 
     Equation (Gholamzadeh & Sajid 2025; with confidence w_p in each pair, 1 by default)::
@@ -49,6 +50,23 @@ class BridgeCost:
         Device of the tensors that `dense` returns; None where the source points came as numpy, and `dense` returns numpy.
     epsilon : float or None
         Temperature of the softmin; None until `at` sets it, and always None for the minimum.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from neurobridge.bridge import bridge_cost
+    >>> X, Y = np.array([[0.0], [1.0], [4.0]]), np.array([[0.0, 0.0], [0.0, 2.0]])
+    >>> pairs = np.array([0]), np.array([0])
+    >>> bridge_cost(X, Y, pairs, scale="none", reduce="min").dense()
+    array([[0., 2.],
+           [1., 3.],
+           [4., 6.]])
+    >>> bridge_cost(X, Y, pairs, scale="none").at(0.1)
+    BridgeCost(3 x 2, 1 pairs, euclidean, softmin, all distances, epsilon=0.1)
+
+    References
+    ----------
+    Gholamzadeh & Sajid 2025, equations in `docs/method.md`.
     """
 
     source: AnchorDistances
@@ -59,6 +77,17 @@ class BridgeCost:
     anchors: Rows
     torch_device: str | None = None
     epsilon: float | None = None
+
+    def _facts(self) -> dict[str, Any]:
+        names = dict.fromkeys((self.source.metric, self.target.metric))
+        facts = {
+            "points": by(*self.shape),
+            "pairs": f"{self.n_anchors} pairs",
+            "metric": " and ".join(names),
+            "reduce": self.reduce,
+            "held": self.source_factor.holding,
+        }
+        return facts if self.epsilon is None else facts | {"epsilon": self.epsilon}
 
     @classmethod
     def measure(
@@ -123,7 +152,7 @@ class BridgeCost:
 
     @property
     def unit(self) -> float:
-        """What epsilon is a fraction of: 1, as the distances are in units of the mean (or median) anchor distance."""
+        """The cost that epsilon is a fraction of: 1, as distances are in units of the mean or median anchor distance."""
         return 1.0
 
     def at(self, epsilon: float) -> BridgeCost:
@@ -369,6 +398,19 @@ def bridge_cost(
         exclude each other.
     MemoryError
         The distances would take more than ``memory_limit``; says how much, and what to use instead.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from neurobridge.bridge import bridge_cost
+    >>> rng = np.random.default_rng(0)
+    >>> X, Y = rng.normal(size=(60, 4)), rng.normal(size=(50, 6))
+    >>> pairs = np.arange(8), np.arange(8)
+    >>> bridge_cost(X, Y, pairs, metric=("cosine", "geodesic"), nearest=3)
+    BridgeCost(60 x 50, 8 pairs, cosine and geodesic, softmin, 3 nearest anchors)
+    >>> shortest = bridge_cost(X, Y, pairs, reduce="min").dense()
+    >>> shortest[pairs]
+    array([0., 0., 0., 0., 0., 0., 0., 0.])
     """
     geometry = Geometry(metric, scale, n_neighbors)
     return BridgeCost.measure(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,11 +12,12 @@ import torch
 from neurobridge.bridge.cost.protocol import check_rows, written_out
 from neurobridge.maps.linear import ridge_map
 from neurobridge.points.arrays import Array, Rows, host, same_kind, to_tensor
+from neurobridge.points.display import Displayed, by
 from neurobridge.points.memory import check_memory
 
 
-@dataclass(frozen=True, eq=False)
-class DenseCost:
+@dataclass(frozen=True, eq=False, repr=False)
+class DenseCost(Displayed):
     """A cost between n source and m target points given as a matrix.
 
     Parameters
@@ -47,6 +49,10 @@ class DenseCost:
     matrix: Array
     anchors: Rows | None = None
     scale: float | None = None
+
+    def _facts(self) -> dict[str, Any]:
+        known = {} if self.anchors is None else {"pairs": f"{len(self.anchors[0])} pairs"}
+        return {"points": by(*self.shape), **known, "unit": self.unit}
 
     def __post_init__(self) -> None:
         shape = tuple(np.shape(self.matrix))

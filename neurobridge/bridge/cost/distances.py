@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,13 +14,14 @@ from neurobridge.bridge.cost.geometry import Geometry, Scale
 from neurobridge.bridge.cost.graph import neighbors
 from neurobridge.bridge.cost.metrics import FAST, METRICS, Distance, distance_function
 from neurobridge.points.arrays import PointSource, row_blocks
+from neurobridge.points.display import Displayed
 
 # Rows whose distances stand for all when a unit of length cannot be taken from every one of them.
 _UNIT_ROWS = 4096
 
 
-@dataclass(frozen=True, eq=False)
-class Anchors:
+@dataclass(frozen=True, eq=False, repr=False)
+class Anchors(Displayed):
     """The paired points of one space, and which of them are the same point.
 
     Attributes
@@ -39,6 +41,9 @@ class Anchors:
     first: np.ndarray
     group: torch.Tensor | None
 
+    def _facts(self) -> dict[str, Any]:
+        return {"pairs": f"{len(self.rows)} pairs", "points": f"{len(self.columns)} points"}
+
     @classmethod
     def of(cls, rows: np.ndarray) -> Anchors:
         """Find the different points among the rows of the pairs."""
@@ -57,8 +62,8 @@ class Anchors:
         return values if group is None else values[group]
 
 
-@dataclass(frozen=True, eq=False)
-class AnchorDistances:
+@dataclass(frozen=True, eq=False, repr=False)
+class AnchorDistances(Displayed):
     """The distances of one space to its P anchors, of points that were there in fitting and of new ones.
 
     Attributes
@@ -93,6 +98,10 @@ class AnchorDistances:
     held: Factor | None = None
     graph_points: torch.Tensor | None = None
     n_neighbors: int = 10
+
+    def _facts(self) -> dict[str, Any]:
+        held = {} if self.held is None else {"points": f"{self.held.n_points} points fitted"}
+        return {"anchors": f"{len(self.anchors)} anchors", "metric": self.metric, **held, "unit": self.unit}
 
     @classmethod
     def of_points(

@@ -30,6 +30,7 @@ from neurobridge.bridge.cost.distances import AnchorDistances, Anchors, positive
 from neurobridge.bridge.cost.factors import BLOCK_ELEMENTS, Factor, HalfStep
 from neurobridge.bridge.cost.geometry import Geometry
 from neurobridge.points.arrays import PointSource, row_blocks
+from neurobridge.points.display import Displayed
 
 # Partial sums added up by one task.
 _FAN_IN = 8
@@ -75,12 +76,15 @@ def check_distributed(sides: Sequence[PointSource], geometry: Geometry, stream: 
         )
 
 
-@dataclass(frozen=True, eq=False)
-class ChunkedState:
+@dataclass(frozen=True, eq=False, repr=False)
+class ChunkedState(Displayed):
     """``log k`` of all points: of each chunk a task that gives it, or None for zeros; plus a constant."""
 
     parts: tuple[Task | None, ...]
     shift: float = 0.0
+
+    def _facts(self) -> dict[str, Any]:
+        return {"chunks": f"{len(self.parts)} chunks", "shift": self.shift}
 
 
 # The client's side. All that moves between client and workers goes through these two.
@@ -120,7 +124,7 @@ def _added(parts: Sequence[Task], add: Callable[[list[Any]], Any]) -> Any:
     return _compute(parts)[0]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class DistributedFactor(Factor):
     """Distances kept by the workers of dask: all anchors, or the nearest k of each point.
 
@@ -188,6 +192,12 @@ class DistributedFactor(Factor):
         return space.scaled(unit, anchors), cls(parts, sizes, n_columns, k, radius / unit, anchors.group)
 
     @property
+    def holding(self) -> str:
+        """Which distances are held, in a few words."""
+        nearest = "all distances" if self.k is None else f"{self.k} nearest anchors"
+        return f"{nearest} in {len(self.parts)} chunks"
+
+    @property
     def n_points(self) -> int:
         """Number of points n."""
         return sum(self.sizes)
@@ -217,7 +227,7 @@ class DistributedFactor(Factor):
             start += size
 
     def take(self, index: torch.Tensor | slice) -> Block:
-        """Some rows, brought to the client."""
+        """Bring some rows to the client."""
         return _block(self._fetch(index))
 
     def subset(self, index: torch.Tensor) -> Factor:
@@ -257,13 +267,13 @@ class DistributedFactor(Factor):
 
     def log_k(self, state: ChunkedState) -> torch.Tensor:
         """``log k`` of a state, brought to the client: shape (n_points,), float64."""
-        found = _compute(
+        parts = _compute(
             [
                 _task(tasks.whole_log_k, part, state.shift, size)
                 for part, size in zip(state.parts, self.sizes, strict=True)
             ]
         )
-        return torch.from_numpy(np.concatenate(found))
+        return torch.from_numpy(np.concatenate(parts))
 
     def half_step(
         self, log_anchor: torch.Tensor, mass: tuple[Task, ...], damping: float, epsilon: float, state: ChunkedState
@@ -292,8 +302,8 @@ class DistributedFactor(Factor):
     def to_points(self, log_anchor: torch.Tensor, epsilon: float) -> torch.Tensor:
         """``log sum_p w_p exp(-D_ip / eps + log_anchor_p)``, shape (n_points,), float64."""
         column = self.to_columns(log_anchor).numpy()
-        found = _compute([_task(tasks.to_points, part, column, epsilon) for part in self.parts])
-        return torch.from_numpy(np.concatenate(found))
+        parts = _compute([_task(tasks.to_points, part, column, epsilon) for part in self.parts])
+        return torch.from_numpy(np.concatenate(parts))
 
     def log_sums(self, log_point: torch.Tensor, epsilon: float) -> torch.Tensor:
         """``log sum_i exp(-D_ic / eps + log_point_i)`` by column, shape (n_columns,), float64."""
@@ -317,12 +327,12 @@ class DistributedFactor(Factor):
     def _fetch(self, index: torch.Tensor | slice) -> tasks.Kept:
         rows = np.arange(self.n_points)[index] if isinstance(index, slice) else index.cpu().numpy() % self.n_points
         chosen = self._by_chunk(rows)
-        found = _compute([_task(tasks.take_rows, part, local) for part, local, _ in chosen])
-        if not found:
+        pieces = _compute([_task(tasks.take_rows, part, local) for part, local, _ in chosen])
+        if not pieces:
             return _compute([_task(tasks.take_rows, self.parts[0], slice(0))])[0]
         order = np.argsort(np.concatenate([place for _, _, place in chosen]))
         distances, columns, radius = (
-            None if side[0] is None else np.concatenate(side)[order] for side in zip(*found, strict=True)
+            None if side[0] is None else np.concatenate(side)[order] for side in zip(*pieces, strict=True)
         )
         assert distances is not None
         return tasks.Kept(distances, columns, radius)

@@ -7,7 +7,7 @@ and `neurobridge.bridge.cost.distributed` have the ways to hold the distances.
 from __future__ import annotations
 
 import math
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any, NamedTuple, cast
@@ -25,6 +25,7 @@ from neurobridge.bridge.cost.blocks import (
     weighted_sums,
 )
 from neurobridge.points.arrays import row_blocks
+from neurobridge.points.display import Displayed
 
 # Elements of a block: its temporaries stay in the processor's cache.
 BLOCK_ELEMENTS = 1 << 21
@@ -33,14 +34,14 @@ _WEAK = 1e-25
 
 
 class HalfStep(NamedTuple):
-    """What one half of a Sinkhorn iteration gives: a vector over anchors, how far the marginal was off, and ``log k``."""
+    """Result of one half of a Sinkhorn iteration: a vector over anchors, the error of the marginal, and ``log k``."""
 
     log_anchor: torch.Tensor
     error: float
     state: Any
 
 
-class Factor(ABC):
+class Factor(Displayed):
     """Scaled distances of n points to P anchors, as ``log A = -D / epsilon``.
 
     Attributes
@@ -53,6 +54,14 @@ class Factor(ABC):
 
     group: torch.Tensor | None
     log_weight: torch.Tensor | None
+
+    @property
+    @abstractmethod
+    def holding(self) -> str:
+        """Which distances are held, in a few words."""
+
+    def _facts(self) -> dict[str, Any]:
+        return {"points": f"{self.n_points} points", "anchors": f"{self.n_anchors} anchors", "held": self.holding}
 
     @property
     @abstractmethod
@@ -75,7 +84,7 @@ class Factor(ABC):
 
     @abstractmethod
     def take(self, index: torch.Tensor | slice) -> Block:
-        """Some rows."""
+        """Return some rows."""
 
     @abstractmethod
     def subset(self, index: torch.Tensor) -> Factor:

@@ -44,8 +44,7 @@ def neighbors(X: torch.Tensor, Z: torch.Tensor, k: int) -> tuple[torch.Tensor, t
     index = torch.empty((len(X), k), dtype=torch.int64, device=X.device)
     for rows in row_blocks(len(X), len(Z), budget=1 << 22):
         block = torch.cdist(X[rows], Z, compute_mode="donot_use_mm_for_euclid_dist")
-        found = block.topk(k, dim=1, largest=False, sorted=True)
-        distance[rows], index[rows] = found.values, found.indices
+        distance[rows], index[rows] = block.topk(k, dim=1, largest=False, sorted=True)
     return distance, index
 
 
@@ -71,13 +70,12 @@ def _approximate(X: torch.Tensor, Z: torch.Tensor, k: int) -> tuple[torch.Tensor
     nearest = torch.empty((len(X), k), dtype=torch.int64, device=X.device)
     for rows in row_blocks(len(X), 1, budget=1 << 16):
         block = X[rows]
-        found = index.search(np.ascontiguousarray(block.cpu().numpy(), dtype=np.float32), k)[1]
+        places = index.search(np.ascontiguousarray(block.cpu().numpy(), dtype=np.float32), k)[1]
         # A cell with fewer than k points is filled up with -1: repeat the nearest.
-        found = np.where(found < 0, found[:, :1], found)
-        here = torch.as_tensor(found, device=X.device)
-        exact = (block[:, None, :] - Z[here]).norm(dim=2)
+        candidates = torch.as_tensor(np.where(places < 0, places[:, :1], places), device=X.device)
+        exact = (block[:, None, :] - Z[candidates]).norm(dim=2)
         order = exact.argsort(dim=1)
-        distance[rows], nearest[rows] = exact.gather(1, order), here.gather(1, order)
+        distance[rows], nearest[rows] = exact.gather(1, order), candidates.gather(1, order)
     return distance, nearest
 
 
@@ -172,9 +170,9 @@ def geodesic(X: torch.Tensor, anchor_rows: np.ndarray, *, n_neighbors: int = 10)
     """
     graph = neighbor_graph(X, n_neighbors)
     out = torch.empty((len(X), len(anchor_rows)), dtype=X.dtype, device=X.device)
-    for some in row_blocks(len(anchor_rows), len(X), budget=1 << 24):
-        paths = csgraph.dijkstra(graph, directed=True, indices=np.asarray(anchor_rows)[some])
-        out[:, some] = torch.as_tensor(paths.T, dtype=X.dtype, device=X.device)
+    for columns in row_blocks(len(anchor_rows), len(X), budget=1 << 24):
+        paths = csgraph.dijkstra(graph, directed=True, indices=np.asarray(anchor_rows)[columns])
+        out[:, columns] = torch.as_tensor(paths.T, dtype=X.dtype, device=X.device)
     return out
 
 

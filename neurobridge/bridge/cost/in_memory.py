@@ -30,7 +30,7 @@ from neurobridge.bridge.cost.metrics import Metric, distance_function
 from neurobridge.points.arrays import PointSource, row_blocks
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class DenseFactor(Factor):
     """Every anchor kept: ``distances`` of shape (n_points, n_columns)."""
 
@@ -86,6 +86,11 @@ class DenseFactor(Factor):
         return space, factor
 
     @property
+    def holding(self) -> str:
+        """Which distances are held, in a few words."""
+        return "all distances"
+
+    @property
     def n_points(self) -> int:
         """Number of points n."""
         return self.distances.shape[0]
@@ -106,7 +111,7 @@ class DenseFactor(Factor):
             yield rows, Block(self.distances[rows], None)
 
     def take(self, index: torch.Tensor | slice) -> Block:
-        """Some rows."""
+        """Return some rows."""
         return Block(self.distances[index], None)
 
     def subset(self, index: torch.Tensor) -> DenseFactor:
@@ -114,7 +119,7 @@ class DenseFactor(Factor):
         return DenseFactor(self.distances[index], self.group, self.log_weight)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class NearestFactor(Factor):
     """Only the k nearest anchors of each point kept.
 
@@ -182,6 +187,11 @@ class NearestFactor(Factor):
         return AnchorDistances.of_points(chosen, unit, geometry, held=factor, graph_points=X), factor
 
     @property
+    def holding(self) -> str:
+        """Which distances are held, in a few words."""
+        return f"{self.distances.shape[1]} nearest anchors"
+
+    @property
     def n_points(self) -> int:
         """Number of points n."""
         return self.distances.shape[0]
@@ -207,7 +217,7 @@ class NearestFactor(Factor):
             yield rows, Block(self.distances[rows], self.index[rows])
 
     def take(self, index: torch.Tensor | slice) -> Block:
-        """Some rows."""
+        """Return some rows."""
         return Block(self.distances[index], self.index[index])
 
     def subset(self, index: torch.Tensor) -> NearestFactor:
@@ -217,7 +227,7 @@ class NearestFactor(Factor):
         )
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class StreamedFactor(Factor):
     """Every anchor kept, no distance: they are computed from the points on every pass, block by block.
 
@@ -254,6 +264,11 @@ class StreamedFactor(Factor):
         return space.scaled(space.unit, anchors), cls(points, space, anchors.group_on(space.anchors.device))
 
     @property
+    def holding(self) -> str:
+        """Which distances are held, in a few words."""
+        return "no distances"
+
+    @property
     def n_points(self) -> int:
         """Number of points n."""
         return self.points.shape[0]
@@ -274,7 +289,7 @@ class StreamedFactor(Factor):
             yield rows, Block(self.space.of(self.points.block(rows), fast=True), None)
 
     def take(self, index: torch.Tensor | slice) -> Block:
-        """Some rows."""
+        """Return some rows."""
         return Block(self.space.of(self.points.block(index), fast=True), None)
 
     def subset(self, index: torch.Tensor) -> DenseFactor:

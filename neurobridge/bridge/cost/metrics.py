@@ -58,6 +58,7 @@ def _unit(X: torch.Tensor) -> torch.Tensor:
     return X / norm
 
 
+#: Distances between two sets of points: name -> f(X, Z) from tensors (n, d) and (k, d) to distances (n, k).
 METRICS: dict[str, Distance] = {
     "euclidean": euclidean,
     "sqeuclidean": sqeuclidean,
@@ -96,13 +97,14 @@ def distance_function(metric: Metric) -> tuple[str, Distance]:
 
 def _checked(function: Distance) -> Distance:
     def measure(X: torch.Tensor, Z: torch.Tensor) -> torch.Tensor:
-        found = torch.as_tensor(function(X, Z)).to(X)
-        if found.shape != (len(X), len(Z)) or not bool(torch.isfinite(found).all()) or bool((found < 0).any()):
+        distances = torch.as_tensor(function(X, Z)).to(X)
+        finite = distances.shape == (len(X), len(Z)) and bool(torch.isfinite(distances).all())
+        if not finite or bool((distances < 0).any()):
             raise ValueError(
-                f"metric {getattr(function, '__name__', function)!r}: found shape {tuple(found.shape)}, smallest value "
-                f"{float(found.min()) if found.numel() else None}; expected finite distances, none below zero, of shape "
+                f"metric {getattr(function, '__name__', function)!r}: found shape {tuple(distances.shape)}, smallest value "
+                f"{float(distances.min()) if distances.numel() else None}; expected finite distances, none below zero, of shape "
                 f"({len(X)}, {len(Z)}). Mend: return one distance for each row of X and of Z."
             )
-        return found
+        return distances
 
     return measure

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
 
 from neurobridge.points.arrays import Array, Rows
+from neurobridge.points.display import Displayed, by
 from neurobridge.points.memory import check_memory
 
 
@@ -62,8 +63,8 @@ def written_out(cost: Cost, memory_limit: float, *, mend: str = "pass a cost of 
     return cost.rows(slice(None))
 
 
-@dataclass(frozen=True, eq=False)
-class TransposedCost:
+@dataclass(frozen=True, eq=False, repr=False)
+class TransposedCost(Displayed):
     """Any cost with source and target exchanged, through the protocol alone.
 
     Attributes
@@ -73,6 +74,9 @@ class TransposedCost:
     """
 
     cost: Cost
+
+    def _facts(self) -> dict[str, Any]:
+        return {"points": by(*self.shape), "cost": type(self.cost).__name__}
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -106,8 +110,8 @@ class TransposedCost:
 
 def transposed(cost: Cost) -> Cost:
     """Exchange source and target: by the cost's own method, where it has one."""
-    own = getattr(cost, "transposed", None)
-    return TransposedCost(cost) if own is None else own()
+    exchange = getattr(cost, "transposed", None)
+    return TransposedCost(cost) if exchange is None else exchange()
 
 
 def check_rows(pairs: tuple[Array, Array], n: int, m: int) -> Rows:

@@ -20,7 +20,7 @@ from neurobridge.bridge.fused.rounds import (
     pinned,
     sinkhorn,
 )
-from neurobridge.bridge.transport.coupling import couple
+from neurobridge.bridge.transport.couple import couple
 from neurobridge.bridge.transport.plans import FactoredPlan, Plan
 from neurobridge.maps.kernel import KernelMap
 from neurobridge.maps.linear import ridge_map

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -13,10 +13,11 @@ from scipy import sparse
 from neurobridge.bridge.cost.blocks import column_shares, log_product
 from neurobridge.bridge.cost.bridge import BridgeCost
 from neurobridge.points.arrays import PointSource, Rows, row_blocks
+from neurobridge.points.display import Displayed, by
 
 
 class Plan(Protocol):
-    """What a coupling needs of its plan; arrays are float64 numpy."""
+    """The interface of a plan to its coupling; arrays are float64 numpy."""
 
     def row_mass(self) -> np.ndarray:
         """Mass of every source point, shape (n,)."""
@@ -46,8 +47,8 @@ def _whole(Y: PointSource) -> np.ndarray:
     return Y.block(slice(None)).double().cpu().numpy()
 
 
-@dataclass(frozen=True, eq=False)
-class SparsePlan:
+@dataclass(frozen=True, eq=False, repr=False)
+class SparsePlan(Displayed):
     """A plan with few entries: labelled pairs, exact transport.
 
     Attributes
@@ -59,6 +60,9 @@ class SparsePlan:
 
     matrix: sparse.csr_matrix
     pairs: Rows | None = None
+
+    def _facts(self) -> dict[str, Any]:
+        return {"points": by(*self.matrix.shape), "entries": f"{self.matrix.nnz} entries"}
 
     @classmethod
     def of_pairs(cls, pairs: Rows, shape: tuple[int, int]) -> SparsePlan:
@@ -90,7 +94,7 @@ class SparsePlan:
             return np.asarray(self.matrix @ _whole(Y)) / np.where(mass > 0, mass, np.nan)[:, None]
 
     def rows(self, index: np.ndarray) -> np.ndarray:
-        """Some rows of the plan, shape (n_rows, m)."""
+        """Return some rows of the plan, shape (n_rows, m)."""
         return np.asarray(self.matrix[index].toarray())
 
     def transposed(self) -> SparsePlan:
@@ -98,11 +102,14 @@ class SparsePlan:
         return SparsePlan(self.matrix.T.tocsr(), None if self.pairs is None else (self.pairs[1], self.pairs[0]))
 
 
-@dataclass(frozen=True, eq=False)
-class DensePlan:
+@dataclass(frozen=True, eq=False, repr=False)
+class DensePlan(Displayed):
     """A plan written out: ``matrix`` of shape (n, m), float64."""
 
     matrix: np.ndarray
+
+    def _facts(self) -> dict[str, Any]:
+        return {"points": by(*self.matrix.shape)}
 
     def row_mass(self) -> np.ndarray:
         """Mass leaving each source point, shape (n,)."""
@@ -117,8 +124,8 @@ class DensePlan:
         i = _draw(self.row_mass(), n, rng)
         j = np.empty(n, dtype=np.int64)
         for row in np.unique(i):
-            here = np.flatnonzero(i == row)
-            j[here] = _draw(self.matrix[row], len(here), rng)
+            draws = np.flatnonzero(i == row)
+            j[draws] = _draw(self.matrix[row], len(draws), rng)
         return i.astype(np.int64), j
 
     def barycentric(self, Y: PointSource) -> np.ndarray:
@@ -128,7 +135,7 @@ class DensePlan:
             return (self.matrix @ _whole(Y)) / np.where(mass > 0, mass, np.nan)[:, None]
 
     def rows(self, index: np.ndarray) -> np.ndarray:
-        """Some rows of the plan, shape (n_rows, m)."""
+        """Return some rows of the plan, shape (n_rows, m)."""
         return self.matrix[index]
 
     def transposed(self) -> DensePlan:
@@ -136,8 +143,8 @@ class DensePlan:
         return DensePlan(self.matrix.T)
 
 
-@dataclass(frozen=True, eq=False)
-class FactoredPlan:
+@dataclass(frozen=True, eq=False, repr=False)
+class FactoredPlan(Displayed):
     """The plan ``diag(u) A B^T diag(v)`` of a softmin bridge, never multiplied out.
 
     Attributes
@@ -152,6 +159,9 @@ class FactoredPlan:
     epsilon: float
     log_u: torch.Tensor
     log_v: torch.Tensor
+
+    def _facts(self) -> dict[str, Any]:
+        return {"points": by(*self.cost.shape), "pairs": f"{self.cost.n_anchors} pairs", "epsilon": self.epsilon}
 
     @cached_property
     def _target_sums(self) -> torch.Tensor:
@@ -241,14 +251,14 @@ class FactoredPlan:
         """``log P_ij`` of some entries, shape (n_entries,)."""
         left, right = self.cost.source_factor, self.cost.target_factor
         out = np.empty(len(i))
-        for some in row_blocks(len(i), left.n_anchors, budget=1 << 22):
-            rows, columns = (torch.as_tensor(side[some], device=self.log_u.device) for side in (i, j))
+        for part in row_blocks(len(i), left.n_anchors, budget=1 << 22):
+            rows, columns = (torch.as_tensor(side[part], device=self.log_u.device) for side in (i, j))
             both = left.log_kernel(rows, self.epsilon) + right.log_kernel(columns, self.epsilon)
-            out[some] = (torch.logsumexp(both, dim=1) + self.log_u[rows] + self.log_v[columns]).cpu().numpy()
+            out[part] = (torch.logsumexp(both, dim=1) + self.log_u[rows] + self.log_v[columns]).cpu().numpy()
         return out
 
     def rows(self, index: np.ndarray) -> np.ndarray:
-        """Some rows of the plan, shape (n_rows, m)."""
+        """Return some rows of the plan, shape (n_rows, m)."""
         chosen = torch.as_tensor(index, device=self.log_u.device)
         left = self.cost.source_factor.log_kernel(chosen, self.epsilon) + self.log_u[chosen, None]
         out = torch.empty((len(left), self.cost.shape[1]), dtype=torch.float64, device=left.device)
@@ -262,8 +272,8 @@ class FactoredPlan:
         return FactoredPlan(self.cost.transposed(), self.epsilon, self.log_v, self.log_u)
 
 
-@dataclass(frozen=True, eq=False)
-class PinnedPlan:
+@dataclass(frozen=True, eq=False, repr=False)
+class PinnedPlan(Displayed):
     """A plan in which labelled points go to their partners alone.
 
     Attributes
@@ -283,6 +293,15 @@ class PinnedPlan:
     free_rows: np.ndarray
     free_columns: np.ndarray
     share: float
+
+    def _facts(self) -> dict[str, Any]:
+        pinned = f"{self.pinned.matrix.nnz} pinned entries"
+        return {
+            "points": by(*self.pinned.matrix.shape),
+            "pinned": pinned,
+            "rest": type(self.rest).__name__,
+            "share": self.share,
+        }
 
     def row_mass(self) -> np.ndarray:
         """Mass leaving each source point, shape (n,)."""
@@ -316,7 +335,7 @@ class PinnedPlan:
         return out
 
     def rows(self, index: np.ndarray) -> np.ndarray:
-        """Some rows of the plan, shape (n_rows, m)."""
+        """Return some rows of the plan, shape (n_rows, m)."""
         index = np.asarray(index)
         out = self.pinned.rows(index)
         place = np.searchsorted(self.free_rows, index).clip(max=len(self.free_rows) - 1)

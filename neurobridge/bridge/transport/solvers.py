@@ -6,6 +6,7 @@ import math
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import ot
@@ -16,13 +17,14 @@ from neurobridge.bridge.cost.bridge import BridgeCost
 from neurobridge.bridge.cost.protocol import Cost, anchors_of, written_out
 from neurobridge.bridge.transport.plans import DensePlan, FactoredPlan, PinnedPlan, Plan, SparsePlan
 from neurobridge.points.arrays import Rows, to_tensor
+from neurobridge.points.display import Displayed, by
 
 # POT's own limit of pivots is far too low for the sizes that method is meant for.
 _PIVOTS = 10_000_000
 
 
-@dataclass(frozen=True)
-class Problem:
+@dataclass(frozen=True, repr=False)
+class Problem(Displayed):
     """A transport problem as a solver takes it: see `couple`.
 
     Attributes
@@ -53,15 +55,25 @@ class Problem:
     memory_limit: float
     log_v: np.ndarray | None = None
 
+    def _facts(self) -> dict[str, Any]:
+        facts = {
+            "points": by(*self.cost.shape), "cost": type(self.cost).__name__, "epsilon": self.epsilon,
+            "unbalanced": self.unbalanced, "tol": self.tol, "max_iter": self.max_iter,
+        }  # fmt: skip
+        return {name: value for name, value in facts.items() if value is not None}
 
-@dataclass(frozen=True)
-class Solution:
+
+@dataclass(frozen=True, repr=False)
+class Solution(Displayed):
     """A plan, and how it was reached: 0 iterations where the solver does not count, not finished where it gave up early."""
 
     plan: Plan
     n_iter: int
     marginal_error: float
     finished: bool = True
+
+    def _facts(self) -> dict[str, Any]:
+        return {"plan": type(self.plan).__name__, "n_iter": self.n_iter, "marginal_error": self.marginal_error}
 
 
 def _pairs(problem: Problem) -> Solution:
@@ -112,13 +124,13 @@ def _exact(problem: Problem) -> Solution:
         a, b, cost, problem.unbalanced, div="kl", numItermax=problem.max_iter, stopThr=stop
     )
     # It does not say whether it converged: one more step tells how far the marginals still move.
-    again = SparsePlan(
+    plan = SparsePlan(
         sparse.csr_matrix(
             ot.unbalanced.mm_unbalanced(a, b, cost, problem.unbalanced, G0=matrix, div="kl", numItermax=1)
         )
     )
-    error = _l1(again, matrix.sum(axis=1), matrix.sum(axis=0))
-    return Solution(again, 0, error)
+    error = _l1(plan, matrix.sum(axis=1), matrix.sum(axis=0))
+    return Solution(plan, 0, error)
 
 
 def _sinkhorn(problem: Problem) -> Solution:

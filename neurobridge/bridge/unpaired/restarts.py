@@ -11,7 +11,8 @@ import numpy as np
 
 from neurobridge.bridge.cost.bridge import bridge_cost
 from neurobridge.bridge.cost.metrics import Metric
-from neurobridge.bridge.transport.coupling import ConvergenceWarning, Coupling, couple
+from neurobridge.bridge.transport.couple import couple
+from neurobridge.bridge.transport.coupling import ConvergenceWarning, Coupling
 from neurobridge.bridge.unpaired.gromov import inner_distances, match_geometry, scrambled
 from neurobridge.bridge.unpaired.lowrank import match_parts
 from neurobridge.bridge.unpaired.neighbours import at_least_two, mutual_nearest
