@@ -68,7 +68,11 @@ NAMES: dict[str, str] = {
 MODULES: dict[str, str] = {
     "aligner": "neurobridge.aligners",
     "baselines": "neurobridge.aligners",
-    "experiment": "neurobridge.study.harness",
+    "experiment": "neurobridge.study",
+}
+#: Names of those modules that changed as well.
+RENAMED: dict[str, dict[str, str]] = {
+    "experiment": {"Experiment": "Study", "ExperimentError": "StudyError", "run_experiment": "run_study"},
 }
 
 
@@ -135,10 +139,11 @@ def forward(module: str) -> Callable[[str], Any]:
     ...     forward("neurobridge.baselines")("RidgeAligner").__module__
     'neurobridge.aligners.baselines.linear'
     """
-    target = MODULES[module.rpartition(".")[2]]
+    old = module.rpartition(".")[2]
+    target, renamed = MODULES[old], RENAMED.get(old, {})
     warn_moved(module, target, stacklevel=3)
 
     def look_up(name: str) -> Any:
-        return getattr(import_module(target), name)
+        return getattr(import_module(target), renamed.get(name, name))
 
     return look_up

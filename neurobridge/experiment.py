@@ -1,4 +1,4 @@
-"""Old name of `neurobridge.study.harness`; it ends in version 0.3."""
+"""Old name of `neurobridge.study`; it ends in version 0.3."""
 
 from neurobridge.deprecations import forward
 

@@ -59,7 +59,7 @@ def machine_facts() -> dict[str, Any]:
     Returns
     -------
     dict
-        ``python``, ``torch``, ``numpy``, ``xarray``, ``processor`` and ``threads``.
+        ``python``, ``torch``, ``numpy``, ``xarray``, ``processor`` and ``threads`` (those of torch; None where nothing used it).
 
     Examples
     --------
@@ -67,14 +67,13 @@ def machine_facts() -> dict[str, Any]:
     >>> sorted(machine_facts())
     ['numpy', 'processor', 'python', 'threads', 'torch', 'xarray']
     """
-    # Heavy, and asked for at the end of a run, when it is loaded anyway.
-    import torch
-
+    # A run without torch need not wait for it.
+    torch = sys.modules.get("torch")
     return {
         "python": platform.python_version(),
-        "torch": torch.__version__,
+        "torch": version("torch"),
         "numpy": version("numpy"),
         "xarray": version("xarray"),
         "processor": platform.machine(),
-        "threads": torch.get_num_threads(),
+        "threads": None if torch is None else torch.get_num_threads(),
     }

@@ -11,8 +11,8 @@ import typer
 from typer.testing import CliRunner
 
 from neurobridge.aligners import BASELINES
-from neurobridge.cli import app, choices
-from neurobridge.cli.app import COMMANDS
+from neurobridge.cli import choices
+from neurobridge.cli.app import COMMANDS, app
 from neurobridge.evaluate import REGRESSIONS
 from neurobridge.features.references.training import REFERENCES
 from neurobridge.study.demo import DATASETS
@@ -66,7 +66,7 @@ def test_the_list_of_commands_imports_no_room():
 def test_the_line_of_a_command_is_its_own(name):
     command = COMMANDS[name].load(name)
     assert command.name == name
-    first = " ".join((command.help or "").split("\n\n")[0].split())
+    first = " ".join((command.help or "").split("\n\n")[0].replace("`", "").split())
     assert first == COMMANDS[name].help
 
 

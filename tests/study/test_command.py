@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from neurobridge.cli import app
 from neurobridge.cli import run as cli_run
+from neurobridge.cli.app import app
 from neurobridge.study import Study, main
 
 SCRIPT = """
@@ -134,11 +134,8 @@ def test_siblings_of_a_script_are_imported_from_its_package(scripts, tmp_path):
     (scripts / "parts").mkdir()
     (scripts / "parts" / "numbers.py").write_text("VALUE = 7")
     path = _write(scripts, "squares")
-    path.write_text(
-        path.read_text()
-        .replace("import time\n", "import time\nfrom .parts.numbers import VALUE\n", 1)
-        .replace("** 2", "+ VALUE")
-    )
+    text = path.read_text().replace("import time\n", "import time\nfrom .parts.numbers import VALUE\n", 1)
+    path.write_text(text.replace("** 2", "+ VALUE"))
     assert list(cli_run.list_scripts()) == ["squares"]
     result = CliRunner().invoke(app, ["run", "squares", "--quick", "--out", str(tmp_path / "r")])
     assert result.exit_code == 0

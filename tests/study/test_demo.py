@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+from contextlib import contextmanager
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
+import xarray as xr
 
 from neurobridge.assemblies import make_assembly, open_assembly
 from neurobridge.datasets import Experiment, load
@@ -14,6 +17,7 @@ from neurobridge.evaluate.curves import draw_curve_fold
 from neurobridge.study.demo import SIMULATED, DemoConfig, run_demo
 from neurobridge.study.demo import task as demo_task
 from neurobridge.study.demo.task import COMPARED, draw_fold, fit_aligners, prepare
+from neurobridge.study.methods import BRIDGES, make_aligner
 from neurobridge.study.report import write_report
 
 SMALL = {"fractions": (0.1, 0.2), "n_seeds": 1, "flow_steps": 5, "n_permutations": 20}
@@ -21,7 +25,7 @@ N_OBJECTS, N_VIEWS, N_TRIALS = 10, 12, 4
 N_STIMULI = N_OBJECTS * N_VIEWS
 
 
-def small_experiment() -> Experiment:
+def small_experiment(images: bool = False) -> Experiment:
     """Make sites that see the latents of the stimuli, and noise of their own on each trial."""
     rng = np.random.default_rng(0)
     objects = np.repeat(np.arange(N_OBJECTS), N_VIEWS)
@@ -37,44 +41,92 @@ def small_experiment() -> Experiment:
     repeated["repetition"] = np.repeat(np.arange(N_TRIALS), N_STIMULI).tolist()
     recordings = make_assembly(trials, presentation=repeated, neuroid={"neuroid_id": [f"site{k}" for k in range(10)]})
     known = make_assembly(latents, presentation=labels, neuroid={"neuroid_id": [f"latent{k}" for k in range(6)]})
-    return Experiment(SIMULATED, "simulated", pd.DataFrame(labels), recordings=recordings, latents=known)
+    pixels = xr.DataArray(
+        rng.integers(0, 256, (N_STIMULI, 48, 48), dtype=np.uint8),
+        dims=("presentation", "row", "column"),
+        coords={"stimulus_id": ("presentation", labels["stimulus_id"])},
+    )
+    sides = {"images": pixels} if images else {"latents": known}
+    return Experiment(SIMULATED, "simulated", pd.DataFrame(labels), recordings=recordings, **sides)
 
 
-@pytest.fixture(scope="module")
-def small():
-    """The demo's simulated data in small: its simulator is proven by the tests of the datasets."""
+@contextmanager
+def loaded_by(loader):
+    """Let the demo load its data by a function of the name and the options."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(demo_task, "load", lambda name, **options: small_experiment())
+        patch.setattr(demo_task, "load", loader)
+        yield
+
+
+FEW_CANDIDATES = {"lams": (0.5, 0.9), "epsilons": (0.05,), "n_rounds": (1,), "kernel_rounds": (0,), "n_folds": 2}
+
+
+@contextmanager
+def fewer_candidates():
+    """Let the fused bridge choose between two candidates: its search is proven by tests of its own."""
+
+    def make_faster(name, seed, **options):
+        few = {"fuse_options": FEW_CANDIDATES} if BRIDGES.get(name, {}).get("coupling") == "fused" else {}
+        return make_aligner(name, seed, **options, **few)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(demo_task, "make_aligner", make_faster)
+        yield
+
+
+@contextmanager
+def simulated_in_small(images=False):
+    """The demo in small: its simulator is proven by the tests of the datasets."""
+    with loaded_by(lambda name, **options: small_experiment(images)), fewer_candidates():
         yield
 
 
 @pytest.fixture(scope="module")
-def task(small):
-    return prepare(SIMULATED)
+def task():
+    with simulated_in_small():
+        return prepare(SIMULATED)
 
 
 @pytest.fixture(scope="module")
-def first_run(small, tmp_path_factory):
+def first_run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("demo")
-    return run_demo(DemoConfig(**SMALL), folder, progress=False), folder
+    with simulated_in_small():
+        return run_demo(DemoConfig(**SMALL), folder, progress=False), folder
 
 
-# Sixty-four images leave a few sites without reliability; the full size does not.
-@pytest.mark.filterwarnings("ignore:found . of 256 ceiling:UserWarning")
-def test_the_simulated_data_are_asked_for_in_full_and_made_ready(monkeypatch):
+def test_the_simulated_data_are_asked_for_in_full():
     asked = {}
 
-    def load_fewer(name, **options):
+    def load_small(name, **options):
         asked.update(options, name=name)
-        return load(name, **{**options, "images_per_object": {3: 1}, "image_size": 48}, quiet=True)
+        return small_experiment()
 
-    monkeypatch.setattr(demo_task, "load", load_fewer)
-    task = prepare(SIMULATED, seed=3)
+    with loaded_by(load_small):
+        prepare(SIMULATED, seed=3)
     size = {"images_per_object": {0: 2, 3: 8}, "n_repetitions": 10, "image_size": 64}
     assert asked == {"name": SIMULATED, "seed": 3, **size}
+
+
+def test_the_model_side_is_a_network_where_there_are_images_and_else_the_latents(task):
+    with simulated_in_small(images=True):
+        seen = prepare(SIMULATED)
+    assert "GaborEnergy" in seen.model_name
+    assert seen.model.sizes == {"presentation": N_STIMULI, "neuroid": seen.model.sizes["neuroid"]}
+    assert set(seen.model["layer"].values) == {"v1"}
+    assert "latents" in task.model_name
+    assert task.model.sizes["neuroid"] == 6
+    for ready in (seen, task):
+        assert ready.ceiling.sizes["neuroid"] == ready.brain.sizes["neuroid"]
+        assert ready.labels == ("category_name", "object_name")
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:found . of 256 ceiling:UserWarning")
+def test_the_simulator_s_own_data_are_made_ready():
+    fewer = {"images_per_object": {3: 1}, "image_size": 48}
+    with loaded_by(lambda name, **options: load(name, **{**options, **fewer}, quiet=True)):
+        task = prepare(SIMULATED)
     assert task.brain.sizes["presentation"] == task.model.sizes["presentation"] == 64
-    assert task.ceiling.sizes["neuroid"] == task.brain.sizes["neuroid"]
-    assert "GaborEnergy" in task.model_name
     assert task.labels == ("category_name",)
 
 
@@ -103,7 +155,7 @@ def test_the_fold_is_that_of_the_learning_curve_in_the_order_of_the_recordings(t
 def test_held_out_responses_never_matter(task):
     """Spoil every held-out response: the images of other stimuli must not change."""
     config = DemoConfig(**SMALL)
-    fold = draw_fold(task, 0.1, seed=0)
+    fold = draw_fold(task, 0.2, seed=0)
     held_out = fold.source_test["stimulus_id"].values
 
     def spoil(space, value):
@@ -111,11 +163,12 @@ def test_held_out_responses_never_matter(task):
         return space.copy(data=np.where(rows[:, None], value, space.values))
 
     spoiled = task._replace(brain=spoil(task.brain, 1e3), model=spoil(task.model, -7.0))
-    other = draw_fold(spoiled, 0.1, seed=0)
-    images = [
-        {method: aligner.transform(drawn.source_train).values for method, aligner in fit_aligners(drawn, config, 0)}
-        for drawn in (fold, other)
-    ]
+    other = draw_fold(spoiled, 0.2, seed=0)
+    with simulated_in_small():
+        images = [
+            {method: aligner.transform(drawn.source_train).values for method, aligner in fit_aligners(drawn, config, 0)}
+            for drawn in (fold, other)
+        ]
     assert tuple(images[0]) == COMPARED
     for method in COMPARED:
         assert np.array_equal(images[0][method], images[1][method]), method
@@ -153,9 +206,20 @@ def test_the_simulated_demo_writes_everything_and_calls_itself_simulated(first_r
 def test_the_same_seed_gives_the_same_demo(first_run, tmp_path):
     results, _ = first_run
     largest = max(SMALL["fractions"])
-    again = run_demo(DemoConfig(**{**SMALL, "fractions": (largest,)}), tmp_path, progress=False)
+    with simulated_in_small():
+        again = run_demo(DemoConfig(**{**SMALL, "fractions": (largest,)}), tmp_path, progress=False)
     for kind in ("predictivity", "decoding"):
         assert again[kind] == [record for record in results[kind] if record["fraction"] == largest]
+
+
+def every_third_stimulus(name, **options):
+    whole = load(name, quiet=True, **options)
+    kept = np.unique(whole.stimuli["stimulus_id"])[::3]
+    parts = {part: getattr(whole, part) for part in ("recordings", "images", "latents")}
+    return replace(whole, **{
+        part: data.isel(presentation=np.isin(data["stimulus_id"].values, kept))
+        for part, data in parts.items() if data is not None
+    })  # fmt: skip
 
 
 @pytest.mark.realdata
@@ -164,7 +228,9 @@ def test_the_same_seed_gives_the_same_demo(first_run, tmp_path):
 )
 def test_the_same_job_runs_on_real_recordings(mirror, tmp_path, dataset, labels):
     config = DemoConfig(dataset=dataset, **{**SMALL, "fractions": (0.2,)})
-    results = run_demo(config, tmp_path, mirror=mirror, progress=False)
+    # One with all candidates on fewer stimuli, the other the other way round.
+    with fewer_candidates() if labels else loaded_by(every_third_stimulus):
+        results = run_demo(config, tmp_path, mirror=mirror, progress=False)
     check(results, tmp_path, labels=labels)
     assert results["title"] == f"Real data: {dataset}"
     assert results["run"]["digests"]

@@ -176,3 +176,10 @@ def test_runs_and_studies_are_shown_in_short(run, name):
         assert len(repr(shown)) <= 400
         assert all(fact in repr(shown) for fact in facts)
         assert shown._repr_html_().startswith("<table>")
+
+
+def test_names_of_the_first_release_go_on_working():
+    with pytest.warns(DeprecationWarning, match=r"neurobridge\.study"):
+        import neurobridge.experiment as old
+    assert (old.Experiment, old.ExperimentError, old.run_experiment) == (Study, StudyError, run_study)
+    assert old.Run is Run

@@ -101,8 +101,10 @@ def test_every_method_has_an_aligner_with_its_seed_and_a_style():
 
 
 def test_styles_are_told_apart():
-    lines = {repr(sorted(style.items())) for style in figures.STYLES.values()}
-    assert len(lines) == len(figures.STYLES)
+    # Unbalanced transport has rho 1, so these two are one method.
+    styles = {name: style for name, style in figures.STYLES.items() if name != "rho 1"}
+    assert figures.STYLES["rho 1"] == styles["unbalanced"]
+    assert len({repr(sorted(style.items())) for style in styles.values()}) == len(styles)
 
 
 def test_memory_is_that_of_this_process():
