@@ -14,7 +14,6 @@ import xarray as xr
 
 from neurobridge.assemblies import make_assembly
 
-
 TESTS = Path(__file__).resolve().parent
 #: Tests of what an older numpy, pandas, xarray or scikit-learn could change, and of files that both stacks read. The others see
 #: plain arrays and torch, which are of one version on both.
