@@ -29,7 +29,7 @@ from neurobridge.bridge import fuse
 from neurobridge.evaluate import CurveSettings, aggregate, curve_dataset, curve_records
 from neurobridge.evaluate.curve_folds import N_PAIRS
 from neurobridge.evaluate.curves import interval
-from neurobridge.evaluate.scores import score_attrs
+from neurobridge.evaluate.score.schema import score_attrs
 from neurobridge.flow import Training
 from neurobridge.study.demo.task import DATASETS, prepare
 from neurobridge.study.methods import make_aligner

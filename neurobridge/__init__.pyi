@@ -23,7 +23,6 @@ from .assemblies.selection import select as select
 from .datasets.catalogue import load as load
 from .datasets.files.manifests import list_datasets as list_datasets
 from .datasets.simulated.hvm import simulate_hvm as simulate_hvm
-from .evaluate.aggregation import aggregate as aggregate
 from .evaluate.ceiling import internal_consistency as internal_consistency
 from .evaluate.correlation import correlate as correlate
 from .evaluate.curves import learning_curve as learning_curve
@@ -31,6 +30,7 @@ from .evaluate.decoding.accuracy import decode as decode
 from .evaluate.layers import select_layer as select_layer
 from .evaluate.metrics import METRICS as METRICS
 from .evaluate.predict import predictivity as predictivity
+from .evaluate.score.aggregation import aggregate as aggregate
 from .features.extraction import extract as extract
 from .features.loading import load_model as load_model
 from .features.text.encode import embed_text as embed_text

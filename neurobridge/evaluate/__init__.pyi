@@ -1,7 +1,6 @@
 from . import decoding as decoding
 from . import similarity as similarity
 from . import splits as splits
-from .aggregation import aggregate as aggregate
 from .ceiling import cross_animal_consistency as cross_animal_consistency
 from .ceiling import internal_consistency as internal_consistency
 from .ceiling import spearman_brown as spearman_brown
@@ -34,9 +33,10 @@ from .layers import select_layer as select_layer
 from .metrics import METRICS as METRICS
 from .predict import predictivity as predictivity
 from .regression import REGRESSIONS as REGRESSIONS
-from .scores import NORMALIZATIONS as NORMALIZATIONS
-from .scores import check_score as check_score
-from .scores import make_score as make_score
+from .score.aggregation import aggregate as aggregate
+from .score.schema import NORMALIZATIONS as NORMALIZATIONS
+from .score.schema import check_score as check_score
+from .score.schema import make_score as make_score
 from .similarity import COMPARATORS as COMPARATORS
 from .similarity import DISTANCES as DISTANCES
 from .similarity import compare_rdms as compare_rdms

@@ -12,7 +12,7 @@ from neurobridge.assemblies import AssemblyError, average_repetitions, validate
 from neurobridge.assemblies.schema import STIMULUS_ID
 from neurobridge.evaluate.correlation import pearson
 from neurobridge.evaluate.predict import GivenSplits, matched_arrays
-from neurobridge.evaluate.scores import SPLIT, score_attrs, split_score
+from neurobridge.evaluate.score.schema import SPLIT, score_attrs, split_score
 from neurobridge.evaluate.similarity.arrays import Scorer, cka_scorer, fit_cca, procrustes_scorer
 from neurobridge.evaluate.similarity.rdms import (
     COMPARATORS,
