@@ -112,5 +112,6 @@ def check_candidate(candidate: Any) -> Candidate:
             "or 'kernel' with them. Mend: e.g. Candidate(lam=0.9, epsilon=0.02, n_rounds=5, readout='linear')."
         )
     if checked is not candidate:
-        warn_deprecated(f"candidate={candidate!r}", f"candidate={checked!r}", stacklevel=3)
+        # The frames are this one, that of `fuse`, that of its decorator and the caller's.
+        warn_deprecated(f"candidate={candidate!r}", f"candidate={checked!r}", stacklevel=4)
     return checked

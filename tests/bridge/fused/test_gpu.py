@@ -54,9 +54,12 @@ def check_couplings(device, pairs, options):
     assert np.abs((table - dense).reshape(6, 10, 5, 10).sum((1, 3))).sum() < 0.05
 
 
-def check_fused(device, core, tolerance):
+def check_fused(device, size, tolerance):
     """Fused bridge on a device, all points at once or in minibatches, beside that of the CPU; tensors in, tensors out."""
-    near, far = fuse(X, Y, PAIRS, core=core, **FUSED), fuse(X, Y, PAIRS, core=core, device=device, **FUSED)
+    near, far = (
+        fuse(X, Y, PAIRS, minibatch_size=size, **FUSED),
+        fuse(X, Y, PAIRS, minibatch_size=size, device=device, **FUSED),
+    )
     assert far._states[0].plan.log_v.device.type == device
     assert far.candidate == near.candidate
     answers = [
@@ -68,7 +71,7 @@ def check_fused(device, core, tolerance):
     i, j = far.sample(500, np.random.default_rng(0))
     assert near.coupling.dense()[i, j].min() > 0
     there = [torch.as_tensor(side, device=device) for side in (X, Y, NEW)]
-    mapped = fuse(there[0], there[1], PAIRS, core=core, **FUSED).map(there[2])
+    mapped = fuse(there[0], there[1], PAIRS, minibatch_size=size, **FUSED).map(there[2])
     assert mapped.device.type == device
     np.testing.assert_allclose(mapped.cpu().numpy(), answers[0][0], rtol=tolerance, atol=tolerance)
 
@@ -83,10 +86,10 @@ def test_couplings_on_a_gpu_are_those_of_the_cpu(pairs, options):
 
 @pytest.mark.gpu
 @cuda
-@pytest.mark.parametrize("core", [None, 30])
-def test_a_fused_bridge_on_a_gpu_is_that_of_the_cpu(core):
+@pytest.mark.parametrize("size", [None, 30])
+def test_a_fused_bridge_on_a_gpu_is_that_of_the_cpu(size):
     # Fused costs are float32, whose sums round in another order on a GPU; over epsilon that is more than 1e-5.
-    check_fused("cuda", core, 1e-3)
+    check_fused("cuda", size, 1e-3)
 
 
 def test_no_tensor_meets_one_of_another_device():
