@@ -131,7 +131,7 @@ def _spaces():
 def _kept():
     few = {"lams": (0.9,), "epsilons": (0.05,), "n_rounds": (1,), "kernel_rounds": (0, 1)}
     yield BridgeAligner(map="barycentric", fuse_options=few)
-    yield BridgeAligner(map="barycentric", fuse_options={**few, "core": 20})
+    yield BridgeAligner(map="barycentric", fuse_options={**few, "minibatch_size": 20})
     yield BridgeAligner(base="barycentric", fuse_options=few, flow_options=FAST)
     for nearest in (None, 3):
         for metric in ("geodesic", "euclidean"):
