@@ -21,8 +21,11 @@ from neurobridge.assemblies.schema import (
     require_unique_stimuli,
 )
 from neurobridge.points.display import format_fact, html_repr, short_repr
+from neurobridge.store.atomic import atomic_path
+from neurobridge.store.kinds import register
 
 
+@register("pairs")
 @dataclass(frozen=True, eq=False)
 class Pairs:
     """Anchor pairs: ``source_id[p]`` in one space shows the same thing as ``target_id[p]`` in the other.
@@ -208,14 +211,9 @@ class Pairs:
             The file written.
         """
         path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-        try:
-            table = pd.DataFrame({"source_id": self.source_id, "target_id": self.target_id})
+        table = pd.DataFrame({"source_id": self.source_id, "target_id": self.target_id})
+        with atomic_path(path) as partial:
             table.to_csv(partial, index=False)
-            os.replace(partial, path)
-        finally:
-            partial.unlink(missing_ok=True)
         return path
 
     def draw(self, size: int | float, *, seed: int, stratify: npt.ArrayLike | None = None) -> Pairs:

@@ -11,10 +11,12 @@ import numpy as np
 
 from neurobridge.bridge.fused.deprecated import takes_positions, warn_deprecated
 from neurobridge.points.display import html_repr
+from neurobridge.store.kinds import register
 
 Readout = Literal["barycentric", "linear", "kernel", "mean"]
 
 
+@register("candidate")
 @takes_positions
 @dataclass(frozen=True, order=True, kw_only=True)
 class Candidate:
