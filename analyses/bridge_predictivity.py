@@ -27,8 +27,8 @@ from neurobridge import figures
 from neurobridge.aligners import BASELINES, AssemblyAligner
 from neurobridge.bridge import fuse
 from neurobridge.evaluate import CurveSettings, aggregate, curve_dataset, curve_records
-from neurobridge.evaluate.curve_folds import N_PAIRS
-from neurobridge.evaluate.curves import interval
+from neurobridge.evaluate.curves.folds import N_PAIRS
+from neurobridge.evaluate.curves.learning import interval
 from neurobridge.evaluate.score.schema import score_attrs
 from neurobridge.flow import Training
 from neurobridge.store.atomic import write_text

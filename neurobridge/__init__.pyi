@@ -25,7 +25,7 @@ from .datasets.files.manifests import list_datasets as list_datasets
 from .datasets.simulated.hvm import simulate_hvm as simulate_hvm
 from .evaluate.ceiling import internal_consistency as internal_consistency
 from .evaluate.correlation import correlate as correlate
-from .evaluate.curves import learning_curve as learning_curve
+from .evaluate.curves.learning import learning_curve as learning_curve
 from .evaluate.decoding.accuracy import decode as decode
 from .evaluate.layers import select_layer as select_layer
 from .evaluate.metrics import METRICS as METRICS

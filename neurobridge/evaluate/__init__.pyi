@@ -1,3 +1,4 @@
+from . import curves as curves
 from . import decoding as decoding
 from . import similarity as similarity
 from . import splits as splits
@@ -5,12 +6,12 @@ from .ceiling import cross_animal_consistency as cross_animal_consistency
 from .ceiling import internal_consistency as internal_consistency
 from .ceiling import spearman_brown as spearman_brown
 from .correlation import correlate as correlate
-from .curve_folds import CurveFold as CurveFold
-from .curve_folds import CurveSettings as CurveSettings
-from .curve_folds import draw_curve_fold as draw_curve_fold
-from .curves import curve_dataset as curve_dataset
-from .curves import curve_records as curve_records
-from .curves import learning_curve as learning_curve
+from .curves.folds import CurveFold as CurveFold
+from .curves.folds import CurveSettings as CurveSettings
+from .curves.folds import draw_curve_fold as draw_curve_fold
+from .curves.learning import curve_dataset as curve_dataset
+from .curves.learning import curve_records as curve_records
+from .curves.learning import learning_curve as learning_curve
 from .decoding import READOUTS as READOUTS
 from .decoding import Readout as Readout
 from .decoding import choices as choices

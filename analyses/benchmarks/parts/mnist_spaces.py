@@ -18,7 +18,7 @@ from torch import nn
 from torch.nn import functional as F  # noqa: N812
 
 from neurobridge.datasets import load
-from neurobridge.evaluate.curves import interval
+from neurobridge.evaluate.curves.learning import interval
 from neurobridge.store.atomic import atomic_path
 
 N_DIGITS, N_VAE, N_CNN = 5000, 10_000, 5000

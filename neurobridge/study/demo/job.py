@@ -19,7 +19,7 @@ from neurobridge._version import __version__
 from neurobridge.assemblies import drop_constant, save_assembly
 from neurobridge.assemblies.schema import NEUROID, PRESENTATION, STIMULUS_ID
 from neurobridge.evaluate import Readout, correlate, train_readout
-from neurobridge.evaluate.curve_folds import CurveFold
+from neurobridge.evaluate.curves.folds import CurveFold
 from neurobridge.store.atomic import write_json
 from neurobridge.study.demo.tables import (
     TO_BRAIN,
