@@ -12,10 +12,10 @@ from . import similarity as similarity
 from . import splits as splits
 from . import study as study
 from .aligners.bridge import BridgeAligner as BridgeAligner
+from .assemblies.matching import match_stimuli as match_stimuli
 from .assemblies.netcdf import open_assembly as open_assembly
 from .assemblies.netcdf import save_assembly as save_assembly
 from .assemblies.pairs import Pairs as Pairs
-from .assemblies.pairs import match_stimuli as match_stimuli
 from .assemblies.repeats import average_repetitions as average_repetitions
 from .assemblies.schema import make_assembly as make_assembly
 from .assemblies.schema import validate as validate
