@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from neurobridge.bridge.cost.geometry import Geometry
 from neurobridge.bridge.cost.metrics import Metric
 from neurobridge.bridge.fused.fuse import fuse
 from neurobridge.bridge.fused.result import FusedBridge
@@ -228,7 +229,7 @@ def align_unpaired(
     if solver == "entropic":
         mend = "lower n_points (300 is enough for a start), or solver='lowrank'"
         check_memory(10 * 8.0 * max(n_used) ** 2, memory_limit, f"n_points={n_points}", mend=mend)
-    matcher = Matcher(solver, rank, metric, n_neighbors, n_points)
+    matcher = Matcher(solver, rank, Geometry(metric, n_neighbors=n_neighbors), n_points)
     rng = np.random.default_rng(seed)
     restarts = [matcher.restart(X, Y, rng) for _ in range(n_restarts)]
     null_distortions = [matcher.null_distortion(X, Y, rng) for _ in range(n_null)]

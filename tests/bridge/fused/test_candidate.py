@@ -10,7 +10,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from neurobridge.bridge import Candidate, fuse
+import neurobridge.bridge
+from neurobridge.bridge import Candidate, MinibatchWarning, fuse
 from neurobridge.bridge.fused.candidate import RIDGE
 
 RNG = np.random.default_rng(0)
@@ -109,3 +110,10 @@ def test_the_old_name_of_the_minibatch_size_works_with_a_warning():
         assert old.core == 30
     with pytest.raises(TypeError, match="core and minibatch_size"):
         fuse(X, Y, PAIRS, candidate=LINEAR, core=30, minibatch_size=30)
+
+
+def test_the_old_name_of_the_warning_is_the_same_class():
+    with pytest.warns(DeprecationWarning, match="neurobridge.bridge.MinibatchWarning") as caught:
+        old = neurobridge.bridge.CoreWarning
+    assert [warning.filename for warning in caught] == [__file__]
+    assert old is MinibatchWarning
