@@ -27,10 +27,11 @@ from neurobridge import figures
 from neurobridge.aligners import BASELINES, AssemblyAligner
 from neurobridge.bridge import fuse
 from neurobridge.evaluate import CurveSettings, aggregate, curve_dataset, curve_records
-from neurobridge.evaluate.curve_folds import N_PAIRS
-from neurobridge.evaluate.curves import interval
-from neurobridge.evaluate.scores import score_attrs
+from neurobridge.evaluate.curves.folds import N_PAIRS
+from neurobridge.evaluate.curves.learning import interval
+from neurobridge.evaluate.score.schema import score_attrs
 from neurobridge.flow import Training
+from neurobridge.store.atomic import write_text
 from neurobridge.study.demo.task import DATASETS, prepare
 from neurobridge.study.methods import make_aligner
 
@@ -181,10 +182,7 @@ def load(path: Path) -> dict[str, Any]:
 
 
 def save(result: dict[str, Any], path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(json.dumps(result, indent=1, sort_keys=True) + "\n")
-    partial.replace(path)
+    write_text(path, json.dumps(result, indent=1, sort_keys=True) + "\n")
 
 
 def main(

@@ -29,11 +29,10 @@ ROOMS = [room for layer in LAYERS for room in layer]
 SOURCES = sorted([*PACKAGE.rglob("*.py"), *PACKAGE.rglob("*.pyi"), *(ROOT / "analyses").rglob("*.py")])
 
 #: Modules beside `__init__`, at most.
-MODULES_IN_A_FOLDER = 11
+MODULES_IN_A_FOLDER = 12
 #: Folders that may hold more, and why.
 FULL_FOLDERS = {
     "cli": (13, "a module a command"),
-    "flow": (12, "moved.py ends with version 0.3"),
 }
 #: Files whose functions may import neurobridge, and why. A circle is never a reason.
 LATE_IMPORTS = {

@@ -11,6 +11,7 @@ extractors (spaces of seed 1). Records are kept as they come, and a second run g
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import platform
@@ -101,7 +102,8 @@ def one(spaces: Spaces, n_pairs: int, seed: int) -> dict[str, Any]:
     bridge = fuse(X, Y, pairs, seed=seed)
     seconds = time.perf_counter() - started
     record["fused"] = {
-        **score(bridge.map(new), seconds), "cpu_seconds": time.process_time() - used, "candidate": list(bridge.candidate),
+        **score(bridge.map(new), seconds), "cpu_seconds": time.process_time() - used,
+        "candidate": list(dataclasses.astuple(bridge.candidate)),
         "chosen_error": min(bridge.errors.values(), default=None),
     }  # fmt: skip
     return record

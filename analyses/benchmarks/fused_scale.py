@@ -10,6 +10,7 @@ tells how far they agree. Records are kept as they come, and a second run goes o
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import platform
 import subprocess
@@ -90,7 +91,7 @@ def measure(n: int, core: int | None, metric: Any, seed: int, images: Path) -> d
     return {
         "n": n, "core": core, "metric": metric, "seed": seed, "seconds": seconds, "cpu_seconds": cpu,
         "seconds_to_map_2000": mapping, "seconds_to_draw_100000": drawing, "peak_rss_gb": peak_rss() / 1e9,
-        "peak_rss_gb_of_the_data": before, "candidate": list(bridge.candidate),
+        "peak_rss_gb_of_the_data": before, "candidate": list(dataclasses.astuple(bridge.candidate)),
         "row_marginal_l1": float(np.abs(rows - 1 / n).sum()), "column_marginal_l1": float(np.abs(columns - 1 / n).sum()),
         "r2": r2(mapped, truth), "r2_linear_readout": r2(bridge.linear(new), truth),
         "r2_ridge": r2(ridge_map(X[:N_PAIRS], Y[:N_PAIRS], penalty="shared")(new), truth),

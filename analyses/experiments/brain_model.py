@@ -22,7 +22,7 @@ from neurobridge.assemblies.schema import NEUROID, PRESENTATION, STIMULUS_ID
 from neurobridge.datasets import load, locate
 from neurobridge.evaluate import Readout, correlate, internal_consistency, train_readout
 from neurobridge.evaluate.correlation import pearson
-from neurobridge.evaluate.curve_folds import CurveFold, draw_curve_fold
+from neurobridge.evaluate.curves.folds import CurveFold, draw_curve_fold
 from neurobridge.features import GaborEnergy, Preprocess, extract, train_reference
 from neurobridge.study.command import main
 from neurobridge.study.harness import Record, Run, Study

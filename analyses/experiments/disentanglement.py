@@ -21,7 +21,7 @@ from scipy import linalg
 from neurobridge import figures
 from neurobridge.assemblies import Pairs, make_assembly
 from neurobridge.bridge import kernel_map
-from neurobridge.evaluate.curve_folds import CurveFold, draw_curve_fold
+from neurobridge.evaluate.curves.folds import CurveFold, draw_curve_fold
 from neurobridge.features import extract
 from neurobridge.features.references.training import train_reference
 from neurobridge.flow import Standardiser

@@ -27,7 +27,7 @@ from neurobridge.assemblies import as_matrix, average_repetitions, drop_constant
 from neurobridge.assemblies.schema import NEUROID, PRESENTATION
 from neurobridge.datasets import load
 from neurobridge.evaluate import aggregate, correlate, overlap, procrustes_distance, rdm, train_readout
-from neurobridge.evaluate.curve_folds import CurveFold, draw_curve_fold
+from neurobridge.evaluate.curves.folds import CurveFold, draw_curve_fold
 from neurobridge.evaluate.similarity.rdms import compare_rdms
 from neurobridge.evaluate.similarity.relations import MEASURES as STANDARD
 from neurobridge.features import GaborEnergy, Preprocess, captions_from_templates, embed_text, extract, train_reference

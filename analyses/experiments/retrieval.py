@@ -21,7 +21,7 @@ import xarray as xr
 from neurobridge import figures
 from neurobridge.aligners import BASELINES, AssemblyAligner, BridgeAligner
 from neurobridge.datasets import load
-from neurobridge.evaluate.curve_folds import draw_curve_fold
+from neurobridge.evaluate.curves.folds import draw_curve_fold
 from neurobridge.features import embed_text
 from neurobridge.study.command import main
 from neurobridge.study.harness import Record, Run, Study

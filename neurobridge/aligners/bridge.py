@@ -18,6 +18,7 @@ from neurobridge.bridge.cost.geometry import Scale
 from neurobridge.bridge.cost.metrics import Metric
 from neurobridge.flow import Base, ConditionalFlow, OffSupportWarning
 from neurobridge.points.arrays import Rows
+from neurobridge.store.kinds import register
 
 Map = Literal["flow", "barycentric", "linear"]
 MAPS: tuple[Map, ...] = ("flow", "barycentric", "linear")
@@ -28,6 +29,7 @@ DIRECTIONS: tuple[Direction, ...] = ("forward", "backward")
 PointMap = Callable[[np.ndarray], np.ndarray]
 
 
+@register("partner-map")
 @dataclass(frozen=True, eq=False)
 class PartnerMap:
     """Map of any point to its mean partner under a factored coupling, read from its distances to the anchors.
@@ -47,6 +49,7 @@ class PartnerMap:
         return np.asarray(self.coupling.map(X, self.ends))
 
 
+@register("fused-map")
 @dataclass(frozen=True, eq=False)
 class FusedMap:
     """Map of any point that cross-validation chose under a fused coupling.
@@ -63,6 +66,7 @@ class FusedMap:
         return self.bridge.map(X)
 
 
+@register("bridge-aligner")
 class BridgeAligner(AssemblyAligner):
     """Align two spaces over a few labelled pairs: cost, coupling, map.
 

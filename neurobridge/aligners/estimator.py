@@ -21,6 +21,7 @@ from neurobridge.aligners.storage import (
     write_aligner,
 )
 from neurobridge.points.display import LIMIT, html_repr
+from neurobridge.store.kinds import HOMES, class_of, kind_of, name_of, upgraded
 
 Self = TypeVar("Self", bound="AlignerEstimator")
 
@@ -98,7 +99,10 @@ class AlignerEstimator(TransformerMixin, BaseEstimator, ABC, auto_wrap_output_ke
         """
         self._check_fitted()
         params = {name: value for name, value in self.get_params(deep=False).items() if name != "device"}
-        return write_aligner(Path(folder), KeptAligner(type(self).__name__, params, self._state_to_save()))
+        kind = name_of(type(self))
+        version = 1 if kind is None else kind_of(kind).version
+        kept = KeptAligner(kind or type(self).__name__, version, params, self._state_to_save())
+        return write_aligner(Path(folder), kept)
 
     @classmethod
     def load(cls: type[Self], folder: str | Path, *, device: str | None = None, **params: Any) -> Self:
@@ -134,19 +138,22 @@ class AlignerEstimator(TransformerMixin, BaseEstimator, ABC, auto_wrap_output_ke
         ...     AssemblyAligner.load(folder)
         PLSAligner(n_components=2)
         """
-        classes = {kind.__name__: kind for kind in _with_subclasses(cls)}
-        kept = read_aligner(Path(folder), classes, params, device)
-        kind = classes[kept.kind]
-        values = dict(kept.params)
+        where = Path(folder)
+        kept = read_aligner(where, lambda kind: _class_of(kind, cls, where), params, device)
+        kind = _class_of(kept.kind, cls, where)
+        values, state = dict(kept.params), dict(kept.state)
+        if name_of(kind) is not None:
+            state = upgraded(kind_of(kept.kind), kept.version, state)
         if "device" in kind._get_param_names():
             values["device"] = device
-        if sorted(values) != sorted(kind._get_param_names()):
+        if unknown := sorted(set(values) - set(kind._get_param_names())):
             raise AlignerFileError(
-                f"{folder}: found parameters {sorted(values)}; expected {sorted(kind._get_param_names())} of {kind.__name__}. "
+                f"{folder}: found parameters {unknown}; expected some of {sorted(kind._get_param_names())} of {kind.__name__}. "
                 "Mend: load it with the neurobridge that wrote it, or fit again."
             )
+        # Parameters that are newer than the file have their defaults.
         aligner = kind(**values)
-        for name, value in kept.state.items():
+        for name, value in state.items():
             setattr(aligner, RENAMED_STATE.get(name, name), value)
         aligner._mark_fitted()
         return aligner
@@ -225,6 +232,25 @@ class AlignerEstimator(TransformerMixin, BaseEstimator, ABC, auto_wrap_output_ke
     def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, str]:
         # Notebooks ask for this first.
         return {"text/plain": repr(self), "text/html": self._repr_html_()}
+
+
+def _class_of(kind: str, cls: type[Self], where: Path) -> type[Self]:
+    """Return the class of a saved aligner, which must be ``cls`` or one of its subclasses.
+
+    Raises
+    ------
+    AlignerFileError
+        It is another class, or one that nothing has imported.
+    """
+    matches = [class_of(kind)] if kind in HOMES else [c for c in _with_subclasses(cls) if c.__name__ == kind]
+    for match in matches:
+        if issubclass(match, cls):
+            return match
+    expected = sorted({name_of(c) or c.__name__ for c in _with_subclasses(cls)})
+    raise AlignerFileError(
+        f"{where}: found a {kind!r}; expected one of {expected}. Mend: neurobridge.aligners.load(folder) reads any kind, after "
+        "importing the module that defines it."
+    )
 
 
 def _with_subclasses(cls: type[Self]) -> list[type[Self]]:

@@ -1,8 +1,8 @@
+from .matching import Matched as Matched
+from .matching import match_stimuli as match_stimuli
 from .netcdf import open_assembly as open_assembly
 from .netcdf import save_assembly as save_assembly
-from .pairs import Matched as Matched
 from .pairs import Pairs as Pairs
-from .pairs import match_stimuli as match_stimuli
 from .pairs import resolve_pairs as resolve_pairs
 from .repeats import average_repetitions as average_repetitions
 from .repeats import bootstrap_repetitions as bootstrap_repetitions

@@ -12,6 +12,7 @@ import numpy as np
 import xarray as xr
 
 from neurobridge.assemblies.schema import NEUROID, PRESENTATION, STIMULUS_ID, TIME_BIN, AssemblyError, plain, validate
+from neurobridge.store.atomic import atomic_path
 
 _JSON_PREFIX = "json:"
 
@@ -61,7 +62,6 @@ def save_assembly(assembly: xr.DataArray, path: str | os.PathLike[str], *, compr
     """
     validate(assembly)
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     # Brain-Score reads through open_dataarray, which keeps the attributes of the variable, not of the file.
     dataset = assembly.rename("data").to_dataset()
     dataset["data"].attrs = {str(key): _encode(str(key), value) for key, value in assembly.attrs.items()}
@@ -71,12 +71,8 @@ def save_assembly(assembly: xr.DataArray, path: str | os.PathLike[str], *, compr
             number = np.arange(assembly.sizes[dim])
             dataset = dataset.assign_coords({f"{dim}_num": (dim, number, {"companion_of": names[0]})})
     encoding = {"data": {"zlib": True, "complevel": 4}} if compress else {}
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
+    with atomic_path(path) as partial:
         dataset.to_netcdf(partial, engine="netcdf4", encoding=encoding)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
     return path
 
 

@@ -16,7 +16,7 @@ from neurobridge.brainscore.convert import from_brainscore
 from neurobridge.evaluate.folds import Splits
 from neurobridge.evaluate.metrics import METRICS
 from neurobridge.evaluate.regression import REGRESSIONS
-from neurobridge.evaluate.scores import SPLIT
+from neurobridge.evaluate.score.schema import SPLIT
 from neurobridge.evaluate.splits import shuffle_splits, stratified_splits
 
 #: Every metric by its name: those of `neurobridge.evaluate.metrics.METRICS`, and "bridge".

@@ -23,7 +23,7 @@ from neurobridge.assemblies.schema import NEUROID, PRESENTATION, REPETITION, STI
 from neurobridge.evaluate.correlation import pearson
 from neurobridge.evaluate.folds import Splits
 from neurobridge.evaluate.predict import GivenSplits, predictivity
-from neurobridge.evaluate.scores import SPLIT, make_score, neuroid_score, score_attrs, warn_low_ceilings
+from neurobridge.evaluate.score.schema import SPLIT, make_score, neuroid_score, score_attrs, warn_low_ceilings
 from neurobridge.evaluate.splits import animal_splits, resolve_splits
 from neurobridge.points.blocks import row_blocks
 

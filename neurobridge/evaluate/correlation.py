@@ -11,8 +11,8 @@ import xarray as xr
 
 from neurobridge.assemblies import AssemblyError, as_matrix, match_stimuli, require_varying_neuroids, validate
 from neurobridge.assemblies.schema import NEUROID_ID
-from neurobridge.evaluate.permutation import fold_null
-from neurobridge.evaluate.scores import neuroid_score, score_attrs
+from neurobridge.evaluate.score.permutation import fold_null
+from neurobridge.evaluate.score.schema import neuroid_score, score_attrs
 
 # Correlations of single sites that are kept for the null of a single site; of more, evenly spaced permutations are kept.
 N_KEPT = 1 << 24

@@ -13,7 +13,7 @@ import xarray as xr
 
 from neurobridge.assemblies import AssemblyError, as_matrix, coords_of, validate
 from neurobridge.assemblies.schema import PRESENTATION, STIMULUS_ID
-from neurobridge.evaluate.scores import make_score, score_attrs
+from neurobridge.evaluate.score.schema import make_score, score_attrs
 from neurobridge.evaluate.similarity.distribution import frechet_distance
 
 IMAGES = "images"

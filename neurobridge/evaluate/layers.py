@@ -12,10 +12,10 @@ import xarray as xr
 
 from neurobridge.assemblies import AssemblyError, coords_of, match_stimuli, select
 from neurobridge.assemblies.schema import NEUROID, PRESENTATION, STIMULUS_ID, plain
-from neurobridge.evaluate.aggregation import aggregate
 from neurobridge.evaluate.folds import Splits
 from neurobridge.evaluate.predict import predictivity
-from neurobridge.evaluate.scores import SPLIT, make_score, reduce_raw
+from neurobridge.evaluate.score.aggregation import aggregate
+from neurobridge.evaluate.score.schema import SPLIT, make_score, reduce_raw
 from neurobridge.evaluate.splits import shuffle_splits, stratified_splits
 from neurobridge.points.display import html_repr, short_repr
 

@@ -8,7 +8,8 @@ from typing import Any
 import xarray as xr
 
 from neurobridge.evaluate.predict import GivenSplits, predictivity
-from neurobridge.evaluate.similarity.measures import cca, cka, cka_biased, procrustes, rdm_similarity, rsa, svcca
+from neurobridge.evaluate.similarity.canonical import cca, svcca
+from neurobridge.evaluate.similarity.measures import cka, cka_biased, procrustes, rdm_similarity, rsa
 
 Metric = Callable[..., xr.Dataset]
 

@@ -22,6 +22,7 @@ from neurobridge.assemblies import AssemblyError
 from neurobridge.features.extraction import extract
 from neurobridge.features.stimuli.images import Pixels, Root, as_source, pixel_digests, read_ahead
 from neurobridge.features.stimuli.preprocess import Preprocess
+from neurobridge.store.atomic import atomic_path
 
 _FORMAT = "neurobridge layer pca 1"
 _ARGUMENTS = ("batch_size", "device", "workers", "max_bytes", "progress")
@@ -105,7 +106,6 @@ class LayerPCA:
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write as one safetensors file."""
         path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
         tensors = {f"mean.{name}": value.contiguous() for name, value in self.mean.items()}
         tensors |= {f"components.{name}": value.contiguous() for name, value in self.components.items()}
         about = {
@@ -115,12 +115,8 @@ class LayerPCA:
             "fitted_on": sorted(self.fitted_on),
             "of_model": dict(self.of_model),
         }
-        partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-        try:
+        with atomic_path(path) as partial:
             safetensors.torch.save_file(tensors, partial, metadata={"format": _FORMAT, "about": json.dumps(about)})
-            os.replace(partial, path)
-        finally:
-            partial.unlink(missing_ok=True)
         return path
 
     @classmethod

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 import hashlib
 import json
 import os
@@ -19,6 +18,7 @@ import torch
 import xarray as xr
 
 from neurobridge.assemblies import AssemblyError, make_assembly, open_assembly, save_assembly
+from neurobridge.store.atomic import atomic_folder, sweep_partials, write_json
 
 DTYPES = ("float32", "float16")
 KEY = "extraction_key"
@@ -154,9 +154,8 @@ class Partial:
     def resume(self) -> int:
         """Look for what an earlier process left, and say how many rows of it stand."""
         self._folder.mkdir(exist_ok=True)
-        for left in self.path.parent.glob(f".{glob.escape(self.path.name)}.*.partial"):
-            # Of a process killed while it wrote the finished file; with the lock held there is no other.
-            left.unlink()
+        # Of a process killed while it wrote the finished file.
+        sweep_partials(self.path.parent)
         if not self._journal.exists():
             self._file = self._raw.open("w+b")
             return 0
@@ -204,9 +203,7 @@ class Partial:
         os.fsync(self._file.fileno())
         assert self.layout is not None
         state = {"key": self._key, "n_done": n_done, "shapes": self.layout.shapes, "image_shape": self.image_shape}
-        fresh = self._journal.with_suffix(".new")
-        fresh.write_text(json.dumps(state))
-        os.replace(fresh, self._journal)
+        write_json(state, self._journal)
         self._committed = n_done
 
     def finish(self, presentation: Mapping[str, np.ndarray], attrs: Mapping[str, Any]) -> xr.DataArray:
@@ -335,17 +332,10 @@ def require_zarr(path: Path) -> None:
 
 
 def _save_zarr(assembly: xr.DataArray, path: Path) -> None:
-    fresh = path.with_name(f".{path.name}.{os.getpid()}.new")
-    shutil.rmtree(fresh, ignore_errors=True)
     plain = json.loads(json.dumps(assembly.attrs, default=lambda value: value.tolist()))
     dataset = assembly.rename("data").assign_attrs(plain).to_dataset()
     dataset["data"].attrs = plain
     dataset.attrs = {}
-    try:
+    with atomic_folder(path) as partial:
         # Format 2: fixed-width text has no settled form in format 3.
-        dataset.to_zarr(fresh, mode="w", zarr_format=2)
-        if path.exists():
-            shutil.rmtree(path)
-        os.replace(fresh, path)
-    finally:
-        shutil.rmtree(fresh, ignore_errors=True)
+        dataset.to_zarr(partial, mode="w", zarr_format=2)

@@ -1,5 +1,6 @@
 from .bases import BASES as BASES
 from .bases import Base as Base
+from .errors import FlowFileError as FlowFileError
 from .fitting import PairSampler as PairSampler
 from .model import ConditionalFlow as ConditionalFlow
 from .networks import VelocityMLP as VelocityMLP
@@ -15,7 +16,6 @@ from .path import recouple as recouple
 from .path import sample_path as sample_path
 from .path import squared_distance as squared_distance
 from .settings import Training as Training
-from .storage import FlowFileError as FlowFileError
 from .transport import Direction as Direction
 from .transport import FlowNotFittedError as FlowNotFittedError
 from .transport import OffSupportWarning as OffSupportWarning

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +16,18 @@ from neurobridge.flow.moved import FlatSettings
 from neurobridge.flow.networks import NetworkFactory
 from neurobridge.flow.ode import ODE
 from neurobridge.flow.settings import Training
-from neurobridge.flow.storage import Fitted, read_flow, write_flow
+from neurobridge.flow.storage import Fitted, network_of, pack_flow, read_flow, unpack_flow, write_flow
 from neurobridge.flow.transport import Transport
 from neurobridge.points.arrays import as_points
 from neurobridge.points.display import html_repr, short_repr
 from neurobridge.points.scale import Standardiser, standardised
 from neurobridge.points.support import Support
+from neurobridge.store.kinds import register
 
 _TRAINING, _ODE = Training(), ODE()
 
 
+@register("conditional-flow")
 class ConditionalFlow(FlatSettings, Transport, BaseEstimator):
     """Transport between two spaces by a flow trained on a coupling.
 
@@ -272,11 +275,7 @@ class ConditionalFlow(FlatSettings, Transport, BaseEstimator):
         --------
         ``flow.save("kept/flow")``, then ``ConditionalFlow.load("kept/flow")``.
         """
-        self._check_fitted()
-        fitted = Fitted(
-            self.source_scale_, self.target_scale_, self.support_, self.forward_, self.backward_, self.losses_
-        )
-        return write_flow(Path(folder), fitted, self.get_params(deep=False) | {"base": base_name(self.base)})
+        return write_flow(Path(folder), *self._parts())
 
     @classmethod
     def load(
@@ -308,12 +307,46 @@ class ConditionalFlow(FlatSettings, Transport, BaseEstimator):
         FlowFileError
             Missing or damaged files, another format version, shapes that do not fit, or code that is not given.
         """
-        given = None if base is None else as_pair(base)
-        fitted, params = read_flow(Path(folder), network=network, maps=given, device=torch.device(device or "cpu"))
+        maps = None if base is None else as_pair(base)
+        place = torch.device(device or "cpu")
+        return cls._of(*read_flow(Path(folder), network=network, maps=maps, device=place), device)
+
+    def to_state(self) -> dict[str, Any]:
+        """Return the flow as it goes to disk within an aligner: as in `save`, and a base of maps that have a kind."""
+        tensors, header = pack_flow(*self._parts())
+        return {"header": header, "tensors": tensors, "base": None if isinstance(self.base, str) else self.base}
+
+    @classmethod
+    def from_state(cls, state: dict[str, Any], given: Mapping[str, Any]) -> ConditionalFlow:
+        """Build a flow from its state on disk; a network is taken from ``given["flow_options"]``.
+
+        Raises
+        ------
+        FlowFileError
+            Shapes do not fit, or the network was not given.
+        """
+        device = given.get("device")
+        tensors = {name: tensor.cpu() for name, tensor in state["tensors"].items()}
+        maps = None if state["base"] is None else as_pair(state["base"])
+        fitted, params = unpack_flow(
+            tensors, state["header"], "flow",
+            network=network_of(given.get("flow_options") or {}), maps=maps, device=torch.device(device or "cpu"),
+        )  # fmt: skip
+        return cls._of(fitted, params, device)
+
+    def _parts(self) -> tuple[Fitted, dict[str, Any]]:
+        self._check_fitted()
+        fitted = Fitted(
+            self.source_scale_, self.target_scale_, self.support_, self.forward_, self.backward_, self.losses_
+        )
+        return fitted, self.get_params(deep=False) | {"base": base_name(self.base)}
+
+    @classmethod
+    def _of(cls, fitted: Fitted, params: dict[str, Any], device: str | None) -> ConditionalFlow:
         if params["base"] == MAPS:
             fields = (fitted.forward, fitted.backward)
             kept = [f.base_map.point_map for f in fields if f and isinstance(f.base_map, StandardisedMap)]
-            params["base"] = kept[0] if len(kept) == 1 else tuple(kept)
+            params = {**params, "base": kept[0] if len(kept) == 1 else tuple(kept)}
         flow = cls(**params, device=device)
         flow.source_scale_, flow.target_scale_, flow.support_ = fitted.source_scale, fitted.target_scale, fitted.support
         flow.forward_, flow.backward_, flow.losses_ = fitted.forward, fitted.backward, fitted.losses

@@ -12,6 +12,7 @@ import torchdiffeq
 
 from neurobridge.flow.settings import COUNT, POSITIVE, Settings
 from neurobridge.points.display import html_repr, short_repr
+from neurobridge.store.kinds import register
 
 Field = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 Step = Callable[[Field, torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
@@ -42,6 +43,7 @@ class Integrated(NamedTuple):
         return html_repr("Integrated", {"shape": tuple(self.x.shape), "evaluations": self.n_evaluations})
 
 
+@register("flow-ode")
 @dataclass(frozen=True, repr=False, kw_only=True)
 class ODE(Settings):
     """Settings of the transport along a velocity field.

@@ -11,6 +11,7 @@ from typing import Any, Literal, Self
 from neurobridge.flow.networks import NetworkFactory
 from neurobridge.flow.path import MinibatchCost, squared_distance
 from neurobridge.points.display import html_repr, short_repr
+from neurobridge.store.kinds import register
 
 Rules = Mapping[str, tuple[Callable[[Any], bool], str]]
 
@@ -84,6 +85,7 @@ COUNT: tuple[Callable[[Any], bool], str] = (
 POSITIVE: tuple[Callable[[Any], bool], str] = (lambda value: value > 0, "more than 0")
 
 
+@register("flow-training")
 @dataclass(frozen=True, repr=False, kw_only=True)
 class Training(Settings):
     """Settings of the training of a flow's velocity network.

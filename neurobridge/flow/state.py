@@ -12,8 +12,9 @@ import numpy as np
 import torch
 from torch import nn
 
+from neurobridge.flow.errors import FlowFileError
 from neurobridge.flow.settings import ResolvedTraining, Training
-from neurobridge.store.state import FlowFileError, check_shapes, read_state, write_state
+from neurobridge.store.state import check_shapes, read_state, write_state
 
 KIND = "neurobridge flow checkpoint"
 
@@ -105,8 +106,9 @@ class TrainingState:
 
     def read(self, folder: Path, name: str, fingerprint: dict[str, Any]) -> None:
         """Take the state from disk, refusing one of another run."""
-        tensors, header = read_state(folder, name, kind=KIND)
-        theirs = header["fingerprint"]
+        where = f"{folder / name}.json"
+        tensors, header = read_state(folder, name, kind=KIND, error=FlowFileError)
+        theirs = dict(header.get("fingerprint") or {})
         differ = [
             f"{key} {theirs.get(key)!r} != {fingerprint.get(key)!r}"
             for key in sorted({*theirs, *fingerprint})
@@ -114,13 +116,20 @@ class TrainingState:
         ]
         if differ:
             raise FlowFileError(
-                f"{folder / name}.json: found a checkpoint of another run ({'; '.join(differ[:3])}); expected the same data, "
+                f"{where}: found a checkpoint of another run ({'; '.join(differ[:3])}); expected the same data, "
                 "coupling and settings. Mend: give another folder, or Training(resume=False) to overwrite it."
             )
         network = {key.removeprefix("network."): value for key, value in tensors.items() if key.startswith("network.")}
-        check_shapes(
-            network, {k: tuple(v.shape) for k, v in self.network.state_dict().items()}, f"{folder / name}.json"
-        )
+        check_shapes(network, {k: tuple(v.shape) for k, v in self.network.state_dict().items()}, where, FlowFileError)
+        try:
+            self._take(network, tensors, header)
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise FlowFileError(
+                f"{where}: found no usable entry ({type(error).__name__}: {error}); expected a whole checkpoint. "
+                "Mend: give another folder, or Training(resume=False) to overwrite it."
+            ) from error
+
+    def _take(self, network: dict[str, torch.Tensor], tensors: dict[str, torch.Tensor], header: dict[str, Any]) -> None:
         self.network.load_state_dict(network)
         n = len(self.weights)
         self.average = [tensors[f"average.{k}"].to(self.device) for k in range(n)]

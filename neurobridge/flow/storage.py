@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields, is_dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,16 +11,17 @@ import torch
 
 from neurobridge._version import __version__
 from neurobridge.flow.bases import MAPS, PointMap, StandardisedMap, VelocityField
+from neurobridge.flow.errors import FlowFileError
 from neurobridge.flow.fitting import empty_field
 from neurobridge.flow.moved import MOVED
 from neurobridge.flow.networks import NetworkFactory
 from neurobridge.flow.ode import ODE
 from neurobridge.flow.settings import Training
-from neurobridge.maps.kernel import KernelMap
-from neurobridge.maps.linear import LinearMap
 from neurobridge.points.scale import Standardiser
 from neurobridge.points.support import Support
-from neurobridge.store.state import FlowFileError, check_shapes, read_state, write_state
+from neurobridge.store.errors import StateFileError
+from neurobridge.store.kinds import NAMES_0_1, build, kind_of, name_of, state_of
+from neurobridge.store.state import check_shapes, read_state, write_state
 
 KIND = "neurobridge flow"
 NAME = "flow"
@@ -34,8 +35,8 @@ SAVED = (
 
 
 DIRECTIONS = ("forward", "backward")
-# Maps that are kept on disk; of any other the name says that it must be given again.
-KEPT: dict[str, Any] = {"LinearMap": LinearMap, "KernelMap": KernelMap}
+# Kinds of base maps that are kept on disk; any other must be given again.
+KEPT = ("linear-map", "kernel-map")
 UNKEPT = "given"
 
 
@@ -52,36 +53,7 @@ class Fitted(NamedTuple):
 
 def write_flow(folder: Path, fitted: Fitted, params: dict[str, Any]) -> Path:
     """Write a fitted flow and its parameters, the base by its name, into a folder; returns the path of its JSON."""
-    network = params["training"].network
-    arrays = {
-        "source_scale.mean": fitted.source_scale.mean,
-        "source_scale.std": fitted.source_scale.std,
-        "target_scale.mean": fitted.target_scale.mean,
-        "target_scale.std": fitted.target_scale.std,
-        "losses": fitted.losses,
-    }
-    for direction, support in fitted.support.items():
-        arrays[f"support.{direction}"] = support.points
-    tensors = {key: torch.as_tensor(value) for key, value in arrays.items()}
-    kinds: dict[str, str] = {}
-    for name, trained in _fields(fitted).items():
-        tensors |= {f"{name}.velocity.{key}": value for key, value in trained.velocity.state_dict().items()}
-        base_map = trained.base_map.point_map if isinstance(trained.base_map, StandardisedMap) else trained.base_map
-        if base_map is not None:
-            kinds[name] = type(base_map).__qualname__ if type(base_map) in KEPT.values() else UNKEPT
-            tensors |= {f"{name}.image.{key}": value for key, value in _tensors(base_map).items()}
-    header = {
-        "package_version": __version__,
-        "settings": _flat(params),
-        "network": None if network is None else getattr(network, "__qualname__", type(network).__qualname__),
-        "images": kinds,
-        "n_source_dims": len(fitted.source_scale.mean),
-        "n_target_dims": len(fitted.target_scale.mean),
-        "support": {
-            direction: {"quantile": s.quantile, "radius": s.radius, "extent": s.extent, "n_reference": len(s.points)}
-            for direction, s in fitted.support.items()
-        },
-    }
+    tensors, header = pack_flow(fitted, params)
     return write_state(folder, NAME, tensors, header, kind=KIND)
 
 
@@ -99,8 +71,65 @@ def read_flow(
     FlowFileError
         Missing or damaged files, another format version, shapes that do not fit, or a network or maps of the user's not given.
     """
-    tensors, header = read_state(folder, NAME, kind=KIND)
-    where = str(folder / f"{NAME}.json")
+    tensors, header = read_state(folder, NAME, kind=KIND, error=FlowFileError)
+    return unpack_flow(tensors, header, str(folder / f"{NAME}.json"), network=network, maps=maps, device=device)
+
+
+def pack_flow(fitted: Fitted, params: dict[str, Any]) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    """Return a fitted flow and its parameters, the base by its name, as tensors and plain data."""
+    network = params["training"].network
+    arrays = {
+        "source_scale.mean": fitted.source_scale.mean,
+        "source_scale.std": fitted.source_scale.std,
+        "target_scale.mean": fitted.target_scale.mean,
+        "target_scale.std": fitted.target_scale.std,
+        "losses": fitted.losses,
+    }
+    for direction, support in fitted.support.items():
+        arrays[f"support.{direction}"] = support.points
+    tensors = {key: torch.as_tensor(value) for key, value in arrays.items()}
+    images: dict[str, dict[str, Any]] = {}
+    for name, trained in _fields(fitted).items():
+        tensors |= {f"{name}.velocity.{key}": value for key, value in trained.velocity.state_dict().items()}
+        base_map = trained.base_map.point_map if isinstance(trained.base_map, StandardisedMap) else trained.base_map
+        kind = name_of(type(base_map))
+        if kind in KEPT:
+            images[name] = {"kind": kind, "version": kind_of(kind).version}
+            map_state = state_of(base_map)
+            tensors |= {f"{name}.image.{key}": torch.from_numpy(np.array(v)) for key, v in map_state.items()}
+        elif base_map is not None:
+            images[name] = {"kind": UNKEPT, "version": 1}
+    header = {
+        "package_version": __version__,
+        "settings": _flat(params),
+        "network": None if network is None else getattr(network, "__qualname__", type(network).__qualname__),
+        "images": images,
+        "n_source_dims": len(fitted.source_scale.mean),
+        "n_target_dims": len(fitted.target_scale.mean),
+        "support": {
+            direction: {"quantile": s.quantile, "radius": s.radius, "extent": s.extent, "n_reference": len(s.points)}
+            for direction, s in fitted.support.items()
+        },
+    }
+    return tensors, header
+
+
+def unpack_flow(
+    tensors: dict[str, torch.Tensor],
+    header: dict[str, Any],
+    where: str,
+    *,
+    network: NetworkFactory | None,
+    maps: tuple[PointMap, PointMap | None] | None,
+    device: torch.device,
+) -> tuple[Fitted, dict[str, Any]]:
+    """Undo `pack_flow`; ``where`` names the file in errors.
+
+    Raises
+    ------
+    FlowFileError
+        Shapes that do not fit, or a network or maps of the user's not given.
+    """
     if header.get("network") is not None and network is None:
         raise FlowFileError(
             f"{where}: found a flow with a network of its own ({header['network']}); expected that to be given, as code is not "
@@ -111,7 +140,7 @@ def read_flow(
         n_source, n_target = int(header["n_source_dims"]), int(header["n_target_dims"])
         clouds = {direction: dict(header["support"][direction]) for direction in ("forward", "backward")}
         sizes = {direction: int(cloud.pop("n_reference")) for direction, cloud in clouds.items()}
-        kinds = {str(name): str(kind) for name, kind in header["images"].items()}
+        kinds = {str(name): _kind(image) for name, image in header["images"].items()}
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise FlowFileError(
             f"{where}: found no usable entry ({type(error).__name__}: {error}); expected a complete flow. Mend: save it again."
@@ -140,7 +169,7 @@ def read_flow(
         expected |= {f"{name}.velocity.{key}": tuple(v.shape) for key, v in trained.velocity.state_dict().items()}
         _require_fitting(trained, where)
     expected |= {key: tuple(value.shape) for key, value in tensors.items() if key.split(".")[1:2] == ["image"]}
-    check_shapes(tensors, expected, where)
+    check_shapes(tensors, expected, where, FlowFileError)
     for name, trained in trained_fields.items():
         prefix = f"{name}.velocity."
         weights = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
@@ -151,6 +180,11 @@ def read_flow(
     }
     forward, backward, losses = trained_fields["forward"], trained_fields.get("backward"), tensors["losses"].numpy()
     return Fitted(scales[0], scales[1], support, forward, backward, losses), params
+
+
+def network_of(options: Mapping[str, Any]) -> NetworkFactory | None:
+    """Return the network among the options of a flow, which version 0.1 took beside those of training."""
+    return options["training"].network if "training" in options else options.get("network")
 
 
 def _flat(params: dict[str, Any]) -> dict[str, Any]:
@@ -178,36 +212,32 @@ def _fields(fitted: Fitted) -> dict[str, VelocityField]:
     return {"forward": fitted.forward} | ({} if fitted.backward is None else {"backward": fitted.backward})
 
 
-def _tensors(base_map: PointMap) -> dict[str, torch.Tensor]:
-    if type(base_map) not in KEPT.values() or not is_dataclass(base_map):
-        return {}
-    return {field.name: torch.from_numpy(np.array(getattr(base_map, field.name))) for field in fields(base_map)}
+def _kind(image: dict[str, Any] | str) -> tuple[str, int]:
+    """Return kind and version of a base map; version 0.1 wrote the name of the class alone."""
+    return (NAMES_0_1.get(image, image), 1) if isinstance(image, str) else (image["kind"], image["version"])
 
 
-def _point_map(name: str, kind: str, tensors: dict[str, torch.Tensor], given: PointMap | None, where: str) -> PointMap:
+def _point_map(
+    name: str, kind: tuple[str, int], tensors: dict[str, torch.Tensor], given: PointMap | None, where: str
+) -> PointMap:
     """Read a kept map, or take the one that is given where code was not kept."""
-    if kind not in KEPT:
+    if kind[0] not in KEPT:
         if given is None:
             raise FlowFileError(
                 f"{where}: found a flow whose {name} base is a map of its own; expected that to be given, as code is not kept on "
                 "disk. Mend: load(folder, base=(forward map, backward map)), or train with a LinearMap or KernelMap as the base."
             )
         return given
-    arrays = {
-        field.name: tensors[key].numpy()
-        for field in fields(KEPT[kind])
-        if (key := f"{name}.image.{field.name}") in tensors
-    }
-    missing = [field.name for field in fields(KEPT[kind]) if field.name not in arrays]
-    if missing:
-        raise FlowFileError(
-            f"{where}: found a {kind} without {missing}; expected a complete flow. Mend: save it again."
-        )
-    return KEPT[kind](**{key: value if value.ndim else float(value) for key, value in arrays.items()})
+    prefix = f"{name}.image."
+    arrays = {key.removeprefix(prefix): value.numpy() for key, value in tensors.items() if key.startswith(prefix)}
+    try:
+        return build(*kind, {key: value if value.ndim else float(value) for key, value in arrays.items()}, {})
+    except StateFileError as error:
+        raise FlowFileError(f"{where}: {error}") from error
 
 
 def _vector(tensors: dict[str, torch.Tensor], key: str, n: int, where: str) -> np.ndarray:
-    check_shapes({k: v for k, v in tensors.items() if k == key}, {key: (n,)}, where)
+    check_shapes({k: v for k, v in tensors.items() if k == key}, {key: (n,)}, where, FlowFileError)
     return tensors[key].numpy()
 
 

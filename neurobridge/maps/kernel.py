@@ -12,6 +12,7 @@ from scipy.spatial.distance import cdist, pdist
 from neurobridge.maps.linear import checked_samples, leave_one_out
 from neurobridge.points.arrays import Array, host, same_kind
 from neurobridge.points.display import Displayed
+from neurobridge.store.kinds import register
 
 #: (width, mix): width in units of the median distance, mix the share of the curved part; mix 0 is ridge.
 SHAPES: tuple[tuple[float, float], ...] = ((1.0, 0.9), (1.0, 0.5), (0.5, 0.9), (2.0, 0.9), (1.0, 0.0))
@@ -22,6 +23,7 @@ _CAP = 1 - 1e-3
 _SAMPLE = 500
 
 
+@register("kernel-map")
 @dataclass(frozen=True, eq=False, repr=False)
 class KernelMap(Displayed):
     """A smooth map ``x -> k(x, centres) @ kernel_coef + (x - x_mean) @ coef + y_mean``, k Gaussian.

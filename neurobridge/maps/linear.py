@@ -9,12 +9,14 @@ import numpy as np
 
 from neurobridge.points.arrays import Array, host, same_kind
 from neurobridge.points.display import Displayed
+from neurobridge.store.kinds import register
 
 ALPHAS: tuple[float, ...] = tuple(np.logspace(-3, 5, 33).tolist())
 
 Penalty = Literal["per-target", "shared"]
 
 
+@register("linear-map")
 @dataclass(frozen=True, eq=False, repr=False)
 class LinearMap(Displayed):
     """An affine map ``x -> (x - x_mean) @ coef + y_mean``.

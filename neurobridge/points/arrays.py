@@ -11,6 +11,7 @@ import torch
 
 from neurobridge.points.blocks import is_lazy, row_blocks
 from neurobridge.points.display import Displayed, by
+from neurobridge.store.kinds import register
 
 Array = Any  # numpy.ndarray, torch.Tensor, or (where a function says so) a memory map or dask array
 Rows = tuple[np.ndarray, np.ndarray]
@@ -85,6 +86,7 @@ def same_kind(values: Array, reference: Array) -> Array:
     return torch.as_tensor(values).to(reference.device) if isinstance(reference, torch.Tensor) else host(values)
 
 
+@register("point-source")
 @dataclass(frozen=True, eq=False, repr=False)
 class PointSource(Displayed):
     """Points read block by block: a tensor in memory, a memory map, or a dask array.

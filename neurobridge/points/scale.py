@@ -9,10 +9,12 @@ import numpy as np
 
 from neurobridge.points.arrays import read_blocks
 from neurobridge.points.display import html_repr, short_repr
+from neurobridge.store.kinds import register
 
 BLOCK = 16384
 
 
+@register("standardiser")
 @dataclass(frozen=True, repr=False)
 class Standardiser:
     """Scale of a cloud: zero mean and unit variance in each dimension of the training points.

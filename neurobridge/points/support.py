@@ -10,6 +10,7 @@ import torch
 
 from neurobridge.points.blocks import row_blocks
 from neurobridge.points.display import html_repr, short_repr
+from neurobridge.store.kinds import register
 
 
 class OffSupportWarning(UserWarning):
@@ -22,6 +23,7 @@ class OffSupportWarning(UserWarning):
     """
 
 
+@register("support")
 @dataclass(frozen=True, eq=False, repr=False)
 class Support:
     """Support of a cloud of points: a seeded subsample and the spacing inside it, in standardised units.

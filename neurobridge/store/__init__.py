@@ -1,1 +1,1 @@
-"""Atomic files, fitted state with digests, and a stable name on disk for every class."""
+"""Ground floor of everything on disk: atomic files, state with digests, and a stable name for every class that is kept."""

@@ -24,6 +24,7 @@ from tqdm.auto import tqdm
 
 from neurobridge._version import __version__
 from neurobridge.points.display import html_repr, short_repr
+from neurobridge.store.atomic import write_json, write_text
 from neurobridge.study.machine import available_memory, machine_facts, peak_rss
 
 Record = dict[str, Any]
@@ -233,13 +234,6 @@ def run_study(
     return results
 
 
-def write_json(value: Any, path: Path) -> None:
-    """Write plain data as JSON, whole or not at all."""
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(json.dumps(value, indent=1, allow_nan=False) + "\n")
-    os.replace(partial, path)
-
-
 def _header(study: Study, run: Run) -> dict[str, Any]:
     script = Path(inspect.getfile(study.compute))
     return {
@@ -280,9 +274,7 @@ def _open_records(study: Study, run: Run, *, fresh: bool) -> dict[str, dict[str,
             f"found records of a run with another {', '.join(other)} in {path}; expected those of this run or none. "
             "Mend: --fresh drops them, --out keeps them apart."
         )
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text("".join(json.dumps(line, allow_nan=False) + "\n" for line in lines or [header]))
-    os.replace(partial, path)
+    write_text(path, "".join(json.dumps(line, allow_nan=False) + "\n" for line in lines or [header]))
     return {_key(line["cell"]): line for line in lines[1:]}
 
 

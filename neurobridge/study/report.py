@@ -9,6 +9,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+from neurobridge.store.atomic import write_text
+
 _STYLE = (
     "body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem}"
     "img{max-width:100%}table{border-collapse:collapse;margin:1rem 0}"
@@ -49,11 +51,8 @@ def write_report(folder: str | os.PathLike[str]) -> Path:
         parts.append(f'<img alt="{html.escape(figure.stem)}" src="data:image/png;base64,{encoded}">')
     parts.append(f"<h2>How it was made</h2><pre>{html.escape(json.dumps(results['run'], indent=2))}</pre>")
     page = folder / "report.html"
-    partial = page.with_suffix(".partial")
     head = f'<meta charset="utf-8"><title>{html.escape(results["title"])}</title><style>{_STYLE}</style>'
-    partial.write_text(f"<!doctype html><html lang=en><head>{head}</head><body>{''.join(parts)}</body></html>")
-    os.replace(partial, page)
-    return page
+    return write_text(page, f"<!doctype html><html lang=en><head>{head}</head><body>{''.join(parts)}</body></html>")
 
 
 def _table(columns: list[str], rows: list[list[Any]]) -> str:

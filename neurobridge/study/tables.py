@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from neurobridge.evaluate.curves import interval
+from neurobridge.evaluate.curves.learning import interval
 from neurobridge.study.harness import Record
 
 

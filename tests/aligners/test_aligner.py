@@ -315,7 +315,7 @@ def test_options_reach_the_fused_bridge_and_nothing_else(linear_spaces):
     source, target = linear_spaces
     options = {"lams": (1.0,), "epsilons": (0.1,), "n_rounds": (1,), "kernel_rounds": (0,), "minibatch_size": 40}
     aligner = BridgeAligner(map="barycentric", fuse_options=options).fit(source[:60], target[:60], 0.3)
-    assert aligner.fused_["forward"].core == 40
+    assert aligner.fused_["forward"].minibatch_size == 40
     assert {c.lam for c in aligner.fused_["forward"].errors} == {1.0}
     with pytest.raises(ValueError, match=r"fuse_options=.*'factored'.*'fused'"):
         BridgeAligner(coupling="factored", fuse_options=options).fit(source[:60], target[:60], 0.3)

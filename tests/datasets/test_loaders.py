@@ -18,8 +18,8 @@ from PIL import Image
 
 from neurobridge.assemblies import AssemblyError, average_repetitions, open_assembly, save_assembly, validate
 from neurobridge.datasets import LOADERS, Experiment, UnknownDatasetError, fetch, load
-from neurobridge.datasets import kriegeskorte2008 as kriegeskorte_module
 from neurobridge.datasets.loaders import hvm as hvm_module
+from neurobridge.datasets.loaders import kriegeskorte2008 as kriegeskorte_module
 from neurobridge.datasets.loaders.hvm import hvm_stimuli, pose_latents
 from neurobridge.datasets.loaders.mnist import read_idx
 from neurobridge.evaluate import internal_consistency

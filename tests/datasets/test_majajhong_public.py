@@ -14,7 +14,8 @@ import xarray as xr
 from PIL import Image
 
 from neurobridge.assemblies import AssemblyError, average_repetitions, validate
-from neurobridge.datasets import ArchiveError, load, manifests
+from neurobridge.datasets import ArchiveError, load
+from neurobridge.datasets.files import manifests
 from neurobridge.datasets.loaders.majajhong_public import read_stimuli
 
 

@@ -14,7 +14,7 @@ from sklearn.base import BaseEstimator
 from neurobridge.aligners import BASELINES
 from neurobridge.assemblies import AssemblyError, make_assembly
 from neurobridge.evaluate import CurveSettings, aggregate, curve_dataset, curve_records, draw_curve_fold, learning_curve
-from neurobridge.evaluate.curves import area_under_curve, interval
+from neurobridge.evaluate.curves.learning import area_under_curve, interval
 
 
 class LeastSquares(BaseEstimator):

@@ -34,8 +34,8 @@ from neurobridge.evaluate import (
     overlap,
     select_layer,
 )
-from neurobridge.evaluate.permutation import p_value
-from neurobridge.evaluate.scores import VARIABLES, score_attrs
+from neurobridge.evaluate.score.permutation import p_value
+from neurobridge.evaluate.score.schema import VARIABLES, score_attrs
 
 N = 80
 

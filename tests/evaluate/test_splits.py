@@ -135,7 +135,7 @@ def test_a_fit_never_sees_what_is_held_out(monkeypatch):
         return (lambda new: new[:, :1]), (lambda new: new[:, :1])
 
     monkeypatch.setitem(REGRESSIONS, "spy", spy)
-    monkeypatch.setattr("neurobridge.evaluate.similarity.measures.fit_cca", spy_cca)
+    monkeypatch.setattr("neurobridge.evaluate.similarity.canonical.fit_cca", spy_cca)
     splits = kfold_splits(60, n_splits=4)
     predictivity(source, target, "spy", splits=splits, n_permutations=0)
     METRICS["cca"](source, target, splits=splits, n_permutations=0)

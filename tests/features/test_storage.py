@@ -245,7 +245,16 @@ def test_a_kill_while_the_file_is_finished_costs_no_forward_pass(tmp_path, monke
     images, out, model = make_images(), tmp_path / "a.nc", Counting()
 
     def killed(assembly, path, **arguments):
-        path.with_name(f".{path.name}.123.partial").write_text("half")
+        code = f"""
+import os
+import subprocess
+import sys
+from neurobridge.store.atomic import atomic_path
+with atomic_path({str(path)!r}) as partial:
+    partial.write_text("half")
+    os._exit(0)
+"""
+        subprocess.run([sys.executable, "-c", code], check=True)
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:

@@ -79,7 +79,12 @@ def test_kept_and_read_back_it_is_frozen_and_gives_the_same_activations(name: st
     arguments = {"n_scales": 2} if name == "gabor_energy" else {}
     made = train_reference(name, images, epochs=1, preprocess=Preprocess(size=28), **arguments)
     folder = save_reference(made, tmp_path / "kept" / name)
-    assert sorted(path.name for path in folder.iterdir()) == ["README.md", "card.json", "model.safetensors"]
+    assert sorted(path.name for path in folder.iterdir()) == [
+        ".card.lock",
+        "README.md",
+        "card.json",
+        f"model-{made.card['weights_digest'][7:23]}.safetensors",
+    ]
     read = load_reference(folder)
     assert read.card == made.card
     assert not read.model.training
@@ -200,14 +205,15 @@ def test_broken_folders_are_refused(tmp_path: Path) -> None:
         load_reference(tmp_path)
     folder = save_reference(train_reference("conv_vae", bars(4), epochs=1, n_latents=2), tmp_path / "a")
     other = save_reference(train_reference("conv_vae", bars(4), epochs=1, n_latents=2, seed=1), tmp_path / "b")
-    weights = (folder / "model.safetensors").read_bytes()
-    (folder / "model.safetensors").write_bytes((other / "model.safetensors").read_bytes())
+    (file,), (others,) = folder.glob("model-*.safetensors"), other.glob("model-*.safetensors")
+    weights = file.read_bytes()
+    file.write_bytes(others.read_bytes())
     with pytest.raises(ReferenceFileError, match=r"found weights with the digest sha256:.*; expected the card's"):
         load_reference(folder)
-    (folder / "model.safetensors").write_bytes(weights[:-8])
+    file.write_bytes(weights[:-8])
     with pytest.raises(ReferenceFileError, match="found no whole reference model"):
         load_reference(folder)
-    (folder / "model.safetensors").write_bytes(weights)
+    file.write_bytes(weights)
     card = json.loads((folder / "card.json").read_text())
     (folder / "card.json").write_text(json.dumps(card | {"name": "unknown"}))
     with pytest.raises(ReferenceFileError, match="KeyError: 'unknown'"):

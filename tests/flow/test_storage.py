@@ -14,7 +14,7 @@ import torch
 from sklearn.base import clone
 
 from neurobridge.flow import BASES, ODE, ConditionalFlow, FlowFileError, Training, VelocityMLP
-from neurobridge.store.state import read_state, write_state
+from neurobridge.store.state import read_state, sealed, write_state
 
 undertrained = pytest.mark.filterwarnings("ignore::neurobridge.points.support.OffSupportWarning")
 
@@ -55,8 +55,8 @@ def test_saving_again_replaces_and_leaves_others_alone(known, tmp_path):
     for seed in (0, 1):
         ConditionalFlow(training=Training(n_steps=5, width=16), seed=seed).fit(X, Y, known.Matching(40)).save(tmp_path)
     names = sorted(path.name for path in tmp_path.iterdir())
-    assert len(names) == 4
-    assert {"notes.txt", "flow-of-mine.safetensors", "flow.json"} < set(names)
+    assert len(names) == 5
+    assert {".flow.lock", "notes.txt", "flow-of-mine.safetensors", "flow.json"} < set(names)
     assert ConditionalFlow.load(tmp_path).seed == 1
     for path in tmp_path.iterdir():
         assert not path.read_bytes().startswith(b"\x80"), "a pickle"
@@ -66,7 +66,8 @@ def _edit(path, **changes):
     header = json.loads(path.read_text())
     for key, value in changes.items():
         header[key] = value
-    path.write_text(json.dumps(header))
+    del header["digest"]
+    path.write_bytes(sealed(header))
 
 
 def test_files_that_do_not_fit_are_refused(known, tmp_path):
@@ -130,7 +131,7 @@ def test_a_write_that_is_cut_short_leaves_the_old_state(tmp_path, monkeypatch):
         assert torch.equal(tensors["a"], old["a"])
     monkeypatch.setattr(os, "replace", replace)
     write_state(tmp_path, "s", new, {"step": 2}, kind="test")
-    assert len(list(tmp_path.iterdir())) == 2  # and the next write clears what was left behind
+    assert len(list(tmp_path.iterdir())) == 3  # JSON, tensors, lock: the next write clears what was left behind
 
 
 @pytest.mark.parametrize(("base", "stop"), [("affine", 70), ("affine", 128), ("pad", 129), ("noise", 190)])

@@ -18,7 +18,8 @@ from torch import nn
 from torch.nn import functional as F  # noqa: N812
 
 from neurobridge.datasets import load
-from neurobridge.evaluate.curves import interval
+from neurobridge.evaluate.curves.learning import interval
+from neurobridge.store.atomic import atomic_path
 
 N_DIGITS, N_VAE, N_CNN = 5000, 10_000, 5000
 
@@ -139,8 +140,6 @@ def build(mirror: str | os.PathLike[str] | None, cache: Path, *, seed: int = 0) 
         target = cnn.features(images[used]).double().numpy()
         weight, bias = (p.double().numpy() for p in (cnn.head.weight, cnn.head.bias))
     spaces = Spaces(source, target, labels[used].numpy(), weight, bias)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    partial = file.with_suffix(f".{os.getpid()}.partial.npz")
-    np.savez(partial, **spaces._asdict())
-    os.replace(partial, file)
+    with atomic_path(file) as partial, partial.open("wb") as stream:
+        np.savez(stream, **spaces._asdict())
     return spaces

@@ -11,6 +11,7 @@ from scipy.special import entr, softmax
 from neurobridge.aligners.base import AssemblyAligner
 from neurobridge.bridge import LinearMap, ridge_map
 from neurobridge.points.memory import check_memory
+from neurobridge.store.kinds import register
 
 # POT's own limit of pivots is too low for thousands of points.
 _PIVOTS = 10_000_000
@@ -18,6 +19,7 @@ _PIVOTS = 10_000_000
 _BLOCK = 1 << 22
 
 
+@register("keypoint-aligner")
 class KeypointAligner(AssemblyAligner):
     """Keypoint-guided optimal transport by relation preservation (KPG-RL), with the pairs as keypoints.
 

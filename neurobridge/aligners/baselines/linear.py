@@ -8,8 +8,10 @@ from neurobridge.aligners.base import AssemblyAligner
 from neurobridge.bridge import ridge_map
 from neurobridge.maps.orthogonal import rotation_and_scales
 from neurobridge.points.arrays import pad_to
+from neurobridge.store.kinds import register
 
 
+@register("ridge-aligner")
 class RidgeAligner(AssemblyAligner):
     """Ridge regression on the pairs alone, one map for each direction.
 
@@ -62,6 +64,7 @@ class RidgeAligner(AssemblyAligner):
         return self.maps_[1](Y)
 
 
+@register("procrustes-aligner")
 class ProcrustesAligner(AssemblyAligner):
     """Rotation, scale and shift of the pairs.
 

@@ -7,10 +7,12 @@ import numpy as np
 from neurobridge.aligners.base import AssemblyAligner
 from neurobridge.aligners.baselines.subspaces import folds_of, least_error
 from neurobridge.maps.linear import LinearMap
+from neurobridge.store.kinds import register
 
 ALPHAS: tuple[float, ...] = tuple(np.logspace(-4, 4, 17).tolist())
 
 
+@register("relative-aligner")
 class RelativeAligner(AssemblyAligner):
     """Relative representations with the pairs as anchors, decoded by the target space's own decoder.
 

@@ -11,6 +11,7 @@ from neurobridge.aligners.base import AssemblyAligner
 from neurobridge.maps.canonical import CanonicalDesign
 from neurobridge.maps.linear import LinearMap
 from neurobridge.maps.pls import Predict, fit_pls
+from neurobridge.store.kinds import register
 
 N_FOLDS = 5
 # Brain-Score's PLS has 25 components; more never won on the pairs one has.
@@ -40,6 +41,7 @@ def affine(predict: Predict, X: np.ndarray, Y: np.ndarray) -> LinearMap:
     return LinearMap(coef, *means, np.full(Y.shape[1], np.nan))
 
 
+@register("pls-aligner")
 class PLSAligner(AssemblyAligner):
     """Partial least squares on the pairs, converged, one map for each direction.
 
@@ -112,6 +114,7 @@ class PLSAligner(AssemblyAligner):
         return self.maps_[1](Y)
 
 
+@register("cca-aligner")
 class CCAAligner(AssemblyAligner):
     """Regularised canonical correlations of the pairs: from x to its canonical variates, and from these to y.
 

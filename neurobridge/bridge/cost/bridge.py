@@ -23,10 +23,22 @@ from neurobridge.bridge.cost.protocol import check_rows, written_out
 from neurobridge.points.arrays import Array, PointSource, Rows, row_blocks
 from neurobridge.points.display import Displayed, by
 from neurobridge.points.memory import check_memory
+from neurobridge.store.kinds import fields_of, register
 
 Reduce = Literal["softmin", "min"]
 
 
+def _state_of_0_1(state: dict[str, Any]) -> dict[str, Any]:
+    """Let a graph read its distances from the factor, where they were kept there alone."""
+    values = {name: value for name, value in state.items() if name != "reference"}
+    for side in ("source", "target"):
+        space = values[side]
+        if space.graph_points is not None and space.held is None:
+            values[side] = replace(space, held=values[f"{side}_factor"])
+    return values
+
+
+@register("bridge-cost", version=2, upgrades={1: _state_of_0_1})
 @dataclass(frozen=True, eq=False, repr=False)
 class BridgeCost(Displayed):
     """The cost between two spaces, held as its two anchor-distance factors.
@@ -88,6 +100,10 @@ class BridgeCost(Displayed):
             "held": self.source_factor.holding,
         }
         return facts if self.epsilon is None else facts | {"epsilon": self.epsilon}
+
+    def to_state(self) -> dict[str, Any]:
+        """Return the state on disk: all but the device of points that are not there."""
+        return fields_of(self, without=("torch_device",))
 
     @classmethod
     def measure(

@@ -14,8 +14,10 @@ from neurobridge.maps.linear import ridge_map
 from neurobridge.points.arrays import Array, Rows, host, same_kind, to_tensor
 from neurobridge.points.display import Displayed, by
 from neurobridge.points.memory import check_memory
+from neurobridge.store.kinds import register
 
 
+@register("dense-cost")
 @dataclass(frozen=True, eq=False, repr=False)
 class DenseCost(Displayed):
     """A cost between n source and m target points given as a matrix.

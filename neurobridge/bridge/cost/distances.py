@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,9 +13,11 @@ import torch
 from neurobridge.bridge.cost.factors import Factor
 from neurobridge.bridge.cost.geometry import Geometry, Scale
 from neurobridge.bridge.cost.graph import neighbors
-from neurobridge.bridge.cost.metrics import FAST, METRICS, Distance, distance_function
+from neurobridge.bridge.cost.metrics import FAST, METRICS, OF_ALL_POINTS, Distance, distance_function
 from neurobridge.points.arrays import PointSource, row_blocks
 from neurobridge.points.display import Displayed
+from neurobridge.store.errors import StateFileError
+from neurobridge.store.kinds import build, fields_of, register
 
 # Rows whose distances stand for all when a unit of length cannot be taken from every one of them.
 _UNIT_ROWS = 4096
@@ -62,6 +65,15 @@ class Anchors(Displayed):
         return values if group is None else values[group]
 
 
+def _state_of_0_1(state: dict[str, Any]) -> dict[str, Any]:
+    """Hold the distances as a factor; the functions were never on disk."""
+    distances = state["distances"]
+    held = None if distances is None else build("dense-factor", 1, {"distances": distances}, {})
+    dropped = ("distances", "function", "graph_rows")
+    return {name: value for name, value in state.items() if name not in dropped} | {"held": held}
+
+
+@register("anchor-distances", version=2, upgrades={1: _state_of_0_1})
 @dataclass(frozen=True, eq=False, repr=False)
 class AnchorDistances(Displayed):
     """The distances of one space to its P anchors, of points that were there in fitting and of new ones.
@@ -102,6 +114,31 @@ class AnchorDistances(Displayed):
     def _facts(self) -> dict[str, Any]:
         held = {} if self.held is None else {"points": f"{self.held.n_points} points fitted"}
         return {"anchors": f"{len(self.anchors)} anchors", "metric": self.metric, **held, "unit": self.unit}
+
+    def to_state(self) -> dict[str, Any]:
+        """Return the state on disk: all but the function, which is code."""
+        return fields_of(self, without=("function",))
+
+    @classmethod
+    def from_state(cls, state: dict[str, Any], given: Mapping[str, Any]) -> AnchorDistances:
+        """Build from the state on disk; a metric that is a function is taken from ``given["metric"]`` by its name.
+
+        Raises
+        ------
+        StateFileError
+            The function was not given.
+        """
+        metric, metrics = state["metric"], given.get("metric")
+        if metric in METRICS or metric in OF_ALL_POINTS:
+            return cls(**state)
+        functions = [each for each in (metrics if isinstance(metrics, tuple) else (metrics,)) if callable(each)]
+        named = dict(map(distance_function, functions))
+        if metric not in named:
+            raise StateFileError(
+                f"found the metric {metric!r}, a function; expected it among {sorted(named)}. Mend: load(folder, metric=...) with "
+                "the function of fitting, under its own name."
+            )
+        return cls(**state, function=named[metric])
 
     @classmethod
     def of_points(

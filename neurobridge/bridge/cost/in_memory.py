@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -28,8 +29,10 @@ from neurobridge.bridge.cost.geometry import Geometry, Scale
 from neurobridge.bridge.cost.graph import geodesic, nearest_geodesic
 from neurobridge.bridge.cost.metrics import Metric, distance_function
 from neurobridge.points.arrays import PointSource, row_blocks
+from neurobridge.store.kinds import register
 
 
+@register("dense-factor")
 @dataclass(frozen=True, eq=False, repr=False)
 class DenseFactor(Factor):
     """Every anchor kept: ``distances`` of shape (n_points, n_columns)."""
@@ -119,6 +122,7 @@ class DenseFactor(Factor):
         return DenseFactor(self.distances[index], self.group, self.log_weight)
 
 
+@register("nearest-factor")
 @dataclass(frozen=True, eq=False, repr=False)
 class NearestFactor(Factor):
     """Only the k nearest anchors of each point kept.
@@ -227,6 +231,12 @@ class NearestFactor(Factor):
         )
 
 
+def _streamed_state_of_0_1(state: dict[str, Any]) -> dict[str, Any]:
+    """Rename what measures the points."""
+    return {("space" if name == "measure" else name): value for name, value in state.items()}
+
+
+@register("streamed-factor", version=2, upgrades={1: _streamed_state_of_0_1})
 @dataclass(frozen=True, eq=False, repr=False)
 class StreamedFactor(Factor):
     """Every anchor kept, no distance: they are computed from the points on every pass, block by block.

@@ -11,6 +11,7 @@ import torch
 from neurobridge.points.arrays import Array, Rows
 from neurobridge.points.display import Displayed, by
 from neurobridge.points.memory import check_memory
+from neurobridge.store.kinds import register
 
 
 @runtime_checkable
@@ -63,6 +64,7 @@ def written_out(cost: Cost, memory_limit: float, *, mend: str = "pass a cost of 
     return cost.rows(slice(None))
 
 
+@register("transposed-cost")
 @dataclass(frozen=True, eq=False, repr=False)
 class TransposedCost(Displayed):
     """Any cost with source and target exchanged, through the protocol alone.

@@ -36,14 +36,14 @@ class Coverage:
 
     Examples
     --------
-    Anchors on half of the line that the points are on:
+    Anchors on the first half of the line that the points are on:
 
     >>> import numpy as np
     >>> from neurobridge.bridge import bridge_cost, diagnose
     >>> X = np.linspace(0, 10, 101)[:, None]
     >>> coverage = diagnose(bridge_cost(X, X, (np.arange(51), np.arange(51))), warn=False).source
-    >>> coverage.beyond
-    0.98
+    >>> coverage
+    Coverage(reach=0.02978, beyond=1, median=0.7594)
     """
 
     quantiles: dict[str, float]

@@ -62,7 +62,7 @@ class Diagnostics:
     >>> X = np.random.default_rng(0).normal(size=(60, 3))
     >>> report = diagnose(bridge_cost(X, 2 * X, (np.arange(30), np.arange(30))))
     >>> report
-    Diagnostics(60 x 60 points, 30 pairs, no findings, loo_rank=0, calibration=1, overlap=(0.9333, 0.9333))
+    Diagnostics(60 x 60 points, 30 pairs, no findings, overlap 1.00 / 1.00, loo_rank=0.1575, calibration=1)
     >>> print(report.summary().splitlines()[-1])
     findings               none
     """
@@ -120,9 +120,9 @@ class Diagnostics:
             "{} x {} points".format(*self.shape),
             f"{self.n_anchors} pairs",
             ", ".join(self.findings) or "no findings",
+            "overlap {:.2f} / {:.2f}".format(*self.overlap),
             loo_rank=self.loo_rank,
             calibration=self.calibration,
-            overlap=self.overlap,
         )
 
     def _repr_html_(self) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -26,6 +26,7 @@ from neurobridge.maps.kernel import KernelMap
 from neurobridge.maps.linear import ridge_map
 from neurobridge.points.arrays import PointSource, Rows, row_blocks
 from neurobridge.points.display import html_repr, short_repr
+from neurobridge.store.kinds import register
 
 # The dealing forgives: a coarse plan that is a hundredth off still balances the minibatches.
 _COARSE_TOL = 1e-2
@@ -36,6 +37,13 @@ _POOLED_ROUNDS = 2
 _READ_POINTS = 8192
 
 
+def _part_state_of_0_1(state: dict[str, Any]) -> dict[str, Any]:
+    """Rename the rows."""
+    names = {"left": "source_rows", "right": "target_rows"}
+    return {names.get(name, name): value for name, value in state.items()}
+
+
+@register("batch-part", version=2, upgrades={1: _part_state_of_0_1})
 class Part(NamedTuple):
     """One minibatch of a plan.
 
@@ -119,6 +127,17 @@ def _dealt(stratum: np.ndarray, first: np.ndarray, n_parts: int, rng: np.random.
     return [np.sort(part) for part in parts]
 
 
+def _plan_state_of_0_1(state: dict[str, Any]) -> dict[str, Any]:
+    """Join problem and blend in the cost that was solved."""
+    cost = FusedCost(state["problem"], state["blend"])
+    return {
+        "cost": cost.transposed() if state["flipped"] else cost,
+        "epsilon": state["epsilon"],
+        "parts": state["parts"],
+    }
+
+
+@register("batch-plan", version=2, upgrades={1: _plan_state_of_0_1})
 @dataclass(frozen=True, eq=False, repr=False)
 class BatchPlan:
     """A plan in minibatches: ``exp(log_u_i - C_ij / eps + log_v_j)`` inside each, no mass between them.

@@ -11,10 +11,12 @@ import numpy as np
 
 from neurobridge.bridge.fused.deprecated import takes_positions, warn_deprecated
 from neurobridge.points.display import html_repr
+from neurobridge.store.kinds import register
 
 Readout = Literal["barycentric", "linear", "kernel", "mean"]
 
 
+@register("candidate")
 @takes_positions
 @dataclass(frozen=True, order=True, kw_only=True)
 class Candidate:
@@ -112,5 +114,6 @@ def check_candidate(candidate: Any) -> Candidate:
             "or 'kernel' with them. Mend: e.g. Candidate(lam=0.9, epsilon=0.02, n_rounds=5, readout='linear')."
         )
     if checked is not candidate:
-        warn_deprecated(f"candidate={candidate!r}", f"candidate={checked!r}", stacklevel=3)
+        # The frames are this one, that of `fuse`, that of its decorator and the caller's.
+        warn_deprecated(f"candidate={candidate!r}", f"candidate={checked!r}", stacklevel=4)
     return checked

@@ -14,6 +14,7 @@ from neurobridge.maps.kernel import KernelMap
 from neurobridge.maps.linear import LinearMap, RidgeDesign, ridge_map
 from neurobridge.points.arrays import Array, Rows
 from neurobridge.points.display import html_repr, short_repr
+from neurobridge.store.kinds import register
 
 AnyMap = LinearMap | KernelMap
 
@@ -22,6 +23,7 @@ BRIDGE_EPSILON = 0.05
 _NO_ROWS = np.empty(0, dtype=np.int64)
 
 
+@register("fused-problem")
 @dataclass(frozen=True, eq=False, repr=False)
 class FusedProblem:
     """Two clouds of points, the pairs among them, and the bridge cost between them.
@@ -92,6 +94,7 @@ def bridge_matrix(cost: BridgeCost) -> torch.Tensor:
     return cost.at(BRIDGE_EPSILON).rows(slice(None)).float()
 
 
+@register("fused-blend")
 @dataclass(frozen=True, eq=False, repr=False)
 class Blend:
     """The formula of the fused cost in one round: two maps, their weight, and the unit of each term.
@@ -163,6 +166,7 @@ def _positive_mean(matrix: torch.Tensor) -> float:
     return max(float(matrix.mean(dtype=torch.float64)), 1e-12)
 
 
+@register("fused-cost")
 @dataclass(frozen=True, eq=False, repr=False)
 class FusedCost:
     """The blended cost that a fused plan was solved under, computed by blocks of rows.

@@ -8,6 +8,8 @@ from dataclasses import fields
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar
 
+from neurobridge.deprecations import END
+
 _Class = TypeVar("_Class", bound=type)
 _Arguments = ParamSpec("_Arguments")
 _Result = TypeVar("_Result")
@@ -23,7 +25,7 @@ def warn_deprecated(old: str, new: str, *, stacklevel: int) -> None:
     stacklevel : int
         1 is the caller of this function, as in `warnings.warn`.
     """
-    message = f"found {old}, as in version 0.1; expected {new}. Mend: write {new}; the old form ends in version 0.3."
+    message = f"found {old}, as in version 0.1; expected {new}. Mend: write {new}; the old form ends in version {END}."
     warnings.warn(message, DeprecationWarning, stacklevel=stacklevel + 1)
 
 

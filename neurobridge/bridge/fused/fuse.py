@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from threadpoolctl import threadpool_limits
 
-from neurobridge.bridge.cost.bridge import BridgeCost, bridge_cost
-from neurobridge.bridge.cost.geometry import Scale
+from neurobridge.bridge.cost.bridge import BridgeCost
+from neurobridge.bridge.cost.geometry import Geometry, Scale
 from neurobridge.bridge.cost.metrics import Metric
 from neurobridge.bridge.fused.batches import Solution, complete, deal
 from neurobridge.bridge.fused.candidate import KERNEL_RIDGE, RIDGE, Candidate, check_candidate
@@ -188,14 +188,12 @@ def fuse(
     """
     search = Search(lams, epsilons, n_rounds, kernel_rounds, n_folds, _TOL_BEFORE * tol, seed)
     candidate = None if candidate is None else check_candidate(candidate)
+    geometry = Geometry(metric, scale, n_neighbors)
     if device is None and isinstance(X, torch.Tensor):
         device = X.device
 
     def measure(source: np.ndarray, target: np.ndarray, rows: Rows) -> BridgeCost:
-        return bridge_cost(
-            source, target, rows, metric=metric, scale=scale, n_neighbors=n_neighbors, memory_limit=memory_limit,
-            device=device,
-        )  # fmt: skip
+        return BridgeCost.measure(source, target, rows, geometry, memory_limit=memory_limit, device=device)
 
     rows: Rows = (host(pairs[0]), host(pairs[1]))
     # Distances in the precision of the points, maps in float64.

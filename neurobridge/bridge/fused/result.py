@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,8 +16,16 @@ from neurobridge.bridge.transport.coupling import Coupling
 from neurobridge.maps.linear import LinearMap
 from neurobridge.points.arrays import Array, Rows, host, points, same_kind
 from neurobridge.points.display import html_repr, short_repr
+from neurobridge.store.kinds import fields_of, register
 
 
+def _state_of_0_1(state: dict[str, Any]) -> dict[str, Any]:
+    """Rename the size of the minibatches; the plan was never on disk."""
+    names = {"core": "minibatch_size"}
+    return {names.get(name, name): value for name, value in state.items() if name != "coupling"}
+
+
+@register("fused-bridge", version=2, upgrades={1: _state_of_0_1})
 @dataclass(frozen=True, eq=False, repr=False)
 class FusedBridge:
     """A fitted fused bridge, made by `fuse`: a coupling, and a map for points that were not fitted.
@@ -63,6 +72,15 @@ class FusedBridge:
     forward: AnyMap
     minibatch_size: int | None
     _states: list[State]
+
+    def to_state(self) -> dict[str, Any]:
+        """Return the state on disk: all that maps points, without the n x m plan."""
+        return fields_of(self, without=("coupling",))
+
+    @classmethod
+    def from_state(cls, state: dict[str, Any], given: Mapping[str, Any]) -> FusedBridge:
+        """Build from the state on disk; the coupling is None."""
+        return cls(**{**state, "coupling": None})
 
     @property
     def anchors(self) -> Rows:

@@ -16,6 +16,7 @@ from neurobridge.bridge.fused.cost import AnyMap, Blend, FusedCost, FusedProblem
 from neurobridge.maps.kernel import KernelMap, kernel_map
 from neurobridge.points.arrays import row_blocks
 from neurobridge.points.display import html_repr, short_repr
+from neurobridge.store.kinds import register
 
 #: Which of the candidate ridge penalties each map has, forward and backward; None where it was not searched for.
 Penalties = tuple[int | None, int | None]
@@ -31,6 +32,7 @@ _REFIT_ALPHAS = (0.01, 0.03, 0.1, 0.3, 1.0)
 _REFIT_CENTRES = 400
 
 
+@register("fused-potentials")
 class Potentials(NamedTuple):
     """A solved plan ``P_ij = exp(log_u_i - C_ij / eps + log_v_j)``.
 
@@ -152,6 +154,7 @@ class WarmStart:
 _COLD = WarmStart()
 
 
+@register("fused-round")
 @dataclass(frozen=True, eq=False, repr=False)
 class State:
     """One solved round: the cost it was solved under, the plan's potentials, and the maps refitted after it.

@@ -14,6 +14,7 @@ from neurobridge.bridge.transport.plans import FactoredPlan, Plan, SparsePlan
 from neurobridge.points.arrays import Array, PointSource, Rows, row_blocks, same_kind
 from neurobridge.points.display import Displayed, by
 from neurobridge.points.memory import check_memory
+from neurobridge.store.kinds import register
 
 # Entries up to which entropy and expected cost are summed rather than sampled.
 _MOST_ENTRIES = 4_000_000
@@ -23,6 +24,15 @@ class ConvergenceWarning(UserWarning):
     """A solver stopped before its marginals were within tolerance."""
 
 
+def _state_of_0_1(state: dict[str, Any]) -> dict[str, Any]:
+    """Give the cost the temperature that it was solved at."""
+    cost = state["cost"]
+    if isinstance(cost, BridgeCost) and cost.reduce == "softmin" and cost.epsilon is None and state["epsilon"] > 0:
+        cost = cost.at(state["epsilon"])
+    return {**state, "cost": cost}
+
+
+@register("coupling", version=2, upgrades={1: _state_of_0_1})
 @dataclass(frozen=True, eq=False, repr=False)
 class Coupling(Displayed):
     """A transport plan between n source and m target points: made by `couple`, or by `of_pairs` from known pairs.

@@ -14,6 +14,7 @@ from neurobridge.bridge.cost.blocks import column_shares, log_product
 from neurobridge.bridge.cost.bridge import BridgeCost
 from neurobridge.points.arrays import PointSource, Rows, row_blocks
 from neurobridge.points.display import Displayed, by
+from neurobridge.store.kinds import register
 
 
 class Plan(Protocol):
@@ -47,6 +48,7 @@ def _whole(Y: PointSource) -> np.ndarray:
     return Y.block(slice(None)).double().cpu().numpy()
 
 
+@register("sparse-plan")
 @dataclass(frozen=True, eq=False, repr=False)
 class SparsePlan(Displayed):
     """A plan with few entries: labelled pairs, exact transport.
@@ -102,6 +104,7 @@ class SparsePlan(Displayed):
         return SparsePlan(self.matrix.T.tocsr(), None if self.pairs is None else (self.pairs[1], self.pairs[0]))
 
 
+@register("dense-plan")
 @dataclass(frozen=True, eq=False, repr=False)
 class DensePlan(Displayed):
     """A plan written out: ``matrix`` of shape (n, m), float64."""
@@ -143,6 +146,7 @@ class DensePlan(Displayed):
         return DensePlan(self.matrix.T)
 
 
+@register("factored-plan")
 @dataclass(frozen=True, eq=False, repr=False)
 class FactoredPlan(Displayed):
     """The plan ``diag(u) A B^T diag(v)`` of a softmin bridge, never multiplied out.
@@ -272,6 +276,7 @@ class FactoredPlan(Displayed):
         return FactoredPlan(self.cost.transposed(), self.epsilon, self.log_v, self.log_u)
 
 
+@register("pinned-plan")
 @dataclass(frozen=True, eq=False, repr=False)
 class PinnedPlan(Displayed):
     """A plan in which labelled points go to their partners alone.

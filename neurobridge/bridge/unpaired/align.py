@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from neurobridge.bridge.cost.geometry import Geometry
 from neurobridge.bridge.cost.metrics import Metric
 from neurobridge.bridge.fused.fuse import fuse
 from neurobridge.bridge.fused.result import FusedBridge
@@ -38,7 +39,7 @@ class UntrustedAlignmentWarning(UserWarning):
     >>> import warnings
     >>> import numpy as np
     >>> from neurobridge.bridge import UntrustedAlignmentWarning, align_unpaired
-    >>> X, Y = np.random.default_rng(0).normal(size=(2, 40, 3))
+    >>> X, Y = np.random.default_rng(0).normal(size=(2, 20, 3))
     >>> with warnings.catch_warnings(record=True) as caught:
     ...     warnings.simplefilter("always")
     ...     start = align_unpaired(X, Y, n_restarts=2, n_null=1, max_rounds=1)
@@ -205,18 +206,22 @@ def align_unpaired(
 
     Examples
     --------
-    A stretched and turned copy of a cloud without symmetries, rows shuffled:
+    A stretched and turned copy of a cloud, rows shuffled. With so few points most anchors are right,
+    but restarts on different parts of the cloud disagree, and the warning says so:
 
+    >>> import warnings
     >>> import numpy as np
-    >>> from neurobridge.bridge import align_unpaired
+    >>> from neurobridge.bridge import UntrustedAlignmentWarning, align_unpaired
     >>> rng = np.random.default_rng(0)
-    >>> X = rng.exponential(size=(60, 3)) * [3.0, 2.0, 1.0]
-    >>> order = rng.permutation(60)
+    >>> X = rng.exponential(size=(20, 3)) * [3.0, 2.0, 1.0]
+    >>> order = rng.permutation(20)
     >>> Y = 2 * (X @ np.linalg.qr(rng.normal(size=(3, 3)))[0])[order]
-    >>> start = align_unpaired(X, Y, n_restarts=2, n_null=1, max_rounds=2)
+    >>> with warnings.catch_warnings():
+    ...     warnings.simplefilter("ignore", UntrustedAlignmentWarning)
+    ...     start = align_unpaired(X, Y, n_restarts=2, n_null=1, max_rounds=2)
     >>> i, j = start.anchors
-    >>> bool((order[j] == i).mean() > 0.9), start.trustworthy
-    (True, True)
+    >>> bool((order[j] == i).mean() > 0.8), start.trustworthy
+    (True, False)
     """
     _check_options(n_anchors, n_points, n_restarts, n_null, max_rounds, solver, rank)
     X, Y = _check_points(X, "X"), _check_points(Y, "Y")
@@ -224,7 +229,7 @@ def align_unpaired(
     if solver == "entropic":
         mend = "lower n_points (300 is enough for a start), or solver='lowrank'"
         check_memory(10 * 8.0 * max(n_used) ** 2, memory_limit, f"n_points={n_points}", mend=mend)
-    matcher = Matcher(solver, rank, metric, n_neighbors, n_points)
+    matcher = Matcher(solver, rank, Geometry(metric, n_neighbors=n_neighbors), n_points)
     rng = np.random.default_rng(seed)
     restarts = [matcher.restart(X, Y, rng) for _ in range(n_restarts)]
     null_distortions = [matcher.null_distortion(X, Y, rng) for _ in range(n_null)]

@@ -9,8 +9,8 @@ from typing import Literal
 
 import numpy as np
 
-from neurobridge.bridge.cost.bridge import bridge_cost
-from neurobridge.bridge.cost.metrics import Metric
+from neurobridge.bridge.cost.bridge import BridgeCost
+from neurobridge.bridge.cost.geometry import Geometry
 from neurobridge.bridge.transport.couple import couple
 from neurobridge.bridge.transport.coupling import ConvergenceWarning, Coupling
 from neurobridge.bridge.unpaired.gromov import inner_distances, match_geometry, scrambled
@@ -35,16 +35,15 @@ class Matcher:
         Gromov-Wasserstein between points (`match_geometry`) or between parts (`match_parts`).
     rank : int
         Number of parts.
-    metric, n_neighbors : see `neurobridge.bridge.bridge_cost`
-        Inner distance of both clouds.
+    geometry : Geometry
+        Settings of the distances inside both clouds.
     n_points : int
         Most points of each cloud that are drawn.
     """
 
     solver: Solver
     rank: int
-    metric: Metric
-    n_neighbors: int
+    geometry: Geometry
     n_points: int
 
     def match(self, X: np.ndarray, Y: np.ndarray, rng: np.random.Generator) -> tuple[Rows, float]:
@@ -52,7 +51,10 @@ class Matcher:
         if self.solver == "lowrank":
             parts = match_parts(X, Y, rng, rank=self.rank)
             return at_least_two(parts.anchors(X, Y), len(X), len(Y)), parts.distortion
-        C, D = (inner_distances(side, metric=self.metric, n_neighbors=self.n_neighbors) for side in (X, Y))
+        C, D = (
+            inner_distances(side, metric=metric, n_neighbors=self.geometry.n_neighbors)
+            for side, metric in zip((X, Y), self.geometry.metrics, strict=True)
+        )
         match = match_geometry(C, D, rng)
         return mutual_nearest(-match.plan), match.distortion
 
@@ -60,7 +62,7 @@ class Matcher:
         """Match subsamples of two clouds, and couple them over the anchors of the match."""
         source, target = self.draw(X, rng), self.draw(Y, rng)
         rows, distortion = self.match(source, target, rng)
-        cost = bridge_cost(source, target, rows, metric=self.metric, n_neighbors=self.n_neighbors)
+        cost = BridgeCost.measure(source, target, rows, self.geometry)
         with warnings.catch_warnings():
             # The map of one restart is a vote, which needs no exact marginals.
             warnings.simplefilter("ignore", ConvergenceWarning)

@@ -14,6 +14,7 @@ import requests
 from tqdm.auto import tqdm
 
 from neurobridge._version import __version__
+from neurobridge.store.atomic import write_json
 
 # Attempts in a row that bring nothing new; each pause is twice the one before.
 ATTEMPTS = 4
@@ -213,7 +214,7 @@ def _remember(state: Path, url: str, response: requests.Response) -> None:
     tag = response.headers.get("ETag", "")
     # A weak ETag does not promise the same bytes.
     validator = tag if tag.startswith('"') else response.headers.get("Last-Modified")
-    state.write_text(json.dumps({"url": url, "validator": validator}), encoding="utf-8")
+    write_json({"url": url, "validator": validator}, state)
 
 
 def _pour(response: requests.Response, partial: Path, start: int, size: int | None, label: str, bar: tqdm[Any]) -> None:

@@ -16,6 +16,7 @@ from tqdm.auto import tqdm
 
 from neurobridge.datasets.files.download import DigestError, DownloadError, download
 from neurobridge.datasets.files.manifests import File, find_manifest, list_datasets
+from neurobridge.store.atomic import atomic_path, move, publish
 
 __all__ = [
     "DigestError",
@@ -282,14 +283,12 @@ def _set_aside(path: Path, name: str) -> Path:
     with path.open("rb") as stream:
         short = hashlib.file_digest(stream, "sha256").hexdigest()[:12]
     aside = path.with_name(f".bad-{short}-{name}")
-    os.replace(path, aside)
-    return aside
+    return move(path, aside)
 
 
-def _finish(partial: Path, target: Path) -> Path:
-    partial.chmod(partial.stat().st_mode & ~0o222)
-    os.replace(partial, target)
-    return target
+def _protect(path: Path) -> None:
+    """Make a file read-only."""
+    path.chmod(path.stat().st_mode & ~0o222)
 
 
 def _copy(source: Path, target: Path, entry: File, progress: bool, label: str) -> Path:
@@ -303,8 +302,7 @@ def _copy(source: Path, target: Path, entry: File, progress: bool, label: str) -
             f"make room, "
             "or choose a folder on a larger disk."
         )
-    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
-    try:
+    with atomic_path(target) as partial:
         with (
             source.open("rb") as reader,
             partial.open("wb") as writer,
@@ -314,9 +312,8 @@ def _copy(source: Path, target: Path, entry: File, progress: bool, label: str) -
                 writer.write(piece)
                 bar.update(len(piece))
         _refuse_wrong(partial, entry, "Mend: check both disks, and copy again.")
-        return _finish(partial, target)
-    finally:
-        partial.unlink(missing_ok=True)
+        _protect(partial)
+    return target
 
 
 def _download(label: str, entry: File, target: Path, progress: bool) -> Path:
@@ -368,4 +365,5 @@ def _download_alone(label: str, entry: File, url: str, target: Path, progress: b
             f"{url}: found {problem}. It is not used, and kept as {aside}. Mend: try again; if it stays, the publisher "
             "has changed the file."
         )
-    return _finish(partial, target)
+    _protect(partial)
+    return publish(partial, target)

@@ -19,7 +19,7 @@ from neurobridge.evaluate.decoding.readouts import (
     train_readout,
 )
 from neurobridge.evaluate.folds import Splits
-from neurobridge.evaluate.scores import make_score, score_attrs
+from neurobridge.evaluate.score.schema import make_score, score_attrs
 from neurobridge.evaluate.splits import resolve_splits
 
 __all__ = ["READOUTS", "Readout", "cross_decode", "cross_space_decode", "decode", "train_readout"]

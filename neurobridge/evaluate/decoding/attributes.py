@@ -12,9 +12,9 @@ from neurobridge.assemblies import AssemblyError, as_matrix, require_unique_stim
 from neurobridge.evaluate.correlation import pearson
 from neurobridge.evaluate.decoding.readouts import presentation_coordinate
 from neurobridge.evaluate.folds import Splits
-from neurobridge.evaluate.permutation import fold_null
 from neurobridge.evaluate.regression import REGRESSIONS
-from neurobridge.evaluate.scores import SPLIT, make_score, score_attrs
+from neurobridge.evaluate.score.permutation import fold_null
+from neurobridge.evaluate.score.schema import SPLIT, make_score, score_attrs
 from neurobridge.evaluate.splits import resolve_splits
 
 

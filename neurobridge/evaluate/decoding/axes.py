@@ -18,7 +18,7 @@ from neurobridge.evaluate.decoding.readouts import (
     labels_of,
     presentation_coordinate,
 )
-from neurobridge.evaluate.scores import DRAW, SPLIT, make_score, score_attrs
+from neurobridge.evaluate.score.schema import DRAW, SPLIT, make_score, score_attrs
 from neurobridge.evaluate.splits import kfold_splits, stratified_splits
 
 

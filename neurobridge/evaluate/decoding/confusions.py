@@ -13,7 +13,7 @@ from neurobridge.assemblies import AssemblyError, as_matrix
 from neurobridge.assemblies.schema import PRESENTATION, STIMULUS_ID
 from neurobridge.evaluate.decoding.readouts import fit_readout, labels_of
 from neurobridge.evaluate.folds import Splits
-from neurobridge.evaluate.scores import score_attrs
+from neurobridge.evaluate.score.schema import score_attrs
 from neurobridge.evaluate.splits import kfold_splits
 
 CHOICE, TRUTH = "choice", "truth"

@@ -13,7 +13,7 @@ from scipy.stats import norm
 from neurobridge.assemblies.schema import PRESENTATION, STIMULUS_ID
 from neurobridge.evaluate.correlation import unit_rows
 from neurobridge.evaluate.decoding.confusions import CHOICE, TRUTH, parts_of
-from neurobridge.evaluate.scores import make_score, score_attrs
+from neurobridge.evaluate.score.schema import make_score, score_attrs
 
 _DIMS = {
     "object": (TRUTH,),

@@ -19,8 +19,8 @@ from sklearn.svm import LinearSVC
 from neurobridge.assemblies import AssemblyError, as_matrix, require_unique_stimuli, validate
 from neurobridge.assemblies.schema import NEUROID_ID, PRESENTATION, STIMULUS_ID
 from neurobridge.evaluate.correlation import unit_rows
-from neurobridge.evaluate.permutation import fold_null
-from neurobridge.evaluate.scores import SPLIT, make_score, score_attrs
+from neurobridge.evaluate.score.permutation import fold_null
+from neurobridge.evaluate.score.schema import SPLIT, make_score, score_attrs
 from neurobridge.points.display import format_fact, html_repr, short_repr
 
 

@@ -1,15 +1,15 @@
 from .arrays import linear_cka as linear_cka
 from .arrays import procrustes_distance as procrustes_distance
+from .canonical import cca as cca
+from .canonical import svcca as svcca
 from .distribution import frechet_distance as frechet_distance
 from .distribution import mmd as mmd
 from .distribution import sliced_wasserstein as sliced_wasserstein
-from .measures import cca as cca
 from .measures import cka as cka
 from .measures import cka_biased as cka_biased
 from .measures import procrustes as procrustes
 from .measures import rdm_similarity as rdm_similarity
 from .measures import rsa as rsa
-from .measures import svcca as svcca
 from .rdms import COMPARATORS as COMPARATORS
 from .rdms import DISTANCES as DISTANCES
 from .rdms import compare_rdms as compare_rdms

@@ -1,8 +1,7 @@
-"""Scores of the similarity of two assemblies: CKA, RDMs, RSA, canonical correlations, Procrustes distance."""
+"""Scores of the similarity of two assemblies without a fit: CKA, RDMs, RSA, Procrustes distance."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -10,10 +9,9 @@ import xarray as xr
 
 from neurobridge.assemblies import AssemblyError, average_repetitions, validate
 from neurobridge.assemblies.schema import STIMULUS_ID
-from neurobridge.evaluate.correlation import pearson
-from neurobridge.evaluate.predict import GivenSplits, matched_arrays
-from neurobridge.evaluate.scores import SPLIT, score_attrs, split_score
-from neurobridge.evaluate.similarity.arrays import Scorer, cka_scorer, fit_cca, procrustes_scorer
+from neurobridge.evaluate.predict import GivenSplits
+from neurobridge.evaluate.score.schema import SPLIT
+from neurobridge.evaluate.similarity.arrays import Scorer, cka_scorer, procrustes_scorer
 from neurobridge.evaluate.similarity.rdms import (
     COMPARATORS,
     DISTANCES,
@@ -24,6 +22,7 @@ from neurobridge.evaluate.similarity.rdms import (
     subject_rdms,
     subjects_of,
 )
+from neurobridge.evaluate.similarity.scorers import score_unfitted
 
 SUBJECT = "subject"
 
@@ -82,7 +81,7 @@ def cka(
     >>> float(score["raw"].mean()) > 0.7, float(score["p_value"])
     (True, 0.01)
     """
-    return _unfitted(
+    return score_unfitted(
         source,
         target,
         splits,
@@ -164,7 +163,7 @@ def procrustes(
     >>> float(score["raw"].mean()) < float(score["null"].min())
     True
     """
-    return _unfitted(
+    return score_unfitted(
         source,
         target,
         splits,
@@ -236,7 +235,7 @@ def rdm_similarity(
         def scorer(X: np.ndarray, Y: np.ndarray) -> Scorer:
             return rdm_scorer(DISTANCES[distance](X), DISTANCES[distance](Y), len(X), comparator=comparator)
 
-        return _unfitted(
+        return score_unfitted(
             source, target, splits, scorer, metric=name, ceiling=ceiling, n_permutations=n_permutations, seed=seed
         )
     validate(target, role="target")
@@ -250,7 +249,7 @@ def rdm_similarity(
         second = square.values[np.ix_(rows, rows)][~np.tri(len(rows), dtype=bool)]
         return rdm_scorer(DISTANCES["sqeuclidean"](X), second, len(rows), comparator=comparator)
 
-    return _unfitted(
+    return score_unfitted(
         source,
         average,
         splits,
@@ -333,7 +332,7 @@ def rsa(
             return lambda order: length * pooled_score(order)
         return lambda order: float(np.mean([score(order) for score in each]))
 
-    score = _unfitted(
+    score = score_unfitted(
         source,
         target,
         splits,
@@ -348,168 +347,6 @@ def rsa(
     ).assign_coords({SUBJECT: np.unique(labels)})
 
 
-def cca(
-    source: xr.DataArray,
-    target: xr.DataArray,
-    splits: GivenSplits = None,
-    *,
-    n_components: int | None = None,
-    variance: float | None = None,
-    ceiling: float | None = None,
-    n_permutations: int = 1000,
-    seed: int = 0,
-) -> xr.Dataset:
-    """Score the mean canonical correlation on held-out stimuli; the directions are fitted on the training stimuli.
-
-    Parameters
-    ----------
-    source, target, ceiling, seed
-        As in `cka`.
-    splits : Splits or sequence of (train, test), optional
-        Default: Brain-Score's, as in `predictivity`.
-    n_components : int, optional
-        Canonical pairs averaged; default all. The training correlation is *not* reported: it grows with the number of features.
-    variance : float, optional
-        Keep the leading principal components of either side that hold this share first; `svcca` has 0.99.
-    n_permutations : int
-        Size of the null: held-out stimuli of one side are shuffled.
-
-    Returns
-    -------
-    xarray.Dataset
-        Score with ``raw`` (split).
-
-    Raises
-    ------
-    AssemblyError
-        Bad assemblies or splits.
-    ValueError
-        ``n_components`` or ``variance`` out of range.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from neurobridge.assemblies import make_assembly
-    >>> from neurobridge.evaluate.similarity import cca
-    >>> rng = np.random.default_rng(0)  # simulated: the second space is the first, rotated, with noise
-    >>> features = rng.normal(size=(60, 5))
-    >>> responses = features @ np.linalg.qr(rng.normal(size=(5, 5)))[0] + 0.3 * rng.normal(size=(60, 5))
-    >>> names = {"presentation": {"stimulus_id": range(60)}, "neuroid": {"neuroid_id": range(5)}}
-    >>> model, brain = make_assembly(features, **names), make_assembly(responses, **names)
-    >>> float(cca(model, brain, n_permutations=0)["raw"].mean()) > 0.7
-    True
-    """
-    X, Y, folds = matched_arrays(source, target, splits)
-
-    def scorer(X_held: np.ndarray, Y_held: np.ndarray, number: int) -> Scorer:
-        train = folds[number][0]
-        to_x, to_y = fit_cca(X[train], Y[train], n_components=n_components, variance=variance)
-        U, V = to_x(X_held), to_y(Y_held)
-        return lambda order: float(pearson(U, V[order])[0].mean())
-
-    name = "cca" if variance is None else f"svcca, {variance:.0%} of the variance"
-    return _scored(
-        len(X),
-        [test for _, test in folds],
-        lambda held_out, number: scorer(X[held_out], Y[held_out], number),
-        splits_name=folds.description,
-        metric=f"{name}, held out",
-        ceiling=ceiling,
-        n_permutations=n_permutations,
-        seed=seed,
-        sources=(source, target),
-    )
-
-
-def svcca(
-    source: xr.DataArray, target: xr.DataArray, splits: GivenSplits = None, *, variance: float = 0.99, **options: Any
-) -> xr.Dataset:
-    """Score `cca` between the principal components that hold 99% of the variance of either side (Raghu et al. 2017).
-
-    Parameters
-    ----------
-    source, target, splits, **options
-        As in `cca`.
-    variance : float
-        Share of the variance that the kept components hold, in (0, 1].
-
-    Returns
-    -------
-    xarray.Dataset
-        Score with ``raw`` (split).
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from neurobridge.assemblies import make_assembly
-    >>> from neurobridge.evaluate.similarity import svcca
-    >>> rng = np.random.default_rng(0)  # simulated: the second space is the first, rotated, with noise
-    >>> features = rng.normal(size=(60, 5))
-    >>> responses = features @ np.linalg.qr(rng.normal(size=(5, 5)))[0] + 0.3 * rng.normal(size=(60, 5))
-    >>> names = {"presentation": {"stimulus_id": range(60)}, "neuroid": {"neuroid_id": range(5)}}
-    >>> model, brain = make_assembly(features, **names), make_assembly(responses, **names)
-    >>> float(svcca(model, brain, n_permutations=0)["raw"].mean()) > 0.7
-    True
-    """
-    return cca(source, target, splits, variance=variance, **options)
-
-
 def _known(value: str, names: tuple[str, ...], kind: str) -> None:
     if value not in names:
         raise AssemblyError(f"found {kind} {value!r}; expected one of {sorted(names)}. Mend: choose one of them.")
-
-
-def _unfitted(
-    source: xr.DataArray,
-    target: xr.DataArray,
-    splits: GivenSplits,
-    scorer: Callable[..., Scorer],
-    *,
-    needs_rows: bool = False,
-    **rest: Any,
-) -> xr.Dataset:
-    """Score without a fit: on the held-out rows of every fold, or on all stimuli at once."""
-    X, Y, folds = matched_arrays(source, target, splits)
-    chosen = [np.arange(len(X))] if splits is None else [test for _, test in folds]
-    held_out = "all stimuli" if splits is None else f"held-out stimuli of {folds.description}"
-    return _scored(
-        len(X),
-        chosen,
-        lambda rows, _: scorer(X[rows], Y[rows], rows) if needs_rows else scorer(X[rows], Y[rows]),
-        splits_name=held_out,
-        sources=(source, target),
-        **rest,
-    )
-
-
-def _scored(
-    n_stimuli: int,
-    folds: list[np.ndarray],
-    scorer: Callable[[np.ndarray, int], Scorer],
-    *,
-    metric: str,
-    splits_name: str,
-    ceiling: float | Callable[[], float] | None,
-    n_permutations: int,
-    seed: int,
-    sources: tuple[xr.DataArray, ...],
-    smaller_is_better: bool = False,
-) -> xr.Dataset:
-    rng = np.random.default_rng(seed)
-    raw, null = [], []
-    for number, rows in enumerate(folds):
-        score = scorer(rows, number)
-        raw.append(score(slice(None)))
-        # As in `fold_null`: each permutation from one fold in turn.
-        null += [score(rng.permutation(len(rows))) for _ in range(number, n_permutations, len(folds))]
-    return split_score(
-        np.asarray(raw),
-        np.asarray(null),
-        ceiling=ceiling() if callable(ceiling) else ceiling,
-        normalization="ratio",
-        attrs=score_attrs(
-            {"metric": metric, "splits": splits_name, "n_stimuli": n_stimuli}, len(folds), n_permutations, seed, sources
-        ),
-        smaller_is_better=smaller_is_better,
-        stacklevel=4,
-    )

@@ -13,7 +13,7 @@ from neurobridge.assemblies import AssemblyError, Pairs, as_matrix, match_stimul
 from neurobridge.assemblies.schema import PRESENTATION, STIMULUS_ID
 from neurobridge.evaluate.correlation import unit_rows
 from neurobridge.evaluate.regression import REGRESSIONS
-from neurobridge.evaluate.scores import make_score, score_attrs
+from neurobridge.evaluate.score.schema import make_score, score_attrs
 from neurobridge.evaluate.similarity.arrays import Scorer, cka_scorer
 from neurobridge.evaluate.similarity.distribution import sliced_wasserstein
 from neurobridge.evaluate.similarity.rdms import DISTANCES, rdm_scorer

@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import filelock
 import numpy as np
 import torch
 import xarray as xr
@@ -25,12 +27,18 @@ from neurobridge.features.models.frozen import weights_digest
 from neurobridge.features.references.conv import ConvContrastive, ConvNet, ConvVAE, random_views
 from neurobridge.features.references.gabor import GaborEnergy
 from neurobridge.features.stimuli.preprocess import Preprocess
+from neurobridge.store.atomic import atomic_path, write_text
+from neurobridge.store.errors import StateFileError
+from neurobridge.store.state import whole
 
-WEIGHTS, CARD, PAGE = "model.safetensors", "card.json", "README.md"
+CARD, PAGE = "card.json", "README.md"
+#: Weights as version 0.1 named them.
+WEIGHTS_0_1 = "model.safetensors"
+_WEIGHTS = re.compile(r"model(-[0-9a-f]{16})?\.safetensors")
 _LIMIT = 4 * 2**30
 
 
-class ReferenceFileError(ValueError):
+class ReferenceFileError(StateFileError):
     """A folder that does not hold a whole reference model; the message says what was found, expected and how to mend it."""
 
 
@@ -229,23 +237,35 @@ def train_reference(
 
 
 def save_reference(reference: Reference, folder: str | os.PathLike[str]) -> Path:
-    """Write weights (safetensors), card (JSON) and model card (markdown) into a folder, each whole or not at all."""
+    """Write weights (safetensors), card (JSON) and model card (markdown) into a folder.
+
+    The weights lie in a file named by their digest. Replacing ``card.json``, which has that digest, is the one step that
+    counts: whoever reads meanwhile, or after a kill, finds the old reference or the new one.
+
+    Parameters
+    ----------
+    reference : Reference
+    folder : path
+        Made if missing.
+
+    Returns
+    -------
+    pathlib.Path
+        The folder.
+    """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     state = {key: value.contiguous() for key, value in reference.model.state_dict().items()}
     text = json.dumps(reference.card, indent=1, sort_keys=True)
-    writers: dict[str, Callable[[Path], Any]] = {
-        WEIGHTS: lambda path: save_file(state, path),
-        PAGE: lambda path: path.write_text(card_page(reference.card), encoding="utf-8"),
-        CARD: lambda path: path.write_text(text + "\n", encoding="utf-8"),
-    }
-    for file, write in writers.items():
-        partial = folder / f".{file}.{os.getpid()}.partial"
-        try:
-            write(partial)
-            os.replace(partial, folder / file)
-        finally:
-            partial.unlink(missing_ok=True)
+    weights = _weights_file(folder, reference.card)
+    with filelock.FileLock(folder / ".card.lock"):
+        with atomic_path(weights) as partial:
+            save_file(state, partial)
+        write_text(folder / PAGE, card_page(reference.card))
+        write_text(folder / CARD, text + "\n")
+        for other in folder.iterdir():
+            if _WEIGHTS.fullmatch(other.name) and other != weights:
+                other.unlink()
     return folder
 
 
@@ -258,22 +278,31 @@ def load_reference(folder: str | os.PathLike[str]) -> Reference:
         A file is missing or broken, or the weights are not those of the card.
     """
     folder = Path(folder)
+    return whole(folder / CARD, lambda: _load(folder))
+
+
+def _load(folder: Path) -> Reference:
     mend = "Mend: train it again, neurobridge features train NAME --out FOLDER."
     try:
         card = json.loads((folder / CARD).read_text(encoding="utf-8"))
         model = REFERENCES[card["name"]].build(**card["arguments"])
-        model.load_state_dict(load_file(folder / WEIGHTS))
+        weights = _weights_file(folder, card)
+        model.load_state_dict(load_file(weights if weights.exists() else folder / WEIGHTS_0_1))
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
         lines = str(error).splitlines() or [""]
         raise ReferenceFileError(
-            f"{folder}: found no whole reference model ({type(error).__name__}: {lines[0]}); expected {CARD} and {WEIGHTS} that "
-            f"fit. {mend}"
+            f"{folder}: found no whole reference model ({type(error).__name__}: {lines[0]}); expected {CARD} and the weights "
+            f"that it names. {mend}"
         ) from error
     if (found := weights_digest(model)) != card.get("weights_digest"):
         raise ReferenceFileError(
             f"{folder}: found weights with the digest {found}; expected the card's {card.get('weights_digest')}. {mend}"
         )
     return Reference(_freeze(model), card)
+
+
+def _weights_file(folder: Path, card: Mapping[str, Any]) -> Path:
+    return folder / f"model-{str(card['weights_digest']).rpartition(':')[2][:16]}.safetensors"
 
 
 def _freeze(model: torch.nn.Module) -> torch.nn.Module:

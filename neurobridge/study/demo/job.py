@@ -19,7 +19,8 @@ from neurobridge._version import __version__
 from neurobridge.assemblies import drop_constant, save_assembly
 from neurobridge.assemblies.schema import NEUROID, PRESENTATION, STIMULUS_ID
 from neurobridge.evaluate import Readout, correlate, train_readout
-from neurobridge.evaluate.curve_folds import CurveFold
+from neurobridge.evaluate.curves.folds import CurveFold
+from neurobridge.store.atomic import write_json
 from neurobridge.study.demo.tables import (
     TO_BRAIN,
     TO_MODEL,
@@ -28,7 +29,7 @@ from neurobridge.study.demo.tables import (
     predictivity_table,
 )
 from neurobridge.study.demo.task import COMPARED, HELD_OUT, DemoConfig, Task, draw_fold, fit_aligners, prepare
-from neurobridge.study.harness import Record, write_json
+from neurobridge.study.harness import Record
 from neurobridge.study.machine import peak_rss
 
 _FEW = "pairs only"

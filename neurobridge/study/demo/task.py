@@ -15,7 +15,7 @@ from neurobridge.assemblies import average_repetitions, drop_constant, select
 from neurobridge.assemblies.schema import NEUROID, NEUROID_ID, PRESENTATION, STIMULUS_ID
 from neurobridge.datasets import Experiment, load
 from neurobridge.evaluate import internal_consistency
-from neurobridge.evaluate.curve_folds import CurveFold, draw_curve_fold
+from neurobridge.evaluate.curves.folds import CurveFold, draw_curve_fold
 from neurobridge.features import GaborEnergy, extract
 from neurobridge.flow import Training
 from neurobridge.points.display import html_repr, short_repr

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from functools import partial
+
+import dask
+import dask.array as da
 import numpy as np
 import pytest
 import torch
@@ -11,7 +15,11 @@ from scipy.sparse.csgraph import floyd_warshall
 from scipy.spatial.distance import cdist
 
 from neurobridge.bridge import METRICS, DisconnectedGraphWarning, anchor_distances
-from neurobridge.bridge.cost.in_memory import NearestFactor
+from neurobridge.bridge.cost.distances import Anchors
+from neurobridge.bridge.cost.distributed import DistributedFactor
+from neurobridge.bridge.cost.geometry import Geometry
+from neurobridge.bridge.cost.in_memory import DenseFactor, NearestFactor, StreamedFactor
+from neurobridge.points.arrays import PointSource
 
 SCIPY_NAMES = {
     "euclidean": "euclidean",
@@ -135,3 +143,33 @@ def test_a_short_list_of_anchors_keeps_the_first_one():
     inf = float("inf")
     np.testing.assert_array_equal(factor.rows(slice(None)).numpy(), [[0.5, inf, 1.0], [0.25, inf, inf]])
     np.testing.assert_array_equal(factor.log_kernel(torch.tensor([1]), 0.5).numpy(), [[-0.5, -inf, -inf]])
+
+
+HOLDERS = {
+    "all": DenseFactor.measure,
+    "nearest": partial(NearestFactor.measure, nearest=6),
+    "streamed": StreamedFactor.measure,
+    "on workers": DistributedFactor.measure,
+    "nearest on workers": partial(DistributedFactor.measure, nearest=6),
+}
+
+
+@pytest.mark.parametrize(
+    "rows", [np.array([4, 0, 9, 2, 7, 30]), np.array([4, 0, 4, 2, 0, 30])], ids=["different", "shared"]
+)
+@pytest.mark.parametrize("scale", ["mean", "median", "none"])
+@pytest.mark.parametrize("holder", HOLDERS)
+def test_every_way_to_hold_distances_holds_the_same(holder, scale, rows):
+    X = _points(50, 4).numpy()
+    by_hand = cdist(X, X[rows])
+    different = cdist(X, X[np.unique(rows)])
+    unit = {"mean": different.mean(), "median": np.median(different), "none": 1.0}[scale]
+    lazy = "workers" in holder
+    points = PointSource.of(da.from_array(X, chunks=(20, -1)) if lazy else X, name="X")
+    with dask.config.set(scheduler="threads", num_workers=1):
+        space, factor = HOLDERS[holder](points, Anchors.of(rows), Geometry("euclidean", scale))
+        held = factor.rows(slice(None)).numpy()
+    assert space.unit == pytest.approx(unit)
+    np.testing.assert_allclose(held, by_hand / unit, atol=1e-6)
+    np.testing.assert_allclose(space.of(torch.as_tensor(X[:3])).numpy(), by_hand[:3] / unit, atol=1e-9)
+    assert (factor.n_points, factor.n_anchors, factor.n_columns) == (50, 6, len(np.unique(rows)))

@@ -99,8 +99,8 @@ def main() -> None:
         for number, options in enumerate(checks.OPTIONS):
             checks.check_couplings(NAME, (checks.PAIRS, checks.MANY)[number % 2], options)
         print("couplings")
-        for core in (None, 30):
-            checks.check_fused(NAME, core, 1e-5)
+        for options in checks.FUSED:
+            checks.check_fused(NAME, options, 1e-5)
         print("fused")
 
 

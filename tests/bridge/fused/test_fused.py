@@ -10,12 +10,21 @@ import numpy as np
 import pytest
 import torch
 
-from neurobridge.bridge import ConvergenceWarning, bridge_cost, couple, fuse, ridge_map
-from neurobridge.bridge.fused.batches import anchors_drawn, deal
-from neurobridge.bridge.fused.choice import _folds, beats
-from neurobridge.bridge.fused.fuse import KERNEL_RIDGE, RIDGE, Candidate, CoreWarning
-from neurobridge.bridge.fused.rounds import BRIDGE_EPSILON, Problem, bridge_matrix, sinkhorn
-from neurobridge.maps.kernel import kernel_map
+from neurobridge.bridge import (
+    Candidate,
+    ConvergenceWarning,
+    MinibatchWarning,
+    bridge_cost,
+    couple,
+    fuse,
+    kernel_map,
+    ridge_map,
+)
+from neurobridge.bridge.fused.batches import deal, draw_anchors
+from neurobridge.bridge.fused.candidate import KERNEL_RIDGE, RIDGE
+from neurobridge.bridge.fused.choice import beats, make_folds
+from neurobridge.bridge.fused.cost import BRIDGE_EPSILON, FusedProblem, bridge_matrix
+from neurobridge.bridge.fused.rounds import sinkhorn
 
 # Clusters this far apart leave the graph in pieces, which is joined and said; test_distances holds that.
 pytestmark = pytest.mark.filterwarnings("ignore::neurobridge.bridge.DisconnectedGraphWarning")
@@ -48,6 +57,11 @@ def r2(predicted, truth):
 
 
 X, Y, PAIRS, NEW, TRUTH = clustered(150, n_pairs=8)
+
+
+@pytest.fixture(scope="module")
+def quick():
+    return fuse(X, Y, PAIRS, **QUICK)
 
 
 @pytest.mark.parametrize("bent", [False, True])
@@ -175,16 +189,15 @@ def test_ridge_on_about_as_many_pairs_as_dimensions_is_kept(seed):
     assert r2(bridge.map(X[400:]), Y[400:]) > ridge - 0.02
 
 
-def test_rotations_and_the_order_of_points_do_not_matter():
-    plain = fuse(X, Y, PAIRS, **QUICK)
+def test_rotations_and_the_order_of_points_do_not_matter(quick):
     rng = np.random.default_rng(3)
     turns = [np.linalg.qr(rng.normal(size=(k, k)))[0] for k in (X.shape[1], Y.shape[1])]
     orders = [rng.permutation(len(side)) for side in (X, Y)]
     pairs = tuple(np.argsort(order)[side] for order, side in zip(orders, PAIRS, strict=True))
     other = fuse((X @ turns[0])[orders[0]], (Y @ turns[1])[orders[1]], pairs, **QUICK)
-    assert other.candidate == plain.candidate
-    np.testing.assert_allclose(other.map(NEW @ turns[0]), plain.map(NEW) @ turns[1], atol=2e-2)
-    assert r2(other.map(NEW @ turns[0]) @ turns[1].T, plain.map(NEW)) > 0.9999
+    assert other.candidate == quick.candidate
+    np.testing.assert_allclose(other.map(NEW @ turns[0]), quick.map(NEW) @ turns[1], atol=2e-2)
+    assert r2(other.map(NEW @ turns[0]) @ turns[1].T, quick.map(NEW)) > 0.9999
 
 
 def test_held_out_points_never_matter_and_the_seed_decides():
@@ -203,7 +216,7 @@ def test_what_a_fold_holds_out_is_in_neither_cloud():
         return bridge_cost(A, B, rows)
 
     def folds(A, B):
-        return list(_folds(A, B, PAIRS, 4, 1000, np.random.default_rng(0), measure))
+        return list(make_folds(A, B, PAIRS, 4, 1000, np.random.default_rng(0), measure))
 
     plain = folds(X, Y)
     assert sorted(np.concatenate([fold.held for fold in plain])) == list(range(len(PAIRS[0])))
@@ -214,10 +227,10 @@ def test_what_a_fold_holds_out_is_in_neither_cloud():
         other = folds(*moved)[k]
         # Perturbed without limit, and nothing that is fitted on changes.
         for name in ("X", "Y"):
-            np.testing.assert_array_equal(getattr(other.whole, name), getattr(fold.whole, name))
-        np.testing.assert_array_equal(other.whole.cost.at(0.1).dense(), fold.whole.cost.at(0.1).dense())
-        assert (other.new == 1e6).all()
-        assert (other.truth == -1e6).all()
+            np.testing.assert_array_equal(getattr(other.problem, name), getattr(fold.problem, name))
+        np.testing.assert_array_equal(other.problem.cost.at(0.1).dense(), fold.problem.cost.at(0.1).dense())
+        assert (other.held_source == 1e6).all()
+        assert (other.held_target == -1e6).all()
 
 
 def test_images_of_pairs_are_their_partners_in_minibatches_as_well():
@@ -225,7 +238,9 @@ def test_images_of_pairs_are_their_partners_in_minibatches_as_well():
     Z = rng.normal(size=(300, 3))
     A, B = Z @ rng.normal(size=(3, 4)), Z[::-1] @ rng.normal(size=(3, 5))
     pairs = np.arange(10), np.arange(299, 289, -1)
-    bridge = fuse(A, B, pairs, core=100, lams=(0.9,), epsilons=(0.05,), n_rounds=(2,), kernel_rounds=(0,), n_folds=2)
+    bridge = fuse(
+        A, B, pairs, minibatch_size=100, lams=(0.9,), epsilons=(0.05,), n_rounds=(2,), kernel_rounds=(0,), n_folds=2
+    )
     first = bridge._states[0]
     i, j = first.problem.rows
     assert len(i) == 10
@@ -244,10 +259,10 @@ def test_the_barycentric_readout_is_that_of_the_coupling():
 def test_with_too_few_pairs_nothing_is_chosen():
     bridge = fuse(X, Y, (PAIRS[0][:3], PAIRS[1][:3]))
     assert bridge.errors == {}
-    assert bridge.candidate == Candidate(0.9, 0.1, 1, "barycentric")
+    assert bridge.candidate == Candidate(lam=0.9, epsilon=0.1, n_rounds=1, readout="barycentric")
     assert np.isfinite(bridge.map(NEW)).all()
     assert len(fuse(X, Y, (PAIRS[0][:4], PAIRS[1][:4]), **QUICK).errors) > 0
-    with pytest.raises(ValueError, match=r"found 1 source and 1 target rows; expected the same number, at least 2"):
+    with pytest.raises(ValueError, match=r"\b1 source and 1 target\b.*\b2\b"):
         fuse(X, Y, (PAIRS[0][:1], PAIRS[1][:1]))
 
 
@@ -262,26 +277,26 @@ def test_many_sources_may_share_a_target():
     assert fuse(images, Y, (i, np.zeros(32, dtype=int))).errors == {}
 
 
-def test_tensors_in_tensors_out():
+def test_tensors_in_tensors_out(quick):
     tensors = [torch.as_tensor(side) for side in (X, Y, NEW)]
     theirs = fuse(tensors[0], tensors[1], tuple(torch.as_tensor(side) for side in PAIRS), **QUICK)
     mapped = theirs.map(tensors[2])
     assert isinstance(mapped, torch.Tensor)
-    np.testing.assert_array_equal(mapped.numpy(), fuse(X, Y, PAIRS, **QUICK).map(NEW))
+    np.testing.assert_array_equal(mapped.numpy(), quick.map(NEW))
     assert isinstance(theirs.map(NEW), np.ndarray)
     assert isinstance(theirs.linear(tensors[2]), torch.Tensor)
     np.testing.assert_array_equal(theirs.forward(tensors[2]).numpy(), theirs.forward(NEW))
 
 
-def test_float32_is_taken():
+def test_float32_is_taken(quick):
     bridge = fuse(X.astype(np.float32), Y.astype(np.float32), PAIRS, **QUICK)
     assert bridge.map(NEW.astype(np.float32)).dtype == np.float64
-    assert r2(bridge.map(NEW), fuse(X, Y, PAIRS, **QUICK).map(NEW)) > 0.999
+    assert r2(bridge.map(NEW), quick.map(NEW)) > 0.999
 
 
 def test_minibatches_are_drawn_along_the_coarse_plan():
     X, Y, pairs, *_ = clustered(400, n_pairs=10, seed=5)
-    problem = Problem(bridge_cost(X, Y, pairs), X, Y, pairs)
+    problem = FusedProblem(bridge_cost(X, Y, pairs), X, Y, pairs)
     batches = deal(problem, 100, np.random.default_rng(0))
     # Every point once, on both sides, and the pairs together in the first.
     for side, n in ((0, 400), (1, 400)):
@@ -292,7 +307,7 @@ def test_minibatches_are_drawn_along_the_coarse_plan():
     # What the coarse plan sends over an anchor lies in every minibatch, on both sides, to a few points.
     plan = couple(problem.cost, epsilon=BRIDGE_EPSILON, tol=1e-6).plan
     mass = np.exp((plan.log_r + plan.log_s).numpy())
-    drawn = anchors_drawn(problem, np.random.default_rng(0))
+    drawn = draw_anchors(problem, np.random.default_rng(0))
     for left, right in batches[1:]:
         counts = [np.bincount(drawn[side][rows], minlength=10) for side, rows in ((0, left), (1, right))]
         whole = [
@@ -308,54 +323,54 @@ def test_minibatches_are_drawn_along_the_coarse_plan():
 
 def test_parts_of_a_smaller_side_are_used_again():
     X, Y, pairs, *_ = clustered(300, n_pairs=6, seed=2)
-    few = Problem(bridge_cost(X, Y[:40], pairs), X, Y[:40], pairs)
+    few = FusedProblem(bridge_cost(X, Y[:40], pairs), X, Y[:40], pairs)
     batches = deal(few, 60, np.random.default_rng(0))
     assert [len(left) for left, _ in batches] == [60] * 5
     for _, right in batches:
         np.testing.assert_array_equal(right, np.arange(40))
-    coupling = fuse(X, Y[:40], pairs, core=60, **QUICK).coupling
+    coupling = fuse(X, Y[:40], pairs, minibatch_size=60, **QUICK).coupling
     np.testing.assert_allclose(coupling.col_mass, 1 / 40, rtol=1e-4)
     assert np.abs(coupling.row_mass - 1 / 300).sum() < 2e-3
     assert coupling.row_mass.sum() == pytest.approx(1, rel=1e-6)
 
 
 @pytest.fixture(scope="module")
-def whole_and_core():
+def whole_and_batched():
     X, Y, pairs, *_ = clustered(600, bent=True, n_pairs=12, seed=5)
     limit = 40.0 * 200**2
-    with pytest.warns(
-        CoreWarning, match=r"Solved in minibatches of 200 points a side. Mend: core=200 says that it is meant"
-    ):
-        core = fuse(X, Y, pairs, memory_limit=limit, **QUICK)
-    return fuse(X, Y, pairs, core=None, **QUICK), core
+    with pytest.warns(MinibatchWarning, match=r"600 x 600 .* 200 .*Mend: minibatch_size=200") as caught:
+        batched = fuse(X, Y, pairs, memory_limit=limit, **QUICK)
+    # The warning names the line that called.
+    assert [warning.filename for warning in caught if warning.category is MinibatchWarning] == [__file__]
+    return fuse(X, Y, pairs, minibatch_size=None, **QUICK), batched
 
 
-def test_minibatches_agree_with_all_points_at_once(whole_and_core):
+def test_minibatches_agree_with_all_points_at_once(whole_and_batched):
     X, Y, pairs, new, truth = clustered(600, bent=True, n_pairs=12, seed=5)
-    whole, core = whole_and_core
-    assert (whole.core, core.core) == (None, 200)
-    assert core.candidate == whole.candidate
-    assert core.candidate.n_rounds
+    whole, batched = whole_and_batched
+    assert (whole.minibatch_size, batched.minibatch_size) == (None, 200)
+    assert batched.candidate == whole.candidate
+    assert batched.candidate.n_rounds
     with warnings.catch_warnings():
-        warnings.simplefilter("error", CoreWarning)
-        named = fuse(X, Y, pairs, core=200, **QUICK)
-    np.testing.assert_array_equal(named.map(new), core.map(new))
-    assert r2(core.map(new), truth) > r2(whole.map(new), truth) - 0.02
-    assert r2(core.map(new), whole.map(new)) > 0.97
-    assert r2(core.coupling.barycentric(Y), whole.coupling.barycentric(Y)) > 0.95
+        warnings.simplefilter("error", MinibatchWarning)
+        named = fuse(X, Y, pairs, minibatch_size=200, **QUICK)
+    np.testing.assert_array_equal(named.map(new), batched.map(new))
+    assert r2(batched.map(new), truth) > r2(whole.map(new), truth) - 0.02
+    assert r2(batched.map(new), whole.map(new)) > 0.97
+    assert r2(batched.coupling.barycentric(Y), whole.coupling.barycentric(Y)) > 0.95
 
 
-def test_minibatches_keep_the_marginals(whole_and_core):
-    coupling = whole_and_core[1].coupling
+def test_minibatches_keep_the_marginals(whole_and_batched):
+    coupling = whole_and_batched[1].coupling
     assert coupling.converged
     assert np.abs(coupling.row_mass - 1 / 600).sum() < 2e-3
     np.testing.assert_allclose(coupling.col_mass, 1 / 600, rtol=1e-4)
     assert coupling.marginal_error == pytest.approx(np.abs(coupling.row_mass - 1 / 600).sum(), abs=2e-4)
 
 
-def test_a_plan_in_minibatches_answers_as_a_dense_one(whole_and_core):
+def test_a_plan_in_minibatches_answers_as_a_dense_one(whole_and_batched):
     _, Y, *_ = clustered(600, bent=True, n_pairs=12, seed=5)
-    coupling = whole_and_core[1].coupling
+    coupling = whole_and_batched[1].coupling
     dense = coupling.dense()
     assert coupling.shape == dense.shape == (600, 600)
     np.testing.assert_allclose(dense.sum(axis=1), coupling.row_mass, rtol=1e-6)
@@ -378,27 +393,26 @@ def test_a_plan_in_minibatches_answers_as_a_dense_one(whole_and_core):
 
 
 def test_a_fused_bridge_without_room_is_refused():
-    with pytest.raises(
-        MemoryError, match=r"found a fused bridge of 150 x 150 points, which needs 0.00 GB.*core='auto'"
-    ):
-        fuse(X, Y, PAIRS, core=None, memory_limit=40.0 * 100**2)
+    with pytest.raises(MemoryError, match=r"150 x 150 .* 0.00 GB.*Mend: minibatch_size='auto'"):
+        fuse(X, Y, PAIRS, minibatch_size=None, memory_limit=40.0 * 100**2)
 
 
-def test_a_core_as_large_as_the_points_is_all_of_them():
-    assert fuse(X, Y, PAIRS, core=1000, **QUICK).core is None
+def test_minibatches_as_large_as_the_points_are_all_of_them():
+    assert fuse(X, Y, PAIRS, minibatch_size=1000, **QUICK).minibatch_size is None
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"lams": (1.5,)}, r"found lams=\(1.5,\).*lam in \[0, 1\]"),
-        ({"lams": ()}, r"found lams=\(\).*at least one of each"),
-        ({"epsilons": (0.0,)}, r"epsilons=\(0.0,\).*epsilon above 0"),
-        ({"n_rounds": (0,)}, r"n_rounds=\(0,\).*linear rounds of at least 1"),
-        ({"kernel_rounds": (-1,)}, r"kernel_rounds=\(-1,\).*curved ones of at least 0"),
-        ({"core": 15}, r"found core=15 with 8 paired points; expected 'auto', None, or a whole number"),
-        ({"core": "most"}, r"found core='most'"),
-        ({"core": 2.5}, r"found core=2.5"),
+        ({"lams": (1.5,)}, r"lams=\(1.5,\)"),
+        ({"lams": ()}, r"lams=\(\)"),
+        ({"epsilons": (0.0,)}, r"epsilons=\(0.0,\)"),
+        ({"n_rounds": (0,)}, r"n_rounds=\(0,\)"),
+        ({"kernel_rounds": (-1,)}, r"kernel_rounds=\(-1,\)"),
+        ({"minibatch_size": 15}, r"minibatch_size=15\b.*\b8\b.*\b16\b"),
+        ({"minibatch_size": "most"}, r"minibatch_size='most'"),
+        ({"minibatch_size": 2.5}, r"minibatch_size=2.5"),
+        ({"minibatch_size": True}, r"minibatch_size=True"),
     ],
 )
 def test_bad_options_are_refused(options, message):
@@ -407,14 +421,14 @@ def test_bad_options_are_refused(options, message):
 
 
 def test_bad_points_and_no_room_are_refused():
-    with pytest.raises(ValueError, match=r"X: found 1 NaN or infinite"):
+    with pytest.raises(ValueError, match=r"^X: .*\b1 NaN"):
         fuse(np.where(np.arange(len(X))[:, None] + np.arange(X.shape[1]) == 0, np.nan, X), Y, PAIRS)
-    with pytest.raises(ValueError, match=r"X: found shape \(150,\)"):
+    with pytest.raises(ValueError, match=r"^X: .*\(150,\)"):
         fuse(X[:, 0], Y, PAIRS)
-    with pytest.raises(MemoryError, match=r"found 8 pairs and room for a core of 15 points a side"):
+    with pytest.raises(MemoryError, match=r"\b8 pairs\b.*\b15\b.*\b16\b"):
         fuse(X, Y, PAIRS, memory_limit=40.0 * 15**2 + 1)
-    with pytest.raises(MemoryError, match=r"found a fused bridge on a core of 100 points"):
-        fuse(X, Y, PAIRS, core=100, memory_limit=1e5)
+    with pytest.raises(MemoryError, match=r"\b100 points\b"):
+        fuse(X, Y, PAIRS, minibatch_size=100, memory_limit=1e5)
 
 
 @pytest.mark.parametrize("epsilon", [1.0, 0.05, 0.003])
@@ -436,7 +450,7 @@ def test_a_tiny_epsilon_ends_finite():
     plan = sinkhorn(cost, 1e-3, 1e-3)
     assert bool(torch.isfinite(plan.log_u).all() and torch.isfinite(plan.log_v).all())
     assert plan.n_iter >= 1
-    with pytest.warns(ConvergenceWarning, match=r"marginal error .* at epsilon 1e-06; expected"):
+    with pytest.warns(ConvergenceWarning, match=r"epsilon 1e-06\b.*\b1e-12\b"):
         bridge = fuse(
             X, Y, PAIRS, **ONE | {"epsilons": (1e-6,)}, n_rounds=(1,), kernel_rounds=(0,), n_folds=2, tol=1e-12
         )
@@ -444,14 +458,13 @@ def test_a_tiny_epsilon_ends_finite():
     assert np.isfinite(bridge.map(NEW)).all()
 
 
-def test_new_points_that_do_not_fit_are_refused():
-    bridge = fuse(X, Y, PAIRS, **QUICK)
-    with pytest.raises(ValueError, match=r"X_new: found 9 dimensions; expected 10 as in fitting"):
-        bridge.map(NEW[:, :9])
-    with pytest.raises(ValueError, match=r"X_new: found shape \(10,\); expected \(n_points, n_dims\)"):
-        bridge.map(NEW[0])
-    with pytest.raises(ValueError, match=r"X_new: found 1 NaN or infinite values"):
-        bridge.map(np.where(np.arange(NEW.size).reshape(NEW.shape) == 3, np.nan, NEW))
+def test_new_points_that_do_not_fit_are_refused(quick):
+    with pytest.raises(ValueError, match=r"^X_new: .*\b9\b.*\b10\b"):
+        quick.map(NEW[:, :9])
+    with pytest.raises(ValueError, match=r"^X_new: .*\(10,\)"):
+        quick.map(NEW[0])
+    with pytest.raises(ValueError, match=r"^X_new: .*\b1 NaN"):
+        quick.map(np.where(np.arange(NEW.size).reshape(NEW.shape) == 3, np.nan, NEW))
 
 
 @pytest.mark.parametrize("curved", [0, 1])
@@ -463,22 +476,3 @@ def test_a_given_candidate_maps_as_where_it_was_chosen(curved):
     assert given.errors == {}
     assert given.screening == {}
     np.testing.assert_array_equal(given.map(NEW), chosen.map(NEW))
-
-
-@pytest.mark.parametrize(
-    "candidate",
-    [
-        RIDGE,
-        Candidate(0.9, 0.02, 0, "linear"),
-        Candidate(1.2, 0.02, 1, "linear"),
-        Candidate(0.9, 0.0, 1, "linear"),
-        Candidate(0.9, 0.02, 1, "kernel"),
-        Candidate(0.9, 0.02, 1, "linear", 1),
-        Candidate(0.9, 0.02, 1, "nearest"),
-        (0.9, 0.02),
-        "linear",
-    ],
-)
-def test_a_candidate_that_cannot_be_solved_is_refused(candidate):
-    with pytest.raises(ValueError, match=r"found candidate=.*Mend: e\.g\. Candidate"):
-        fuse(X, Y, PAIRS, candidate=candidate)

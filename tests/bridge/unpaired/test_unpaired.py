@@ -10,14 +10,15 @@ import ot
 import pytest
 from scipy.spatial.distance import cdist
 
-from neurobridge.bridge.unpaired.align import UnpairedStart, UntrustedAlignmentWarning, _mutual, align_unpaired
+from neurobridge.bridge import UnpairedStart, UntrustedAlignmentWarning, align_unpaired
 from neurobridge.bridge.unpaired.gromov import inner_distances, match_geometry, scrambled, signature_cost
 from neurobridge.bridge.unpaired.lowrank import match_parts
+from neurobridge.bridge.unpaired.neighbours import mutual_nearest
 
 FAST = {"n_restarts": 2, "n_null": 2, "max_rounds": 5}
 ONE_ROUND = {**FAST, "max_rounds": 1}
 # The verdict is asked for, or beside the point.
-QUIET = pytest.mark.filterwarnings("ignore::neurobridge.bridge.unpaired.align.UntrustedAlignmentWarning")
+QUIET = pytest.mark.filterwarnings("ignore::neurobridge.bridge.UntrustedAlignmentWarning")
 
 
 def cloud(seed: int, n: int, n_dims: int = 5, n_clusters: int = 6) -> tuple[np.ndarray, np.ndarray]:
@@ -79,12 +80,12 @@ def test_confidence_is_a_share_of_votes_in_falling_order(recovered):
 def test_spaces_with_nothing_in_common_are_not_trusted(kind):
     X, _ = cloud(2, 60)
     Y = cloud(52, 60, n_dims=7)[0] if kind == "other clusters" else np.random.default_rng(3).normal(size=(60, 7))
-    with pytest.warns(
-        UntrustedAlignmentWarning, match=r"found .*cannot be trusted: .*Expected: .*Mend: label a few pairs"
-    ):
+    with pytest.warns(UntrustedAlignmentWarning, match=r"stability|cycle|distortion") as caught:
         start = align_unpaired(X, Y, **ONE_ROUND)
+    assert [warning.filename for warning in caught] == [__file__]
     assert not start.trustworthy
     assert start.trust.reasons
+    assert all(reason in str(caught[0].message) for reason in start.trust.reasons)
 
 
 def test_a_symmetric_cloud_is_not_trusted():
@@ -98,23 +99,20 @@ def test_a_symmetric_cloud_is_not_trusted():
 
 @QUIET
 def test_the_same_seed_gives_the_same_anchors():
-    X, _ = cloud(1, 60)
+    X, _ = cloud(1, 30)
     Y, _ = copy(X, 5, n_dims=8, noise=0.0)
-    options = {**FAST, "max_rounds": 2, "n_null": 1}
-    found = []
-    for _ in range(2):
-        found.append(align_unpaired(X, Y, seed=3, **options))
-    np.testing.assert_array_equal(found[0].anchors, found[1].anchors)
-    assert found[0].trust == found[1].trust
+    first, second = (align_unpaired(X, Y, seed=3, **{**FAST, "max_rounds": 2, "n_null": 1}) for _ in range(2))
+    np.testing.assert_array_equal(first.anchors, second.anchors)
+    assert first.trust == second.trust
 
 
 @QUIET
 def test_more_points_than_n_points_are_sampled():
-    X, _ = cloud(1, 400)
+    X, _ = cloud(1, 150)
     Y, _ = copy(X, 5, n_dims=8, noise=0.0)
-    start = align_unpaired(X, Y, n_points=60, n_anchors=20, **ONE_ROUND)
-    assert len(start.source_rows) == len(start.target_rows) == 60
-    assert len(start.anchors[0]) <= 20
+    start = align_unpaired(X, Y, n_points=25, n_anchors=8, **{**ONE_ROUND, "n_null": 1})
+    assert len(start.source_rows) == len(start.target_rows) == 25
+    assert len(start.anchors[0]) <= 8
     assert np.isin(start.anchors[0], start.source_rows).all()
     assert np.isin(start.anchors[1], start.target_rows).all()
     assert start.map(X[:5]).shape == (5, 8)
@@ -172,13 +170,13 @@ def test_surrogates_keep_spread_and_lose_arrangement():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"n_restarts": 1}, r"found n_restarts=1; expected at least 2. Mend"),
-        ({"n_points": 5}, r"found n_points=5; expected at least 20. Mend"),
-        ({"n_anchors": 1}, r"found n_anchors=1; expected at least 4. Mend"),
-        ({"n_null": 0}, r"found n_null=0; expected at least 1. Mend"),
-        ({"max_rounds": 0}, r"found max_rounds=0; expected at least 1. Mend"),
-        ({"rank": 2}, r"found rank=2; expected at least 4. Mend"),
-        ({"solver": "exact"}, r"found solver='exact'; expected 'entropic' or 'lowrank'. Mend"),
+        ({"n_restarts": 1}, r"n_restarts=1\b.*\b2\b"),
+        ({"n_points": 5}, r"n_points=5\b.*\b20\b"),
+        ({"n_anchors": 1}, r"n_anchors=1\b.*\b4\b"),
+        ({"n_null": 0}, r"n_null=0\b.*\b1\b"),
+        ({"max_rounds": 0}, r"max_rounds=0\b.*\b1\b"),
+        ({"rank": 2}, r"rank=2\b.*\b4\b"),
+        ({"solver": "exact"}, r"solver='exact'.*'entropic'.*'lowrank'"),
     ],
 )
 def test_bad_options_are_refused(options, message):
@@ -189,26 +187,24 @@ def test_bad_options_are_refused(options, message):
 
 def test_bad_points_are_refused():
     X, _ = cloud(0, 30)
-    with pytest.raises(ValueError, match=r"Y: found 10 points; expected at least 20 .*Mend"):
+    with pytest.raises(ValueError, match=r"^Y: .*\b10 points\b.*\b20\b"):
         align_unpaired(X, X[:10])
-    with pytest.raises(ValueError, match=r"X: found 150 NaN .*Mend"):
+    with pytest.raises(ValueError, match=r"^X: .*\b150 NaN"):
         align_unpaired(np.full_like(X, np.nan), X)
-    with pytest.raises(ValueError, match=r"expected a positive unit of length.*Mend"):
+    with pytest.raises(ValueError, match=r"unit of length"):
         align_unpaired(np.ones((30, 2)), X)
-    with pytest.raises(ValueError, match=r"X: found 24 points that coincide; expected a positive unit of length. Mend"):
+    with pytest.raises(ValueError, match=r"^X: .*\b24 points\b"):
         align_unpaired(np.ones((30, 2)), X, solver="lowrank")
 
 
 def test_points_that_all_coincide_have_no_mutual_neighbours():
-    with pytest.raises(
-        ValueError, match=r"found 1 mutual nearest neighbours between 5 and 5 points; expected at least 2. Mend"
-    ):
-        _mutual(np.zeros((5, 5)))
+    with pytest.raises(ValueError, match=r"\b1 mutual\b.*\b5 and 5\b.*\b2\b"):
+        mutual_nearest(np.zeros((5, 5)))
 
 
 def test_memory_is_refused_before_it_is_taken():
     X, _ = cloud(0, 100)
-    with pytest.raises(MemoryError, match=r"found n_points=300, which needs .* Mend: lower n_points"):
+    with pytest.raises(MemoryError, match=r"n_points=300\b"):
         align_unpaired(X, X, memory_limit=1000)
 
 
@@ -239,11 +235,11 @@ def test_the_distortion_of_parts_is_the_written_out_one():
 
 
 def test_an_unpaired_start_by_parts_recovers_a_copy():
-    X, label = cloud(2, 150)
+    X, label = cloud(2, 100)
     Y, where = copy(X, 102, n_dims=12, noise=0.1)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UntrustedAlignmentWarning)
-        start = align_unpaired(X, Y, solver="lowrank", rank=10, **FAST)
+        start = align_unpaired(X, Y, solver="lowrank", rank=8, **{**FAST, "n_null": 1})
     i, j = start.anchors
     assert (where[i] == j).mean() > 0.5 > 20 / len(X)
     assert (label[i] == label[np.argsort(where)][j]).mean() > 0.9

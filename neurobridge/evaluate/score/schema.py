@@ -14,7 +14,7 @@ import xarray as xr
 from neurobridge._version import __version__
 from neurobridge.assemblies import AssemblyError, coords_of
 from neurobridge.assemblies.schema import NEUROID, NEUROID_ID
-from neurobridge.evaluate.permutation import p_value
+from neurobridge.evaluate.score.permutation import p_value
 
 SPLIT, DRAW, PERMUTATION = "split", "draw", "permutation"
 #: Dimensions over which the same quantity is measured again: folds of one data set, or independent draws from it.
@@ -106,7 +106,7 @@ def make_score(
 
     Examples
     --------
-    >>> from neurobridge.evaluate.scores import make_score, score_attrs
+    >>> from neurobridge.evaluate.score.schema import make_score, score_attrs
     >>> attrs = score_attrs({"metric": "accuracy", "splits": "given", "n_stimuli": 40}, n_splits=2, n_permutations=3, seed=0)
     >>> score = make_score([0.8, 0.9], ("split",), null=[0.4, 0.5, 0.6], attrs=attrs)
     >>> float(score["p_value"]), bool(score["ceiling"].isnull())
@@ -187,7 +187,7 @@ def check_score(score: xr.Dataset) -> xr.Dataset:
     Examples
     --------
     >>> import xarray as xr
-    >>> from neurobridge.evaluate.scores import check_score
+    >>> from neurobridge.evaluate.score.schema import check_score
     >>> check_score(xr.Dataset({"raw": 0.5}))
     Traceback (most recent call last):
         ...

@@ -15,10 +15,10 @@ from tqdm.auto import tqdm
 
 from neurobridge.assemblies import drop_constant, require_varying_neuroids, validate
 from neurobridge.assemblies.schema import NEUROID, NEUROID_ID
-from neurobridge.evaluate.aggregation import aggregate
 from neurobridge.evaluate.correlation import correlate
-from neurobridge.evaluate.curve_folds import N_PAIRS, CurveFold, CurveSettings, Unpaired, draw_curve_fold
-from neurobridge.evaluate.scores import make_score, score_attrs
+from neurobridge.evaluate.curves.folds import N_PAIRS, CurveFold, CurveSettings, Unpaired, draw_curve_fold
+from neurobridge.evaluate.score.aggregation import aggregate
+from neurobridge.evaluate.score.schema import make_score, score_attrs
 
 # Not "method": a dimension of that name could not be selected by it.
 METHOD, COUNT, SEED = "aligner", "n_pairs", "seed"

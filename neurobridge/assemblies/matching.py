@@ -1,0 +1,124 @@
+"""Joining of two assemblies on the stimuli that they share."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from neurobridge.assemblies.schema import (
+    PRESENTATION,
+    STIMULUS_ID,
+    AssemblyError,
+    require_unique_stimuli,
+)
+from neurobridge.points.display import html_repr, short_repr
+
+
+class Matched(NamedTuple):
+    """Two assemblies with the same stimuli in the same order, and the ids that were left out.
+
+    Attributes
+    ----------
+    source, target : xarray.DataArray
+        The shared stimuli, in the source's order.
+    dropped_source, dropped_target : arrays of str
+        Ids that only one of the two has.
+
+    Examples
+    --------
+    See `match_stimuli`.
+    """
+
+    source: xr.DataArray
+    target: xr.DataArray
+    dropped_source: np.ndarray
+    dropped_target: np.ndarray
+
+    def __repr__(self) -> str:
+        return short_repr("Matched", **self._facts())
+
+    def _repr_html_(self) -> str:
+        return html_repr("Matched", self._facts())
+
+    def _facts(self) -> dict[str, int]:
+        return {
+            "n_shared": self.source.sizes[PRESENTATION],
+            "n_dropped_source": len(self.dropped_source),
+            "n_dropped_target": len(self.dropped_target),
+        }
+
+    def report(self) -> str:
+        """Return a sentence with the number of shared stimuli and of those that each side had alone.
+
+        Returns
+        -------
+        str
+        """
+        return (
+            f"{self.source.sizes[PRESENTATION]} stimuli in both; dropped {len(self.dropped_source)} of the source"
+            f"{_example(self.dropped_source)} and {len(self.dropped_target)} of the target{_example(self.dropped_target)}."
+        )
+
+
+def _example(ids: np.ndarray) -> str:
+    return f" (e.g. {str(ids[0])!r})" if len(ids) else ""
+
+
+def match_stimuli(source: xr.DataArray, target: xr.DataArray, *, how: str = "inner") -> Matched:
+    """Join two assemblies on ``stimulus_id``, in the source's order.
+
+    Parameters
+    ----------
+    source, target : xarray.DataArray
+        Assemblies with one presentation a stimulus.
+    how : {"inner"}
+        An outer join is refused: it would have to make up responses to stimuli that were never shown.
+
+    Returns
+    -------
+    Matched
+        Both with the shared stimuli in the same order, and the ids that each side had alone.
+
+    Raises
+    ------
+    AssemblyError
+        No stimulus is shared, one is presented more than once, or ``how`` is not "inner".
+
+    Examples
+    --------
+    >>> from neurobridge.assemblies import make_assembly, match_stimuli
+    >>> def simulated(ids):
+    ...     values = [[float(k)] for k in range(len(ids))]
+    ...     return make_assembly(values, presentation={"stimulus_id": ids}, neuroid={"neuroid_id": ["n0"]})
+    >>> source, target = simulated(["a", "b", "c", "d"]), simulated(["d", "c", "b"])
+    >>> matched = match_stimuli(source, target)
+    >>> matched
+    Matched(n_shared=3, n_dropped_source=1, n_dropped_target=0)
+    >>> matched.target["stimulus_id"].values.tolist()
+    ['b', 'c', 'd']
+    """
+    if how != "inner":
+        raise AssemblyError(
+            f"match_stimuli: found how={how!r}; expected 'inner': other joins would fill in responses that were never measured. "
+            "Mend: leave it out; the result's dropped_source and dropped_target say what was left out."
+        )
+    for role, assembly in (("source", source), ("target", target)):
+        require_unique_stimuli(assembly, role=role)
+    left, right = (pd.Index(a.coords[STIMULUS_ID].values) for a in (source, target))
+    rows = right.get_indexer(left)
+    kept = rows >= 0
+    if not kept.any():
+        raise AssemblyError(
+            f"found no stimulus_id shared by source (e.g. {str(left[0])!r}) and target (e.g. {str(right[0])!r}); expected at "
+            "least one. Mend: check that both use the same naming, or pass a table of pairs."
+        )
+    unused = np.setdiff1d(np.arange(len(right)), rows[kept])
+    return Matched(
+        source.isel({PRESENTATION: np.flatnonzero(kept)}),
+        target.isel({PRESENTATION: rows[kept]}),
+        np.asarray(left[~kept]),
+        np.asarray(right[unused]),
+    )

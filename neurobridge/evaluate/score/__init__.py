@@ -1,0 +1,1 @@
+"""The Score: its schema, its null, its reduction to single numbers."""

@@ -1,0 +1,73 @@
+"""Scores of prepared comparisons: on all stimuli, or on the held-out stimuli of every fold."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from neurobridge.evaluate.predict import GivenSplits, matched_arrays
+from neurobridge.evaluate.score.schema import score_attrs, split_score
+from neurobridge.evaluate.similarity.arrays import Scorer
+
+
+def score_unfitted(
+    source: xr.DataArray,
+    target: xr.DataArray,
+    splits: GivenSplits,
+    scorer: Callable[..., Scorer],
+    *,
+    needs_rows: bool = False,
+    **rest: Any,
+) -> xr.Dataset:
+    """Score a comparison without a fit: on the held-out rows of every fold, or on all stimuli at once.
+
+    ``scorer(X, Y)``, or ``scorer(X, Y, rows)`` with ``needs_rows``, prepares the comparison of some rows of both spaces.
+    """
+    X, Y, folds = matched_arrays(source, target, splits)
+    chosen = [np.arange(len(X))] if splits is None else [test for _, test in folds]
+    held_out = "all stimuli" if splits is None else f"held-out stimuli of {folds.description}"
+    return score_rows(
+        len(X),
+        chosen,
+        lambda rows, _: scorer(X[rows], Y[rows], rows) if needs_rows else scorer(X[rows], Y[rows]),
+        splits_name=held_out,
+        sources=(source, target),
+        **rest,
+    )
+
+
+def score_rows(
+    n_stimuli: int,
+    folds: list[np.ndarray],
+    scorer: Callable[[np.ndarray, int], Scorer],
+    *,
+    metric: str,
+    splits_name: str,
+    ceiling: float | Callable[[], float] | None,
+    n_permutations: int,
+    seed: int,
+    sources: tuple[xr.DataArray, ...],
+    smaller_is_better: bool = False,
+) -> xr.Dataset:
+    """Score the rows of every fold; ``scorer(rows, fold)`` prepares a comparison, the null permutes one side of it."""
+    rng = np.random.default_rng(seed)
+    raw, null = [], []
+    for number, rows in enumerate(folds):
+        score = scorer(rows, number)
+        raw.append(score(slice(None)))
+        # As in `fold_null`: each permutation from one fold in turn.
+        null += [score(rng.permutation(len(rows))) for _ in range(number, n_permutations, len(folds))]
+    return split_score(
+        np.asarray(raw),
+        np.asarray(null),
+        ceiling=ceiling() if callable(ceiling) else ceiling,
+        normalization="ratio",
+        attrs=score_attrs(
+            {"metric": metric, "splits": splits_name, "n_stimuli": n_stimuli}, len(folds), n_permutations, seed, sources
+        ),
+        smaller_is_better=smaller_is_better,
+        stacklevel=4,
+    )
