@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
@@ -10,6 +9,7 @@ import typer
 
 from neurobridge.cli.choices import REGRESSIONS
 from neurobridge.cli.common import Json, Mirror, Seed, print_json, print_tables
+from neurobridge.store.atomic import atomic_path, write_json
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -82,8 +82,7 @@ def _write(score: xr.Dataset, summary: dict[str, Any], folder: Path) -> list[str
     """Write score.json, score.nc and, where there are sites, the figure by site; gives the files of the figure."""
     from neurobridge import figures
 
-    folder.mkdir(parents=True, exist_ok=True)
-    score.to_netcdf(folder / "score.nc")
+    _keep(score, folder / "score.nc")
     paths: list[str] = []
     if score["raw"].ndim == 2:
         kind = "SIMULATED, " if summary["kind"] == "simulated" else ""
@@ -91,8 +90,13 @@ def _write(score: xr.Dataset, summary: dict[str, Any], folder: Path) -> list[str
         title = f"{summary['benchmark']}\n{kind}{counts}"
         ax = figures.sites({summary["metric"].split(",")[0]: score}, null=summary["null_95"], title=title)
         paths = [str(path) for path in figures.save_figure(cast("Figure", ax.figure), folder, "sites")]
-    (folder / "score.json").write_text(json.dumps({**summary, "figures": paths}, indent=1) + "\n", encoding="utf-8")
+    write_json({**summary, "figures": paths}, folder / "score.json")
     return paths
+
+
+def _keep(score: xr.Dataset, path: Path) -> None:
+    with atomic_path(path) as partial:
+        score.to_netcdf(partial, engine="netcdf4")
 
 
 def _score_files(source: Path, target: Path, regression: str, out: Path | None, *, seed: int, as_json: bool) -> None:
@@ -102,8 +106,7 @@ def _score_files(source: Path, target: Path, regression: str, out: Path | None, 
     score = predictivity(open_assembly(source), open_assembly(target), regression=regression, seed=seed)
     summary = aggregate(score)
     if out is not None:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        score.to_netcdf(out)
+        _keep(score, out)
     if as_json:
         print_json(summary)
     else:

@@ -12,6 +12,7 @@ import numpy as np
 import xarray as xr
 
 from neurobridge.figures.styles import STYLES
+from neurobridge.store.atomic import atomic_path
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -313,7 +314,9 @@ def save_figure(figure: Figure, folder: str | os.PathLike[str], name: str) -> li
         for suffix in ("png", "svg"):
             path = Path(folder) / f"{name}.{suffix}"
             # Without a date in it, the same numbers give the same file.
-            figure.savefig(path, dpi=150, metadata={"Date": None} if suffix == "svg" else None)
+            metadata = {"Date": None} if suffix == "svg" else None
+            with atomic_path(path) as partial:
+                figure.savefig(partial, dpi=150, format=suffix, metadata=metadata)
             paths.append(path)
     plt.close(figure)
     return paths

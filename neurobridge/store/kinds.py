@@ -248,9 +248,11 @@ def fields_of(value: Any, *, without: Collection[str] = ()) -> State:
 
     Examples
     --------
-    >>> from neurobridge.bridge import Candidate
-    >>> fields_of(Candidate(0.9, 0.02, 5, "linear"), without=("readout", "kernel_rounds"))
-    {'lam': 0.9, 'epsilon': 0.02, 'n_rounds': 5}
+    >>> class Point(NamedTuple):
+    ...     x: float
+    ...     y: float
+    >>> fields_of(Point(1.0, 2.0), without=("y",))
+    {'x': 1.0}
     """
     return {name: getattr(value, name) for name in _fields(type(value)) if name not in without}
 
