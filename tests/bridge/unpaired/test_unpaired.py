@@ -40,7 +40,7 @@ def copy(X: np.ndarray, seed: int, n_dims: int, noise: float) -> tuple[np.ndarra
 
 @pytest.fixture(scope="module")
 def recovered() -> tuple[UnpairedStart, np.ndarray, np.ndarray, np.ndarray]:
-    X, _ = cloud(1, 150)
+    X, _ = cloud(1, 90)
     Y, where = copy(X, 101, n_dims=12, noise=0.1)
     return align_unpaired(X, Y, **FAST), where, X, Y
 
@@ -53,7 +53,7 @@ def test_a_turned_noisy_copy_in_a_larger_space_is_recovered(recovered):
     assert (where[i] == j).mean() > 0.9 > 50 * chance
     # All points, not the anchors alone: half or more land nearest to the true partner's 5 %.
     hits = cdist(start.map(X), Y).argmin(axis=1)
-    near = np.argsort(cdist(Y, Y), axis=1)[:, :8]
+    near = np.argsort(cdist(Y, Y), axis=1)[:, :5]
     assert np.mean([hit in near[where[row]] for row, hit in enumerate(hits)]) > 0.7
     assert start.settled
 
@@ -78,8 +78,8 @@ def test_confidence_is_a_share_of_votes_in_falling_order(recovered):
 
 @pytest.mark.parametrize("kind", ["other clusters", "one Gaussian"])
 def test_spaces_with_nothing_in_common_are_not_trusted(kind):
-    X, _ = cloud(2, 60)
-    Y = cloud(52, 60, n_dims=7)[0] if kind == "other clusters" else np.random.default_rng(3).normal(size=(60, 7))
+    X, _ = cloud(2, 40)
+    Y = cloud(52, 40, n_dims=7)[0] if kind == "other clusters" else np.random.default_rng(3).normal(size=(40, 7))
     with pytest.warns(UntrustedAlignmentWarning, match=r"stability|cycle|distortion") as caught:
         start = align_unpaired(X, Y, **ONE_ROUND)
     assert [warning.filename for warning in caught] == [__file__]
@@ -91,7 +91,7 @@ def test_spaces_with_nothing_in_common_are_not_trusted(kind):
 def test_a_symmetric_cloud_is_not_trusted():
     # Every corner of a regular simplex looks like any other: 6! matches are equally good.
     rng = np.random.default_rng(0)
-    corners = np.repeat(6 * np.eye(6), 10, axis=0)
+    corners = np.repeat(6 * np.eye(6), 6, axis=0)
     X, Y = (corners + rng.normal(size=corners.shape) for _ in range(2))
     with pytest.warns(UntrustedAlignmentWarning, match="stability"):
         align_unpaired(X, Y, **ONE_ROUND)
@@ -99,9 +99,9 @@ def test_a_symmetric_cloud_is_not_trusted():
 
 @QUIET
 def test_the_same_seed_gives_the_same_anchors():
-    X, _ = cloud(1, 30)
+    X, _ = cloud(1, 20)
     Y, _ = copy(X, 5, n_dims=8, noise=0.0)
-    first, second = (align_unpaired(X, Y, seed=3, **{**FAST, "max_rounds": 2, "n_null": 1}) for _ in range(2))
+    first, second = (align_unpaired(X, Y, seed=3, **{**ONE_ROUND, "n_null": 1}) for _ in range(2))
     np.testing.assert_array_equal(first.anchors, second.anchors)
     assert first.trust == second.trust
 
@@ -235,7 +235,7 @@ def test_the_distortion_of_parts_is_the_written_out_one():
 
 
 def test_an_unpaired_start_by_parts_recovers_a_copy():
-    X, label = cloud(2, 100)
+    X, label = cloud(2, 70)
     Y, where = copy(X, 102, n_dims=12, noise=0.1)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UntrustedAlignmentWarning)
