@@ -126,7 +126,7 @@ def curve_of(entry: dict[str, Any]) -> xr.Dataset:
 
 
 def title_of(name: str, entry: dict[str, Any]) -> str:
-    """What a panel shows, with the word simulated where it is."""
+    """Name the data of a panel, with the word simulated where they are."""
     word = "SIMULATED" if entry["kind"] == "simulated" else "real"
     return f"{name} ({word}), {entry['n_seeds']} draw(s):\n{entry['n_model_dimensions']} dimensions to {entry['n_sites']} sites"
 

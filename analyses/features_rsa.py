@@ -51,10 +51,10 @@ def main(
     orders = [rng.permutation(n) for _ in range(N_PERMUTATIONS)]
     results, nulls = {}, []
     for name, model in rdms.items():
-        scorers = [rdm_scorer(model, one, n) for one in human]
+        scorers = [rdm_scorer(model, item, n) for item in human]
         null = np.array([np.mean([score(order) for score in scorers]) for order in orders])
         nulls.append(null)
-        by_subject = [compare_rdms(model, one) for one in human]
+        by_subject = [compare_rdms(model, item) for item in human]
         results[name] = {
             "human": float(np.mean(by_subject)),
             "by_subject": by_subject,
@@ -62,7 +62,7 @@ def main(
             "monkey": compare_rdms(model, monkey),
         }
     results["monkey IT"] = {
-        "human": float(np.mean(by_subject := [compare_rdms(monkey, one) for one in human])),
+        "human": float(np.mean(by_subject := [compare_rdms(monkey, item) for item in human])),
         "by_subject": by_subject,
     }
     chance = float(np.quantile(np.stack(nulls), 0.95))

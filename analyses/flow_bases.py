@@ -119,8 +119,8 @@ def solver_errors(flow: ConditionalFlow, X: np.ndarray) -> dict[str, list[tuple[
                 flow.set_params(ode__rtol=effort, ode__atol=effort)
             else:
                 flow.set_params(ode__n_steps=effort)
-            found = flow.transport(X, method=method)
-            out[method].append((flow.n_evaluations_, float(np.linalg.norm(found - reference) / scale)))
+            results = flow.transport(X, method=method)
+            out[method].append((flow.n_evaluations_, float(np.linalg.norm(results - reference) / scale)))
     return out
 
 

@@ -95,10 +95,10 @@ def on_workers(n: int) -> dict:
     compute, persist = distributed._compute, distributed._persist
 
     def counted_compute(tasks: Any) -> Any:
-        found = compute(tasks)
-        came.append(len(pickle.dumps(found)))
+        results = compute(tasks)
+        came.append(len(pickle.dumps(results)))
         sent.append(len(cloudpickle.dumps([dict(task.__dask_graph__()) for task in tasks])))
-        return found
+        return results
 
     def counted_persist(tasks: Any) -> Any:
         sent.append(len(cloudpickle.dumps([dict(task.__dask_graph__()) for task in tasks])))

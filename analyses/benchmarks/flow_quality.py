@@ -126,7 +126,7 @@ def summary(records: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def verdict(table: dict[str, Any]) -> dict[str, Any]:
-    """What is asked of the flow, cell by cell: on the mean over seeds."""
+    """Check the requirements on the flow, cell by cell: on the mean over seeds."""
     cells = []
     for n_pairs, row in table.items():
         for metric in (*MOST_LOST, *SMALLER):

@@ -137,15 +137,15 @@ def main(
             if any(r["core"] == core for r in known):
                 continue
             with tempfile.TemporaryDirectory() as folder:
-                found = [run(n, core, metric, seed, Path(folder))]
+                results = [run(n, core, metric, seed, Path(folder))]
                 if n <= WHOLE:
-                    found.append(run(n, None, metric, seed, Path(folder)))
+                    results.append(run(n, None, metric, seed, Path(folder)))
                     images = [np.load(Path(folder) / f"{n}-{c}-{metric}-{seed}.npy") for c in (core, None)]
-                    found[0]["r2_of_all_at_once_by_minibatches"] = r2(images[0], images[1])
-            records += found
+                    results[0]["r2_of_all_at_once_by_minibatches"] = r2(images[0], images[1])
+            records += results
             out_file.parent.mkdir(parents=True, exist_ok=True)
             out_file.write_text(json.dumps({**header, "records": records}, indent=1) + "\n")
-            for row in found:
+            for row in results:
                 print(
                     {key: round(value, 4) if isinstance(value, float) else value for key, value in row.items()},
                     flush=True,

@@ -145,7 +145,7 @@ def by_neuroid(score: Any) -> np.ndarray:
 
 
 def sklearn_ridge_per_site() -> tuple[Times, np.ndarray]:
-    """What `METRICS["ridge"]` replaces: scikit-learn's search, on our splits."""
+    """Score by scikit-learn's search, which `METRICS["ridge"]` replaces, on our splits."""
     from sklearn.linear_model import RidgeCV
 
     from neurobridge.evaluate.correlation import pearson
@@ -232,22 +232,22 @@ def measure(task: str, python: str, runs: int, threads: int) -> dict[str, Any] |
     environment = {**os.environ, **dict.fromkeys(THREADS, str(threads)), "RESULTCACHING_DISABLE": "1"}
     environment["BS_INSTALL_DEPENDENCIES"] = "no"
     command = [python, "-W", "ignore", __file__, "--task", task]
-    found = []
+    results = []
     for _ in range(runs):
         done = subprocess.run(command, capture_output=True, text=True, env=environment)
         if done.returncode:
             print(f"{task:24s} not run: {(done.stderr.strip().splitlines() or ['?'])[-1]}")
             return None
-        found.append(json.loads(done.stdout.strip().splitlines()[-1]))
-    seconds = [run["seconds"] for run in found]
+        results.append(json.loads(done.stdout.strip().splitlines()[-1]))
+    seconds = [run["seconds"] for run in results]
     return {
         "seconds": statistics.median(seconds),
         "runs": seconds,
-        "cpu_seconds": statistics.median(run["cpu_seconds"] for run in found),
-        "peak_rss_gb": max(run["peak_rss_gb"] for run in found),
+        "cpu_seconds": statistics.median(run["cpu_seconds"] for run in results),
+        "peak_rss_gb": max(run["peak_rss_gb"] for run in results),
         "threads": threads,
-        "values": found[-1]["values"],
-        "versions": found[-1]["versions"],
+        "values": results[-1]["values"],
+        "versions": results[-1]["versions"],
     }
 
 

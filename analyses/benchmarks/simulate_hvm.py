@@ -38,23 +38,23 @@ COORDINATES = {
 
 
 def differences(path: Path) -> list[str]:
-    """What the file lacks of the real layout."""
-    found = []
+    """List the differences of the file from the real layout."""
+    results = []
     with netCDF4.Dataset(path) as file:
         sizes = {name: len(dimension) for name, dimension in file.dimensions.items()}
         if {name: sizes.get(name) for name in DIMENSIONS} != DIMENSIONS:
-            found.append(f"dimensions {sizes}")
+            results.append(f"dimensions {sizes}")
         data = [name for name, variable in file.variables.items() if len(variable.dimensions) > 1]
         if len(data) != 1:
-            found.append(f"variables {data}")
+            results.append(f"variables {data}")
         for name in data:
             variable = file.variables[name]
             if variable.dimensions != tuple(DIMENSIONS) or variable.dtype != "float32":
-                found.append(f"{name} {variable.dimensions} {variable.dtype}")
+                results.append(f"{name} {variable.dimensions} {variable.dtype}")
         for dimension, names in COORDINATES.items():
             flat = {name for name, variable in file.variables.items() if variable.dimensions == (dimension,)}
-            found += [f"no {name} on {dimension}" for name in sorted(names - flat)]
-    return found
+            results += [f"no {name} on {dimension}" for name in sorted(names - flat)]
+    return results
 
 
 def main(

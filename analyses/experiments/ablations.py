@@ -84,21 +84,21 @@ def cells(run: Run) -> list[dict[str, Any]]:
     return out
 
 
-def compute(run: Run, one: dict[str, Any]) -> list[Record]:
-    group, level = one["group"], one.get("level", 0.0)
+def compute(run: Run, cell: dict[str, Any]) -> list[Record]:
+    group, level = cell["group"], cell.get("level", 0.0)
     drawn: dict[str, Any] = {"n_pairs": 40} if run.quick else {}
     if group in ("n_pairs", "noise", "ratio", "outliers"):
         drawn[group] = int(level) if group == "n_pairs" else level
     elif group == "fused":
         drawn["noise"] = level
-    here = problem(run, one["setting"], one["seed"], **drawn)
-    made = GROUPS[group](run, here, one)
-    return [{**one, "level": level, "part": part, **record} for part, record in made.items()]
+    here = problem(run, cell["setting"], cell["seed"], **drawn)
+    made = GROUPS[group](run, here, cell)
+    return [{**cell, "level": level, "part": part, **record} for part, record in made.items()]
 
 
-def parts(run: Run, here: Problem, one: dict[str, Any]) -> dict[str, Record]:
-    """All that is cheap at the default's data."""
-    seed, cost = one["seed"], cost_of(here)
+def parts(run: Run, here: Problem, cell: dict[str, Any]) -> dict[str, Record]:
+    """Compute the parts that are cheap on the default's data."""
+    seed, cost = cell["seed"], cost_of(here)
     made = {DEFAULT: own(here, cost), KERNEL: through_kernel(here, couple(cost), seed)}
     for name in METRICS:
         other = cost_of(here, metric=name)
@@ -109,7 +109,7 @@ def parts(run: Run, here: Problem, one: dict[str, Any]) -> dict[str, Record]:
     for rho in RHOS:
         made[f"unbalanced: rho {rho:g}"] = own(here, cost, unbalanced=rho)
     made["map: linear (ridge of the pairs)"] = linear(here)
-    for name, value in ceilings(run, one["setting"], seed).items():
+    for name, value in ceilings(run, cell["setting"], seed).items():
         made[f"reference: {name}"] = {"value": round(value, 4)}
     return made
 
@@ -119,39 +119,39 @@ def from_pairs(here: Problem, seed: int) -> Record:
     return here.score(kernel_map(here.X[here.rows[0]], here.Y[here.rows[1]], seed=seed)(here.X_test))
 
 
-def dense(run: Run, here: Problem, one: dict[str, Any]) -> dict[str, Record]:
+def dense(run: Run, here: Problem, cell: dict[str, Any]) -> dict[str, Record]:
     """The plan written out, which alone can do without the softmin."""
     return {
-        part: through_kernel(here, couple(cost_of(here, reduce=reduce), method="sinkhorn"), one["seed"])
+        part: through_kernel(here, couple(cost_of(here, reduce=reduce), method="sinkhorn"), cell["seed"])
         for part, reduce in ((DENSE, "softmin"), (MIN, "min"))
     }
 
 
-def flow_maps(run: Run, here: Problem, one: dict[str, Any]) -> dict[str, Record]:
-    made = flows(here, run, one["seed"])
+def flow_maps(run: Run, here: Problem, cell: dict[str, Any]) -> dict[str, Record]:
+    made = flows(here, run, cell["seed"])
     return {"map: flow from ridge": made["ridge"], "map: flow from the barycentric map": made["barycentric"]}
 
 
-def epsilons(run: Run, here: Problem, one: dict[str, Any]) -> dict[str, Record]:
+def epsilons(run: Run, here: Problem, cell: dict[str, Any]) -> dict[str, Record]:
     cost = cost_of(here)
     return {f"{epsilon:g}": own(here, cost, epsilon=epsilon) for epsilon in EPSILONS}
 
 
-def over_pairs(run: Run, here: Problem, one: dict[str, Any]) -> dict[str, Record]:
+def over_pairs(run: Run, here: Problem, cell: dict[str, Any]) -> dict[str, Record]:
     """Sweeps over the pairs and what is wrong with them."""
     cost = cost_of(here)
     made = {
         "bridge": own(here, cost),
-        "bridge, kernel readout": through_kernel(here, couple(cost), one["seed"]),
-        "pairs, kernel readout": from_pairs(here, one["seed"]),
+        "bridge, kernel readout": through_kernel(here, couple(cost), cell["seed"]),
+        "pairs, kernel readout": from_pairs(here, cell["seed"]),
         "ridge": linear(here),
     }
-    if one["group"] == "n_pairs":
+    if cell["group"] == "n_pairs":
         made["bridge, euclidean"] = own(here, cost_of(here, metric="euclidean"))
     return made
 
 
-def imbalance(run: Run, here: Problem, one: dict[str, Any]) -> dict[str, Record]:
+def imbalance(run: Run, here: Problem, cell: dict[str, Any]) -> dict[str, Record]:
     cost = cost_of(here)
     return {(BALANCED if rho is None else f"rho {rho:g}"): own(here, cost, unbalanced=rho) for rho in (None, *RHOS)}
 

@@ -47,7 +47,7 @@ N_PERMUTATIONS, N_BOOTSTRAP = 100, 200
 
 
 class Plan(NamedTuple):
-    """What is computed on a dataset: stimuli, shares of pairs, and for how many seeds the fast methods, fused and the flows."""
+    """The work on a dataset: stimuli, shares of pairs, and for how many seeds the fast methods, fused and the flows."""
 
     n_stimuli: int
     shares: tuple[float, ...]
@@ -97,8 +97,8 @@ def cells(run: Run) -> list[dict[str, Any]]:
             for share in plan.shares:
                 flows = FLOWS if share in plan.flow_shares and place == 0 else ()
                 fused = () if place >= plan.seeds_fused or flows else ("fused",)
-                one = {"dataset": dataset, "seed": seed, "share": share, "n_pairs": round(share * plan.n_stimuli)}
-                out += [{**one, "method": method} for method in (*fast, *fused, *flows)]
+                cell = {"dataset": dataset, "seed": seed, "share": share, "n_pairs": round(share * plan.n_stimuli)}
+                out += [{**cell, "method": method} for method in (*fast, *fused, *flows)]
             out.append({"dataset": dataset, "seed": seed, "share": 0.8, "n_pairs": n_train(plan), "method": "ridge"})
     return out
 
@@ -148,9 +148,9 @@ def session_sides(run: Run, kind: str, seed: int) -> Sides:
 
     def trained() -> xr.DataArray:
         test = draw_curve_fold(brain, brain, 2, seed=seed).target_test[STIMULUS_ID].values
-        own = images.isel({PRESENTATION: np.flatnonzero(~np.isin(images[STIMULUS_ID].values, test))})
+        rows = images.isel({PRESENTATION: np.flatnonzero(~np.isin(images[STIMULUS_ID].values, test))})
         reference = train_reference(
-            "conv_contrastive", own, epochs=40, batch_size=128, preprocess=Preprocess(size=32), seed=seed
+            "conv_contrastive", rows, epochs=40, batch_size=128, preprocess=Preprocess(size=32), seed=seed
         )
         return drop_constant(extract(reference.model, images, "encoder.latents", preprocess=reference.preprocess))
 
@@ -183,23 +183,23 @@ class Drawn(NamedTuple):
     ridge: xr.DataArray
 
 
-def drawn(run: Run, found: Sides, one: dict[str, Any]) -> Drawn:
+def drawn(run: Run, spaces: Sides, cell: dict[str, Any]) -> Drawn:
     """The fold of a cell; the last one is kept, as the methods follow each other on it."""
-    key = one["dataset"], one["seed"], one["n_pairs"]
+    key = cell["dataset"], cell["seed"], cell["n_pairs"]
     if run.shared.get("drawn", (None,))[0] != key:
         fold = draw_curve_fold(
-            found.model, found.brain, one["n_pairs"], seed=one["seed"], stratify=found.label and "object_name"
+            spaces.model, spaces.brain, cell["n_pairs"], seed=cell["seed"], stratify=spaces.label and "object_name"
         )
         # A dimension that happens to be constant in a pool cannot be scaled.
         model, brain = drop_constant(fold.source_train), drop_constant(fold.target_train)
         fold = CurveFold(model, brain, _like(fold.source_test, model), _like(fold.target_test, brain), fold.pairs)
         heads = {}
-        if found.label:
+        if spaces.label:
             heads = {
-                side: train_readout(train, found.label, readout="lda", seed=one["seed"])
+                side: train_readout(train, spaces.label, readout="lda", seed=cell["seed"])
                 for side, train in ((TO_MODEL, model), (TO_BRAIN, brain))
             }
-        ridge = make_aligner("ridge", one["seed"]).fit(model, brain, fold.pairs).transform(fold.source_test)
+        ridge = make_aligner("ridge", cell["seed"]).fit(model, brain, fold.pairs).transform(fold.source_test)
         run.shared["drawn"] = key, Drawn(fold, heads, ridge)
     return run.shared["drawn"][1]
 
@@ -208,46 +208,46 @@ def _like(test: xr.DataArray, train: xr.DataArray) -> xr.DataArray:
     return test.isel({NEUROID: np.isin(test["neuroid_id"].values, train["neuroid_id"].values)})
 
 
-def compute(run: Run, one: dict[str, Any]) -> list[Record]:
-    if "about" in one:
-        return [about(run, one["dataset"])]
-    found = sides(run, one["dataset"], one["seed"])
-    now = drawn(run, found, one)
+def compute(run: Run, cell: dict[str, Any]) -> list[Record]:
+    if "about" in cell:
+        return [about(run, cell["dataset"])]
+    spaces = sides(run, cell["dataset"], cell["seed"])
+    now = drawn(run, spaces, cell)
     fold = now.fold
-    aligner = make_aligner(one["method"], one["seed"]).fit(fold.source_train, fold.target_train, fold.pairs)
+    aligner = make_aligner(cell["method"], cell["seed"]).fit(fold.source_train, fold.target_train, fold.pairs)
     records = []
     # One coupling serves both of its maps: it is solved once.
-    for method in (one["method"], "fused") if one["method"] == "fused-flow" else (one["method"],):
-        if method != one["method"]:
+    for method in (cell["method"], "fused") if cell["method"] == "fused-flow" else (cell["method"],):
+        if method != cell["method"]:
             aligner.set_params(map="barycentric")
         moved = {
             TO_BRAIN: (aligner.transform(fold.source_test), fold.target_test, fold.source_test),
             TO_MODEL: (aligner.inverse_transform(fold.target_test), fold.source_test, fold.target_test),
         }
         for direction, (predicted, truth, source) in moved.items():
-            ceiling = found.ceiling if direction == TO_BRAIN else None
+            ceiling = spaces.ceiling if direction == TO_BRAIN else None
             record = {
-                **one,
+                **cell,
                 "method": method,
                 "direction": direction,
-                **predicted_r(predicted, truth, ceiling, one["seed"]),
+                **predicted_r(predicted, truth, ceiling, cell["seed"]),
             }
             if now.heads:
-                record |= read(now.heads, direction, predicted, truth, source, one["seed"])
+                record |= read(now.heads, direction, predicted, truth, source, cell["seed"])
             if method == "fused" and direction == TO_BRAIN:
-                record |= beside_ridge(predicted, now.ridge, truth, one["seed"])
+                record |= beside_ridge(predicted, now.ridge, truth, cell["seed"])
             records.append(record)
     return records
 
 
 def about(run: Run, dataset: str) -> Record:
-    found = sides(run, dataset, run.seed)
-    reliability = None if found.ceiling is None else float(np.median(found.ceiling.values))
+    spaces = sides(run, dataset, run.seed)
+    reliability = None if spaces.ceiling is None else float(np.median(spaces.ceiling.values))
     return {
-        "about": dataset, "simulated": found.simulated, "model_side": found.model_name, "label": found.label,
-        "n_stimuli": found.brain.sizes[PRESENTATION], "n_model": found.model.sizes[NEUROID],
-        "n_sites": found.brain.sizes[NEUROID], "reliability": reliability,
-        "ceiling": None if reliability is None else round(float(np.sqrt(max(reliability, 0))), 4), "digests": found.digests,
+        "about": dataset, "simulated": spaces.simulated, "model_side": spaces.model_name, "label": spaces.label,
+        "n_stimuli": spaces.brain.sizes[PRESENTATION], "n_model": spaces.model.sizes[NEUROID],
+        "n_sites": spaces.brain.sizes[NEUROID], "reliability": reliability,
+        "ceiling": None if reliability is None else round(float(np.sqrt(max(reliability, 0))), 4), "digests": spaces.digests,
     }  # fmt: skip
 
 
@@ -299,11 +299,11 @@ def finish(run: Run, records: list[Record]) -> dict[str, Any]:
     scored = [record for record in records if "about" not in record]
     tables, how_many = [], []
     for dataset, fact in facts.items():
-        own = select_records(scored, dataset=dataset)
-        every = max(r["n_pairs"] for r in own)
+        group = select_records(scored, dataset=dataset)
+        every = max(r["n_pairs"] for r in group)
         seeds = "mean ± 95 % CI where there is more than one seed"
         for direction in (TO_BRAIN, TO_MODEL):
-            way = select_records(own, direction=direction)
+            way = select_records(group, direction=direction)
             paired = [r for r in way if r["n_pairs"] < every]
             counts = sorted({r["n_pairs"] for r in paired})
             title = (
@@ -334,7 +334,7 @@ def finish(run: Run, records: list[Record]) -> dict[str, Any]:
                         },
                     )
                 )
-        how_many += pairs_needed(dataset, own)
+        how_many += pairs_needed(dataset, group)
     tables.append({
         "title": "Pairs that fused needs for what ridge reaches with N pairs (model -> brain; between counts, "
         "straight lines in log N)",
@@ -404,10 +404,10 @@ def means(found: list[tuple[Record, float, float]]) -> dict[tuple[str, str, int]
 
 
 def against_ridge(scored: list[Record]) -> Record:
-    found = both(scored, "fused", "ridge", "r")
-    by_cell = means(found)
+    results = both(scored, "fused", "ridge", "r")
+    by_cell = means(results)
     wins = sum(a > b for a, b in by_cell.values())
-    sure = [r for r, _, _ in found if "over_ridge_low" in r]
+    sure = [r for r, _, _ in results if "over_ridge_low" in r]
     up, down = sum(r["over_ridge_low"] > 0 for r in sure), sum(r["over_ridge_high"] < 0 for r in sure)
     least = min(by_cell.items(), key=lambda item: item[1][0] - item[1][1])
     return {
@@ -421,22 +421,22 @@ def against_ridge(scored: list[Record]) -> Record:
 
 
 def few_pairs(scored: list[Record]) -> Record:
-    found = []
+    results = []
     for dataset in dict.fromkeys(r["dataset"] for r in scored):
         own = to_brain(dataset, scored)
         best = np.mean([r["r"] for r in own if r["n_pairs"] == max(o["n_pairs"] for o in own)])
-        found.append(
+        results.append(
             (
                 dataset,
                 float(np.mean([r["r"] for r in own if r["method"] == "fused" and r["share"] == 0.2] or [0]) / best),
             )
         )
-    right = sum(share >= 0.9 for _, share in found)
+    right = sum(share >= 0.9 for _, share in results)
     return {
         "claim": "A fifth of the images as pairs gives the predictivity of all of them",
-        "verdict": verdict(right, len(found)),
+        "verdict": verdict(right, len(results)),
         "evidence": "fused with 20 % of the images as pairs, as a share of the r of ridge with all training images as pairs: "
-        + ", ".join(f"{name} {share:.3f}" for name, share in found)
+        + ", ".join(f"{name} {share:.3f}" for name, share in results)
         + ". Rule: at least .9 on all holds, on half or more in part. Figure: brain_model.png",
     }
 
@@ -456,13 +456,13 @@ def frozen_heads(scored: list[Record]) -> Record:
 
 
 def flow_claim(scored: list[Record]) -> Record:
-    found = means(both(scored, "fused-flow", "fused", "r"))
-    wins = sum(a >= b for a, b in found.values())
+    results = means(both(scored, "fused-flow", "fused", "r"))
+    wins = sum(a >= b for a, b in results.values())
     return {
         "claim": "Flow matching on the coupling transports at least as well as the barycentric map",
-        "verdict": verdict(wins, len(found)),
+        "verdict": verdict(wins, len(results)),
         "evidence": "fused-flow against fused, r: "
-        + "; ".join(f"{d}, {way}, {n} pairs {a:.3f} / {b:.3f}" for (d, way, n), (a, b) in found.items())
+        + "; ".join(f"{d}, {way}, {n} pairs {a:.3f} / {b:.3f}" for (d, way, n), (a, b) in results.items())
         + ". Rule: all cells hold, half or more in part",
     }
 
@@ -470,11 +470,11 @@ def flow_claim(scored: list[Record]) -> Record:
 def answer(facts: dict[str, Record], scored: list[Record], how_many: list[Record]) -> str:
     parts = []
     for dataset, fact in facts.items():
-        own = [r for r in to_brain(dataset, scored) if r["share"] == 0.2]
-        fused, ridge = (mean_ci([r["r"] for r in select_records(own, method=name)])[0] for name in ("fused", "ridge"))
+        group = [r for r in to_brain(dataset, scored) if r["share"] == 0.2]
+        fused, ridge = (mean_ci([r["r"] for r in select_records(group, method=name)])[0] for name in ("fused", "ridge"))
         needed = next((row for row in how_many if row["dataset"] == dataset and row["share"] == 0.2), None)
         parts.append(
-            f"{dataset_title(fact, dataset)}: with {own[0]['n_pairs']} pairs fused r {fused:.3f}, ridge {ridge:.3f}"
+            f"{dataset_title(fact, dataset)}: with {group[0]['n_pairs']} pairs fused r {fused:.3f}, ridge {ridge:.3f}"
             + (f" (fused needs {needed['shown']} for ridge's)" if needed else "")
         )
     return "Model to brain, held-out stimuli. " + "; ".join(parts) + "."

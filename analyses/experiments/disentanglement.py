@@ -78,10 +78,10 @@ def disentanglement(codes: np.ndarray, factors: dict[str, np.ndarray], rng: np.r
     }  # fmt: skip
 
 
-def known_truth(run: Run, one: dict[str, Any]) -> list[Record]:
+def known_truth(run: Run, cell: dict[str, Any]) -> list[Record]:
     """The factors themselves as a code, with a little noise and two idle latents, turned further and further."""
-    found, rng = view(run, "scenes"), np.random.default_rng([one["seed"], 7])
-    n, told = len(found.measured), found.factors
+    results, rng = view(run, "scenes"), np.random.default_rng([cell["seed"], 7])
+    n, told = len(results.measured), results.factors
     idle = rng.standard_normal((n, 2))
     codes = np.concatenate(
         [told["object"][:, None] == np.array(OBJECTS), np.stack(list(told.values())[1:], 1), idle], 1
@@ -93,13 +93,13 @@ def known_truth(run: Run, one: dict[str, Any]) -> list[Record]:
         mixed = codes @ linalg.expm(turn * (skew - skew.T))
         source = make_assembly(
             mixed[: sizes(run).align],
-            presentation={"stimulus_id": found.target["stimulus_id"].values},
+            presentation={"stimulus_id": results.target["stimulus_id"].values},
             neuroid={"neuroid_id": [f"code-{k}" for k in range(N_LATENTS)]},
         )
-        fold = draw_curve_fold(source, found.target, N_PAIRS[-1], seed=one["seed"])
-        here = {**one, "turn": turn, "kind": "truth", "dci": dci(mixed, told)["dci"], "mig": mig(mixed, told)}
+        fold = draw_curve_fold(source, results.target, N_PAIRS[-1], seed=cell["seed"])
+        here = {**cell, "turn": turn, "kind": "truth", "dci": dci(mixed, told)["dci"], "mig": mig(mixed, told)}
         for name in MAPS:
-            here[name] = aligned(fold, name, fold.pairs, one["seed"], None, np.empty(0))["r2"]
+            here[name] = aligned(fold, name, fold.pairs, cell["seed"], None, np.empty(0))["r2"]
         records.append(here)
     return records
 
@@ -117,14 +117,14 @@ def _named(features: np.ndarray, head: Any, labels: np.ndarray) -> float | None:
     )
 
 
-def compute(run: Run, one: dict[str, Any]) -> list[Record]:
-    if one["data"] == "known truth":
-        return known_truth(run, one)
-    found, size, seed = view(run, one["data"]), sizes(run), one["seed"]
+def compute(run: Run, cell: dict[str, Any]) -> list[Record]:
+    if cell["data"] == "known truth":
+        return known_truth(run, cell)
+    results, size, seed = view(run, cell["data"]), sizes(run), cell["seed"]
     vae = train_reference(
-        "conv_vae", found.train, seed=seed, epochs=size.epochs, batch_size=64, beta=one["beta"], n_latents=N_LATENTS
+        "conv_vae", results.train, seed=seed, epochs=size.epochs, batch_size=64, beta=cell["beta"], n_latents=N_LATENTS
     )
-    codes = extract(vae.model, found.measured, "encoder.mean", preprocess=vae.preprocess)
+    codes = extract(vae.model, results.measured, "encoder.mean", preprocess=vae.preprocess)
     rng = np.random.default_rng([seed, 1])
     # At large beta a VAE may collapse to a constant code, which no one can scale: noise in its place says as little.
     dead = codes.values.var(axis=0) < 1e-12
@@ -133,30 +133,32 @@ def compute(run: Run, one: dict[str, Any]) -> list[Record]:
     # A latent that the VAE switched off would be blown up to unit variance by the aligner; two are kept whatever they say.
     kept = np.sort(np.argsort(-variance)[: max(2, int((variance > ACTIVE).sum()))])
     records: list[Record] = [{
-        **one, "kind": "vae", **disentanglement(codes.values.astype(float), found.factors, rng),
+        **cell, "kind": "vae", **disentanglement(codes.values.astype(float), results.factors, rng),
         "n_active": int((variance > ACTIVE).sum()), "loss": float(vae.card["training"]["losses"][-1]),
     }]  # fmt: skip
     source = codes[: size.align, kept]
     sources = {False: source, True: source.copy(data=turned(source.values.astype(float), rng))}
     for n_pairs in N_PAIRS[-1:] if run.quick else N_PAIRS:
         for rotated in (False, True):
-            fold = draw_curve_fold(sources[rotated], found.target, n_pairs, seed=seed)
-            labels = found.labels(fold.target_test)
-            shared = {**one, "kind": "alignment", "n_pairs": n_pairs, "rotated": rotated, "n_test": len(labels)}
+            fold = draw_curve_fold(sources[rotated], results.target, n_pairs, seed=seed)
+            labels = results.labels(fold.target_test)
+            shared = {**cell, "kind": "alignment", "n_pairs": n_pairs, "rotated": rotated, "n_test": len(labels)}
             # One seed shows what rotation does to the fused bridge; ridge is cheap.
             names = MAPS if not rotated or seed == run.seed else MAPS[1:]
             for name in names if n_pairs == N_PAIRS[-1] or not rotated else ():
-                records.append({**shared, "method": name, **aligned(fold, name, fold.pairs, seed, found.head, labels)})
+                records.append(
+                    {**shared, "method": name, **aligned(fold, name, fold.pairs, seed, results.head, labels)}
+                )
             if not rotated:
                 strangers = Pairs(fold.pairs.source_id, rng.permutation(fold.pairs.target_id))
-                told = aligned(fold, "ridge", strangers, seed, found.head, labels)
+                told = aligned(fold, "ridge", strangers, seed, results.head, labels)
                 records.append({**shared, "method": "chance", **told})
-    records.append({**shared, "method": "all pairs", "rotated": False, **_everything(source, found, seed, labels)})
+    records.append({**shared, "method": "all pairs", "rotated": False, **_everything(source, results, seed, labels)})
     return records
 
 
 def _everything(source: xr.DataArray, found: View, seed: int, labels: np.ndarray) -> dict[str, Any]:
-    """What these latents tell of the target at most: kernel ridge on all training pairs, which are in the same order."""
+    """Return the most that these latents tell of the target: kernel ridge on all training pairs, which are in the same order."""
     n = int(0.8 * source.sizes["presentation"])
     fold = draw_curve_fold(source, found.target, n, seed=seed, unpaired="none")
     left, right = Standardiser.fit(fold.source_train.values), Standardiser.fit(fold.target_train.values)
@@ -186,13 +188,13 @@ def finish(run: Run, records: list[Record]) -> dict[str, Any]:
         tables.append(_table(title, vaes, moved, seeds, betas(run)))
         for name in MAPS:
             for n_pairs in sorted({r["n_pairs"] for r in moved}):
-                own = select_records(moved, method=name, n_pairs=n_pairs, rotated=False)
-                tests.append({"data": data, "method": name, "n_pairs": n_pairs, **_relation(vaes, own, betas(run))})
-                found = tests[-1]
+                group = select_records(moved, method=name, n_pairs=n_pairs, rotated=False)
+                tests.append({"data": data, "method": name, "n_pairs": n_pairs, **_relation(vaes, group, betas(run))})
+                results = tests[-1]
                 tested = ("beta", "dci", "mig", "informativeness", "partial")
                 related.append([
                     f"{data}, {name}, {n_pairs} pairs",
-                    *(f"{found[key][0]:+.2f} (p = {found[key][1]:.4f})" for key in tested), found["steps"],
+                    *(f"{results[key][0]:+.2f} (p = {results[key][1]:.4f})" for key in tested), results["steps"],
                 ])  # fmt: skip
     tables.append({
         "title": "Rank correlation with held-out R^2 over all VAEs (Spearman's rho; chance 0, p by 9,999 permutations); steps: "
@@ -296,15 +298,15 @@ def _table(title: str, vaes: list[Record], moved: list[Record], seeds: str, valu
     head += [f"R^2 {name}, {n} pairs" if name != "all pairs" else "R^2 all pairs (ceiling)" for name, n in aligners]
     rows = []
     for beta in values:
-        own = select_records(moved, beta=beta, rotated=False)
+        group = select_records(moved, beta=beta, rotated=False)
         row = [f"{beta:g}", *(format_mean([r[m] for r in select_records(vaes, beta=beta)]) for m in measures)]
-        row += [format_mean([r["r2"] for r in select_records(own, method=name, n_pairs=n)]) for name, n in aligners]
+        row += [format_mean([r["r2"] for r in select_records(group, method=name, n_pairs=n)]) for name, n in aligners]
         if named:
             row += [
-                format_mean([r["accuracy"] for r in select_records(own, method="fused", n_pairs=n)]) for n in counts
+                format_mean([r["accuracy"] for r in select_records(group, method="fused", n_pairs=n)]) for n in counts
             ]
-            row += [format_mean([r["accuracy"] for r in select_records(own, method="all pairs")])]
-            row += [format_mean([r["accuracy_of_target"] for r in select_records(own, method="all pairs")])]
+            row += [format_mean([r["accuracy"] for r in select_records(group, method="all pairs")])]
+            row += [format_mean([r["accuracy_of_target"] for r in select_records(group, method="all pairs")])]
         rows.append(row)
     if named:
         head += [f"accuracy fused, {n} pairs (chance .1)" for n in counts]
@@ -312,8 +314,8 @@ def _table(title: str, vaes: list[Record], moved: list[Record], seeds: str, valu
     return {"title": f"{title}: n = {moved[0]['n_test']} held out; {seeds}", "columns": head, "rows": rows}
 
 
-def _relation(vaes: list[Record], own: list[Record], values: Sequence[float]) -> dict[str, Any]:
-    reached = {(r["beta"], r["seed"]): r["r2"] for r in own}
+def _relation(vaes: list[Record], group: list[Record], values: Sequence[float]) -> dict[str, Any]:
+    reached = {(r["beta"], r["seed"]): r["r2"] for r in group}
     y = [reached[r["beta"], r["seed"]] for r in vaes]
     x = {key: [r[key] for r in vaes] for key in ("beta", "dci", "mig", "informativeness")}
     means = [
@@ -326,8 +328,8 @@ def _relation(vaes: list[Record], own: list[Record], values: Sequence[float]) ->
     }  # fmt: skip
 
 
-def _rotation(own: list[Record]) -> dict[str, list[float]]:
-    vaes, moved = select_records(own, kind="vae"), select_records(own, kind="alignment", n_pairs=N_PAIRS[-1])
+def _rotation(group: list[Record]) -> dict[str, list[float]]:
+    vaes, moved = select_records(group, kind="vae"), select_records(group, kind="alignment", n_pairs=N_PAIRS[-1])
     out = {"dci": [r["dci_rotated"] - r["dci"] for r in vaes]}
     for name in MAPS:
         reached = {(r["beta"], r["seed"], r["rotated"]): r["r2"] for r in moved if r["method"] == name}
@@ -338,8 +340,8 @@ def _rotation(own: list[Record]) -> dict[str, list[float]]:
 def _line(ax: Any, records: list[Record], value: str, shift: int = 0, **style: Any) -> None:
     """Mean and interval by beta; a little to the side, so that bars do not hide each other."""
     across = sorted({r["beta"] for r in records})
-    found = [mean_ci([r[value] for r in select_records(records, beta=beta)]) for beta in across]
-    means, bars = [m for m, _ in found], [np.nan_to_num(half) for _, half in found]
+    results = [mean_ci([r[value] for r in select_records(records, beta=beta)]) for beta in across]
+    means, bars = [m for m, _ in results], [np.nan_to_num(half) for _, half in results]
     x = [beta * 2 ** (0.07 * shift) for beta in across]
     ax.errorbar(x, means, yerr=bars, capsize=2, markersize=5, elinewidth=0.7, **style)
 
@@ -368,8 +370,8 @@ def _figure(run: Run, records: list[Record]) -> None:
                     "fillstyle": "none" if few else "full",
                     "linestyle": "--" if few else "-",
                 }
-                own = select_records(moved, method=name, n_pairs=n, rotated=False)
-                _line(row[1], own, "r2", 2 * k + j - 2, label=f"{name}, {n} pairs", **style)
+                group = select_records(moved, method=name, n_pairs=n, rotated=False)
+                _line(row[1], group, "r2", 2 * k + j - 2, label=f"{name}, {n} pairs", **style)
         _line(row[1], select_records(moved, method="all pairs"), "r2", 2, **top)
         _line(row[1], select_records(moved, method="chance", n_pairs=counts[-1]), "r2", -3, **chance)
         row[1].set(ylabel="held-out R²", title=f"{title}: alignment", ylim=(-0.2, 1.35))
@@ -380,8 +382,8 @@ def _figure(run: Run, records: list[Record]) -> None:
             ax.set_xlabel("beta (log scale)")
             ax.legend(fontsize="small", ncols=2, loc="upper right")
         for rotated, fill in ((False, "full"), (True, "none")):
-            own = select_records(moved, method="fused", n_pairs=counts[-1], rotated=rotated)
-            reached = {(r["beta"], r["seed"]): r["r2"] for r in own}
+            group = select_records(moved, method="fused", n_pairs=counts[-1], rotated=rotated)
+            reached = {(r["beta"], r["seed"]): r["r2"] for r in group}
             for k, beta in enumerate(betas(run)):
                 points = [r for r in select_records(vaes, beta=beta) if (beta, r["seed"]) in reached]
                 x = [r["dci_rotated" if rotated else "dci"] for r in points]
@@ -408,9 +410,9 @@ def _truth_figure(run: Run, truth: list[Record]) -> None:
         view(run, "scenes").measured[:40], ax=axes[0], n_columns=8, title="SIMULATED scenes (24 x 24 pixels)"
     )
     for name in MAPS:
-        found = [[mean_ci([r[c] for r in select_records(truth, turn=t)]) for t in turns(run)] for c in ("dci", name)]
+        results = [[mean_ci([r[c] for r in select_records(truth, turn=t)]) for t in turns(run)] for c in ("dci", name)]
         axes[1].errorbar(
-            [m for m, _ in found[0]], [m for m, _ in found[1]], yerr=[np.nan_to_num(h) for _, h in found[1]], capsize=2,
+            [m for m, _ in results[0]], [m for m, _ in results[1]], yerr=[np.nan_to_num(h) for _, h in results[1]], capsize=2,
             label=f"{name}, {N_PAIRS[-1]} pairs", **figures.STYLES[name],
         )  # fmt: skip
     axes[1].axhline(0, color="0.6", linestyle=":", label="chance (0)")

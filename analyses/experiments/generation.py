@@ -129,13 +129,13 @@ def cells(run: Run) -> list[dict[str, Any]]:
     return [*whole, *({"kind": "pairs", "seed": seed, "n_pairs": n} for seed in run.seeds for n in counts)]
 
 
-def draw(run: Run, one: dict[str, Any], found: Models) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def draw(run: Run, cell: dict[str, Any], found: Models) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Pool of images, the known ones among them (as many of each digit), and the caption of every image of the pool."""
-    rng = np.random.default_rng([one["seed"], 5])
+    rng = np.random.default_rng([cell["seed"], 5])
     first = 0 if run.quick else DEVELOPMENT
     pool = first + rng.permutation(len(found.labels) - first)[: size(run).pool]
     own, wanted = found.labels[pool], found.captions["category_name"].values
-    known = np.concatenate([np.flatnonzero(own == digit)[: one["n_pairs"] // 10] for digit in DIGITS])
+    known = np.concatenate([np.flatnonzero(own == digit)[: cell["n_pairs"] // 10] for digit in DIGITS])
     ways = {digit: np.flatnonzero(wanted == digit) for digit in DIGITS}
     return pool, known, np.array([rng.choice(ways[digit]) for digit in own])
 
@@ -154,33 +154,33 @@ def couple_pool(found: Models, pool: np.ndarray, known: np.ndarray, said: np.nda
     return image_of, X, plans
 
 
-def compute(run: Run, one: dict[str, Any]) -> list[Record]:
-    found, n, seed = models(run), size(run), one["seed"]
+def compute(run: Run, cell: dict[str, Any]) -> list[Record]:
+    loaded, n, seed = models(run), size(run), cell["seed"]
     rng = np.random.default_rng([seed, 6])
-    repeats = n.made // len(found.new)
-    asked = np.repeat(np.arange(len(found.new)), repeats)
-    wanted = found.new["category_name"].values.astype(str)[asked]
+    repeats = n.made // len(loaded.new)
+    asked = np.repeat(np.arange(len(loaded.new)), repeats)
+    wanted = loaded.new["category_name"].values.astype(str)[asked]
     options: dict[str, Any] = {"training": Training(n_steps=n.steps), "seed": seed}
     purity: dict[str, float] = {}
-    if one["kind"] == "all labels":
-        codes = found.labels.astype(int)
+    if cell["kind"] == "all labels":
+        codes = loaded.labels.astype(int)
         # Every image with its class; source rows are the ten classes.
         every = Coupling.of_pairs((codes, np.arange(len(codes))), (10, len(codes)))
-        flow = ConditionalFlow(base="noise", **options).fit(np.eye(10), found.latents, every)
+        flow = ConditionalFlow(base="noise", **options).fit(np.eye(10), loaded.latents, every)
         made = {"all labels": flow.transport(np.eye(10)[wanted.astype(int)])}
     else:
-        pool, known, said = draw(run, one, found)
-        image_of, X, plans = couple_pool(found, pool, known, said)
+        pool, known, said = draw(run, cell, loaded)
+        image_of, X, plans = couple_pool(loaded, pool, known, said)
         plan, balanced = plans[UNBALANCED], plans[None]
-        Z = found.latents[pool]
-        asked_X = image_of(found.new.values.astype(float))
-        of_captions = found.captions["category_name"].values[np.unique(said)]
+        Z = loaded.latents[pool]
+        asked_X = image_of(loaded.new.values.astype(float))
+        of_captions = loaded.captions["category_name"].values[np.unique(said)]
         for rho, name in ((UNBALANCED, "plan"), (None, "plan-balanced")):
             i, j = plans[rho].sample(20_000, rng)
-            purity[name] = float((of_captions[i] == found.labels[pool][j]).mean())
+            purity[name] = float((of_captions[i] == loaded.labels[pool][j]).mean())
         mean: Callable[[np.ndarray], np.ndarray] = lambda points: np.asarray(plan.map(points, Z))  # noqa: E731
         # Where a caption's partners lie on average says the digit more plainly than the caption's own place.
-        place = np.asarray(plan.map(X, found.places[pool]))
+        place = np.asarray(plan.map(X, loaded.places[pool]))
         nearest = nearest_caption(X, asked_X)
         from_noise = ConditionalFlow(base="noise", **options).fit(place, Z, plan)
         from_mean = ConditionalFlow(base=mean, seed=seed).fit(X, Z, plan)
@@ -193,11 +193,11 @@ def compute(run: Run, one: dict[str, Any]) -> list[Record]:
         }
     records = []
     for name, latents in made.items():
-        images = decoded(found, latents, wanted)
-        judged = judge(found, images, seed)
-        records.append({**one, "method": name, **({"purity": purity[name]} if name in purity else {}), **judged})
+        images = decoded(loaded, latents, wanted)
+        judged = judge(loaded, images, seed)
+        records.append({**cell, "method": name, **({"purity": purity[name]} if name in purity else {}), **judged})
         if seed == run.seed:
-            np.save(sheet_file(run, name, one["n_pairs"]), np.uint8(255 * images.values[:: max(1, repeats // 5)]))
+            np.save(sheet_file(run, name, cell["n_pairs"]), np.uint8(255 * images.values[:: max(1, repeats // 5)]))
     return records
 
 
@@ -237,7 +237,7 @@ def judge(found: Models, images: xr.DataArray, seed: int) -> dict[str, Any]:
         n_permutations=200, seed=seed,
     )  # fmt: skip
     agreement, frechet = (score[key].values.tolist() for key in ("agreement", "frechet"))
-    spreads = [spread(features, one) for one in (images, rebuilt, real)]
+    spreads = [spread(features, item) for item in (images, rebuilt, real)]
     return {
         "agreement": agreement[0], "agreement_reconstructed": agreement[1], "agreement_real": agreement[2],
         "frechet": frechet[0], "frechet_reconstructed": frechet[1], "frechet_real": frechet[2],
@@ -380,8 +380,8 @@ def _figure(run: Run, records: list[Record], counts: list[int], ways: list[str])
               "spread": "variance within a class (real = 1)"}  # fmt: skip
     for ax, (key, label) in zip(axes, labels.items(), strict=True):
         for name in ways:
-            found = [mean_ci([r[key] for r in select_records(pairs, method=name, n_pairs=n)]) for n in counts]
-            ax.errorbar(counts, [m for m, _ in found], yerr=[np.nan_to_num(h) for _, h in found], capsize=2, markersize=5,
+            results = [mean_ci([r[key] for r in select_records(pairs, method=name, n_pairs=n)]) for n in counts]
+            ax.errorbar(counts, [m for m, _ in results], yerr=[np.nan_to_num(h) for _, h in results], capsize=2, markersize=5,
                         label=LABELS[name], **figures.STYLES[STYLE_OF[name]])  # fmt: skip
         lines = {
             "flow, all labels": (mean_ci([r[key] for r in whole])[0], "-"),

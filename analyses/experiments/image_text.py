@@ -89,8 +89,8 @@ def cells(run: Run) -> list[dict[str, Any]]:
     return out
 
 
-def compute(run: Run, one: dict[str, Any]) -> list[Record]:
-    return measured(run, one)
+def compute(run: Run, cell: dict[str, Any]) -> list[Record]:
+    return measured(run, cell)
 
 
 def mean_of(records: list[Record], method: str, n_pairs: int) -> float:
@@ -98,19 +98,19 @@ def mean_of(records: list[Record], method: str, n_pairs: int) -> float:
 
 
 def finish(run: Run, records: list[Record]) -> dict[str, Any]:
-    own = select_records(records, encoder=MAIN)
-    counts = sorted({r["n_pairs"] for r in own})
+    group = select_records(records, encoder=MAIN)
+    counts = sorted({r["n_pairs"] for r in group})
     head = head_accuracy(run, captions(run, N_CAPTIONS))
-    null_95, n_test = mean_ci([r["null_95"] for r in own])[0], own[0]["n_test"]
-    ours = {n: mean_of(own, ours_at(n), n) for n in counts}
+    null_95, n_test = mean_ci([r["null_95"] for r in group])[0], group[0]["n_test"]
+    ours = {n: mean_of(group, ours_at(n), n) for n in counts}
     named_before = [
-        format_mean([r["accuracy"] for r in select_records(own, method=ours_at(n), n_pairs=n)]) for n in counts
+        format_mean([r["accuracy"] for r in select_records(group, method=ours_at(n), n_pairs=n)]) for n in counts
     ]
     seeds = over_seeds(run.seeds)
     tables = [
         table_of_means(
             f"Accuracy on {n_test:,} real test digits, by images with a known caption (or label); {seeds}, n/a: not run",
-            own,
+            group,
             "accuracy",
             extra={
                 "ours, as named before": named_before,
@@ -122,13 +122,17 @@ def finish(run: Run, records: list[Record]) -> dict[str, Any]:
     others = [encoder for encoder in ENCODERS if select_records(records, encoder=encoder)]
     if len(others) > 1:
         tables.append(encoder_table(run, records, others))
-    claims = [] if run.quick else claims_of(own, ours)
-    figures = [accuracy_figure(run, own, ours, head, null_95)]
+    claims = [] if run.quick else claims_of(group, ours)
+    figures = [accuracy_figure(run, group, ours, head, null_95)]
     if len(others) > 1:
         figures.append(encoder_figure(run, records, others))
     lines = "; ".join(
-        f"{n:,}: {ours[n]:.3f} (end to end {mean_of(own, END_TO_END[0], n):.3f}"
-        + (f", augmented {mean_of(own, END_TO_END[1], n):.3f})" if select_records(own, method=END_TO_END[1]) else ")")
+        f"{n:,}: {ours[n]:.3f} (end to end {mean_of(group, END_TO_END[0], n):.3f}"
+        + (
+            f", augmented {mean_of(group, END_TO_END[1], n):.3f})"
+            if select_records(group, method=END_TO_END[1])
+            else ")"
+        )
         for n in counts
     )
     return {
@@ -170,18 +174,18 @@ def encoder_table(run: Run, records: list[Record], encoders: list[str]) -> dict[
     return {"title": title, "columns": ["encoder", "method", *map(str, TARGETS)], "rows": rows}
 
 
-def claims_of(own: list[Record], ours: dict[int, float]) -> list[dict[str, str]]:
+def claims_of(group: list[Record], ours: dict[int, float]) -> list[dict[str, str]]:
     counts = list(ours)
     reached = {n: ours[n] >= wanted for n, wanted in TARGETS.items()}
     few = [n for n in counts if n < BELOW_A_FIFTH]
-    plain, views = ({n: mean_of(own, name, n) for n in counts} for name in END_TO_END)
+    plain, views = ({n: mean_of(group, name, n) for n in counts} for name in END_TO_END)
     best = {
-        n: max((mean_of(own, name, n), name) for name in BASELINES if select_records(own, method=name, n_pairs=n))
+        n: max((mean_of(group, name, n), name) for name in BASELINES if select_records(group, method=name, n_pairs=n))
         for n in counts
     }
-    label = {n: max((mean_of(own, name, n), name) for name in LABEL_ONLY) for n in counts}
-    both = [n for n in counts if select_records(own, method="fused", n_pairs=n)]
-    true, fused = ({n: mean_of(own, name, n) for n in both} for name in ("pairs", "fused"))
+    label = {n: max((mean_of(group, name, n), name) for name in LABEL_ONLY) for n in counts}
+    both = [n for n in counts if select_records(group, method="fused", n_pairs=n)]
+    true, fused = ({n: mean_of(group, name, n) for n in both} for name in ("pairs", "fused"))
 
     def line(left: dict[int, float], right: Any, among: list[int]) -> str:
         said = {n: right[n] if isinstance(right[n], tuple) else (right[n], "") for n in among}
@@ -226,7 +230,9 @@ def claims_of(own: list[Record], ours: dict[int, float]) -> list[dict[str, str]]
 LINES = ("ours", "ridge", *LABEL_ONLY, *END_TO_END)
 
 
-def accuracy_figure(run: Run, own: list[Record], ours: dict[int, float], head: float, null_95: float) -> dict[str, str]:
+def accuracy_figure(
+    run: Run, group: list[Record], ours: dict[int, float], head: float, null_95: float
+) -> dict[str, str]:
     """The curves whole and from .9, and every alignment at the first of the numbers that has a target."""
     figure, axes = make_panels(3, 5.2, 4.2)
     counts = list(ours)
@@ -235,7 +241,8 @@ def accuracy_figure(run: Run, own: list[Record], ours: dict[int, float], head: f
             style = figures.STYLES["fused" if name == "ours" else name]
             points = {
                 n: [
-                    r["accuracy"] for r in select_records(own, method=ours_at(n) if name == "ours" else name, n_pairs=n)
+                    r["accuracy"]
+                    for r in select_records(group, method=ours_at(n) if name == "ours" else name, n_pairs=n)
                 ]
                 for n in counts
             }
@@ -265,9 +272,9 @@ def accuracy_figure(run: Run, own: list[Record], ours: dict[int, float], head: f
         axes[1].plot(n, wanted, marker="_", color="0.3", markersize=14, linestyle="none")
     axes[0].legend(fontsize="small", loc="center right", bbox_to_anchor=(1, 0.42))
     at = 100
-    names = [name for name in (*OURS, *BASELINES) if select_records(own, method=name, n_pairs=at)]
+    names = [name for name in (*OURS, *BASELINES) if select_records(group, method=name, n_pairs=at)]
     for k, name in enumerate(reversed(names)):
-        values = [r["accuracy"] for r in select_records(own, method=name, n_pairs=at)]
+        values = [r["accuracy"] for r in select_records(group, method=name, n_pairs=at)]
         ours_too = name in OURS
         axes[2].errorbar(
             np.mean(values),
@@ -284,7 +291,7 @@ def accuracy_figure(run: Run, own: list[Record], ours: dict[int, float], head: f
     axes[2].set_xlabel("accuracy on test digits")
     axes[2].set_title(f"Every alignment at {at} pairs (circles: ours)", fontsize="medium")
     text = (
-        f"Real MNIST, {own[0]['n_test']:,} test digits; ours as named before the run; {BARS}; dashed grey: chance; "
+        f"Real MNIST, {group[0]['n_test']:,} test digits; ours as named before the run; {BARS}; dashed grey: chance; "
         "short lines: to reach"
     )
     return save_panels(figure, run, "image_text", text)
@@ -302,7 +309,7 @@ def encoder_figure(run: Run, records: list[Record], encoders: list[str]) -> dict
             style = {**figures.STYLES[method], "linestyle": "none"}
             ax.errorbar(
                 np.arange(len(encoders)) + (k - 1) * 0.15,
-                [np.mean(one) for one in values],
+                [np.mean(item) for item in values],
                 yerr=error_bars(values),
                 capsize=3,
                 label=method,

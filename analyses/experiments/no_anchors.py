@@ -63,8 +63,8 @@ def gromov(X: np.ndarray, Y: np.ndarray, rng: np.random.Generator) -> Map:
 
 
 def lowrank(X: np.ndarray, Y: np.ndarray, rng: np.random.Generator) -> Map:
-    found = match_parts(X, Y, rng, rank=min(30, len(X) // 4))
-    return plan_map(X, Y, (found.left / found.mass) @ found.right.T)
+    results = match_parts(X, Y, rng, rank=min(30, len(X) // 4))
+    return plan_map(X, Y, (results.left / results.mass) @ results.right.T)
 
 
 def wasserstein_procrustes(X: np.ndarray, Y: np.ndarray, rng: np.random.Generator) -> Map:
@@ -119,30 +119,30 @@ def margin(trust: dict[str, Any]) -> float:
 
     The rule asks besides that the distortion lies below that of every surrogate.
     """
-    found = [
+    results = [
         (trust[name] - trust[f"{name}_chance"]) / (1 - trust[f"{name}_chance"]) / least
         for name, least in (("stability", LEAST_STABILITY), ("cycle", LEAST_CYCLE))
     ]
     ratio = MOST_DISTORTION * np.median(trust["null_distortions"]) / max(float(np.median(trust["distortions"])), 1e-12)
-    return float(min(*found, ratio))
+    return float(min(*results, ratio))
 
 
-def compute(run: Run, one: dict[str, Any]) -> list[Record]:
-    v = views(run, one["case"], one["seed"])
-    rng = np.random.default_rng([one["seed"], 7])
-    known = np.random.default_rng([one["seed"], 8]).permutation(len(v.source))[: one["n_pairs"]]
+def compute(run: Run, cell: dict[str, Any]) -> list[Record]:
+    v = views(run, cell["case"], cell["seed"])
+    rng = np.random.default_rng([cell["seed"], 7])
+    known = np.random.default_rng([cell["seed"], 8]).permutation(len(v.source))[: cell["n_pairs"]]
     rows = known, v.partner[known]
     trust: dict[str, Any] | None = None
-    name = one["method"]
+    name = cell["method"]
     if name in STARTS:
         with warnings.catch_warnings():
             # The verdict is in the table.
             warnings.simplefilter("ignore", UntrustedAlignmentWarning)
             try:
-                start = align_unpaired(v.source, v.target, seed=one["seed"], **STARTS[name])
+                start = align_unpaired(v.source, v.target, seed=cell["seed"], **STARTS[name])
             except ValueError as error:
                 # The low-rank start may find no two parts with a middle of their own.
-                return [{**one, "refused": str(error)}]
+                return [{**cell, "refused": str(error)}]
         trust, moved = start.trust.to_dict(), start.map(v.source_test)
     elif name in UNPAIRED:
         moved = UNPAIRED[name](v.source, v.target, rng)(v.source_test)
@@ -152,7 +152,7 @@ def compute(run: Run, one: dict[str, Any]) -> list[Record]:
             "lams": (0.9,), "epsilons": (0.02,), "n_rounds": (5,), "kernel_rounds": (0,), "n_folds": 2,
         }  # fmt: skip
         options = one_candidate if len(known) >= 4 else {}
-        moved = fuse(v.source, v.target, rows, seed=one["seed"], **options).map(v.source_test)
+        moved = fuse(v.source, v.target, rows, seed=cell["seed"], **options).map(v.source_test)
     elif name == "factored":
         plan = couple(bridge_cost(v.source, v.target, rows, metric="geodesic"), epsilon=0.05)
         moved = np.asarray(plan.map(v.source_test, v.target))
@@ -167,7 +167,7 @@ def compute(run: Run, one: dict[str, Any]) -> list[Record]:
         agreement = float((said == v.labels_test).mean())
         agreement_chance = float((said[:, None] == v.labels_test[None, :]).mean())
     return [{
-        **one, "match": own, "agreement": agreement, "agreement_chance": agreement_chance,
+        **cell, "match": own, "agreement": agreement, "agreement_chance": agreement_chance,
         "null_95": float(np.quantile(null, 0.95)),
         "p": (1 + sum(value >= own for value in null)) / 501, "n_test": len(table_of), "n_train": len(v.source),
         "trusted": None if trust is None else bool(trust["trustworthy"]), "margin": None if trust is None else margin(trust),
@@ -313,9 +313,9 @@ def _draw(run: Run, runs: list[Record], starts: list[Record], cases: list[str], 
             np.mean([r["share"] for r in select_records(runs, case=case, label=label)] or [np.nan]) for label in labels
         ]
         axes[0].plot(means, np.arange(len(labels)) + 0.5 * k / len(cases) - 0.25, markersize=6, label=case, **shade)
-        own = select_records(starts, case=case)
+        group = select_records(starts, case=case)
         for worked in (True, False):
-            part = select_records(own, worked=worked)
+            part = select_records(group, worked=worked)
             axes[1].plot(
                 [r["margin"] for r in part], [r["share"] for r in part], markersize=7,
                 fillstyle="full" if worked else "none", **shade,

@@ -168,19 +168,19 @@ def varying(fold: CurveFold) -> CurveFold:
     return CurveFold(sides[0][0], sides[1][0], sides[0][1], sides[1][1], fold.pairs)
 
 
-def compute(run: Run, one: dict[str, Any]) -> list[Record]:
-    sides, digests = spaces(run, one["set"])
-    first = sides[one["first"]]
-    second = changed(sides[one["second"]], one["change"], np.random.default_rng(run.seed))
+def compute(run: Run, cell: dict[str, Any]) -> list[Record]:
+    sides, digests = spaces(run, cell["set"])
+    first = sides[cell["first"]]
+    second = changed(sides[cell["second"]], cell["change"], np.random.default_rng(run.seed))
     first, second = drop_constant(first), drop_constant(second)
-    record: Record = {**one, "digests": digests if not one["change"] else {}, "overlap": {}, "alignment": {}}
+    record: Record = {**cell, "digests": digests if not cell["change"] else {}, "overlap": {}, "alignment": {}}
     record["overlap"], record["null"] = measured(first, second, run.seed, quick=run.quick)
     for name in ALIGNERS:
-        if name == "fused" and one["change"]:
+        if name == "fused" and cell["change"]:
             continue
         seeds = run.seeds[:1] if name == "fused" else run.seeds
         record["alignment"][name] = [
-            aligned(make_aligner(name, seed), first, second, one["set"], seed) for seed in seeds
+            aligned(make_aligner(name, seed), first, second, cell["set"], seed) for seed in seeds
         ]
     return [record]
 
@@ -192,12 +192,12 @@ def measured(first: xr.DataArray, second: xr.DataArray, seed: int, *, quick: boo
     fold = varying(draw_curve_fold(first, second, every, seed=seed))
     X, Y = fold.source_train, fold.target_train
     score = overlap(X, Y, n_permutations=20 if quick else 50, n_alignments=3, n_projections=100, seed=seed)
-    found = dict(zip(STANDARD, score["raw"].values.tolist(), strict=True))
+    results = dict(zip(STANDARD, score["raw"].values.tolist(), strict=True))
     pairs = np.triu_indices(X.sizes[PRESENTATION], 1)
-    found["rsa"] = compare_rdms(rdm(X).values[pairs], rdm(Y).values[pairs])
-    found["procrustes"] = procrustes_distance(as_matrix(X), as_matrix(Y))
+    results["rsa"] = compare_rdms(rdm(X).values[pairs], rdm(Y).values[pairs])
+    results["procrustes"] = procrustes_distance(as_matrix(X), as_matrix(Y))
     null = dict(zip(STANDARD, aggregate(score, n_bootstrap=0)["null_mean"].values.tolist(), strict=True))
-    return {k: round(v, 4) for k, v in found.items()}, {k: round(v, 4) for k, v in null.items()}
+    return {k: round(v, 4) for k, v in results.items()}, {k: round(v, 4) for k, v in null.items()}
 
 
 def aligned(aligner: AssemblyAligner, first: xr.DataArray, second: xr.DataArray, name: str, seed: int) -> Record:
@@ -301,7 +301,7 @@ def finish(run: Run, records: list[Record]) -> dict[str, Any]:
     groups["r of fused less r of ridge"] = plain, fused_gain, False
     groups["recordings, noise and shuffled added, r of bridge"] = with_noise, quality(with_noise, "bridge"), False
     groups = {name: group for name, group in groups.items() if len(group[0]) >= 3}
-    found = {
+    results = {
         name: [
             agreement(members, m, y, within=within, seed=run.seed, draws=100 if run.quick else N_DRAWS)
             for m in MEASURES
@@ -320,13 +320,13 @@ def finish(run: Run, records: list[Record]) -> dict[str, Any]:
                     str(rows[0]["n"]),
                     *[f"{r['rho']:.2f} [{r['low']:.2f}, {r['high']:.2f}] {format_p(r['p'])}" for r in rows],
                 ]
-                for name, rows in found.items()
+                for name, rows in results.items()
             ]
             + [
                 [
                     "chance: 95 % of the null, real, r of bridge",
                     "",
-                    *[f"{r['null_95']:.2f}" for r in next(iter(found.values()))],
+                    *[f"{r['null_95']:.2f}" for r in next(iter(results.values()))],
                 ]
             ]
             + [["ceiling: rank correlation of two draws' r", str(len(plain)), *[repeatable(plain)] * len(MEASURES)]],
@@ -347,17 +347,17 @@ def finish(run: Run, records: list[Record]) -> dict[str, Any]:
         },
     ]
     claims = [
-        claim("More overlap goes with better alignment, over real encoder pairs", found["real, r of bridge"]),
-        claim("... among the encoders of one set of stimuli", found.get("within sets, r of bridge", [])),
-        claim("Overlap tells where the fused bridge gains on ridge", found["r of fused less r of ridge"]),
+        claim("More overlap goes with better alignment, over real encoder pairs", results["real, r of bridge"]),
+        claim("... among the encoders of one set of stimuli", results.get("within sets, r of bridge", [])),
+        claim("Overlap tells where the fused bridge gains on ridge", results["r of fused less r of ridge"]),
     ]
-    main_rows = found["real, r of bridge"]
+    main_rows = results["real, r of bridge"]
     shown = ", ".join(f"{r['measure']} {r['rho']:.2f} [{r['low']:.2f}, {r['high']:.2f}]" for r in main_rows)
     answer = (
         f"Over {main_rows[0]['n']} real encoder pairs, rank correlation of overlap with the bridge's held-out r: "
         f"{shown}: the paper's claim {claims[0]['verdict']}; within sets it {claims[1]['verdict']}."
     )
-    captions = [scatter(run, records, plain, main_rows), ranks(run, found)]
+    captions = [scatter(run, records, plain, main_rows), ranks(run, results)]
     note = (
         f"Real: MNIST ({len(select_records(plain, set='MNIST'))} encoder pairs), V4 of Cowley et al. 2023 "
         f"({len(select_records(plain, set='V4'))}), IT of Majaj & Hong 2015 ({len(select_records(plain, set='IT'))}), Flickr8k "
@@ -408,8 +408,8 @@ def scatter(run: Run, records: list[Record], plain: list[Record], rows: list[Rec
         ax.plot([r["overlap"][measure] for r in noisy], quality(noisy, "bridge"), "x", color="0.6", markersize=4,
                 label="noise added or shuffled")  # fmt: skip
         for name in dict.fromkeys(r["set"] for r in plain):
-            own = select_records(plain, set=name)
-            ax.plot([r["overlap"][measure] for r in own], quality(own, "bridge"), MARKERS[name], color=COLOURS[name],
+            group = select_records(plain, set=name)
+            ax.plot([r["overlap"][measure] for r in group], quality(group, "bridge"), MARKERS[name], color=COLOURS[name],
                     label=name if name == "SIMULATED" else f"{name} (real)")  # fmt: skip
         chance = float(np.mean([d["null_95"] for r in plain for d in r["alignment"]["bridge"]]))
         ax.axhline(chance, color="0.5", linestyle="--", linewidth=1, label="chance (95th pct.) of r")

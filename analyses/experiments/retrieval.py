@@ -92,11 +92,11 @@ def cells(run: Run) -> list[dict[str, Any]]:
     ]
 
 
-def aligner_of(run: Run, one: dict[str, Any]) -> AssemblyAligner:
-    if run.quick and one["method"] == "fused":
+def aligner_of(run: Run, cell: dict[str, Any]) -> AssemblyAligner:
+    if run.quick and cell["method"] == "fused":
         few = {"lams": (0.9,), "epsilons": (0.02,), "n_rounds": (1,), "kernel_rounds": (0,), "n_folds": 2}
-        return BridgeAligner(coupling="fused", map="barycentric", fuse_options=few, seed=one["seed"])
-    return make_aligner(one["method"], one["seed"])
+        return BridgeAligner(coupling="fused", map="barycentric", fuse_options=few, seed=cell["seed"])
+    return make_aligner(cell["method"], cell["seed"])
 
 
 def ranks(scores: np.ndarray, own: np.ndarray | None = None) -> np.ndarray:
@@ -119,33 +119,33 @@ def named(nearest: list[set[int]], mentioned: list[set[int]]) -> float:
     return float(np.mean([bool(five & said) for five, said in zip(nearest, mentioned, strict=True)]))
 
 
-def compute(run: Run, one: dict[str, Any]) -> list[Record]:
-    found = spaces(run)
-    fold = draw_curve_fold(found.captions, found.images, one["n_pairs"], seed=one["seed"])
-    aligner = aligner_of(run, one).fit(fold.source_train, fold.target_train, fold.pairs)
+def compute(run: Run, cell: dict[str, Any]) -> list[Record]:
+    loaded = spaces(run)
+    fold = draw_curve_fold(loaded.captions, loaded.images, cell["n_pairs"], seed=cell["seed"])
+    aligner = aligner_of(run, cell).fit(fold.source_train, fold.target_train, fold.pairs)
     moved = {
         "caption -> image": (aligner.transform(fold.source_test).values, fold.target_test.values),
         "image -> caption": (aligner.inverse_transform(fold.target_test).values, fold.source_test.values),
     }
-    rng = np.random.default_rng([one["seed"], one["n_pairs"]])
+    rng = np.random.default_rng([cell["seed"], cell["n_pairs"]])
     records = []
     for direction, (queries, gallery) in moved.items():
         scores = cosines(queries, gallery)
         null = [recalls(ranks(scores, rng.permutation(len(scores))))["R@10"] for _ in range(200)]
         records.append({
-            **one, "direction": direction, **recalls(ranks(scores)), "null_mean": float(np.mean(null)),
+            **cell, "direction": direction, **recalls(ranks(scores)), "null_mean": float(np.mean(null)),
             "null_95": float(np.quantile(null, 0.95)), "n_test": len(scores),
         })  # fmt: skip
-    place = {stimulus: k for k, stimulus in enumerate(found.images["stimulus_id"].values)}
-    said = [found.mentioned[place[stimulus]] for stimulus in fold.target_test["stimulus_id"].values]
+    place = {stimulus: k for k, stimulus in enumerate(loaded.images["stimulus_id"].values)}
+    said = [loaded.mentioned[place[stimulus]] for stimulus in fold.target_test["stimulus_id"].values]
     kept = np.flatnonzero([bool(one_said) for one_said in said])
     said = [said[k] for k in kept]
-    nearest = nearest_classes(moved["caption -> image"][0][kept], found.classes)
+    nearest = nearest_classes(moved["caption -> image"][0][kept], loaded.classes)
     null = [named([nearest[k] for k in rng.permutation(len(kept))], said) for _ in range(200)]
     records.append({
-        **one, "direction": "class name", "named": named(nearest, said), "null_mean": float(np.mean(null)),
+        **cell, "direction": "class name", "named": named(nearest, said), "null_mean": float(np.mean(null)),
         "null_95": float(np.quantile(null, 0.95)), "n_test": len(kept),
-        "true_embedding": named(nearest_classes(fold.target_test.values[kept], found.classes), said),
+        "true_embedding": named(nearest_classes(fold.target_test.values[kept], loaded.classes), said),
     })  # fmt: skip
     return records
 
@@ -154,7 +154,7 @@ def finish(run: Run, records: list[Record]) -> dict[str, Any]:
     tables, n_test = [], records[0]["n_test"]
     seeds = over_seeds(run.seeds)
     for direction in DIRECTIONS:
-        own = select_records(records, direction=direction)
+        group = select_records(records, direction=direction)
         for value, chance in (
             ("R@1", 1 / n_test),
             ("R@5", 5 / n_test),
@@ -164,7 +164,7 @@ def finish(run: Run, records: list[Record]) -> dict[str, Any]:
             tables.append(
                 table_of_means(
                     f"{direction}: {value.replace('_', ' ')} among {n_test}, by known pairs; {seeds}",
-                    own,
+                    group,
                     value,
                     extra={"chance": f"{chance:.4g}"},
                 )
@@ -260,13 +260,13 @@ def draw(run: Run, records: list[Record]) -> None:
 
 def score(records: list[Record], value: str) -> dict[int, dict[str, float]]:
     """Number of pairs -> method -> mean over seeds and directions."""
-    own = [r for r in records if value in r]
+    group = [r for r in records if value in r]
     return {
         n: {
-            method: float(np.mean([r[value] for r in select_records(own, n_pairs=n, method=method)]))
-            for method in dict.fromkeys(r["method"] for r in select_records(own, n_pairs=n))
+            method: float(np.mean([r[value] for r in select_records(group, n_pairs=n, method=method)]))
+            for method in dict.fromkeys(r["method"] for r in select_records(group, n_pairs=n))
         }
-        for n in sorted({r["n_pairs"] for r in own})
+        for n in sorted({r["n_pairs"] for r in group})
     }
 
 

@@ -78,9 +78,9 @@ def head(run: Run) -> LogisticRegression:
     """Reads digits in the target space, trained there; with it the frozen encoders and the test digits, once a process."""
 
     def make() -> LogisticRegression:
-        found, folder = digits(run), work(run)
-        train, test = found.train[: 4000 if run.quick else None], found.test[: 1000 if run.quick else None]
-        named = found.labels[: len(train)]
+        mnist, folder = digits(run), work(run)
+        train, test = mnist.train[: 4000 if run.quick else None], mnist.test[: 1000 if run.quick else None]
+        named = mnist.labels[: len(train)]
         np.save(folder / "images.npy", train.values)
         np.save(folder / "digits.npy", np.unique(named, return_inverse=True)[1].astype(np.uint8))
         rows = slice(first(run), first(run) + 20_000)
@@ -92,8 +92,8 @@ def head(run: Run) -> LogisticRegression:
                 reference = kept_reference(name, train, seed=0, **arguments)
             save_reference(reference, folder / side)
             read = [
-                extract(reference.model, one, layer, preprocess=reference.preprocess, batch_size=512).values
-                for one in ((test,) if side == "source" else (test, train[rows]))
+                extract(reference.model, item, layer, preprocess=reference.preprocess, batch_size=512).values
+                for item in ((test,) if side == "source" else (test, train[rows]))
             ]
             np.save(folder / f"test_{side}.npy", read[0].astype(np.float32))
         return LogisticRegression(C=100, max_iter=1000).fit(read[1], named[rows])
@@ -102,7 +102,7 @@ def head(run: Run) -> LogisticRegression:
 
 
 def steps(run: Run) -> int | None:
-    """Of a flow's training; None for the default."""
+    """Return the steps of a flow's training; None for the default."""
     return 100 if run.quick else None
 
 
@@ -112,7 +112,7 @@ def first(run: Run) -> int:
 
 
 def spaces(run: Run, n: int, seed: int) -> dict[str, Any]:
-    """What was said of making both spaces; the files hold those of one size and seed at a time."""
+    """Make both spaces and return their facts; the files hold those of one size and seed at a time."""
     head(run)
     if run.shared.get("spaces", (0, 0, None))[:2] != (n, seed):
         run.shared["spaces"] = n, seed, child("deform", work(run), n=n, seed=seed, first=first(run))
@@ -142,48 +142,48 @@ def local(run: Run, made: dict[str, Any], n: int, seed: int) -> list[Record]:
             flow = ConditionalFlow("affine", training=Training(validation=0.2, n_steps=steps(run)), seed=seed)
             flow.fit(X, Y, couple(bridge_cost(X, Y, rows), method="pairs"))
             moved = [ridge_map(X, Y)(test), kernel_map(X, Y, seed=seed)(test), flow.transport(test)]
-            named = {f"pairs: {how}": head(run).predict(one) for how, one in zip(LOCAL, moved, strict=True)}
+            named = {f"pairs: {how}": head(run).predict(item) for how, item in zip(LOCAL, moved, strict=True)}
             named[LABELS] = LogisticRegression(max_iter=1000).fit(X, names[own[:n_pairs]]).predict(test)
-            out += [{"n_pairs": n_pairs, "method": how, **scored(run, one)} for how, one in named.items()]
+            out += [{"n_pairs": n_pairs, "method": how, **scored(run, item)} for how, item in named.items()]
         return out
 
     return [{"kind": "accuracy", "n": n, "seed": seed, **r} for r in run.once(f"local {seed}", make)]
 
 
-def compute(run: Run, one: dict[str, Any]) -> list[Record]:
-    n, seed = one["n"], one["seed"]
+def compute(run: Run, cell: dict[str, Any]) -> list[Record]:
+    n, seed = cell["n"], cell["seed"]
     made = spaces(run, n, seed)
-    if one["metric"] == "pairs":
+    if cell["metric"] == "pairs":
         features = {key: value for key, value in made.items() if key != "dims"}
         return [{"kind": "features", "n": n, "seed": seed, **features}, *local(run, made, n, seed)]
-    said = child("align", work(run), dims=made["dims"], n_steps=steps(run), **one)
+    said = child("align", work(run), dims=made["dims"], n_steps=steps(run), **cell)
     moved = np.load(work(run) / "moved.npz")
-    base = {"n": n, "seed": seed, "n_pairs": one["n_pairs"]}
+    base = {"n": n, "seed": seed, "n_pairs": cell["n_pairs"]}
     return [
-        {"kind": "cost", **base, "metric": one["metric"], **said},
+        {"kind": "cost", **base, "metric": cell["metric"], **said},
         *(
             {
                 "kind": "accuracy",
                 **base,
-                "method": f"{one['metric']}: {how}",
+                "method": f"{cell['metric']}: {how}",
                 **scored(run, head(run).predict(moved[how])),
             }
-            for how in READOUTS[one["metric"]]
+            for how in READOUTS[cell["metric"]]
         ),
     ]
 
 
 def average(records: Sequence[Record], value: str, **wanted: Any) -> float:
     """Mean over seeds; NaN where nothing was measured."""
-    own = [r[value] for r in select_records(records, **wanted)]
-    return float(np.mean(own)) if own else float("nan")
+    group = [r[value] for r in select_records(records, **wanted)]
+    return float(np.mean(group)) if group else float("nan")
 
 
 def slope(costs: list[Record], metric: str, n_pairs: int) -> float:
     """Log-log slope of peak RSS above that of the imports, between the two largest sizes."""
-    own = select_records(costs, metric=metric, n_pairs=n_pairs)
-    across = sorted({r["n"] for r in own})[-2:]
-    above = [np.mean([r["rss_gb"] - r["rss_start_gb"] for r in select_records(own, n=n)]) for n in across]
+    group = select_records(costs, metric=metric, n_pairs=n_pairs)
+    across = sorted({r["n"] for r in group})[-2:]
+    above = [np.mean([r["rss_gb"] - r["rss_start_gb"] for r in select_records(group, n=n)]) for n in across]
     return float(np.log(above[-1] / above[0]) / np.log(across[-1] / across[0])) if len(across) > 1 else float("nan")
 
 
@@ -194,27 +194,27 @@ def finish(run: Run, records: list[Record]) -> dict[str, Any]:
     largest = across[-1]
     tables = []
     for n_pairs in counts:
-        own = sorted(select_records(scores, n_pairs=n_pairs), key=lambda r: r["n"])
+        group = sorted(select_records(scores, n_pairs=n_pairs), key=lambda r: r["n"])
         extra = {
-            title: [format_mean([r[value] for r in select_records(own, n=n)]) for n in across]
+            title: [format_mean([r[value] for r in select_records(group, n=n)]) for n in across]
             for title, value in (("chance 95", "null_95"), ("head on the true target latents", "ceiling"))
         }
         title = (
-            f"Accuracy on {own[0]['n_test']} test digits by points a side, {n_pairs} pairs; mean ± 95 % CI over seeds"
+            f"Accuracy on {group[0]['n_test']} test digits by points a side, {n_pairs} pairs; mean ± 95 % CI over seeds"
         )
-        tables.append(table_of_means(title, own, "accuracy", columns="n", extra=extra))
+        tables.append(table_of_means(title, group, "accuracy", columns="n", extra=extra))
     tables += cost_tables(kinds["features"], costs)
     claims = claims_of(scores, costs, across)
     figures = [draw_accuracy(run, scores, across, counts), draw_cost(run, kinds["features"], costs)]
     lines = []
     for n_pairs in counts:
-        own = select_records(scores, n_pairs=n_pairs, n=largest)
-        ours = {m: average(own, "accuracy", method=f"{m}: flow") for m in METRICS}
+        group = select_records(scores, n_pairs=n_pairs, n=largest)
+        ours = {m: average(group, "accuracy", method=f"{m}: flow") for m in METRICS}
         shown = ", ".join(f"flow on the {m} plan {value:.3f}" for m, value in ours.items() if value == value)
-        mine = max((f"pairs: {how}" for how in LOCAL), key=lambda how: average(own, "accuracy", method=how))
+        mine = max((f"pairs: {how}" for how in LOCAL), key=lambda how: average(group, "accuracy", method=how))
         lines.append(
-            f"{n_pairs} pairs: {shown}, the pairs alone {average(own, 'accuracy', method=mine):.3f} ({mine[7:]}), "
-            f"a classifier of the source on the pairs' labels {average(own, 'accuracy', method=LABELS):.3f}"
+            f"{n_pairs} pairs: {shown}, the pairs alone {average(group, 'accuracy', method=mine):.3f} ({mine[7:]}), "
+            f"a classifier of the source on the pairs' labels {average(group, 'accuracy', method=LABELS):.3f}"
         )
     most = max(select_records(costs, n=largest), key=lambda r: r["rss_gb"])
     answer = (
@@ -245,7 +245,7 @@ def finish(run: Run, records: list[Record]) -> dict[str, Any]:
 
 
 def seconds(costs: list[Record], stage: str) -> str:
-    """Of the largest size at 100 pairs, and how it grows over the last step."""
+    """Tabulate the largest size at 100 pairs, and the growth over the last step."""
     sizes_of = sorted({r["n"] for r in costs})[-2:]
     out = []
     for metric in METRICS:
@@ -264,15 +264,15 @@ def cost_tables(features: list[Record], costs: list[Record]) -> list[dict[str, A
     settings = sorted({(r["n"], r["metric"], r["n_pairs"]) for r in costs}, key=lambda s: (s[0], s[1], s[2]))
     body, plans = [], []
     for n, metric, n_pairs in settings:
-        own = select_records(costs, n=n, metric=metric, n_pairs=n_pairs)
+        group = select_records(costs, n=n, metric=metric, n_pairs=n_pairs)
         name = [f"{n:,}", metric, str(n_pairs)]
         made = format_mean([r["features_s"] for r in select_records(features, n=n)], 0)
         body.append(
-            [*name, made, *(format_mean([r[f"{stage}_s"] for r in own if f"{stage}_s" in r], 1) for stage in STAGES)]
+            [*name, made, *(format_mean([r[f"{stage}_s"] for r in group if f"{stage}_s" in r], 1) for stage in STAGES)]
         )
-        memory = [format_mean([r[value] for r in own], 2) for value in ("rss_start_gb", "rss_transport_gb", "rss_gb")]
-        state = [format_mean([r["purity"] for r in own]), f"{np.mean([r['iterations'] for r in own]):.0f}"]
-        errors = [f"{max(r[value] for r in own):.1e}" for value in ("marginal_error", "truncation_bound")]
+        memory = [format_mean([r[value] for r in group], 2) for value in ("rss_start_gb", "rss_transport_gb", "rss_gb")]
+        state = [format_mean([r["purity"] for r in group]), f"{np.mean([r['iterations'] for r in group]):.0f}"]
+        errors = [f"{max(r[value] for r in group):.1e}" for value in ("marginal_error", "truncation_bound")]
         plans.append([*name, *memory, *state, *errors])
     same = ["points a side", "metric", "pairs"]
     return [
@@ -307,20 +307,22 @@ def claims_of(scores: list[Record], costs: list[Record], across: list[int]) -> l
     for metric, n_pairs in sorted({(r["metric"], r["n_pairs"]) for r in select_records(costs, n=large)}):
         memory.append((f"{metric}, {n_pairs} pairs", slope(costs, metric, n_pairs)))
         for how in READOUTS[metric]:
-            own = [r for r in select_records(scores, method=f"{metric}: {how}", n_pairs=n_pairs) if r["seed"] in seeds]
+            group = [
+                r for r in select_records(scores, method=f"{metric}: {how}", n_pairs=n_pairs) if r["seed"] in seeds
+            ]
             kept.append(
                 (
                     f"{metric}, {n_pairs} pairs, {how}",
-                    average(own, "accuracy", n=small),
-                    average(own, "accuracy", n=large),
+                    average(group, "accuracy", n=small),
+                    average(group, "accuracy", n=large),
                 )
             )
     for n_pairs in sorted({r["n_pairs"] for r in select_records(scores, n=large)}):
-        own = select_records(scores, n=large, n_pairs=n_pairs)
-        ours = {f"{m}: flow": average(own, "accuracy", method=f"{m}: flow") for m in METRICS}
-        theirs = {f"pairs: {how}": average(own, "accuracy", method=f"pairs: {how}") for how in LOCAL}
+        group = select_records(scores, n=large, n_pairs=n_pairs)
+        ours = {f"{m}: flow": average(group, "accuracy", method=f"{m}: flow") for m in METRICS}
+        theirs = {f"pairs: {how}": average(group, "accuracy", method=f"pairs: {how}") for how in LOCAL}
         best = max((value for value in ours.values() if value == value), default=float("nan"))
-        chance = average(own, "null_95")
+        chance = average(group, "null_95")
         fails += [(f"{n_pairs} pairs, {name[7:]}", value, best, chance) for name, value in theirs.items()]
         better += [
             (f"{n_pairs} pairs, {name}", value, max(theirs.values())) for name, value in ours.items() if value == value
@@ -371,13 +373,13 @@ def draw_accuracy(run: Run, scores: list[Record], across: list[int], counts: lis
     everywhere = {r["seed"] for r in select_records(scores, n=across[-1])}
     for ax, n_pairs in zip(axes, counts, strict=True):
         for name, style in _SHOWN.items():
-            own = select_records(scores, method=name, n_pairs=n_pairs)
-            where = [n for n in across if select_records(own, n=n)]
+            group = select_records(scores, method=name, n_pairs=n_pairs)
+            where = [n for n in across if select_records(group, n=n)]
             if where:
                 # A line goes through the same seeds at every size, or seeds would look like sizes.
-                same = [r for r in own if r["seed"] in everywhere]
+                same = [r for r in group if r["seed"] in everywhere]
                 ax.plot(where, [average(same, "accuracy", n=n) for n in where], label=name, markersize=5, **style)
-            for r in (r for r in own if r["seed"] not in everywhere):
+            for r in (r for r in group if r["seed"] not in everywhere):
                 ax.plot(
                     r["n"] * 0.75, r["accuracy"], color=style["color"], marker=style["marker"], markersize=3, alpha=0.7
                 )
@@ -397,9 +399,9 @@ def draw_accuracy(run: Run, scores: list[Record], across: list[int], counts: lis
 def draw_cost(run: Run, features: list[Record], costs: list[Record]) -> dict[str, str]:
     figure, axes = make_panels(2, 5.6)
 
-    def line(ax: Any, own: list[Record], value: str, label: str, **style: Any) -> None:
-        where = sorted({r["n"] for r in own})
-        ax.plot(where, [average(own, value, n=n) for n in where], label=label, **style)
+    def line(ax: Any, group: list[Record], value: str, label: str, **style: Any) -> None:
+        where = sorted({r["n"] for r in group})
+        ax.plot(where, [average(group, value, n=n) for n in where], label=label, **style)
 
     line(axes[0], features, "features_s", "features, both sides", color="0.35", marker="D", linestyle="-.")
     for metric, (marker, colour) in _MARKS.items():

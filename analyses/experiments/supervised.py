@@ -49,8 +49,8 @@ def cells(run: Run) -> list[dict[str, Any]]:
     ]
 
 
-def compute(run: Run, one: dict[str, Any]) -> list[Record]:
-    return measured(run, one)
+def compute(run: Run, cell: dict[str, Any]) -> list[Record]:
+    return measured(run, cell)
 
 
 def finish(run: Run, records: list[Record]) -> dict[str, Any]:
@@ -58,13 +58,13 @@ def finish(run: Run, records: list[Record]) -> dict[str, Any]:
     null_95, n_test = mean_ci([r["null_95"] for r in records])[0], records[0]["n_test"]
     across = counts(run)
     seeds = over_seeds(run.seeds)
-    own = [r for r in records if r["n_pairs"] in across]
+    group = [r for r in records if r["n_pairs"] in across]
     capped = [r["accuracy"] for r in select_records(records, method="fused")]
     extra: dict[str, Any] = {f"fused on {FUSED_PAIRS:,} of them": format_mean(capped)} if capped else {}
     tables = [
         table_of_means(
             f"Accuracy on {n_test:,} real test digits, by captioned (or labelled) training images; {seeds}",
-            own,
+            group,
             "accuracy",
             extra={
                 **extra,
@@ -75,8 +75,8 @@ def finish(run: Run, records: list[Record]) -> dict[str, Any]:
     ]
     means = {
         n: {
-            name: float(np.mean([r["accuracy"] for r in select_records(own, method=name, n_pairs=n)]))
-            for name in dict.fromkeys(r["method"] for r in own)
+            name: float(np.mean([r["accuracy"] for r in select_records(group, method=name, n_pairs=n)]))
+            for name in dict.fromkeys(r["method"] for r in group)
         }
         for n in across
     }
@@ -119,20 +119,20 @@ def finish(run: Run, records: list[Record]) -> dict[str, Any]:
         "answer": answer + f". Chance {null_95:.2f}.",
         "tables": tables,
         "claims": claims,
-        "figures": [draw(run, own, capped, null_95, head)],
+        "figures": [draw(run, group, capped, null_95, head)],
         "digests": digits(run).digests,
     }
 
 
-def draw(run: Run, own: list[Record], capped: list[float], null_95: float, head: float) -> dict[str, str]:
+def draw(run: Run, group: list[Record], capped: list[float], null_95: float, head: float) -> dict[str, str]:
     """Error against the share of captioned images; whole down from chance, as a logarithm."""
     figure, (ax,) = make_panels(1, 7.2, 4.4)
     across = counts(run)
-    for name in dict.fromkeys(r["method"] for r in own):
-        there = [n for n in across if select_records(own, method=name, n_pairs=n)]
-        values = [[1 - r["accuracy"] for r in select_records(own, method=name, n_pairs=n)] for n in there]
+    for name in dict.fromkeys(r["method"] for r in group):
+        there = [n for n in across if select_records(group, method=name, n_pairs=n)]
+        values = [[1 - r["accuracy"] for r in select_records(group, method=name, n_pairs=n)] for n in there]
         shares = [n / n_images(run) for n in there]
-        means = [np.mean(one) for one in values]
+        means = [np.mean(item) for item in values]
         ax.errorbar(shares, means, yerr=error_bars(values), capsize=2, markersize=6, label=name, **figures.STYLES[name])
     if capped:
         ax.axhline(
@@ -145,7 +145,7 @@ def draw(run: Run, own: list[Record], capped: list[float], null_95: float, head:
     ax.set_xticks([n / n_images(run) for n in across], [f"{n / n_images(run):.0%}" for n in across])
     figure.legend(loc="outside right center", fontsize="small")
     text = (
-        f"Real MNIST, {own[0]['n_test']:,} test digits; {BARS}; "
+        f"Real MNIST, {group[0]['n_test']:,} test digits; {BARS}; "
         f"ceiling: the head on new captions errs in {1 - head:.3f}"
     )
     return save_panels(figure, run, "supervised", text)

@@ -1,4 +1,4 @@
-"""What the pages made from kept results share."""
+"""Markdown of the pages made from kept results."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the commands share: options, and output as tables or JSON."""
+"""Options that the commands share, and their output as tables or JSON."""
 
 from __future__ import annotations
 

@@ -37,10 +37,19 @@ def data_list(mirror: Mirror = None, as_json: Json = False) -> None:
     rows = []
     for manifest in datasets.list_datasets():
         places = datasets.locate(manifest.name, mirror=mirror).values()
-        here = sum(place is not None for place in places)
+        n_at_hand = sum(place is not None for place in places)
         loader = datasets.has_loader(manifest.name)
         rows.append(
-            [manifest.name, manifest.kind, manifest.access, loader, len(places), here, manifest.licence, manifest.title]
+            [
+                manifest.name,
+                manifest.kind,
+                manifest.access,
+                loader,
+                len(places),
+                n_at_hand,
+                manifest.licence,
+                manifest.title,
+            ]
         )
     if as_json:
         print_json([dict(zip(columns, row, strict=True)) for row in rows])

@@ -1,4 +1,4 @@
-"""What a process uses of the machine it runs on, and what that machine is."""
+"""Memory of the process, and facts of the machine it runs on."""
 
 from __future__ import annotations
 

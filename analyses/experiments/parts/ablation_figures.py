@@ -1,4 +1,4 @@
-"""What the ablations' records say of each part and each sweep, and both figures."""
+"""Gains of each part and lines of each sweep from the ablations' records, and both figures."""
 
 from __future__ import annotations
 

@@ -72,17 +72,17 @@ def image_problem(
 
     Outliers are captions of photographs in the place of unpaired captions of digits; a wrong pair has another digit's caption.
     """
-    found, text = digits(run), spoken(run)
+    mnist, text = digits(run), spoken(run)
     train, test = latents(run, ENCODER)
     n, first = (400, 0) if run.quick else (2000, N_DEVELOPMENT)
     rng = np.random.default_rng(seed)
-    images = first + balanced(found.labels[first : len(train)], n, rng)
+    images = first + balanced(mnist.labels[first : len(train)], n, rng)
     held = rng.permutation(len(test))[: 500 if run.quick else 3000]
     rare = set(rng.permutation(DIGITS)[:5])
     common = n / (5 + 5 / ratio)
     own = {d: rng.permutation(np.flatnonzero(text.labels == d)) for d in DIGITS}
     pool = rng.permutation(np.concatenate([own[d][: round(common / (ratio if d in rare else 1))] for d in DIGITS]))
-    X, Y, said, labels = train[images], text.pool[pool], text.labels[pool], found.labels[images]
+    X, Y, said, labels = train[images], text.pool[pool], text.labels[pool], mnist.labels[images]
     rows = balanced(labels, n_pairs, np.random.default_rng([seed, 1]))
     rng = np.random.default_rng([seed, 2])
     order = rng.permutation(len(pool))
@@ -98,7 +98,7 @@ def image_problem(
         out = rng.permutation(np.setdiff1d(np.arange(len(pool)), columns))[: round(outliers * len(pool))]
         Y = Y.copy()
         Y[out] = rng.permutation(flickr(run))[: len(out)]
-    head, truth = digit_head(run, text), found.test_labels[held]
+    head, truth = digit_head(run, text), mnist.test_labels[held]
     source, target = Standardiser.fit(X), Standardiser.fit(Y)
 
     def score(moved: np.ndarray) -> Record:
@@ -165,17 +165,17 @@ def judged(value: float, null: list[float], n_test: int) -> Record:
 
 
 def ceilings(run: Run, setting: str, seed: int) -> dict[str, float]:
-    """What could be reached: of captions, the head on true ones and a reader of labelled latents; of sites, all pairs."""
+    """Return the values in reach: of captions, the head on true ones and a reader of labelled latents; of sites, all pairs."""
     if setting == IMAGES:
 
         def make() -> dict[str, float]:
-            found, text = digits(run), spoken(run)
+            mnist, text = digits(run), spoken(run)
             train, test = latents(run, ENCODER)
             first = 0 if run.quick else N_DEVELOPMENT
             scale = Standardiser.fit(train[first : first + 10_000])
-            labels = found.labels[first : len(train)][:10_000]
+            labels = mnist.labels[first : len(train)][:10_000]
             reader = LogisticRegression(max_iter=500).fit(scale.forward(train[first : first + 10_000]), labels)
-            truth = found.test_labels[: len(test)]
+            truth = mnist.test_labels[: len(test)]
             return {
                 "the head on true captions": head_accuracy(run, text),
                 "a reader of 10,000 labelled images": float(reader.score(scale.forward(test), truth)),

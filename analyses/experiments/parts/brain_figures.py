@@ -21,9 +21,9 @@ def dataset_title(fact: Record, dataset: str) -> str:
 
 
 def _mean_curve(records: list[Record], method: str, value: str = "r") -> tuple[np.ndarray, np.ndarray]:
-    own = select_records(records, method=method)
-    counts = sorted({r["n_pairs"] for r in own})
-    return np.array(counts), np.array([np.mean([r[value] for r in select_records(own, n_pairs=n)]) for n in counts])
+    group = select_records(records, method=method)
+    counts = sorted({r["n_pairs"] for r in group})
+    return np.array(counts), np.array([np.mean([r[value] for r in select_records(group, n_pairs=n)]) for n in counts])
 
 
 def to_brain(dataset: str, records: list[Record]) -> list[Record]:
@@ -62,7 +62,7 @@ def pairs_needed(dataset: str, records: list[Record]) -> list[Record]:
 
 
 def how_many_figure(run: Run, facts: dict[str, Record], records: list[Record], needed: list[Record]) -> Figures:
-    """How many paired images does a lab need: fused against ridge, as a share of what all pairs give."""
+    """Draw how many paired images a lab needs: fused against ridge, as a share of what all pairs give."""
     figure, axes = make_panels(len(facts), 5.0, 4.0, columns=3)
     for ax, (dataset, fact) in zip(axes, facts.items(), strict=True):
         way = to_brain(dataset, records)
@@ -133,7 +133,7 @@ def _one_legend(figure: Any, axes: Any) -> None:
         handles, labels = ax.get_legend_handles_labels()
         lines = [label for label in labels if label.startswith(("ceiling", "chance", "before"))]
         ax.set_title("\n".join([ax.get_title(), "; ".join(lines)]), fontsize="small")
-        methods |= {label: one for one, label in zip(handles, labels, strict=True) if label not in lines}
+        methods |= {label: item for item, label in zip(handles, labels, strict=True) if label not in lines}
         ax.legend().remove()
     figure.legend(methods.values(), methods.keys(), loc="outside right center", fontsize="small")
 

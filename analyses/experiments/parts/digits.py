@@ -1,4 +1,4 @@
-"""How digits are called and spoken of in captions."""
+"""Names of the digits, and wordings of captions."""
 
 from __future__ import annotations
 

@@ -224,6 +224,6 @@ def rank_correlation(
 
 
 def steps_up(x: Sequence[float], y: Sequence[float]) -> str:
-    """How often y rises from one x to the next, in the order of x."""
+    """Count the steps up of y in the order of x."""
     rises = np.diff(np.asarray(y)[np.argsort(x)]) > 0
     return f"{int(rises.sum())} of {len(rises)}"

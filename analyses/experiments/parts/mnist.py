@@ -90,7 +90,7 @@ def digits(run: Run) -> Digits:
         train, test = (load("mnist", part=part, mirror=run.mirror) for part in ("train", "test"))
         assert train.images is not None
         assert test.images is not None
-        labels = [one["category_name"].values.astype(str) for one in (train.images, test.images)]
+        labels = [item["category_name"].values.astype(str) for item in (train.images, test.images)]
         digests = {**train.attrs["digests"], **test.attrs["digests"]}
         return Digits(train.images, test.images, labels[0], labels[1], digests)
 
@@ -110,17 +110,19 @@ def kept_reference(name: str, images: xr.DataArray, **arguments: Any) -> Referen
 
 
 def latents(run: Run, encoder: str) -> tuple[np.ndarray, np.ndarray]:
-    """What a frozen encoder says of the training and of the test images, (60000, d) and (10000, d)."""
+    """Return the latents of the training and of the test images, (60000, d) and (10000, d)."""
 
     def make() -> tuple[np.ndarray, np.ndarray]:
         name, layer, arguments = ENCODERS[encoder]
-        found = digits(run)
+        mnist = digits(run)
         if run.quick:
-            reference = train_reference(name, found.train[:3000], seed=0, epochs=2)
+            reference = train_reference(name, mnist.train[:3000], seed=0, epochs=2)
         else:
-            reference = kept_reference(name, found.train, seed=0, **arguments)
-        sides = (found.train[: n_images(run)], found.test[: 1000 if run.quick else None])
-        read = [extract(reference.model, one, layer, preprocess=reference.preprocess, batch_size=512) for one in sides]
+            reference = kept_reference(name, mnist.train, seed=0, **arguments)
+        sides = (mnist.train[: n_images(run)], mnist.test[: 1000 if run.quick else None])
+        read = [
+            extract(reference.model, item, layer, preprocess=reference.preprocess, batch_size=512) for item in sides
+        ]
         return read[0].values.astype(float), read[1].values.astype(float)
 
     return run.once(f"latents of {encoder}", make)
@@ -150,7 +152,7 @@ def digit_head(run: Run, text: Captions) -> LogisticRegression:
 
 
 def head_accuracy(run: Run, text: Captions) -> float:
-    """Of the head on captions in new wordings: the ceiling of what it reads of images."""
+    """Return the head's accuracy on captions in new wordings: its ceiling on images."""
     return float(digit_head(run, text).score(text.new, text.new_labels))
 
 
@@ -158,8 +160,8 @@ def said_of(labels: np.ndarray, text: Captions, rng: np.random.Generator) -> np.
     """A row of the captions for every image, of its digit."""
     said = np.empty(len(labels), dtype=int)
     for digit in DIGITS:
-        own = np.flatnonzero(labels == digit)
-        said[own] = rng.choice(np.flatnonzero(text.labels == digit), len(own))
+        rows = np.flatnonzero(labels == digit)
+        said[rows] = rng.choice(np.flatnonzero(text.labels == digit), len(rows))
     return said
 
 
@@ -277,20 +279,20 @@ def named_right(names: np.ndarray, truth: np.ndarray, seed: int) -> dict[str, An
     }  # fmt: skip
 
 
-def measured(run: Run, one: dict[str, Any]) -> list[dict[str, Any]]:
+def measured(run: Run, cell: dict[str, Any]) -> list[dict[str, Any]]:
     """The record of a cell: method, encoder, number of pairs and seed."""
-    found, method, seed = digits(run), one["method"], one["seed"]
-    known = dealt(run, seed)[0][: one["n_pairs"]]
+    mnist, method, seed = digits(run), cell["method"], cell["seed"]
+    known = dealt(run, seed)[0][: cell["n_pairs"]]
     if method in END_TO_END:
-        some = found.train.isel(presentation=known)
+        some = mnist.train.isel(presentation=known)
         net = end_to_end(some, augmented=method != END_TO_END[0], seed=seed, steps=150 if run.quick else 800)
-        names = named(net, found.test[: 1000 if run.quick else None])
+        names = named(net, mnist.test[: 1000 if run.quick else None])
     elif method in LABEL_ONLY:
-        names = read_by_label(run, one["encoder"], method, known)
+        names = read_by_label(run, cell["encoder"], method, known)
     else:
-        trial = draw(run, one["encoder"], one["n_pairs"], seed)
-        names = digit_head(run, captions(run, N_CAPTIONS)).predict(moved(run, one["encoder"], method, trial, seed))
-    return [{**one, **named_right(names, found.test_labels[: len(names)], seed)}]
+        trial = draw(run, cell["encoder"], cell["n_pairs"], seed)
+        names = digit_head(run, captions(run, N_CAPTIONS)).predict(moved(run, cell["encoder"], method, trial, seed))
+    return [{**cell, **named_right(names, mnist.test_labels[: len(names)], seed)}]
 
 
 def end_to_end(images: xr.DataArray, *, augmented: bool, seed: int, steps: int = 800) -> Reference:
@@ -321,6 +323,6 @@ def with_views(images: xr.DataArray, copies: int, seed: int) -> xr.DataArray:
 
 
 def named(reference: Reference, images: xr.DataArray) -> np.ndarray:
-    """What a classifier calls the images."""
+    """Return the class that a classifier gives each image."""
     scores = extract(reference.model, images, "head", preprocess=reference.preprocess, batch_size=512).values
     return np.asarray(reference.card["classes"])[scores.argmax(axis=1)]

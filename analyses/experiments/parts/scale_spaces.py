@@ -1,4 +1,4 @@
-"""What `scale` does in processes of their own, so that the peak RSS of each is its own.
+"""Tasks that `scale` runs in processes of their own, so that the peak RSS of each is its own.
 
 python -m analyses.experiments.parts.scale_spaces {deform,align} FOLDER OPTIONS
 """
@@ -137,9 +137,9 @@ def main() -> None:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         tasks: dict[str, Callable[..., dict[str, Any]]] = {"deform": deform, "align": align}
-        found = tasks[task](Path(folder), **json.loads(options))
+        results = tasks[task](Path(folder), **json.loads(options))
     texts = [f"{warning.category.__name__}: {warning.message}" for warning in caught]
-    print(json.dumps({**found, "warnings": texts}, allow_nan=False))
+    print(json.dumps({**results, "warnings": texts}, allow_nan=False))
 
 
 if __name__ == "__main__":

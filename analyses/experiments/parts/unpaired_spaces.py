@@ -147,7 +147,7 @@ def views(run: Run, case: str, seed: int) -> Views:
 
 
 def digests(run: Run) -> dict[str, str]:
-    """Of all data read."""
+    """Return the digests of all data read."""
     run.once("hvm", lambda: _hvm(run))
     run.once("mnist", lambda: _mnist(run))
     run.once("flickr", lambda: _flickr(run))
