@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
+from neurobridge.bridge.cost.protocol import Cost, transposed
 from neurobridge.bridge.fused.cost import BRIDGE_EPSILON, AnyMap, Blend, FusedCost, FusedProblem
 from neurobridge.bridge.fused.rounds import (
     Potentials,
@@ -147,15 +148,15 @@ class BatchPlan:
 
     Attributes
     ----------
-    cost : FusedCost
-        C between all points, shape (n, m).
+    cost : Cost
+        C between all points, shape (n, m): a `FusedCost`, or that with source and target exchanged.
     epsilon : float
         Entropic temperature.
     parts : list of Part
         The minibatches.
     """
 
-    cost: FusedCost
+    cost: Cost
     epsilon: float
     parts: list[Part]
 
@@ -230,7 +231,7 @@ class BatchPlan:
     def transposed(self) -> BatchPlan:
         """Exchange source and target."""
         parts = [Part(part.target_rows, part.source_rows, part.log_v, part.log_u) for part in self.parts]
-        return replace(self, cost=self.cost.transposed(), parts=parts)
+        return replace(self, cost=transposed(self.cost), parts=parts)
 
     def _facts(self) -> dict[str, str]:
         sizes = [f"{len(part.source_rows)} x {len(part.target_rows)}" for part in self.parts[:1]]

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from neurobridge.bridge.cost.bridge import BridgeCost
-from neurobridge.bridge.cost.protocol import written_out
+from neurobridge.bridge.cost.protocol import TransposedCost, written_out
 from neurobridge.maps.kernel import KernelMap
 from neurobridge.maps.linear import LinearMap, RidgeDesign, ridge_map
 from neurobridge.points.arrays import Array, Rows
@@ -52,10 +52,6 @@ class FusedProblem:
         """Keep some points in the order of their rows, and no pairs."""
         cost = self.cost.subset(source_rows, target_rows)
         return FusedProblem(cost, self.X[source_rows], self.Y[target_rows], (_NO_ROWS, _NO_ROWS))
-
-    def transposed(self) -> FusedProblem:
-        """Exchange source and target."""
-        return FusedProblem(self.cost.transposed(), self.Y, self.X, (self.rows[1], self.rows[0]))
 
     @cached_property
     def designs(self) -> tuple[RidgeDesign, RidgeDesign]:
@@ -130,11 +126,6 @@ class Blend:
     def __call__(self, bridge: torch.Tensor, X: np.ndarray, Y: np.ndarray) -> torch.Tensor:
         """Return the fused cost between points X and Y whose bridge cost is given, float32 of shape (n, m)."""
         return self._sum(bridge, *_misses(self.forward, self.backward, X, Y, bridge.device))
-
-    def transposed(self) -> Blend:
-        """Exchange source and target."""
-        bridge, forward, backward = self.units
-        return Blend(self.backward, self.forward, self.lam, (bridge, backward, forward))
 
     def _sum(self, bridge: torch.Tensor, forward_misses: torch.Tensor, backward_misses: torch.Tensor) -> torch.Tensor:
         total = bridge * ((1 - self.lam) / self.units[0])
@@ -244,9 +235,9 @@ class FusedCost:
         """Return the same cost between some source points and some target points; it knows no pairs."""
         return FusedCost(self.problem.without_pairs(np.asarray(rows), np.asarray(columns)), self.blend)
 
-    def transposed(self) -> FusedCost:
-        """Exchange source and target."""
-        return FusedCost(self.problem.transposed(), self.blend.transposed())
+    def transposed(self) -> TransposedCost:
+        """Exchange source and target: the same numbers, to the last bit, that the plan was solved under."""
+        return TransposedCost(self)
 
     def dense(self, *, memory_limit: float = 2e9) -> Array:
         """Write the cost out as an (n, m) float32 matrix.
