@@ -249,7 +249,7 @@ def fields_of(value: Any, *, without: Collection[str] = ()) -> State:
     Examples
     --------
     >>> from neurobridge.bridge import Candidate
-    >>> fields_of(Candidate(0.9, 0.02, 5, "linear"), without=("readout", "kernel_rounds"))
+    >>> fields_of(Candidate(lam=0.9, epsilon=0.02, n_rounds=5, readout="linear"), without=("readout", "kernel_rounds"))
     {'lam': 0.9, 'epsilon': 0.02, 'n_rounds': 5}
     """
     return {name: getattr(value, name) for name in _fields(type(value)) if name not in without}
