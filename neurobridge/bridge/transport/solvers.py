@@ -216,6 +216,7 @@ def _factored(problem: Problem) -> Solution:
     return Solution(plan, iteration, error)
 
 
+#: Solvers of `couple` by the name of the method: functions from a problem to a plan.
 SOLVERS: dict[str, Callable[[Problem], Solution]] = {
     "pairs": _pairs,
     "exact": _exact,
