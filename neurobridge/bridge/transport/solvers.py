@@ -216,11 +216,7 @@ def _factored(problem: Problem) -> Solution:
     return Solution(plan, iteration, error)
 
 
-<<<<<<< HEAD
-#: Solver of each method of `couple`.
-=======
 #: Solvers of `couple` by the name of the method: functions from a problem to a plan.
->>>>>>> w-bridge
 SOLVERS: dict[str, Callable[[Problem], Solution]] = {
     "pairs": _pairs,
     "exact": _exact,
