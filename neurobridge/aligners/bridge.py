@@ -21,8 +21,11 @@ from neurobridge.points.arrays import Rows
 from neurobridge.store.kinds import register
 
 Map = Literal["flow", "barycentric", "linear"]
+#: How a fitted `BridgeAligner` moves points.
 MAPS: tuple[Map, ...] = ("flow", "barycentric", "linear")
+#: How a `BridgeAligner` couples the two clouds.
 COUPLINGS = ("fused", *SOLVERS)
+#: What a `BridgeAligner` couples by.
 COSTS = ("bridge", "linear")
 
 DIRECTIONS: tuple[Direction, ...] = ("forward", "backward")

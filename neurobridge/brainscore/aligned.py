@@ -61,6 +61,21 @@ def aligned_predictivity(
     ------
     AssemblyError
         Bad assemblies or splits, a share outside (0, 1], or one that leaves fewer than two pairs.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import neurobridge as nb
+    >>> values = np.random.default_rng(0).normal(size=(20, 3))
+    >>> stimuli = {"stimulus_id": [f"s{k}" for k in range(20)]}
+    >>> assembly = nb.make_assembly(values, presentation=stimuli, neuroid={"neuroid_id": ["a", "b", "c"]})
+    >>> source = assembly
+    >>> target = assembly.copy(data=values @ np.array([[0, 1, 0], [1, 0, 0], [0, 0, 2.0]]))
+    >>> splits = nb.splits.kfold_splits(20, n_splits=2)
+    >>> ridge = nb.aligners.RidgeAligner()
+    >>> score = nb.brainscore.aligned_predictivity(source, target, ridge, pairs=1.0, splits=splits, n_permutations=10)
+    >>> float(nb.aggregate(score)["raw"]) > 0.9
+    True
     """
     if not 0 < pairs <= 1:
         raise AssemblyError(

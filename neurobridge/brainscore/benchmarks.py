@@ -43,6 +43,12 @@ def majajhong2015_public(region: str, metric: str = "bridge", **options: Any) ->
         Unknown region or metric, or a metric that the reliability of sites does not bound.
     ImportError
         Brain-Score is not installed.
+
+    Examples
+    --------
+    >>> import neurobridge as nb
+    >>> benchmark = nb.brainscore.majajhong2015_public("IT", "ridge")  # doctest: +SKIP
+    >>> benchmark(model)  # doctest: +SKIP
     """
     if region not in REGIONS:
         raise AssemblyError(f"found region {region!r}; expected one of {list(REGIONS)}. Mend: choose one of them.")

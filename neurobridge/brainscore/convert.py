@@ -36,6 +36,17 @@ def to_brainscore(assembly: xr.DataArray, cls: type[xr.DataArray] | None = None)
         Brain-Score is not installed and no class is given.
     AssemblyError
         The assembly does not meet the schema.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import neurobridge as nb
+    >>> values = np.random.default_rng(0).normal(size=(20, 3))
+    >>> stimuli = {"stimulus_id": [f"s{k}" for k in range(20)]}
+    >>> assembly = nb.make_assembly(values, presentation=stimuli, neuroid={"neuroid_id": ["a", "b", "c"]})
+    >>> import xarray as xr
+    >>> nb.brainscore.to_brainscore(assembly, xr.DataArray).dims  # by default Brain-Score's own class
+    ('presentation', 'neuroid')
     """
     validate(assembly)
     cls = cls or _neuroid_assembly()
@@ -76,6 +87,17 @@ def from_brainscore(assembly: xr.DataArray) -> xr.DataArray:
     ------
     AssemblyError
         Not a DataArray, a scalar coordinate that holds a tuple, or what `validate` refuses.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import neurobridge as nb
+    >>> values = np.random.default_rng(0).normal(size=(20, 3))
+    >>> stimuli = {"stimulus_id": [f"s{k}" for k in range(20)]}
+    >>> assembly = nb.make_assembly(values, presentation=stimuli, neuroid={"neuroid_id": ["a", "b", "c"]})
+    >>> stacked = assembly.rename(stimulus_id="image_id").set_index(presentation=["image_id"])
+    >>> nb.brainscore.from_brainscore(stacked).coords["stimulus_id"].dims
+    ('presentation',)
     """
     if not isinstance(assembly, xr.DataArray):
         raise AssemblyError(

@@ -31,6 +31,11 @@ def prepare_environment(environ: MutableMapping[str, str] | None = None) -> dict
     -------
     dict of str to str
         The variables that were set here, with their values.
+
+    Examples
+    --------
+    >>> prepare_environment({"BS_INSTALL_DEPENDENCIES": "yes"})
+    {'RESULTCACHING_DISABLE': 'brainscore_vision.benchmark'}
     """
     environ = os.environ if environ is None else environ
     added = {name: value for name, value in SAFE_ENVIRONMENT.items() if name not in environ}

@@ -29,7 +29,7 @@ def library_folder() -> Path:
 
 
 def status(library: str | os.PathLike[str] | None = None) -> dict[str, dict[str, str]]:
-    """Say where each plugin folder would be linked, and what is there.
+    """Return where each plugin folder would be linked, and what is there.
 
     Parameters
     ----------
@@ -41,6 +41,14 @@ def status(library: str | os.PathLike[str] | None = None) -> dict[str, dict[str,
     dict
         Kind ("metrics", "benchmarks") to ``link``, ``target`` and ``state``: "linked", "absent", "stale" (a link to the plugins
         of another or a moved neurobridge) or "foreign" (something that is not a link to plugins of neurobridge).
+
+    Examples
+    --------
+    >>> import os
+    >>> for kind in ("metrics", "benchmarks"):
+    ...     os.makedirs(f"library/{kind}")
+    >>> {kind: entry["state"] for kind, entry in status("library").items()}
+    {'metrics': 'absent', 'benchmarks': 'absent'}
     """
     root = Path(library) if library is not None else library_folder()
     return {
@@ -82,6 +90,16 @@ def link(library: str | os.PathLike[str] | None = None) -> list[Path]:
         Something else has the name; nothing is linked then.
     OSError
         The folder is missing or cannot be written, or the system has no symbolic links.
+
+    Examples
+    --------
+    >>> import os
+    >>> for kind in ("metrics", "benchmarks"):
+    ...     os.makedirs(f"library/{kind}")
+    >>> [path.as_posix() for path in link("library")]
+    ['library/metrics/neurobridge', 'library/benchmarks/neurobridge']
+    >>> status("library")["metrics"]["state"]
+    'linked'
     """
     places = status(library)
     for entry in places.values():
@@ -106,7 +124,7 @@ def link(library: str | os.PathLike[str] | None = None) -> list[Path]:
 
 
 def unlink(library: str | os.PathLike[str] | None = None) -> list[Path]:
-    """Take away what `link` wrote, and nothing else.
+    """Remove what `link` wrote, and nothing else.
 
     Parameters
     ----------
@@ -117,6 +135,15 @@ def unlink(library: str | os.PathLike[str] | None = None) -> list[Path]:
     -------
     list of Path
         The links that were removed; empty where there was none.
+
+    Examples
+    --------
+    >>> import os
+    >>> for kind in ("metrics", "benchmarks"):
+    ...     os.makedirs(f"library/{kind}")
+    >>> _ = link("library")
+    >>> len(unlink("library")), unlink("library")
+    (2, [])
     """
     removed = []
     for entry in status(library).values():

@@ -52,6 +52,12 @@ class BrainScoreMetric:
     ------
     AssemblyError
         Unknown metric, or unknown keyword of the cross-validation.
+
+    Examples
+    --------
+    >>> import neurobridge as nb
+    >>> metric = nb.brainscore.BrainScoreMetric("ridge", {"splits": 3, "stratification_coord": None})
+    >>> metric(source, target)  # doctest: +SKIP
     """
 
     def __init__(self, name: str, crossvalidation_kwargs: Mapping[str, Any] | None = None, **options: Any) -> None:
@@ -137,6 +143,11 @@ def to_score(score: xr.Dataset) -> xr.DataArray:
     ------
     ImportError
         Brain-Score is not installed.
+
+    Examples
+    --------
+    >>> import neurobridge as nb
+    >>> nb.brainscore.to_score(nb.predictivity(source, target))  # doctest: +SKIP
     """
     try:
         from brainscore_core.metrics import Score

@@ -38,6 +38,19 @@ class AlignedBrainModel:
     ------
     AssemblyError
         An assembly is not one, or shows a stimulus twice.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import neurobridge as nb
+    >>> values = np.random.default_rng(0).normal(size=(20, 3))
+    >>> stimuli = {"stimulus_id": [f"s{k}" for k in range(20)]}
+    >>> assembly = nb.make_assembly(values, presentation=stimuli, neuroid={"neuroid_id": ["a", "b", "c"]})
+    >>> model = nb.brainscore.AlignedBrainModel({"IT": assembly}, "my-model")
+    >>> model.identifier, model.visual_degrees()
+    ('my-model', 8)
+    >>> model.start_recording("IT", [(70, 170)])
+    >>> model.look_at(stimuli)  # doctest: +SKIP
     """
 
     def __init__(

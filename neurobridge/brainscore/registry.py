@@ -17,6 +17,13 @@ def register() -> None:
     ------
     ImportError
         Brain-Score is not installed.
+
+    Examples
+    --------
+    >>> import neurobridge as nb
+    >>> nb.brainscore.register()  # doctest: +SKIP
+    >>> from brainscore_vision import metric_registry  # doctest: +SKIP
+    >>> metric = metric_registry["bridge"]()  # doctest: +SKIP
     """
     library_folder()
     for kind in PLUGINS:

@@ -24,6 +24,7 @@ from neurobridge.datasets.loaders import (
 from neurobridge.datasets.simulated.hvm import NAME as SIMULATED_HVM
 from neurobridge.datasets.simulated.hvm import simulate_hvm
 
+#: Reader of each dataset, by name; `load` calls it.
 LOADERS: dict[str, Callable[..., Experiment]] = {
     clip.CLASSES: clip.load_class_text,
     clip.FLICKR: clip.load_flickr8k,
@@ -53,12 +54,27 @@ def load(name: str, *, mirror: str | os.PathLike[str] | None = None, quiet: bool
     **options
         Passed to the loader: e.g. ``part="test"`` for "mnist", ``folder=...`` for "imagenet"; the arguments of `simulate_hvm`.
 
+    Returns
+    -------
+    Experiment
+        Recordings, images, latents, activations or RDMs, and the table of stimuli.
+
     Raises
     ------
     UnknownDatasetError
         No dataset has this name, or it has no loader; suggests the nearest.
     DigestError
         A file is not the one the manifest describes.
+
+    Examples
+    --------
+    >>> import neurobridge as nb
+    >>> nb.load("simulated-hvm", images_per_object={3: 1}, n_repetitions=2, image_size=32, quiet=True)
+    Experiment('simulated-hvm', simulated, stimuli=64, recordings=(128, 256, 1), images=(64, 32, 32), latents=(64, 73))
+
+    Of recordings at hand in a folder:
+
+    >>> v4 = nb.load("cowley2023-v4-210325", mirror="../shared/data")  # doctest: +SKIP
     """
     experiment = simulate_hvm(**options) if name == SIMULATED_HVM else _loader(name)(mirror=mirror, **options)
     if not quiet:
@@ -67,7 +83,18 @@ def load(name: str, *, mirror: str | os.PathLike[str] | None = None, quiet: bool
 
 
 def has_loader(name: str) -> bool:
-    """Whether `load` knows how to read a dataset; the files of any can be fetched."""
+    """Tell whether `load` can read a dataset; the files of any dataset can be fetched.
+
+    Parameters
+    ----------
+    name : str
+        Dataset, as `list_datasets` names it.
+
+    Examples
+    --------
+    >>> has_loader("mnist"), has_loader("no-such-dataset")
+    (True, False)
+    """
     return name in {*LOADERS, SIMULATED_HVM} or re.fullmatch(cowley2023.PATTERN, name) is not None
 
 

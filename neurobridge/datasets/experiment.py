@@ -9,6 +9,8 @@ from typing import Any, Literal
 import pandas as pd
 import xarray as xr
 
+from neurobridge.points.display import html_repr, short_repr
+
 Kind = Literal["recorded", "simulated", "stimuli", "embeddings"]
 
 
@@ -38,6 +40,12 @@ class Experiment:
     attrs : mapping
         ``citation``, ``licence``, ``digests`` (file -> digest) and ``note`` (what the data is, and what it is not).
         ``citation`` is in the ``attrs`` of every array and table too.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> Experiment("mine", "stimuli", pd.DataFrame({"stimulus_id": ["a", "b"]}))
+    Experiment('mine', stimuli, stimuli=2)
     """
 
     name: str
@@ -49,3 +57,15 @@ class Experiment:
     activations: xr.DataArray | None = None
     rdms: xr.DataArray | None = None
     attrs: Mapping[str, Any] = field(default_factory=dict)
+
+    def _facts(self) -> dict[str, Any]:
+        arrays = {name: getattr(self, name) for name in ("recordings", "images", "latents", "activations", "rdms")}
+        shapes = {name: array.shape for name, array in arrays.items() if array is not None}
+        return {"stimuli": len(self.stimuli), **shapes}
+
+    def __repr__(self) -> str:
+        return short_repr("Experiment", repr(self.name), self.kind, **self._facts())
+
+    def _repr_html_(self) -> str:
+        facts = {"kind": self.kind, **self._facts(), "licence": self.attrs.get("licence", "not stated")}
+        return html_repr(f"Experiment {self.name}", facts)

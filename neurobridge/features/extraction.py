@@ -125,6 +125,17 @@ def extract(
         There is not enough memory for a single image.
     RuntimeError
         The model changed its own weights or buffers, also those that are not persistent, during the pass.
+
+    Examples
+    --------
+    >>> import numpy as np, xarray as xr
+    >>> import neurobridge as nb
+    >>> pixels = np.random.default_rng(0).integers(0, 255, (6, 48, 48)).astype(np.uint8)
+    >>> ids = ("presentation", [f"image{k}" for k in range(6)])
+    >>> images = xr.DataArray(pixels, dims=("presentation", "row", "column"), coords={"stimulus_id": ids})
+    >>> activations = nb.extract(nb.features.GaborEnergy(n_scales=2), images, ["colour", "v1"], progress=False)
+    >>> activations.shape, sorted(set(activations["layer"].values.tolist()))
+    ((6, 208), ['colour', 'v1'])
     """
     _check_arguments(batch_size, workers, dtype, out, cache)
     reduction = as_reduction(pooling)

@@ -17,8 +17,10 @@ import safetensors
 import safetensors.torch
 import torch
 
+from neurobridge.features.models.frozen import describe_module
 from neurobridge.features.references.training import load_reference
 from neurobridge.features.stimuli.preprocess import Preprocess
+from neurobridge.points.display import html_repr, short_repr
 
 _FORCE = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
 
@@ -29,17 +31,50 @@ class ModelError(ValueError):
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A model, what to call it, and what it wants its images to look like where that is known."""
+    """A model, its name, and the preprocessing of its images where that is known.
+
+    Attributes
+    ----------
+    model : torch.nn.Module
+    identifier : str
+        Name of the model, and of its weights if they were given.
+    preprocess : Preprocess or None
+        Published with the weights, or used in training; None where it is not known.
+
+    Examples
+    --------
+    >>> load_model("python:neurobridge.features:GaborEnergy")
+    LoadedModel('python:neurobridge.features:GaborEnergy', GaborEnergy, 0 parameters)
+    """
 
     model: torch.nn.Module
     identifier: str
     preprocess: Preprocess | None = None
+
+    def __repr__(self) -> str:
+        facts = {} if self.preprocess is None else {"size": self.preprocess.size}
+        return short_repr("LoadedModel", repr(self.identifier), *describe_module(self.model), **facts)
+
+    def _repr_html_(self) -> str:
+        kind, size = describe_module(self.model)
+        return html_repr(f"LoadedModel {self.identifier}", {"model": kind, "size": size, "preprocess": self.preprocess})
 
 
 class Program(torch.nn.Module):
     """A TorchScript program with one layer to record: ``output``.
 
     TorchScript runs in an interpreter of its own, which calls no hooks, so that nothing inside it can be recorded.
+
+    Parameters
+    ----------
+    program : torch.nn.Module
+        What ``torch.jit.load`` returned.
+
+    Examples
+    --------
+    >>> import torch
+    >>> Program(torch.nn.Flatten())(torch.zeros(2, 3, 4)).shape
+    torch.Size([2, 12])
     """
 
     def __init__(self, program: torch.nn.Module) -> None:
@@ -79,6 +114,14 @@ def load_model(spec: str, *, weights: str | os.PathLike[str] | None = None, pret
         that `Preprocess` cannot.
     ImportError
         A timm or torchvision name without the extra ``vision``.
+
+    Examples
+    --------
+    >>> import neurobridge as nb
+    >>> loaded = nb.load_model("python:neurobridge.features:GaborEnergy")
+    >>> type(loaded.model).__name__, loaded.preprocess
+    ('GaborEnergy', None)
+    >>> resnet = nb.load_model("timm:resnet50")  # doctest: +SKIP
     """
     kind, _, name = spec.partition(":")
     if kind in ("timm", "torchvision"):
@@ -107,12 +150,25 @@ def load_weights(model: torch.nn.Module, path: str | os.PathLike[str]) -> torch.
         ``.safetensors``, or a file of ``torch.save``, read with ``weights_only=True``; a dict whose only use is to hold
         ``state_dict`` is looked into.
 
+    Returns
+    -------
+    torch.nn.Module
+        The model given.
+
     Raises
     ------
     FileNotFoundError
         There is no such file.
     ModelError
         The file wants code executed, is damaged, or has other entries than the model.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from safetensors.torch import save_file
+    >>> save_file({"weight": torch.eye(2), "bias": torch.ones(2)}, "weights.safetensors")
+    >>> load_weights(torch.nn.Linear(2, 2), "weights.safetensors").bias.tolist()
+    [1.0, 1.0]
     """
     path = Path(path)
     if not path.exists():

@@ -22,6 +22,7 @@ from neurobridge.assemblies import AssemblyError
 from neurobridge.features.extraction import extract
 from neurobridge.features.stimuli.images import Pixels, Root, as_source, pixel_digests, read_ahead
 from neurobridge.features.stimuli.preprocess import Preprocess
+from neurobridge.points.display import html_repr, short_repr
 from neurobridge.store.atomic import atomic_path
 
 _FORMAT = "neurobridge layer pca 1"
@@ -48,6 +49,20 @@ class LayerPCA:
         Digest of every fitting image: `extract` refuses to show one of them, as the components have seen it.
     of_model : dict
         Digests of the model and the preprocessing that it was fitted with.
+
+    Examples
+    --------
+    >>> import numpy as np, xarray as xr
+    >>> import neurobridge as nb
+    >>> pixels = np.random.default_rng(0).integers(0, 255, (6, 48, 48)).astype(np.uint8)
+    >>> ids = ("presentation", [f"image{k}" for k in range(6)])
+    >>> images = xr.DataArray(pixels, dims=("presentation", "row", "column"), coords={"stimulus_id": ids})
+    >>> model = nb.features.GaborEnergy(n_scales=2)
+    >>> pca = nb.features.fit_pca(model, images[:4], ["v1"], n_components=3, progress=False)
+    >>> pca
+    LayerPCA(1 layer fitted, 3 components, 0 layers kept, 4 fitting images)
+    >>> nb.extract(model, images[4:], ["v1"], pooling=pca, progress=False).shape
+    (2, 3)
     """
 
     n_components: int
@@ -57,6 +72,21 @@ class LayerPCA:
     kept: tuple[str, ...]
     fitted_on: frozenset[str]
     of_model: Mapping[str, str]
+
+    def __repr__(self) -> str:
+        n_fitted = len(self.components)
+        return short_repr(
+            "LayerPCA",
+            f"{n_fitted} layer{'s' * (n_fitted != 1)} fitted",
+            f"{self.n_components} components",
+            f"{len(self.kept)} layers kept",
+            f"{len(self.fitted_on)} fitting images",
+        )
+
+    def _repr_html_(self) -> str:
+        explained = {f"variance held, {layer}": share for layer, share in self.explained.items()}
+        facts = {"components": self.n_components, "layers kept": self.kept, "fitting images": len(self.fitted_on)}
+        return html_repr("LayerPCA", {**facts, **explained})
 
     def __call__(self, layer: str, output: torch.Tensor) -> torch.Tensor:
         """Project one batch: (n, ...) -> (n, n_components)."""
@@ -189,6 +219,17 @@ def fit_pca(
     ------
     AssemblyError
         Fewer images than components, another argument of `extract`, or what `extract` refuses.
+
+    Examples
+    --------
+    >>> import numpy as np, xarray as xr
+    >>> import neurobridge as nb
+    >>> pixels = np.random.default_rng(0).integers(0, 255, (6, 48, 48)).astype(np.uint8)
+    >>> ids = ("presentation", [f"image{k}" for k in range(6)])
+    >>> images = xr.DataArray(pixels, dims=("presentation", "row", "column"), coords={"stimulus_id": ids})
+    >>> pca = fit_pca(nb.features.GaborEnergy(n_scales=2), images, "v1", n_components=3, progress=False)
+    >>> pca.components["v1"].shape  # 2 scales, 6 orientations, a grid of 4 x 4
+    torch.Size([3, 192])
     """
     if unknown := sorted(set(arguments) - set(_ARGUMENTS)):
         raise AssemblyError(

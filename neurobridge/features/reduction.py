@@ -44,6 +44,7 @@ def _cls(layer: str, output: torch.Tensor) -> torch.Tensor:
     return output[:, 0] if output.ndim == 3 else output
 
 
+#: What is kept of a layer, by name: all units, their mean over positions, the class token.
 POOLINGS: dict[str, Callable[[str, torch.Tensor], torch.Tensor]] = {"flatten": _flatten, "mean": _mean, "cls": _cls}
 
 
@@ -64,7 +65,7 @@ class Pooling:
 
 @dataclass(frozen=True)
 class RandomProjection:
-    """Project each layer, flattened, on random directions (scikit-learn's transformers; Li, Hastie & Church 2006).
+    """Projection of each layer, flattened, on random directions (scikit-learn's transformers; Li, Hastie & Church 2006).
 
     Distances are kept up to a factor 1 +- eps if ``n_components`` is of the order log(n) / eps^2 (Johnson & Lindenstrauss 1984).
     A layer with at most ``n_components`` units is kept as it is. Each layer has directions of its own, which depend on the seed,
@@ -82,6 +83,12 @@ class RandomProjection:
     ------
     ValueError
         `n_components` below 1, or an unknown `kind`.
+
+    Examples
+    --------
+    >>> import torch
+    >>> RandomProjection(n_components=10)("layer1", torch.ones(2, 8, 5, 5)).shape
+    torch.Size([2, 10])
     """
 
     n_components: int = 1000

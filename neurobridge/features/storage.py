@@ -280,6 +280,17 @@ def open_features(path: str | os.PathLike[str], *, rows: int | None = None) -> x
         It is no assembly.
     ImportError
         A zarr folder without the extra ``zarr``.
+
+    Examples
+    --------
+    >>> import numpy as np, xarray as xr
+    >>> import neurobridge as nb
+    >>> pixels = np.random.default_rng(0).integers(0, 255, (6, 48, 48)).astype(np.uint8)
+    >>> ids = ("presentation", [f"image{k}" for k in range(6)])
+    >>> images = xr.DataArray(pixels, dims=("presentation", "row", "column"), coords={"stimulus_id": ids})
+    >>> _ = nb.extract(nb.features.GaborEnergy(n_scales=2), images, "v1", out="kept.nc", progress=False)
+    >>> open_features("kept.nc").sizes["neuroid"]
+    192
     """
     path = Path(path)
     if path.suffix != ".zarr":

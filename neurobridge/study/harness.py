@@ -27,6 +27,7 @@ from neurobridge.points.display import html_repr, short_repr
 from neurobridge.store.atomic import write_json, write_text
 from neurobridge.study.machine import available_memory, machine_facts, peak_rss
 
+#: One measured line: plain values by name.
 Record = dict[str, Any]
 Cell = dict[str, Any]
 

@@ -8,6 +8,7 @@ from neurobridge.aligners.baselines.linear import ProcrustesAligner, RidgeAligne
 from neurobridge.aligners.baselines.relative import RelativeAligner
 from neurobridge.aligners.baselines.subspaces import CCAAligner, PLSAligner
 
+#: Class of each baseline, by name.
 BASELINES: dict[str, type[AssemblyAligner]] = {
     "ridge": RidgeAligner,
     "procrustes": ProcrustesAligner,

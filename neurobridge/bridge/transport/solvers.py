@@ -216,6 +216,7 @@ def _factored(problem: Problem) -> Solution:
     return Solution(plan, iteration, error)
 
 
+#: Solver of each method of `couple`.
 SOLVERS: dict[str, Callable[[Problem], Solution]] = {
     "pairs": _pairs,
     "exact": _exact,

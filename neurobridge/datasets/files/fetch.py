@@ -33,18 +33,37 @@ __all__ = [
 
 
 def cache_folder() -> Path:
-    """Folder of downloaded files: ``NEUROBRIDGE_HOME``, or the platform's user cache."""
+    """Return the folder of downloaded files: ``NEUROBRIDGE_HOME``, or the platform's user cache.
+
+    Examples
+    --------
+    >>> import os
+    >>> os.environ["NEUROBRIDGE_HOME"] = "my-cache"
+    >>> cache_folder().name
+    'my-cache'
+    >>> del os.environ["NEUROBRIDGE_HOME"]
+    """
     given = os.environ.get("NEUROBRIDGE_HOME")
     return Path(given).expanduser() if given else Path(platformdirs.user_cache_dir("neurobridge"))
 
 
 def path_of(name: str) -> Path:
-    """Folder in the cache where a dataset's files are kept, whether or not they are there.
+    """Return the folder in the cache where a dataset's files are kept, whether or not they are there.
+
+    Parameters
+    ----------
+    name : str
+        Dataset, as `list_datasets` names it.
 
     Raises
     ------
     UnknownDatasetError
         No dataset has this name.
+
+    Examples
+    --------
+    >>> path_of("mnist").name
+    'mnist'
     """
     return cache_folder() / find_manifest(name).name
 
@@ -90,6 +109,37 @@ def fetch(
         A file is not the one described. In the cache it is renamed, in the mirror it is left as it is.
     DownloadError
         A file has no public address, or it could not be downloaded.
+
+    Examples
+    --------
+    A dataset of one file, described by a manifest and taken from a mirror:
+
+    >>> import hashlib, os, pathlib
+    >>> pathlib.Path("mirror/my-data").mkdir(parents=True)
+    >>> _ = pathlib.Path("mirror/my-data/rates.csv").write_text("1,2,3")
+    >>> digest = hashlib.sha256(b"1,2,3").hexdigest()
+    >>> pathlib.Path("manifests").mkdir()
+    >>> _ = pathlib.Path("manifests/my-data.toml").write_text(f'''
+    ... name = "my-data"
+    ... version = "1"
+    ... title = "Three rates"
+    ... kind = "recorded"
+    ... access = "user-supplied"
+    ... licence = "none stated"
+    ... note = "An example."
+    ... post_processing = "none"
+    ... citation = "@misc{{me}}"
+    ... [[files]]
+    ... name = "rates.csv"
+    ... origin = "my rig"
+    ... digests = ["sha256:{digest}"]
+    ... ''')
+    >>> os.environ["NEUROBRIDGE_MANIFESTS"] = "manifests"
+    >>> fetch("my-data", mirror="mirror")["rates.csv"].read_text()
+    '1,2,3'
+    >>> verify("my-data", mirror="mirror")
+    {'rates.csv': 'ok'}
+    >>> del os.environ["NEUROBRIDGE_MANIFESTS"]
     """
     manifest = find_manifest(name)
     folder = _mirror(mirror)
@@ -102,10 +152,28 @@ def fetch(
 def verify(name: str, *, mirror: str | os.PathLike[str] | None = None) -> dict[str, str]:
     """Check the files of a dataset that are at hand, without downloading.
 
+    Parameters
+    ----------
+    name : str
+        Dataset, as `list_datasets` names it.
+    mirror : path, optional
+        Folder with the files, laid out ``<dataset>/<file>``; default: NEUROBRIDGE_MIRROR.
+
     Returns
     -------
     dict of str to str
         For each file "ok", "missing", or what is wrong with it.
+
+    Examples
+    --------
+    >>> import os
+    >>> os.environ["NEUROBRIDGE_HOME"] = "an-empty-cache"
+    >>> os.makedirs("an-empty-mirror")
+    >>> set(verify("mnist", mirror="an-empty-mirror").values())
+    {'missing'}
+    >>> del os.environ["NEUROBRIDGE_HOME"]
+
+    `fetch` has an example with a file.
     """
     found = locate(name, mirror=mirror)
     entries = {entry.name: entry for entry in find_manifest(name).files}
@@ -115,7 +183,24 @@ def verify(name: str, *, mirror: str | os.PathLike[str] | None = None) -> dict[s
 
 
 def locate(name: str, *, mirror: str | os.PathLike[str] | None = None) -> dict[str, Path | None]:
-    """Say where each file of a dataset would be read from, without downloading or checking; None where it is nowhere."""
+    """Return where each file of a dataset would be read from, without downloading or checking it.
+
+    Parameters
+    ----------
+    name : str
+        Dataset, as `list_datasets` names it.
+    mirror : path, optional
+        Folder with the files, laid out ``<dataset>/<file>``; default: NEUROBRIDGE_MIRROR.
+
+    Examples
+    --------
+    >>> import os, pathlib
+    >>> os.environ["NEUROBRIDGE_HOME"] = "an-empty-cache"
+    >>> pathlib.Path("mirror/hvm-metadata").mkdir(parents=True)
+    >>> set(locate("hvm-metadata", mirror="mirror").values())
+    {None}
+    >>> del os.environ["NEUROBRIDGE_HOME"]
+    """
     folder = _mirror(mirror)
     return {
         entry.name: next((place for place in _places(name, entry, folder) if place.exists()), None)
@@ -124,12 +209,26 @@ def locate(name: str, *, mirror: str | os.PathLike[str] | None = None) -> dict[s
 
 
 def mirrored(mirror: str | os.PathLike[str] | None = None) -> list[str]:
-    """Names of the datasets of which a mirror holds a file.
+    """Return the names of the datasets of which a mirror holds a file.
+
+    Parameters
+    ----------
+    mirror : path, optional
+        Folder with the files, laid out ``<dataset>/<file>``; default: NEUROBRIDGE_MIRROR.
 
     Raises
     ------
     FileNotFoundError
         No mirror is given, or it is not a folder.
+
+    Examples
+    --------
+    >>> import pathlib
+    >>> pathlib.Path("mirror/mnist").mkdir(parents=True)
+    >>> name = find_manifest("mnist").files[0].name
+    >>> pathlib.Path("mirror/mnist", name).touch()
+    >>> mirrored("mirror")
+    ['mnist']
     """
     folder = _mirror(mirror)
     if folder is None:
@@ -170,6 +269,12 @@ def copy_to_mirror(
         No dataset is named.
     DigestError
         A file that is already in ``folder`` is not the one described; it is left as it is.
+
+    Examples
+    --------
+    >>> copy_to_mirror("for-the-cluster", ["simulated-hvm"])  # made from a seed: it has no files
+    []
+    >>> copy_to_mirror("for-the-cluster", ["mnist"], mirror="../shared/data")  # doctest: +SKIP
     """
     if not names:
         raise ValueError("found no dataset to mirror; expected at least one name. Mend: neurobridge data list.")

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from neurobridge.datasets.experiment import Kind
+from neurobridge.points.display import html_repr, short_repr
 
 Location = tuple[int | str, ...]
 
@@ -55,6 +56,11 @@ class File(BaseModel):
         Where the file comes from, if it is not what lies at the address.
     post_processing : str
         What was done to the file at its origin to get this one, e.g. another format.
+
+    Examples
+    --------
+    >>> File(name="rates.csv", origin="my rig", digests=["md5:" + "0" * 32])
+    File('rates.csv', 1 digest, url=None)
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -64,6 +70,13 @@ class File(BaseModel):
     digests: tuple[Digest, ...] = Field(min_length=1)
     origin: str = ""
     post_processing: str = ""
+
+    def __repr__(self) -> str:
+        digests = f"{len(self.digests)} digest{'s' * (len(self.digests) != 1)}"
+        size = [] if self.size is None else [f"{self.size} bytes"]
+        return short_repr("File", repr(self.name), *size, digests, url=self.url)
+
+    __str__ = __repr__
 
     @field_validator("name")
     @classmethod
@@ -79,7 +92,10 @@ class Manifest(BaseModel):
 
     Attributes
     ----------
-    name, version, title : str
+    name : str
+        As in `load`, and of the manifest's file.
+    version : str
+    title : str
     kind : {"recorded", "simulated", "stimuli", "embeddings"}
     access : {"public", "user-supplied", "embedded"}
         "user-supplied" data has to be brought by the user, who has the right to it; "embedded" data is made by the package itself.
@@ -97,6 +113,11 @@ class Manifest(BaseModel):
     requires : mapping of dataset to file names
         Files of other datasets without which this one cannot be read.
     files : tuple of File
+
+    Examples
+    --------
+    >>> find_manifest("mnist")
+    Manifest('mnist', version '1', stimuli, public, 4 files)
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -125,6 +146,23 @@ class Manifest(BaseModel):
                 raise ValueError(f"found file {entry.name!r} without url or origin; expected one of them")
         return self
 
+    def __repr__(self) -> str:
+        files = f"{len(self.files)} file{'s' * (len(self.files) != 1)}"
+        return short_repr("Manifest", repr(self.name), f"version {self.version!r}", self.kind, self.access, files)
+
+    __str__ = __repr__
+
+    def _repr_html_(self) -> str:
+        facts = {
+            "title": self.title,
+            "kind": self.kind,
+            "access": self.access,
+            "licence": self.licence,
+            "files": [entry.name for entry in self.files],
+            "what it is not": list(self.is_not),
+        }
+        return html_repr(f"Manifest {self.name}", facts)
+
     @property
     def statement(self) -> str:
         """What the data is and what it is not, in one text."""
@@ -150,10 +188,20 @@ class Manifest(BaseModel):
 def read_manifest(path: Path) -> Manifest:
     """Read one manifest.
 
+    Parameters
+    ----------
+    path : pathlib.Path
+        TOML file, named ``<dataset>.toml``.
+
     Raises
     ------
     ManifestError
         Not TOML, a field is missing or wrong, or the file is not named after the dataset.
+
+    Examples
+    --------
+    >>> read_manifest(manifest_folders()[0] / "mnist.toml").kind
+    'stimuli'
     """
     text = path.read_text(encoding="utf-8")
     try:
@@ -283,6 +331,11 @@ def list_datasets() -> list[Manifest]:
     ------
     ManifestError
         One of them cannot be used.
+
+    Examples
+    --------
+    >>> [manifest.name for manifest in list_datasets() if manifest.access == "embedded"]
+    ['simulated-hvm']
     """
     return [read_manifest(path) for path in _manifest_paths().values()]
 
@@ -290,10 +343,20 @@ def list_datasets() -> list[Manifest]:
 def find_manifest(name: str) -> Manifest:
     """Return the manifest of one dataset.
 
+    Parameters
+    ----------
+    name : str
+        Dataset, as `list_datasets` names it.
+
     Raises
     ------
     UnknownDatasetError
         No dataset has this name; suggests the nearest.
+
+    Examples
+    --------
+    >>> find_manifest("simulated-hvm").statement
+    'Simulated: no animal was recorded. ... No number obtained on it says anything about a brain.'
     """
     paths = _manifest_paths()
     if name not in paths:

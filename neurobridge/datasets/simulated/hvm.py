@@ -70,6 +70,15 @@ def simulate_hvm(
     ------
     ValueError
         An unknown variation level, or a count or size out of range.
+
+    Examples
+    --------
+    >>> import neurobridge as nb
+    >>> experiment = nb.simulate_hvm({3: 1}, n_repetitions=2, image_size=32)
+    >>> experiment
+    Experiment('simulated-hvm', simulated, stimuli=64, recordings=(128, 256, 1), images=(64, 32, 32), latents=(64, 73))
+    >>> sorted(set(experiment.recordings["region"].values.tolist()))
+    ['IT', 'V4']
     """
     design = dict(PUBLIC_DESIGN if images_per_object is None else images_per_object)
     _check(design, n_repetitions, image_size)

@@ -216,6 +216,7 @@ PREPARE: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "pearson": _pearson,
     "cosine": _unit,
 }
+#: How two RDMs can be compared.
 COMPARATORS = ("cosine", "kendall", "pearson", "spearman")
 
 

@@ -69,13 +69,37 @@ def frozen(model: torch.nn.Module, device: str | torch.device | None) -> Iterato
                 module.training = flag
 
 
+def describe_module(model: torch.nn.Module) -> tuple[str, str]:
+    """Return the class of a module and its number of parameters, as phrases of a short representation.
+
+    Examples
+    --------
+    >>> describe_module(torch.nn.Linear(3, 2))
+    ('Linear', '8 parameters')
+    """
+    return type(model).__name__, f"{sum(p.numel() for p in model.parameters()):,} parameters"
+
+
 def weights_digest(model: torch.nn.Module) -> str:
     """Return the sha256 of the state dict: names, shapes, dtypes and bytes, sorted by name.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
 
     Raises
     ------
     AssemblyError
         The state holds something that is not a dense tensor, which has no bytes to digest.
+
+    Examples
+    --------
+    >>> import torch
+    >>> with torch.no_grad():
+    ...     layer = torch.nn.Linear(1, 1)
+    ...     layer.weight[:], layer.bias[:] = 1, 0
+    >>> weights_digest(layer) == weights_digest(layer.eval())
+    True
     """
     sha = hashlib.sha256()
     for name, value in sorted(model.state_dict().items()):

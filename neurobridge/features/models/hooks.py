@@ -39,10 +39,22 @@ def match_layers(model: torch.nn.Module, layers: str | Sequence[str]) -> list[st
     A module that runs several times in a forward pass, as the ReLU of a torchvision ResNet block does, has no single output:
     ``"layer4.0.relu@2"`` is that of its second call.
 
+    Parameters
+    ----------
+    model : torch.nn.Module
+    layers : str or sequence of str
+        Names of ``model.named_modules()``, or patterns with ``*``, ``?`` and ``[...]``.
+
     Raises
     ------
     AssemblyError
         A name matches no module; the message suggests near names and lists the tree.
+
+    Examples
+    --------
+    >>> import neurobridge as nb
+    >>> match_layers(nb.features.GaborEnergy(), "v*")
+    ['v1', 'v2']
     """
     patterns = [layers] if isinstance(layers, str) else list(layers)
     names = list(named_layers(model))

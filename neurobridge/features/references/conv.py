@@ -25,6 +25,12 @@ class ConvNet(nn.Module):
         1 (grey) or 3 (RGB).
     n_features : int
         Units before the head.
+
+    Examples
+    --------
+    >>> import torch
+    >>> ConvNet(n_classes=10)(torch.zeros(2, 1, 28, 28)).shape
+    torch.Size([2, 10])
     """
 
     def __init__(self, n_classes: int, *, channels: int = 1, n_features: int = 128) -> None:
@@ -107,6 +113,12 @@ class ConvVAE(nn.Module):
     ------
     ValueError
         A size that is not a multiple of 4, or a beta below zero.
+
+    Examples
+    --------
+    >>> import torch
+    >>> ConvVAE(n_latents=8)(torch.zeros(2, 1, 28, 28)).shape  # reconstructions
+    torch.Size([2, 1, 28, 28])
     """
 
     def __init__(self, *, channels: int = 1, size: int = 28, n_latents: int = 32, beta: float = 1.0) -> None:
@@ -162,6 +174,12 @@ class ConvContrastive(nn.Module):
     ------
     ValueError
         A temperature that is not positive.
+
+    Examples
+    --------
+    >>> import torch
+    >>> ConvContrastive(n_latents=8).encoder(torch.zeros(2, 1, 28, 28)).shape
+    torch.Size([2, 8])
     """
 
     def __init__(self, *, channels: int = 1, n_latents: int = 64, width: int = 16, temperature: float = 0.2) -> None:

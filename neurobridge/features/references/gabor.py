@@ -54,6 +54,12 @@ class GaborEnergy(torch.nn.Module):
     ----------
     Adelson & Bergen 1985 (energy), Heeger 1992 (normalisation), Freeman & Simoncelli 2011 (second-order
     statistics).
+
+    Examples
+    --------
+    >>> import torch
+    >>> GaborEnergy()(torch.rand(2, 3, 112, 112)).shape  # colour, v1 and v2 side by side
+    torch.Size([2, 1296])
     """
 
     def __init__(

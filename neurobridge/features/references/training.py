@@ -23,10 +23,11 @@ from tqdm.auto import tqdm
 from neurobridge._version import __version__
 from neurobridge.assemblies import AssemblyError
 from neurobridge.features.models.card import card_page
-from neurobridge.features.models.frozen import weights_digest
+from neurobridge.features.models.frozen import describe_module, weights_digest
 from neurobridge.features.references.conv import ConvContrastive, ConvNet, ConvVAE, random_views
 from neurobridge.features.references.gabor import GaborEnergy
 from neurobridge.features.stimuli.preprocess import Preprocess
+from neurobridge.points.display import html_repr, short_repr
 from neurobridge.store.atomic import atomic_path, write_text
 from neurobridge.store.errors import StateFileError
 from neurobridge.store.state import whole
@@ -90,6 +91,7 @@ class Recipe:
     inferred: tuple[str, ...] = ()
 
 
+#: How each reference is built and trained, by name.
 REFERENCES: dict[str, Recipe] = {
     "conv_net": Recipe(
         ConvNet, ("conv1", "conv2", "features", "head"), 2, 128, 3e-3, _loss_net, True, ("channels", "n_classes")
@@ -120,10 +122,25 @@ class Reference:
     card : dict
         Plain values: name, arguments, seed, data and its digest, losses, weights digest. No date or machine in it: the same
         seed, data and threads give the same card.
+
+    Examples
+    --------
+    >>> import neurobridge as nb
+    >>> reference = nb.features.Reference(nb.features.GaborEnergy(), {"name": "gabor_energy", "seed": 0})
+    >>> reference
+    Reference('gabor_energy', GaborEnergy, 0 parameters, seed=0)
     """
 
     model: torch.nn.Module
     card: dict[str, Any]
+
+    def __repr__(self) -> str:
+        facts = {name: self.card[name] for name in ("seed", "epochs") if name in self.card}
+        return short_repr("Reference", repr(self.card["name"]), *describe_module(self.model), **facts)
+
+    def _repr_html_(self) -> str:
+        kind, size = describe_module(self.model)
+        return html_repr(f"Reference {self.card['name']}", {"model": kind, "size": size, **self.card})
 
     @property
     def preprocess(self) -> Preprocess:
@@ -179,6 +196,17 @@ def train_reference(
         Unknown name, images that are not images, missing labels, or fewer than two classes or images.
     FloatingPointError
         The loss is not finite.
+
+    Examples
+    --------
+    >>> import numpy as np, xarray as xr
+    >>> import neurobridge as nb
+    >>> pixels = np.random.default_rng(0).integers(0, 255, (6, 48, 48)).astype(np.uint8)
+    >>> ids = ("presentation", [f"image{k}" for k in range(6)])
+    >>> images = xr.DataArray(pixels, dims=("presentation", "row", "column"), coords={"stimulus_id": ids})
+    >>> reference = nb.features.train_reference("conv_vae", images, epochs=1, progress=False)
+    >>> reference
+    Reference('conv_vae', ConvVAE, ... parameters, seed=0, epochs=1)
     """
     if name not in REFERENCES:
         raise AssemblyError(
@@ -252,6 +280,17 @@ def save_reference(reference: Reference, folder: str | os.PathLike[str]) -> Path
     -------
     pathlib.Path
         The folder.
+
+    Examples
+    --------
+    >>> import numpy as np, xarray as xr
+    >>> import neurobridge as nb
+    >>> pixels = np.random.default_rng(0).integers(0, 255, (6, 48, 48)).astype(np.uint8)
+    >>> ids = ("presentation", [f"image{k}" for k in range(6)])
+    >>> images = xr.DataArray(pixels, dims=("presentation", "row", "column"), coords={"stimulus_id": ids})
+    >>> reference = nb.features.train_reference("conv_vae", images, epochs=1, progress=False)
+    >>> (nb.features.save_reference(reference, "vae") / "card.json").exists()
+    True
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -272,10 +311,31 @@ def save_reference(reference: Reference, folder: str | os.PathLike[str]) -> Path
 def load_reference(folder: str | os.PathLike[str]) -> Reference:
     """Read a reference that `save_reference` wrote; it comes back frozen.
 
+    Parameters
+    ----------
+    folder : path
+        As given to `save_reference`.
+
+    Returns
+    -------
+    Reference
+
     Raises
     ------
     ReferenceFileError
         A file is missing or broken, or the weights are not those of the card.
+
+    Examples
+    --------
+    >>> import numpy as np, xarray as xr
+    >>> import neurobridge as nb
+    >>> pixels = np.random.default_rng(0).integers(0, 255, (6, 48, 48)).astype(np.uint8)
+    >>> ids = ("presentation", [f"image{k}" for k in range(6)])
+    >>> images = xr.DataArray(pixels, dims=("presentation", "row", "column"), coords={"stimulus_id": ids})
+    >>> reference = nb.features.train_reference("conv_vae", images, epochs=1, progress=False)
+    >>> _ = nb.features.save_reference(reference, "vae")
+    >>> nb.features.load_reference("vae").card == reference.card
+    True
     """
     folder = Path(folder)
     return whole(folder / CARD, lambda: _load(folder))

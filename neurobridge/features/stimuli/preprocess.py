@@ -16,9 +16,9 @@ _LUMA = (0.299, 0.587, 0.114)
 
 @dataclass(frozen=True)
 class Preprocess:
-    """What happens to the pixels before the model sees them.
+    """Steps between the stored pixels and the model, declared once.
 
-    Steps, in this order: uint8 to float in [0, 1], channels first, channel conversion, central crop, resize, normalise.
+    In this order: uint8 to float in [0, 1], channels first, channel conversion, central crop, resize, normalise.
 
     Parameters
     ----------
@@ -42,6 +42,12 @@ class Preprocess:
     ValueError
         A size, std or visual angle that is not positive, mean and std of other lengths than one or three, a crop outside
         (0, 1], or an unknown interpolation.
+
+    Examples
+    --------
+    >>> import torch
+    >>> Preprocess(size=24, grayscale=False)(torch.zeros(2, 48, 48, dtype=torch.uint8)).shape
+    torch.Size([2, 3, 24, 24])
     """
 
     size: int | tuple[int, int] | None = None

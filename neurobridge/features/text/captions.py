@@ -53,6 +53,11 @@ def read_captions(
         There is no such file.
     AssemblyError
         A column is missing, or an id or a caption is empty.
+
+    Examples
+    --------
+    >>> read_captions(["a cat", "two kittens"])["stimulus_id"].tolist()
+    ['caption-0000', 'caption-0001']
     """
     if isinstance(captions, (str, os.PathLike)):
         path = Path(captions)
@@ -122,6 +127,11 @@ def captions_from_templates(
     AssemblyError
         No label or template, a label without template or twice, a template without its field, or more captions than there
         are wordings.
+
+    Examples
+    --------
+    >>> captions_from_templates(["3", "8"], ["the digit {label}", "{a}"], names={"3": "three", "8": "eight"})["caption"].tolist()
+    ['the digit three', 'a three', 'the digit eight', 'an eight']
     """
     classes = [str(label) for label in plain(labels).tolist()]
     ids = None if stimulus_id is None else [str(one) for one in plain(stimulus_id).tolist()]

@@ -87,6 +87,12 @@ def embed_text(
     -----
     UserWarning
         Captions have more tokens than the encoder reads; what is beyond is cut off.
+
+    Examples
+    --------
+    >>> import neurobridge as nb
+    >>> nb.embed_text(["a cat", "two kittens", "a bond market"]).shape  # needs the extra `text`
+    (3, 384)
     """
     if pooling not in TEXT_POOLINGS:
         raise AssemblyError(
