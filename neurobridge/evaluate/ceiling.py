@@ -304,6 +304,8 @@ def cross_animal_consistency(
         With the coordinate ``animal`` on ``neuroid``; averaged over repetitions if stimuli repeat.
     regression : str
         A key of `REGRESSIONS`.
+    animal : str
+        Coordinate that tells the animals apart.
     splits, ceiling, normalization, n_permutations, seed, **options
         As in `predictivity`; the same stimulus splits for every animal.
 

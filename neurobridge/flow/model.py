@@ -58,6 +58,8 @@ class ConditionalFlow(FlatSettings, Transport, BaseEstimator):
         Of draws, weights, times and noise.
     device : str, optional
         None for "cpu".
+    **flat
+        Deprecated: fields of `Training` and `ODE`, as version 0.1 took them.
 
     Attributes
     ----------

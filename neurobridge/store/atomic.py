@@ -62,6 +62,12 @@ def write_text(path: str | os.PathLike[str], text: str) -> Path:
 def write_json(value: Any, path: str | os.PathLike[str]) -> Path:
     """Write plain data to a file as JSON, whole or not at all; missing parent folders are made.
 
+    Parameters
+    ----------
+    value : plain data
+        Dicts, lists, text, numbers, None.
+    path : path
+
     Raises
     ------
     ValueError

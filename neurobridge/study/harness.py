@@ -182,7 +182,9 @@ def run_study(
     Parameters
     ----------
     study : Study
+        Question, cells and summary.
     run : Run
+        Size, seeds and folders.
     fresh : bool
         Start over: drop the records of an earlier run.
     progress : bool
@@ -200,6 +202,25 @@ def run_study(
     StudyError
         A missing extra, too little memory or disk, records of a run with another seed, size or code in the folder, or a cell that
         failed.
+
+    Examples
+    --------
+    >>> import pathlib
+    >>> from neurobridge.study import Run, Study, run_study
+    >>> study = Study(
+    ...     "squares",
+    ...     "Simulated squares",
+    ...     cells=lambda run: [{"seed": seed} for seed in run.seeds],
+    ...     compute=lambda run, cell: [{**cell, "value": cell["seed"] ** 2}],
+    ...     finish=lambda run, records: {"note": f"{len(records)} records", "tables": [], "claims": [], "digests": {}},
+    ... )
+    >>> run = Run(quick=True, seed=3, n_seeds=2, out=pathlib.Path("results"))
+
+    The code of a study is part of its records, so that it has to stand in a file:
+
+    >>> results = run_study(study, run)  # doctest: +SKIP
+    >>> [record["value"] for record in results["records"]]  # doctest: +SKIP
+    [9, 16]
     """
     _check_resources(study, run)
     run.out.mkdir(parents=True, exist_ok=True)

@@ -119,6 +119,11 @@ def make_panels(
 def count_ticks(ax: Axes, counts: Sequence[int]) -> None:
     """Put one tick at each number of pairs, and no other.
 
+    Parameters
+    ----------
+    ax : matplotlib.axes.Axes
+    counts : sequence of int
+
     Examples
     --------
     >>> from neurobridge.study import count_ticks, make_panels

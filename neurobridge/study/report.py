@@ -35,6 +35,15 @@ def write_report(folder: str | os.PathLike[str]) -> Path:
     ------
     FileNotFoundError
         The folder has no ``scores.json``.
+
+    Examples
+    --------
+    >>> import json, pathlib
+    >>> pathlib.Path("results").mkdir()
+    >>> scores = {"title": "Nothing yet", "note": "", "tables": [], "run": {}}
+    >>> _ = pathlib.Path("results/scores.json").write_text(json.dumps(scores))
+    >>> write_report("results").name
+    'report.html'
     """
     folder = Path(folder)
     scores = folder / "scores.json"

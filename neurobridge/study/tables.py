@@ -65,6 +65,12 @@ def mean_ci(values: Sequence[float]) -> tuple[float, float]:
 def format_value(value: float | None, digits: int = 3) -> str:
     """Format a number for a table cell; ``n/a`` for None.
 
+    Parameters
+    ----------
+    value : float or None
+    digits : int
+        After the point.
+
     Examples
     --------
     >>> from neurobridge.study import format_value
@@ -76,6 +82,12 @@ def format_value(value: float | None, digits: int = 3) -> str:
 
 def format_mean(values: Sequence[float], digits: int = 3) -> str:
     """Format the mean of values and its 95 % Student interval for a table cell; ``n/a`` without values.
+
+    Parameters
+    ----------
+    values : sequence of float
+    digits : int
+        After the point.
 
     Examples
     --------
@@ -92,6 +104,10 @@ def format_mean(values: Sequence[float], digits: int = 3) -> str:
 def format_p(p_value: float) -> str:
     """Format a p value with three digits, or state that it is smaller.
 
+    Parameters
+    ----------
+    p_value : float
+
     Examples
     --------
     >>> from neurobridge.study import format_p
@@ -103,6 +119,10 @@ def format_p(p_value: float) -> str:
 
 def over_seeds(seeds: range) -> str:
     """Describe the cells of a table of means over seeds.
+
+    Parameters
+    ----------
+    seeds : range
 
     Examples
     --------

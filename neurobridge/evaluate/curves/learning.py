@@ -287,6 +287,8 @@ def curve_dataset(
     settings : CurveSettings
         Numbers of pairs and seeds that are wanted; records of others are left out. The numbers of pairs alone, with ``seeds``
         as the next argument, are deprecated.
+    seeds : sequence of int, optional
+        Deprecated: a part of `settings`.
     ceiling : xarray.DataArray, optional
         Reliability of each target neuroid.
     sources : sequence of xarray.DataArray

@@ -126,16 +126,17 @@ class Reference:
     Examples
     --------
     >>> import neurobridge as nb
-    >>> reference = nb.features.Reference(nb.features.GaborEnergy(), {"name": "gabor_energy", "seed": 0})
+    >>> reference = nb.features.Reference(nb.features.GaborEnergy(), {"name": "gabor_energy"})
     >>> reference
-    Reference('gabor_energy', GaborEnergy, 0 parameters, seed=0)
+    Reference('gabor_energy', GaborEnergy, 0 parameters)
     """
 
     model: torch.nn.Module
     card: dict[str, Any]
 
     def __repr__(self) -> str:
-        facts = {name: self.card[name] for name in ("seed", "epochs") if name in self.card}
+        training = self.card.get("training") or {}
+        facts = {name: training[name] for name in ("seed", "epochs") if name in training}
         return short_repr("Reference", repr(self.card["name"]), *describe_module(self.model), **facts)
 
     def _repr_html_(self) -> str:
