@@ -10,6 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from neurobridge.cli.app import app, main
+from neurobridge.datasets import list_datasets
 
 COMMANDS = ["list", "show", "fetch", "verify", "path", "mirror"]
 
@@ -71,7 +72,9 @@ def test_path(home):
 
 @pytest.mark.realdata
 def test_fetch_without_names_brings_every_mirrored_set_and_verify_passes(mirror, home):
-    sets = sorted(folder.name for folder in mirror.iterdir() if folder.is_dir())
+    described = {manifest.name for manifest in list_datasets()}
+    sets = sorted(folder.name for folder in mirror.iterdir() if folder.name in described)
+    assert sets
     found = json.loads(run("fetch", "--mirror", mirror, "--json"))
     assert sorted(found) == sets
     for name, files in found.items():
