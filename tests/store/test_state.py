@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
+import subprocess
+import sys
 import time
 
 import numpy as np
@@ -15,8 +16,6 @@ from neurobridge.aligners import AlignerFileError, AssemblyAligner, RidgeAligner
 from neurobridge.flow import ConditionalFlow, FlowFileError, Training
 from neurobridge.store.errors import StateFileError
 from neurobridge.store.state import read_state, whole, write_state
-
-SPAWN = multiprocessing.get_context("spawn")
 
 
 def _aligner(seed):
@@ -150,17 +149,14 @@ def _save_often(folder, seed, stop_at):
         aligner.save(folder)
 
 
-def _run(targets):
-    processes = [SPAWN.Process(target=_save_often, args=args) for args in targets]
-    for process in processes:
-        process.start()
-    return processes
+def _start(function, *args):
+    """Start a function of this file in a process of its own, wherever the file lies."""
+    code = f"import runpy; runpy.run_path({__file__!r})[{function.__name__!r}](*{args!r})"
+    return subprocess.Popen([sys.executable, "-c", code])
 
 
 def _ended(processes):
-    for process in processes:
-        process.join(60)
-    return [process.exitcode for process in processes]
+    return [process.wait(60) for process in processes]
 
 
 @pytest.mark.slow
@@ -168,7 +164,7 @@ def test_two_processes_save_and_a_third_reads_a_whole_state_at_every_moment(tmp_
     _aligner(0).save(tmp_path)
     seeds = {0, 1}
     stop_at = time.time() + 12
-    processes = _run([(str(tmp_path), seed, stop_at) for seed in seeds])
+    processes = [_start(_save_often, str(tmp_path), seed, stop_at) for seed in seeds]
     read = [load(tmp_path).seed for _ in iter(lambda: time.time() < stop_at, False)]
     assert _ended(processes) == [0, 0]
     assert set(read) == seeds
@@ -179,9 +175,7 @@ def test_two_processes_save_and_a_third_reads_a_whole_state_at_every_moment(tmp_
 
 def test_a_saver_that_is_killed_leaves_a_whole_state_and_the_next_one_sweeps(tmp_path):
     _aligner(0).save(tmp_path)
-    process = SPAWN.Process(target=_killed_while_saving, args=(str(tmp_path),))
-    process.start()
-    assert _ended([process]) == [7]
+    assert _ended([_start(_killed_while_saving, str(tmp_path))]) == [7]
     assert load(tmp_path).seed == 0
     assert len(list(tmp_path.glob("*.safetensors"))) == 2
     assert len(list(tmp_path.glob(".*.partial"))) == 1
