@@ -94,7 +94,7 @@ class AssemblyAligner(AlignerEstimator):
             torch array, a row a stimulus.
         target : xarray.DataArray, or array of shape (n_target, n_target_dims)
             Likewise, in the space to align to.
-        pairs : Pairs, table, float, tuple of two int arrays, bool array, or None
+        pairs : Pairs, table, int, float, ids, tuple of two int arrays, bool array, or None
             Of assemblies: see `neurobridge.assemblies.resolve_pairs`. Of arrays: ``(source_rows, target_rows)``; or,
             with as many rows on both sides, a mask of shape (n,) of the rows i that are pairs (i, i), or None for all
             rows. A mask is split along with the rows by scikit-learn's model selection; index arrays are not.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -316,7 +316,7 @@ class Pairs:
 def resolve_pairs(
     source: xr.DataArray,
     target: xr.DataArray,
-    pairs: Pairs | pd.DataFrame | float | None,
+    pairs: Pairs | pd.DataFrame | Mapping[str, npt.ArrayLike] | Sequence[Any] | np.ndarray | int | float | None,
     *,
     seed: int = 0,
     stratify: str | None = None,
@@ -327,13 +327,13 @@ def resolve_pairs(
     ----------
     source, target : xarray.DataArray
         Assemblies with one presentation a stimulus.
-    pairs : Pairs, table, float or None
-        Ready-made pairs; a table with ``source_id`` and ``target_id``; a fraction of the shared stimuli (drawn with
-        ``seed``); or None for all shared stimuli.
+    pairs : Pairs, table, int, float, sequence of ids, or None
+        Ready-made pairs; a table with ``source_id`` and ``target_id``; a number (``int``) or a fraction (``float`` in
+        (0, 1]) of the shared stimuli, drawn with ``seed``; the ids of shared stimuli; or None for all shared stimuli.
     seed : int
-        Of the draw of a fraction.
+        Of the draw of a number or a fraction.
     stratify : str, optional
-        Coordinate of the source, e.g. ``category_name``: a drawn fraction then represents every class.
+        Coordinate of the source, e.g. ``category_name``: the drawn pairs then represent every class.
 
     Returns
     -------
@@ -353,8 +353,10 @@ def resolve_pairs(
     >>> source, target = simulated(["a", "b", "c", "d"]), simulated(["d", "c", "b"])
     >>> resolve_pairs(source, target, None).source_id.tolist()
     ['b', 'c', 'd']
-    >>> len(resolve_pairs(source, target, 0.7, seed=0))
-    2
+    >>> len(resolve_pairs(source, target, 0.7, seed=0)), len(resolve_pairs(source, target, 3))
+    (2, 3)
+    >>> resolve_pairs(source, target, ["d", "b"]).source_id.tolist()
+    ['d', 'b']
     """
     if pairs is None:
         resolved = Pairs.shared(source, target)
@@ -362,13 +364,16 @@ def resolve_pairs(
         resolved = pairs
     elif isinstance(pairs, (pd.DataFrame, Mapping)):
         resolved = Pairs.from_table(pairs)
-    elif isinstance(pairs, float):
+    elif isinstance(pairs, (int, float, np.integer)) and not isinstance(pairs, bool):
+        size = pairs if isinstance(pairs, float) else int(pairs)
         shared = Pairs.shared(source, target)
-        resolved = shared.draw(pairs, seed=seed, stratify=_labels_of(shared, source, stratify))
+        resolved = shared.draw(size, seed=seed, stratify=_labels_of(shared, source, stratify))
+    elif isinstance(pairs, (list, tuple, np.ndarray)) and np.asarray(pairs).dtype.kind in "UTO" and np.ndim(pairs) == 1:
+        resolved = _named(source, target, np.asarray(pairs))
     else:
         raise AssemblyError(
-            f"pairs: found {type(pairs).__name__}; expected Pairs, a table, a fraction (float) or None. "
-            "Mend: e.g. Pairs.shared(source, target).draw(50, seed=0) for a count."
+            f"pairs: found {type(pairs).__name__}; expected Pairs, a table, a number (int) or fraction (float) of the shared "
+            "stimuli, a list of their ids, or None. Mend: e.g. pairs=20, or pairs=['s0001', 's0002']."
         )
     if len(resolved) < 2:
         raise AssemblyError(
@@ -376,6 +381,17 @@ def resolve_pairs(
             "not determined by one point."
         )
     return resolved
+
+
+def _named(source: xr.DataArray, target: xr.DataArray, ids: np.ndarray) -> Pairs:
+    """Pair the stimuli of these ids, in this order."""
+    unknown = sorted(set(ids.tolist()) - set(Pairs.shared(source, target).source_id.tolist()), key=str)
+    if unknown:
+        raise AssemblyError(
+            f"pairs: found {len(unknown)} of {len(ids)} ids that are not in both assemblies, e.g. {unknown[0]!r}; expected ids of "
+            "shared stimuli. Mend: leave them out, or pass a table with source_id and target_id."
+        )
+    return Pairs(ids, ids)
 
 
 def _labels_of(pairs: Pairs, source: xr.DataArray, label: str | None) -> np.ndarray | None:

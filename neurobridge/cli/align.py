@@ -20,7 +20,9 @@ def align_command(
     out: Annotated[Path, typer.Option(help="netCDF file to write.")],
     pairs: Annotated[
         str | None,
-        typer.Option(help="Fraction of the shared stimuli, or a csv with source_id and target_id; all by default."),
+        typer.Option(
+            help="Number or fraction of the shared stimuli, or a csv with source_id and target_id; all by default."
+        ),
     ] = None,
     method: Annotated[str, typer.Option(help=f"bridge, {', '.join(BASELINES)}.")] = "bridge",
     seed: Seed = 0,
@@ -54,7 +56,7 @@ def align_command(
         )
 
 
-def _read_pairs(pairs: str | None) -> Pairs | float | None:
+def _read_pairs(pairs: str | None) -> Pairs | int | float | None:
     import pandas as pd
 
     from neurobridge.assemblies import Pairs
@@ -62,6 +64,7 @@ def _read_pairs(pairs: str | None) -> Pairs | float | None:
     if pairs is None:
         return None
     try:
-        return float(pairs)
+        number = float(pairs)
+        return int(number) if number.is_integer() and number > 1 else number
     except ValueError:
         return Pairs.from_table(pd.read_csv(pairs, dtype=str))

@@ -62,6 +62,12 @@ def test_resolve_pairs_takes_every_way_of_naming_them(spaces):
     assert resolve_pairs(source, target, table).target_id.tolist() == ["s0007", "s0002"]
     ready = Pairs.shared(source, target)
     assert resolve_pairs(source, target, ready) is ready
+    by_number = resolve_pairs(source, target, 7, seed=3)
+    assert by_number.source_id.tolist() == ready.draw(7, seed=3).source_id.tolist()
+    assert len(resolve_pairs(source, target, np.int64(7))) == 7
+    some = ready.source_id[[4, 1, 9]]
+    for ids in (some.tolist(), tuple(some), some):
+        assert resolve_pairs(source, target, ids).target_id.tolist() == some.tolist()
 
 
 @pytest.mark.parametrize(
@@ -92,7 +98,11 @@ def test_resolve_pairs_takes_every_way_of_naming_them(spaces):
             lambda s, t: resolve_pairs(s, t, Pairs(np.array(["s0001"]), np.array(["s0001"]))),
             r"found 1; expected at least 2",
         ),
-        (lambda s, t: resolve_pairs(s, t, 7), r"found int; expected Pairs, a table, a fraction"),
+        (lambda s, t: resolve_pairs(s, t, True), r"found bool"),
+        (lambda s, t: resolve_pairs(s, t, 21), r"21.*20 pairs"),
+        (lambda s, t: resolve_pairs(s, t, 1), r"found 1"),
+        (lambda s, t: resolve_pairs(s, t, np.ones(20, dtype=bool)), r"found ndarray"),
+        (lambda s, t: resolve_pairs(s, t, ["s0001", "who"]), r"1 of 2.*'who'"),
         (
             lambda s, t: Pairs(np.array(["s0001", "who"]), np.array(["s0001", "s0002"])).indices(s, t),
             r"1 source.*'who'.*20 source",
