@@ -168,4 +168,6 @@ class FusedBridge:
 
 
 def _phrase(name: str, value: Any) -> str:
-    return f"{name} {value:.3g}" if isinstance(value, float) else f"{value} {name}"
+    if isinstance(value, float):
+        return f"{name} {value:.3g}"
+    return f"{value} {name}" if name in ("points", "dimensions", "pairs") else f"{name} {value}"
