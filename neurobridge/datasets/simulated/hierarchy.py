@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import hashlib
+import io
+import platform
+from pathlib import Path
 
 import numpy as np
+import scipy
 import scipy.fft
 import scipy.linalg
 from numpy.lib.stride_tricks import sliding_window_view
 from tqdm.auto import tqdm
 
+from neurobridge.datasets.files.fetch import cache_folder
+from neurobridge.datasets.simulated import render
+from neurobridge.datasets.simulated import stimuli as _stimuli
 from neurobridge.datasets.simulated.stimuli import draw_stimuli, render_stimuli
+from neurobridge.store.atomic import write_bytes
 
 N_SITES = {"V4": 88, "IT": 168}
 _RETINA = 64
@@ -47,41 +57,85 @@ def _batches(array: np.ndarray, progress: bool) -> tqdm[np.ndarray]:
 class _Sites:
     """Weights of the hierarchy, imprinted on development images that no experiment shows."""
 
-    def __init__(self) -> None:
+    def __init__(self, weights: dict[str, np.ndarray]) -> None:
+        self.weights = weights
+        self.prototypes, self.positions, self.types = (weights[name] for name in ("prototypes", "positions", "types"))
+
+    @classmethod
+    def develop(cls) -> _Sites:
+        """Draw and fit the weights: about twelve seconds of processor time."""
         rng = np.random.default_rng(_SEED)
         stimuli = draw_stimuli({3: _N_DEVELOPMENT // 2, 6: _N_DEVELOPMENT // 2}, rng)
         maps = np.concatenate([energy_maps(b) for b in _batches(render_stimuli(stimuli, _RETINA, rng), False)])
-        self.prototypes = _prototypes(maps, rng)
+        prototypes = _prototypes(maps, rng)
         n_v4, n_it = N_SITES["V4"], N_SITES["IT"]
-        self.where = rng.integers(1, maps.shape[1] - 3, size=(2, n_v4))
-        self.types = rng.choice(_N_TYPES, size=n_v4, replace=False)
-        parts = [self._read(batch) for batch in _batches(maps, False)]
+        positions = rng.integers(1, maps.shape[1] - 3, size=(2, n_v4))
+        types = rng.choice(_N_TYPES, size=n_v4, replace=False)
+        sites = cls({"prototypes": prototypes, "positions": positions, "types": types})
+        parts = [sites._read(batch) for batch in _batches(maps, False)]
         v4, pooled = (np.concatenate(column) for column in zip(*parts, strict=True))
-        self.mean, self.std = pooled.mean(axis=0), pooled.std(axis=0) + 1e-6
-        self.fisher = _fisher((pooled - self.mean) / self.std, stimuli["object_name"].to_numpy())
-        weights = rng.standard_normal((self.fisher.shape[1], n_it))
-        self.mixing = weights / np.linalg.norm(weights, axis=0)
-        drive = self._drive(v4, pooled)
-        self.offset, self.scale = drive.mean(axis=0), drive.std(axis=0)
+        mean, std = pooled.mean(axis=0), pooled.std(axis=0) + 1e-6
+        fisher = _fisher((pooled - mean) / std, stimuli["object_name"].to_numpy())
+        mixing = rng.standard_normal((fisher.shape[1], n_it))
+        sites.weights |= {"mean": mean, "std": std, "fisher": fisher, "mixing": mixing / np.linalg.norm(mixing, axis=0)}
+        drive = sites._drive(v4, pooled)
+        sites.weights |= {"offset": drive.mean(axis=0), "scale": drive.std(axis=0)}
+        return sites
 
     def __call__(self, pixels: np.ndarray) -> np.ndarray:
-        return (self._drive(*self._read(energy_maps(pixels))) - self.offset) / self.scale
+        return (self._drive(*self._read(energy_maps(pixels))) - self.weights["offset"]) / self.weights["scale"]
 
     def _read(self, maps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """V4 sites, (n, 88), and what IT pools, (n, 6 * _N_TYPES), from V1 energy maps."""
         population = np.maximum(_patches(maps) @ self.prototypes.T - 0.1, 0)
-        row, col = self.where
+        row, col = self.positions
         around = [population[:, row + i, col + j, self.types] for i in (-1, 0, 1) for j in (-1, 0, 1)]
         return np.mean(around, axis=0), _pool(population)
 
     def _drive(self, v4: np.ndarray, pooled: np.ndarray) -> np.ndarray:
-        drive = ((pooled - self.mean) / self.std) @ self.fisher @ self.mixing
+        w = self.weights
+        drive = ((pooled - w["mean"]) / w["std"]) @ w["fisher"] @ w["mixing"]
         return np.concatenate([v4, np.logaddexp(0, 2 * drive)], axis=1)
 
 
 @functools.cache
 def _sites() -> _Sites:
-    return _Sites()
+    """Sites of this code and these libraries: developed once on a machine, then read from the cache folder (2 MB)."""
+    path = cache_folder() / "simulated" / f"hierarchy-{_version()}.weights"
+    weights = _read_weights(path)
+    if weights is not None:
+        return _Sites(weights)
+    sites = _Sites.develop()
+    # Where the folder cannot be written, the next process develops the same sites again.
+    with contextlib.suppress(OSError):
+        _write_weights(path, sites.weights)
+    return sites
+
+
+def _version() -> str:
+    """Digest of everything that the weights depend on: the code, the libraries, the machine's arithmetic."""
+    code = [Path(str(module)).read_bytes() for module in (__file__, render.__file__, _stimuli.__file__)]
+    libraries = " ".join((np.__version__, scipy.__version__, platform.machine()))
+    return hashlib.sha256(b"".join(code) + libraries.encode()).hexdigest()[:16]
+
+
+def _write_weights(path: Path, weights: dict[str, np.ndarray]) -> None:
+    payload = io.BytesIO()
+    np.savez(payload, **weights)  # type: ignore[arg-type]  # numpy's stub takes no array by name
+    write_bytes(path, hashlib.sha256(payload.getvalue()).digest() + payload.getvalue())
+
+
+def _read_weights(path: Path) -> dict[str, np.ndarray] | None:
+    """Weights of a file whose digest is right, else None."""
+    try:
+        contents = path.read_bytes()
+    except OSError:
+        return None
+    digest, payload = contents[:32], contents[32:]
+    if hashlib.sha256(payload).digest() != digest:
+        return None
+    with np.load(io.BytesIO(payload), allow_pickle=False) as arrays:
+        return dict(arrays)
 
 
 def energy_maps(pixels: np.ndarray) -> np.ndarray:
