@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import runpy
 import sys
 import warnings
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -36,7 +38,8 @@ def _live(name: str) -> dict:
     """Run the writer in this process: the real package on the same inputs."""
     sys.path.insert(0, str(GOLDEN))
     try:
-        with warnings.catch_warnings():
+        # The writer sets variables of the environment, which belong to its own process.
+        with warnings.catch_warnings(), mock.patch.dict(os.environ):
             warnings.simplefilter("ignore")
             return runpy.run_path(str(GOLDEN / "write.py"))[name]()
     finally:
