@@ -19,7 +19,7 @@ MIRROR ?= $(if $(NEUROBRIDGE_MIRROR),$(NEUROBRIDGE_MIRROR),$(wildcard ../shared/
 # Brain-Score pins old versions whose own deprecations are not ours to mend.
 OLD := -W ignore::DeprecationWarning -W ignore::PendingDeprecationWarning -W ignore::FutureWarning
 
-.PHONY: demo test lint types walls unit test-brainscore experiments clean
+.PHONY: demo test lint types walls unit fuzz test-brainscore experiments clean
 
 demo: $(READY)
 	$(BIN)/neurobridge demo --out results/demo
@@ -38,6 +38,14 @@ walls: $(READY)
 
 unit: $(READY)
 	$(BIN)/python -m pytest $(PARALLEL) $(if $(MIRROR),--mirror=$(MIRROR)) $(PYTEST_ARGS)
+
+# Drawn inputs at every public entrance: refused with an error of ours, or right. SECONDS_OF_FUZZ=600 SEED_OF_FUZZ=7 for more.
+SECONDS_OF_FUZZ ?= 60
+SEED_OF_FUZZ ?= 0
+fuzz: $(READY)
+	rm -rf results/fuzz
+	$(BIN)/python -m pytest tests/fuzz -m fuzz $(PARALLEL:loadscope=load) --fuzz-seconds $(SECONDS_OF_FUZZ) --fuzz-seed $(SEED_OF_FUZZ) \
+		--fuzz-counts results/fuzz $(PYTEST_ARGS)
 
 # Every experiment in its small version; those whose data are not at hand are skipped, and said to be.
 experiments: $(READY)

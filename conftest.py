@@ -23,6 +23,10 @@ collect_ignore = [
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--mirror", default=None, help="folder with the real data files, laid out <dataset>/<file>")
+    fuzz = parser.getgroup("fuzz", "the fuzz campaign of tests/fuzz")
+    fuzz.addoption("--fuzz-seconds", type=float, default=60, help="of the whole campaign, shared by its entrances")
+    fuzz.addoption("--fuzz-seed", type=int, default=0, help="of the drawn inputs")
+    fuzz.addoption("--fuzz-counts", default=None, help="folder for the table of accepted and refused inputs")
 
 
 @pytest.fixture(autouse=True)

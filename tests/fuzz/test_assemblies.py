@@ -1,0 +1,257 @@
+"""Labelled data: odd values, ids, labels and coordinates into the functions on assemblies, and through netCDF and back."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import xarray as xr
+from hypothesis import strategies as st
+
+import neurobridge as nb
+from neurobridge.assemblies import Pairs, make_assembly
+from tests.fuzz.campaign import Campaign, attempt
+from tests.fuzz.strategies import ATTRIBUTES, IDS, NAMES, Drawn, arrays, numbers
+
+SHAPES = st.tuples(st.integers(0, 6), st.integers(0, 4)) | st.tuples(
+    st.integers(1, 4), st.integers(1, 3), st.integers(0, 2)
+)
+OBJECTS = {"None", "NaN", "nan", "NaT", "<NA>", "none"}
+
+
+def _ids(n: int) -> st.SearchStrategy[list[Any]]:
+    plain = st.just([f"s{k}" for k in range(n)])
+    return (
+        plain
+        | plain
+        | st.lists(IDS, min_size=n, max_size=n)
+        | st.lists(st.sampled_from(["a", "b", "a ", None]), min_size=n, max_size=n)
+    )
+
+
+@st.composite
+def raw_assemblies(draw: st.DrawFn) -> tuple[Drawn, dict[str, Any], dict[str, Any]]:
+    """Arguments of make_assembly: values of any type, ids, labels and further coordinates."""
+    values = draw(arrays(SHAPES))
+    shape = values.plain.shape
+    n_rows, n_columns = shape[0], shape[1]
+    presentation = {"stimulus_id": draw(_ids(n_rows)), **draw(st.dictionaries(NAMES, _ids(n_rows), max_size=2))}
+    neuroid = {"neuroid_id": draw(_ids(n_columns)), **draw(st.dictionaries(NAMES, _ids(n_columns), max_size=2))}
+    if draw(st.booleans()):
+        presentation["object_name"] = draw(_ids(n_rows))
+    return values, presentation, neuroid
+
+
+def _make(drawn: tuple[Drawn, dict[str, Any], dict[str, Any]]) -> xr.DataArray:
+    values, presentation, neuroid = drawn
+    n_bins = values.plain.shape[2] if values.plain.ndim == 3 else 0
+    bins = (
+        {"time_bin_start": np.arange(n_bins), "time_bin_end": np.arange(n_bins) + 1} if values.plain.ndim == 3 else None
+    )
+    with attempt():
+        return make_assembly(values.values, presentation=presentation, neuroid=neuroid, time_bin=bins)
+
+
+def test_make_assembly(campaign: Campaign) -> None:
+    def check(drawn: Any) -> None:
+        values, presentation, _ = drawn
+        assembly = _make(drawn)
+        held = np.asarray(assembly.values, dtype=np.float64)
+        if values.form == "masked in places":
+            assert np.isnan(held[np.ma.getmaskarray(values.values)]).all(), "a masked value became a response"
+        else:
+            np.testing.assert_array_equal(held, values.plain)
+        assert not any(pd.isna(identifier) for identifier in assembly["stimulus_id"].values.tolist()), (
+            "a missing id was accepted"
+        )
+        spelled = {str(identifier) for identifier in presentation["stimulus_id"]}
+        assert not {str(s) for s in assembly["stimulus_id"].values} - spelled, "an id was changed"
+        with attempt():
+            nb.validate(assembly)
+
+    campaign.run("make_assembly", raw_assemblies(), check)
+
+
+@st.composite
+def attributed(draw: st.DrawFn) -> xr.DataArray:
+    """An assembly with attributes, coordinates and encodings of every kind."""
+    n_rows, n_columns = draw(st.integers(1, 4)), draw(st.integers(1, 3))
+    values = draw(numbers((n_rows, n_columns)))
+    assembly = xr.DataArray(
+        values.astype(draw(st.sampled_from(["f8", "f4", "f2", ">f4", "i2", "u1"])), casting="unsafe")
+        if np.isfinite(values).all()
+        else values,
+        dims=("presentation", "neuroid"),
+        coords={
+            "stimulus_id": ("presentation", [f"s{k}" for k in range(n_rows)]),
+            "neuroid_id": ("neuroid", [f"n{k}" for k in range(n_columns)]),
+        },
+        attrs=draw(st.dictionaries(NAMES, ATTRIBUTES, max_size=3)),
+    )
+    for dim, size in assembly.sizes.items():
+        for name in draw(st.lists(NAMES, max_size=2)):
+            column = draw(
+                st.lists(IDS, min_size=size, max_size=size)
+                | st.sampled_from(
+                    [
+                        np.arange(size).astype("timedelta64[ms]"),
+                        np.arange(size).astype("datetime64[D]"),
+                        np.arange(size) % 2 == 0,
+                        np.arange(size) + 0.5,
+                        pd.Categorical(["a"] * size),
+                        np.arange(size).astype(np.float16),
+                    ]
+                )
+            )
+            if name in assembly.coords or name in assembly.dims:
+                continue
+            try:
+                assembly = assembly.assign_coords({name: (dim, column)})
+            except (TypeError, ValueError):
+                continue
+            assembly[name].attrs |= draw(st.dictionaries(NAMES, ATTRIBUTES, max_size=1))
+    assembly.encoding |= draw(
+        st.sampled_from(
+            [{}, {"scale_factor": 0.1}, {"dtype": "int16", "scale_factor": 0.01, "_FillValue": -999}, {"zlib": True}]
+        )
+    )
+    return assembly
+
+
+def _same(saved: Any, read: Any) -> bool:
+    """Equality of what was saved and what was read, NaN being NaN."""
+    if isinstance(saved, dict):
+        return isinstance(read, dict) and saved.keys() == read.keys() and all(_same(saved[k], read[k]) for k in saved)
+    try:
+        a, b = np.asarray(saved), np.asarray(read)
+    except ValueError:
+        return bool(saved == read)
+    if a.shape != b.shape or ("UO".find(a.dtype.kind) < 0) != ("UO".find(b.dtype.kind) < 0):
+        return False
+    return all(
+        (pd.isna(x) is True and pd.isna(y) is True) or x == y or str(x) == str(y)
+        for x, y in zip(a.ravel().tolist(), b.ravel().tolist(), strict=True)
+    )
+
+
+@pytest.mark.parametrize("suffix", ["nc", "zarr"])
+def test_what_is_saved_is_read_back(campaign: Campaign, suffix: str) -> None:
+    if suffix == "zarr":
+        pytest.importorskip("zarr", reason="needs zarr 3 and a newer xarray")
+
+    def check(assembly: xr.DataArray) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            with attempt():
+                path = nb.save_assembly(assembly, Path(folder) / f"a.{suffix}")
+            read = nb.open_assembly(path).load()
+            np.testing.assert_array_equal(np.asarray(read.values, float), np.asarray(assembly.values, float))
+            assert set(read.coords) == set(assembly.coords)
+            for name in assembly.coords:
+                assert read[name].dims == assembly[name].dims
+                assert _same(assembly[name].values, read[name].values), (name, assembly[name].values, read[name].values)
+                assert _same(dict(assembly[name].attrs), dict(read[name].attrs)), (
+                    name,
+                    assembly[name].attrs,
+                    read[name].attrs,
+                )
+            kept = {key: value for key, value in read.attrs.items() if key in assembly.attrs}
+            assert _same(dict(assembly.attrs), kept), (assembly.attrs, read.attrs)
+
+    campaign.run(f"save and open .{suffix}", attributed(), check)
+
+
+@st.composite
+def two_spaces(draw: st.DrawFn) -> tuple[xr.DataArray, xr.DataArray]:
+    """Two valid assemblies of up to 12 shared stimuli; values may be odd, labels may be missing."""
+    n = draw(st.sampled_from([0, 1, 2, 3, 4, 8, 12]))
+    ids = [f"s{k}" for k in range(n)]
+    repeats = draw(st.sampled_from([1, 1, 2]))
+    spaces = []
+    for n_columns in (draw(st.integers(0, 4)), draw(st.integers(1, 3))):
+        values = draw(numbers((n * repeats, n_columns)))
+        if draw(st.booleans()) and values.size:
+            values[:, -1] = values[0, -1]
+        labels = draw(
+            st.just([f"c{k % 3}" for k in range(n)] * repeats)
+            | st.lists(st.sampled_from(["x", "y", "", None, np.nan]), min_size=n * repeats, max_size=n * repeats)
+        )
+        spaces.append(
+            xr.DataArray(
+                values,
+                dims=("presentation", "neuroid"),
+                coords={
+                    "stimulus_id": ("presentation", np.array(ids * repeats, dtype=object if not n else str)),
+                    "repetition": ("presentation", np.repeat(np.arange(repeats), n)),
+                    "object_name": ("presentation", np.array(labels, dtype=object)),
+                    "neuroid_id": ("neuroid", np.array([f"n{k}" for k in range(n_columns)], dtype=str)),
+                    "animal": ("neuroid", np.array(["A", "B", "A", "B"][:n_columns], dtype=str)),
+                },
+            )
+        )
+    return spaces[0], spaces[1]
+
+
+Space = Callable[[xr.DataArray, xr.DataArray], Any]
+QUICK: dict[str, Any] = {"n_permutations": 5}
+ON_ASSEMBLIES: dict[str, Space] = {
+    **{
+        f"predictivity {name}": (lambda a, b, name=name: nb.predictivity(a, b, name, **QUICK))
+        for name in ("pls", "ridge", "linear", "neuron_to_neuron")
+    },
+    "correlate": lambda a, b: nb.correlate(a, b, **QUICK),
+    "internal_consistency": lambda a, b: nb.internal_consistency(a, n_splits=3, n_bootstrap=3),
+    "average_repetitions": lambda a, b: nb.average_repetitions(a),
+    "match_stimuli": lambda a, b: nb.match_stimuli(a, b).source,
+    "Pairs.by_label": lambda a, b: Pairs.by_label(a, b, "object_name").indices(a, b),
+    "Pairs.shared": lambda a, b: Pairs.shared(a, b).indices(a, b),
+    "decode": lambda a, b: nb.decode(a, "object_name", **QUICK),
+    "cross_decode": lambda a, b: nb.decoding.cross_decode(a, a, "object_name", **QUICK),
+    "rdm correlation": lambda a, b: nb.similarity.rdm(a),
+    "rdm cosine": lambda a, b: nb.similarity.rdm(a, distance="cosine"),
+    "crossvalidated_rdm": lambda a, b: nb.similarity.crossvalidated_rdm(a),
+    "rsa": lambda a, b: nb.similarity.rsa(a, b, **QUICK),
+    "cka": lambda a, b: nb.similarity.cka(a, b, **QUICK),
+    "procrustes": lambda a, b: nb.similarity.procrustes(a, b),
+    "RidgeAligner": lambda a, b: nb.aligners.RidgeAligner().fit(a, b).transform(a),
+}
+
+
+def _scores_are_consistent(score: xr.Dataset) -> None:
+    """NaN has a NaN p, p lies in (0, 1], and nothing is infinite."""
+    if {"raw", "p_value"} <= set(score.data_vars):
+        raw, p_value = xr.broadcast(score["raw"], score["p_value"])
+        assert np.isnan(p_value.values[np.isnan(raw.values)]).all(), "a NaN score has a p"
+        defined = p_value.values[~np.isnan(p_value.values)]
+        assert ((defined > 0) & (defined <= 1)).all()
+    for name, variable in score.data_vars.items():
+        if variable.dtype.kind == "f":
+            assert not np.isinf(variable.values).any(), f"{name} holds infinities"
+
+
+@pytest.mark.parametrize("entrance", list(ON_ASSEMBLIES))
+def test_refused_or_defined(campaign: Campaign, entrance: str) -> None:
+    call = ON_ASSEMBLIES[entrance]
+
+    def check(spaces: tuple[xr.DataArray, xr.DataArray]) -> None:
+        with attempt():
+            result = call(*spaces)
+        if isinstance(result, xr.Dataset):
+            _scores_are_consistent(result)
+        elif isinstance(result, xr.DataArray):
+            assert not np.isinf(
+                result.values[np.isfinite(spaces[0].values).all()[...] & np.ones(result.shape, bool)]
+            ).any()
+        else:
+            rows, columns = result
+            assert (spaces[0]["object_name"].values[rows].astype(str) != "nan").all() or entrance == "Pairs.shared"
+            assert (
+                not any(pd.isna(label) for label in spaces[0]["object_name"].values[rows]) or entrance == "Pairs.shared"
+            ), "a missing label was paired"
+            assert len(rows) == len(columns)
+
+    campaign.run(entrance, two_spaces(), check)
