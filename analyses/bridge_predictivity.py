@@ -70,13 +70,13 @@ def compared_aligners(flow: bool) -> dict[str, AssemblyAligner]:
     return aligners
 
 
-def compare(curve: xr.Dataset, ours: str = "fused") -> list[dict[str, Any]]:
+def compare(curve: xr.Dataset, reference: str = "fused") -> list[dict[str, Any]]:
     """Area of ours less that of every other method, paired over seeds, with its 95 % interval."""
-    mine = curve["auc"].sel(aligner=ours).values
+    reference_auc = curve["auc"].sel(aligner=reference).values
     rows = []
     for name in curve["aligner"].values:
-        if name != ours:
-            difference = mine - curve["auc"].sel(aligner=name).values
+        if name != reference:
+            difference = reference_auc - curve["auc"].sel(aligner=name).values
             half = float(interval(difference))
             row = {"aligner": str(name), "fused_minus_it": float(difference.mean())}
             rows.append({**row, "ci95": half if np.isfinite(half) else None})
@@ -95,13 +95,13 @@ def summary(curve: xr.Dataset) -> dict[str, Any]:
         "aligners": {},
     }
     for name in curve["aligner"].values:
-        one = curve.sel(aligner=name)
+        aligner_curve = curve.sel(aligner=name)
         out["aligners"][str(name)] = {
-            **{key: rounded(one[key].values) for key in ("mean", "low", "high")},
-            "auc": rounded(one["auc_mean"].item()),
-            "auc_ci95": rounded([one["auc_low"].item(), one["auc_high"].item()]),
-            "largest_p_value": float(one["p_value"].max()),
-            "seconds": rounded(one["seconds"].mean("seed").values),
+            **{key: rounded(aligner_curve[key].values) for key in ("mean", "low", "high")},
+            "auc": rounded(aligner_curve["auc_mean"].item()),
+            "auc_ci95": rounded([aligner_curve["auc_low"].item(), aligner_curve["auc_high"].item()]),
+            "largest_p_value": float(aligner_curve["p_value"].max()),
+            "seconds": rounded(aligner_curve["seconds"].mean("seed").values),
         }
     return out
 
@@ -151,8 +151,8 @@ def draw(curves: Mapping[str, tuple[str, xr.Dataset]], path: Path) -> None:
         counts = curve["n_pairs"].values
         # Set apart a little, so that bars do not hide one another.
         lines = {
-            str(curve["aligner"].values[k]): (counts * 1.025 ** (place - len(order) / 2), shown[k])
-            for place, k in enumerate(order)
+            str(curve["aligner"].values[k]): (counts * 1.025 ** (position - len(order) / 2), shown[k])
+            for position, k in enumerate(order)
         }
         figures.learning_curve(
             lines, ax=ax, null=chance(curve), ceiling=float(curve["ceiling"]), title=title,
@@ -166,9 +166,9 @@ def draw(curves: Mapping[str, tuple[str, xr.Dataset]], path: Path) -> None:
         )  # fmt: skip
         ax.set_ylabel("median r over sites, held-out stimuli")
         ax.spines[["top", "right"]].set_visible(False)
-    held = ", ".join(str(curve.attrs["n_stimuli"]) for _, curve in curves.values())
+    n_held_out = ", ".join(str(curve.attrs["n_stimuli"]) for _, curve in curves.values())
     figure.supxlabel(
-        f"n = {held} held-out stimuli a draw; unpaired stimuli in one space only. Line: mean over draws of pairs and held-out "
+        f"n = {n_held_out} held-out stimuli a draw; unpaired stimuli in one space only. Line: mean over draws of pairs and held-out "
         f"stimuli;\nbar: its 95 % t interval, or the range of the draws where they are fewer than {LEAST_DRAWS}",
         fontsize=8,
     )
@@ -202,7 +202,7 @@ def main(
 ) -> None:
     chosen = datasets or list(DATASETS)
     out = out_file or Path("results" if quick else "docs/results") / "bridge_predictivity.json"
-    picture = figure_file or Path("results" if quick else "docs/figures") / "bridge_predictivity.png"
+    figure_path = figure_file or Path("results" if quick else "docs/figures") / "bridge_predictivity.png"
     n_pairs, n_draws = ((10, 100), 2) if quick else (N_PAIRS, n_seeds)
     result = load(out)
     result["neurobridge"] = neurobridge.__version__
@@ -215,20 +215,20 @@ def main(
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             settings = CurveSettings(n_pairs=n_pairs, n_seeds=n_draws, held_out=HELD_OUT, n_permutations=N_PERMUTATIONS)
-            known = list(entry["records"])
+            kept_records = list(entry["records"])
             for record in curve_records(
                 task.model,
                 task.brain,
                 compared,
                 settings,
                 ceiling=task.ceiling,
-                known=known,
+                known=kept_records,
                 progress=not as_json,
             ):
                 entry["records"].append({key: value for key, value in record.items() if key != "null"})
                 save(result, out)
-        said = {str(w.message) for w in caught} | set(entry.get("warnings", []))
-        entry["warnings"] = sorted(said)[:20]
+        warning_texts = {str(w.message) for w in caught} | set(entry.get("warnings", []))
+        entry["warnings"] = sorted(warning_texts)[:20]
         attrs = score_attrs({"metric": "bridge predictivity"}, n_draws, N_PERMUTATIONS, 0, (task.model, task.brain))
         entry |= {"n_pairs": list(n_pairs), "n_seeds": n_draws, "aligners": list(compared)}
         entry["ceiling_r"] = None if task.ceiling is None else float(np.sqrt(max(0, np.median(task.ceiling.values))))
@@ -241,7 +241,7 @@ def main(
                 print(f"  {method:12s} area {row['auc']:.3f} {row['auc_ci95']}, r at {list(n_pairs)}: {row['mean']}")
     # Datasets of earlier runs too: all that is in the file.
     finished = {name: result["datasets"][name] for name in DATASETS if "summary" in result["datasets"].get(name, {})}
-    draw({name: (title_of(name, entry), curve_of(entry)) for name, entry in finished.items()}, picture)
+    draw({name: (title_of(name, entry), curve_of(entry)) for name, entry in finished.items()}, figure_path)
     if as_json:
         print(json.dumps({name: result["datasets"][name]["summary"] for name in chosen}))
 

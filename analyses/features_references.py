@@ -28,9 +28,11 @@ LAYERS = {"conv_net": "features", "conv_vae": "encoder.mean", "conv_contrastive"
 N_FIT, N_LABELS, N_DRAWS = 10_000, 100, 5
 
 
-def prepared(name: str, kept: Path, images: xr.DataArray, seed: int, threads: int) -> tuple[Reference, float]:
+def load_or_train(
+    name: str, references_folder: Path, images: xr.DataArray, seed: int, threads: int
+) -> tuple[Reference, float]:
     """The reference, and the processor seconds of its training."""
-    folder = kept / f"{name}-{seed}"
+    folder = references_folder / f"{name}-{seed}"
     if (folder / "card.json").exists():
         return load_reference(folder), float((folder / "seconds.txt").read_text())
     start = time.process_time()
@@ -46,10 +48,10 @@ def quality(A: np.ndarray, a: np.ndarray, B: np.ndarray, b: np.ndarray) -> dict[
     """Accuracies on (B, b) of readouts fitted on (A, a), or on 100 labelled rows of it."""
     mean, scale = A.mean(axis=0), A.std(axis=0).mean()
     A, B = (A - mean) / scale, (B - mean) / scale
-    few = []
+    few_label_scores = []
     for draw in range(N_DRAWS):
         rows = np.random.default_rng(draw).choice(len(A), N_LABELS, replace=False)
-        few.append(
+        few_label_scores.append(
             (
                 LogisticRegression(max_iter=1000).fit(A[rows], a[rows]).score(B, b),
                 KNeighborsClassifier(1).fit(A[rows], a[rows]).score(B, b),
@@ -59,15 +61,15 @@ def quality(A: np.ndarray, a: np.ndarray, B: np.ndarray, b: np.ndarray) -> dict[
     return {
         "linear": float(LogisticRegression(max_iter=300).fit(A, a).score(B, b)),
         "nearest_5": float(KNeighborsClassifier(5).fit(A, a).score(B, b)),
-        "linear_100_labels": float(np.mean(few, axis=0)[0]),
-        "nearest_100_labels": float(np.mean(few, axis=0)[1]),
+        "linear_100_labels": float(np.mean(few_label_scores, axis=0)[0]),
+        "nearest_100_labels": float(np.mean(few_label_scores, axis=0)[1]),
         "effective_dimensions": float(variances.sum() ** 2 / (variances**2).sum()),
     }
 
 
 def main(
     mirror: Annotated[Path | None, typer.Option("--mirror")] = None,
-    kept: Annotated[Path, typer.Option("--kept")] = Path("results/references"),
+    references_folder: Annotated[Path, typer.Option("--kept")] = Path("results/references"),
     out_file: Annotated[Path, typer.Option("--out")] = Path("docs/results/features_references.json"),
     seed: Annotated[int, typer.Option("--seed")] = 0,
     n_threads: Annotated[int, typer.Option("--threads")] = 1,
@@ -79,7 +81,7 @@ def main(
     out = out_file
     results: dict[str, Any] = json.loads(out.read_text()) if out.exists() else {}
     for name in only or LAYERS:
-        reference, seconds = prepared(name, kept, train, seed, n_threads)
+        reference, seconds = load_or_train(name, references_folder, train, seed, n_threads)
         views = [extract(reference.model, part, LAYERS[name]).values.astype(float) for part in (fitted_on, test)]
         labels = [part["category_name"].values for part in (fitted_on, test)]
         card = reference.card

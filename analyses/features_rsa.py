@@ -33,18 +33,20 @@ def main(
     mpl.use("Agg")
     import matplotlib.pyplot as plt
 
-    shown: Any = load("kriegeskorte2008", mirror=mirror)
-    n = shown.images.sizes["presentation"]
+    kriegeskorte: Any = load("kriegeskorte2008", mirror=mirror)
+    n = kriegeskorte.images.sizes["presentation"]
     upper = np.triu_indices(n, 1)
-    subjects = sorted({name for name in shown.rdms["subject"].values.tolist() if len(name) == 2})
-    human = np.stack([shown.rdms.values[shown.rdms["subject"].values == name].mean(axis=0)[upper] for name in subjects])
-    monkey = shown.rdms.values[shown.rdms["species"].values == "monkey"][0][upper]
+    subjects = sorted({name for name in kriegeskorte.rdms["subject"].values.tolist() if len(name) == 2})
+    human = np.stack(
+        [kriegeskorte.rdms.values[kriegeskorte.rdms["subject"].values == name].mean(axis=0)[upper] for name in subjects]
+    )
+    monkey = kriegeskorte.rdms.values[kriegeskorte.rdms["species"].values == "monkey"][0][upper]
     lower_bound, upper_bound = rdm_noise_ceiling(human)
     pixels = torch.nn.Sequential()
     pixels.add_module("pixels", torch.nn.Identity())
     layers = ["colour", "v1", "v2"]
-    gabor = extract(GaborEnergy(), shown.images, layers)
-    models = {"pixels 32 x 32": extract(pixels, shown.images, "pixels", preprocess=Preprocess(size=32))}
+    gabor = extract(GaborEnergy(), kriegeskorte.images, layers)
+    models = {"pixels 32 x 32": extract(pixels, kriegeskorte.images, "pixels", preprocess=Preprocess(size=32))}
     models |= {f"Gabor {layer}": gabor.isel(neuroid=np.flatnonzero(gabor["layer"].values == layer)) for layer in layers}
     rdms = {name: rdm(activations).values[upper] for name, activations in models.items()}
     rng = np.random.default_rng(seed)
@@ -67,22 +69,31 @@ def main(
     }
     chance = float(np.quantile(np.stack(nulls), 0.95))
     figure, axes = plt.subplots(1, 3, figsize=(12, 3.9), layout="constrained", width_ratios=[1.5, 1, 1])
-    places = np.arange(len(results))
+    positions = np.arange(len(results))
     axes[0].axhspan(
         lower_bound, upper_bound, color="0.85", label=f"noise ceiling {lower_bound:.2f} to {upper_bound:.2f}"
     )
     axes[0].axhline(chance, color="0.5", linestyle="--", linewidth=1, label=f"chance (95th pct.) {chance:.2f}")
     axes[0].bar(
-        places, [row["human"] for row in results.values()], color="#56B4E9", edgecolor="black", label="human IT, mean"
+        positions,
+        [row["human"] for row in results.values()],
+        color="#56B4E9",
+        edgecolor="black",
+        label="human IT, mean",
     )
-    for place, row in zip(places, results.values(), strict=True):
-        axes[0].plot([place] * len(subjects), row["by_subject"], "o", color="black", markersize=3,
-                     label="each of 4 subjects" if place == 0 else None)  # fmt: skip
+    for position, row in zip(positions, results.values(), strict=True):
+        axes[0].plot([position] * len(subjects), row["by_subject"], "o", color="black", markersize=3,
+                     label="each of 4 subjects" if position == 0 else None)  # fmt: skip
         if "monkey" in row:
             axes[0].plot(
-                place, row["monkey"], "D", color="#D55E00", markersize=6, label="monkey IT" if place == 0 else None
+                position,
+                row["monkey"],
+                "D",
+                color="#D55E00",
+                markersize=6,
+                label="monkey IT" if position == 0 else None,
             )
-    axes[0].set_xticks(places, labels=list(results), rotation=20)
+    axes[0].set_xticks(positions, labels=list(results), rotation=20)
     axes[0].set(ylabel="Spearman's rho of dissimilarities", title=f"{n} images, {len(upper[0])} pairs")
     axes[0].set_ylim(top=0.85)
     axes[0].legend(fontsize="small", framealpha=0.9, edgecolor="none", loc="upper left", ncols=2)

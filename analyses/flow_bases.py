@@ -70,17 +70,17 @@ def hidden(n: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """Draw sources, and targets of which the source tells about half."""
     weights = np.random.default_rng(99).normal(size=(8, 12)) / np.sqrt(8)
     X = rng.normal(size=(n, 8))
-    told = np.sin(1.5 * X @ weights) + 0.4 * X @ weights
-    return X, told + told.std() * rng.normal(size=(n, 12))
+    explained = np.sin(1.5 * X @ weights) + 0.4 * X @ weights
+    return X, explained + explained.std() * rng.normal(size=(n, 12))
 
 
-def r2(found: np.ndarray, truth: np.ndarray) -> float:
-    return float(1 - ((found - truth) ** 2).sum() / ((truth - truth.mean(axis=0)) ** 2).sum())
+def r2(moved: np.ndarray, truth: np.ndarray) -> float:
+    return float(1 - ((moved - truth) ** 2).sum() / ((truth - truth.mean(axis=0)) ** 2).sum())
 
 
-def scores(found: np.ndarray, truth: np.ndarray) -> dict[str, float]:
+def scores(moved: np.ndarray, truth: np.ndarray) -> dict[str, float]:
     """R^2, and the variance of the moved points over that of the true ones."""
-    return {"r2": r2(found, truth), "variance": float(found.var(axis=0).sum() / truth.var(axis=0).sum())}
+    return {"r2": r2(moved, truth), "variance": float(moved.var(axis=0).sum() / truth.var(axis=0).sum())}
 
 
 def table() -> dict[str, dict[str, dict[str, float]]]:

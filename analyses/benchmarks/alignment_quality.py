@@ -55,24 +55,24 @@ PROTOTYPE: dict[int, dict[str, tuple[float, float | None]]] = {
 REQUIRED = {20: (0.82, 0.77), 100: (0.90, 0.87)}
 
 
-def one(spaces: Spaces, n_pairs: int, seed: int) -> dict[str, Any]:
+def measure_draw(spaces: Spaces, n_pairs: int, seed: int) -> dict[str, Any]:
     """All methods on one draw of held-out digits, pairs and pools."""
-    test, known, left, right = draw_pools(len(spaces.source), n_pairs, seed)
-    x_mean, x_unit = spaces.source[left].mean(axis=0), spaces.source[left].std(axis=0)
-    y_mean, y_unit = spaces.target[right].mean(axis=0), spaces.target[right].std(axis=0)
+    test_rows, known_rows, source_rows, target_rows = draw_pools(len(spaces.source), n_pairs, seed)
+    x_mean, x_unit = spaces.source[source_rows].mean(axis=0), spaces.source[source_rows].std(axis=0)
+    y_mean, y_unit = spaces.target[target_rows].mean(axis=0), spaces.target[target_rows].std(axis=0)
     # One number a space: a dimension the extractor left unused must stay small.
     x_unit, y_unit = np.sqrt((x_unit**2).mean()), np.sqrt((y_unit**2).mean())
-    X, Y = (spaces.source[left] - x_mean) / x_unit, (spaces.target[right] - y_mean) / y_unit
-    new, truth = (spaces.source[test] - x_mean) / x_unit, spaces.target[test]
+    X, Y = (spaces.source[source_rows] - x_mean) / x_unit, (spaces.target[target_rows] - y_mean) / y_unit
+    test_points, truth = (spaces.source[test_rows] - x_mean) / x_unit, spaces.target[test_rows]
     pairs = np.arange(n_pairs), np.arange(n_pairs)
 
     def factored(metric: Any) -> np.ndarray:
         cost = bridge_cost(X, Y, pairs, metric=metric)
-        return couple(cost, method="factored", epsilon=0.05).map(new, Y)
+        return couple(cost, method="factored", epsilon=0.05).map(test_points, Y)
 
     maps: dict[str, Callable[[], np.ndarray]] = {
-        "ridge": lambda: ridge_map(X[:n_pairs], Y[:n_pairs], penalty="shared")(new),
-        "kernel_ridge": lambda: kernel_map(X[:n_pairs], Y[:n_pairs])(new),
+        "ridge": lambda: ridge_map(X[:n_pairs], Y[:n_pairs], penalty="shared")(test_points),
+        "kernel_ridge": lambda: kernel_map(X[:n_pairs], Y[:n_pairs])(test_points),
         "bridge_euclidean": lambda: factored("euclidean"),
         "bridge_geodesic": lambda: factored("geodesic"),
     }
@@ -81,28 +81,28 @@ def one(spaces: Spaces, n_pairs: int, seed: int) -> dict[str, Any]:
         "seed": seed,
         "n_source": len(X),
         "n_target": len(Y),
-        "n_test": len(test),
+        "n_test": len(test_rows),
     }
     rng = np.random.default_rng(seed)
-    record["accuracy_true_features"] = spaces.accuracy(truth, test)
-    record["accuracy_chance"] = spaces.accuracy(truth[rng.permutation(len(test))], test)
-    record["classes_among_pairs"] = len(np.unique(spaces.labels[known]))
+    record["accuracy_true_features"] = spaces.accuracy(truth, test_rows)
+    record["accuracy_chance"] = spaces.accuracy(truth[rng.permutation(len(test_rows))], test_rows)
+    record["classes_among_pairs"] = len(np.unique(spaces.labels[known_rows]))
 
     def score(images: np.ndarray, seconds: float) -> dict[str, float]:
         images = images * y_unit + y_mean
         r2 = 1 - ((images - truth) ** 2).sum() / ((truth - truth.mean(axis=0)) ** 2).sum()
-        return {"accuracy": spaces.accuracy(images, test), "r2": float(r2), "seconds": seconds}
+        return {"accuracy": spaces.accuracy(images, test_rows), "r2": float(r2), "seconds": seconds}
 
     for name, fit in maps.items():
         started = time.perf_counter()
         record[name] = score(fit(), time.perf_counter() - started)
-    readout = LogisticRegression(max_iter=5000).fit(X[:n_pairs], spaces.labels[known])
-    record["labels"] = {"accuracy": float((readout.predict(new) == spaces.labels[test]).mean())}
-    started, used = time.perf_counter(), time.process_time()
+    label_readout = LogisticRegression(max_iter=5000).fit(X[:n_pairs], spaces.labels[known_rows])
+    record["labels"] = {"accuracy": float((label_readout.predict(test_points) == spaces.labels[test_rows]).mean())}
+    started, cpu_started = time.perf_counter(), time.process_time()
     bridge = fuse(X, Y, pairs, seed=seed)
     seconds = time.perf_counter() - started
     record["fused"] = {
-        **score(bridge.map(new), seconds), "cpu_seconds": time.process_time() - used,
+        **score(bridge.map(test_points), seconds), "cpu_seconds": time.process_time() - cpu_started,
         "candidate": list(dataclasses.astuple(bridge.candidate)),
         "chosen_error": min(bridge.errors.values(), default=None),
     }  # fmt: skip
@@ -113,11 +113,11 @@ def summary(records: list[dict[str, Any]]) -> dict[str, Any]:
     """Mean and half width of the 95% confidence interval over seeds, by number of pairs and method."""
     out: dict[str, Any] = {}
     for n_pairs in sorted({record["n_pairs"] for record in records}):
-        mine = [record for record in records if record["n_pairs"] == n_pairs]
-        out[str(n_pairs)] = {"n_seeds": len(mine)}
+        group = [record for record in records if record["n_pairs"] == n_pairs]
+        out[str(n_pairs)] = {"n_seeds": len(group)}
         for name in METHODS:
             for metric in ("accuracy", "r2"):
-                values = [record[name][metric] for record in mine if metric in record[name]]
+                values = [record[name][metric] for record in group if metric in record[name]]
                 if values:
                     out[str(n_pairs)].setdefault(name, {})[metric] = mean_and_ci(values)
     return out
@@ -127,36 +127,42 @@ def verdict(table: dict[str, Any]) -> dict[str, Any]:
     """Each cell of the prototype's table beside ours, and whether the fused bridge is anywhere worse than ridge."""
     cells, against_best, required = [], [], []
     for n_pairs, row in PROTOTYPE.items():
-        ours = table.get(str(n_pairs))
-        if ours is None:
+        measured = table.get(str(n_pairs))
+        if measured is None:
             continue
         for name, values in row.items():
-            for metric, theirs in zip(("accuracy", "r2"), values, strict=True):
-                if theirs is not None:
-                    mean = ours[name][metric]["mean"]
+            for metric, prototype_value in zip(("accuracy", "r2"), values, strict=True):
+                if prototype_value is not None:
+                    mean = measured[name][metric]["mean"]
                     cells.append(
                         {
                             "n_pairs": n_pairs,
                             "method": name,
                             "metric": metric,
-                            "prototype": theirs,
+                            "prototype": prototype_value,
                             "ours": mean,
-                            "beaten": mean > theirs,
+                            "beaten": mean > prototype_value,
                         }
                     )
         for k, metric in enumerate(("accuracy", "r2")):
-            best = max(value[k] for value in row.values() if value[k] is not None)  # type: ignore[type-var]
-            mean, half = ours["fused"][metric]["mean"], ours["fused"][metric]["ci95"]
+            best_of_prototype = max(value[k] for value in row.values() if value[k] is not None)  # type: ignore[type-var]
+            mean, half = measured["fused"][metric]["mean"], measured["fused"][metric]["ci95"]
             against_best.append(
                 {
-                    "n_pairs": n_pairs, "metric": metric, "best_of_prototype": best, "fused": mean, "fused_ci95": half,
-                    "beaten": mean > best, "beaten_beyond_ci": bool(mean - np.nan_to_num(half) > best),
+                    "n_pairs": n_pairs, "metric": metric, "best_of_prototype": best_of_prototype, "fused": mean, "fused_ci95": half,
+                    "beaten": mean > best_of_prototype, "beaten_beyond_ci": bool(mean - np.nan_to_num(half) > best_of_prototype),
                 }
             )  # fmt: skip
             if n_pairs in REQUIRED:
-                need = REQUIRED[n_pairs][k]
+                required_value = REQUIRED[n_pairs][k]
                 required.append(
-                    {"n_pairs": n_pairs, "metric": metric, "required": need, "fused": mean, "met": mean >= need}
+                    {
+                        "n_pairs": n_pairs,
+                        "metric": metric,
+                        "required": required_value,
+                        "fused": mean,
+                        "met": mean >= required_value,
+                    }
                 )
     ridge = [
         {
@@ -248,7 +254,7 @@ def main(
     for n_pairs in counts:
         for seed in range(seeds):
             if not any(r["n_pairs"] == n_pairs and r["seed"] == seed for r in records):
-                row = one(spaces, n_pairs, seed)
+                row = measure_draw(spaces, n_pairs, seed)
                 records.append(row)
                 write(out_file, header, records)
                 print(

@@ -48,7 +48,7 @@ def small_cost() -> BridgeCost:
     return bridge_cost(points(N_PEER, 1).astype(np.float64), points(N_PEER, 2).astype(np.float64), pairs)
 
 
-def ours_small() -> dict:
+def solve_ours() -> dict:
     from neurobridge.bridge import couple
 
     cost = small_cost()
@@ -64,7 +64,7 @@ def ours_small() -> dict:
     }
 
 
-def pot_small() -> dict:
+def solve_pot() -> dict:
     import ot
 
     dense = small_cost().at(EPSILON).dense()
@@ -81,7 +81,7 @@ def pot_small() -> dict:
     return {"seconds": seconds, "extra_gb": extra, "iterations": int(log["niter"]) + 1, "error": error}
 
 
-def pot_low_rank() -> dict:
+def solve_pot_low_rank() -> dict:
     """Another problem (squared Euclidean cost, rank 200): the closest that POT has without an n x m matrix."""
     import warnings
 
@@ -125,20 +125,20 @@ print(json.dumps({"seconds": seconds, "extra_gb": extra, "iterations": int(out.n
 """
 
 
-def ott_small(python: str) -> dict:
+def solve_ott(python: str) -> dict:
     """Run Sinkhorn of ott on the same dense cost, compiled before the clock starts."""
     import tempfile
 
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "cost.npy"
         np.save(file, small_cost().at(EPSILON).dense())
-        done = subprocess.run([python, "-c", _OTT, file, str(EPSILON), str(TOL)], capture_output=True, text=True)
-    if done.returncode:
-        raise SystemExit(done.stderr.strip().splitlines()[-1])
-    return json.loads(done.stdout.strip().splitlines()[-1])
+        completed = subprocess.run([python, "-c", _OTT, file, str(EPSILON), str(TOL)], capture_output=True, text=True)
+    if completed.returncode:
+        raise SystemExit(completed.stderr.strip().splitlines()[-1])
+    return json.loads(completed.stdout.strip().splitlines()[-1])
 
 
-def large(n: int, kind: str) -> dict:
+def solve_large(n: int, kind: str) -> dict:
     import torch
 
     from neurobridge.bridge import bridge_cost, couple
@@ -167,20 +167,20 @@ def large(n: int, kind: str) -> dict:
     return result
 
 
-def run(task: list[str], repeats: int) -> dict | None:
+def measure(task: list[str], repeats: int) -> dict | None:
     runs = []
     for _ in range(repeats):
-        done = subprocess.run([sys.executable, __file__, *task], capture_output=True, text=True)
-        if done.returncode:
-            print(f"{' '.join(task):28s} not run: {(done.stderr.strip().splitlines() or ['killed'])[-1]}")
+        completed = subprocess.run([sys.executable, __file__, *task], capture_output=True, text=True)
+        if completed.returncode:
+            print(f"{' '.join(task):28s} not run: {(completed.stderr.strip().splitlines() or ['killed'])[-1]}")
             return None
-        runs.append(json.loads(done.stdout.strip().splitlines()[-1]))
-    middle = {k: statistics.median(r[k] for r in runs) if runs[0][k] is not None else None for k in runs[0]}
-    print(f"{' '.join(task):28s} " + "  ".join(f"{k} {v:.4g}" for k, v in middle.items() if v is not None), flush=True)
-    return {**middle, "all_seconds": [r["seconds"] for r in runs]}
+        runs.append(json.loads(completed.stdout.strip().splitlines()[-1]))
+    medians = {k: statistics.median(r[k] for r in runs) if runs[0][k] is not None else None for k in runs[0]}
+    print(f"{' '.join(task):28s} " + "  ".join(f"{k} {v:.4g}" for k, v in medians.items() if v is not None), flush=True)
+    return {**medians, "all_seconds": [r["seconds"] for r in runs]}
 
 
-def figure(results: dict, path: Path) -> None:
+def draw(results: dict, path: Path) -> None:
     import matplotlib
 
     matplotlib.use("Agg")
@@ -216,39 +216,42 @@ def main(
     figure_file: Annotated[Path, typer.Option("--figure")] = Path("docs/figures/coupling_benchmark.png"),
 ) -> None:
     if task_name:
-        name, *rest = task_name
+        name, *task_options = task_name
         if name == "large":
-            print(json.dumps(large(int(rest[0]), rest[1])))
+            print(json.dumps(solve_large(int(task_options[0]), task_options[1])))
         else:
             tasks: dict[str, Any] = {
-                "ours": ours_small,
-                "pot": pot_small,
-                "pot-low-rank": pot_low_rank,
-                "ott": ott_small,
+                "ours": solve_ours,
+                "pot": solve_pot,
+                "pot-low-rank": solve_pot_low_rank,
+                "ott": solve_ott,
             }
-            print(json.dumps(tasks[name](*rest)))
+            print(json.dumps(tasks[name](*task_options)))
         return
-    repeats = 1 if quick else 3
+    n_runs = 1 if quick else 3
     peers: dict[str, Any] = {
-        "ours": run(["ours"], repeats),
-        "pot": run(["pot"], 1),
-        "pot-low-rank": run(["pot-low-rank"], 1),
+        "ours": measure(["ours"], n_runs),
+        "pot": measure(["pot"], 1),
+        "pot-low-rank": measure(["pot-low-rank"], 1),
     }
     if peer_python:
-        peers["ott"] = run(["ott", peer_python], 1)
+        peers["ott"] = measure(["ott", peer_python], 1)
     sizes = SIZES[:3] if quick else SIZES
-    scale: dict[str, Any] = {str(n): run(["large", str(n), "nearest"], repeats) for n in sizes}
+    scale: dict[str, Any] = {str(n): measure(["large", str(n), "nearest"], n_runs) for n in sizes}
     results: dict = {"peers": peers, "scale": scale}
     if not quick:
-        results["streamed"] = run(["large", str(SIZES[-1]), "streamed"], 1)
+        results["streamed"] = measure(["large", str(SIZES[-1]), "streamed"], 1)
         if geodesic:
-            results["geodesic"] = run(["large", str(SIZES[-1]), "geodesic"], 1)
-    known = [n for n in sizes if scale[str(n)]]
-    seconds = [math.log(scale[str(n)]["seconds"]) for n in known]
-    results["slope"] = float(np.polyfit([math.log(n) for n in known], seconds, 1)[0])
-    ours = peers["ours"]
+            results["geodesic"] = measure(["large", str(SIZES[-1]), "geodesic"], 1)
+    measured_sizes = [n for n in sizes if scale[str(n)]]
+    seconds = [math.log(scale[str(n)]["seconds"]) for n in measured_sizes]
+    results["slope"] = float(np.polyfit([math.log(n) for n in measured_sizes], seconds, 1)[0])
+    ours_row = peers["ours"]
     results["ratios"] = {
-        name: {"time": peer["seconds"] / ours["seconds"], "memory": peer["extra_gb"] / max(ours["extra_gb"], 1e-3)}
+        name: {
+            "time": peer["seconds"] / ours_row["seconds"],
+            "memory": peer["extra_gb"] / max(ours_row["extra_gb"], 1e-3),
+        }
         for name, peer in peers.items()
         if peer and name != "ours"
     }
@@ -266,7 +269,7 @@ def main(
     print(json.dumps({"slope": results["slope"], "ratios": results["ratios"]}, indent=1))
     out_file.parent.mkdir(parents=True, exist_ok=True)
     out_file.write_text(json.dumps(results, indent=1) + "\n")
-    figure(results, figure_file)
+    draw(results, figure_file)
 
 
 if __name__ == "__main__":

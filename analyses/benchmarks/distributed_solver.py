@@ -53,7 +53,7 @@ def clouds(n: int) -> list[da.Array]:
     ]
 
 
-def iterate(cost: BridgeCost, n_iter: int) -> float:
+def iteration_seconds(cost: BridgeCost, n_iter: int) -> float:
     """Seconds of so many iterations: the difference of two solves, so that what happens once falls out."""
     import warnings
 
@@ -80,7 +80,7 @@ def in_memory(n: int) -> dict:
     start = time.perf_counter()
     cost = bridge_cost(X, Y, (np.arange(P), np.arange(P)), nearest=NEAREST)
     build = time.perf_counter() - start
-    return {"build_s": build, "iteration_s": iterate(cost, N_ITER), "peak_rss_gb": peak_rss() / 1e9}
+    return {"build_s": build, "iteration_s": iteration_seconds(cost, N_ITER), "peak_rss_gb": peak_rss() / 1e9}
 
 
 def on_workers(n: int) -> dict:
@@ -91,53 +91,53 @@ def on_workers(n: int) -> dict:
     from neurobridge.bridge import bridge_cost
     from neurobridge.bridge.cost import distributed
 
-    came, sent = [], []
+    received_bytes, sent_bytes = [], []
     compute, persist = distributed._compute, distributed._persist
 
     def counted_compute(tasks: Any) -> Any:
         results = compute(tasks)
-        came.append(len(pickle.dumps(results)))
-        sent.append(len(cloudpickle.dumps([dict(task.__dask_graph__()) for task in tasks])))
+        received_bytes.append(len(pickle.dumps(results)))
+        sent_bytes.append(len(cloudpickle.dumps([dict(task.__dask_graph__()) for task in tasks])))
         return results
 
     def counted_persist(tasks: Any) -> Any:
-        sent.append(len(cloudpickle.dumps([dict(task.__dask_graph__()) for task in tasks])))
+        sent_bytes.append(len(cloudpickle.dumps([dict(task.__dask_graph__()) for task in tasks])))
         return persist(tasks)
 
     options = {"n_workers": N_WORKERS, "threads_per_worker": 1, "memory_limit": "2GB", "dashboard_address": ":0"}
     with LocalCluster(**options) as local, Client(local) as client:
         client.run(lambda: __import__("neurobridge.bridge.cost.distributed"))
-        bare = client.run(peak_rss)
+        rss_imports = client.run(peak_rss)
         X, Y = clouds(n)
         start = time.perf_counter()
         cost = bridge_cost(X, Y, (np.arange(P), np.arange(P)), nearest=NEAREST, distributed=True)
         build = time.perf_counter() - start
-        built = client.run(peak_rss)
-        seconds = iterate(cost, N_ITER)
-        moved = client.run(lambda dask_worker: dask_worker.transfer_outgoing_bytes_total)
+        rss_built = client.run(peak_rss)
+        seconds = iteration_seconds(cost, N_ITER)
+        transferred_bytes = client.run(lambda dask_worker: dask_worker.transfer_outgoing_bytes_total)
         # Counted apart, as counting takes time: the bytes of two more iterations over what one solve needs anyhow.
         distributed._compute, distributed._persist = counted_compute, counted_persist
         counts = []
         for n_iter in (2, 4):
-            came.clear()
-            sent.clear()
-            before = sum(client.run(lambda dask_worker: dask_worker.transfer_outgoing_bytes_total).values())
+            received_bytes.clear()
+            sent_bytes.clear()
+            transferred_before = sum(client.run(lambda dask_worker: dask_worker.transfer_outgoing_bytes_total).values())
             solve(cost, n_iter)
-            after = sum(client.run(lambda dask_worker: dask_worker.transfer_outgoing_bytes_total).values())
-            counts.append((sum(came), sum(sent), after - before))
+            transferred_after = sum(client.run(lambda dask_worker: dask_worker.transfer_outgoing_bytes_total).values())
+            counts.append((sum(received_bytes), sum(sent_bytes), transferred_after - transferred_before))
         distributed._compute, distributed._persist = compute, persist
         return {
             "build_s": build,
             "iteration_s": seconds,
             "worker_peak_rss_gb": max(client.run(peak_rss).values()) / 1e9,
-            "worker_peak_rss_built_gb": max(built.values()) / 1e9,
-            "worker_rss_imports_gb": max(bare.values()) / 1e9,
+            "worker_peak_rss_built_gb": max(rss_built.values()) / 1e9,
+            "worker_rss_imports_gb": max(rss_imports.values()) / 1e9,
             "client_peak_rss_gb": peak_rss() / 1e9,
             "bytes_iteration": {
                 name: (counts[1][i] - counts[0][i]) / 2
                 for i, name in enumerate(("to_client", "to_workers", "between_workers"))
             },
-            "between_workers_all": sum(moved.values()),
+            "between_workers_all": sum(transferred_bytes.values()),
         }
 
 
@@ -151,7 +151,7 @@ def solve(cost: BridgeCost, n_iter: int) -> None:
         couple(cost, epsilon=EPSILON, tol=0.0, max_iter=n_iter)
 
 
-def agree(n: int) -> float:
+def largest_difference(n: int) -> float:
     """Largest difference of log scalings from those in memory, relative to the largest of them (on threads)."""
     import numpy as np
 
@@ -159,34 +159,34 @@ def agree(n: int) -> float:
 
     X, Y = clouds(n)
     pairs = (np.arange(P), np.arange(P))
-    ours = couple(bridge_cost(X, Y, pairs, nearest=NEAREST, distributed=True), epsilon=EPSILON, tol=1e-5)
-    theirs = couple(bridge_cost(X.compute(), Y.compute(), pairs, nearest=NEAREST), epsilon=EPSILON, tol=1e-5)
+    dask_coupling = couple(bridge_cost(X, Y, pairs, nearest=NEAREST, distributed=True), epsilon=EPSILON, tol=1e-5)
+    memory_coupling = couple(bridge_cost(X.compute(), Y.compute(), pairs, nearest=NEAREST), epsilon=EPSILON, tol=1e-5)
     return max(
         float(np.abs(a - b).max() / np.abs(b).max())
-        for a, b in zip(ours.log_scalings, theirs.log_scalings, strict=True)
+        for a, b in zip(dask_coupling.log_scalings, memory_coupling.log_scalings, strict=True)
     )
 
 
-TASKS = {"memory": in_memory, "workers": on_workers, "agree": agree}
+TASKS = {"memory": in_memory, "workers": on_workers, "agree": largest_difference}
 
 
-def measured(task: str, n: int) -> dict:
+def run_task(task: str, n: int) -> dict:
     environment = os.environ | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-    done = subprocess.run(
+    completed = subprocess.run(
         [sys.executable, __file__, "--task", task, "--n", str(n)],
         env=environment,
         capture_output=True,
         text=True,
         check=False,
     )
-    if done.returncode:
-        raise RuntimeError(f"{task} at n={n} ended with {done.returncode}:\n{done.stderr}")
-    return json.loads(done.stdout.splitlines()[-1])
+    if completed.returncode:
+        raise RuntimeError(f"{task} at n={n} ended with {completed.returncode}:\n{completed.stderr}")
+    return json.loads(completed.stdout.splitlines()[-1])
 
 
-def median(runs: list[dict]) -> dict:
+def medians(runs: list[dict]) -> dict:
     return {
-        key: median([run[key] for run in runs])
+        key: medians([run[key] for run in runs])
         if isinstance(value, dict)
         else statistics.median(run[key] for run in runs)
         for key, value in runs[0].items()
@@ -205,23 +205,23 @@ def main(
     if task_name:
         print(json.dumps(TASKS[task_name](n_points)))
         return
-    load, sizes = os.getloadavg()[0], (n_points // 4, n_points)
+    load_average, sizes = os.getloadavg()[0], (n_points // 4, n_points)
     rows: dict[str, Any] = {}
     for n in sizes:
         runs: dict[str, list[dict]] = {"memory": [], "workers": []}
         for _ in range(n_runs if n == n_points else 1):
             for task in runs:  # in turns, so that a busy machine is busy for both
-                runs[task].append(measured(task, n))
-        rows |= {f"{task}/{n}": median(some) for task, some in runs.items()}
+                runs[task].append(run_task(task, n))
+        rows |= {f"{task}/{n}": medians(task_runs) for task, task_runs in runs.items()}
         print(json.dumps({key: rows[key] for key in rows if key.endswith(f"/{n}")}, indent=1))
     result = {
         "rows": rows,
-        "largest_relative_difference": measured("agree", sizes[0]),
+        "largest_relative_difference": run_task("agree", sizes[0]),
         "settings": {
             "d": D, "pairs": P, "nearest": NEAREST, "epsilon": EPSILON, "chunk_rows": CHUNK, "workers": N_WORKERS,
             "iterations_timed": N_ITER, "runs": n_runs, "runs_at_the_smaller_size": 1,
         },
-        "machine": {"cores": os.cpu_count(), "load_average_at_start": load, "python": platform.python_version()},
+        "machine": {"cores": os.cpu_count(), "load_average_at_start": load_average, "python": platform.python_version()},
     }  # fmt: skip
     out_file.parent.mkdir(parents=True, exist_ok=True)
     out_file.write_text(json.dumps(result, indent=1) + "\n")

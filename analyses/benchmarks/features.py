@@ -75,7 +75,7 @@ def resnet18() -> nn.Module:
     return nn.Sequential(stem, *stages, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(512, 1000))
 
 
-def small() -> nn.Module:
+def small_network() -> nn.Module:
     widths = [3, 16, 32, 64]
     stages = [nn.Sequential(nn.Conv2d(a, b, 3, 2, 1), nn.ReLU()) for a, b in pairwise(widths)]
     return nn.Sequential(*stages, nn.AdaptiveAvgPool2d(8), nn.Flatten(), nn.Linear(4096, 100))
@@ -84,11 +84,11 @@ def small() -> nn.Module:
 # Model, pixels a side, images, batch, layers.
 CASES = {
     "resnet18": (resnet18, 224, 192, 32, ["2", "4", "5"]),
-    "small": (small, 96, 2048, 64, ["2", "4"]),
+    "small": (small_network, 96, 2048, 64, ["2", "4"]),
 }
 
 
-def make_files(folder: Path, n: int, size: int) -> pd.DataFrame:
+def write_images(folder: Path, n: int, size: int) -> pd.DataFrame:
     """Write JPEG files of smoothed noise, and their table."""
     rng = np.random.default_rng(0)
     names = [f"{k:05d}.jpg" for k in range(n)]
@@ -98,7 +98,7 @@ def make_files(folder: Path, n: int, size: int) -> pd.DataFrame:
     return pd.DataFrame({"stimulus_id": [name.removesuffix(".jpg") for name in names], "file": names})
 
 
-def load(folder: Path, names: list[str]) -> torch.Tensor:
+def load_batch(folder: Path, names: list[str]) -> torch.Tensor:
     pixels = np.stack([np.asarray(Image.open(folder / name).convert("RGB"), dtype=np.float32) for name in names])
     scaled = (pixels / 255 - np.array(MEAN, np.float32)) / np.array(STD, np.float32)
     return torch.from_numpy(np.ascontiguousarray(scaled.transpose(0, 3, 1, 2)))
@@ -106,21 +106,21 @@ def load(folder: Path, names: list[str]) -> torch.Tensor:
 
 def hand_written(model: nn.Module, folder: Path, table: pd.DataFrame, batch_size: int, layers: list[str]) -> np.ndarray:
     """The loop one writes by hand."""
-    kept: dict[str, list[np.ndarray]] = {name: [] for name in layers}
+    outputs_by_layer: dict[str, list[np.ndarray]] = {name: [] for name in layers}
     modules = dict(model.named_modules())
     handles = [
         modules[name].register_forward_hook(
-            lambda module, inputs, output, name=name: kept[name].append(output.flatten(1).cpu().numpy())
+            lambda module, inputs, output, name=name: outputs_by_layer[name].append(output.flatten(1).cpu().numpy())
         )
         for name in layers
     ]
     files = table["file"].tolist()
     with torch.no_grad():
         for start in range(0, len(files), batch_size):
-            model(load(folder, files[start : start + batch_size]))
+            model(load_batch(folder, files[start : start + batch_size]))
     for handle in handles:
         handle.remove()
-    return np.concatenate([np.concatenate(parts) for parts in kept.values()], axis=1)
+    return np.concatenate([np.concatenate(parts) for parts in outputs_by_layer.values()], axis=1)
 
 
 def timed(work: Callable[[], object]) -> tuple[float, float]:
@@ -131,15 +131,15 @@ def timed(work: Callable[[], object]) -> tuple[float, float]:
 
 def throughput(case: str, runs: int) -> dict[str, object]:
     """Images a second of the four, in turns, and the ratio to the bare forward pass."""
-    make, size, n, batch_size, layers = CASES[case]
+    make_model, size, n, batch_size, layers = CASES[case]
     torch.manual_seed(0)
-    model = make().eval()
-    turns: dict[str, list[tuple[float, float]]] = {"bare": [], "loop": [], "memory": [], "stream": []}
+    model = make_model().eval()
+    timings_by_task: dict[str, list[tuple[float, float]]] = {"bare": [], "loop": [], "memory": [], "stream": []}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        table = make_files(folder, n, size)
+        table = write_images(folder, n, size)
         files = table["file"].tolist()
-        batches = [load(folder, files[start : start + batch_size]) for start in range(0, n, batch_size)]
+        batches = [load_batch(folder, files[start : start + batch_size]) for start in range(0, n, batch_size)]
         arguments: dict[str, Any] = {
             "root": folder,
             "batch_size": batch_size,
@@ -161,45 +161,47 @@ def throughput(case: str, runs: int) -> dict[str, object]:
             "memory": lambda: extract(model, table, layers, **arguments),
             "stream": stream,
         }
-        ours = tasks["memory"]().values
-        difference = float(np.abs(ours - tasks["loop"]()).max() / np.abs(ours).max())
+        activations = tasks["memory"]().values
+        difference = float(np.abs(activations - tasks["loop"]()).max() / np.abs(activations).max())
         bare()
         for _ in range(runs):
             for task, work in tasks.items():
-                turns[task].append(timed(work))
+                timings_by_task[task].append(timed(work))
     rows = {}
-    for task, seconds in turns.items():
-        ratios = [base[0] / own[0] for base, own in zip(turns["bare"], seconds, strict=True)]
+    for task, timings in timings_by_task.items():
+        ratios = [
+            bare_timing[0] / timing[0] for bare_timing, timing in zip(timings_by_task["bare"], timings, strict=True)
+        ]
         rows[task] = {
-            "images_per_s": n / statistics.median(wall for wall, _ in seconds),
+            "images_per_s": n / statistics.median(wall for wall, _ in timings),
             "of_bare": statistics.median(ratios),
             "of_bare_lowest": min(ratios),
             "of_bare_highest": max(ratios),
-            "cpu_s_per_image": statistics.median(cpu for _, cpu in seconds) / n,
+            "cpu_s_per_image": statistics.median(cpu for _, cpu in timings) / n,
         }
     return {
         "n_images": n,
         "size": size,
         "batch_size": batch_size,
-        "n_units": int(ours.shape[1]),
+        "n_units": int(activations.shape[1]),
         "largest_relative_difference_to_loop": difference,
         "runs": runs,
         "tasks": rows,
     }
 
 
-def memory(n: int) -> dict[str, float]:
+def extraction_memory(n: int) -> dict[str, float]:
     """Peak RSS of one extraction to netCDF, in this process."""
     torch.manual_seed(0)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        files = make_files(folder, 256, 96)["file"].tolist()
+        files = write_images(folder, 256, 96)["file"].tolist()
         table = pd.DataFrame(
             {"stimulus_id": [f"s{k:06d}" for k in range(n)], "file": [files[k % 256] for k in range(n)]}
         )
         before = peak_rss() / 1e9
         started = time.perf_counter()
-        result = extract(small(), table, "4", root=folder, batch_size=64, out=folder / "a.nc")
+        result = extract(small_network(), table, "4", root=folder, batch_size=64, out=folder / "a.nc")
         seconds = time.perf_counter() - started
         return {
             "n_stimuli": n,
@@ -220,7 +222,7 @@ def main(
 ) -> None:
     torch.set_num_threads(1)
     if n_stimuli:
-        print(json.dumps(memory(n_stimuli)))
+        print(json.dumps(extraction_memory(n_stimuli)))
         return
     machine = {
         "python": platform.python_version(),
@@ -235,7 +237,7 @@ def main(
     for part in (*CASES, "memory") if only is None else (only,):
         load_before = os.getloadavg()[0]
         if part == "memory":
-            results[part] = [in_a_process_of_its_own(n) for n in STIMULI]
+            results[part] = [memory_in_process(n) for n in STIMULI]
         else:
             results[part] = throughput(part, n_runs) | {"load_average_before": load_before}
             for task, row in results[part]["tasks"].items():
@@ -245,9 +247,11 @@ def main(
         out_file.write_text(json.dumps(results, indent=1) + "\n")
 
 
-def in_a_process_of_its_own(n: int) -> dict[str, float]:
-    done = subprocess.run([sys.executable, __file__, "--memory", str(n)], capture_output=True, text=True, check=True)
-    row = json.loads(done.stdout.strip().splitlines()[-1])
+def memory_in_process(n: int) -> dict[str, float]:
+    completed = subprocess.run(
+        [sys.executable, __file__, "--memory", str(n)], capture_output=True, text=True, check=True
+    )
+    row = json.loads(completed.stdout.strip().splitlines()[-1])
     print(f"{n:6d} stimuli: peak {row['peak_rss_gb']:.3f} GB for a result of {row['result_gb']:.3f} GB", flush=True)
     return row
 

@@ -62,27 +62,27 @@ MOST_LOST = {"accuracy": 0.01, "r2": 0.01}
 SMALLER = ("sliced_wasserstein", "mmd")
 
 
-def one(spaces: Spaces, n_pairs: int, seed: int) -> dict[str, Any]:
+def measure_draw(spaces: Spaces, n_pairs: int, seed: int) -> dict[str, Any]:
     """All methods on one draw of held-out digits, pairs and pools."""
-    test, _, left, right = draw_pools(len(spaces.source), n_pairs, seed)
-    x_mean, y_mean = spaces.source[left].mean(axis=0), spaces.target[right].mean(axis=0)
-    x_unit = np.sqrt(spaces.source[left].var(axis=0).mean())
-    y_unit = np.sqrt(spaces.target[right].var(axis=0).mean())
-    X, Y = (spaces.source[left] - x_mean) / x_unit, (spaces.target[right] - y_mean) / y_unit
-    new, truth = (spaces.source[test] - x_mean) / x_unit, (spaces.target[test] - y_mean) / y_unit
-    width = median_distance(truth)
+    test_rows, _, source_rows, target_rows = draw_pools(len(spaces.source), n_pairs, seed)
+    x_mean, y_mean = spaces.source[source_rows].mean(axis=0), spaces.target[target_rows].mean(axis=0)
+    x_unit = np.sqrt(spaces.source[source_rows].var(axis=0).mean())
+    y_unit = np.sqrt(spaces.target[target_rows].var(axis=0).mean())
+    X, Y = (spaces.source[source_rows] - x_mean) / x_unit, (spaces.target[target_rows] - y_mean) / y_unit
+    test_points, truth = (spaces.source[test_rows] - x_mean) / x_unit, (spaces.target[test_rows] - y_mean) / y_unit
+    bandwidth = median_distance(truth)
     record: dict[str, Any] = {"n_pairs": n_pairs, "seed": seed, "n_source": len(X), "n_target": len(Y)}
-    record |= {"n_test": len(test), "bandwidth": width}
-    halves = slice(0, len(test) // 2), slice(len(test) // 2, None)
+    record |= {"n_test": len(test_rows), "bandwidth": bandwidth}
+    halves = slice(0, len(test_rows) // 2), slice(len(test_rows) // 2, None)
 
     def score(moved: np.ndarray, seconds: float, **more: Any) -> dict[str, Any]:
         lost = ((moved - truth) ** 2).sum() / ((truth - truth.mean(axis=0)) ** 2).sum()
         crossed = [(moved[a], truth[b]) for a, b in (halves, halves[::-1])]
         return {
-            "accuracy": spaces.accuracy(moved * y_unit + y_mean, test),
+            "accuracy": spaces.accuracy(moved * y_unit + y_mean, test_rows),
             "r2": float(1 - lost),
             "sliced_wasserstein": float(np.mean([sliced_wasserstein(*pair) for pair in crossed])),
-            "mmd": float(np.mean([mmd(*pair, bandwidth=width) for pair in crossed])),
+            "mmd": float(np.mean([mmd(*pair, bandwidth=bandwidth) for pair in crossed])),
             "frechet": float(np.mean([frechet_distance(*pair) for pair in crossed])),
             "variance": float(moved.var(axis=0).sum() / truth.var(axis=0).sum()),
             "seconds": seconds,
@@ -92,9 +92,9 @@ def one(spaces: Spaces, n_pairs: int, seed: int) -> dict[str, Any]:
     started = time.perf_counter()
     bridge = fuse(X, Y, (np.arange(n_pairs), np.arange(n_pairs)), seed=seed)
     solved = time.perf_counter() - started
-    record["fused"] = score(bridge.map(new), solved, candidate=list(dataclasses.astuple(bridge.candidate)))
+    record["fused"] = score(bridge.map(test_points), solved, candidate=list(dataclasses.astuple(bridge.candidate)))
     plan = dataclasses.replace(bridge, candidate=dataclasses.replace(bridge.candidate, readout="barycentric"))
-    record["plan"] = score(plan.map(new), solved)
+    record["plan"] = score(plan.map(test_points), solved)
     record["target"] = score(truth, 0.0)
     # The share off the support is a number of the record here.
     with warnings.catch_warnings():
@@ -104,7 +104,7 @@ def one(spaces: Spaces, n_pairs: int, seed: int) -> dict[str, Any]:
             started = time.perf_counter()
             flow = ConditionalFlow(base, seed=seed).fit(X, Y, bridge.coupling)
             seconds = time.perf_counter() - started
-            moved = flow.transport(new)
+            moved = flow.transport(test_points)
             record[name] = score(moved, seconds, off_support=float(flow.off_support(moved).mean()))
     return record
 
@@ -113,12 +113,12 @@ def summary(records: list[dict[str, Any]]) -> dict[str, Any]:
     """Mean and half width of the 95% confidence interval over seeds, of each method, and of the flow less the fused map."""
     out: dict[str, Any] = {}
     for n_pairs in sorted({record["n_pairs"] for record in records}):
-        mine = [record for record in records if record["n_pairs"] == n_pairs]
-        row: dict[str, Any] = {"n_seeds": len(mine)}
+        group = [record for record in records if record["n_pairs"] == n_pairs]
+        row: dict[str, Any] = {"n_seeds": len(group)}
         for name in METHODS:
-            row[name] = {metric: mean_and_ci([record[name][metric] for record in mine]) for metric in METRICS}
+            row[name] = {metric: mean_and_ci([record[name][metric] for record in group]) for metric in METRICS}
         row["flow_less_fused"] = {
-            metric: mean_and_ci([record["flow"][metric] - record["fused"][metric] for record in mine])
+            metric: mean_and_ci([record["flow"][metric] - record["fused"][metric] for record in group])
             for metric in METRICS
         }
         out[str(n_pairs)] = row
@@ -201,7 +201,7 @@ def main(
     for seed in range(seeds):
         for n_pairs in counts:
             if not any(r["n_pairs"] == n_pairs and r["seed"] == seed for r in records):
-                records.append(row := one(spaces, n_pairs, seed))
+                records.append(row := measure_draw(spaces, n_pairs, seed))
                 write(out_file, header, records)
                 print(f"{n_pairs} pairs, seed {seed}: " + "; ".join(
                     f"{name} {row[name]['accuracy']:.3f} / {row[name]['r2']:.3f}, SW {row[name]['sliced_wasserstein']:.3f}, "

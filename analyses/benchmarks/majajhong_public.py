@@ -208,16 +208,16 @@ print(json.dumps(row))
 """
 
 
-def measure(what: str, manifests: Path, home: Path) -> dict[str, object]:
+def measure(step: str, manifests: Path, home: Path) -> dict[str, object]:
     """Run one step, "fetch", "load" or "lazy", in a process of its own."""
     environment = {**os.environ, "NEUROBRIDGE_HOME": str(home), "BRAINIO_HOME": str(home / "none")}
     environment.pop("NEUROBRIDGE_MIRROR", None)
-    done = subprocess.run(
-        [sys.executable, "-c", CHILD, what, str(manifests)], capture_output=True, text=True, env=environment
+    completed = subprocess.run(
+        [sys.executable, "-c", CHILD, step, str(manifests)], capture_output=True, text=True, env=environment
     )
-    if done.returncode:
-        raise RuntimeError(done.stderr)
-    return json.loads(done.stdout)
+    if completed.returncode:
+        raise RuntimeError(completed.stderr)
+    return json.loads(completed.stdout)
 
 
 def run(folder: Path, **sizes: Any) -> dict[str, Any]:
@@ -227,7 +227,7 @@ def run(folder: Path, **sizes: Any) -> dict[str, Any]:
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         manifests = write_manifest(files, folder / "manifests", f"http://127.0.0.1:{server.server_port}")
-        rows: dict[str, Any] = {what: measure(what, manifests, folder / "home") for what in ("fetch", "load", "lazy")}
+        rows: dict[str, Any] = {step: measure(step, manifests, folder / "home") for step in ("fetch", "load", "lazy")}
         server.shutdown()
     rows["files_mb"] = {name: (files / name).stat().st_size / 1e6 for name in NAMES}
     rows["values"] = "simulated noise in the layout of MajajHong2015.public"

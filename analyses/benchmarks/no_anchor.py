@@ -31,11 +31,11 @@ def scaled(X: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
     return (X - mean) / unit, mean, unit
 
 
-def one(spaces: Spaces, metric: Any, n_points: int, seed: int) -> dict[str, Any]:
+def align_draw(spaces: Spaces, metric: Any, n_points: int, seed: int) -> dict[str, Any]:
     order = np.random.default_rng(seed).permutation(len(spaces.source))
-    left, right, test = order[:2000], order[2000:4000], order[4000:]
-    X, x_mean, x_unit = scaled(spaces.source[left])
-    Y, y_mean, y_unit = scaled(spaces.target[right])
+    source_rows, target_rows, test_rows = order[:2000], order[2000:4000], order[4000:]
+    X, x_mean, x_unit = scaled(spaces.source[source_rows])
+    Y, y_mean, y_unit = scaled(spaces.target[target_rows])
     started = time.perf_counter()
     with warnings.catch_warnings():
         # The verdict is in the table.
@@ -43,8 +43,8 @@ def one(spaces: Spaces, metric: Any, n_points: int, seed: int) -> dict[str, Any]
         warnings.simplefilter("ignore", DisconnectedGraphWarning)
         start = align_unpaired(X, Y, metric=metric, n_points=n_points, seed=seed)
     seconds = time.perf_counter() - started
-    images = start.map((spaces.source[test] - x_mean) / x_unit) * y_unit + y_mean
-    truth = spaces.target[test]
+    images = start.map((spaces.source[test_rows] - x_mean) / x_unit) * y_unit + y_mean
+    truth = spaces.target[test_rows]
     i, j = start.anchors
     labels = spaces.labels
 
@@ -54,14 +54,14 @@ def one(spaces: Spaces, metric: Any, n_points: int, seed: int) -> dict[str, Any]
     rng = np.random.default_rng(seed)
     return {
         "seed": seed, "metric": metric, "n_points": n_points, "seconds": seconds,
-        "accuracy": spaces.accuracy(images, test),
-        "accuracy_chance": spaces.accuracy(images[rng.permutation(len(test))], test),
-        "accuracy_majority": float(share(test).max()),
-        "accuracy_true_features": spaces.accuracy(truth, test),
+        "accuracy": spaces.accuracy(images, test_rows),
+        "accuracy_chance": spaces.accuracy(images[rng.permutation(len(test_rows))], test_rows),
+        "accuracy_majority": float(share(test_rows).max()),
+        "accuracy_true_features": spaces.accuracy(truth, test_rows),
         "r2": float(1 - ((images - truth) ** 2).sum() / ((truth - truth.mean(axis=0)) ** 2).sum()),
         "anchors": len(i),
-        "anchors_same_digit": float((labels[left][i] == labels[right][j]).mean()),
-        "anchors_same_digit_chance": float(share(left) @ share(right)),
+        "anchors_same_digit": float((labels[source_rows][i] == labels[target_rows][j]).mean()),
+        "anchors_same_digit_chance": float(share(source_rows) @ share(target_rows)),
         "trust": start.trust.to_dict(),
     }  # fmt: skip
 
@@ -77,7 +77,7 @@ def main(
     rows = []
     for metric in METRICS:
         for seed in range(n_seeds):
-            row = one(spaces, metric, n_points, seed)
+            row = align_draw(spaces, metric, n_points, seed)
             rows.append(row)
             trust = row["trust"]
             print(

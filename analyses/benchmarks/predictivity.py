@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     import xarray as xr
 
 N_STIMULI, N_FEATURES, N_IT, N_V4, N_REPETITIONS = 3200, 1000, 168, 88, 46
-BAR = {"pls": 25, "ridge": 5, "neuron_to_neuron": 20, "rdm": 5, "consistency": 10}
+TARGETS = {"pls": 25, "ridge": 5, "neuron_to_neuron": 20, "rdm": 5, "consistency": 10}
 OPTIONS: dict[str, dict[str, Any]] = {"ridge": {"alpha": 1.0}}
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
@@ -47,7 +47,7 @@ def clock() -> Times:
 
 
 def elapsed(started: Times) -> Times:
-    return {name: now - started[name] for name, now in clock().items()}
+    return {name: seconds - started[name] for name, seconds in clock().items()}
 
 
 def latents() -> np.ndarray:
@@ -103,17 +103,17 @@ def recordings(n_presentations: int) -> xr.DataArray:
     )
 
 
-def ours(name: str, full: bool = False) -> tuple[Times, np.ndarray]:
+def score_ours(name: str, full: bool = False) -> tuple[Times, np.ndarray]:
     from neurobridge.evaluate import METRICS
 
     source, target = spaces()
-    rest = {} if full else {"n_permutations": 0}
+    null_options = {} if full else {"n_permutations": 0}
     started = clock()
-    score = METRICS[name.removesuffix("_per_site")](source, target, **OPTIONS.get(name, {}), **rest)
+    score = METRICS[name.removesuffix("_per_site")](source, target, **OPTIONS.get(name, {}), **null_options)
     return elapsed(started), score["raw"].values
 
 
-def peer(name: str) -> tuple[Times, np.ndarray]:
+def score_peer(name: str) -> tuple[Times, np.ndarray]:
     from brainscore_vision.metrics.cka.metric import CKA
     from brainscore_vision.metrics.rdm.metric import RDMMetric
     from brainscore_vision.metrics.regression_correlation import metric as m
@@ -189,9 +189,9 @@ def ours_benchmark() -> tuple[Times, np.ndarray]:
     source, _ = spaces()
     trials = recordings(148_480)
     started = clock()
-    it = select(trials, region="IT")
-    ceiling = internal_consistency(it)["ceiling"]
-    summary = aggregate(predictivity(source, average_repetitions(it), "pls", ceiling=ceiling))
+    it_trials = select(trials, region="IT")
+    ceiling = internal_consistency(it_trials)["ceiling"]
+    summary = aggregate(predictivity(source, average_repetitions(it_trials), "pls", ceiling=ceiling))
     return elapsed(started), np.array([summary["normalized"]])
 
 
@@ -204,23 +204,23 @@ def peer_benchmark() -> tuple[Times, np.ndarray]:
     from neurobridge.brainscore import to_brainscore
 
     source = to_brainscore(spaces()[0])
-    it = to_brainscore(select(recordings(148_480), region="IT"))
+    it_trials = to_brainscore(select(recordings(148_480), region="IT"))
     started = clock()
-    ceiling = InternalConsistency()(it)
+    ceiling = InternalConsistency()(it_trials)
     pls = m.CrossRegressedCorrelation(regression=m.pls_regression(), correlation=m.pearsonr_correlation())
-    score = explained_variance(pls(source, average_repetition(it)), ceiling)
+    score = explained_variance(pls(source, average_repetition(it_trials)), ceiling)
     return elapsed(started), np.atleast_1d(score.values)
 
 
-PAIRS = ("pls", "ridge", "linear", "neuron_to_neuron", "cka", "rdm")
+METRIC_NAMES = ("pls", "ridge", "linear", "neuron_to_neuron", "cka", "rdm")
 TASKS: dict[str, Callable[[], tuple[Times, np.ndarray]]] = {
-    **{f"ours_{name}": partial(ours, name) for name in PAIRS},
-    "ours_ridge_per_site": lambda: ours("ridge_per_site"),
-    "ours_pls_full": lambda: ours("pls", full=True),
+    **{f"ours_{name}": partial(score_ours, name) for name in METRIC_NAMES},
+    "ours_ridge_per_site": lambda: score_ours("ridge_per_site"),
+    "ours_pls_full": lambda: score_ours("pls", full=True),
     "ours_consistency": ours_consistency,
     "ours_consistency_full": lambda: ours_consistency(full=True),
     "ours_benchmark": ours_benchmark,
-    **{f"peer_{name}": partial(peer, name) for name in PAIRS},
+    **{f"peer_{name}": partial(score_peer, name) for name in METRIC_NAMES},
     "peer_ridge_per_site": sklearn_ridge_per_site,
     "peer_consistency": peer_consistency,
     "peer_benchmark": peer_benchmark,
@@ -234,11 +234,11 @@ def measure(task: str, python: str, runs: int, threads: int) -> dict[str, Any] |
     command = [python, "-W", "ignore", __file__, "--task", task]
     results = []
     for _ in range(runs):
-        done = subprocess.run(command, capture_output=True, text=True, env=environment)
-        if done.returncode:
-            print(f"{task:24s} not run: {(done.stderr.strip().splitlines() or ['?'])[-1]}")
+        completed = subprocess.run(command, capture_output=True, text=True, env=environment)
+        if completed.returncode:
+            print(f"{task:24s} not run: {(completed.stderr.strip().splitlines() or ['?'])[-1]}")
             return None
-        results.append(json.loads(done.stdout.strip().splitlines()[-1]))
+        results.append(json.loads(completed.stdout.strip().splitlines()[-1]))
     seconds = [run["seconds"] for run in results]
     return {
         "seconds": statistics.median(seconds),
@@ -276,16 +276,16 @@ def main(
     if task_name:
         run_task(task_name)
         return
-    kept = out_file.exists() and not fresh
-    result = json.loads(out_file.read_text()) if kept else {"rows": {}}
+    resumes = out_file.exists() and not fresh
+    result = json.loads(out_file.read_text()) if resumes else {"rows": {}}
     rows = result["rows"]
     out_file.parent.mkdir(parents=True, exist_ok=True)
     for task in TASKS:
-        who, name = task.split("_", 1)
+        side, name = task.split("_", 1)
         if task in rows or (only and name not in only):
             continue
         threads = 2 if name == "benchmark" else n_threads
-        python, runs = (sys.executable, n_runs) if who == "ours" else (peer_python, n_peer_runs)
+        python, runs = (sys.executable, n_runs) if side == "ours" else (peer_python, n_peer_runs)
         row = measure(task, python, runs, threads)
         if row is None:
             continue
@@ -295,14 +295,14 @@ def main(
             flush=True,
         )
         _write(out_file, result)
-    for name in (*PAIRS, "ridge_per_site", "consistency", "benchmark"):
+    for name in (*METRIC_NAMES, "ridge_per_site", "consistency", "benchmark"):
         if {f"ours_{name}", f"peer_{name}"} <= set(rows):
-            mine, theirs = rows[f"ours_{name}"], rows[f"peer_{name}"]
-            ratio = theirs["seconds"] / mine["seconds"]
-            gap = float(np.abs(np.asarray(mine["values"]) - np.asarray(theirs["values"])).max())
-            result[f"ratio_{name}"], result[f"difference_{name}"] = ratio, gap
-            bar = f" (bar {BAR[name]})" if name in BAR else ""
-            print(f"{name:24s} {ratio:8.1f} times{bar}, largest difference {gap:.1e}")
+            our_row, peer_row = rows[f"ours_{name}"], rows[f"peer_{name}"]
+            ratio = peer_row["seconds"] / our_row["seconds"]
+            difference = float(np.abs(np.asarray(our_row["values"]) - np.asarray(peer_row["values"])).max())
+            result[f"ratio_{name}"], result[f"difference_{name}"] = ratio, difference
+            target_text = f" (bar {TARGETS[name]})" if name in TARGETS else ""
+            print(f"{name:24s} {ratio:8.1f} times{target_text}, largest difference {difference:.1e}")
     result["machine"] = {"cores": os.cpu_count(), "processor": platform.machine()}
     _write(out_file, result)
 

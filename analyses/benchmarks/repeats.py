@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 N_STIMULI, N_REPETITIONS, N_NEUROIDS, N_SPLITS = 3200, 46, 256, 10
 
 
-def make() -> xr.DataArray:
+def simulate_recordings() -> xr.DataArray:
     import numpy as np
 
     from neurobridge.assemblies import make_assembly
@@ -67,9 +67,9 @@ def brainscore_average(assembly: xr.DataArray) -> tuple[float, float]:
 
     from neurobridge.brainscore import to_brainscore
 
-    theirs = to_brainscore(assembly.assign_coords(image_id=assembly["stimulus_id"]))
+    brainscore_assembly = to_brainscore(assembly.assign_coords(image_id=assembly["stimulus_id"]))
     started = time.perf_counter()
-    average = average_repetition(theirs)
+    average = average_repetition(brainscore_assembly)
     return float(average.values.mean()), time.perf_counter() - started
 
 
@@ -78,9 +78,9 @@ def brainscore_consistency(assembly: xr.DataArray) -> tuple[float, float]:
 
     from neurobridge.brainscore import to_brainscore
 
-    theirs = to_brainscore(assembly)
+    brainscore_assembly = to_brainscore(assembly)
     started = time.perf_counter()
-    ceiling = InternalConsistency()(theirs)
+    ceiling = InternalConsistency()(brainscore_assembly)
     return float(ceiling.values), time.perf_counter() - started
 
 
@@ -89,7 +89,7 @@ TASKS = {f.__name__: f for f in (ours_average, ours_consistency, brainscore_aver
 
 def measure(task: str) -> dict[str, float]:
     """Run one task in this process; the assembly itself is counted in the peak, not in the seconds."""
-    assembly = make()
+    assembly = simulate_recordings()
     started = time.perf_counter()
     value = TASKS[task](assembly)
     seconds = time.perf_counter() - started
@@ -116,22 +116,22 @@ def main(
         runs = []
         for _ in range(n_runs if task.startswith("ours") else 1):
             command = [sys.executable, __file__, "--task", task]
-            done = subprocess.run(command, capture_output=True, text=True, env=environment)
-            if done.returncode:
+            completed = subprocess.run(command, capture_output=True, text=True, env=environment)
+            if completed.returncode:
                 break
-            runs.append(json.loads(done.stdout.strip().splitlines()[-1]))
+            runs.append(json.loads(completed.stdout.strip().splitlines()[-1]))
         if runs:
             rows[task] = {key: statistics.median(run[key] for run in runs) for key in runs[0]} | {"n_runs": len(runs)}
             print(
                 f"{task:24s} {rows[task]['seconds']:8.2f} s  {rows[task]['peak_rss_gb']:.2f} GB  value {rows[task]['value']:.4f}"
             )
         else:
-            print(f"{task:24s} not run: {done.stderr.strip().splitlines()[-1]}")
-    for what in ("average", "consistency"):
-        if f"brainscore_{what}" in rows:
-            ratio = rows[f"brainscore_{what}"]["seconds"] / rows[f"ours_{what}"]["seconds"]
-            rows[f"ratio_{what}"] = ratio
-            print(f"{what}: Brain-Score takes {ratio:.1f} times as long")
+            print(f"{task:24s} not run: {completed.stderr.strip().splitlines()[-1]}")
+    for quantity in ("average", "consistency"):
+        if f"brainscore_{quantity}" in rows:
+            ratio = rows[f"brainscore_{quantity}"]["seconds"] / rows[f"ours_{quantity}"]["seconds"]
+            rows[f"ratio_{quantity}"] = ratio
+            print(f"{quantity}: Brain-Score takes {ratio:.1f} times as long")
     machine = {"python": platform.python_version(), "cores": os.cpu_count(), "processor": platform.machine()}
     out_file.parent.mkdir(parents=True, exist_ok=True)
     out_file.write_text(json.dumps({"rows": rows, "machine": machine}, indent=1) + "\n")

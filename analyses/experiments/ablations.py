@@ -57,13 +57,13 @@ from .parts.ablation_parts import (
     Problem,
     ceilings,
     cost_of,
-    flows,
-    fused,
+    draw_problem,
     it_sites,
-    linear,
-    own,
-    problem,
-    through_kernel,
+    score_flows,
+    score_fused,
+    score_kernel_readout,
+    score_mean_partner,
+    score_ridge,
 )
 from .parts.mnist import digits
 
@@ -74,98 +74,103 @@ def cells(run: Run) -> list[dict[str, Any]]:
     if run.quick:
         levels = {"n_pairs": (20, 40), "noise": (0.0, 0.2), "ratio": (1.0, 5.0), "outliers": (OUTLIERS,)}
     for setting in SETTINGS:
-        for place, seed in enumerate(run.seeds):
-            one: dict[str, Any] = {"setting": setting, "seed": seed}
-            out += [{**one, "group": name} for name in ("parts", "epsilon")]
-            out += [{**one, "group": name, "level": level} for name, some in levels.items() for level in some]
-            if place < N_SLOW or setting == SITES:
-                out += [{**one, "group": name} for name in ("dense", "flows", "fused")]
-                out += [{**one, "group": "fused", "level": level} for level in NOISE_FUSED if level in levels["noise"]]
+        for seed_index, seed in enumerate(run.seeds):
+            shared: dict[str, Any] = {"setting": setting, "seed": seed}
+            out += [{**shared, "group": name} for name in ("parts", "epsilon")]
+            out += [{**shared, "group": name, "level": level} for name, values in levels.items() for level in values]
+            if seed_index < N_SLOW or setting == SITES:
+                out += [{**shared, "group": name} for name in ("dense", "flows", "fused")]
+                out += [
+                    {**shared, "group": "fused", "level": level} for level in NOISE_FUSED if level in levels["noise"]
+                ]
     return out
 
 
 def compute(run: Run, cell: dict[str, Any]) -> list[Record]:
     group, level = cell["group"], cell.get("level", 0.0)
-    drawn: dict[str, Any] = {"n_pairs": 40} if run.quick else {}
+    options: dict[str, Any] = {"n_pairs": 40} if run.quick else {}
     if group in ("n_pairs", "noise", "ratio", "outliers"):
-        drawn[group] = int(level) if group == "n_pairs" else level
+        options[group] = int(level) if group == "n_pairs" else level
     elif group == "fused":
-        drawn["noise"] = level
-    here = problem(run, cell["setting"], cell["seed"], **drawn)
-    made = GROUPS[group](run, here, cell)
-    return [{**cell, "level": level, "part": part, **record} for part, record in made.items()]
+        options["noise"] = level
+    problem = draw_problem(run, cell["setting"], cell["seed"], **options)
+    by_part = GROUPS[group](run, problem, cell)
+    return [{**cell, "level": level, "part": part, **record} for part, record in by_part.items()]
 
 
-def parts(run: Run, here: Problem, cell: dict[str, Any]) -> dict[str, Record]:
+def cheap_parts(run: Run, problem: Problem, cell: dict[str, Any]) -> dict[str, Record]:
     """Compute the parts that are cheap on the default's data."""
-    seed, cost = cell["seed"], cost_of(here)
-    made = {DEFAULT: own(here, cost), KERNEL: through_kernel(here, couple(cost), seed)}
+    seed, cost = cell["seed"], cost_of(problem)
+    by_part = {DEFAULT: score_mean_partner(problem, cost), KERNEL: score_kernel_readout(problem, couple(cost), seed)}
     for name in METRICS:
-        other = cost_of(here, metric=name)
-        made[f"metric: {name}"] = own(here, other)
-        made[f"metric: {name}, kernel readout"] = through_kernel(here, couple(other), seed)
-    made["coupling: exact"] = through_kernel(here, couple(cost, method="exact"), seed)
-    made["coupling: pairs"] = from_pairs(here, seed)
+        other_cost = cost_of(problem, metric=name)
+        by_part[f"metric: {name}"] = score_mean_partner(problem, other_cost)
+        by_part[f"metric: {name}, kernel readout"] = score_kernel_readout(problem, couple(other_cost), seed)
+    by_part["coupling: exact"] = score_kernel_readout(problem, couple(cost, method="exact"), seed)
+    by_part["coupling: pairs"] = score_pairs(problem, seed)
     for rho in RHOS:
-        made[f"unbalanced: rho {rho:g}"] = own(here, cost, unbalanced=rho)
-    made["map: linear (ridge of the pairs)"] = linear(here)
+        by_part[f"unbalanced: rho {rho:g}"] = score_mean_partner(problem, cost, unbalanced=rho)
+    by_part["map: linear (ridge of the pairs)"] = score_ridge(problem)
     for name, value in ceilings(run, cell["setting"], seed).items():
-        made[f"reference: {name}"] = {"value": round(value, 4)}
-    return made
+        by_part[f"reference: {name}"] = {"value": round(value, 4)}
+    return by_part
 
 
-def from_pairs(here: Problem, seed: int) -> Record:
+def score_pairs(problem: Problem, seed: int) -> Record:
     """The paper's true alignment: the plan of the pairs alone, read like the others."""
-    return here.score(kernel_map(here.X[here.rows[0]], here.Y[here.rows[1]], seed=seed)(here.X_test))
+    return problem.score(kernel_map(problem.X[problem.rows[0]], problem.Y[problem.rows[1]], seed=seed)(problem.X_test))
 
 
-def dense(run: Run, here: Problem, cell: dict[str, Any]) -> dict[str, Record]:
+def dense_plans(run: Run, problem: Problem, cell: dict[str, Any]) -> dict[str, Record]:
     """The plan written out, which alone can do without the softmin."""
     return {
-        part: through_kernel(here, couple(cost_of(here, reduce=reduce), method="sinkhorn"), cell["seed"])
+        part: score_kernel_readout(problem, couple(cost_of(problem, reduce=reduce), method="sinkhorn"), cell["seed"])
         for part, reduce in ((DENSE, "softmin"), (MIN, "min"))
     }
 
 
-def flow_maps(run: Run, here: Problem, cell: dict[str, Any]) -> dict[str, Record]:
-    made = flows(here, run, cell["seed"])
-    return {"map: flow from ridge": made["ridge"], "map: flow from the barycentric map": made["barycentric"]}
+def flow_maps(run: Run, problem: Problem, cell: dict[str, Any]) -> dict[str, Record]:
+    by_part = score_flows(problem, run, cell["seed"])
+    return {"map: flow from ridge": by_part["ridge"], "map: flow from the barycentric map": by_part["barycentric"]}
 
 
-def epsilons(run: Run, here: Problem, cell: dict[str, Any]) -> dict[str, Record]:
-    cost = cost_of(here)
-    return {f"{epsilon:g}": own(here, cost, epsilon=epsilon) for epsilon in EPSILONS}
+def over_epsilons(run: Run, problem: Problem, cell: dict[str, Any]) -> dict[str, Record]:
+    cost = cost_of(problem)
+    return {f"{epsilon:g}": score_mean_partner(problem, cost, epsilon=epsilon) for epsilon in EPSILONS}
 
 
-def over_pairs(run: Run, here: Problem, cell: dict[str, Any]) -> dict[str, Record]:
+def over_pairs(run: Run, problem: Problem, cell: dict[str, Any]) -> dict[str, Record]:
     """Sweeps over the pairs and what is wrong with them."""
-    cost = cost_of(here)
-    made = {
-        "bridge": own(here, cost),
-        "bridge, kernel readout": through_kernel(here, couple(cost), cell["seed"]),
-        "pairs, kernel readout": from_pairs(here, cell["seed"]),
-        "ridge": linear(here),
+    cost = cost_of(problem)
+    by_part = {
+        "bridge": score_mean_partner(problem, cost),
+        "bridge, kernel readout": score_kernel_readout(problem, couple(cost), cell["seed"]),
+        "pairs, kernel readout": score_pairs(problem, cell["seed"]),
+        "ridge": score_ridge(problem),
     }
     if cell["group"] == "n_pairs":
-        made["bridge, euclidean"] = own(here, cost_of(here, metric="euclidean"))
-    return made
+        by_part["bridge, euclidean"] = score_mean_partner(problem, cost_of(problem, metric="euclidean"))
+    return by_part
 
 
-def imbalance(run: Run, here: Problem, cell: dict[str, Any]) -> dict[str, Record]:
-    cost = cost_of(here)
-    return {(BALANCED if rho is None else f"rho {rho:g}"): own(here, cost, unbalanced=rho) for rho in (None, *RHOS)}
+def over_imbalance(run: Run, problem: Problem, cell: dict[str, Any]) -> dict[str, Record]:
+    cost = cost_of(problem)
+    return {
+        (BALANCED if rho is None else f"rho {rho:g}"): score_mean_partner(problem, cost, unbalanced=rho)
+        for rho in (None, *RHOS)
+    }
 
 
 GROUPS = {
-    "parts": parts,
-    "dense": dense,
+    "parts": cheap_parts,
+    "dense": dense_plans,
     "flows": flow_maps,
-    "fused": lambda run, here, one: {"fused": fused(here, run, one["seed"])},
-    "epsilon": epsilons,
+    "fused": lambda run, problem, cell: {"fused": score_fused(problem, run, cell["seed"])},
+    "epsilon": over_epsilons,
     "n_pairs": over_pairs,
     "noise": over_pairs,
-    "ratio": imbalance,
-    "outliers": imbalance,
+    "ratio": over_imbalance,
+    "outliers": over_imbalance,
 }
 
 
@@ -250,112 +255,116 @@ def claims(records: list[Record]) -> list[Record]:
     def mean(setting: str, name: str, part: str, level: float) -> float:
         return float(np.mean(lines[setting, name][part][level]))
 
-    def against(first: str, second: str) -> list[float]:
+    def differences(first: str, second: str) -> list[float]:
         counts = lines[IMAGES, "n_pairs"]["bridge"]
         return [mean(s, "n_pairs", first, n) - mean(s, "n_pairs", second, n) for s in SETTINGS for n in counts]
 
-    def shown(part: str) -> str:
+    def gain_text(part: str) -> str:
         return "; ".join(f"{LABELS[s]} {signed(gain(records, s, part))}" for s in SETTINGS)
 
-    def kept(part: str) -> list[bool]:
+    def within_tolerance(part: str) -> list[bool]:
         return [float(np.mean(gain(records, s, part))) >= -TOLERANCE for s in SETTINGS]
 
-    def cut(deltas: list[bool] | list[float]) -> str:
+    def count_text(deltas: list[bool] | list[float]) -> str:
         return f"{sum(bool(d > 0) for d in deltas)} of {len(deltas)}"
 
-    def counted(deltas: list[bool] | list[float]) -> str:
+    def verdict_of(deltas: list[bool] | list[float]) -> str:
         return verdict(sum(bool(d > 0) for d in deltas), len(deltas))
 
-    metric, globally = (
-        against("bridge", "bridge, euclidean"),
-        against("bridge, kernel readout", "pairs, kernel readout"),
+    metric_gains, global_gains = (
+        differences("bridge", "bridge, euclidean"),
+        differences("bridge, kernel readout", "pairs, kernel readout"),
     )
     rhos = [f"rho {rho:g}" for rho in RHOS]
-    spoiled = [(s, level) for s in SETTINGS for level in lines[s, "ratio"][BALANCED] if level != 1.0]
-    loss = {p: [mean(s, "ratio", p, v) - mean(s, "ratio", p, 1.0) for s, v in spoiled] for p in (BALANCED, *rhos)}
-    steady = {part: [change >= -TOLERANCE for change in changes] for part, changes in loss.items()}
-    better = {p: [mean(s, "ratio", p, v) - mean(s, "ratio", BALANCED, v) for s, v in spoiled] for p in rhos}
-    flow_kept = [ok for part in PARTS if part.startswith("map: flow") for ok in kept(part)]
+    spoiled_pools = [(s, level) for s in SETTINGS for level in lines[s, "ratio"][BALANCED] if level != 1.0]
+    pool_loss = {
+        p: [mean(s, "ratio", p, v) - mean(s, "ratio", p, 1.0) for s, v in spoiled_pools] for p in (BALANCED, *rhos)
+    }
+    robust = {part: [change >= -TOLERANCE for change in changes] for part, changes in pool_loss.items()}
+    unbalanced_gains = {
+        p: [mean(s, "ratio", p, v) - mean(s, "ratio", BALANCED, v) for s, v in spoiled_pools] for p in rhos
+    }
+    flow_kept = [ok for part in PARTS if part.startswith("map: flow") for ok in within_tolerance(part)]
     ridge, flow = "map: linear (ridge of the pairs)", "map: flow from ridge"
     from_ridge = "; ".join(
         f"{LABELS[s]} {signed(gains(by_seed(records, flow, setting=s), by_seed(records, ridge, setting=s)))}"
         for s in SETTINGS
     )
     fused_gain = [float(np.mean(gain(records, s, "fused"))) for s in SETTINGS]
-    wrong = {
+    wrong_pair_loss = {
         part: [mean(s, "noise", part, 0.2) - mean(s, "noise", part, 0.0) for s in SETTINGS]
         for part in ("bridge", "fused", "ridge", "pairs, kernel readout")
     }
-    tolerated = [change >= -TOLERANCE for change in wrong["bridge"]]
+    tolerated = [change >= -TOLERANCE for change in wrong_pair_loss["bridge"]]
     best = {s: max(np.mean(v) for v in lines[s, "epsilon"]["bridge"].values()) for s in SETTINGS}
-    short = [mean(s, "epsilon", "bridge", 0.05) - best[s] for s in SETTINGS]
+    epsilon_loss = [mean(s, "epsilon", "bridge", 0.05) - best[s] for s in SETTINGS]
     cells_rule = "all hold, half or more in part"
     return [
         {
             "claim": "Geodesic distances align better than Euclidean ones (paper)",
-            "verdict": counted(metric),
-            "evidence": f"bridge, mean over seeds higher in {cut(metric)} cells (setting, number of pairs; {cells_rule}); "
-            f"with 100 pairs Euclidean instead of geodesic: {shown('metric: euclidean')}",
+            "verdict": verdict_of(metric_gains),
+            "evidence": f"bridge, mean over seeds higher in {count_text(metric_gains)} cells (setting, number of pairs; {cells_rule}); "
+            f"with 100 pairs Euclidean instead of geodesic: {gain_text('metric: euclidean')}",
         },
         {
             "claim": "Global alignment (transport of all points) improves on true alignment (the pairs alone) (paper)",
-            "verdict": counted(globally),
-            "evidence": f"both read by kernel ridge, mean over seeds higher in {cut(globally)} cells (setting, number of pairs; "
-            f"{cells_rule}); with 100 pairs, pairs instead of transport: {shown('coupling: pairs')}",
+            "verdict": verdict_of(global_gains),
+            "evidence": f"both read by kernel ridge, mean over seeds higher in {count_text(global_gains)} cells (setting, number of pairs; "
+            f"{cells_rule}); with 100 pairs, pairs instead of transport: {gain_text('coupling: pairs')}",
         },
         *[
             {
                 "claim": f"Unbalanced transport ({part}, {why}) is robust to class imbalance and outliers (paper)",
-                "verdict": counted(steady[part]),
-                "evidence": f"loses at most {TOLERANCE} to the clean pools in {cut(steady[part])} cells (setting; imbalance or "
-                f"outliers; {cells_rule}), at worst {min(loss[part]):+.3f}; balanced in {cut(steady[BALANCED])}, at worst "
-                f"{min(loss[BALANCED]):+.3f}",
+                "verdict": verdict_of(robust[part]),
+                "evidence": f"loses at most {TOLERANCE} to the clean pools in {count_text(robust[part])} cells (setting; imbalance or "
+                f"outliers; {cells_rule}), at worst {min(pool_loss[part]):+.3f}; balanced in {count_text(robust[BALANCED])}, at worst "
+                f"{min(pool_loss[BALANCED]):+.3f}",
             }
             for part, why in ((WEAK, "the best of six on development digits"), (USUAL, "as in the other experiments"))
         ],
         {
             "claim": "Under class imbalance and outliers, unbalanced transport is better than balanced",
-            "verdict": counted(better[WEAK]),
+            "verdict": verdict_of(unbalanced_gains[WEAK]),
             "evidence": f"mean over seeds above balanced in cells (setting; imbalance or outliers; {cells_rule}), the verdict by "
-            f"{WEAK}: " + "; ".join(f"{p} {cut(d)}, {min(d):+.3f} to {max(d):+.3f}" for p, d in better.items())
-            + f"; {WEAK} on clean pools: {shown(f'unbalanced: {WEAK}')}",
+            f"{WEAK}: " + "; ".join(f"{p} {count_text(d)}, {min(d):+.3f} to {max(d):+.3f}" for p, d in unbalanced_gains.items())
+            + f"; {WEAK} on clean pools: {gain_text(f'unbalanced: {WEAK}')}",
         },
         {
             "claim": "The softmin costs nothing against the paper's minimum",
-            "verdict": counted([-float(np.mean(gain(records, s, MIN))) >= -TOLERANCE for s in SETTINGS]),
-            "evidence": f"min instead of softmin, both by dense sinkhorn: {shown(MIN)}. Rule: the softmin loses at most "
+            "verdict": verdict_of([-float(np.mean(gain(records, s, MIN))) >= -TOLERANCE for s in SETTINGS]),
+            "evidence": f"min instead of softmin, both by dense sinkhorn: {gain_text(MIN)}. Rule: the softmin loses at most "
             f"{TOLERANCE}",
         },
         {
             "claim": "A flow keeps what the barycentric map gives",
-            "verdict": counted(flow_kept),
-            "evidence": f"loses at most {TOLERANCE} in {cut(flow_kept)} cells (setting, base; {cells_rule}). From ridge: "
-            f"{shown('map: flow from ridge')}; from the barycentric map: {shown('map: flow from the barycentric map')}; "
+            "verdict": verdict_of(flow_kept),
+            "evidence": f"loses at most {TOLERANCE} in {count_text(flow_kept)} cells (setting, base; {cells_rule}). From ridge: "
+            f"{gain_text('map: flow from ridge')}; from the barycentric map: {gain_text('map: flow from the barycentric map')}; "
             f"against the ridge that it starts from: {from_ridge}",
         },
         {
             "claim": "The fused bridge improves on the bridge",
-            "verdict": counted(fused_gain),
-            "evidence": f"mean over seeds higher in {cut(fused_gain)} settings: {shown('fused')}; "
-            f"ridge of the pairs alone: {shown(ridge)}",
+            "verdict": verdict_of(fused_gain),
+            "evidence": f"mean over seeds higher in {count_text(fused_gain)} settings: {gain_text('fused')}; "
+            f"ridge of the pairs alone: {gain_text(ridge)}",
         },
         {
             "claim": "The bridge tolerates a fifth of wrong pairs",
-            "verdict": counted(tolerated),
-            "evidence": f"loses at most {TOLERANCE} in {cut(tolerated)} settings; images and sites: "
-            + "; ".join(f"{part} {changes[0]:+.3f}, {changes[1]:+.3f}" for part, changes in wrong.items()),
+            "verdict": verdict_of(tolerated),
+            "evidence": f"loses at most {TOLERANCE} in {count_text(tolerated)} settings; images and sites: "
+            + "; ".join(f"{part} {changes[0]:+.3f}, {changes[1]:+.3f}" for part, changes in wrong_pair_loss.items()),
         },
         {
             "claim": "The default epsilon needs no tuning",
-            "verdict": counted([bool(change >= -TOLERANCE) for change in short]),
-            "evidence": f".05 is {short[0]:+.3f} (images) and {short[1]:+.3f} (sites) from the best of {len(EPSILONS)} epsilons. "
+            "verdict": verdict_of([bool(change >= -TOLERANCE) for change in epsilon_loss]),
+            "evidence": f".05 is {epsilon_loss[0]:+.3f} (images) and {epsilon_loss[1]:+.3f} (sites) from the best of {len(EPSILONS)} epsilons. "
             f"Rule: within {TOLERANCE}",
         },
     ]  # fmt: skip
 
 
 def answer(records: list[Record]) -> str:
-    def most(setting: str) -> str:
+    def extremes(setting: str) -> str:
         means = {part: float(np.mean(gain(records, setting, part))) for part in PARTS}
         order = sorted(means, key=lambda part: means[part])
         value = np.mean(list(by_seed(records, DEFAULT, setting=setting).values()))
@@ -368,7 +377,7 @@ def answer(records: list[Record]) -> str:
     balanced, weak = (float(np.mean(pools[part][worst])) for part in (BALANCED, WEAK))
     return (
         "One part changed at a time, 100 pairs. "
-        + ". ".join(most(s) for s in SETTINGS)
+        + ". ".join(extremes(s) for s in SETTINGS)
         + f". On images an imbalance of 1:{worst:g} between the pools leaves balanced transport {balanced:.3f} and "
         f"unbalanced ({WEAK}) {weak:.3f}; a fifth of wrong pairs leaves the bridge {np.mean(wrong[0.2]):.3f} of "
         f"{np.mean(wrong[0.0]):.3f}."

@@ -37,7 +37,7 @@ from .parts.brain_figures import (
     how_many_figure,
     learning_figures,
     pairs_needed,
-    to_brain,
+    records_to_brain,
 )
 from .parts.common import site_halves
 
@@ -93,10 +93,10 @@ def cells(run: Run) -> list[dict[str, Any]]:
     for dataset, plan in plans(run).items():
         fast = ("ridge", "bridge") if run.quick else FAST
         out.append({"dataset": dataset, "about": True})
-        for place, seed in enumerate(run.seeds[: plan.seeds_fast]):
+        for seed_index, seed in enumerate(run.seeds[: plan.seeds_fast]):
             for share in plan.shares:
-                flows = FLOWS if share in plan.flow_shares and place == 0 else ()
-                fused = () if place >= plan.seeds_fused or flows else ("fused",)
+                flows = FLOWS if share in plan.flow_shares and seed_index == 0 else ()
+                fused = () if seed_index >= plan.seeds_fused or flows else ("fused",)
                 cell = {"dataset": dataset, "seed": seed, "share": share, "n_pairs": round(share * plan.n_stimuli)}
                 out += [{**cell, "method": method} for method in (*fast, *fused, *flows)]
             out.append({"dataset": dataset, "seed": seed, "share": 0.8, "n_pairs": n_train(plan), "method": "ridge"})
@@ -175,7 +175,7 @@ def sides(run: Run, dataset: str, seed: int) -> Sides:
     return session_sides(run, kind, seed) if name == "v4-session" else it_sides(run, kind)
 
 
-class Drawn(NamedTuple):
+class PreparedFold(NamedTuple):
     """A fold, the frozen readouts of both spaces, and what ridge predicts in the brain's."""
 
     fold: CurveFold
@@ -183,7 +183,7 @@ class Drawn(NamedTuple):
     ridge: xr.DataArray
 
 
-def drawn(run: Run, spaces: Sides, cell: dict[str, Any]) -> Drawn:
+def prepare_fold(run: Run, spaces: Sides, cell: dict[str, Any]) -> PreparedFold:
     """The fold of a cell; the last one is kept, as the methods follow each other on it."""
     key = cell["dataset"], cell["seed"], cell["n_pairs"]
     if run.shared.get("drawn", (None,))[0] != key:
@@ -192,7 +192,9 @@ def drawn(run: Run, spaces: Sides, cell: dict[str, Any]) -> Drawn:
         )
         # A dimension that happens to be constant in a pool cannot be scaled.
         model, brain = drop_constant(fold.source_train), drop_constant(fold.target_train)
-        fold = CurveFold(model, brain, _like(fold.source_test, model), _like(fold.target_test, brain), fold.pairs)
+        fold = CurveFold(
+            model, brain, _same_neuroids(fold.source_test, model), _same_neuroids(fold.target_test, brain), fold.pairs
+        )
         heads = {}
         if spaces.label:
             heads = {
@@ -200,20 +202,20 @@ def drawn(run: Run, spaces: Sides, cell: dict[str, Any]) -> Drawn:
                 for side, train in ((TO_MODEL, model), (TO_BRAIN, brain))
             }
         ridge = make_aligner("ridge", cell["seed"]).fit(model, brain, fold.pairs).transform(fold.source_test)
-        run.shared["drawn"] = key, Drawn(fold, heads, ridge)
+        run.shared["drawn"] = key, PreparedFold(fold, heads, ridge)
     return run.shared["drawn"][1]
 
 
-def _like(test: xr.DataArray, train: xr.DataArray) -> xr.DataArray:
+def _same_neuroids(test: xr.DataArray, train: xr.DataArray) -> xr.DataArray:
     return test.isel({NEUROID: np.isin(test["neuroid_id"].values, train["neuroid_id"].values)})
 
 
 def compute(run: Run, cell: dict[str, Any]) -> list[Record]:
     if "about" in cell:
-        return [about(run, cell["dataset"])]
+        return [dataset_facts(run, cell["dataset"])]
     spaces = sides(run, cell["dataset"], cell["seed"])
-    now = drawn(run, spaces, cell)
-    fold = now.fold
+    prepared = prepare_fold(run, spaces, cell)
+    fold = prepared.fold
     aligner = make_aligner(cell["method"], cell["seed"]).fit(fold.source_train, fold.target_train, fold.pairs)
     records = []
     # One coupling serves both of its maps: it is solved once.
@@ -230,17 +232,17 @@ def compute(run: Run, cell: dict[str, Any]) -> list[Record]:
                 **cell,
                 "method": method,
                 "direction": direction,
-                **predicted_r(predicted, truth, ceiling, cell["seed"]),
+                **correlation_scores(predicted, truth, ceiling, cell["seed"]),
             }
-            if now.heads:
-                record |= read(now.heads, direction, predicted, truth, source, cell["seed"])
+            if prepared.heads:
+                record |= readout_scores(prepared.heads, direction, predicted, truth, source, cell["seed"])
             if method == "fused" and direction == TO_BRAIN:
-                record |= beside_ridge(predicted, now.ridge, truth, cell["seed"])
+                record |= beside_ridge(predicted, prepared.ridge, truth, cell["seed"])
             records.append(record)
     return records
 
 
-def about(run: Run, dataset: str) -> Record:
+def dataset_facts(run: Run, dataset: str) -> Record:
     spaces = sides(run, dataset, run.seed)
     reliability = None if spaces.ceiling is None else float(np.median(spaces.ceiling.values))
     return {
@@ -251,11 +253,13 @@ def about(run: Run, dataset: str) -> Record:
     }  # fmt: skip
 
 
-def predicted_r(predicted: xr.DataArray, truth: xr.DataArray, ceiling: xr.DataArray | None, seed: int) -> Record:
+def correlation_scores(predicted: xr.DataArray, truth: xr.DataArray, ceiling: xr.DataArray | None, seed: int) -> Record:
     """Median r over the dimensions that vary among the held-out stimuli, its null, and its share of the explainable."""
     truth = drop_constant(truth)
-    reliability = None if ceiling is None else _like(ceiling, truth)
-    score = correlate(_like(predicted, truth), truth, ceiling=reliability, n_permutations=N_PERMUTATIONS, seed=seed)
+    reliability = None if ceiling is None else _same_neuroids(ceiling, truth)
+    score = correlate(
+        _same_neuroids(predicted, truth), truth, ceiling=reliability, n_permutations=N_PERMUTATIONS, seed=seed
+    )
     normalised = score["normalized"].values
     return {
         "r": round(float(np.median(score["raw"].values)), 4),
@@ -264,16 +268,16 @@ def predicted_r(predicted: xr.DataArray, truth: xr.DataArray, ceiling: xr.DataAr
     }
 
 
-def read(
+def readout_scores(
     heads: dict[str, Readout], direction: str, moved: xr.DataArray, truth: xr.DataArray, source: xr.DataArray, seed: int
 ) -> Record:
     """Accuracy of the target's frozen head on what was transported, beside the source's own head and the ceiling."""
-    own = TO_MODEL if direction == TO_BRAIN else TO_BRAIN
+    opposite = TO_MODEL if direction == TO_BRAIN else TO_BRAIN
     score = heads[direction].score(moved, n_permutations=N_PERMUTATIONS, seed=seed)
     return {
         "accuracy": round(float(score["raw"].item()), 4),
         "accuracy_null_95": round(float(np.quantile(score["null"].values, 0.95)), 4),
-        "accuracy_source": round(float(heads[own].score(source, n_permutations=0)["raw"].item()), 4),
+        "accuracy_source": round(float(heads[opposite].score(source, n_permutations=0)["raw"].item()), 4),
         "accuracy_ceiling": round(float(heads[direction].score(truth, n_permutations=0)["raw"].item()), 4),
     }
 
@@ -281,15 +285,18 @@ def read(
 def beside_ridge(predicted: xr.DataArray, ridge: xr.DataArray, truth: xr.DataArray, seed: int) -> Record:
     """Median r less that of ridge on the same pairs, with a 95 % bootstrap interval over the held-out stimuli."""
     truth = drop_constant(truth)
-    ours, theirs, there = (
-        np.asarray(_like(space, truth).values, dtype=np.float64) for space in (predicted, ridge, truth)
+    predicted_values, ridge_values, true_values = (
+        np.asarray(_same_neuroids(space, truth).values, dtype=np.float64) for space in (predicted, ridge, truth)
     )
     rng = np.random.default_rng([seed, 5])
-    n = len(there)
+    n = len(true_values)
     gains = []
     for _ in range(N_BOOTSTRAP):
         rows = rng.integers(n, size=n)
-        gains.append(np.median(pearson(ours[rows], there[rows])[0]) - np.median(pearson(theirs[rows], there[rows])[0]))
+        gains.append(
+            np.median(pearson(predicted_values[rows], true_values[rows])[0])
+            - np.median(pearson(ridge_values[rows], true_values[rows])[0])
+        )
     low, high = np.quantile(gains, [0.025, 0.975])
     return {"over_ridge_low": round(float(low), 4), "over_ridge_high": round(float(high), 4)}
 
@@ -297,29 +304,29 @@ def beside_ridge(predicted: xr.DataArray, ridge: xr.DataArray, truth: xr.DataArr
 def finish(run: Run, records: list[Record]) -> dict[str, Any]:
     facts = {record["about"]: record for record in records if "about" in record}
     scored = [record for record in records if "about" not in record]
-    tables, how_many = [], []
+    tables, needed = [], []
     for dataset, fact in facts.items():
         group = select_records(scored, dataset=dataset)
-        every = max(r["n_pairs"] for r in group)
+        n_all_pairs = max(r["n_pairs"] for r in group)
         seeds = "mean ± 95 % CI where there is more than one seed"
         for direction in (TO_BRAIN, TO_MODEL):
-            way = select_records(group, direction=direction)
-            paired = [r for r in way if r["n_pairs"] < every]
+            of_direction = select_records(group, direction=direction)
+            paired = [r for r in of_direction if r["n_pairs"] < n_all_pairs]
             counts = sorted({r["n_pairs"] for r in paired})
             title = (
                 f"{dataset_title(fact, dataset)}, {direction}: {{}} of {fact['n_stimuli'] // 5} held-out "
                 f"stimuli, by pairs; {seeds}"
             )
             extra: dict[str, Any] = {
-                f"ridge, all {every} training stimuli paired": format_mean(
-                    [r["r"] for r in way if r["n_pairs"] == every]
+                f"ridge, all {n_all_pairs} training stimuli paired": format_mean(
+                    [r["r"] for r in of_direction if r["n_pairs"] == n_all_pairs]
                 ),
                 "chance (95 % of the null)": [
                     f"{max(r['null_95'] for r in select_records(paired, n_pairs=n)):.3f}" for n in counts
                 ],
             }
-            limit = fact["ceiling"] if direction == TO_BRAIN else None
-            extra["ceiling (root of the median reliability)"] = "n/a" if limit is None else f"{limit:.3f}"
+            ceiling = fact["ceiling"] if direction == TO_BRAIN else None
+            extra["ceiling (root of the median reliability)"] = "n/a" if ceiling is None else f"{ceiling:.3f}"
             tables.append(table_of_means(title.format("median r"), paired, "r", extra=extra))
             if fact["label"]:
                 tables.append(
@@ -334,23 +341,23 @@ def finish(run: Run, records: list[Record]) -> dict[str, Any]:
                         },
                     )
                 )
-        how_many += pairs_needed(dataset, group)
+        needed += pairs_needed(dataset, group)
     tables.append({
         "title": "Pairs that fused needs for what ridge reaches with N pairs (model -> brain; between counts, "
         "straight lines in log N)",
         "columns": ["dataset", "ridge pairs N", "ridge r", "fused pairs", "ridge pairs per fused pair"],
-        "rows": [[r["dataset"], str(r["ridge_pairs"]), f"{r['ridge_r']:.3f}", r["shown"], r["factor"]] for r in how_many],
+        "rows": [[r["dataset"], str(r["ridge_pairs"]), f"{r['ridge_r']:.3f}", r["shown"], r["factor"]] for r in needed],
     })  # fmt: skip
-    shown = [*how_many_figure(run, facts, scored, how_many), *learning_figures(run, facts, scored)]
-    shown += decoding_figure(run, facts, scored)
+    figure_list = [*how_many_figure(run, facts, scored, needed), *learning_figures(run, facts, scored)]
+    figure_list += decoding_figure(run, facts, scored)
     simulated = any(fact["simulated"] for fact in facts.values())
-    ran = "SIMULATED HvM of the public size" if simulated else "the real public set of Majaj & Hong 2015"
+    hvm_text = "SIMULATED HvM of the public size" if simulated else "the real public set of Majaj & Hong 2015"
     if run.quick:
-        ran = "a small SIMULATED HvM"
+        hvm_text = "a small SIMULATED HvM"
     claims = [against_ridge(scored), few_pairs(scored), frozen_heads(scored), flow_claim(scored)]
     digests = {name: value for fact in facts.values() for name, value in fact["digests"].items()}
     note = (
-        f"hvm-IT and hvm-V4: {ran}"
+        f"hvm-IT and hvm-V4: {hvm_text}"
         + (f" ({PUBLIC} was not at hand; the same command runs it once it is fetched)" if simulated else "")
         + ". v4-session: real V4 of Cowley et al. 2023 with its images, no labels. it-v6: real IT, trial-averaged, "
         "so no ceiling; its images are not public: "
@@ -370,7 +377,7 @@ def finish(run: Run, records: list[Record]) -> dict[str, Any]:
         + ". Fewer for what is slow, to keep the full mode within its time."
     )
     return {
-        "note": note, "answer": answer(facts, scored, how_many), "tables": tables, "claims": claims, "figures": shown,
+        "note": note, "answer": answer(facts, scored, needed), "tables": tables, "claims": claims, "figures": figure_list,
         "digests": digests,
     }  # fmt: skip
 
@@ -379,7 +386,7 @@ def per_count(records: list[Record], counts: list[int], value: str) -> list[str]
     return [f"{np.mean([r[value] for r in select_records(records, n_pairs=n)]):.3f}" for n in counts]
 
 
-def both(
+def matched_cells(
     records: list[Record], first: str, second: str, value: str, direction: str | None = None
 ) -> list[tuple[Record, float, float]]:
     """Cells (dataset, direction, pairs, seed) that both methods have, with their values."""
@@ -387,92 +394,99 @@ def both(
     def key(record: Record) -> tuple[Any, ...]:
         return record["dataset"], record["direction"], record["n_pairs"], record["seed"]
 
-    theirs = {key(r): r for r in select_records(records, method=second)}
+    second_records = {key(r): r for r in select_records(records, method=second)}
     return [
-        (r, r[value], theirs[key(r)][value])
+        (r, r[value], second_records[key(r)][value])
         for r in select_records(records, method=first)
-        if key(r) in theirs and r.get(value) is not None and direction in (None, r["direction"])
+        if key(r) in second_records and r.get(value) is not None and direction in (None, r["direction"])
     ]
 
 
-def means(found: list[tuple[Record, float, float]]) -> dict[tuple[str, str, int], tuple[float, float]]:
+def means_by_cell(matched: list[tuple[Record, float, float]]) -> dict[tuple[str, str, int], tuple[float, float]]:
     """Means over seeds of both methods, by dataset, direction and number of pairs."""
     groups: dict[tuple[str, str, int], list[tuple[float, float]]] = {}
-    for record, ours, theirs in found:
-        groups.setdefault((record["dataset"], record["direction"], record["n_pairs"]), []).append((ours, theirs))
+    for record, first_value, second_value in matched:
+        groups.setdefault((record["dataset"], record["direction"], record["n_pairs"]), []).append(
+            (first_value, second_value)
+        )
     return {key: (float(np.mean([a for a, _ in v])), float(np.mean([b for _, b in v]))) for key, v in groups.items()}
 
 
 def against_ridge(scored: list[Record]) -> Record:
-    results = both(scored, "fused", "ridge", "r")
-    by_cell = means(results)
-    wins = sum(a > b for a, b in by_cell.values())
-    sure = [r for r, _, _ in results if "over_ridge_low" in r]
-    up, down = sum(r["over_ridge_low"] > 0 for r in sure), sum(r["over_ridge_high"] < 0 for r in sure)
-    least = min(by_cell.items(), key=lambda item: item[1][0] - item[1][1])
+    results = matched_cells(scored, "fused", "ridge", "r")
+    by_cell = means_by_cell(results)
+    n_wins = sum(a > b for a, b in by_cell.values())
+    with_interval = [r for r, _, _ in results if "over_ridge_low" in r]
+    n_above, n_below = (
+        sum(r["over_ridge_low"] > 0 for r in with_interval),
+        sum(r["over_ridge_high"] < 0 for r in with_interval),
+    )
+    worst_cell = min(by_cell.items(), key=lambda item: item[1][0] - item[1][1])
     return {
         "claim": "The fused bridge predicts held-out stimuli better than ridge on the same pairs",
-        "verdict": verdict(wins, len(by_cell)),
-        "evidence": f"mean r above ridge's in {wins} of {len(by_cell)} cells (dataset, direction, pairs); to the "
-        f"brain, the bootstrap interval over held-out stimuli is above 0 in {up} and below in {down} of {len(sure)} draws; "
-        f"worst cell {least[0]}: "
-        f"{least[1][0]:.3f} against {least[1][1]:.3f}. Rule: all cells hold, half or more in part. Figure: brain_model.png",
+        "verdict": verdict(n_wins, len(by_cell)),
+        "evidence": f"mean r above ridge's in {n_wins} of {len(by_cell)} cells (dataset, direction, pairs); to the "
+        f"brain, the bootstrap interval over held-out stimuli is above 0 in {n_above} and below in {n_below} of {len(with_interval)} draws; "
+        f"worst cell {worst_cell[0]}: "
+        f"{worst_cell[1][0]:.3f} against {worst_cell[1][1]:.3f}. Rule: all cells hold, half or more in part. Figure: brain_model.png",
     }
 
 
 def few_pairs(scored: list[Record]) -> Record:
-    results = []
+    shares = []
     for dataset in dict.fromkeys(r["dataset"] for r in scored):
-        own = to_brain(dataset, scored)
-        best = np.mean([r["r"] for r in own if r["n_pairs"] == max(o["n_pairs"] for o in own)])
-        results.append(
+        of_dataset = records_to_brain(dataset, scored)
+        best = np.mean([r["r"] for r in of_dataset if r["n_pairs"] == max(o["n_pairs"] for o in of_dataset)])
+        shares.append(
             (
                 dataset,
-                float(np.mean([r["r"] for r in own if r["method"] == "fused" and r["share"] == 0.2] or [0]) / best),
+                float(
+                    np.mean([r["r"] for r in of_dataset if r["method"] == "fused" and r["share"] == 0.2] or [0]) / best
+                ),
             )
         )
-    right = sum(share >= 0.9 for _, share in results)
+    n_met = sum(share >= 0.9 for _, share in shares)
     return {
         "claim": "A fifth of the images as pairs gives the predictivity of all of them",
-        "verdict": verdict(right, len(results)),
+        "verdict": verdict(n_met, len(shares)),
         "evidence": "fused with 20 % of the images as pairs, as a share of the r of ridge with all training images as pairs: "
-        + ", ".join(f"{name} {share:.3f}" for name, share in results)
+        + ", ".join(f"{name} {share:.3f}" for name, share in shares)
         + ". Rule: at least .9 on all holds, on half or more in part. Figure: brain_model.png",
     }
 
 
 def frozen_heads(scored: list[Record]) -> Record:
-    read_there = [r for r in scored if r["method"] == "fused" and "accuracy" in r]
-    above = sum(r["accuracy"] > r["accuracy_null_95"] for r in read_there)
-    versus = means(both(scored, "fused", "ridge", "accuracy"))
-    wins = sum(a >= b for a, b in versus.values())
+    decoded = [r for r in scored if r["method"] == "fused" and "accuracy" in r]
+    n_above = sum(r["accuracy"] > r["accuracy_null_95"] for r in decoded)
+    means = means_by_cell(matched_cells(scored, "fused", "ridge", "accuracy"))
+    n_wins = sum(a >= b for a, b in means.values())
     return {
         "claim": "A frozen readout of one space reads the stimuli transported from the other",
-        "verdict": verdict(above, len(read_there)),
-        "evidence": f"accuracy above the 95 % quantile of the null in {above} of {len(read_there)} fused draws; at "
-        f"least that of ridge in {wins} of {len(versus)} cells. "
+        "verdict": verdict(n_above, len(decoded)),
+        "evidence": f"accuracy above the 95 % quantile of the null in {n_above} of {len(decoded)} fused draws; at "
+        f"least that of ridge in {n_wins} of {len(means)} cells. "
         "Rule: above chance in all holds, in half or more in part. Figure: decoding.png",
     }
 
 
 def flow_claim(scored: list[Record]) -> Record:
-    results = means(both(scored, "fused-flow", "fused", "r"))
-    wins = sum(a >= b for a, b in results.values())
+    means = means_by_cell(matched_cells(scored, "fused-flow", "fused", "r"))
+    n_wins = sum(a >= b for a, b in means.values())
     return {
         "claim": "Flow matching on the coupling transports at least as well as the barycentric map",
-        "verdict": verdict(wins, len(results)),
+        "verdict": verdict(n_wins, len(means)),
         "evidence": "fused-flow against fused, r: "
-        + "; ".join(f"{d}, {way}, {n} pairs {a:.3f} / {b:.3f}" for (d, way, n), (a, b) in results.items())
+        + "; ".join(f"{d}, {direction}, {n} pairs {a:.3f} / {b:.3f}" for (d, direction, n), (a, b) in means.items())
         + ". Rule: all cells hold, half or more in part",
     }
 
 
-def answer(facts: dict[str, Record], scored: list[Record], how_many: list[Record]) -> str:
+def answer(facts: dict[str, Record], scored: list[Record], needed_pairs: list[Record]) -> str:
     parts = []
     for dataset, fact in facts.items():
-        group = [r for r in to_brain(dataset, scored) if r["share"] == 0.2]
+        group = [r for r in records_to_brain(dataset, scored) if r["share"] == 0.2]
         fused, ridge = (mean_ci([r["r"] for r in select_records(group, method=name)])[0] for name in ("fused", "ridge"))
-        needed = next((row for row in how_many if row["dataset"] == dataset and row["share"] == 0.2), None)
+        needed = next((row for row in needed_pairs if row["dataset"] == dataset and row["share"] == 0.2), None)
         parts.append(
             f"{dataset_title(fact, dataset)}: with {group[0]['n_pairs']} pairs fused r {fused:.3f}, ridge {ridge:.3f}"
             + (f" (fused needs {needed['shown']} for ridge's)" if needed else "")

@@ -39,7 +39,7 @@ from neurobridge.study.harness import Record, Run, Study
 from neurobridge.study.panels import make_panels, save_panels
 from neurobridge.study.tables import format_mean, over_seeds, select_records, table_of_means, verdict
 
-from .parts.unpaired_spaces import CASES, digests, sizes, views
+from .parts.unpaired_spaces import CASES, digests, draw_task, sizes
 
 STARTS: dict[str, dict[str, Any]] = {
     "unpaired": {"metric": "euclidean"},
@@ -119,19 +119,19 @@ def margin(trust: dict[str, Any]) -> float:
 
     The rule asks besides that the distortion lies below that of every surrogate.
     """
-    results = [
-        (trust[name] - trust[f"{name}_chance"]) / (1 - trust[f"{name}_chance"]) / least
-        for name, least in (("stability", LEAST_STABILITY), ("cycle", LEAST_CYCLE))
+    conditions = [
+        (trust[name] - trust[f"{name}_chance"]) / (1 - trust[f"{name}_chance"]) / threshold
+        for name, threshold in (("stability", LEAST_STABILITY), ("cycle", LEAST_CYCLE))
     ]
     ratio = MOST_DISTORTION * np.median(trust["null_distortions"]) / max(float(np.median(trust["distortions"])), 1e-12)
-    return float(min(*results, ratio))
+    return float(min(*conditions, ratio))
 
 
 def compute(run: Run, cell: dict[str, Any]) -> list[Record]:
-    v = views(run, cell["case"], cell["seed"])
+    task = draw_task(run, cell["case"], cell["seed"])
     rng = np.random.default_rng([cell["seed"], 7])
-    known = np.random.default_rng([cell["seed"], 8]).permutation(len(v.source))[: cell["n_pairs"]]
-    rows = known, v.partner[known]
+    known = np.random.default_rng([cell["seed"], 8]).permutation(len(task.source))[: cell["n_pairs"]]
+    rows = known, task.partner[known]
     trust: dict[str, Any] | None = None
     name = cell["method"]
     if name in STARTS:
@@ -139,52 +139,54 @@ def compute(run: Run, cell: dict[str, Any]) -> list[Record]:
             # The verdict is in the table.
             warnings.simplefilter("ignore", UntrustedAlignmentWarning)
             try:
-                start = align_unpaired(v.source, v.target, seed=cell["seed"], **STARTS[name])
+                start = align_unpaired(task.source, task.target, seed=cell["seed"], **STARTS[name])
             except ValueError as error:
                 # The low-rank start may find no two parts with a middle of their own.
                 return [{**cell, "refused": str(error)}]
-        trust, moved = start.trust.to_dict(), start.map(v.source_test)
+        trust, moved = start.trust.to_dict(), start.map(task.source_test)
     elif name in UNPAIRED:
-        moved = UNPAIRED[name](v.source, v.target, rng)(v.source_test)
+        moved = UNPAIRED[name](task.source, task.target, rng)(task.source_test)
     elif name == "fused":
         # One candidate: with so few pairs there is nothing to choose by, and the search is what takes the time.
         one_candidate: dict[str, Any] = {
             "lams": (0.9,), "epsilons": (0.02,), "n_rounds": (5,), "kernel_rounds": (0,), "n_folds": 2,
         }  # fmt: skip
         options = one_candidate if len(known) >= 4 else {}
-        moved = fuse(v.source, v.target, rows, seed=cell["seed"], **options).map(v.source_test)
+        moved = fuse(task.source, task.target, rows, seed=cell["seed"], **options).map(task.source_test)
     elif name == "factored":
-        plan = couple(bridge_cost(v.source, v.target, rows, metric="geodesic"), epsilon=0.05)
-        moved = np.asarray(plan.map(v.source_test, v.target))
+        plan = couple(bridge_cost(task.source, task.target, rows, metric="geodesic"), epsilon=0.05)
+        moved = np.asarray(plan.map(task.source_test, task.target))
     else:
-        moved = ridge_map(v.source[rows[0]], v.target[rows[1]])(v.source_test)
-    table_of = match(np.asarray(moved), v.target_test)
-    own = float(np.diag(table_of).mean())
-    null = [float(table_of[np.arange(len(table_of)), rng.permutation(len(table_of))].mean()) for _ in range(500)]
+        moved = ridge_map(task.source[rows[0]], task.target[rows[1]])(task.source_test)
+    match_table = match(np.asarray(moved), task.target_test)
+    match_score = float(np.diag(match_table).mean())
+    null = [
+        float(match_table[np.arange(len(match_table)), rng.permutation(len(match_table))].mean()) for _ in range(500)
+    ]
     agreement, agreement_chance = None, None
-    if v.labels_test is not None:
-        said = v.labels_test[table_of.argmax(axis=1)]
-        agreement = float((said == v.labels_test).mean())
-        agreement_chance = float((said[:, None] == v.labels_test[None, :]).mean())
+    if task.labels_test is not None:
+        predicted = task.labels_test[match_table.argmax(axis=1)]
+        agreement = float((predicted == task.labels_test).mean())
+        agreement_chance = float((predicted[:, None] == task.labels_test[None, :]).mean())
     return [{
-        **cell, "match": own, "agreement": agreement, "agreement_chance": agreement_chance,
+        **cell, "match": match_score, "agreement": agreement, "agreement_chance": agreement_chance,
         "null_95": float(np.quantile(null, 0.95)),
-        "p": (1 + sum(value >= own for value in null)) / 501, "n_test": len(table_of), "n_train": len(v.source),
+        "p": (1 + sum(value >= match_score for value in null)) / 501, "n_test": len(match_table), "n_train": len(task.source),
         "trusted": None if trust is None else bool(trust["trustworthy"]), "margin": None if trust is None else margin(trust),
         "trust": trust and {key: value for key, value in trust.items() if key != "rule"},
     }]  # fmt: skip
 
 
-def judged(records: list[Record]) -> list[Record]:
+def with_quality(records: list[Record]) -> list[Record]:
     """Each record with its place between chance (0) and the ceiling of its case and seed (1), and whether it worked."""
     out = []
     for record in records:
-        (best,) = select_records(records, case=record["case"], seed=record["seed"], method=CEILING)
-        reach = best["match"] - 0.5
+        (all_pairs,) = select_records(records, case=record["case"], seed=record["seed"], method=CEILING)
+        reach = all_pairs["match"] - 0.5
         # Where not even all pairs help there is nothing to be found.
-        real = best["p"] < 0.01 and reach > 0.05
-        share = (record["match"] - 0.5) / reach if real else 0.0
-        out.append({**record, "share": share, "worked": bool(real and share >= WORKED and record["p"] < 0.01)})
+        is_solvable = all_pairs["p"] < 0.01 and reach > 0.05
+        share = (record["match"] - 0.5) / reach if is_solvable else 0.0
+        out.append({**record, "share": share, "worked": bool(is_solvable and share >= WORKED and record["p"] < 0.01)})
     return [
         {**r, "label": r["method"] if r["method"] not in ("fused", "factored") else f"{r['method']}, {r['n_pairs']}"}
         for r in out
@@ -193,7 +195,7 @@ def judged(records: list[Record]) -> list[Record]:
 
 def finish(run: Run, records: list[Record]) -> dict[str, Any]:
     refused = [r for r in records if "refused" in r]
-    runs = judged([r for r in records if "refused" not in r])
+    runs = with_quality([r for r in records if "refused" not in r])
     n_test, n_train = records[0]["n_test"], records[0]["n_train"]
     seeds = f"{over_seeds(run.seeds)}; {n_train} training and {n_test} held-out stimuli"
     cases = list(dict.fromkeys(r["case"] for r in runs))
@@ -230,23 +232,25 @@ def finish(run: Run, records: list[Record]) -> dict[str, Any]:
             for r in starts
         ],
     })  # fmt: skip
-    rho, p = rank_correlation([r["margin"] for r in starts], [r["share"] for r in starts], run.seed)
-    by_case = {c: float(np.mean([r["margin"] for r in select_records(starts, case=c)])) for c in cases}
-    share_of = {c: float(np.mean([r["share"] for r in select_records(starts, case=c)])) for c in cases}
-    works = {
+    rho, p = rank_correlation_above([r["margin"] for r in starts], [r["share"] for r in starts], run.seed)
+    margin_by_case = {c: float(np.mean([r["margin"] for r in select_records(starts, case=c)])) for c in cases}
+    share_by_case = {c: float(np.mean([r["share"] for r in select_records(starts, case=c)])) for c in cases}
+    worked_text = {
         c: f"{sum(r['worked'] for r in select_records(starts, case=c))} of {len(select_records(starts, case=c))}"
         for c in cases
     }
     _draw(run, runs, starts, cases, f"Spearman {rho:.2f}, p = {p:.4f}, n = {len(starts)}")
-    real = [c for c in cases if c.startswith(("MNIST", "Flickr"))]
-    solved = [any(r["worked"] for r in select_records(starts, case=c)) for c in real]
+    real_cases = [c for c in cases if c.startswith(("MNIST", "Flickr"))]
+    solved = [any(r["worked"] for r in select_records(starts, case=c)) for c in real_cases]
     trusted = counts[True, True] + counts[True, False]
-    said = "; ".join(f"{c}: {works[c]} worked (mean {share_of[c]:.2f} of the way to all pairs)" for c in cases)
+    case_text = "; ".join(
+        f"{c}: {worked_text[c]} worked (mean {share_by_case[c]:.2f} of the way to all pairs)" for c in cases
+    )
     claims = [
         {
             "claim": "Different representations of the same things can be aligned without any pair",
             "verdict": verdict(sum(solved), len(solved), part=0),
-            "evidence": f"real unrelated models ({', '.join(real)}) with any, some or no unpaired start that worked; {said}",
+            "evidence": f"real unrelated models ({', '.join(real_cases)}) with any, some or no unpaired start that worked; {case_text}",
         },
         {
             "claim": "The diagnostic tells when an alignment without pairs worked",
@@ -259,12 +263,12 @@ def finish(run: Run, records: list[Record]) -> dict[str, Any]:
             f"worked {counts[False, True]}, neither {counts[False, False]}; rank correlation of margin and quality {rho:.2f} "
             f"(p = {p:.4f}, n = {len(starts)} runs of {len(cases)} cases, "
             f"runs of one case are not independent; over the {len(cases)} case means "
-            f"{spearmanr(list(by_case.values()), list(share_of.values())).statistic:.2f}). Holds: no run on the wrong side; in "
+            f"{spearmanr(list(margin_by_case.values()), list(share_by_case.values())).statistic:.2f}). Holds: no run on the wrong side; in "
             "part: p < .05 and trusted runs mostly worked",
         },
     ]  # fmt: skip
     answer = (
-        f"Unpaired starts worked in {sum(r['worked'] for r in starts)} of {len(starts)} runs: {said}. "
+        f"Unpaired starts worked in {sum(r['worked'] for r in starts)} of {len(starts)} runs: {case_text}. "
         f"The diagnostic trusted {trusted}, of which {counts[True, True]} had worked, and doubted {counts[False, True]} that had; "
         "its margin and the true quality have a "
         f"rank correlation of {rho:.2f} (p = {p:.4f}, n = {len(starts)})."
@@ -292,19 +296,21 @@ def finish(run: Run, records: list[Record]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def rank_correlation(x: list[float], y: list[float], seed: int, n_permutations: int = 2000) -> tuple[float, float]:
+def rank_correlation_above(
+    x: list[float], y: list[float], seed: int, n_permutations: int = 2000
+) -> tuple[float, float]:
     """Spearman's rho and its one-sided permutation p."""
     rng = np.random.default_rng(seed)
     rho = float(spearmanr(x, y).statistic)
-    left, right = rankdata(x), rankdata(y)
-    null = [float(np.corrcoef(left, rng.permutation(right))[0, 1]) for _ in range(n_permutations)]
+    x_ranks, y_ranks = rankdata(x), rankdata(y)
+    null = [float(np.corrcoef(x_ranks, rng.permutation(y_ranks))[0, 1]) for _ in range(n_permutations)]
     return rho, (1 + sum(value >= rho for value in null)) / (n_permutations + 1)
 
 
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 
 
-def _draw(run: Run, runs: list[Record], starts: list[Record], cases: list[str], found: str) -> None:
+def _draw(run: Run, runs: list[Record], starts: list[Record], cases: list[str], correlation_text: str) -> None:
     figure, axes = make_panels(2, width=7.0, height=5.4)
     labels = list(dict.fromkeys(r["label"] for r in runs))
     for k, case in enumerate(cases):
@@ -332,7 +338,7 @@ def _draw(run: Run, runs: list[Record], starts: list[Record], cases: list[str], 
     axes[1].axhline(1, color="black", linestyle=":", linewidth=1)
     axes[1].set_xlabel("margin of the diagnostic (weakest condition, in units of its threshold)")
     axes[1].set_ylabel("quality of the unpaired start")
-    axes[1].set_title(f"{found}; filled: worked", fontsize="medium")
+    axes[1].set_title(f"{correlation_text}; filled: worked", fontsize="medium")
     pairs_of = [ax.get_legend_handles_labels() for ax in axes]
     figure.legend([h for hs, _ in pairs_of for h in hs], [n for _, ns in pairs_of for n in ns],
                   loc="outside upper center", ncols=3, fontsize="small")  # fmt: skip

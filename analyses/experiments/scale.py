@@ -30,7 +30,7 @@ from neurobridge.study.tables import format_mean, select_records, table_of_means
 
 from .parts.common import shuffled_accuracies
 from .parts.mnist import ENCODERS, N_DEVELOPMENT, digits, kept_reference
-from .parts.scale_spaces import EPSILON, NEAREST, PAIRS, READOUTS, SIDES, child, points
+from .parts.scale_spaces import EPSILON, NEAREST, PAIRS, READOUTS, SIDES, load_points, run_task
 
 #: Points a side -> seeds.
 SIZES = {10_000: 3, 120_000: 1, 400_000: 1, 1_280_000: 1}
@@ -67,23 +67,23 @@ def seeds_of(run: Run) -> str:
     return ", ".join(f"{min(k, run.n_seeds)} at {n:,}" for n, k in sizes(run).items())
 
 
-def work(run: Run) -> Path:
+def work_folder(run: Run) -> Path:
     """Where encoders, digits and latents lie; removed at the end."""
     folder = run.out / "work"
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 
 
-def head(run: Run) -> LogisticRegression:
+def target_head(run: Run) -> LogisticRegression:
     """Reads digits in the target space, trained there; with it the frozen encoders and the test digits, once a process."""
 
     def make() -> LogisticRegression:
-        mnist, folder = digits(run), work(run)
+        mnist, folder = digits(run), work_folder(run)
         train, test = mnist.train[: 4000 if run.quick else None], mnist.test[: 1000 if run.quick else None]
-        named = mnist.labels[: len(train)]
+        labels = mnist.labels[: len(train)]
         np.save(folder / "images.npy", train.values)
-        np.save(folder / "digits.npy", np.unique(named, return_inverse=True)[1].astype(np.uint8))
-        rows = slice(first(run), first(run) + 20_000)
+        np.save(folder / "digits.npy", np.unique(labels, return_inverse=True)[1].astype(np.uint8))
+        rows = slice(first_row(run), first_row(run) + 20_000)
         for side, encoder in zip(SIDES, ("contrastive, short", "VAE"), strict=True):
             name, layer, arguments = ENCODERS[encoder]
             if run.quick:
@@ -91,60 +91,67 @@ def head(run: Run) -> LogisticRegression:
             else:
                 reference = kept_reference(name, train, seed=0, **arguments)
             save_reference(reference, folder / side)
-            read = [
+            layer_values = [
                 extract(reference.model, item, layer, preprocess=reference.preprocess, batch_size=512).values
                 for item in ((test,) if side == "source" else (test, train[rows]))
             ]
-            np.save(folder / f"test_{side}.npy", read[0].astype(np.float32))
-        return LogisticRegression(C=100, max_iter=1000).fit(read[1], named[rows])
+            np.save(folder / f"test_{side}.npy", layer_values[0].astype(np.float32))
+        return LogisticRegression(C=100, max_iter=1000).fit(layer_values[1], labels[rows])
 
     return run.once("head", make)
 
 
-def steps(run: Run) -> int | None:
+def flow_steps(run: Run) -> int | None:
     """Return the steps of a flow's training; None for the default."""
     return 100 if run.quick else None
 
 
-def first(run: Run) -> int:
+def first_row(run: Run) -> int:
     """Settings were looked at on the digits before it."""
     return 0 if run.quick else N_DEVELOPMENT
 
 
-def spaces(run: Run, n: int, seed: int) -> dict[str, Any]:
+def make_spaces(run: Run, n: int, seed: int) -> dict[str, Any]:
     """Make both spaces and return their facts; the files hold those of one size and seed at a time."""
-    head(run)
+    target_head(run)
     if run.shared.get("spaces", (0, 0, None))[:2] != (n, seed):
-        run.shared["spaces"] = n, seed, child("deform", work(run), n=n, seed=seed, first=first(run))
+        run.shared["spaces"] = n, seed, run_task("deform", work_folder(run), n=n, seed=seed, first=first_row(run))
     return run.shared["spaces"][2]
 
 
-def scored(run: Run, named: np.ndarray) -> dict[str, Any]:
+def accuracy_scores(run: Run, predicted: np.ndarray) -> dict[str, Any]:
     """Accuracy of what test digits are called, beside shuffled digits and the head on the true latents."""
-    truth = digits(run).test_labels[: len(named)]
-    null = shuffled_accuracies(named, truth, np.random.default_rng(0))
-    ceiling = float((head(run).predict(np.load(work(run) / "test_target.npy")) == truth).mean())
+    truth = digits(run).test_labels[: len(predicted)]
+    null = shuffled_accuracies(predicted, truth, np.random.default_rng(0))
+    ceiling = float((target_head(run).predict(np.load(work_folder(run) / "test_target.npy")) == truth).mean())
     return {
-        "accuracy": float((named == truth).mean()), "null_95": float(np.quantile(null, 0.95)), "ceiling": ceiling,
+        "accuracy": float((predicted == truth).mean()), "null_95": float(np.quantile(null, 0.95)), "ceiling": ceiling,
         "n_test": len(truth),
     }  # fmt: skip
 
 
-def local(run: Run, made: dict[str, Any], n: int, seed: int) -> list[Record]:
+def pairs_alone(run: Run, facts: dict[str, Any], n: int, seed: int) -> list[Record]:
     """The pairs alone. The pairs of a seed are the same at every size, so these are computed once."""
 
     def make() -> list[Record]:
-        test, names, out = np.load(work(run) / "test_source.npy"), np.unique(digits(run).labels), []
+        test, digit_names, out = np.load(work_folder(run) / "test_source.npy"), np.unique(digits(run).labels), []
         for n_pairs in sorted({p for metric in METRICS for p in counts_of(run, n, metric)}):
-            (X, Y), (own, _) = points(work(run), made["dims"], n, n_pairs)
+            (X, Y), (source_digits, _) = load_points(work_folder(run), facts["dims"], n, n_pairs)
             X, Y = (np.array(side[:n_pairs], dtype=float) for side in (X, Y))
             rows = (np.arange(n_pairs), np.arange(n_pairs))
-            flow = ConditionalFlow("affine", training=Training(validation=0.2, n_steps=steps(run)), seed=seed)
+            flow = ConditionalFlow("affine", training=Training(validation=0.2, n_steps=flow_steps(run)), seed=seed)
             flow.fit(X, Y, couple(bridge_cost(X, Y, rows), method="pairs"))
             moved = [ridge_map(X, Y)(test), kernel_map(X, Y, seed=seed)(test), flow.transport(test)]
-            named = {f"pairs: {how}": head(run).predict(item) for how, item in zip(LOCAL, moved, strict=True)}
-            named[LABELS] = LogisticRegression(max_iter=1000).fit(X, names[own[:n_pairs]]).predict(test)
-            out += [{"n_pairs": n_pairs, "method": how, **scored(run, item)} for how, item in named.items()]
+            predictions = {
+                f"pairs: {readout}": target_head(run).predict(item) for readout, item in zip(LOCAL, moved, strict=True)
+            }
+            predictions[LABELS] = (
+                LogisticRegression(max_iter=1000).fit(X, digit_names[source_digits[:n_pairs]]).predict(test)
+            )
+            out += [
+                {"n_pairs": n_pairs, "method": readout, **accuracy_scores(run, item)}
+                for readout, item in predictions.items()
+            ]
         return out
 
     return [{"kind": "accuracy", "n": n, "seed": seed, **r} for r in run.once(f"local {seed}", make)]
@@ -152,23 +159,23 @@ def local(run: Run, made: dict[str, Any], n: int, seed: int) -> list[Record]:
 
 def compute(run: Run, cell: dict[str, Any]) -> list[Record]:
     n, seed = cell["n"], cell["seed"]
-    made = spaces(run, n, seed)
+    facts = make_spaces(run, n, seed)
     if cell["metric"] == "pairs":
-        features = {key: value for key, value in made.items() if key != "dims"}
-        return [{"kind": "features", "n": n, "seed": seed, **features}, *local(run, made, n, seed)]
-    said = child("align", work(run), dims=made["dims"], n_steps=steps(run), **cell)
-    moved = np.load(work(run) / "moved.npz")
+        features = {key: value for key, value in facts.items() if key != "dims"}
+        return [{"kind": "features", "n": n, "seed": seed, **features}, *pairs_alone(run, facts, n, seed)]
+    costs = run_task("align", work_folder(run), dims=facts["dims"], n_steps=flow_steps(run), **cell)
+    moved = np.load(work_folder(run) / "moved.npz")
     base = {"n": n, "seed": seed, "n_pairs": cell["n_pairs"]}
     return [
-        {"kind": "cost", **base, "metric": cell["metric"], **said},
+        {"kind": "cost", **base, "metric": cell["metric"], **costs},
         *(
             {
                 "kind": "accuracy",
                 **base,
-                "method": f"{cell['metric']}: {how}",
-                **scored(run, head(run).predict(moved[how])),
+                "method": f"{cell['metric']}: {readout}",
+                **accuracy_scores(run, target_head(run).predict(moved[readout])),
             }
-            for how in READOUTS[cell["metric"]]
+            for readout in READOUTS[cell["metric"]]
         ),
     ]
 
@@ -209,20 +216,22 @@ def finish(run: Run, records: list[Record]) -> dict[str, Any]:
     lines = []
     for n_pairs in counts:
         group = select_records(scores, n_pairs=n_pairs, n=largest)
-        ours = {m: average(group, "accuracy", method=f"{m}: flow") for m in METRICS}
-        shown = ", ".join(f"flow on the {m} plan {value:.3f}" for m, value in ours.items() if value == value)
-        mine = max((f"pairs: {how}" for how in LOCAL), key=lambda how: average(group, "accuracy", method=how))
+        flow_accuracy = {m: average(group, "accuracy", method=f"{m}: flow") for m in METRICS}
+        shown = ", ".join(f"flow on the {m} plan {value:.3f}" for m, value in flow_accuracy.items() if value == value)
+        best_local = max(
+            (f"pairs: {readout}" for readout in LOCAL), key=lambda readout: average(group, "accuracy", method=readout)
+        )
         lines.append(
-            f"{n_pairs} pairs: {shown}, the pairs alone {average(group, 'accuracy', method=mine):.3f} ({mine[7:]}), "
+            f"{n_pairs} pairs: {shown}, the pairs alone {average(group, 'accuracy', method=best_local):.3f} ({best_local[7:]}), "
             f"a classifier of the source on the pairs' labels {average(group, 'accuracy', method=LABELS):.3f}"
         )
-    most = max(select_records(costs, n=largest), key=lambda r: r["rss_gb"])
+    largest_cost = max(select_records(costs, n=largest), key=lambda r: r["rss_gb"])
     answer = (
         f"With {largest:,} points a side (real deformed digits, seeds: {sizes(run)[largest]}), accuracy of moved test digits: "
         + "; ".join(lines)
         + f" (chance 95 % {average(scores, 'null_95'):.3f}, head on the true latents {average(scores, 'ceiling'):.3f}). At most "
-        f"{most['rss_gb']:.1f} GB ({most['metric']}, {most['n_pairs']} pairs); processor seconds there: features "
-        f"{average(kinds['features'], 'features_s', n=largest):.0f}, {seconds(costs, 'distances')}, {seconds(costs, 'transport')}."
+        f"{largest_cost['rss_gb']:.1f} GB ({largest_cost['metric']}, {largest_cost['n_pairs']} pairs); processor seconds there: features "
+        f"{average(kinds['features'], 'features_s', n=largest):.0f}, {seconds_text(costs, 'distances')}, {seconds_text(costs, 'transport')}."
     )  # fmt: skip
     note = (
         f"Real data: MNIST digits, deformed on the fly; {kinds['features'][0]['n_bases']:,} base digits a side, none in both but "
@@ -244,7 +253,7 @@ def finish(run: Run, records: list[Record]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def seconds(costs: list[Record], stage: str) -> str:
+def seconds_text(costs: list[Record], stage: str) -> str:
     """Tabulate the largest size at 100 pairs, and the growth over the last step."""
     sizes_of = sorted({r["n"] for r in costs})[-2:]
     out = []
@@ -265,15 +274,19 @@ def cost_tables(features: list[Record], costs: list[Record]) -> list[dict[str, A
     body, plans = [], []
     for n, metric, n_pairs in settings:
         group = select_records(costs, n=n, metric=metric, n_pairs=n_pairs)
-        name = [f"{n:,}", metric, str(n_pairs)]
-        made = format_mean([r["features_s"] for r in select_records(features, n=n)], 0)
+        setting = [f"{n:,}", metric, str(n_pairs)]
+        feature_cell = format_mean([r["features_s"] for r in select_records(features, n=n)], 0)
         body.append(
-            [*name, made, *(format_mean([r[f"{stage}_s"] for r in group if f"{stage}_s" in r], 1) for stage in STAGES)]
+            [
+                *setting,
+                feature_cell,
+                *(format_mean([r[f"{stage}_s"] for r in group if f"{stage}_s" in r], 1) for stage in STAGES),
+            ]
         )
         memory = [format_mean([r[value] for r in group], 2) for value in ("rss_start_gb", "rss_transport_gb", "rss_gb")]
         state = [format_mean([r["purity"] for r in group]), f"{np.mean([r['iterations'] for r in group]):.0f}"]
         errors = [f"{max(r[value] for r in group):.1e}" for value in ("marginal_error", "truncation_bound")]
-        plans.append([*name, *memory, *state, *errors])
+        plans.append([*setting, *memory, *state, *errors])
     same = ["points a side", "metric", "pairs"]
     return [
         {
@@ -302,56 +315,62 @@ def cost_tables(features: list[Record], costs: list[Record]) -> list[dict[str, A
 def claims_of(scores: list[Record], costs: list[Record], across: list[int]) -> list[dict[str, str]]:
     """Verdicts from the records."""
     small, large = across[0], across[-1]
-    kept, memory, fails, better = [], [], [], []
+    kept_cells, slopes, failing_cells, better_cells = [], [], [], []
     seeds = {r["seed"] for r in select_records(scores, n=large)}
     for metric, n_pairs in sorted({(r["metric"], r["n_pairs"]) for r in select_records(costs, n=large)}):
-        memory.append((f"{metric}, {n_pairs} pairs", slope(costs, metric, n_pairs)))
-        for how in READOUTS[metric]:
+        slopes.append((f"{metric}, {n_pairs} pairs", slope(costs, metric, n_pairs)))
+        for readout in READOUTS[metric]:
             group = [
-                r for r in select_records(scores, method=f"{metric}: {how}", n_pairs=n_pairs) if r["seed"] in seeds
+                r for r in select_records(scores, method=f"{metric}: {readout}", n_pairs=n_pairs) if r["seed"] in seeds
             ]
-            kept.append(
+            kept_cells.append(
                 (
-                    f"{metric}, {n_pairs} pairs, {how}",
+                    f"{metric}, {n_pairs} pairs, {readout}",
                     average(group, "accuracy", n=small),
                     average(group, "accuracy", n=large),
                 )
             )
     for n_pairs in sorted({r["n_pairs"] for r in select_records(scores, n=large)}):
         group = select_records(scores, n=large, n_pairs=n_pairs)
-        ours = {f"{m}: flow": average(group, "accuracy", method=f"{m}: flow") for m in METRICS}
-        theirs = {f"pairs: {how}": average(group, "accuracy", method=f"pairs: {how}") for how in LOCAL}
-        best = max((value for value in ours.values() if value == value), default=float("nan"))
+        flow_values = {f"{m}: flow": average(group, "accuracy", method=f"{m}: flow") for m in METRICS}
+        local_values = {
+            f"pairs: {readout}": average(group, "accuracy", method=f"pairs: {readout}") for readout in LOCAL
+        }
+        best_flow = max((value for value in flow_values.values() if value == value), default=float("nan"))
         chance = average(group, "null_95")
-        fails += [(f"{n_pairs} pairs, {name[7:]}", value, best, chance) for name, value in theirs.items()]
-        better += [
-            (f"{n_pairs} pairs, {name}", value, max(theirs.values())) for name, value in ours.items() if value == value
+        failing_cells += [
+            (f"{n_pairs} pairs, {name[7:]}", value, best_flow, chance) for name, value in local_values.items()
         ]
-    linear = all(value <= LINEAR for _, value in memory)
-    right = sum(after >= before - KEPT for _, before, after in kept)
-    count = sum(value <= max(chance, best - FAILS) for _, value, best, chance in fails)
+        better_cells += [
+            (f"{n_pairs} pairs, {name}", value, max(local_values.values()))
+            for name, value in flow_values.items()
+            if value == value
+        ]
+    linear = all(value <= LINEAR for _, value in slopes)
+    n_kept = sum(after >= before - KEPT for _, before, after in kept_cells)
+    n_failing = sum(value <= max(chance, best_flow - FAILS) for _, value, best_flow, chance in failing_cells)
     return [
         {
             "claim": f"Global alignment by OT keeps its accuracy up to {large:,} x {large:,} points in linear memory",
-            "verdict": verdict(right if linear else min(right, len(kept) - 1), len(kept)),
-            "evidence": f"at {large:,} at most {KEPT} below the accuracy at {small:,}, same seed: {right} of {len(kept)} (all, "
+            "verdict": verdict(n_kept if linear else min(n_kept, len(kept_cells) - 1), len(kept_cells)),
+            "evidence": f"at {large:,} at most {KEPT} below the accuracy at {small:,}, same seed: {n_kept} of {len(kept_cells)} (all, "
             f"if peak RSS above the imports has a log-log slope of at most {LINEAR} between the two largest sizes; half in part): "
-            + "; ".join(f"{name} {before:.3f} -> {after:.3f}" for name, before, after in kept)
+            + "; ".join(f"{name} {before:.3f} -> {after:.3f}" for name, before, after in kept_cells)
             + ". Slopes: "
-            + "; ".join(f"{name} {value:.2f}" for name, value in memory),
+            + "; ".join(f"{name} {value:.2f}" for name, value in slopes),
         },
         {
             "claim": "Local alignment by the pairs alone fails at this size (paper)",
-            "verdict": verdict(count, len(fails)),
-            "evidence": f"at {large:,} points, at chance or {FAILS} below the better flow on a plan over the same pairs: {count} "
-            f"of {len(fails)} (all hold, half in part): "
-            + "; ".join(f"{name} {value:.3f} against {best:.3f}" for name, value, best, _ in fails),
+            "verdict": verdict(n_failing, len(failing_cells)),
+            "evidence": f"at {large:,} points, at chance or {FAILS} below the better flow on a plan over the same pairs: {n_failing} "
+            f"of {len(failing_cells)} (all hold, half in part): "
+            + "; ".join(f"{name} {value:.3f} against {best_flow:.3f}" for name, value, best_flow, _ in failing_cells),
         },
         {
             "claim": "Global alignment is better than the best map of the pairs alone at this size",
-            "verdict": verdict(sum(mine > other for _, mine, other in better), len(better)),
+            "verdict": verdict(sum(flow_value > local_value for _, flow_value, local_value in better_cells), len(better_cells)),
             "evidence": f"at {large:,} points, the flow on the plan above the best of ridge, kernel map and flow of the pairs "
-            "(all hold, half in part): " + "; ".join(f"{name} {mine:.3f} against {other:.3f}" for name, mine, other in better),
+            "(all hold, half in part): " + "; ".join(f"{name} {flow_value:.3f} against {local_value:.3f}" for name, flow_value, local_value in better_cells),
         },
     ]  # fmt: skip
 
@@ -370,16 +389,18 @@ _SHOWN: dict[str, dict[str, Any]] = {
 
 def draw_accuracy(run: Run, scores: list[Record], across: list[int], counts: list[int]) -> dict[str, str]:
     figure, axes = make_panels(len(counts), 4.0, columns=len(counts))
-    everywhere = {r["seed"] for r in select_records(scores, n=across[-1])}
+    common_seeds = {r["seed"] for r in select_records(scores, n=across[-1])}
     for ax, n_pairs in zip(axes, counts, strict=True):
         for name, style in _SHOWN.items():
             group = select_records(scores, method=name, n_pairs=n_pairs)
-            where = [n for n in across if select_records(group, n=n)]
-            if where:
+            sizes_run = [n for n in across if select_records(group, n=n)]
+            if sizes_run:
                 # A line goes through the same seeds at every size, or seeds would look like sizes.
-                same = [r for r in group if r["seed"] in everywhere]
-                ax.plot(where, [average(same, "accuracy", n=n) for n in where], label=name, markersize=5, **style)
-            for r in (r for r in group if r["seed"] not in everywhere):
+                same = [r for r in group if r["seed"] in common_seeds]
+                ax.plot(
+                    sizes_run, [average(same, "accuracy", n=n) for n in sizes_run], label=name, markersize=5, **style
+                )
+            for r in (r for r in group if r["seed"] not in common_seeds):
                 ax.plot(
                     r["n"] * 0.75, r["accuracy"], color=style["color"], marker=style["marker"], markersize=3, alpha=0.7
                 )
@@ -399,32 +420,39 @@ def draw_accuracy(run: Run, scores: list[Record], across: list[int], counts: lis
 def draw_cost(run: Run, features: list[Record], costs: list[Record]) -> dict[str, str]:
     figure, axes = make_panels(2, 5.6)
 
-    def line(ax: Any, group: list[Record], value: str, label: str, **style: Any) -> None:
-        where = sorted({r["n"] for r in group})
-        ax.plot(where, [average(group, value, n=n) for n in where], label=label, **style)
+    def plot_line(ax: Any, group: list[Record], value: str, label: str, **style: Any) -> None:
+        sizes_run = sorted({r["n"] for r in group})
+        ax.plot(sizes_run, [average(group, value, n=n) for n in sizes_run], label=label, **style)
 
-    line(axes[0], features, "features_s", "features, both sides", color="0.35", marker="D", linestyle="-.")
+    plot_line(axes[0], features, "features_s", "features, both sides", color="0.35", marker="D", linestyle="-.")
     for metric, (marker, colour) in _MARKS.items():
-        own = select_records(costs, metric=metric, n_pairs=100)
-        line(axes[0], own, "distances_s", f"{metric} distances", color=colour, marker=marker)
-        line(
-            axes[0], own, "transport_s", f"{metric} transport", color=colour, marker=marker, linestyle="--", mfc="white"
+        of_metric = select_records(costs, metric=metric, n_pairs=100)
+        plot_line(axes[0], of_metric, "distances_s", f"{metric} distances", color=colour, marker=marker)
+        plot_line(
+            axes[0],
+            of_metric,
+            "transport_s",
+            f"{metric} transport",
+            color=colour,
+            marker=marker,
+            linestyle="--",
+            mfc="white",
         )
-    line(axes[0], own, "flow_s", "flow", color="0.6", marker="x", linestyle=":")
+    plot_line(axes[0], of_metric, "flow_s", "flow", color="0.6", marker="x", linestyle=":")
     for metric, n_pairs in sorted({(r["metric"], r["n_pairs"]) for r in costs}):
         style = {
             "marker": _MARKS[metric][0],
             "color": _MARKS[metric][1],
             "linestyle": {20: ":", 100: "-", 1000: "--"}[n_pairs],
         }
-        line(
+        plot_line(
             axes[1],
             select_records(costs, metric=metric, n_pairs=n_pairs),
             "rss_gb",
             f"{metric}, {n_pairs} pairs",
             **style,
         )
-    line(axes[1], features, "rss_gb", "features", color="0.35", marker="D", linestyle="-.")
+    plot_line(axes[1], features, "rss_gb", "features", color="0.35", marker="D", linestyle="-.")
     axes[1].axhline(average(costs, "rss_start_gb"), color="k", linewidth=1, linestyle=":", label="imports alone")
     last = max(r["n"] for r in costs)
     for ax, top in zip(axes, (average(features, "features_s", n=last), average(costs, "rss_gb", n=last)), strict=True):

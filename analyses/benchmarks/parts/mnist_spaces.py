@@ -29,16 +29,16 @@ class Pools(NamedTuple):
 
     test: np.ndarray
     known: np.ndarray
-    left: np.ndarray
-    right: np.ndarray
+    source: np.ndarray
+    target: np.ndarray
 
 
 def draw_pools(n_digits: int, n_pairs: int, seed: int) -> Pools:
     """Hold out 1,000 digits, pair the first of the others, and deal the rest to one pool each."""
     order = np.random.default_rng(seed).permutation(n_digits)
     test, train = order[:1000], order[1000:]
-    known, rest = train[:n_pairs], train[n_pairs:]
-    return Pools(test, known, np.concatenate([known, rest[0::2]]), np.concatenate([known, rest[1::2]]))
+    known, unpaired = train[:n_pairs], train[n_pairs:]
+    return Pools(test, known, np.concatenate([known, unpaired[0::2]]), np.concatenate([known, unpaired[1::2]]))
 
 
 def mean_and_ci(values: list[float]) -> dict[str, float]:
@@ -121,25 +121,25 @@ def build(mirror: str | os.PathLike[str] | None, cache: Path, *, seed: int = 0) 
     order = rng.permutation(len(digits))
     images = torch.as_tensor(digits.values[order, None], dtype=torch.float32) / 255
     labels = torch.as_tensor(digits["category_name"].values.astype(int)[order])
-    used, for_vae, for_cnn = np.split(np.arange(N_DIGITS + N_VAE + N_CNN), [N_DIGITS, N_DIGITS + N_VAE])
+    kept_rows, vae_rows, cnn_rows = np.split(np.arange(N_DIGITS + N_VAE + N_CNN), [N_DIGITS, N_DIGITS + N_VAE])
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         vae, cnn = VAE(), CNN()
         optimiser = torch.optim.Adam(vae.parameters(), lr=1e-3)
         for batch in _batches(N_VAE, 12, rng):
             optimiser.zero_grad()
-            vae.loss(images[for_vae[batch]]).backward()
+            vae.loss(images[vae_rows[batch]]).backward()
             optimiser.step()
         optimiser = torch.optim.Adam(cnn.parameters(), lr=1e-3)
         for batch in _batches(N_CNN, 8, rng):
             optimiser.zero_grad()
-            F.cross_entropy(cnn(images[for_cnn[batch]]), labels[for_cnn[batch]]).backward()
+            F.cross_entropy(cnn(images[cnn_rows[batch]]), labels[cnn_rows[batch]]).backward()
             optimiser.step()
     with torch.inference_mode():
-        source = vae.encoder(images[used]).chunk(2, dim=1)[0].double().numpy()
-        target = cnn.features(images[used]).double().numpy()
+        source = vae.encoder(images[kept_rows]).chunk(2, dim=1)[0].double().numpy()
+        target = cnn.features(images[kept_rows]).double().numpy()
         weight, bias = (p.double().numpy() for p in (cnn.head.weight, cnn.head.bias))
-    spaces = Spaces(source, target, labels[used].numpy(), weight, bias)
+    spaces = Spaces(source, target, labels[kept_rows].numpy(), weight, bias)
     with atomic_path(file) as partial, partial.open("wb") as stream:
         np.savez(stream, **spaces._asdict())
     return spaces

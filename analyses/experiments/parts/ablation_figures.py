@@ -82,24 +82,30 @@ SWEEPS = {
 
 def swept(records: Sequence[Record], setting: str, name: str) -> dict[str, dict[float, list[float]]]:
     """Line -> level -> values over seeds; the epsilons, which share a cost, have theirs as part."""
-    here = select_records(records, setting=setting)
+    of_setting = select_records(records, setting=setting)
     if name == "epsilon":
-        return {"bridge": {float(e): list(by_seed(here, e, group=name).values()) for e in map("{:g}".format, EPSILONS)}}
-    own_group = select_records(here, group=name)
+        return {
+            "bridge": {
+                float(e): list(by_seed(of_setting, e, group=name).values()) for e in map("{:g}".format, EPSILONS)
+            }
+        }
+    of_sweep = select_records(of_setting, group=name)
     lines = {
         part: {
-            level: list(by_seed(own_group, part, level=level).values())
-            for level in sorted({r["level"] for r in select_records(own_group, part=part)})
+            level: list(by_seed(of_sweep, part, level=level).values())
+            for level in sorted({r["level"] for r in select_records(of_sweep, part=part)})
         }
-        for part in dict.fromkeys(r["part"] for r in own_group)
+        for part in dict.fromkeys(r["part"] for r in of_sweep)
     }
     if name == "noise":
-        levels = sorted({r["level"] for r in select_records(here, group="fused")})
-        lines["fused"] = {level: list(by_seed(here, "fused", group="fused", level=level).values()) for level in levels}
+        levels = sorted({r["level"] for r in select_records(of_setting, group="fused")})
+        lines["fused"] = {
+            level: list(by_seed(of_setting, "fused", group="fused", level=level).values()) for level in levels
+        }
     if name == "ratio":
         # Kept beside the ratios: another thing that is wrong with the pool.
         for part, line in lines.items():
-            line[-1.0] = list(by_seed(here, part, group="outliers").values())
+            line[-1.0] = list(by_seed(of_setting, part, group="outliers").values())
     return lines
 
 
@@ -149,27 +155,27 @@ def draw_sweeps(
     """A row a setting, a column a sweep."""
     figure, axes = make_panels(8, 3.6, 3.1, columns=4)
     names: dict[str, Any] = {}
-    for place, ax in enumerate(axes):
-        setting, name = SETTINGS[place // 4], list(SWEEPS)[place % 4]
+    for panel, ax in enumerate(axes):
+        setting, name = SETTINGS[panel // 4], list(SWEEPS)[panel % 4]
         lines = swept(records, setting, name)
         levels = sorted({level for line in lines.values() for level in line}, key=lambda v: (v < 0, v))
-        at = {level: k for k, level in enumerate(levels)}
-        for turn, (part, line) in enumerate(lines.items()):
+        position = {level: k for k, level in enumerate(levels)}
+        for line_index, (part, line) in enumerate(lines.items()):
             values = [mean_ci(line[level]) for level in line]
             spread = [0 if np.isnan(half) else half for _, half in values]
-            where = [at[level] + 0.07 * (turn - (len(lines) - 1) / 2) for level in line]
+            positions = [position[level] + 0.07 * (line_index - (len(lines) - 1) / 2) for level in line]
             # Outliers are no further step of the imbalance: no line leads to them.
             joined = [k for k, level in enumerate(line) if level >= 0]
             style = {"markersize": 5, **figures.STYLES[part]}
-            ax.errorbar(where, [m for m, _ in values], yerr=spread, capsize=2, **{**style, "linestyle": ""})
-            ax.plot([where[k] for k in joined], [values[k][0] for k in joined], **style)
+            ax.errorbar(positions, [m for m, _ in values], yerr=spread, capsize=2, **{**style, "linestyle": ""})
+            ax.plot([positions[k] for k in joined], [values[k][0] for k in joined], **style)
             names.setdefault(part, style)
         ax.axhline(chance[setting], color="grey", linestyle=":", linewidth=1.2)
-        for found, ceiling in zip(references[setting].values(), ("-", "--"), strict=False):
-            ax.axhline(float(np.mean(found)), color="grey", linestyle=ceiling, linewidth=1.2)
-        ax.set_ylim(0, 1.08 * max(float(np.mean(found)) for found in references[setting].values()))
+        for reference, ceiling in zip(references[setting].values(), ("-", "--"), strict=False):
+            ax.axhline(float(np.mean(reference)), color="grey", linestyle=ceiling, linewidth=1.2)
+        ax.set_ylim(0, 1.08 * max(float(np.mean(reference)) for reference in references[setting].values()))
         ax.set_xticks(range(len(levels)), ["20 %\noutliers" if v < 0 else f"{v:g}" for v in levels])
-        ax.set(xlabel=SWEEPS[name], ylabel=f"{LABELS[setting]} (n = {n_test[setting]})" if place % 4 == 0 else "")
+        ax.set(xlabel=SWEEPS[name], ylabel=f"{LABELS[setting]} (n = {n_test[setting]})" if panel % 4 == 0 else "")
     handles = [
         axes[0].plot([], [], label=f"unbalanced, {part}" if part.startswith("rho") else part, **style)[0]
         for part, style in names.items()

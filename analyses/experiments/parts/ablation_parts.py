@@ -46,12 +46,12 @@ class Problem(NamedTuple):
     score: Callable[[np.ndarray], Record]
 
 
-def problem(run: Run, setting: str, seed: int, **wrong: Any) -> Problem:
+def draw_problem(run: Run, setting: str, seed: int, **wrong: Any) -> Problem:
     """Draw a setting; ``n_pairs``, ``noise`` (share of wrong pairs), ``ratio`` (imbalance) and ``outliers`` (share)."""
     return (image_problem if setting == IMAGES else site_problem)(run, seed, **wrong)
 
 
-def spoken(run: Run) -> Captions:
+def caption_set(run: Run) -> Captions:
     return captions(run, 800 if run.quick else 4000)
 
 
@@ -72,41 +72,43 @@ def image_problem(
 
     Outliers are captions of photographs in the place of unpaired captions of digits; a wrong pair has another digit's caption.
     """
-    mnist, text = digits(run), spoken(run)
+    mnist, text = digits(run), caption_set(run)
     train, test = latents(run, ENCODER)
     n, first = (400, 0) if run.quick else (2000, N_DEVELOPMENT)
     rng = np.random.default_rng(seed)
     images = first + balanced(mnist.labels[first : len(train)], n, rng)
-    held = rng.permutation(len(test))[: 500 if run.quick else 3000]
+    test_rows = rng.permutation(len(test))[: 500 if run.quick else 3000]
     rare = set(rng.permutation(DIGITS)[:5])
     common = n / (5 + 5 / ratio)
-    own = {d: rng.permutation(np.flatnonzero(text.labels == d)) for d in DIGITS}
-    pool = rng.permutation(np.concatenate([own[d][: round(common / (ratio if d in rare else 1))] for d in DIGITS]))
-    X, Y, said, labels = train[images], text.pool[pool], text.labels[pool], mnist.labels[images]
+    captions_of = {d: rng.permutation(np.flatnonzero(text.labels == d)) for d in DIGITS}
+    pool = rng.permutation(
+        np.concatenate([captions_of[d][: round(common / (ratio if d in rare else 1))] for d in DIGITS])
+    )
+    X, Y, caption_labels, labels = train[images], text.pool[pool], text.labels[pool], mnist.labels[images]
     rows = balanced(labels, n_pairs, np.random.default_rng([seed, 1]))
     rng = np.random.default_rng([seed, 2])
     order = rng.permutation(len(pool))
     columns = np.empty(n_pairs, dtype=int)
     for d in DIGITS:
-        here = np.flatnonzero(labels[rows] == d)
-        columns[here] = order[said[order] == d][: len(here)]
+        of_digit = np.flatnonzero(labels[rows] == d)
+        columns[of_digit] = order[caption_labels[order] == d][: len(of_digit)]
     rng = np.random.default_rng([seed, 3])
     for pair in rng.permutation(n_pairs)[: round(noise * n_pairs)]:
-        left = np.setdiff1d(np.flatnonzero(said != labels[rows[pair]]), columns)
-        columns[pair] = rng.choice(left)
+        candidates = np.setdiff1d(np.flatnonzero(caption_labels != labels[rows[pair]]), columns)
+        columns[pair] = rng.choice(candidates)
     if outliers:
-        out = rng.permutation(np.setdiff1d(np.arange(len(pool)), columns))[: round(outliers * len(pool))]
+        outlier_rows = rng.permutation(np.setdiff1d(np.arange(len(pool)), columns))[: round(outliers * len(pool))]
         Y = Y.copy()
-        Y[out] = rng.permutation(flickr(run))[: len(out)]
-    head, truth = digit_head(run, text), mnist.test_labels[held]
+        Y[outlier_rows] = rng.permutation(flickr(run))[: len(outlier_rows)]
+    head, truth = digit_head(run, text), mnist.test_labels[test_rows]
     source, target = Standardiser.fit(X), Standardiser.fit(Y)
 
     def score(moved: np.ndarray) -> Record:
-        called = head.predict(target.backward(moved))
-        null = shuffled_accuracies(called, truth, np.random.default_rng([seed, 4]), N_NULL)
-        return judged(float((called == truth).mean()), null, len(truth))
+        predicted = head.predict(target.backward(moved))
+        null = shuffled_accuracies(predicted, truth, np.random.default_rng([seed, 4]), N_NULL)
+        return record_of(float((predicted == truth).mean()), null, len(truth))
 
-    return Problem(source.forward(X), target.forward(Y), (rows, columns), source.forward(test[held]), score)
+    return Problem(source.forward(X), target.forward(Y), (rows, columns), source.forward(test[test_rows]), score)
 
 
 def it_sites(run: Run) -> tuple[np.ndarray, np.ndarray, np.ndarray, dict[str, str]]:
@@ -129,17 +131,17 @@ def site_problem(
     Outliers are added to the target: every site's responses dealt anew, so that no two sites belong together. A wrong pair has
     the partner of another wrong pair.
     """
-    left, right, categories, _ = it_sites(run)
-    order = np.random.default_rng(seed).permutation(len(left))
-    n_test = len(left) // 5
-    held, paired, rest = order[:n_test], order[n_test : n_test + n_pairs], order[n_test + n_pairs :]
-    here, there = np.array_split(rest, 2)
+    first_half, second_half, categories, _ = it_sites(run)
+    order = np.random.default_rng(seed).permutation(len(first_half))
+    n_test = len(first_half) // 5
+    test_rows, paired, unpaired = order[:n_test], order[n_test : n_test + n_pairs], order[n_test + n_pairs :]
+    source_rows, target_rows = np.array_split(unpaired, 2)
     rng = np.random.default_rng([seed, 1])
-    kinds = np.unique(categories)
-    for kind in rng.permutation(kinds)[: len(kinds) // 2]:
-        own = np.flatnonzero(categories[there] == kind)
-        there = np.delete(there, own[round(len(own) / ratio) :])
-    X, Y = left[np.r_[paired, here]], right[np.r_[paired, there]]
+    names = np.unique(categories)
+    for name in rng.permutation(names)[: len(names) // 2]:
+        of_category = np.flatnonzero(categories[target_rows] == name)
+        target_rows = np.delete(target_rows, of_category[round(len(of_category) / ratio) :])
+    X, Y = first_half[np.r_[paired, source_rows]], second_half[np.r_[paired, target_rows]]
     columns = np.arange(n_pairs)
     rng = np.random.default_rng([seed, 2])
     wrong = rng.permutation(n_pairs)[: round(noise * n_pairs)]
@@ -148,19 +150,23 @@ def site_problem(
         n_out = round(outliers / (1 - outliers) * len(Y))
         Y = np.concatenate([Y, np.stack([rng.choice(site, n_out) for site in Y.T], axis=1)])
     source, target = Standardiser.fit(X), Standardiser.fit(Y)
-    truth = right[held]
+    truth = second_half[test_rows]
 
     def score(moved: np.ndarray) -> Record:
-        drawn = np.random.default_rng([seed, 3])
-        null = [float(np.median(pearson(drawn.permutation(moved), truth)[0])) for _ in range(N_NULL)]
-        return judged(float(np.median(pearson(moved, truth)[0])), null, len(truth))
+        null_rng = np.random.default_rng([seed, 3])
+        null = [float(np.median(pearson(null_rng.permutation(moved), truth)[0])) for _ in range(N_NULL)]
+        return record_of(float(np.median(pearson(moved, truth)[0])), null, len(truth))
 
     return Problem(
-        source.forward(X), target.forward(Y), (np.arange(n_pairs), columns), source.forward(left[held]), score
+        source.forward(X),
+        target.forward(Y),
+        (np.arange(n_pairs), columns),
+        source.forward(first_half[test_rows]),
+        score,
     )
 
 
-def judged(value: float, null: list[float], n_test: int) -> Record:
+def record_of(value: float, null: list[float], n_test: int) -> Record:
     return {"value": round(value, 4), "null_95": round(float(np.quantile(null, 0.95)), 4), "n_test": n_test}
 
 
@@ -169,7 +175,7 @@ def ceilings(run: Run, setting: str, seed: int) -> dict[str, float]:
     if setting == IMAGES:
 
         def make() -> dict[str, float]:
-            mnist, text = digits(run), spoken(run)
+            mnist, text = digits(run), caption_set(run)
             train, test = latents(run, ENCODER)
             first = 0 if run.quick else N_DEVELOPMENT
             scale = Standardiser.fit(train[first : first + 10_000])
@@ -182,41 +188,45 @@ def ceilings(run: Run, setting: str, seed: int) -> dict[str, float]:
             }
 
         return run.once("image ceilings", make)
-    left, _, _, _ = it_sites(run)
-    whole = site_problem(run, seed, n_pairs=len(left) - len(left) // 5)
-    return {"ridge, all training stimuli paired": linear(whole)["value"]}
+    first_half, _, _, _ = it_sites(run)
+    all_paired = site_problem(run, seed, n_pairs=len(first_half) - len(first_half) // 5)
+    return {"ridge, all training stimuli paired": score_ridge(all_paired)["value"]}
 
 
-def cost_of(one: Problem, **options: Any) -> BridgeCost:
-    return bridge_cost(one.X, one.Y, one.rows, **{"metric": "geodesic", **options})
+def cost_of(problem: Problem, **options: Any) -> BridgeCost:
+    return bridge_cost(problem.X, problem.Y, problem.rows, **{"metric": "geodesic", **options})
 
 
-def own(one: Problem, cost: BridgeCost, **options: Any) -> Record:
+def score_mean_partner(problem: Problem, cost: BridgeCost, **options: Any) -> Record:
     """Mean partner by the factored plan's own formula: what `BridgeAligner` with ``map="barycentric"`` does."""
-    return one.score(couple(cost, **options).map(one.X_test, one.Y))
+    return problem.score(couple(cost, **options).map(problem.X_test, problem.Y))
 
 
-def through_kernel(one: Problem, coupling: Coupling, seed: int) -> Record:
+def score_kernel_readout(problem: Problem, coupling: Coupling, seed: int) -> Record:
     """Score kernel ridge from points to their mean partners: one readout for every coupling, as in `BridgeAligner`."""
-    return one.score(partner_kernel_map(coupling, one.X, one.Y, seed=seed)(one.X_test))
+    return problem.score(partner_kernel_map(coupling, problem.X, problem.Y, seed=seed)(problem.X_test))
 
 
-def linear(one: Problem) -> Record:
-    return one.score(ridge_map(one.X[one.rows[0]], one.Y[one.rows[1]])(one.X_test))
+def score_ridge(problem: Problem) -> Record:
+    return problem.score(ridge_map(problem.X[problem.rows[0]], problem.Y[problem.rows[1]])(problem.X_test))
 
 
-def fused(one: Problem, run: Run, seed: int) -> Record:
-    return one.score(fuse(one.X, one.Y, one.rows, seed=seed, **(QUICK_GRID if run.quick else GRID)).map(one.X_test))
+def score_fused(problem: Problem, run: Run, seed: int) -> Record:
+    return problem.score(
+        fuse(problem.X, problem.Y, problem.rows, seed=seed, **(QUICK_GRID if run.quick else GRID)).map(problem.X_test)
+    )
 
 
-def flows(one: Problem, run: Run, seed: int) -> dict[str, Record]:
+def score_flows(problem: Problem, run: Run, seed: int) -> dict[str, Record]:
     """Both bases, on the plan of the default."""
-    coupling = couple(cost_of(one))
+    coupling = couple(cost_of(problem))
     training = Training(validation=0.2, n_steps=20 if run.quick else None)
-    bases: dict[str, Any] = {"ridge": "affine", "barycentric": lambda points: coupling.map(points, one.Y)}
+    bases: dict[str, Any] = {"ridge": "affine", "barycentric": lambda points: coupling.map(points, problem.Y)}
     return {
-        name: one.score(
-            ConditionalFlow(base, training=training, seed=seed).fit(one.X, one.Y, coupling).transport(one.X_test)
+        name: problem.score(
+            ConditionalFlow(base, training=training, seed=seed)
+            .fit(problem.X, problem.Y, coupling)
+            .transport(problem.X_test)
         )
         for name, base in bases.items()
     }

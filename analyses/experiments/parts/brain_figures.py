@@ -26,21 +26,21 @@ def _mean_curve(records: list[Record], method: str, value: str = "r") -> tuple[n
     return np.array(counts), np.array([np.mean([r[value] for r in select_records(group, n_pairs=n)]) for n in counts])
 
 
-def to_brain(dataset: str, records: list[Record]) -> list[Record]:
+def records_to_brain(dataset: str, records: list[Record]) -> list[Record]:
     """Records of model to brain on the seeds that the fused bridge has: one method's luck must not be another's gain."""
-    way = select_records(records, dataset=dataset, direction=TO_BRAIN)
-    seeds = {r["seed"] for r in way if r["method"] == "fused"}
-    return [r for r in way if r["seed"] in seeds]
+    of_direction = select_records(records, dataset=dataset, direction=TO_BRAIN)
+    seeds = {r["seed"] for r in of_direction if r["method"] == "fused"}
+    return [r for r in of_direction if r["seed"] in seeds]
 
 
 def pairs_needed(dataset: str, records: list[Record]) -> list[Record]:
     """For each number of pairs of ridge, where the fused curve first reaches ridge's r."""
-    way = to_brain(dataset, records)
-    (n_ridge, ridge), (n_fused, fused) = _mean_curve(way, "ridge"), _mean_curve(way, "fused")
-    share = {r["n_pairs"]: r["share"] for r in way}
+    of_direction = records_to_brain(dataset, records)
+    (n_ridge, ridge), (n_fused, fused) = _mean_curve(of_direction, "ridge"), _mean_curve(of_direction, "fused")
+    share = {r["n_pairs"]: r["share"] for r in of_direction}
     rows = []
     for n, r in zip(n_ridge.tolist(), ridge.tolist(), strict=True):
-        reached = np.flatnonzero(fused >= r)
+        reaching = np.flatnonzero(fused >= r)
         row: Record = {
             "dataset": dataset,
             "ridge_pairs": n,
@@ -48,15 +48,15 @@ def pairs_needed(dataset: str, records: list[Record]) -> list[Record]:
             "share": share[n],
             "fused_pairs": None,
         }
-        if not len(reached):
+        if not len(reaching):
             rows.append({**row, "shown": f"more than {n_fused[-1]}", "factor": "n/a"})
             continue
-        k = int(reached[0])
+        k = int(reaching[0])
         if k == 0:
             rows.append({**row, "shown": f"at most {n_fused[0]}", "factor": f"at least {n / n_fused[0]:.1f}"})
             continue
-        part = (r - fused[k - 1]) / (fused[k] - fused[k - 1])
-        needed = float(np.exp(np.log(n_fused[k - 1]) + part * np.log(n_fused[k] / n_fused[k - 1])))
+        fraction = (r - fused[k - 1]) / (fused[k] - fused[k - 1])
+        needed = float(np.exp(np.log(n_fused[k - 1]) + fraction * np.log(n_fused[k] / n_fused[k - 1])))
         rows.append({**row, "fused_pairs": needed, "shown": f"{needed:.0f}", "factor": f"{n / needed:.1f}"})
     return rows
 
@@ -65,38 +65,43 @@ def how_many_figure(run: Run, facts: dict[str, Record], records: list[Record], n
     """Draw how many paired images a lab needs: fused against ridge, as a share of what all pairs give."""
     figure, axes = make_panels(len(facts), 5.0, 4.0, columns=3)
     for ax, (dataset, fact) in zip(axes, facts.items(), strict=True):
-        way = to_brain(dataset, records)
-        every = max(r["n_pairs"] for r in way)
-        best = float(np.mean([r["r"] for r in way if r["n_pairs"] == every]))
+        of_direction = records_to_brain(dataset, records)
+        n_all_pairs = max(r["n_pairs"] for r in of_direction)
+        best = float(np.mean([r["r"] for r in of_direction if r["n_pairs"] == n_all_pairs]))
         for method in ("fused", "ridge"):
-            counts, mean = _mean_curve(way, method)
-            spread = [[r["r"] / best for r in select_records(way, method=method, n_pairs=n)] for n in counts]
+            counts, mean = _mean_curve(of_direction, method)
+            spread = [[r["r"] / best for r in select_records(of_direction, method=method, n_pairs=n)] for n in counts]
             bars = np.array([[m / best - min(v), max(v) - m / best] for m, v in zip(mean, spread, strict=True)]).T
             ax.errorbar(counts, mean / best, yerr=bars, capsize=2, markersize=5, label=method, **figures.STYLES[method])
-        ax.axhline(1, color="black", linestyle=":", linewidth=1, label=f"ridge, all {every} paired: r = {best:.2f}")
-        chance = max(r["null_95"] for r in way) / best
+        ax.axhline(
+            1, color="black", linestyle=":", linewidth=1, label=f"ridge, all {n_all_pairs} paired: r = {best:.2f}"
+        )
+        chance = max(r["null_95"] for r in of_direction) / best
         ax.axhline(chance, color="0.5", linestyle="--", linewidth=1, label="chance (95th pct.)")
         rows = [row for row in needed if row["dataset"] == dataset and row["share"] in (0.2, 0.5)]
         for row in rows:
             if row["fused_pairs"] is not None:
-                place = row["ridge_r"] / best
+                height = row["ridge_r"] / best
                 ax.annotate(
-                    "", xy=(row["fused_pairs"], place), xytext=(row["ridge_pairs"], place),
+                    "", xy=(row["fused_pairs"], height), xytext=(row["ridge_pairs"], height),
                     arrowprops={"arrowstyle": "->", "color": "black", "linewidth": 1.2},
                 )  # fmt: skip
                 middle = np.sqrt(row["fused_pairs"] * row["ridge_pairs"])
                 ax.text(
-                    middle, place - 0.035, f"{row['ridge_pairs']} → {row['shown']}", ha="center", va="top", fontsize=8
+                    middle, height - 0.035, f"{row['ridge_pairs']} → {row['shown']}", ha="center", va="top", fontsize=8
                 )
         ceiling = fact["ceiling"]
-        of = "no ceiling known" if ceiling is None else f"ceiling r = {ceiling:.2f}, {ceiling / best:.1f} on this axis"
+        ceiling_text = (
+            "no ceiling known" if ceiling is None else f"ceiling r = {ceiling:.2f}, {ceiling / best:.1f} on this axis"
+        )
         ax.set_xscale("log")
-        count_ticks(ax, sorted({r["n_pairs"] for r in way}))
+        count_ticks(ax, sorted({r["n_pairs"] for r in of_direction}))
         ax.set_ylim(min(0, ax.get_ylim()[0]), None)
         ax.set_xlabel("paired images (count, log scale)")
         ax.set_ylabel("held-out r, share of all pairs' ridge")
         ax.set_title(
-            f"{dataset_title(fact, dataset)}\n{fact['n_model']} dims -> {fact['n_sites']} sites; {of}", fontsize="small"
+            f"{dataset_title(fact, dataset)}\n{fact['n_model']} dims -> {fact['n_sites']} sites; {ceiling_text}",
+            fontsize="small",
         )
         ax.legend(fontsize="small", framealpha=0.9, edgecolor="none", loc="lower right")
     text = (
@@ -112,13 +117,13 @@ def learning_figures(run: Run, facts: dict[str, Record], records: list[Record]) 
     for direction, name in ((TO_BRAIN, "curves_to_brain"), (TO_MODEL, "curves_to_model")):
         figure, axes = make_panels(len(facts), 5.6, 4.4, columns=3)
         for ax, (dataset, fact) in zip(axes, facts.items(), strict=True):
-            way = select_records(records, dataset=dataset, direction=direction)
-            way = [r for r in way if r["n_pairs"] < max(o["n_pairs"] for o in way)]
+            of_direction = select_records(records, dataset=dataset, direction=direction)
+            of_direction = [r for r in of_direction if r["n_pairs"] < max(o["n_pairs"] for o in of_direction)]
             figures.learning_curve(
-                _apart(curves_of(way, "r")), ax=ax, ylabel="median r on held-out stimuli", null=max(r["null_95"] for r in way),
+                _shift_apart(curves_of(of_direction, "r")), ax=ax, ylabel="median r on held-out stimuli", null=max(r["null_95"] for r in of_direction),
                 ceiling=fact["ceiling"] if direction == TO_BRAIN else None, title=dataset_title(fact, dataset),
             )  # fmt: skip
-            count_ticks(ax, sorted({r["n_pairs"] for r in way}))
+            count_ticks(ax, sorted({r["n_pairs"] for r in of_direction}))
         _one_legend(figure, axes)
         limit = "" if direction == TO_BRAIN else "; no ceiling is known for model dimensions"
         text = f"{direction}: held-out r of every method. Bars: range of the seeds{limit}; points set apart sideways a little."
@@ -138,7 +143,7 @@ def _one_legend(figure: Any, axes: Any) -> None:
     figure.legend(methods.values(), methods.keys(), loc="outside right center", fontsize="small")
 
 
-def _apart(lines: Any) -> dict[str, Any]:
+def _shift_apart(lines: Any) -> dict[str, Any]:
     n = len(lines)
     return {
         name: (np.array(counts) * 1.02 ** (k - n / 2), values)
@@ -149,25 +154,31 @@ def _apart(lines: Any) -> dict[str, Any]:
 def decoding_figure(run: Run, facts: dict[str, Record], records: list[Record]) -> Figures:
     """Accuracy after transport, beside the source's own head, the ceiling and chance."""
     labelled = {dataset: fact for dataset, fact in facts.items() if fact["label"]}
-    shown = [
-        (dataset, way)
+    panels = [
+        (dataset, of_direction)
         for dataset in labelled
-        for way in (TO_BRAIN, TO_MODEL)
-        if way == TO_MODEL or "latents" not in dataset
+        for of_direction in (TO_BRAIN, TO_MODEL)
+        if of_direction == TO_MODEL or "latents" not in dataset
     ]
-    figure, axes = make_panels(len(shown), 5.2, 4.0, columns=3)
-    for ax, (dataset, direction) in zip(axes, shown, strict=True):
-        way = select_records(records, dataset=dataset, direction=direction)
-        way = [r for r in way if r["n_pairs"] < max(o["n_pairs"] for o in way)]
-        kept = [r for r in way if r["method"] in ("fused", "ridge", "bridge", "relative", "keypoints")]
+    figure, axes = make_panels(len(panels), 5.2, 4.0, columns=3)
+    for ax, (dataset, direction) in zip(axes, panels, strict=True):
+        of_direction = select_records(records, dataset=dataset, direction=direction)
+        of_direction = [r for r in of_direction if r["n_pairs"] < max(o["n_pairs"] for o in of_direction)]
+        compared = [r for r in of_direction if r["method"] in ("fused", "ridge", "bridge", "relative", "keypoints")]
         figures.learning_curve(
-            curves_of(kept, "accuracy"), ax=ax, ylabel=f"accuracy of {facts[dataset]['label']}",
-            null=float(np.mean([r["accuracy_null_95"] for r in kept])),
-            ceiling=float(np.mean([r["accuracy_ceiling"] for r in kept])),
+            curves_of(compared, "accuracy"), ax=ax, ylabel=f"accuracy of {facts[dataset]['label']}",
+            null=float(np.mean([r["accuracy_null_95"] for r in compared])),
+            ceiling=float(np.mean([r["accuracy_ceiling"] for r in compared])),
             title=f"{dataset_title(facts[dataset], dataset)}\n{direction}: the target's frozen head",
         )  # fmt: skip
-        own = float(np.mean([r["accuracy_source"] for r in kept]))
-        ax.axhline(own, color="black", linestyle="-.", linewidth=1, label=f"before: source's own head {own:.2f}")
+        source_accuracy = float(np.mean([r["accuracy_source"] for r in compared]))
+        ax.axhline(
+            source_accuracy,
+            color="black",
+            linestyle="-.",
+            linewidth=1,
+            label=f"before: source's own head {source_accuracy:.2f}",
+        )
     _one_legend(figure, axes)
     text = (
         "Decoding before and after transport, held-out stimuli; heads (shrinkage LDA) are trained on their own space's training "

@@ -33,7 +33,7 @@ class Sizes(NamedTuple):
     classifier: int
 
 
-class View(NamedTuple):
+class FactorData(NamedTuple):
     """Images of one kind: to train on, to measure on with their factors, and the second space of the first of these."""
 
     train: xr.DataArray
@@ -43,50 +43,50 @@ class View(NamedTuple):
     head: tuple[np.ndarray, np.ndarray] | None
     digests: dict[str, str]
 
-    def labels(self, some: xr.DataArray) -> np.ndarray:
+    def labels(self, images: xr.DataArray) -> np.ndarray:
         """Class or object of some of the measured images."""
-        place = {stimulus: k for k, stimulus in enumerate(self.measured["stimulus_id"].values)}
-        return next(iter(self.factors.values()))[[place[i] for i in some["stimulus_id"].values]]
+        row_of = {stimulus: k for k, stimulus in enumerate(self.measured["stimulus_id"].values)}
+        return next(iter(self.factors.values()))[[row_of[i] for i in images["stimulus_id"].values]]
 
 
 def sizes(run: Run) -> Sizes:
     return Sizes(1000, 600, 300, 2, 2000) if run.quick else Sizes(7500, 3000, 600, 5, 15_000)
 
 
-def view(run: Run, data: str) -> View:
+def factor_data(run: Run, name: str) -> FactorData:
     """Make or load both spaces, once a process; the same for all seeds."""
-    return run.once(data, lambda: _scenes(run) if data == "scenes" else _digits(run))
+    return run.once(name, lambda: _scenes(run) if name == "scenes" else _digits(run))
 
 
-def _scenes(run: Run) -> View:
+def _scenes(run: Run) -> FactorData:
     size = sizes(run)
     pixels, factors = draw_scenes(size.train + size.factors, np.random.default_rng(20170424))
     ids = np.array([f"scene-{k:05d}" for k in range(len(pixels))])
     images = xr.DataArray(pixels, dims=("presentation", "row", "column"), coords={"stimulus_id": ("presentation", ids)})
-    measured, told = images[size.train :], {name: values[size.train :] for name, values in factors.items()}
+    measured, measured_factors = images[size.train :], {name: values[size.train :] for name, values in factors.items()}
     target = make_assembly(
-        tuned_sites(told)[: size.align],
+        tuned_sites(measured_factors)[: size.align],
         presentation={"stimulus_id": ids[size.train : size.train + size.align]},
         neuroid={"neuroid_id": [f"site-{k:02d}" for k in range(N_SITES)]},
     )
-    return View(images[: size.train], measured, told, target, None, {})
+    return FactorData(images[: size.train], measured, measured_factors, target, None, {})
 
 
-def _digits(run: Run) -> View:
+def _digits(run: Run) -> FactorData:
     size = sizes(run)
     train, test = (load("mnist", part=part, mirror=run.mirror) for part in ("train", "test"))
     assert train.images is not None
     assert test.images is not None
     measured = test.images[: size.factors]
-    others = train.images[size.train : size.train + size.classifier]
-    net = train_reference("conv_net", others, seed=0, epochs=3, n_features=64)
+    classifier_images = train.images[size.train : size.train + size.classifier]
+    net = train_reference("conv_net", classifier_images, seed=0, epochs=3, n_features=64)
     target = drop_constant(extract(net.model, measured[: size.align], "features", preprocess=net.preprocess))
-    kept = [int(name.split(".")[1]) for name in target["neuroid_id"].values]
+    varying_units = [int(name.split(".")[1]) for name in target["neuroid_id"].values]
     head: Any = net.model.head
-    told = measure_digits(measured)
-    return View(
-        train.images[: size.train], measured, told, target,
-        (head.weight.numpy()[:, kept], head.bias.numpy()), {**train.attrs["digests"], **test.attrs["digests"]},
+    measured_factors = measure_digits(measured)
+    return FactorData(
+        train.images[: size.train], measured, measured_factors, target,
+        (head.weight.numpy()[:, varying_units], head.bias.numpy()), {**train.attrs["digests"], **test.attrs["digests"]},
     )  # fmt: skip
 
 
@@ -130,8 +130,8 @@ def measure_digits(images: xr.DataArray) -> dict[str, np.ndarray]:
     dy, dx = rows - y[:, None, None], columns - x[:, None, None]
     syy, sxx, sxy = ((ink * product).sum(axis=(1, 2)) / mass for product in (dy**2, dx**2, dx * dy))
     thickness = []
-    for one in ink > 0.5:
-        depth = ndimage.distance_transform_edt(np.pad(one, 1))
+    for is_ink in ink > 0.5:
+        depth = ndimage.distance_transform_edt(np.pad(is_ink, 1))
         middle = (depth > 0) & (
             (depth == ndimage.maximum_filter1d(depth, 3, axis=0))
             | (depth == ndimage.maximum_filter1d(depth, 3, axis=1))
@@ -160,18 +160,18 @@ def importances(codes: np.ndarray, factors: dict[str, np.ndarray]) -> tuple[np.n
 
 def dci(codes: np.ndarray, factors: dict[str, np.ndarray]) -> dict[str, float]:
     """Eastwood & Williams 2018: disentanglement, completeness, informativeness (mean held-out accuracy or R^2)."""
-    R, told = importances(codes, factors)
+    R, accuracies = importances(codes, factors)
 
     def concentration(weights: np.ndarray) -> np.ndarray:
         """One less the entropy of each row, in units of the entropy of an even row."""
         share = weights / np.maximum(weights.sum(axis=1, keepdims=True), 1e-12)
         return 1 + (share * np.log(np.maximum(share, 1e-12))).sum(axis=1) / np.log(weights.shape[1])
 
-    disentangled = float((concentration(R) * R.sum(axis=1)).sum() / R.sum())
+    disentanglement = float((concentration(R) * R.sum(axis=1)).sum() / R.sum())
     return {
-        "dci": disentangled,
+        "dci": disentanglement,
         "completeness": float(concentration(R.T).mean()),
-        "informativeness": float(told.mean()),
+        "informativeness": float(accuracies.mean()),
     }
 
 
@@ -195,23 +195,23 @@ def _binned(values: np.ndarray) -> np.ndarray:
 def _information(a: np.ndarray, b: np.ndarray) -> float:
     joint = np.histogram2d(a, b, bins=(a.max() + 1, b.max() + 1))[0] / len(a)
     product = joint.sum(axis=1, keepdims=True) * joint.sum(axis=0, keepdims=True)
-    some = joint > 0
-    return float((joint[some] * np.log(joint[some] / product[some])).sum())
+    nonzero = joint > 0
+    return float((joint[nonzero] * np.log(joint[nonzero] / product[nonzero])).sum())
 
 
-def turned(codes: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def rotate_codes(codes: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Standardised codes in a random rotation."""
     unit = (codes - codes.mean(axis=0)) / np.maximum(codes.std(axis=0), 1e-12)
     return unit @ stats.ortho_group.rvs(codes.shape[1], random_state=rng)
 
 
-def rank_correlation(
-    x: Sequence[float], y: Sequence[float], given: Sequence[float] | None = None
+def partial_rank_correlation(
+    x: Sequence[float], y: Sequence[float], control: Sequence[float] | None = None
 ) -> tuple[float, float]:
     """Spearman's rho, partial where a third variable is given, and its two-sided p from 9,999 permutations."""
     a, b = stats.rankdata(x), stats.rankdata(y)
-    if given is not None:
-        basis = np.stack([np.ones(len(a)), stats.rankdata(given)], axis=1)
+    if control is not None:
+        basis = np.stack([np.ones(len(a)), stats.rankdata(control)], axis=1)
         a, b = (v - basis @ np.linalg.lstsq(basis, v, rcond=None)[0] for v in (a, b))
     a, b = a - a.mean(), b - b.mean()
     scale = np.sqrt((a**2).sum() * (b**2).sum())
@@ -223,7 +223,7 @@ def rank_correlation(
     return rho, float((1 + (np.abs(null) >= abs(rho) - 1e-12).sum()) / 10_000)
 
 
-def steps_up(x: Sequence[float], y: Sequence[float]) -> str:
+def rises_text(x: Sequence[float], y: Sequence[float]) -> str:
     """Count the steps up of y in the order of x."""
     rises = np.diff(np.asarray(y)[np.argsort(x)]) > 0
     return f"{int(rises.sum())} of {len(rises)}"

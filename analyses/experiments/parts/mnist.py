@@ -45,16 +45,21 @@ FUSED = Candidate(lam=0.9, epsilon=0.02, n_rounds=5, readout="kernel", kernel_ro
 MAIN = "contrastive"
 LABEL_ONLY = ("logistic", "kNN")
 END_TO_END = ("end to end", "end to end, augmented")
-WHO = (
+OPENINGS = (
     "somebody wrote", "a child drew", "the clerk noted", "a student copied", "here we see", "this shows", "there is",
     "one can read",
 )  # fmt: skip
-WHAT = (
+NOUN_PHRASES = (
     "{a}", "the digit {label}", "the number {label}", "a handwritten {label}", "the numeral {label}",
     "a carefully drawn {label}", "a sketchy {label}", "the figure {label}", "a small {label}", "the symbol {label}",
 )  # fmt: skip
-WHERE = ("", "on paper", "in ink", "on a white card", "in the corner of a page", "on the blackboard")
-WORDINGS = [f"{who} {what} {where}".strip() for who in WHO for what in WHAT for where in WHERE]
+SCENES = ("", "on paper", "in ink", "on a white card", "in the corner of a page", "on the blackboard")
+WORDINGS = [
+    f"{opening} {noun_phrase} {scene}".strip()
+    for opening in OPENINGS
+    for noun_phrase in NOUN_PHRASES
+    for scene in SCENES
+]
 
 #: name -> reference, layer, arguments of its training. Every one is trained on the images alone.
 ENCODERS: dict[str, tuple[str, str, dict[str, int]]] = {
@@ -120,10 +125,10 @@ def latents(run: Run, encoder: str) -> tuple[np.ndarray, np.ndarray]:
         else:
             reference = kept_reference(name, mnist.train, seed=0, **arguments)
         sides = (mnist.train[: n_images(run)], mnist.test[: 1000 if run.quick else None])
-        read = [
+        layer_values = [
             extract(reference.model, item, layer, preprocess=reference.preprocess, batch_size=512) for item in sides
         ]
-        return read[0].values.astype(float), read[1].values.astype(float)
+        return layer_values[0].values.astype(float), layer_values[1].values.astype(float)
 
     return run.once(f"latents of {encoder}", make)
 
@@ -156,13 +161,13 @@ def head_accuracy(run: Run, text: Captions) -> float:
     return float(digit_head(run, text).score(text.new, text.new_labels))
 
 
-def said_of(labels: np.ndarray, text: Captions, rng: np.random.Generator) -> np.ndarray:
+def draw_captions(labels: np.ndarray, text: Captions, rng: np.random.Generator) -> np.ndarray:
     """A row of the captions for every image, of its digit."""
-    said = np.empty(len(labels), dtype=int)
+    caption_rows = np.empty(len(labels), dtype=int)
     for digit in DIGITS:
         rows = np.flatnonzero(labels == digit)
-        said[rows] = rng.choice(np.flatnonzero(text.labels == digit), len(rows))
-    return said
+        caption_rows[rows] = rng.choice(np.flatnonzero(text.labels == digit), len(rows))
+    return caption_rows
 
 
 def balanced(labels: np.ndarray, n: int, rng: np.random.Generator) -> np.ndarray:
@@ -170,11 +175,11 @@ def balanced(labels: np.ndarray, n: int, rng: np.random.Generator) -> np.ndarray
     order = rng.permutation(len(labels))
     rank = np.empty(len(labels), dtype=int)
     for digit in DIGITS:
-        own = order[labels[order] == digit]
-        rank[own] = np.arange(len(own))
+        digit_rows = order[labels[order] == digit]
+        rank[digit_rows] = np.arange(len(digit_rows))
     # Of the last incomplete round, some digits at random.
-    turn = np.lexsort((rng.random(len(labels)), rank))
-    return rng.permutation(turn[:n])
+    order_by_rank = np.lexsort((rng.random(len(labels)), rank))
+    return rng.permutation(order_by_rank[:n])
 
 
 class Trial(NamedTuple):
@@ -190,24 +195,26 @@ def n_images(run: Run) -> int:
     return 4000 if run.quick else 60_000
 
 
-def dealt(run: Run, seed: int) -> tuple[np.ndarray, np.random.Generator]:
+def image_order(run: Run, seed: int) -> tuple[np.ndarray, np.random.Generator]:
     """Rows of the images, of which the first are known, as many of each digit; and the generator that goes on from there."""
     labels = digits(run).labels[: n_images(run)]
     rng = np.random.default_rng([seed, 11])
     return balanced(labels, len(labels), rng), rng
 
 
-def draw(run: Run, encoder: str, n_pairs: int, seed: int, *, pool: int = 3000) -> Trial:
+def draw_trial(run: Run, encoder: str, n_pairs: int, seed: int, *, pool: int = 3000) -> Trial:
     """Draw known images, a caption for each, and other images of the pool; fewer pairs are among more."""
-    text, places = captions(run, N_CAPTIONS), latents(run, encoder)[0]
-    order, rng = dealt(run, seed)
-    said = said_of(digits(run).labels[: n_images(run)], text, rng)
-    known = order[:n_pairs]
-    others = rng.permutation(order[n_pairs:])[: max(pool - n_pairs, 2 * pool // 3)]
-    rows = np.concatenate([known, others])
-    pairs = Pairs(np.array([f"image-{k}" for k in known]), np.array([f"caption-{k}" for k in said[known]]))
+    text, image_latents = captions(run, N_CAPTIONS), latents(run, encoder)[0]
+    order, rng = image_order(run, seed)
+    caption_rows = draw_captions(digits(run).labels[: n_images(run)], text, rng)
+    known_rows = order[:n_pairs]
+    other_rows = rng.permutation(order[n_pairs:])[: max(pool - n_pairs, 2 * pool // 3)]
+    rows = np.concatenate([known_rows, other_rows])
+    pairs = Pairs(
+        np.array([f"image-{k}" for k in known_rows]), np.array([f"caption-{k}" for k in caption_rows[known_rows]])
+    )
     return Trial(
-        assembly(places[rows], "image", rows), assembly(text.pool, "caption", np.arange(len(text.pool))), pairs
+        assembly(image_latents[rows], "image", rows), assembly(text.pool, "caption", np.arange(len(text.pool))), pairs
     )
 
 
@@ -220,16 +227,16 @@ def assembly(values: np.ndarray, kind: str, numbers: np.ndarray) -> xr.DataArray
     )
 
 
-def fixed_fused(seed: int, how: Map = "barycentric") -> BridgeAligner:
+def fused_aligner(seed: int, map_name: Map = "barycentric") -> BridgeAligner:
     """The fused bridge with settings that were chosen on the first 10,000 training digits; nothing is cross-validated."""
     return BridgeAligner(
-        coupling="fused", map=how, fuse_options={"candidate": FUSED, "minibatch_size": None}, seed=seed
+        coupling="fused", map=map_name, fuse_options={"candidate": FUSED, "minibatch_size": None}, seed=seed
     )
 
 
-def loose(seed: int, how: Map = "barycentric") -> BridgeAligner:
+def unbalanced_aligner(seed: int, map_name: Map = "barycentric") -> BridgeAligner:
     """Unbalanced transport under the bridge, so loose that captions of an odd wording may stay without images."""
-    return BridgeAligner(coupling="factored", map=how, unbalanced=0.1, seed=seed)
+    return BridgeAligner(coupling="factored", map=map_name, unbalanced=0.1, seed=seed)
 
 
 #: Methods of this package with the settings of these experiments: name -> aligner of a seed.
@@ -238,15 +245,15 @@ OURS: dict[str, Callable[[int], AssemblyAligner]] = {
     "pairs-flow": partial(make_aligner, "pairs-flow"),
     "balanced": partial(make_aligner, "bridge"),
     "balanced-flow": partial(make_aligner, "bridge-flow"),
-    "unbalanced": loose,
-    "unbalanced-flow": lambda seed: loose(seed, "flow"),
-    "fused": fixed_fused,
-    "fused-flow": lambda seed: fixed_fused(seed, "flow"),
+    "unbalanced": unbalanced_aligner,
+    "unbalanced-flow": lambda seed: unbalanced_aligner(seed, "flow"),
+    "fused": fused_aligner,
+    "fused-flow": lambda seed: fused_aligner(seed, "flow"),
     "fused by squared error": partial(make_aligner, "fused"),
 }
 
 
-def moved(run: Run, encoder: str, method: str, trial: Trial, seed: int) -> np.ndarray:
+def transported_test(run: Run, encoder: str, method: str, trial: Trial, seed: int) -> np.ndarray:
     """Test images in the space of the captions, (n_test, 384)."""
     aligner = OURS[method](seed) if method in OURS else make_aligner(method, seed)
     test = latents(run, encoder)[1]
@@ -257,42 +264,44 @@ def moved(run: Run, encoder: str, method: str, trial: Trial, seed: int) -> np.nd
         return np.asarray(aligner.transform(assembly(test, "test", np.arange(len(test)))).values)
 
 
-def read_by_label(run: Run, encoder: str, method: str, known: np.ndarray) -> np.ndarray:
+def predict_from_labels(run: Run, encoder: str, method: str, known_rows: np.ndarray) -> np.ndarray:
     """Digits of the test images by the known images' labels alone: no caption, no transport."""
     train, test = latents(run, encoder)
     scale = StandardScaler().fit(train)
-    X, labels = scale.transform(train[known]), digits(run).labels[known]
+    X, labels = scale.transform(train[known_rows]), digits(run).labels[known_rows]
     if method == "logistic":
         model = LogisticRegression(C=1.0, max_iter=1000)
     else:
-        model = KNeighborsClassifier(max(1, min(5, len(known) // 20)), weights="distance")
+        model = KNeighborsClassifier(max(1, min(5, len(known_rows) // 20)), weights="distance")
     return model.fit(X, labels).predict(scale.transform(test))
 
 
-def named_right(names: np.ndarray, truth: np.ndarray, seed: int) -> dict[str, Any]:
+def accuracy_with_null(predicted: np.ndarray, truth: np.ndarray, seed: int) -> dict[str, Any]:
     """Accuracy with its permutation null."""
     rng = np.random.default_rng([seed, 13])
-    null = shuffled_accuracies(names, truth, rng)
+    null = shuffled_accuracies(predicted, truth, rng)
     return {
-        "accuracy": float((names == truth).mean()), "null_mean": float(np.mean(null)),
+        "accuracy": float((predicted == truth).mean()), "null_mean": float(np.mean(null)),
         "null_95": float(np.quantile(null, 0.95)), "n_test": len(truth),
     }  # fmt: skip
 
 
-def measured(run: Run, cell: dict[str, Any]) -> list[dict[str, Any]]:
+def accuracy_records(run: Run, cell: dict[str, Any]) -> list[dict[str, Any]]:
     """The record of a cell: method, encoder, number of pairs and seed."""
     mnist, method, seed = digits(run), cell["method"], cell["seed"]
-    known = dealt(run, seed)[0][: cell["n_pairs"]]
+    known_rows = image_order(run, seed)[0][: cell["n_pairs"]]
     if method in END_TO_END:
-        some = mnist.train.isel(presentation=known)
-        net = end_to_end(some, augmented=method != END_TO_END[0], seed=seed, steps=150 if run.quick else 800)
-        names = named(net, mnist.test[: 1000 if run.quick else None])
+        known_images = mnist.train.isel(presentation=known_rows)
+        net = end_to_end(known_images, augmented=method != END_TO_END[0], seed=seed, steps=150 if run.quick else 800)
+        predicted = predict_classes(net, mnist.test[: 1000 if run.quick else None])
     elif method in LABEL_ONLY:
-        names = read_by_label(run, cell["encoder"], method, known)
+        predicted = predict_from_labels(run, cell["encoder"], method, known_rows)
     else:
-        trial = draw(run, cell["encoder"], cell["n_pairs"], seed)
-        names = digit_head(run, captions(run, N_CAPTIONS)).predict(moved(run, cell["encoder"], method, trial, seed))
-    return [{**cell, **named_right(names, mnist.test_labels[: len(names)], seed)}]
+        trial = draw_trial(run, cell["encoder"], cell["n_pairs"], seed)
+        predicted = digit_head(run, captions(run, N_CAPTIONS)).predict(
+            transported_test(run, cell["encoder"], method, trial, seed)
+        )
+    return [{**cell, **accuracy_with_null(predicted, mnist.test_labels[: len(predicted)], seed)}]
 
 
 def end_to_end(images: xr.DataArray, *, augmented: bool, seed: int, steps: int = 800) -> Reference:
@@ -302,14 +311,14 @@ def end_to_end(images: xr.DataArray, *, augmented: bool, seed: int, steps: int =
     """
     n = images.sizes["presentation"]
     if augmented:
-        images = with_views(images, int(np.clip(20_000 // n, 1, 200)), seed)
+        images = add_views(images, int(np.clip(20_000 // n, 1, 200)), seed)
         n = images.sizes["presentation"]
     batch = 128 if n >= 3000 else int(np.clip(n // 8, 8, 64))
     epochs = -(-steps * batch // n)
     return train_reference("conv_net", images, seed=seed, batch_size=batch, epochs=max(epochs, 1 if steps < 800 else 4))
 
 
-def with_views(images: xr.DataArray, copies: int, seed: int) -> xr.DataArray:
+def add_views(images: xr.DataArray, copies: int, seed: int) -> xr.DataArray:
     """The images, and random views of each."""
     generator = torch.Generator().manual_seed(seed)
     pixels = torch.from_numpy(np.ascontiguousarray(images.values)).float().div(255)[:, None]
@@ -322,7 +331,7 @@ def with_views(images: xr.DataArray, copies: int, seed: int) -> xr.DataArray:
     )
 
 
-def named(reference: Reference, images: xr.DataArray) -> np.ndarray:
+def predict_classes(reference: Reference, images: xr.DataArray) -> np.ndarray:
     """Return the class that a classifier gives each image."""
     scores = extract(reference.model, images, "head", preprocess=reference.preprocess, batch_size=512).values
     return np.asarray(reference.card["classes"])[scores.argmax(axis=1)]

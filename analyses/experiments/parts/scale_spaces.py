@@ -37,16 +37,16 @@ READOUTS = {"euclidean": ("mean partner", "kernel map", "flow"), "geodesic": ("k
 _BLOCK = 512
 
 
-def child(task: str, folder: Path, **options: Any) -> dict[str, Any]:
+def run_task(task: str, folder: Path, **options: Any) -> dict[str, Any]:
     """Run a task in a process of its own; what it warned of is warned of here."""
     command = [sys.executable, "-m", __name__, task, str(folder), json.dumps(options)]
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode:
-        raise RuntimeError(f"{task} {options}: {(done.stderr.strip().splitlines() or ['killed'])[-1]}")
-    found: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
-    for text in found.pop("warnings"):
+    completed = subprocess.run(command, capture_output=True, text=True)
+    if completed.returncode:
+        raise RuntimeError(f"{task} {options}: {(completed.stderr.strip().splitlines() or ['killed'])[-1]}")
+    results: dict[str, Any] = json.loads(completed.stdout.strip().splitlines()[-1])
+    for text in results.pop("warnings"):
         warnings.warn(text, stacklevel=2)
-    return found
+    return results
 
 
 @contextmanager
@@ -64,15 +64,15 @@ def deform(folder: Path, *, n: int, seed: int, first: int) -> dict[str, Any]:
     """
     images, digits = np.load(folder / "images.npy", mmap_mode="r"), np.load(folder / "digits.npy")
     order = np.random.default_rng(seed).permutation(np.arange(first, len(images)))
-    shared, *own = order[: PAIRS[-1]], *np.array_split(order[PAIRS[-1] :], 2)
-    started, begun, dims = time.process_time(), time.perf_counter(), {}
+    shared, *side_rows = order[: PAIRS[-1]], *np.array_split(order[PAIRS[-1] :], 2)
+    cpu_started, wall_started, dims = time.process_time(), time.perf_counter(), {}
     for k, side in enumerate(SIDES):
         encoder: Any = load_reference(folder / side).model.encoder
-        parts = [(shared, 0), (np.resize(own[k], n - PAIRS[0]), k + 1)]
+        parts = [(shared, 0), (np.resize(side_rows[k], n - PAIRS[0]), k + 1)]
         with (folder / f"{side}.f32").open("wb") as file, torch.inference_mode():
             for rows, stream in parts:
-                drawn = np.random.SeedSequence([seed, stream]).generate_state(1)[0]
-                generator = torch.Generator().manual_seed(int(drawn))
+                stream_seed = np.random.SeedSequence([seed, stream]).generate_state(1)[0]
+                generator = torch.Generator().manual_seed(int(stream_seed))
                 for start in range(0, len(rows), _BLOCK):
                     pixels = torch.from_numpy(images[rows[start : start + _BLOCK]]).float().div(255)[:, None]
                     latents = encoder(random_views(pixels, generator, **VIEW)).numpy()
@@ -80,12 +80,12 @@ def deform(folder: Path, *, n: int, seed: int, first: int) -> dict[str, Any]:
         np.save(folder / f"{side}_digits.npy", np.concatenate([digits[rows] for rows, _ in parts]))
         dims[side] = latents.shape[1]
     return {
-        "dims": dims, "n_bases": len(own[0]), "features_s": time.process_time() - started,
-        "wall_s": time.perf_counter() - begun, "rss_gb": peak_rss() / 1e9,
+        "dims": dims, "n_bases": len(side_rows[0]), "features_s": time.process_time() - cpu_started,
+        "wall_s": time.perf_counter() - wall_started, "rss_gb": peak_rss() / 1e9,
     }  # fmt: skip
 
 
-def points(folder: Path, dims: dict[str, int], n: int, n_pairs: int) -> tuple[list[np.ndarray], list[np.ndarray]]:
+def load_points(folder: Path, dims: dict[str, int], n: int, n_pairs: int) -> tuple[list[np.ndarray], list[np.ndarray]]:
     """Both sides as memory maps of n rows, the pairs first; and their digits."""
     rows = slice(PAIRS[-1] - n_pairs, PAIRS[-1] - n_pairs + n)
     maps = [np.memmap(folder / f"{s}.f32", np.float32, "r").reshape(-1, dims[s])[rows] for s in SIDES]
@@ -96,9 +96,9 @@ def align(
     folder: Path, *, dims: dict[str, int], n: int, n_pairs: int, metric: Any, seed: int, n_steps: int | None
 ) -> dict[str, Any]:
     """Distances, transport, readouts of the plan and a flow on it; moves the test digits into ``moved.npz``."""
-    rss, begun = {"start": peak_rss()}, time.perf_counter()
-    (X, Y), (source_digits, target_digits) = points(folder, dims, n, n_pairs)
-    test, rng = np.load(folder / "test_source.npy"), np.random.default_rng(seed)
+    rss, wall_started = {"start": peak_rss()}, time.perf_counter()
+    (X, Y), (source_digits, target_digits) = load_points(folder, dims, n, n_pairs)
+    test_points, rng = np.load(folder / "test_source.npy"), np.random.default_rng(seed)
     seconds: dict[str, float] = {}
     with timed(seconds, "distances"):
         pairs = (np.arange(n_pairs), np.arange(n_pairs))
@@ -109,22 +109,22 @@ def align(
     moved = {}
     if "mean partner" in READOUTS[metric]:
         with timed(seconds, "map"):
-            moved["mean partner"] = coupling.map(test, Y)
+            moved["mean partner"] = coupling.map(test_points, Y)
     with timed(seconds, "kernel map"):
-        some = rng.permutation(n)[:N_SMOOTHED]
-        smooth = kernel_map(X[some], coupling.barycentric(Y)[some], seed=seed)
-        moved["kernel map"] = smooth(test)
+        smoothed_rows = rng.permutation(n)[:N_SMOOTHED]
+        smooth_map = kernel_map(X[smoothed_rows], coupling.barycentric(Y)[smoothed_rows], seed=seed)
+        moved["kernel map"] = smooth_map(test_points)
     with timed(seconds, "draws"):
         i, j = coupling.sample(N_DRAWS, rng)
     with timed(seconds, "flow"):
-        drawn = Coupling.of_pairs((np.arange(len(i)), np.arange(len(i))), (len(i), len(i)))
+        drawn_pairs = Coupling.of_pairs((np.arange(len(i)), np.arange(len(i))), (len(i), len(i)))
         training = Training(validation=0.2, n_steps=n_steps)
-        flow = ConditionalFlow(smooth, training=training, seed=seed).fit(X[i], Y[j], drawn)
-        moved["flow"] = flow.transport(test)
+        flow = ConditionalFlow(smooth_map, training=training, seed=seed).fit(X[i], Y[j], drawn_pairs)
+        moved["flow"] = flow.transport(test_points)
     np.savez(folder / "moved.npz", **moved)
     return {
         **{f"{stage}_s": value for stage, value in seconds.items()},
-        "wall_s": time.perf_counter() - begun, "rss_start_gb": rss["start"] / 1e9,
+        "wall_s": time.perf_counter() - wall_started, "rss_start_gb": rss["start"] / 1e9,
         "rss_transport_gb": rss["transport"] / 1e9, "rss_gb": peak_rss() / 1e9,
         "purity": float((source_digits[i] == target_digits[j]).mean()), "iterations": coupling.n_iter,
         "marginal_error": coupling.marginal_error, "truncation_bound": cost.truncation_bound(EPSILON),
