@@ -148,10 +148,11 @@ def flow(results: dict[str, Any]) -> str:
         [d, *(f"{ratios[f'{mode}/5000/{d}']['steps_per_cpu_s']:.2f}" for mode in ("coupling", "affine", "minibatch"))]
         for d in dims
     ]
+    batch = results["batch"]
     return f"""## Flow: training steps beside a torchcfm loop
 
 `analyses/benchmarks/flow.py --peer-python PYTHON`: steps per processor second, as a multiple of those of a
-minibatch-OT loop written with torchcfm (same network, batch of {results["batch"]}, one thread). "Plan" and "affine" draw from a plan
+minibatch-OT loop written with torchcfm (same network, batch of {batch}, one thread). "Plan" and "affine" draw from a plan
 solved beforehand, whose time is not counted.
 
 {table(["dimensions", "plan, no condition", "plan, affine base", "re-solved in each minibatch"], rows)}
@@ -202,9 +203,10 @@ def fused_scale(results: dict[str, Any]) -> str:
         ]
         for r in results["records"]
     ]  # fmt: skip
+    n_pairs, n_test = results["n_pairs"], results["n_test"]
     return f"""## Fused bridge: many points in minibatches along the factored plan
 
-`analyses/benchmarks/fused_scale.py`: simulated clouds, {results["n_pairs"]} pairs, {results["n_test"]:,} held-out points, one thread.
+`analyses/benchmarks/fused_scale.py`: simulated clouds, {n_pairs} pairs, {n_test:,} held-out points, one thread.
 
 {table(["points a side", "R^2", "ridge R^2", "fit (processor s)", "peak RSS (GB)", "L1 of row sums", "100k draws (s)"], rows)}
 """

@@ -23,6 +23,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from analyses.parts.script import one_of, run_script
 from neurobridge.datasets import load
 from neurobridge.features import Reference, extract, load_reference, save_reference, train_reference
+from neurobridge.store.atomic import write_json
 
 LAYERS = {"conv_net": "features", "conv_vae": "encoder.mean", "conv_contrastive": "encoder.latents"}
 N_FIT, N_LABELS, N_DRAWS = 10_000, 100, 5
@@ -78,8 +79,7 @@ def main(
     train: Any = load("mnist", part="train", mirror=mirror).images
     test: Any = load("mnist", part="test", mirror=mirror).images
     fitted_on = train.isel(presentation=slice(N_FIT))
-    out = out_file
-    results: dict[str, Any] = json.loads(out.read_text()) if out.exists() else {}
+    results: dict[str, Any] = json.loads(out_file.read_text()) if out_file.exists() else {}
     for name in only or LAYERS:
         reference, seconds = load_or_train(name, references_folder, train, seed, n_threads)
         views = [extract(reference.model, part, LAYERS[name]).values.astype(float) for part in (fitted_on, test)]
@@ -98,8 +98,7 @@ def main(
             **quality(views[0], labels[0], views[1], labels[1]),
         }
         print(name, json.dumps(results[name]), flush=True)
-        out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(json.dumps(results, indent=1) + "\n")
+        write_json(results, out_file)
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from neurobridge.datasets import load
 from neurobridge.evaluate import rdm
 from neurobridge.evaluate.similarity.rdms import compare_rdms, rdm_noise_ceiling, rdm_scorer
 from neurobridge.features import GaborEnergy, Preprocess, extract
+from neurobridge.store.atomic import write_json
 
 N_PERMUTATIONS = 1000
 
@@ -107,8 +108,7 @@ def main(
     figure.colorbar(picture, ax=axes[2], label="dissimilarity, 1 - r (rank)")
     figure.savefig(figure_file, dpi=150)
     out = {"seed": seed, "noise_ceiling": [lower_bound, upper_bound], "chance_95": chance, "models": results}
-    out_file.parent.mkdir(parents=True, exist_ok=True)
-    out_file.write_text(json.dumps(out, indent=1) + "\n")
+    write_json(out, out_file)
     print(json.dumps(out, indent=1))
 
 

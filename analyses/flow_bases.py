@@ -17,10 +17,12 @@ import numpy as np
 import torch
 import typer
 
+from analyses.parts.scores import r2
 from analyses.parts.script import run_script
 from neurobridge.bridge import ridge_map
 from neurobridge.flow import BASES, SOLVERS, ConditionalFlow, OffSupportWarning, Training, integrate
 from neurobridge.maps.kernel import kernel_map
+from neurobridge.store.atomic import write_json
 
 N_TEST = 1000
 COLOURS = {"affine": "#0072B2", "pad": "#D55E00", "noise": "#009E73", "map": "#CC79A7"}
@@ -72,10 +74,6 @@ def hidden(n: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     X = rng.normal(size=(n, 8))
     explained = np.sin(1.5 * X @ weights) + 0.4 * X @ weights
     return X, explained + explained.std() * rng.normal(size=(n, 12))
-
-
-def r2(moved: np.ndarray, truth: np.ndarray) -> float:
-    return float(1 - ((moved - truth) ** 2).sum() / ((truth - truth.mean(axis=0)) ** 2).sum())
 
 
 def scores(moved: np.ndarray, truth: np.ndarray) -> dict[str, float]:
@@ -169,8 +167,7 @@ def main(
     figure_file.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(figure_file, dpi=130)
     result = {"bases": table(), "solvers": errors, "n_test": N_TEST, "seed": 0}
-    out_file.parent.mkdir(parents=True, exist_ok=True)
-    out_file.write_text(json.dumps(result, indent=1) + "\n")
+    write_json(result, out_file)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,6 @@ extractors (spaces of seed 1). Records are kept as they come, and a second run g
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 import platform
 import time
@@ -27,7 +26,8 @@ import typer
 from sklearn.linear_model import LogisticRegression
 
 import neurobridge
-from analyses.benchmarks.parts.mnist_spaces import Spaces, build, draw_pools, mean_and_ci
+from analyses.benchmarks.parts.mnist_spaces import Spaces, build, draw_pools, file_digests, mean_and_ci
+from analyses.parts.scores import r2
 from analyses.parts.script import run_script
 from neurobridge.bridge import bridge_cost, couple, fuse, ridge_map
 from neurobridge.maps.kernel import kernel_map
@@ -90,8 +90,7 @@ def measure_draw(spaces: Spaces, n_pairs: int, seed: int) -> dict[str, Any]:
 
     def score(images: np.ndarray, seconds: float) -> dict[str, float]:
         images = images * y_unit + y_mean
-        r2 = 1 - ((images - truth) ** 2).sum() / ((truth - truth.mean(axis=0)) ** 2).sum()
-        return {"accuracy": spaces.accuracy(images, test_rows), "r2": float(r2), "seconds": seconds}
+        return {"accuracy": spaces.accuracy(images, test_rows), "r2": r2(images, truth), "seconds": seconds}
 
     for name, fit in maps.items():
         started = time.perf_counter()
@@ -222,14 +221,6 @@ def draw(table: dict[str, Any], records: list[dict[str, Any]], path: Path) -> No
     plt.close(figure)
 
 
-def digests(mirror: Path | None) -> dict[str, str]:
-    """sha256 of the real files that were read."""
-    folder = mirror / "mnist" if mirror else None
-    if folder is None or not folder.is_dir():
-        return {}
-    return {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in sorted(folder.glob("train-*"))}
-
-
 def main(
     mirror: Annotated[Path | None, typer.Option("--mirror", help="Folder with the real MNIST files.")] = None,
     cache: Annotated[Path, typer.Option("--cache", help="Folder for the extracted features.")] = Path("results/cache"),
@@ -240,7 +231,7 @@ def main(
 ) -> None:
     spaces = build(mirror, cache, seed=0)
     header = {
-        "data": {"mnist sha256": digests(mirror), "spaces_seed": 0, "source_dims": 32, "target_dims": 128},
+        "data": {"mnist sha256": file_digests(mirror), "spaces_seed": 0, "source_dims": 32, "target_dims": 128},
         "neurobridge": neurobridge.__version__,
         "machine": {
             "processor": platform.machine(), "system": platform.system(), "torch": torch.__version__,

@@ -14,7 +14,6 @@ import math
 import os
 import platform
 import statistics
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -23,7 +22,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 import typer
 
+from analyses.parts.processes import ProcessError, run_json
 from analyses.parts.script import run_script
+from neurobridge.store.atomic import write_json
 from neurobridge.study.machine import peak_rss
 
 if TYPE_CHECKING:
@@ -132,10 +133,7 @@ def solve_ott(python: str) -> dict:
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "cost.npy"
         np.save(file, small_cost().at(EPSILON).dense())
-        completed = subprocess.run([python, "-c", _OTT, file, str(EPSILON), str(TOL)], capture_output=True, text=True)
-    if completed.returncode:
-        raise SystemExit(completed.stderr.strip().splitlines()[-1])
-    return json.loads(completed.stdout.strip().splitlines()[-1])
+        return run_json([python, "-c", _OTT, str(file), str(EPSILON), str(TOL)])
 
 
 def solve_large(n: int, kind: str) -> dict:
@@ -170,11 +168,11 @@ def solve_large(n: int, kind: str) -> dict:
 def measure(task: list[str], repeats: int) -> dict | None:
     runs = []
     for _ in range(repeats):
-        completed = subprocess.run([sys.executable, __file__, *task], capture_output=True, text=True)
-        if completed.returncode:
-            print(f"{' '.join(task):28s} not run: {(completed.stderr.strip().splitlines() or ['killed'])[-1]}")
+        try:
+            runs.append(run_json([sys.executable, __file__, *task]))
+        except ProcessError as error:
+            print(f"{' '.join(task):28s} not run: {error}")
             return None
-        runs.append(json.loads(completed.stdout.strip().splitlines()[-1]))
     medians = {k: statistics.median(r[k] for r in runs) if runs[0][k] is not None else None for k in runs[0]}
     print(f"{' '.join(task):28s} " + "  ".join(f"{k} {v:.4g}" for k, v in medians.items() if v is not None), flush=True)
     return {**medians, "all_seconds": [r["seconds"] for r in runs]}
@@ -267,8 +265,7 @@ def main(
     }
     results["machine"] = {"cores": os.cpu_count(), "processor": platform.machine(), "python": platform.python_version()}
     print(json.dumps({"slope": results["slope"], "ratios": results["ratios"]}, indent=1))
-    out_file.parent.mkdir(parents=True, exist_ok=True)
-    out_file.write_text(json.dumps(results, indent=1) + "\n")
+    write_json(results, out_file)
     draw(results, figure_file)
 
 

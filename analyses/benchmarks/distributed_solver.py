@@ -16,7 +16,6 @@ import os
 import pickle
 import platform
 import statistics
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -24,7 +23,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from analyses.parts.processes import run_json
 from analyses.parts.script import one_of, run_script
+from neurobridge.store.atomic import write_json
 from neurobridge.study.machine import peak_rss
 
 if TYPE_CHECKING:
@@ -172,16 +173,7 @@ TASKS = {"memory": in_memory, "workers": on_workers, "agree": largest_difference
 
 def run_task(task: str, n: int) -> dict:
     environment = os.environ | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-    completed = subprocess.run(
-        [sys.executable, __file__, "--task", task, "--n", str(n)],
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if completed.returncode:
-        raise RuntimeError(f"{task} at n={n} ended with {completed.returncode}:\n{completed.stderr}")
-    return json.loads(completed.stdout.splitlines()[-1])
+    return run_json([sys.executable, __file__, "--task", task, "--n", str(n)], environment)
 
 
 def medians(runs: list[dict]) -> dict:
@@ -223,8 +215,7 @@ def main(
         },
         "machine": {"cores": os.cpu_count(), "load_average_at_start": load_average, "python": platform.python_version()},
     }  # fmt: skip
-    out_file.parent.mkdir(parents=True, exist_ok=True)
-    out_file.write_text(json.dumps(result, indent=1) + "\n")
+    write_json(result, out_file)
 
 
 if __name__ == "__main__":

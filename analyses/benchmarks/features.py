@@ -25,7 +25,6 @@ import json
 import os
 import platform
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -41,8 +40,10 @@ import typer
 from PIL import Image
 from torch import nn
 
+from analyses.parts.processes import run_json
 from analyses.parts.script import one_of, run_script
 from neurobridge.features import Preprocess, extract
+from neurobridge.store.atomic import write_json
 from neurobridge.study.machine import peak_rss
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -233,7 +234,6 @@ def main(
     }
     results = json.loads(out_file.read_text()) if out_file.exists() else {}
     results["machine"] = machine
-    out_file.parent.mkdir(parents=True, exist_ok=True)
     for part in (*CASES, "memory") if only is None else (only,):
         load_before = os.getloadavg()[0]
         if part == "memory":
@@ -244,14 +244,11 @@ def main(
                 print(
                     f"{part:9s} {task:7s} {row['images_per_s']:8.1f} images/s  {row['of_bare']:.3f} of bare", flush=True
                 )
-        out_file.write_text(json.dumps(results, indent=1) + "\n")
+        write_json(results, out_file)
 
 
 def memory_in_process(n: int) -> dict[str, float]:
-    completed = subprocess.run(
-        [sys.executable, __file__, "--memory", str(n)], capture_output=True, text=True, check=True
-    )
-    row = json.loads(completed.stdout.strip().splitlines()[-1])
+    row = run_json([sys.executable, __file__, "--memory", str(n)])
     print(f"{n:6d} stimuli: peak {row['peak_rss_gb']:.3f} GB for a result of {row['result_gb']:.3f} GB", flush=True)
     return row
 

@@ -33,8 +33,8 @@ import torch
 import typer
 
 import neurobridge
-from analyses.benchmarks.alignment_quality import digests
-from analyses.benchmarks.parts.mnist_spaces import Spaces, build, draw_pools, mean_and_ci
+from analyses.benchmarks.parts.mnist_spaces import Spaces, build, draw_pools, file_digests, mean_and_ci
+from analyses.parts.scores import r2
 from analyses.parts.script import run_script
 from neurobridge.bridge import fuse
 from neurobridge.evaluate.similarity.distribution import frechet_distance, median_distance, mmd, sliced_wasserstein
@@ -76,11 +76,10 @@ def measure_draw(spaces: Spaces, n_pairs: int, seed: int) -> dict[str, Any]:
     halves = slice(0, len(test_rows) // 2), slice(len(test_rows) // 2, None)
 
     def score(moved: np.ndarray, seconds: float, **more: Any) -> dict[str, Any]:
-        lost = ((moved - truth) ** 2).sum() / ((truth - truth.mean(axis=0)) ** 2).sum()
         crossed = [(moved[a], truth[b]) for a, b in (halves, halves[::-1])]
         return {
             "accuracy": spaces.accuracy(moved * y_unit + y_mean, test_rows),
-            "r2": float(1 - lost),
+            "r2": r2(moved, truth),
             "sliced_wasserstein": float(np.mean([sliced_wasserstein(*pair) for pair in crossed])),
             "mmd": float(np.mean([mmd(*pair, bandwidth=bandwidth) for pair in crossed])),
             "frechet": float(np.mean([frechet_distance(*pair) for pair in crossed])),
@@ -189,7 +188,7 @@ def main(
     spaces = build(mirror, cache, seed=spaces_seed)
     header = {
         "data": {
-            "mnist sha256": digests(mirror), "spaces_seed": spaces_seed, "source_dims": 32, "target_dims": 128,
+            "mnist sha256": file_digests(mirror), "spaces_seed": spaces_seed, "source_dims": 32, "target_dims": 128,
         },
         "neurobridge": neurobridge.__version__,
         "machine": {"processor": platform.machine(), "system": platform.system(), "torch": torch.__version__, "threads": 1},

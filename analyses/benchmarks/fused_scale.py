@@ -26,9 +26,11 @@ import torch
 import typer
 
 import neurobridge
+from analyses.parts.scores import r2
 from analyses.parts.script import one_of, run_script
 from neurobridge.bridge import MinibatchWarning, fuse, ridge_map
 from neurobridge.maps.kernel import kernel_map
+from neurobridge.store.atomic import write_json
 from neurobridge.study.machine import peak_rss
 
 N_PAIRS, N_TEST, N_CLUSTERS, N_LATENTS, N_DRAWS = 30, 2000, 20, 10, 100_000
@@ -64,10 +66,6 @@ def spaces(n: int, seed: int) -> tuple[np.ndarray, ...]:
         (test_points - means[0]) / units[0],
         (truth - means[1]) / units[1],
     )
-
-
-def r2(predicted: np.ndarray, truth: np.ndarray) -> float:
-    return float(1 - ((predicted - truth) ** 2).sum() / ((truth - truth.mean(axis=0)) ** 2).sum())
 
 
 def measure(n: int, minibatch_size: int | None, metric: Any, seed: int, images: Path) -> dict[str, Any]:
@@ -143,8 +141,7 @@ def main(
                     images = [np.load(Path(folder) / f"{n}-{c}-{metric}-{seed}.npy") for c in (minibatch_size, None)]
                     results[0]["r2_of_all_at_once_by_minibatches"] = r2(images[0], images[1])
             records += results
-            out_file.parent.mkdir(parents=True, exist_ok=True)
-            out_file.write_text(json.dumps({**header, "records": records}, indent=1) + "\n")
+            write_json({**header, "records": records}, out_file)
             for row in results:
                 print(
                     {key: round(value, 4) if isinstance(value, float) else value for key, value in row.items()},

@@ -16,7 +16,6 @@ import io
 import json
 import os
 import re
-import subprocess
 import sys
 import tempfile
 import threading
@@ -31,7 +30,9 @@ import typer
 import xarray as xr
 from PIL import Image
 
+from analyses.parts.processes import run_json
 from analyses.parts.script import run_script
+from neurobridge.store.atomic import write_json
 
 ROOT = Path(__file__).resolve().parents[2]
 MANIFEST = ROOT / "data_manifests" / "majajhong2015.public.toml"
@@ -183,7 +184,7 @@ import json, sys, time
 from pathlib import Path
 import neurobridge
 from neurobridge.datasets import fetch, load
-    from neurobridge.datasets.files import manifests
+from neurobridge.datasets.files import manifests
 # Only here: the simulated files stand in for the real ones, whose digests they cannot have.
 manifests.manifest_folders = lambda: [Path(sys.argv[2])]
 # Not ru_maxrss, which starts at the peak of the process that started this one.
@@ -212,12 +213,7 @@ def measure(step: str, manifests: Path, home: Path) -> dict[str, object]:
     """Run one step, "fetch", "load" or "lazy", in a process of its own."""
     environment = {**os.environ, "NEUROBRIDGE_HOME": str(home), "BRAINIO_HOME": str(home / "none")}
     environment.pop("NEUROBRIDGE_MIRROR", None)
-    completed = subprocess.run(
-        [sys.executable, "-c", CHILD, step, str(manifests)], capture_output=True, text=True, env=environment
-    )
-    if completed.returncode:
-        raise RuntimeError(completed.stderr)
-    return json.loads(completed.stdout)
+    return run_json([sys.executable, "-c", CHILD, step, str(manifests)], environment)
 
 
 def run(folder: Path, **sizes: Any) -> dict[str, Any]:
@@ -239,8 +235,7 @@ def main(
 ) -> None:
     with tempfile.TemporaryDirectory() as folder:
         rows = run(Path(folder))
-    out_file.parent.mkdir(parents=True, exist_ok=True)
-    out_file.write_text(json.dumps(rows, indent=1) + "\n")
+    write_json(rows, out_file)
     print(json.dumps(rows, indent=1))
 
 

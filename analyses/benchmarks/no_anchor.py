@@ -8,7 +8,6 @@ test part (1,000) are disjoint, so that no point of one pool has its partner in 
 
 from __future__ import annotations
 
-import json
 import time
 import warnings
 from pathlib import Path
@@ -18,9 +17,11 @@ import numpy as np
 import typer
 
 from analyses.benchmarks.parts.mnist_spaces import Spaces, build
+from analyses.parts.scores import r2
 from analyses.parts.script import run_script
 from neurobridge.bridge.cost.graph import DisconnectedGraphWarning
 from neurobridge.bridge.unpaired.align import UntrustedAlignmentWarning, align_unpaired
+from neurobridge.store.atomic import write_json
 
 METRICS = ("euclidean", "geodesic")
 
@@ -58,7 +59,7 @@ def align_draw(spaces: Spaces, metric: Any, n_points: int, seed: int) -> dict[st
         "accuracy_chance": spaces.accuracy(images[rng.permutation(len(test_rows))], test_rows),
         "accuracy_majority": float(share(test_rows).max()),
         "accuracy_true_features": spaces.accuracy(truth, test_rows),
-        "r2": float(1 - ((images - truth) ** 2).sum() / ((truth - truth.mean(axis=0)) ** 2).sum()),
+        "r2": r2(images, truth),
         "anchors": len(i),
         "anchors_same_digit": float((labels[source_rows][i] == labels[target_rows][j]).mean()),
         "anchors_same_digit_chance": float(share(source_rows) @ share(target_rows)),
@@ -89,8 +90,7 @@ def main(
                 f"{np.median(trust['distortions']):.2f} ({np.median(trust['null_distortions']):.2f}), {row['seconds']:.0f} s",
                 flush=True,
             )
-    out_file.parent.mkdir(parents=True, exist_ok=True)
-    out_file.write_text(json.dumps(rows, indent=1) + "\n")
+    write_json(rows, out_file)
 
 
 if __name__ == "__main__":

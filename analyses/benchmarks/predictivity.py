@@ -16,7 +16,6 @@ import json
 import os
 import platform
 import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -27,7 +26,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 import typer
 
+from analyses.parts.processes import ProcessError, run_json
 from analyses.parts.script import one_of, run_script
+from neurobridge.store.atomic import write_json
 from neurobridge.study.machine import peak_rss
 
 if TYPE_CHECKING:
@@ -234,11 +235,11 @@ def measure(task: str, python: str, runs: int, threads: int) -> dict[str, Any] |
     command = [python, "-W", "ignore", __file__, "--task", task]
     results = []
     for _ in range(runs):
-        completed = subprocess.run(command, capture_output=True, text=True, env=environment)
-        if completed.returncode:
-            print(f"{task:24s} not run: {(completed.stderr.strip().splitlines() or ['?'])[-1]}")
+        try:
+            results.append(run_json(command, environment))
+        except ProcessError as error:
+            print(f"{task:24s} not run: {error}")
             return None
-        results.append(json.loads(completed.stdout.strip().splitlines()[-1]))
     seconds = [run["seconds"] for run in results]
     return {
         "seconds": statistics.median(seconds),
@@ -279,7 +280,6 @@ def main(
     resumes = out_file.exists() and not fresh
     result = json.loads(out_file.read_text()) if resumes else {"rows": {}}
     rows = result["rows"]
-    out_file.parent.mkdir(parents=True, exist_ok=True)
     for task in TASKS:
         side, name = task.split("_", 1)
         if task in rows or (only and name not in only):
@@ -294,7 +294,7 @@ def main(
             f"{task:24s} {row['seconds']:8.2f} s  {row['cpu_seconds']:8.2f} cpu s  {row['peak_rss_gb']:.2f} GB",
             flush=True,
         )
-        _write(out_file, result)
+        write_json(result, out_file)
     for name in (*METRIC_NAMES, "ridge_per_site", "consistency", "benchmark"):
         if {f"ours_{name}", f"peer_{name}"} <= set(rows):
             our_row, peer_row = rows[f"ours_{name}"], rows[f"peer_{name}"]
@@ -304,11 +304,7 @@ def main(
             target_text = f" (bar {TARGETS[name]})" if name in TARGETS else ""
             print(f"{name:24s} {ratio:8.1f} times{target_text}, largest difference {difference:.1e}")
     result["machine"] = {"cores": os.cpu_count(), "processor": platform.machine()}
-    _write(out_file, result)
-
-
-def _write(path: Path, result: dict[str, Any]) -> None:
-    path.write_text(json.dumps(result, indent=1) + "\n")
+    write_json(result, out_file)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,6 @@ import json
 import os
 import platform
 import statistics
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -21,7 +20,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from analyses.parts.processes import ProcessError, run_json
 from analyses.parts.script import one_of, run_script
+from neurobridge.store.atomic import write_json
 from neurobridge.study.machine import peak_rss
 
 if TYPE_CHECKING:
@@ -116,25 +117,23 @@ def main(
         runs = []
         for _ in range(n_runs if task.startswith("ours") else 1):
             command = [sys.executable, __file__, "--task", task]
-            completed = subprocess.run(command, capture_output=True, text=True, env=environment)
-            if completed.returncode:
+            try:
+                runs.append(run_json(command, environment))
+            except ProcessError as error:
+                print(f"{task:24s} not run: {error}")
                 break
-            runs.append(json.loads(completed.stdout.strip().splitlines()[-1]))
         if runs:
             rows[task] = {key: statistics.median(run[key] for run in runs) for key in runs[0]} | {"n_runs": len(runs)}
             print(
                 f"{task:24s} {rows[task]['seconds']:8.2f} s  {rows[task]['peak_rss_gb']:.2f} GB  value {rows[task]['value']:.4f}"
             )
-        else:
-            print(f"{task:24s} not run: {completed.stderr.strip().splitlines()[-1]}")
     for quantity in ("average", "consistency"):
         if f"brainscore_{quantity}" in rows:
             ratio = rows[f"brainscore_{quantity}"]["seconds"] / rows[f"ours_{quantity}"]["seconds"]
             rows[f"ratio_{quantity}"] = ratio
             print(f"{quantity}: Brain-Score takes {ratio:.1f} times as long")
     machine = {"python": platform.python_version(), "cores": os.cpu_count(), "processor": platform.machine()}
-    out_file.parent.mkdir(parents=True, exist_ok=True)
-    out_file.write_text(json.dumps({"rows": rows, "machine": machine}, indent=1) + "\n")
+    write_json({"rows": rows, "machine": machine}, out_file)
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ import typer
 from analyses.parts.script import run_script
 from neurobridge.assemblies import average_repetitions, open_assembly, save_assembly
 from neurobridge.datasets import simulate_hvm
+from neurobridge.store.atomic import write_json
 from neurobridge.study.machine import peak_rss
 
 LIMIT_S, LIMIT_GB = 180.0, 1.5
@@ -80,8 +81,7 @@ def main(
     row["holds"] = (
         row["total_s"] <= LIMIT_S and row["peak_rss_gb"] <= LIMIT_GB and not row["differences_from_the_real_layout"]
     )
-    out_file.parent.mkdir(parents=True, exist_ok=True)
-    out_file.write_text(json.dumps(row, indent=1) + "\n")
+    write_json(row, out_file)
     print(json.dumps(row, indent=1))
     sys.exit(not row["holds"])
 

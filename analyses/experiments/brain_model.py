@@ -17,31 +17,29 @@ from typing import Any, NamedTuple
 import numpy as np
 import xarray as xr
 
-from neurobridge.assemblies import average_repetitions, drop_constant, select
-from neurobridge.assemblies.schema import NEUROID, PRESENTATION, STIMULUS_ID
-from neurobridge.datasets import load, locate
-from neurobridge.evaluate import Readout, correlate, internal_consistency, train_readout
+from neurobridge.assemblies import drop_constant
+from neurobridge.assemblies.schema import NEUROID, PRESENTATION
+from neurobridge.evaluate import Readout, correlate
 from neurobridge.evaluate.correlation import pearson
-from neurobridge.evaluate.curves.folds import CurveFold, draw_curve_fold
-from neurobridge.features import GaborEnergy, Preprocess, extract, train_reference
 from neurobridge.study.command import main
 from neurobridge.study.harness import Record, Run, Study
 from neurobridge.study.methods import FLOWS, make_aligner
-from neurobridge.study.tables import format_mean, mean_ci, select_records, table_of_means, verdict
+from neurobridge.study.tables import format_mean, select_records, table_of_means
 
-from .parts.brain_figures import (
-    TO_BRAIN,
-    TO_MODEL,
+from .parts.brain.directions import TO_BRAIN, TO_MODEL
+from .parts.brain.figures import decoding_figure, how_many_figure, learning_figures
+from .parts.brain.spaces import PUBLIC, prepare_fold, same_neuroids, sides
+from .parts.brain.summary import (
+    against_ridge,
+    answer,
     dataset_title,
-    decoding_figure,
-    how_many_figure,
-    learning_figures,
+    few_pairs,
+    flow_claim,
+    frozen_heads,
     pairs_needed,
-    records_to_brain,
+    per_count,
 )
-from .parts.common import site_halves
 
-PUBLIC, SIMULATED = "majajhong2015.public", "simulated-hvm"
 FAST = ("ridge", "procrustes", "pls", "cca", "relative", "keypoints", "bridge", "unbalanced")
 N_PERMUTATIONS, N_BOOTSTRAP = 100, 200
 
@@ -68,18 +66,6 @@ PLANS = {
 QUICK = {"hvm-IT": Plan(320, (0.05, 0.20), 1, 1, ()), "it-v6, latents": Plan(640, (0.20,), 1, 1, ())}
 
 
-class Sides(NamedTuple):
-    """Both spaces of a dataset, one presentation a stimulus."""
-
-    model: xr.DataArray
-    brain: xr.DataArray
-    ceiling: xr.DataArray | None
-    label: str | None
-    simulated: bool
-    model_name: str
-    digests: dict[str, str]
-
-
 def plans(run: Run) -> dict[str, Plan]:
     return QUICK if run.quick else PLANS
 
@@ -101,113 +87,6 @@ def cells(run: Run) -> list[dict[str, Any]]:
                 out += [{**cell, "method": method} for method in (*fast, *fused, *flows)]
             out.append({"dataset": dataset, "seed": seed, "share": 0.8, "n_pairs": n_train(plan), "method": "ridge"})
     return out
-
-
-def hvm(run: Run) -> tuple[Any, bool]:
-    """The real public recordings where their files are at hand, else the simulated ones."""
-    if not run.quick and all(locate(PUBLIC, mirror=run.mirror).values()):
-        return load(PUBLIC, mirror=run.mirror), False
-    size: dict[str, Any] = (
-        {"images_per_object": {0: 1, 3: 4}, "n_repetitions": 5, "image_size": 64} if run.quick else {}
-    )
-    return load(SIMULATED, **size), True
-
-
-def averaged(trials: xr.DataArray) -> tuple[xr.DataArray, xr.DataArray]:
-    """Responses averaged over trials, and their split-half reliability."""
-    brain = drop_constant(average_repetitions(trials))
-    brain = brain.isel(time_bin=0, drop=True) if brain.ndim == 3 else brain
-    trials = select(trials, neuroid_id=brain["neuroid_id"].values)
-    return brain, internal_consistency(trials, n_bootstrap=0)["ceiling"]
-
-
-def hvm_sides(run: Run, region: str) -> Sides:
-    def make() -> tuple[Any, ...]:
-        data, simulated = hvm(run)
-        # Real images are 256 x 256: the filters see both sets at one size.
-        options: dict[str, Any] = {} if simulated else {"preprocess": Preprocess(size=128)}
-        model = drop_constant(extract(GaborEnergy(), data.images, "v1", **options))
-        return *averaged(data.recordings), model, simulated, dict(data.attrs["digests"])
-
-    brain, ceiling, model, simulated, digests = run.once("hvm", make)
-    rows = {NEUROID: np.flatnonzero(brain["region"].values == region)}
-    return Sides(
-        model, brain.isel(rows), ceiling.isel(rows), "category_name", simulated, "Gabor energies (v1)", digests
-    )
-
-
-def session_sides(run: Run, kind: str, seed: int) -> Sides:
-    def make() -> tuple[Any, ...]:
-        data: Any = load("cowley2023-v4-210325", mirror=run.mirror)
-        return *averaged(data.recordings), data.images, dict(data.attrs["digests"])
-
-    brain, ceiling, images, digests = run.once("v4", make)
-    if kind == "Gabor":
-        model = run.once("v4 Gabor", lambda: drop_constant(extract(GaborEnergy(), images, "v1")))
-        return Sides(model, brain, ceiling, None, False, "Gabor energies (v1)", digests)
-
-    def trained() -> xr.DataArray:
-        test = draw_curve_fold(brain, brain, 2, seed=seed).target_test[STIMULUS_ID].values
-        rows = images.isel({PRESENTATION: np.flatnonzero(~np.isin(images[STIMULUS_ID].values, test))})
-        reference = train_reference(
-            "conv_contrastive", rows, epochs=40, batch_size=128, preprocess=Preprocess(size=32), seed=seed
-        )
-        return drop_constant(extract(reference.model, images, "encoder.latents", preprocess=reference.preprocess))
-
-    model = run.once(f"v4 contrastive {seed}", trained)
-    return Sides(model, brain, ceiling, None, False, "contrastive encoder of the training images", digests)
-
-
-def it_sides(run: Run, kind: str) -> Sides:
-    data: Any = run.once("it", lambda: load("majajhong2015-it-v6", mirror=run.mirror))
-    brain, digests = drop_constant(data.recordings), dict(data.attrs["digests"])
-    if kind == "latents":
-        latents = drop_constant(data.latents)
-        return Sides(latents, brain, None, "object_name", False, "generative latents (object, pose)", digests)
-    first, second = site_halves(brain)
-    return Sides(first, second, None, "object_name", False, "the other half of the IT sites", digests)
-
-
-def sides(run: Run, dataset: str, seed: int) -> Sides:
-    name, _, kind = dataset.partition(", ")
-    if name.startswith("hvm"):
-        return hvm_sides(run, name.removeprefix("hvm-"))
-    return session_sides(run, kind, seed) if name == "v4-session" else it_sides(run, kind)
-
-
-class PreparedFold(NamedTuple):
-    """A fold, the frozen readouts of both spaces, and what ridge predicts in the brain's."""
-
-    fold: CurveFold
-    heads: dict[str, Readout]
-    ridge: xr.DataArray
-
-
-def prepare_fold(run: Run, spaces: Sides, cell: dict[str, Any]) -> PreparedFold:
-    """The fold of a cell; the last one is kept, as the methods follow each other on it."""
-    key = cell["dataset"], cell["seed"], cell["n_pairs"]
-    if run.shared.get("drawn", (None,))[0] != key:
-        fold = draw_curve_fold(
-            spaces.model, spaces.brain, cell["n_pairs"], seed=cell["seed"], stratify=spaces.label and "object_name"
-        )
-        # A dimension that happens to be constant in a pool cannot be scaled.
-        model, brain = drop_constant(fold.source_train), drop_constant(fold.target_train)
-        fold = CurveFold(
-            model, brain, _same_neuroids(fold.source_test, model), _same_neuroids(fold.target_test, brain), fold.pairs
-        )
-        heads = {}
-        if spaces.label:
-            heads = {
-                side: train_readout(train, spaces.label, readout="lda", seed=cell["seed"])
-                for side, train in ((TO_MODEL, model), (TO_BRAIN, brain))
-            }
-        ridge = make_aligner("ridge", cell["seed"]).fit(model, brain, fold.pairs).transform(fold.source_test)
-        run.shared["drawn"] = key, PreparedFold(fold, heads, ridge)
-    return run.shared["drawn"][1]
-
-
-def _same_neuroids(test: xr.DataArray, train: xr.DataArray) -> xr.DataArray:
-    return test.isel({NEUROID: np.isin(test["neuroid_id"].values, train["neuroid_id"].values)})
 
 
 def compute(run: Run, cell: dict[str, Any]) -> list[Record]:
@@ -256,9 +135,9 @@ def dataset_facts(run: Run, dataset: str) -> Record:
 def correlation_scores(predicted: xr.DataArray, truth: xr.DataArray, ceiling: xr.DataArray | None, seed: int) -> Record:
     """Median r over the dimensions that vary among the held-out stimuli, its null, and its share of the explainable."""
     truth = drop_constant(truth)
-    reliability = None if ceiling is None else _same_neuroids(ceiling, truth)
+    reliability = None if ceiling is None else same_neuroids(ceiling, truth)
     score = correlate(
-        _same_neuroids(predicted, truth), truth, ceiling=reliability, n_permutations=N_PERMUTATIONS, seed=seed
+        same_neuroids(predicted, truth), truth, ceiling=reliability, n_permutations=N_PERMUTATIONS, seed=seed
     )
     normalised = score["normalized"].values
     return {
@@ -286,7 +165,7 @@ def beside_ridge(predicted: xr.DataArray, ridge: xr.DataArray, truth: xr.DataArr
     """Median r less that of ridge on the same pairs, with a 95 % bootstrap interval over the held-out stimuli."""
     truth = drop_constant(truth)
     predicted_values, ridge_values, true_values = (
-        np.asarray(_same_neuroids(space, truth).values, dtype=np.float64) for space in (predicted, ridge, truth)
+        np.asarray(same_neuroids(space, truth).values, dtype=np.float64) for space in (predicted, ridge, truth)
     )
     rng = np.random.default_rng([seed, 5])
     n = len(true_values)
@@ -380,118 +259,6 @@ def finish(run: Run, records: list[Record]) -> dict[str, Any]:
         "note": note, "answer": answer(facts, scored, needed), "tables": tables, "claims": claims, "figures": figure_list,
         "digests": digests,
     }  # fmt: skip
-
-
-def per_count(records: list[Record], counts: list[int], value: str) -> list[str]:
-    return [f"{np.mean([r[value] for r in select_records(records, n_pairs=n)]):.3f}" for n in counts]
-
-
-def matched_cells(
-    records: list[Record], first: str, second: str, value: str, direction: str | None = None
-) -> list[tuple[Record, float, float]]:
-    """Cells (dataset, direction, pairs, seed) that both methods have, with their values."""
-
-    def key(record: Record) -> tuple[Any, ...]:
-        return record["dataset"], record["direction"], record["n_pairs"], record["seed"]
-
-    second_records = {key(r): r for r in select_records(records, method=second)}
-    return [
-        (r, r[value], second_records[key(r)][value])
-        for r in select_records(records, method=first)
-        if key(r) in second_records and r.get(value) is not None and direction in (None, r["direction"])
-    ]
-
-
-def means_by_cell(matched: list[tuple[Record, float, float]]) -> dict[tuple[str, str, int], tuple[float, float]]:
-    """Means over seeds of both methods, by dataset, direction and number of pairs."""
-    groups: dict[tuple[str, str, int], list[tuple[float, float]]] = {}
-    for record, first_value, second_value in matched:
-        groups.setdefault((record["dataset"], record["direction"], record["n_pairs"]), []).append(
-            (first_value, second_value)
-        )
-    return {key: (float(np.mean([a for a, _ in v])), float(np.mean([b for _, b in v]))) for key, v in groups.items()}
-
-
-def against_ridge(scored: list[Record]) -> Record:
-    results = matched_cells(scored, "fused", "ridge", "r")
-    by_cell = means_by_cell(results)
-    n_wins = sum(a > b for a, b in by_cell.values())
-    with_interval = [r for r, _, _ in results if "over_ridge_low" in r]
-    n_above, n_below = (
-        sum(r["over_ridge_low"] > 0 for r in with_interval),
-        sum(r["over_ridge_high"] < 0 for r in with_interval),
-    )
-    worst_cell = min(by_cell.items(), key=lambda item: item[1][0] - item[1][1])
-    return {
-        "claim": "The fused bridge predicts held-out stimuli better than ridge on the same pairs",
-        "verdict": verdict(n_wins, len(by_cell)),
-        "evidence": f"mean r above ridge's in {n_wins} of {len(by_cell)} cells (dataset, direction, pairs); to the "
-        f"brain, the bootstrap interval over held-out stimuli is above 0 in {n_above} and below in {n_below} of {len(with_interval)} draws; "
-        f"worst cell {worst_cell[0]}: "
-        f"{worst_cell[1][0]:.3f} against {worst_cell[1][1]:.3f}. Rule: all cells hold, half or more in part. Figure: brain_model.png",
-    }
-
-
-def few_pairs(scored: list[Record]) -> Record:
-    shares = []
-    for dataset in dict.fromkeys(r["dataset"] for r in scored):
-        of_dataset = records_to_brain(dataset, scored)
-        best = np.mean([r["r"] for r in of_dataset if r["n_pairs"] == max(o["n_pairs"] for o in of_dataset)])
-        shares.append(
-            (
-                dataset,
-                float(
-                    np.mean([r["r"] for r in of_dataset if r["method"] == "fused" and r["share"] == 0.2] or [0]) / best
-                ),
-            )
-        )
-    n_met = sum(share >= 0.9 for _, share in shares)
-    return {
-        "claim": "A fifth of the images as pairs gives the predictivity of all of them",
-        "verdict": verdict(n_met, len(shares)),
-        "evidence": "fused with 20 % of the images as pairs, as a share of the r of ridge with all training images as pairs: "
-        + ", ".join(f"{name} {share:.3f}" for name, share in shares)
-        + ". Rule: at least .9 on all holds, on half or more in part. Figure: brain_model.png",
-    }
-
-
-def frozen_heads(scored: list[Record]) -> Record:
-    decoded = [r for r in scored if r["method"] == "fused" and "accuracy" in r]
-    n_above = sum(r["accuracy"] > r["accuracy_null_95"] for r in decoded)
-    means = means_by_cell(matched_cells(scored, "fused", "ridge", "accuracy"))
-    n_wins = sum(a >= b for a, b in means.values())
-    return {
-        "claim": "A frozen readout of one space reads the stimuli transported from the other",
-        "verdict": verdict(n_above, len(decoded)),
-        "evidence": f"accuracy above the 95 % quantile of the null in {n_above} of {len(decoded)} fused draws; at "
-        f"least that of ridge in {n_wins} of {len(means)} cells. "
-        "Rule: above chance in all holds, in half or more in part. Figure: decoding.png",
-    }
-
-
-def flow_claim(scored: list[Record]) -> Record:
-    means = means_by_cell(matched_cells(scored, "fused-flow", "fused", "r"))
-    n_wins = sum(a >= b for a, b in means.values())
-    return {
-        "claim": "Flow matching on the coupling transports at least as well as the barycentric map",
-        "verdict": verdict(n_wins, len(means)),
-        "evidence": "fused-flow against fused, r: "
-        + "; ".join(f"{d}, {direction}, {n} pairs {a:.3f} / {b:.3f}" for (d, direction, n), (a, b) in means.items())
-        + ". Rule: all cells hold, half or more in part",
-    }
-
-
-def answer(facts: dict[str, Record], scored: list[Record], needed_pairs: list[Record]) -> str:
-    parts = []
-    for dataset, fact in facts.items():
-        group = [r for r in records_to_brain(dataset, scored) if r["share"] == 0.2]
-        fused, ridge = (mean_ci([r["r"] for r in select_records(group, method=name)])[0] for name in ("fused", "ridge"))
-        needed = next((row for row in needed_pairs if row["dataset"] == dataset and row["share"] == 0.2), None)
-        parts.append(
-            f"{dataset_title(fact, dataset)}: with {group[0]['n_pairs']} pairs fused r {fused:.3f}, ridge {ridge:.3f}"
-            + (f" (fused needs {needed['shown']} for ridge's)" if needed else "")
-        )
-    return "Model to brain, held-out stimuli. " + "; ".join(parts) + "."
 
 
 STUDY = Study(

@@ -39,7 +39,7 @@ from neurobridge.study.harness import Record, Run, Study
 from neurobridge.study.panels import make_panels, save_panels
 from neurobridge.study.tables import format_mean, over_seeds, select_records, table_of_means, verdict
 
-from .parts.unpaired_spaces import CASES, digests, draw_task, sizes
+from .parts.no_anchors.spaces import CASES, digests, draw_task, sizes
 
 STARTS: dict[str, dict[str, Any]] = {
     "unpaired": {"metric": "euclidean"},
@@ -250,7 +250,8 @@ def finish(run: Run, records: list[Record]) -> dict[str, Any]:
         {
             "claim": "Different representations of the same things can be aligned without any pair",
             "verdict": verdict(sum(solved), len(solved), part=0),
-            "evidence": f"real unrelated models ({', '.join(real_cases)}) with any, some or no unpaired start that worked; {case_text}",
+            "evidence": f"real unrelated models ({', '.join(real_cases)}) with any, some or no unpaired start "
+            f"that worked; {case_text}",
         },
         {
             "claim": "The diagnostic tells when an alignment without pairs worked",
@@ -263,7 +264,8 @@ def finish(run: Run, records: list[Record]) -> dict[str, Any]:
             f"worked {counts[False, True]}, neither {counts[False, False]}; rank correlation of margin and quality {rho:.2f} "
             f"(p = {p:.4f}, n = {len(starts)} runs of {len(cases)} cases, "
             f"runs of one case are not independent; over the {len(cases)} case means "
-            f"{spearmanr(list(margin_by_case.values()), list(share_by_case.values())).statistic:.2f}). Holds: no run on the wrong side; in "
+            f"{spearmanr(list(margin_by_case.values()), list(share_by_case.values())).statistic:.2f}). Holds: "
+            "no run on the wrong side; in "
             "part: p < .05 and trusted runs mostly worked",
         },
     ]  # fmt: skip

@@ -16,47 +16,28 @@ from itertools import combinations
 from typing import Any
 
 import numpy as np
-import pandas as pd
-import torch
 import xarray as xr
-from scipy.stats import rankdata
 from sklearn.metrics import r2_score
 
 from neurobridge.aligners import AssemblyAligner
-from neurobridge.assemblies import as_matrix, average_repetitions, drop_constant
+from neurobridge.assemblies import as_matrix, drop_constant
 from neurobridge.assemblies.schema import NEUROID, PRESENTATION
-from neurobridge.datasets import load
 from neurobridge.evaluate import aggregate, correlate, overlap, procrustes_distance, rdm, train_readout
 from neurobridge.evaluate.curves.folds import CurveFold, draw_curve_fold
 from neurobridge.evaluate.similarity.rdms import compare_rdms
 from neurobridge.evaluate.similarity.relations import MEASURES as STANDARD
-from neurobridge.features import GaborEnergy, Preprocess, captions_from_templates, embed_text, extract, train_reference
 from neurobridge.study.command import main
 from neurobridge.study.harness import Record, Run, Study
 from neurobridge.study.methods import make_aligner
-from neurobridge.study.panels import save_panels
 from neurobridge.study.tables import format_p, select_records, verdict
 
-from .parts.common import site_halves
-from .parts.digits import WORDS
+from .parts.overlap.agreement import MEASURES, N_DRAWS, N_PAIRS, alignment_quality, rank_agreement, repeatability
+from .parts.overlap.encoders import ENCODERS, LABELS, encoders_of
+from .parts.overlap.figures import rank_figure, scatter_figure
 
-N_PAIRS, N_DRAWS = 50, 2000
-MEASURES = (*STANDARD, "rsa", "procrustes")
-#: Small is more overlap.
-DISTANCES = ("sliced_wasserstein", "procrustes")
 ALIGNERS = ("bridge", "fused", "ridge")
-ENCODERS = {
-    "MNIST": ("pixels", "conv_net", "conv_vae", "conv_contrastive", "gabor", "captions"),
-    "V4": ("V4", "pixels", "colour", "v1", "v2"),
-    "IT": ("IT half 1", "IT half 2", "latents: object", "latents: pose"),
-    "Flickr8k": ("CLIP", "MiniLM"),
-    "SIMULATED": ("IT", "V4", "v1", "v2", "latents"),
-}
-LABELS = {"MNIST": "category_name", "IT": "object_name", "SIMULATED": "category_name"}
 RECORDED = ("V4", "IT", "IT half 1")
 CHANGES = ("noise 1", "noise 3", "shuffled")
-MARKERS = dict(zip(ENCODERS, ("o", "s", "^", "*", "D"), strict=True))
-COLOURS = dict(zip(ENCODERS, ("#0072B2", "#D55E00", "#009E73", "#000000", "#CC79A7"), strict=True))
 
 
 def cells(run: Run) -> list[dict[str, Any]]:
@@ -67,89 +48,6 @@ def cells(run: Run) -> list[dict[str, Any]]:
             changes = CHANGES if pair[0] in RECORDED and not run.quick else ()
             out += [{"set": name, "first": pair[0], "second": pair[1], "change": change} for change in ("", *changes)]
     return out
-
-
-def encoders_of(run: Run, name: str) -> tuple[dict[str, xr.DataArray], dict[str, str]]:
-    """Encoders of a set, by name, and the digests of its data."""
-    makers = {
-        "MNIST": mnist_encoders,
-        "V4": v4_encoders,
-        "IT": it_encoders,
-        "Flickr8k": flickr_encoders,
-        "SIMULATED": simulated_encoders,
-    }
-    return run.once(name, lambda: makers[name](run))
-
-
-def layer_encoders(
-    images: xr.DataArray, layers: tuple[str, ...], *, size: int = 8, preprocess: Preprocess | None = None
-) -> dict[str, xr.DataArray]:
-    pixels = torch.nn.Sequential()
-    pixels.add_module("pixels", torch.nn.Identity())
-    return {
-        "pixels": extract(pixels, images, "pixels", preprocess=Preprocess(size=size)),
-        **{layer: extract(GaborEnergy(), images, layer, preprocess=preprocess) for layer in layers},
-    }
-
-
-def mnist_encoders(run: Run) -> tuple[dict[str, xr.DataArray], dict[str, str]]:
-    train, test = (load("mnist", part=part, mirror=run.mirror) for part in ("train", "test"))
-    images: Any = test.images
-    images = images.isel({PRESENTATION: slice(400)})
-    training_images: Any = train.images
-    training_images = training_images.isel({PRESENTATION: slice(5000)})
-    label = LABELS["MNIST"]
-    sides = layer_encoders(images, ("v1",), preprocess=Preprocess(size=56))
-    sides["gabor"] = sides.pop("v1")
-    kinds: tuple[tuple[str, str, dict[str, Any]], ...] = (
-        ("conv_net", "features", {"labels": label}),
-        ("conv_vae", "encoder.mean", {}),
-        ("conv_contrastive", "encoder.latents", {}),
-    )
-    for kind, layer, options in kinds:
-        reference = train_reference(kind, training_images, seed=run.seed, **options)
-        sides[kind] = extract(reference.model, images, layer, preprocess=reference.preprocess)
-    digits = [str(value) for value in images[label].values]
-    captions = captions_from_templates(
-        [WORDS[digit] for digit in digits], stimulus_id=images["stimulus_id"].values.tolist(), seed=run.seed
-    )
-    captions[label] = digits
-    sides["captions"] = embed_text(captions)
-    return sides, {**train.attrs["digests"], **test.attrs["digests"]}
-
-
-def v4_encoders(run: Run) -> tuple[dict[str, xr.DataArray], dict[str, str]]:
-    data: Any = load("cowley2023-v4-210325", mirror=run.mirror)
-    sides = {"V4": average_repetitions(data.recordings), **layer_encoders(data.images, ("colour", "v1", "v2"))}
-    return sides, dict(data.attrs["digests"])
-
-
-def object_and_pose(latents: xr.DataArray) -> dict[str, xr.DataArray]:
-    is_object = np.char.startswith(latents["neuroid_id"].values.astype(str), "object=")
-    columns_of = {"object": np.flatnonzero(is_object), "pose": np.flatnonzero(~is_object)}
-    return {f"latents: {name}": latents.isel({NEUROID: columns}) for name, columns in columns_of.items()}
-
-
-def it_encoders(run: Run) -> tuple[dict[str, xr.DataArray], dict[str, str]]:
-    data: Any = load("majajhong2015-it-v6", mirror=run.mirror)
-    halves = site_halves(data.recordings)
-    return {"IT half 1": halves[0], "IT half 2": halves[1], **object_and_pose(data.latents)}, dict(
-        data.attrs["digests"]
-    )
-
-
-def flickr_encoders(run: Run) -> tuple[dict[str, xr.DataArray], dict[str, str]]:
-    data: Any = load("clip-flickr8k", mirror=run.mirror)
-    text = embed_text(pd.DataFrame(data.stimuli)[["stimulus_id", "caption"]])
-    return {"CLIP": data.activations, "MiniLM": text}, dict(data.attrs["digests"])
-
-
-def simulated_encoders(run: Run) -> tuple[dict[str, xr.DataArray], dict[str, str]]:
-    data: Any = load("simulated-hvm", images_per_object={0: 1, 3: 5}, n_repetitions=10, image_size=64, seed=run.seed)
-    brain = average_repetitions(data.recordings).isel(time_bin=0, drop=True)
-    sides = {region: brain.isel({NEUROID: np.flatnonzero(brain["region"].values == region)}) for region in ("IT", "V4")}
-    layers = layer_encoders(data.images, ("v1", "v2"))
-    return {**sides, "v1": layers["v1"], "v2": layers["v2"], "latents": data.latents}, dict(data.attrs["digests"])
 
 
 def change_side(side: xr.DataArray, change: str, rng: np.random.Generator) -> xr.DataArray:
@@ -240,64 +138,6 @@ def alignment_scores(
         ]
         out |= {"accuracy": float(np.mean(accuracies)), "accuracy_ceiling": float(np.mean(ceilings))}
     return {key: round(value, 4) for key, value in out.items()}
-
-
-def signed_overlap(records: list[Record], measure: str) -> np.ndarray:
-    """Overlap, signed so that large is more."""
-    return np.array([r["overlap"][measure] for r in records]) * (-1 if measure in DISTANCES else 1)
-
-
-def alignment_quality(records: list[Record], aligner: str, value: str = "r") -> np.ndarray:
-    return np.array([np.mean([draw[value] for draw in r["alignment"][aligner]]) for r in records])
-
-
-def centred_ranks(values: np.ndarray, groups: np.ndarray) -> np.ndarray:
-    """Ranks within each group, scaled to its size and centred; with one group Spearman's ranks."""
-    out = np.zeros(len(values))
-    for group in np.unique(groups):
-        rows = groups == group
-        out[rows] = (rankdata(values[rows]) - (rows.sum() + 1) / 2) / max(rows.sum(), 1)
-    return out
-
-
-def grouped_rank_correlation(x: np.ndarray, y: np.ndarray, groups: np.ndarray) -> float:
-    a, b = centred_ranks(x, groups), centred_ranks(y, groups)
-    norm = float(np.sqrt((a @ a) * (b @ b)))
-    return float(a @ b) / norm if norm > 0 else 0.0
-
-
-def relabellings(records: list[Record], n: int, rng: np.random.Generator) -> list[np.ndarray]:
-    """For each pair the row of the pair that it becomes when the encoders of its set change names at random (Mantel 1967)."""
-    row_of = {(r["set"], *sorted((r["first"], r["second"]))): k for k, r in enumerate(records)}
-    names = {
-        name: sorted({r[side] for r in select_records(records, set=name) for side in ("first", "second")})
-        for name in dict.fromkeys(r["set"] for r in records)
-    }
-    out = []
-    for _ in range(n):
-        new = {name: dict(zip(old, rng.permutation(old).tolist(), strict=True)) for name, old in names.items()}
-        pairs = [(r["set"], *sorted(new[r["set"]][r[side]] for side in ("first", "second"))) for r in records]
-        out.append(np.array([row_of[pair] for pair in pairs]))
-    return out
-
-
-def rank_agreement(
-    records: list[Record], measure: str, y: np.ndarray, *, within: bool, seed: int, draws: int
-) -> Record:
-    """Rank correlation with a bootstrap interval over encoder pairs, and a one-sided permutation p."""
-    x = signed_overlap(records, measure)
-    groups = np.array([r["set"] for r in records]) if within else np.zeros(len(records), dtype=int)
-    rng = np.random.default_rng(seed)
-    rho = grouped_rank_correlation(x, y, groups)
-    rows = [rng.integers(len(x), size=len(x)) for _ in range(draws)]
-    bootstrap = [grouped_rank_correlation(x[k], y[k], groups[k]) for k in rows]
-    shuffles = relabellings(records, draws, rng) if within else [rng.permutation(len(x)) for _ in range(draws)]
-    null = np.array([grouped_rank_correlation(x, y[k], groups) for k in shuffles])
-    low, high = np.quantile(bootstrap, [0.025, 0.975])
-    return {
-        "measure": measure, "rho": rho, "low": float(low), "high": float(high), "null_95": float(np.quantile(null, 0.95)),
-        "p": float((1 + (null >= rho).sum()) / (1 + len(null))), "n": len(x),
-    }  # fmt: skip
 
 
 def finish(run: Run, records: list[Record]) -> dict[str, Any]:
@@ -410,13 +250,6 @@ def accuracy_text(record: Record) -> str:
     return f"{np.mean([d['accuracy'] for d in draws]):.3f} / {np.mean([d['accuracy_ceiling'] for d in draws]):.3f}"
 
 
-def repeatability(records: list[Record]) -> str:
-    if len(records[0]["alignment"]["bridge"]) < 2 or len(records) < 3:
-        return "n/a"
-    first, second = ([r["alignment"]["bridge"][k]["r"] for r in records] for k in (0, 1))
-    return f"{grouped_rank_correlation(np.array(first), np.array(second), np.zeros(len(records))):.2f}"
-
-
 def claim_of(text: str, rows: list[Record]) -> Record:
     n_met = sum(r["low"] > 0 and r["p"] < 0.05 for r in rows)
     return {
@@ -427,75 +260,6 @@ def claim_of(text: str, rows: list[Record]) -> Record:
         )
         + ". Rule: interval above 0 and p below .05 for every measure holds, for half or more in part. Figure: overlap.png",
     }
-
-
-def scatter_figure(run: Run, records: list[Record], plain: list[Record], rows: list[Record]) -> dict[str, str]:
-    from matplotlib import pyplot as plt
-
-    figure, axes = plt.subplots(2, 3, figsize=(13, 8), sharey=True, layout="constrained")
-    for ax, row in zip(axes.flat, rows, strict=True):
-        measure = row["measure"]
-        noisy = [r for r in records if r["change"]]
-        ax.plot([r["overlap"][measure] for r in noisy], alignment_quality(noisy, "bridge"), "x", color="0.6", markersize=4,
-                label="noise added or shuffled")  # fmt: skip
-        for name in dict.fromkeys(r["set"] for r in plain):
-            group = select_records(plain, set=name)
-            ax.plot([r["overlap"][measure] for r in group], alignment_quality(group, "bridge"), MARKERS[name], color=COLOURS[name],
-                    label=name if name == "SIMULATED" else f"{name} (real)")  # fmt: skip
-        chance = float(np.mean([d["null_95"] for r in plain for d in r["alignment"]["bridge"]]))
-        ax.axhline(chance, color="0.5", linestyle="--", linewidth=1, label="chance (95th pct.) of r")
-        nulls = [r["null"][measure] for r in plain if measure in r["null"]]
-        if nulls:
-            ax.axvline(
-                float(np.mean(nulls)), color="0.5", linestyle=":", linewidth=1, label="overlap of strangers, mean"
-            )
-        ax.set_xlabel(measure.replace("_", " ") + (" (less is more overlap)" if measure in DISTANCES else ""))
-        ax.set_title(
-            f"real pairs: rho {row['rho']:.2f} [{row['low']:.2f}, {row['high']:.2f}], {format_p(row['p'])}",
-            fontsize="small",
-        )
-    for ax in axes[:, 0]:
-        ax.set_ylabel(f"held-out r of the bridge, {N_PAIRS} pairs")
-    axes[0, 0].legend(fontsize="x-small", framealpha=0.8, edgecolor="none")
-    text = (
-        f"Overlap on training stimuli against held-out r of the bridge, {len(plain)} encoder pairs as they are. "
-        "rho: signed so that positive is more overlap, better alignment; ceiling of r is 1 where the target is no recording."
-    )
-    return save_panels(figure, run, "overlap", text)
-
-
-def rank_figure(run: Run, results: dict[str, list[Record]]) -> dict[str, str]:
-    from matplotlib import pyplot as plt
-
-    names = [name for name in results if name.split(",")[0] in ("real", "within sets", "recordings") or "less" in name]
-    figure, ax = plt.subplots(figsize=(9, 0.75 * len(names) + 1.8), layout="constrained")
-    markers = ("o", "s", "^", "D", "v", "P")
-    for k, measure in enumerate(MEASURES):
-        rows = [next(r for r in results[name] if r["measure"] == measure) for name in names]
-        heights = np.arange(len(names)) + (k - 2.5) * 0.12
-        rho = np.array([r["rho"] for r in rows])
-        # A percentile interval need not hold the estimate.
-        bars = np.array([[max(r["rho"] - r["low"], 0) for r in rows], [max(r["high"] - r["rho"], 0) for r in rows]])
-        ax.errorbar(
-            rho, heights, xerr=bars, fmt=markers[k], markersize=5, capsize=2, color=f"{0.12 * k:.2f}", label=measure
-        )
-    for k, name in enumerate(names):
-        bound = float(np.mean([r["null_95"] for r in results[name]]))
-        ax.plot(
-            [bound, bound],
-            [k - 0.45, k + 0.45],
-            color="#D55E00",
-            linestyle="--",
-            label="chance (95 % of the null)" if k == 0 else None,
-        )
-    ax.axvline(0, color="0.5", linewidth=1)
-    ax.axvline(1, color="black", linewidth=1, linestyle=":", label="ceiling: the same ranks")
-    ax.set_yticks(range(len(names)), labels=[f"{name} (n = {results[name][0]['n']})" for name in names])
-    ax.invert_yaxis()
-    ax.set_xlabel("Spearman correlation of overlap with alignment, 95 % bootstrap interval over encoder pairs")
-    ax.legend(fontsize="x-small", loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
-    caption = "Rank correlation of every overlap measure with alignment, by group of encoder pairs."
-    return save_panels(figure, run, "ranks", caption)
 
 
 STUDY = Study(

@@ -12,7 +12,6 @@ of the processor. Three seeds at ten thousand points, one above.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,33 +24,14 @@ from neurobridge.features.references.training import save_reference, train_refer
 from neurobridge.flow import ConditionalFlow, Training
 from neurobridge.study.command import main
 from neurobridge.study.harness import Record, Run, Study
-from neurobridge.study.panels import make_panels, save_panels
-from neurobridge.study.tables import format_mean, select_records, table_of_means, verdict
+from neurobridge.study.tables import format_mean, select_records, table_of_means
 
 from .parts.common import shuffled_accuracies
 from .parts.mnist import ENCODERS, N_DEVELOPMENT, digits, kept_reference
-from .parts.scale_spaces import EPSILON, NEAREST, PAIRS, READOUTS, SIDES, load_points, run_task
-
-#: Points a side -> seeds.
-SIZES = {10_000: 3, 120_000: 1, 400_000: 1, 1_280_000: 1}
-QUICK = {2000: 1}
-METRICS = ("euclidean", "geodesic")
-LOCAL = ("ridge", "kernel map", "flow")
-LABELS = "labels of the pairs, source alone"
-STAGES = ("distances", "transport", "map", "kernel map", "draws", "flow")
-#: Lost accuracy that counts as kept, accuracy below the best that counts as failing, and log-log slope that counts as linear.
-KEPT, FAILS, LINEAR = 0.02, 0.1, 1.1
-
-
-def sizes(run: Run) -> dict[int, int]:
-    return QUICK if run.quick else SIZES
-
-
-def counts_of(run: Run, n: int, metric: str) -> tuple[int, ...]:
-    """Numbers of pairs; the graphs of the geodesic metric are what takes time, and are made once at the larger sizes."""
-    if run.quick:
-        return (100,)
-    return PAIRS if metric == "euclidean" else (20, 100) if n <= 120_000 else (100,)
+from .parts.scale.design import LABELS, LOCAL, METRICS, counts_of, seeds_of, sizes
+from .parts.scale.figures import draw_accuracy, draw_cost
+from .parts.scale.tables import average, claims_of, cost_tables, seconds_text
+from .parts.scale.tasks import EPSILON, NEAREST, READOUTS, SIDES, load_points, run_task
 
 
 def cells(run: Run) -> list[dict[str, Any]]:
@@ -61,10 +41,6 @@ def cells(run: Run) -> list[dict[str, Any]]:
             out.append({"n": n, "seed": seed, "metric": "pairs"})
             out += [{"n": n, "seed": seed, "metric": m, "n_pairs": p} for m in METRICS for p in counts_of(run, n, m)]
     return out
-
-
-def seeds_of(run: Run) -> str:
-    return ", ".join(f"{min(k, run.n_seeds)} at {n:,}" for n, k in sizes(run).items())
 
 
 def work_folder(run: Run) -> Path:
@@ -180,20 +156,6 @@ def compute(run: Run, cell: dict[str, Any]) -> list[Record]:
     ]
 
 
-def average(records: Sequence[Record], value: str, **wanted: Any) -> float:
-    """Mean over seeds; NaN where nothing was measured."""
-    group = [r[value] for r in select_records(records, **wanted)]
-    return float(np.mean(group)) if group else float("nan")
-
-
-def slope(costs: list[Record], metric: str, n_pairs: int) -> float:
-    """Log-log slope of peak RSS above that of the imports, between the two largest sizes."""
-    group = select_records(costs, metric=metric, n_pairs=n_pairs)
-    across = sorted({r["n"] for r in group})[-2:]
-    above = [np.mean([r["rss_gb"] - r["rss_start_gb"] for r in select_records(group, n=n)]) for n in across]
-    return float(np.log(above[-1] / above[0]) / np.log(across[-1] / across[0])) if len(across) > 1 else float("nan")
-
-
 def finish(run: Run, records: list[Record]) -> dict[str, Any]:
     kinds = {kind: select_records(records, kind=kind) for kind in ("features", "accuracy", "cost")}
     scores, costs = kinds["accuracy"], kinds["cost"]
@@ -230,8 +192,10 @@ def finish(run: Run, records: list[Record]) -> dict[str, Any]:
         f"With {largest:,} points a side (real deformed digits, seeds: {sizes(run)[largest]}), accuracy of moved test digits: "
         + "; ".join(lines)
         + f" (chance 95 % {average(scores, 'null_95'):.3f}, head on the true latents {average(scores, 'ceiling'):.3f}). At most "
-        f"{largest_cost['rss_gb']:.1f} GB ({largest_cost['metric']}, {largest_cost['n_pairs']} pairs); processor seconds there: features "
-        f"{average(kinds['features'], 'features_s', n=largest):.0f}, {seconds_text(costs, 'distances')}, {seconds_text(costs, 'transport')}."
+        f"{largest_cost['rss_gb']:.1f} GB ({largest_cost['metric']}, {largest_cost['n_pairs']} pairs); "
+        "processor seconds there: features "
+        f"{average(kinds['features'], 'features_s', n=largest):.0f}, {seconds_text(costs, 'distances')}, "
+        f"{seconds_text(costs, 'transport')}."
     )  # fmt: skip
     note = (
         f"Real data: MNIST digits, deformed on the fly; {kinds['features'][0]['n_bases']:,} base digits a side, none in both but "
@@ -251,218 +215,6 @@ def finish(run: Run, records: list[Record]) -> dict[str, Any]:
         "note": note, "answer": answer, "tables": tables, "claims": claims, "figures": figures,
         "digests": digits(run).digests,
     }  # fmt: skip
-
-
-def seconds_text(costs: list[Record], stage: str) -> str:
-    """Tabulate the largest size at 100 pairs, and the growth over the last step."""
-    sizes_of = sorted({r["n"] for r in costs})[-2:]
-    out = []
-    for metric in METRICS:
-        values = [average(costs, f"{stage}_s", metric=metric, n_pairs=100, n=n) for n in sizes_of]
-        grows = (
-            f" (log-log slope {np.log(values[1] / values[0]) / np.log(sizes_of[1] / sizes_of[0]):.1f})"
-            if values[1:]
-            else ""
-        )
-        out.append(f"{metric} {values[-1]:.0f}{grows}")
-    return f"{stage} " + " and ".join(out)
-
-
-def cost_tables(features: list[Record], costs: list[Record]) -> list[dict[str, Any]]:
-    """Seconds by stage, memory and what the plan is like."""
-    settings = sorted({(r["n"], r["metric"], r["n_pairs"]) for r in costs}, key=lambda s: (s[0], s[1], s[2]))
-    body, plans = [], []
-    for n, metric, n_pairs in settings:
-        group = select_records(costs, n=n, metric=metric, n_pairs=n_pairs)
-        setting = [f"{n:,}", metric, str(n_pairs)]
-        feature_cell = format_mean([r["features_s"] for r in select_records(features, n=n)], 0)
-        body.append(
-            [
-                *setting,
-                feature_cell,
-                *(format_mean([r[f"{stage}_s"] for r in group if f"{stage}_s" in r], 1) for stage in STAGES),
-            ]
-        )
-        memory = [format_mean([r[value] for r in group], 2) for value in ("rss_start_gb", "rss_transport_gb", "rss_gb")]
-        state = [format_mean([r["purity"] for r in group]), f"{np.mean([r['iterations'] for r in group]):.0f}"]
-        errors = [f"{max(r[value] for r in group):.1e}" for value in ("marginal_error", "truncation_bound")]
-        plans.append([*setting, *memory, *state, *errors])
-    same = ["points a side", "metric", "pairs"]
-    return [
-        {
-            "title": "Processor seconds by stage, mean over seeds (features: both sides, shared by all rows of a size)",
-            "columns": [*same, "features", *STAGES],
-            "rows": body,
-        },
-        {
-            "title": "Peak RSS of the alignment's process (GB: after imports, after transport, at the end), and the plan; purity: "
-            "share of drawn pairs of one digit, chance .1",
-            "columns": [
-                *same,
-                "imports",
-                "transport",
-                "all",
-                "purity",
-                "iterations",
-                "marginal error",
-                "truncation bound",
-            ],
-            "rows": plans,
-        },
-    ]
-
-
-def claims_of(scores: list[Record], costs: list[Record], across: list[int]) -> list[dict[str, str]]:
-    """Verdicts from the records."""
-    small, large = across[0], across[-1]
-    kept_cells, slopes, failing_cells, better_cells = [], [], [], []
-    seeds = {r["seed"] for r in select_records(scores, n=large)}
-    for metric, n_pairs in sorted({(r["metric"], r["n_pairs"]) for r in select_records(costs, n=large)}):
-        slopes.append((f"{metric}, {n_pairs} pairs", slope(costs, metric, n_pairs)))
-        for readout in READOUTS[metric]:
-            group = [
-                r for r in select_records(scores, method=f"{metric}: {readout}", n_pairs=n_pairs) if r["seed"] in seeds
-            ]
-            kept_cells.append(
-                (
-                    f"{metric}, {n_pairs} pairs, {readout}",
-                    average(group, "accuracy", n=small),
-                    average(group, "accuracy", n=large),
-                )
-            )
-    for n_pairs in sorted({r["n_pairs"] for r in select_records(scores, n=large)}):
-        group = select_records(scores, n=large, n_pairs=n_pairs)
-        flow_values = {f"{m}: flow": average(group, "accuracy", method=f"{m}: flow") for m in METRICS}
-        local_values = {
-            f"pairs: {readout}": average(group, "accuracy", method=f"pairs: {readout}") for readout in LOCAL
-        }
-        best_flow = max((value for value in flow_values.values() if value == value), default=float("nan"))
-        chance = average(group, "null_95")
-        failing_cells += [
-            (f"{n_pairs} pairs, {name[7:]}", value, best_flow, chance) for name, value in local_values.items()
-        ]
-        better_cells += [
-            (f"{n_pairs} pairs, {name}", value, max(local_values.values()))
-            for name, value in flow_values.items()
-            if value == value
-        ]
-    linear = all(value <= LINEAR for _, value in slopes)
-    n_kept = sum(after >= before - KEPT for _, before, after in kept_cells)
-    n_failing = sum(value <= max(chance, best_flow - FAILS) for _, value, best_flow, chance in failing_cells)
-    return [
-        {
-            "claim": f"Global alignment by OT keeps its accuracy up to {large:,} x {large:,} points in linear memory",
-            "verdict": verdict(n_kept if linear else min(n_kept, len(kept_cells) - 1), len(kept_cells)),
-            "evidence": f"at {large:,} at most {KEPT} below the accuracy at {small:,}, same seed: {n_kept} of {len(kept_cells)} (all, "
-            f"if peak RSS above the imports has a log-log slope of at most {LINEAR} between the two largest sizes; half in part): "
-            + "; ".join(f"{name} {before:.3f} -> {after:.3f}" for name, before, after in kept_cells)
-            + ". Slopes: "
-            + "; ".join(f"{name} {value:.2f}" for name, value in slopes),
-        },
-        {
-            "claim": "Local alignment by the pairs alone fails at this size (paper)",
-            "verdict": verdict(n_failing, len(failing_cells)),
-            "evidence": f"at {large:,} points, at chance or {FAILS} below the better flow on a plan over the same pairs: {n_failing} "
-            f"of {len(failing_cells)} (all hold, half in part): "
-            + "; ".join(f"{name} {value:.3f} against {best_flow:.3f}" for name, value, best_flow, _ in failing_cells),
-        },
-        {
-            "claim": "Global alignment is better than the best map of the pairs alone at this size",
-            "verdict": verdict(sum(flow_value > local_value for _, flow_value, local_value in better_cells), len(better_cells)),
-            "evidence": f"at {large:,} points, the flow on the plan above the best of ridge, kernel map and flow of the pairs "
-            "(all hold, half in part): " + "; ".join(f"{name} {flow_value:.3f} against {local_value:.3f}" for name, flow_value, local_value in better_cells),
-        },
-    ]  # fmt: skip
-
-
-_MARKS = {"euclidean": ("s", "#0072B2"), "geodesic": ("o", "#D55E00")}
-_SHOWN: dict[str, dict[str, Any]] = {
-    "geodesic: flow": {"color": "#D55E00", "marker": "o", "linestyle": "-"},
-    "geodesic: kernel map": {"color": "#D55E00", "marker": "v", "linestyle": "--"},
-    "euclidean: flow": {"color": "#0072B2", "marker": "s", "linestyle": "-"},
-    "euclidean: kernel map": {"color": "#0072B2", "marker": "^", "linestyle": "--"},
-    "pairs: kernel map": {"color": "0.35", "marker": "D", "linestyle": "-."},
-    "pairs: flow": {"color": "0.35", "marker": "x", "linestyle": (0, (1, 1))},
-    "pairs: ridge": {"color": "0.65", "marker": "P", "linestyle": (0, (4, 2))},
-}
-
-
-def draw_accuracy(run: Run, scores: list[Record], across: list[int], counts: list[int]) -> dict[str, str]:
-    figure, axes = make_panels(len(counts), 4.0, columns=len(counts))
-    common_seeds = {r["seed"] for r in select_records(scores, n=across[-1])}
-    for ax, n_pairs in zip(axes, counts, strict=True):
-        for name, style in _SHOWN.items():
-            group = select_records(scores, method=name, n_pairs=n_pairs)
-            sizes_run = [n for n in across if select_records(group, n=n)]
-            if sizes_run:
-                # A line goes through the same seeds at every size, or seeds would look like sizes.
-                same = [r for r in group if r["seed"] in common_seeds]
-                ax.plot(
-                    sizes_run, [average(same, "accuracy", n=n) for n in sizes_run], label=name, markersize=5, **style
-                )
-            for r in (r for r in group if r["seed"] not in common_seeds):
-                ax.plot(
-                    r["n"] * 0.75, r["accuracy"], color=style["color"], marker=style["marker"], markersize=3, alpha=0.7
-                )
-        ax.axhline(average(scores, "ceiling"), color="k", linewidth=1, label="head, true latents")
-        ax.axhline(average(scores, "null_95"), color="k", linewidth=1, linestyle=":", label="chance, 95 %")
-        ax.set(xscale="log", yscale="logit", xlabel="points a side", ylim=(0.09, 0.97), title=f"{n_pairs} pairs")
-        ax.set_xlim(across[0] * 0.6, across[-1] * 1.4)
-        ax.set_yticks(ticks := [0.1, 0.2, 0.4, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95], labels=[f"{tick:g}" for tick in ticks])
-        ax.minorticks_off()
-    axes[0].set_ylabel("accuracy, moved test digits (logit scale)")
-    handles = {label: handle for ax in axes for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)}
-    figure.legend(handles.values(), handles.keys(), loc="outside right center", fontsize="small")
-    text = f"Real MNIST digits, deformed; {scores[0]['n_test']} test digits; lines: one seed; small: others ({seeds_of(run)})"
-    return save_panels(figure, run, "accuracy", text)
-
-
-def draw_cost(run: Run, features: list[Record], costs: list[Record]) -> dict[str, str]:
-    figure, axes = make_panels(2, 5.6)
-
-    def plot_line(ax: Any, group: list[Record], value: str, label: str, **style: Any) -> None:
-        sizes_run = sorted({r["n"] for r in group})
-        ax.plot(sizes_run, [average(group, value, n=n) for n in sizes_run], label=label, **style)
-
-    plot_line(axes[0], features, "features_s", "features, both sides", color="0.35", marker="D", linestyle="-.")
-    for metric, (marker, colour) in _MARKS.items():
-        of_metric = select_records(costs, metric=metric, n_pairs=100)
-        plot_line(axes[0], of_metric, "distances_s", f"{metric} distances", color=colour, marker=marker)
-        plot_line(
-            axes[0],
-            of_metric,
-            "transport_s",
-            f"{metric} transport",
-            color=colour,
-            marker=marker,
-            linestyle="--",
-            mfc="white",
-        )
-    plot_line(axes[0], of_metric, "flow_s", "flow", color="0.6", marker="x", linestyle=":")
-    for metric, n_pairs in sorted({(r["metric"], r["n_pairs"]) for r in costs}):
-        style = {
-            "marker": _MARKS[metric][0],
-            "color": _MARKS[metric][1],
-            "linestyle": {20: ":", 100: "-", 1000: "--"}[n_pairs],
-        }
-        plot_line(
-            axes[1],
-            select_records(costs, metric=metric, n_pairs=n_pairs),
-            "rss_gb",
-            f"{metric}, {n_pairs} pairs",
-            **style,
-        )
-    plot_line(axes[1], features, "rss_gb", "features", color="0.35", marker="D", linestyle="-.")
-    axes[1].axhline(average(costs, "rss_start_gb"), color="k", linewidth=1, linestyle=":", label="imports alone")
-    last = max(r["n"] for r in costs)
-    for ax, top in zip(axes, (average(features, "features_s", n=last), average(costs, "rss_gb", n=last)), strict=True):
-        ax.plot([last / 30, last], [top / 30, top], color="0.85", linewidth=4, zorder=0, label="slope 1")
-        ax.set(xscale="log", yscale="log", xlabel="points a side")
-        ax.legend(fontsize="x-small", loc="upper left", bbox_to_anchor=(1.0, 1.0))
-    axes[0].set(ylabel="processor s", title="time by stage, 100 pairs")
-    axes[1].set(ylabel="GB", title="peak RSS of the process")
-    text = "Real MNIST digits, deformed; 64 and 32 dimensions; mean over seeds; no n x n matrix is built"
-    return save_panels(figure, run, "cost", text)
 
 
 STUDY = Study(

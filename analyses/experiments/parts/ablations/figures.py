@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -10,103 +9,11 @@ import numpy as np
 from neurobridge import figures
 from neurobridge.study.harness import Record, Run
 from neurobridge.study.panels import make_panels, save_panels
-from neurobridge.study.tables import mean_ci, select_records
+from neurobridge.study.tables import mean_ci
 
-from .ablation_parts import IMAGES, SITES
-
-SETTINGS = (IMAGES, SITES)
-LABELS = {IMAGES: "images: accuracy", SITES: "IT sites: median r"}
-METRICS = ("euclidean", "cosine", "correlation")
-#: The least was best on development digits; 1 is what the other experiments use.
-RHOS = (0.03, 0.1, 1.0, 10.0)
-WEAK, USUAL = (f"rho {rho:g}" for rho in (RHOS[0], 1.0))
-EPSILONS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
-N_PAIRS = (10, 20, 50, 100, 200, 400)
-NOISE = (0.0, 0.1, 0.2, 0.3, 0.5)
-NOISE_FUSED = (0.2, 0.5)
-RATIOS = (1.0, 2.0, 5.0, 10.0)
-OUTLIERS = 0.2
-#: Seeds, of the first ones, for what takes minutes on images.
-N_SLOW = 3
-#: What a change may cost and still be called none.
-TOLERANCE = 0.02
-DEFAULT, KERNEL = "bridge (default)", "readout: kernel ridge of mean partners"
-DENSE, MIN = "coupling: sinkhorn, softmin", "reduce: min (sinkhorn)"
-#: The line of the bridge in the sweep of the pools.
-BALANCED = "bridge"
-#: Rows of the table, and what each is compared with.
-PARTS = {
-    **{f"metric: {name}": DEFAULT for name in METRICS},
-    KERNEL: DEFAULT,
-    **{f"metric: {name}, kernel readout": KERNEL for name in METRICS},
-    DENSE: KERNEL,
-    MIN: DENSE,
-    "coupling: exact": KERNEL,
-    "coupling: pairs": KERNEL,
-    **{f"unbalanced: rho {rho:g}": DEFAULT for rho in RHOS},
-    "map: linear (ridge of the pairs)": DEFAULT,
-    "map: flow from ridge": DEFAULT,
-    "map: flow from the barycentric map": DEFAULT,
-    "fused": DEFAULT,
-}
-
-
-def by_seed(records: Sequence[Record], part: str, **wanted: Any) -> dict[int, float]:
-    return {r["seed"]: r["value"] for r in select_records(records, part=part, **wanted)}
-
-
-def gains(first: dict[int, float], second: dict[int, float]) -> list[float]:
-    """Differences on the seeds that both have."""
-    return [first[seed] - second[seed] for seed in sorted(first.keys() & second.keys())]
-
-
-def gain(records: Sequence[Record], setting: str, part: str) -> list[float]:
-    """A part's difference to what it is compared with."""
-    plain = [r for r in select_records(records, setting=setting) if r["group"] in ("parts", "dense", "flows", "fused")]
-    plain = select_records(plain, level=0.0)
-    return gains(by_seed(plain, part), by_seed(plain, PARTS[part]))
-
-
-def signed(values: Sequence[float]) -> str:
-    mean, half = mean_ci(values)
-    return f"{mean:+.3f}" if np.isnan(half) else f"{mean:+.3f} ± {half:.3f}"
-
-
-SWEEPS = {
-    "epsilon": "epsilon (default .05), bridge",
-    "n_pairs": "number of pairs",
-    "noise": "share of wrong pairs",
-    "ratio": "imbalance 1:r of the pools",
-}
-
-
-def swept(records: Sequence[Record], setting: str, name: str) -> dict[str, dict[float, list[float]]]:
-    """Line -> level -> values over seeds; the epsilons, which share a cost, have theirs as part."""
-    of_setting = select_records(records, setting=setting)
-    if name == "epsilon":
-        return {
-            "bridge": {
-                float(e): list(by_seed(of_setting, e, group=name).values()) for e in map("{:g}".format, EPSILONS)
-            }
-        }
-    of_sweep = select_records(of_setting, group=name)
-    lines = {
-        part: {
-            level: list(by_seed(of_sweep, part, level=level).values())
-            for level in sorted({r["level"] for r in select_records(of_sweep, part=part)})
-        }
-        for part in dict.fromkeys(r["part"] for r in of_sweep)
-    }
-    if name == "noise":
-        levels = sorted({r["level"] for r in select_records(of_setting, group="fused")})
-        lines["fused"] = {
-            level: list(by_seed(of_setting, "fused", group="fused", level=level).values()) for level in levels
-        }
-    if name == "ratio":
-        # Kept beside the ratios: another thing that is wrong with the pool.
-        for part, line in lines.items():
-            line[-1.0] = list(by_seed(of_setting, part, group="outliers").values())
-    return lines
+from .design import DEFAULT, DENSE, KERNEL, LABELS, N_SLOW, PARTS, SETTINGS, SWEEPS
+from .gains import gain, swept
+from .problems import IMAGES
 
 
 def draw_parts(run: Run, records: list[Record], n_test: dict[str, int]) -> dict[str, str]:

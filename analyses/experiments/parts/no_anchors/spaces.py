@@ -13,7 +13,7 @@ from neurobridge.features import captions_from_templates, embed_text, extract
 from neurobridge.features.references.training import train_reference
 from neurobridge.study.harness import Run
 
-from .digits import NAMES, WORDINGS
+from ..digits import NAMES, WORDINGS
 
 CASES = (
     "MNIST images, captions",

@@ -1,6 +1,6 @@
 """Tasks that `scale` runs in processes of their own, so that the peak RSS of each is its own.
 
-python -m analyses.experiments.parts.scale_spaces {deform,align} FOLDER OPTIONS
+python -m analyses.experiments.parts.scale.tasks {deform,align} FOLDER OPTIONS
 """
 
 from __future__ import annotations

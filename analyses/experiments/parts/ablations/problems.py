@@ -19,8 +19,8 @@ from neurobridge.flow import ConditionalFlow, Standardiser, Training
 from neurobridge.points.arrays import Rows
 from neurobridge.study.harness import Record, Run
 
-from .common import shuffled_accuracies, site_halves
-from .mnist import DIGITS, N_DEVELOPMENT, Captions, balanced, captions, digit_head, digits, head_accuracy, latents
+from ..common import shuffled_accuracies, site_halves
+from ..mnist import DIGITS, N_DEVELOPMENT, Captions, balanced, captions, digit_head, digits, head_accuracy, latents
 
 IMAGES, SITES = "MNIST -> captions", "IT -> other IT sites"
 ENCODER = "contrastive, short"

@@ -11,54 +11,10 @@ from neurobridge.study.harness import Record, Run
 from neurobridge.study.panels import count_ticks, curves_of, make_panels, save_panels
 from neurobridge.study.tables import select_records
 
-TO_BRAIN, TO_MODEL = "model -> brain", "brain -> model"
+from .directions import TO_BRAIN, TO_MODEL
+from .summary import dataset_title, mean_curve, records_to_brain
+
 Figures = list[dict[str, str]]
-
-
-def dataset_title(fact: Record, dataset: str) -> str:
-    """Name of a dataset, with what it is."""
-    return f"{dataset} ({'SIMULATED' if fact['simulated'] else 'real'})"
-
-
-def _mean_curve(records: list[Record], method: str, value: str = "r") -> tuple[np.ndarray, np.ndarray]:
-    group = select_records(records, method=method)
-    counts = sorted({r["n_pairs"] for r in group})
-    return np.array(counts), np.array([np.mean([r[value] for r in select_records(group, n_pairs=n)]) for n in counts])
-
-
-def records_to_brain(dataset: str, records: list[Record]) -> list[Record]:
-    """Records of model to brain on the seeds that the fused bridge has: one method's luck must not be another's gain."""
-    of_direction = select_records(records, dataset=dataset, direction=TO_BRAIN)
-    seeds = {r["seed"] for r in of_direction if r["method"] == "fused"}
-    return [r for r in of_direction if r["seed"] in seeds]
-
-
-def pairs_needed(dataset: str, records: list[Record]) -> list[Record]:
-    """For each number of pairs of ridge, where the fused curve first reaches ridge's r."""
-    of_direction = records_to_brain(dataset, records)
-    (n_ridge, ridge), (n_fused, fused) = _mean_curve(of_direction, "ridge"), _mean_curve(of_direction, "fused")
-    share = {r["n_pairs"]: r["share"] for r in of_direction}
-    rows = []
-    for n, r in zip(n_ridge.tolist(), ridge.tolist(), strict=True):
-        reaching = np.flatnonzero(fused >= r)
-        row: Record = {
-            "dataset": dataset,
-            "ridge_pairs": n,
-            "ridge_r": float(r),
-            "share": share[n],
-            "fused_pairs": None,
-        }
-        if not len(reaching):
-            rows.append({**row, "shown": f"more than {n_fused[-1]}", "factor": "n/a"})
-            continue
-        k = int(reaching[0])
-        if k == 0:
-            rows.append({**row, "shown": f"at most {n_fused[0]}", "factor": f"at least {n / n_fused[0]:.1f}"})
-            continue
-        fraction = (r - fused[k - 1]) / (fused[k] - fused[k - 1])
-        needed = float(np.exp(np.log(n_fused[k - 1]) + fraction * np.log(n_fused[k] / n_fused[k - 1])))
-        rows.append({**row, "fused_pairs": needed, "shown": f"{needed:.0f}", "factor": f"{n / needed:.1f}"})
-    return rows
 
 
 def how_many_figure(run: Run, facts: dict[str, Record], records: list[Record], needed: list[Record]) -> Figures:
@@ -69,7 +25,7 @@ def how_many_figure(run: Run, facts: dict[str, Record], records: list[Record], n
         n_all_pairs = max(r["n_pairs"] for r in of_direction)
         best = float(np.mean([r["r"] for r in of_direction if r["n_pairs"] == n_all_pairs]))
         for method in ("fused", "ridge"):
-            counts, mean = _mean_curve(of_direction, method)
+            counts, mean = mean_curve(of_direction, method)
             spread = [[r["r"] / best for r in select_records(of_direction, method=method, n_pairs=n)] for n in counts]
             bars = np.array([[m / best - min(v), max(v) - m / best] for m, v in zip(mean, spread, strict=True)]).T
             ax.errorbar(counts, mean / best, yerr=bars, capsize=2, markersize=5, label=method, **figures.STYLES[method])
@@ -120,7 +76,8 @@ def learning_figures(run: Run, facts: dict[str, Record], records: list[Record]) 
             of_direction = select_records(records, dataset=dataset, direction=direction)
             of_direction = [r for r in of_direction if r["n_pairs"] < max(o["n_pairs"] for o in of_direction)]
             figures.learning_curve(
-                _shift_apart(curves_of(of_direction, "r")), ax=ax, ylabel="median r on held-out stimuli", null=max(r["null_95"] for r in of_direction),
+                _shift_apart(curves_of(of_direction, "r")), ax=ax, ylabel="median r on held-out "
+                "stimuli", null=max(r["null_95"] for r in of_direction),
                 ceiling=fact["ceiling"] if direction == TO_BRAIN else None, title=dataset_title(fact, dataset),
             )  # fmt: skip
             count_ticks(ax, sorted({r["n_pairs"] for r in of_direction}))
