@@ -29,6 +29,7 @@ PROTOTYPE = {
 
 
 def kept_results(name: str) -> dict[str, Any] | None:
+    """Read the kept results of a benchmark; None where there are none."""
     file = KEPT / f"{name}.json"
     return json.loads(file.read_text()) if file.exists() else None
 
@@ -260,7 +261,7 @@ and one of theirs, without permutation nulls (theirs have none).
 """
 
 
-# What is asked of each: times faster, or seconds.
+# Targets: times faster than Brain-Score, or seconds and memory.
 TARGETS = {
     "pls": "25", "ridge": "5", "linear": "-", "neuron_to_neuron": "20", "cka": "-", "rdm": "5", "consistency": "10",
     "benchmark": "8 s, 1 GB",
@@ -346,7 +347,7 @@ SECTIONS = {
 
 
 def page() -> str:
-    """The text of docs/benchmarks.md."""
+    """Return the text of docs/benchmarks.md."""
     parts = [
         section(results).strip() for name, section in SECTIONS.items() if (results := kept_results(name)) is not None
     ]

@@ -1,9 +1,10 @@
-"""Bridge predictivity: held-out responses predicted by the transported model space, over the number of known pairs.
+"""Bridge predictivity: held-out responses from the transported model space, by known pairs.
 
-The model side is transported into the recordings' space (frozen Gabor energies of the images; the generative latents where
-images are not public) and correlated, site by site, with the responses to stimuli that no method saw. All methods get the same
-pairs, the same pools of unpaired stimuli (each stimulus in one pool only) and the same held-out stimuli; none has a setting
-that depends on the number of pairs. Records are kept as they come, and a second run goes on from them.
+The model side is transported into the recordings' space (frozen Gabor energies of the images; the
+generative latents where images are not public) and correlated, site by site, with the responses to
+stimuli that no method saw. All methods get the same pairs, the same pools of unpaired stimuli
+(each stimulus in one pool only) and the same held-out stimuli; none has a setting that depends on
+the number of pairs. Records are kept as they come, and a second run goes on from them.
 
     python analyses/bridge_predictivity.py --mirror DIR [--seeds 5] [--dataset NAME ...] [--flow] [--quick] [--json]
 """
@@ -39,12 +40,15 @@ mpl.use("Agg")
 from matplotlib import pyplot as plt
 
 HELD_OUT, N_PERMUTATIONS = 0.2, 200
-# Below this number the t interval is wider than any correlation.
+# With fewer draws the t interval is wider than any correlation.
 LEAST_DRAWS = 4
 
 
 class ForwardFused(AssemblyAligner):
-    """The forward half of ``BridgeAligner(coupling="fused", map="barycentric")``: the same numbers in half the time."""
+    """Forward half of ``BridgeAligner(coupling="fused", map="barycentric")``.
+
+    It gives the same numbers in half the time.
+    """
 
     def __init__(self, *, seed: int = 0) -> None:
         self.seed = seed
@@ -71,7 +75,7 @@ def compared_aligners(flow: bool) -> dict[str, AssemblyAligner]:
 
 
 def compare(curve: xr.Dataset, reference: str = "fused") -> list[dict[str, Any]]:
-    """Area of ours less that of every other method, paired over seeds, with its 95 % interval."""
+    """Compare a reference method's area with every other's, paired over seeds."""
     reference_auc = curve["auc"].sel(aligner=reference).values
     rows = []
     for name in curve["aligner"].values:
@@ -84,7 +88,7 @@ def compare(curve: xr.Dataset, reference: str = "fused") -> list[dict[str, Any]]
 
 
 def summary(curve: xr.Dataset) -> dict[str, Any]:
-    """Plain numbers of one dataset's curves."""
+    """Summarise one dataset's curves in plain numbers."""
     ceiling = float(curve["ceiling"])
     out: dict[str, Any] = {
         "ceiling_r": ceiling if np.isfinite(ceiling) else None,
@@ -107,12 +111,15 @@ def summary(curve: xr.Dataset) -> dict[str, Any]:
 
 
 def chance(curve: xr.Dataset) -> float:
-    """Largest 95 % quantile of the nulls of the cells."""
+    """Return the largest 95 % quantile of the nulls of the cells."""
     return float(curve.attrs.get("null_95", aggregate(curve, n_bootstrap=0)["null_95"].max()))
 
 
 def curve_of(entry: dict[str, Any]) -> xr.Dataset:
-    """The curves of a dataset's records; their nulls are not kept in the file, but their quantiles are."""
+    """Rebuild the curves from a dataset's records.
+
+    The file does not keep their nulls, but their quantiles.
+    """
     settings = CurveSettings(
         n_pairs=entry["n_pairs"], n_seeds=entry["n_seeds"], held_out=HELD_OUT, n_permutations=N_PERMUTATIONS
     )
@@ -126,12 +133,13 @@ def curve_of(entry: dict[str, Any]) -> xr.Dataset:
 
 
 def title_of(name: str, entry: dict[str, Any]) -> str:
-    """Name the data of a panel, with the word simulated where they are."""
+    """Title a panel with its data, and the word SIMULATED where they are."""
     word = "SIMULATED" if entry["kind"] == "simulated" else "real"
     return f"{name} ({word}), {entry['n_seeds']} draw(s):\n{entry['n_model_dimensions']} dimensions to {entry['n_sites']} sites"
 
 
 def rounded(value: Any) -> Any:
+    """Round to four digits; None for NaN."""
     array = np.round(np.asarray(value, dtype=np.float64), 4)
     return (
         [None if np.isnan(v) else float(v) for v in array]
@@ -141,7 +149,7 @@ def rounded(value: Any) -> Any:
 
 
 def draw(curves: Mapping[str, tuple[str, xr.Dataset]], path: Path) -> None:
-    """One panel a dataset: a line a method, its interval, chance, ceiling; areas in the legend."""
+    """Draw a panel for each dataset: methods with intervals, chance and ceiling."""
     figure, axes = plt.subplots(1, len(curves), figsize=(5.2 * len(curves), 4.6), squeeze=False, layout="constrained")
     for ax, (title, curve) in zip(axes[0], curves.values(), strict=True):
         order = np.argsort(-curve["auc_mean"].values)
@@ -149,7 +157,7 @@ def draw(curves: Mapping[str, tuple[str, xr.Dataset]], path: Path) -> None:
         wide = curve.sizes["seed"] < LEAST_DRAWS
         shown = curve["raw"].values if wide else np.moveaxis(curve[["low", "mean", "high"]].to_array().values, 0, -1)
         counts = curve["n_pairs"].values
-        # Set apart a little, so that bars do not hide one another.
+        # Lines are shifted a little, so that bars do not hide one another.
         lines = {
             str(curve["aligner"].values[k]): (counts * 1.025 ** (position - len(order) / 2), shown[k])
             for position, k in enumerate(order)
@@ -179,10 +187,12 @@ def draw(curves: Mapping[str, tuple[str, xr.Dataset]], path: Path) -> None:
 
 
 def load(path: Path) -> dict[str, Any]:
+    """Read the results of earlier runs, or make an empty set."""
     return json.loads(path.read_text()) if path.exists() else {"datasets": {}}
 
 
 def save(result: dict[str, Any], path: Path) -> None:
+    """Write the results, whole or not at all."""
     write_text(path, json.dumps(result, indent=1, sort_keys=True) + "\n")
 
 
@@ -240,7 +250,7 @@ def main(
             print(name)
             for method, row in sorted(entry["summary"]["aligners"].items(), key=lambda item: -item[1]["auc"]):
                 print(f"  {method:12s} area {row['auc']:.3f} {row['auc_ci95']}, r at {list(n_pairs)}: {row['mean']}")
-    # Datasets of earlier runs too: all that is in the file.
+    # The figure shows every dataset in the file, those of earlier runs too.
     finished = {name: result["datasets"][name] for name in DATASETS if "summary" in result["datasets"].get(name, {})}
     draw({name: (title_of(name, entry), curve_of(entry)) for name, entry in finished.items()}, figure_path)
     if as_json:

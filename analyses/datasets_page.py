@@ -110,7 +110,7 @@ def _section(manifest: Manifest) -> str:
 
 
 def page() -> str:
-    """The whole page."""
+    """Return the text of docs/datasets.md."""
     return "\n\n".join([HEAD.strip(), *map(_section, list_datasets()), TAIL.strip()]) + "\n"
 
 

@@ -42,7 +42,7 @@ Tables: [experiments](experiments.md). This page is written by `analyses/experim
 
 
 def kept_results(name: str) -> dict[str, Any] | None:
-    """The kept results of an experiment, or None."""
+    """Read the kept results of an experiment; None where there are none."""
     path = KEPT / name / "scores.json"
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
 
@@ -65,7 +65,7 @@ def _digest_lines(results: dict[str, Any]) -> str:
 
 
 def experiments() -> str:
-    """The text of docs/experiments.md."""
+    """Return the text of docs/experiments.md."""
     parts = [EXPERIMENTS_HEAD.strip()]
     for name, question in QUESTIONS.items():
         if (results := kept_results(name)) is None:
@@ -85,7 +85,7 @@ def experiments() -> str:
 
 
 def findings() -> str:
-    """The text of docs/findings.md."""
+    """Return the text of docs/findings.md."""
     parts = [FINDINGS_HEAD.strip()]
     for name, question in QUESTIONS.items():
         if (results := kept_results(name)) is None:

@@ -1,10 +1,10 @@
-"""The table of docs/features.md: what the latents of the reference models know of the classes of real digits.
+"""The table of docs/features.md: what the latents of the reference models tell of real digits.
 
     python analyses/features_references.py --mirror DIR [--kept results/references] [--out docs/results/features_references.json]
 
-Each reference is trained on the 60,000 digits of MNIST's training part and kept; one that is kept already is read. Its readouts are
-fitted on the first 10,000 of them and tested on the 10,000 of the test part. Processor seconds, not wall: other work on the machine
-counts less.
+Each reference is trained on the 60,000 digits of MNIST's training part and kept; one that is kept
+already is read. Its readouts are fitted on the first 10,000 of them and tested on the 10,000 of
+the test part. Processor seconds, not wall: other work on the machine counts less.
 """
 
 from __future__ import annotations
@@ -32,7 +32,10 @@ N_FIT, N_LABELS, N_DRAWS = 10_000, 100, 5
 def load_or_train(
     name: str, references_folder: Path, images: xr.DataArray, seed: int, threads: int
 ) -> tuple[Reference, float]:
-    """The reference, and the processor seconds of its training."""
+    """Read a kept reference, or train and keep it.
+
+    Returns it with the processor seconds of its training.
+    """
     folder = references_folder / f"{name}-{seed}"
     if (folder / "card.json").exists():
         return load_reference(folder), float((folder / "seconds.txt").read_text())
@@ -46,7 +49,7 @@ def load_or_train(
 
 
 def quality(A: np.ndarray, a: np.ndarray, B: np.ndarray, b: np.ndarray) -> dict[str, float]:
-    """Accuracies on (B, b) of readouts fitted on (A, a), or on 100 labelled rows of it."""
+    """Return accuracies on (B, b) of readouts fitted on (A, a), or on 100 labelled rows of it."""
     mean, scale = A.mean(axis=0), A.std(axis=0).mean()
     A, B = (A - mean) / scale, (B - mean) / scale
     few_label_scores = []

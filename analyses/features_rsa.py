@@ -1,4 +1,4 @@
-"""The RSA figure of docs/features.md: the 92 images of kriegeskorte2008 through `extract`, beside monkey and human IT.
+"""The RSA figure of docs/features.md: kriegeskorte2008 beside monkey and human IT.
 
 python analyses/features_rsa.py --mirror DIR [--figure docs/figures/features_rsa.png] [--out docs/results/features_rsa.json]
 """

@@ -1,9 +1,9 @@
-"""The V4 figure of docs/features.md: real images of cowley2023-v4-210325 through `extract` into predictivity, by depth.
+"""The V4 figure of docs/features.md: predictivity of real images by depth of the layer.
 
     python analyses/features_v4.py --mirror DIR [--figure docs/figures/features_v4.png] [--out docs/results/features_v4.json]
 
-Layers are chosen on the first 512 images, on which the arguments of GaborEnergy were also chosen; the last 128 have no part in
-either.
+Layers are chosen on the first 512 images, on which the arguments of GaborEnergy were also chosen;
+the last 128 have no part in either.
 """
 
 from __future__ import annotations

@@ -37,7 +37,7 @@ def keep(folder: Path) -> None:
 
 
 def markdown(results: dict) -> str:
-    """Tables of one run, with what they were made from."""
+    """Format the tables of one run, with what they were made from."""
     parts = []
     for table in results["tables"]:
         parts.append(f"**{table['title']}**\n\n{markdown_table(table['columns'], table['rows'])}")

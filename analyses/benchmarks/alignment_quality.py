@@ -1,10 +1,12 @@
-"""Quality of alignment on real MNIST digits, VAE latents (32-d) to CNN features (128-d), by number of known pairs.
+"""Quality of alignment on real MNIST digits, VAE latents to CNN features, by known pairs.
 
-5,000 digits that neither extractor was trained on: 1,000 are held out, P are known in both spaces, the rest is halved into a
-source pool and a target pool, so that no unpaired point has its partner in the other pool. Each space is centred and divided by
-one number, from its own pool. Accuracy is that of the target space's frozen head on the mapped held-out digits; R^2 is over all
-target dimensions. Every method has one setting for all numbers of pairs; settings were developed on other digits and other
-extractors (spaces of seed 1). Records are kept as they come, and a second run goes on from them.
+5,000 digits that neither extractor was trained on: 1,000 are held out, P are known in both spaces,
+the rest is halved into a source pool and a target pool, so that no unpaired point has its partner
+in the other pool. Each space is centred and divided by one number, from its own pool. Accuracy is
+that of the target space's frozen head on the mapped held-out digits; R^2 is over all target
+dimensions. Every method has one setting for all numbers of pairs; settings were developed on other
+digits and other extractors (spaces of seed 1). Records are kept as they come, and a second run
+goes on from them.
 
     python analyses/benchmarks/alignment_quality.py --mirror DIR [--seeds 5] [--quick]
 """
@@ -35,13 +37,13 @@ from neurobridge.maps.kernel import kernel_map
 mpl.use("Agg")
 from matplotlib import pyplot as plt
 
-# First what the prototype measured, then what lies between.
+# The numbers that the prototype measured come first.
 N_PAIRS = (20, 10, 100, 480, 5, 50, 200)
 METHODS = {
     "ridge": "ridge on the pairs", "kernel_ridge": "kernel ridge on the pairs", "labels": "source + labels of the pairs",
     "bridge_euclidean": "bridge, euclidean", "bridge_geodesic": "bridge, geodesic", "fused": "fused bridge (default)",
 }  # fmt: skip
-# DESIGN section 4: accuracy, R^2 of the prototype; None where it had none.
+# Accuracy and R^2 of the prototype; None where it had none.
 PROTOTYPE: dict[int, dict[str, tuple[float, float | None]]] = {
     n_pairs: dict(zip(("ridge", "labels", "bridge_euclidean", "bridge_geodesic", "fused"), cells, strict=True))
     for n_pairs, cells in {
@@ -51,12 +53,12 @@ PROTOTYPE: dict[int, dict[str, tuple[float, float | None]]] = {
         480: ((0.836, 0.84), (0.834, None), (0.889, 0.77), (0.911, 0.72), (0.921, 0.93)),
     }.items()
 }
-# What is asked of the fused bridge beyond the table.
+# Accuracy and R^2 that are required of the fused bridge beyond the table.
 REQUIRED = {20: (0.82, 0.77), 100: (0.90, 0.87)}
 
 
 def measure_draw(spaces: Spaces, n_pairs: int, seed: int) -> dict[str, Any]:
-    """All methods on one draw of held-out digits, pairs and pools."""
+    """Score every method on one draw of held-out digits, pairs and pools."""
     test_rows, known_rows, source_rows, target_rows = draw_pools(len(spaces.source), n_pairs, seed)
     x_mean, x_unit = spaces.source[source_rows].mean(axis=0), spaces.source[source_rows].std(axis=0)
     y_mean, y_unit = spaces.target[target_rows].mean(axis=0), spaces.target[target_rows].std(axis=0)
@@ -109,7 +111,7 @@ def measure_draw(spaces: Spaces, n_pairs: int, seed: int) -> dict[str, Any]:
 
 
 def summary(records: list[dict[str, Any]]) -> dict[str, Any]:
-    """Mean and half width of the 95% confidence interval over seeds, by number of pairs and method."""
+    """Return means over seeds and half widths of their 95 % intervals, by pairs and method."""
     out: dict[str, Any] = {}
     for n_pairs in sorted({record["n_pairs"] for record in records}):
         group = [record for record in records if record["n_pairs"] == n_pairs]
@@ -123,7 +125,7 @@ def summary(records: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def verdict(table: dict[str, Any]) -> dict[str, Any]:
-    """Each cell of the prototype's table beside ours, and whether the fused bridge is anywhere worse than ridge."""
+    """Compare ours with each cell of the prototype's table, and the fused bridge with ridge."""
     cells, against_best, required = [], [], []
     for n_pairs, row in PROTOTYPE.items():
         measured = table.get(str(n_pairs))
@@ -181,7 +183,7 @@ def verdict(table: dict[str, Any]) -> dict[str, Any]:
 
 
 def draw(table: dict[str, Any], records: list[dict[str, Any]], path: Path) -> None:
-    """Accuracy and R^2 over the number of pairs, with chance and the head's own accuracy."""
+    """Draw accuracy and R^2 over the number of pairs, with chance and the head's own accuracy."""
     figure, axes = plt.subplots(1, 2, figsize=(10, 4.6))
     n_pairs = [int(n) for n in table]
     for (name, label), colour in zip(METHODS.items(), mpl.color_sequences["tab10"], strict=False):

@@ -1,10 +1,11 @@
-"""Speed and memory of the bridge: beside its peers on the same problem, and from ten thousand to 1.28 million points a side.
+"""Speed and memory of the bridge, beside its peers and up to 1.28 million points a side.
 
     python analyses/benchmarks/coupling.py [--quick] [--geodesic] [--peer-python PYTHON] [--out FILE]
 
-Points are simulated: a curved six-dimensional sheet in 64 dimensions, two independent draws. Every measurement runs in its own
-process, so that its peak RSS is its own; the points are made before the clock starts. Medians of several runs; the file keeps all.
-``--peer-python`` names the interpreter of an environment with ott-jax.
+Points are simulated: a curved six-dimensional sheet in 64 dimensions, two independent draws. Every
+measurement runs in its own process, so that its peak RSS is its own; the points are made before
+the clock starts. Medians of several runs; the file keeps all. ``--peer-python`` names the
+interpreter of an environment with ott-jax.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ SIZES = (10_000, 40_000, 160_000, 640_000, 1_280_000)
 
 
 def points(n: int, seed: int) -> np.ndarray:
+    """Simulate points near a curved six-dimensional sheet, shape (n, 64)."""
     rng = np.random.default_rng(seed)
     sheet = rng.standard_normal((n, 6), dtype=np.float32)
     mixing = np.random.default_rng(99).standard_normal((6, DIMS)).astype(np.float32)
@@ -43,6 +45,7 @@ def points(n: int, seed: int) -> np.ndarray:
 
 
 def small_cost() -> BridgeCost:
+    """Make the bridge cost of the problem that all solvers share."""
     from neurobridge.bridge import bridge_cost
 
     pairs = (np.arange(P_PEER), np.arange(P_PEER))
@@ -50,6 +53,7 @@ def small_cost() -> BridgeCost:
 
 
 def solve_ours() -> dict:
+    """Measure `couple` on the shared problem."""
     from neurobridge.bridge import couple
 
     cost = small_cost()
@@ -66,13 +70,14 @@ def solve_ours() -> dict:
 
 
 def solve_pot() -> dict:
+    """Measure POT's log-domain Sinkhorn on the same dense cost."""
     import ot
 
     dense = small_cost().at(EPSILON).dense()
     a = np.full(N_PEER, 1 / N_PEER)
     before = peak_rss() / 1e9
     started = time.perf_counter()
-    # POT stops on the L2 error of one marginal, which bounds the L1 error up to the root of its length.
+    # POT stops on the L2 error of one marginal; times the root of its length it bounds the L1 error.
     plan, log = ot.bregman.sinkhorn(
         a, a, dense, EPSILON, method="sinkhorn_log", stopThr=TOL / math.sqrt(N_PEER), numItermax=2000, log=True, warn=False
     )  # fmt: skip
@@ -83,7 +88,11 @@ def solve_pot() -> dict:
 
 
 def solve_pot_low_rank() -> dict:
-    """Another problem (squared Euclidean cost, rank 200): the closest that POT has without an n x m matrix."""
+    """Measure POT's low-rank Sinkhorn.
+
+    It solves another problem (squared Euclidean cost, rank 200), the closest that POT has without
+    an n x m matrix.
+    """
     import warnings
 
     import ot
@@ -137,6 +146,7 @@ def solve_ott(python: str) -> dict:
 
 
 def solve_large(n: int, kind: str) -> dict:
+    """Measure distances, solve and draws of one large problem."""
     import torch
 
     from neurobridge.bridge import bridge_cost, couple
@@ -166,6 +176,7 @@ def solve_large(n: int, kind: str) -> dict:
 
 
 def measure(task: list[str], repeats: int) -> dict | None:
+    """Run a task several times in processes of its own; None where it cannot run."""
     runs = []
     for _ in range(repeats):
         try:
@@ -179,6 +190,7 @@ def measure(task: list[str], repeats: int) -> dict | None:
 
 
 def draw(results: dict, path: Path) -> None:
+    """Draw seconds and peak memory against the number of points."""
     import matplotlib
 
     matplotlib.use("Agg")

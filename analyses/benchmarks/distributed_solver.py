@@ -1,12 +1,14 @@
-"""The factored solver on two worker processes of dask beside the same solve in memory: time, memory a worker, bytes an iteration.
+"""The factored solver on two dask workers beside the same solve in memory.
 
     python analyses/benchmarks/distributed_solver.py [--n 400000] [--runs 3] [--out docs/results/benchmarks/distributed.json]
 
-Gaussian clouds, drawn chunk by chunk on the workers, never by the client. Each side of the comparison has its own process. In
-memory: one thread. On dask: two workers of one thread each (threads of torch that share a busy machine wait for each other).
-Peak RSS is the kernel's mark of each process, its imports included (stated beside it for the workers). Bytes are those of the
-pickled results and graphs; `between_workers` is what the workers count themselves. A quarter of the points is measured too:
-what travels must not grow with them, beyond a task's description and its vector for each further chunk.
+Gaussian clouds, drawn chunk by chunk on the workers, never by the client. Each side of the
+comparison has its own process. In memory: one thread. On dask: two workers of one thread each
+(threads of torch that share a busy machine wait for each other). Peak RSS is the kernel's mark of
+each process, its imports included (stated beside it for the workers). Bytes are those of the
+pickled results and graphs; `between_workers` is what the workers count themselves. A quarter of
+the points is measured too: what travels must not grow with them, beyond a task's description and
+its vector for each further chunk.
 """
 
 from __future__ import annotations
@@ -38,6 +40,7 @@ D, P, NEAREST, EPSILON, CHUNK, N_ITER, N_WORKERS = 32, 500, 32, 0.05, 25_000, 6,
 
 
 def cloud(block_info: Any = None, seed: int = 0) -> np.ndarray:
+    """Draw one chunk of a Gaussian cloud."""
     import numpy as np
 
     (start, stop), _ = block_info[None]["array-location"]
@@ -45,6 +48,7 @@ def cloud(block_info: Any = None, seed: int = 0) -> np.ndarray:
 
 
 def clouds(n: int) -> list[da.Array]:
+    """Make both clouds as dask arrays of shape (n, 32)."""
     import dask.array as da
 
     chunks = (da.core.normalize_chunks(CHUNK, (n,))[0], (D,))
@@ -55,7 +59,10 @@ def clouds(n: int) -> list[da.Array]:
 
 
 def iteration_seconds(cost: BridgeCost, n_iter: int) -> float:
-    """Seconds of so many iterations: the difference of two solves, so that what happens once falls out."""
+    """Return the seconds of an iteration.
+
+    They are the difference of two solves, so that the work done once falls out.
+    """
     import warnings
 
     from neurobridge.bridge import couple
@@ -71,6 +78,7 @@ def iteration_seconds(cost: BridgeCost, n_iter: int) -> float:
 
 
 def in_memory(n: int) -> dict:
+    """Measure build and iterations in memory, on one thread."""
     import numpy as np
     import torch
 
@@ -85,6 +93,7 @@ def in_memory(n: int) -> dict:
 
 
 def on_workers(n: int) -> dict:
+    """Measure build, iterations and traffic on worker processes."""
     import cloudpickle
     import numpy as np
     from distributed import Client, LocalCluster
@@ -116,7 +125,7 @@ def on_workers(n: int) -> dict:
         rss_built = client.run(peak_rss)
         seconds = iteration_seconds(cost, N_ITER)
         transferred_bytes = client.run(lambda dask_worker: dask_worker.transfer_outgoing_bytes_total)
-        # Counted apart, as counting takes time: the bytes of two more iterations over what one solve needs anyhow.
+        # Counting takes time and is done apart: bytes of two more iterations, over those of any solve.
         distributed._compute, distributed._persist = counted_compute, counted_persist
         counts = []
         for n_iter in (2, 4):
@@ -143,6 +152,7 @@ def on_workers(n: int) -> dict:
 
 
 def solve(cost: BridgeCost, n_iter: int) -> None:
+    """Solve with a given number of iterations."""
     import warnings
 
     from neurobridge.bridge import couple
@@ -153,7 +163,10 @@ def solve(cost: BridgeCost, n_iter: int) -> None:
 
 
 def largest_difference(n: int) -> float:
-    """Largest difference of log scalings from those in memory, relative to the largest of them (on threads)."""
+    """Return the largest difference of log scalings on threads from those in memory.
+
+    It is relative to the largest of them.
+    """
     import numpy as np
 
     from neurobridge.bridge import bridge_cost, couple
@@ -172,11 +185,13 @@ TASKS = {"memory": in_memory, "workers": on_workers, "agree": largest_difference
 
 
 def run_task(task: str, n: int) -> dict:
+    """Run a task in a process of its own, on one thread."""
     environment = os.environ | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
     return run_json([sys.executable, __file__, "--task", task, "--n", str(n)], environment)
 
 
 def medians(runs: list[dict]) -> dict:
+    """Return the medians over runs, also of nested values."""
     return {
         key: medians([run[key] for run in runs])
         if isinstance(value, dict)

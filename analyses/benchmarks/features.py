@@ -1,22 +1,25 @@
-"""Extraction beside the bare forward pass and a hand-written hook loop; memory against the number of stimuli.
+"""Extraction beside the bare forward pass and a hand-written hook loop; memory by stimuli.
 
     python analyses/benchmarks/features.py [--runs 5] [--only resnet18] [--out docs/results/benchmarks/features.json]
 
 Each part is written when it is done; --only measures one of them again and keeps the others.
 
-Two networks with random weights: a ResNet-18 (written out here) on 224 x 224 images, and a small convolutional network on 96 x 96,
-for which the work around the forward pass weighs most. Images are simulated: smoothed noise, saved as JPEG. One torch thread.
+Two networks with random weights: a ResNet-18 (written out here) on 224 x 224 images, and a small
+convolutional network on 96 x 96, for which the work around the forward pass weighs most. Images
+are simulated: smoothed noise, saved as JPEG. One torch thread.
 
-`bare` runs the model on batches that lie in memory, ready to use: no files, no hooks, nothing kept. `loop` is what one writes by
-hand: open with pillow, scale, forward with hooks, append to a list, concatenate. `memory` and `stream` are `extract`, from the
-files to an array and to netCDF, everything counted: digests of weights and stimuli, checks, labels, the file. The four take turns
-in one process, so that a busy machine is busy for all; the ratio to `bare` is taken within a turn, then the median over turns.
+`bare` runs the model on batches that lie in memory, ready to use: no files, no hooks, nothing
+kept. `loop` is what one writes by hand: open with pillow, scale, forward with hooks, append to a
+list, concatenate. `memory` and `stream` are `extract`, from the files to an array and to netCDF,
+everything counted: digests of weights and stimuli, checks, labels, the file. The four take turns
+in one process, so that a busy machine is busy for all; the ratio to `bare` is taken within a turn,
+then the median over turns.
 
-thingsvision is not among the peers: its release 2.7.3 needs torchvision 0.15.2 (of torch 2.0), tensorflow below 2.16 and numpy
-below 2, none of which goes beside the torch used here.
+thingsvision is not among the peers: its release 2.7.3 needs torchvision 0.15.2 (of torch 2.0),
+tensorflow below 2.16 and numpy below 2, none of which goes beside the torch used here.
 
-For the memory, extraction to netCDF runs in a process of its own at 1k, 4k and 16k stimuli (rows of a table that name 256 files
-again and again), 4096 units kept of each; its peak RSS is compared.
+For the memory, extraction to netCDF runs in a process of its own at 1k, 4k and 16k stimuli (rows
+of a table that name 256 files again and again), 4096 units kept of each; its peak RSS is compared.
 """
 
 from __future__ import annotations
@@ -51,7 +54,7 @@ STIMULI = (1_000, 4_000, 16_000)
 
 
 class Block(nn.Module):
-    """Two 3 x 3 convolutions and a shortcut (He et al. 2016)."""
+    """Residual block: two 3 x 3 convolutions and a shortcut (He et al. 2016)."""
 
     def __init__(self, n_in: int, n_out: int, stride: int) -> None:
         super().__init__()
@@ -64,12 +67,13 @@ class Block(nn.Module):
             self.shortcut = nn.Sequential(nn.Conv2d(n_in, n_out, 1, stride, bias=False), nn.BatchNorm2d(n_out))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(n, n_in, row, column) -> (n, n_out, row / stride, column / stride)."""
+        """Map (n, n_in, row, column) to (n, n_out, row / stride, column / stride)."""
         inner = torch.relu(self.bn1(self.conv1(x)))
         return torch.relu(self.bn2(self.conv2(inner)) + self.shortcut(x))
 
 
 def resnet18() -> nn.Module:
+    """Build a ResNet-18 with random weights."""
     widths = [64, 64, 128, 256, 512]
     stages = [nn.Sequential(Block(a, b, 1 if a == b else 2), Block(b, b, 1)) for a, b in pairwise(widths)]
     stem = nn.Sequential(nn.Conv2d(3, 64, 7, 2, 3, bias=False), nn.BatchNorm2d(64), nn.ReLU(), nn.MaxPool2d(3, 2, 1))
@@ -77,6 +81,7 @@ def resnet18() -> nn.Module:
 
 
 def small_network() -> nn.Module:
+    """Build a small convolutional network with random weights."""
     widths = [3, 16, 32, 64]
     stages = [nn.Sequential(nn.Conv2d(a, b, 3, 2, 1), nn.ReLU()) for a, b in pairwise(widths)]
     return nn.Sequential(*stages, nn.AdaptiveAvgPool2d(8), nn.Flatten(), nn.Linear(4096, 100))
@@ -100,13 +105,14 @@ def write_images(folder: Path, n: int, size: int) -> pd.DataFrame:
 
 
 def load_batch(folder: Path, names: list[str]) -> torch.Tensor:
+    """Read and standardise images, shape (n, 3, row, column)."""
     pixels = np.stack([np.asarray(Image.open(folder / name).convert("RGB"), dtype=np.float32) for name in names])
     scaled = (pixels / 255 - np.array(MEAN, np.float32)) / np.array(STD, np.float32)
     return torch.from_numpy(np.ascontiguousarray(scaled.transpose(0, 3, 1, 2)))
 
 
 def hand_written(model: nn.Module, folder: Path, table: pd.DataFrame, batch_size: int, layers: list[str]) -> np.ndarray:
-    """The loop one writes by hand."""
+    """Extract with the hook loop that one writes by hand."""
     outputs_by_layer: dict[str, list[np.ndarray]] = {name: [] for name in layers}
     modules = dict(model.named_modules())
     handles = [
@@ -125,13 +131,14 @@ def hand_written(model: nn.Module, folder: Path, table: pd.DataFrame, batch_size
 
 
 def timed(work: Callable[[], object]) -> tuple[float, float]:
+    """Return the wall and the processor seconds of a call."""
     wall, cpu = time.perf_counter(), time.process_time()
     work()
     return time.perf_counter() - wall, time.process_time() - cpu
 
 
 def throughput(case: str, runs: int) -> dict[str, object]:
-    """Images a second of the four, in turns, and the ratio to the bare forward pass."""
+    """Measure images a second of the four tasks, in turns, and their ratio to the bare pass."""
     make_model, size, n, batch_size, layers = CASES[case]
     torch.manual_seed(0)
     model = make_model().eval()
@@ -192,7 +199,7 @@ def throughput(case: str, runs: int) -> dict[str, object]:
 
 
 def extraction_memory(n: int) -> dict[str, float]:
-    """Peak RSS of one extraction to netCDF, in this process."""
+    """Measure the peak RSS of one extraction to netCDF, in this process."""
     torch.manual_seed(0)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -248,6 +255,7 @@ def main(
 
 
 def memory_in_process(n: int) -> dict[str, float]:
+    """Measure the peak RSS of an extraction in a process of its own."""
     row = run_json([sys.executable, __file__, "--memory", str(n)])
     print(f"{n:6d} stimuli: peak {row['peak_rss_gb']:.3f} GB for a result of {row['result_gb']:.3f} GB", flush=True)
     return row

@@ -1,4 +1,4 @@
-"""Flow training and transport: steps and points per second beside a minibatch-OT loop written with torchcfm; cost against size.
+"""Flow training and transport beside a minibatch-OT loop written with torchcfm.
 
     python analyses/benchmarks/flow.py --peer-python .venv-torchcfm/bin/python [--runs 3] [--anew]
 
@@ -6,16 +6,20 @@ The peer needs an environment of its own (torchcfm pulls in torchdyn):
 
     python -m venv .venv-torchcfm && .venv-torchcfm/bin/pip install torch==2.13.0 torchcfm
 
-Both sides train the same network (`VelocityMLP`, loaded from this checkout), on the same Gaussian clouds, with AdamW, the same
-batch, one thread. The peer's loop is the one of its README: no averaged weights, no clipping, no schedule; ours has all three.
-Three of ours: `coupling` draws from a plan solved beforehand (whose solving is not counted), `minibatch` re-solves transport in
-every minibatch as the peer does, `affine` is the default flow, which conditions on the source. Two floors: `floor`, the network's
-matrix products alone, and `bare`, forward, backward and the optimiser's step on one batch that never changes: what a loop around
-the same network cannot beat. `bfloat16` is `coupling` in mixed precision, which is another computation and stands in no ratio.
-Every measurement has its own process, so that its peak RSS is its own; ours and the peer's take turns, so that a busy machine is
-busy for both. Medians, per wall second and per processor second. Our transport also looks for points off the support; the peer's
-does not. `demo` is one flow of `neurobridge demo` on its simulated recordings, both directions, as the demo trains it and with the
-defaults, on two threads. Runs are kept as they come, and a second call makes those that are missing (`--anew` forgets them).
+Both sides train the same network (`VelocityMLP`, loaded from this checkout), on the same Gaussian
+clouds, with AdamW, the same batch, one thread. The peer's loop is the one of its README: no
+averaged weights, no clipping, no schedule; ours has all three. Three of ours: `coupling` draws
+from a plan solved beforehand (whose solving is not counted), `minibatch` re-solves transport in
+every minibatch as the peer does, `affine` is the default flow, which conditions on the source. Two
+floors: `floor`, the network's matrix products alone, and `bare`, forward, backward and the
+optimiser's step on one batch that never changes: what a loop around the same network cannot beat.
+`bfloat16` is `coupling` in mixed precision, which is another computation and stands in no ratio.
+Every measurement has its own process, so that its peak RSS is its own; ours and the peer's take
+turns, so that a busy machine is busy for both. Medians, per wall second and per processor second.
+Our transport also looks for points off the support; the peer's does not. `demo` is one flow of
+`neurobridge demo` on its simulated recordings, both directions, as the demo trains it and with the
+defaults, on two threads. Runs are kept as they come, and a second call makes those that are
+missing (`--anew` forgets them).
 """
 
 from __future__ import annotations
@@ -53,12 +57,16 @@ LABELS = {
 
 
 def peak_rss_gb() -> float:
-    """Return the peak of this process; the peer's interpreter has no neurobridge to ask, nor typer."""
+    """Return the peak RSS of this process.
+
+    The peer's interpreter has no neurobridge to ask, nor typer.
+    """
     status = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) * 1024 / 1e9 for line in status if line.startswith("VmHWM"))
 
 
 def clouds(n: int, d: int) -> tuple[np.ndarray, np.ndarray]:
+    """Draw both Gaussian clouds, shape (n, d)."""
     import numpy as np
 
     rng = np.random.default_rng(0)
@@ -67,12 +75,14 @@ def clouds(n: int, d: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def timed(work: Callable[[], object]) -> tuple[float, float]:
+    """Return the wall and the processor seconds of a call."""
     wall, cpu = time.perf_counter(), time.process_time()
     work()
     return time.perf_counter() - wall, time.process_time() - cpu
 
 
 def measure_ours(task: str, n: int, d: int, n_steps: int, n_moved: int) -> dict[str, float]:
+    """Measure training and transport of `ConditionalFlow`."""
     import numpy as np
     import torch
 
@@ -81,7 +91,10 @@ def measure_ours(task: str, n: int, d: int, n_steps: int, n_moved: int) -> dict[
     torch.set_num_threads(1)
 
     class Rows:
-        """Stands for a plan solved beforehand: row i with row i, or with any row (the product, for `minibatch`)."""
+        """Stand-in for a plan solved beforehand.
+
+        Row i goes with row i, or with any row (the product, for `minibatch`).
+        """
 
         anchors = np.arange(100), np.arange(100)
 
@@ -99,7 +112,7 @@ def measure_ours(task: str, n: int, d: int, n_steps: int, n_moved: int) -> dict[
         )  # fmt: skip
         return ConditionalFlow(base, training=training).fit(X, Y, Rows())
 
-    # What is paid once (standardising, the support, building networks) is measured apart and taken off the steps.
+    # The startup (standardising, the support, building networks) is measured apart and subtracted.
     fit(1)
     startup = timed(lambda: fit(1))
     flows = []
@@ -113,6 +126,7 @@ def measure_ours(task: str, n: int, d: int, n_steps: int, n_moved: int) -> dict[
 
 
 def measure_peer(n: int, d: int, n_steps: int, n_moved: int) -> dict[str, float]:
+    """Measure training and transport of a torchcfm loop on the same network."""
     import torch
     import torchdiffeq
     from torchcfm.conditional_flow_matching import ExactOptimalTransportConditionalFlowMatcher
@@ -152,6 +166,7 @@ def measure_peer(n: int, d: int, n_steps: int, n_moved: int) -> dict[str, float]
 def rates(
     wall: float, cpu: float, n_steps: int, transport_times: tuple[float, float], n_moved: int
 ) -> dict[str, float]:
+    """Turn times into steps and points a second."""
     return {
         "steps_per_s": n_steps / wall,
         "steps_per_cpu_s": n_steps / cpu,
@@ -162,7 +177,7 @@ def rates(
 
 
 def product_steps(d: int) -> dict[str, float]:
-    """Steps per second if the network's matrix products, forward and backward, were all there is."""
+    """Measure the steps a second of the network's matrix products alone, forward and backward."""
     import torch
 
     from neurobridge.flow import default_size
@@ -187,7 +202,10 @@ def product_steps(d: int) -> dict[str, float]:
 
 
 def bare_steps(d: int) -> dict[str, float]:
-    """Steps per second of forward, backward and AdamW on one batch: no draws, no path, no clipping, no average."""
+    """Measure the steps a second of forward, backward and AdamW on one batch.
+
+    There are no draws, no path, no clipping and no average.
+    """
     import torch
 
     from neurobridge.flow import Training, VelocityMLP
@@ -212,7 +230,10 @@ def bare_steps(d: int) -> dict[str, float]:
 
 
 def measure_demo() -> dict[str, float]:
-    """Seconds to fit one flow of the demo, on two threads: with the demo's settings, and with the package's."""
+    """Measure the fit of one flow of the demo, on two threads.
+
+    Once with the demo's settings, and once with the package's.
+    """
     import torch
 
     from neurobridge.aligners import BridgeAligner
@@ -237,6 +258,7 @@ def measure_demo() -> dict[str, float]:
 
 
 def run_task(arguments: argparse.Namespace) -> dict[str, float]:
+    """Run the task that the command line names."""
     if arguments.task == "demo":
         return measure_demo()
     if arguments.task in ("floor", "bare"):
@@ -248,7 +270,7 @@ def run_task(arguments: argparse.Namespace) -> dict[str, float]:
 def repeat(
     cases: list[tuple[str, int, int]], arguments: argparse.Namespace, runs_by_case: dict[str, list[dict[str, float]]]
 ) -> None:
-    """Run every case until it has `runs` measurements, in turns; keep each as it comes."""
+    """Run every case until it has `runs` measurements, in turns, and keep each as it comes."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
     for count in range(arguments.runs):
         for task, n, d in cases:
@@ -268,7 +290,7 @@ def repeat(
 
 
 def write(arguments: argparse.Namespace, runs_by_case: dict[str, list[dict[str, float]]]) -> dict:
-    """Medians, ratios and all runs, into the file that a later call goes on from."""
+    """Write medians, ratios and all runs into the file that a later call goes on from."""
     rows = {
         key: {name: statistics.median(run[name] for run in runs) for name in runs[0]}
         for key, runs in runs_by_case.items()
@@ -284,7 +306,7 @@ def write(arguments: argparse.Namespace, runs_by_case: dict[str, list[dict[str, 
 
 
 def ratios(rows: dict[str, dict[str, float]]) -> dict[str, dict[str, float]]:
-    """Ours, and the bare steps, over the peer's, where both ran at the same size."""
+    """Divide ours, and the bare steps, by the peer's where both ran at the same size."""
     out = {}
     for key, own_row in rows.items():
         task, size = key.split("/", 1)
@@ -297,6 +319,7 @@ def ratios(rows: dict[str, dict[str, float]]) -> dict[str, dict[str, float]]:
 
 
 def draw(result: dict, path: Path) -> None:
+    """Draw training steps, transport and memory."""
     import matplotlib as mpl
 
     mpl.use("Agg")

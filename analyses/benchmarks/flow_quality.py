@@ -1,18 +1,23 @@
-"""The flow beside the barycentric map, on real MNIST digits: accuracy, R^2, and how well the moved cloud is the target's.
+"""The flow beside the barycentric map on real MNIST digits: accuracy, R^2 and distances.
 
-The protocol of alignment_quality.py (VAE latents, 32-d, to CNN features, 128-d; 1,000 held-out digits, P known pairs, disjoint
-unpaired pools). One fused bridge a draw; everything is made from it:
+The protocol of alignment_quality.py (VAE latents, 32-d, to CNN features, 128-d; 1,000 held-out
+digits, P known pairs, disjoint unpaired pools). One fused bridge a draw; everything is made from
+it:
 
-- `fused`: its own map, as cross-validation chose it. What is meant by the barycentric map, and the base of the flow.
+- `fused`: its own map, as cross-validation chose it. What is meant by the barycentric map, and the
+  base of the flow.
 - `plan`: the mean partner under the plan alone.
-- `flow`: `ConditionalFlow(bridge.map)`, started at the fused map and trained on draws from the plan; package defaults.
-- `affine`: `ConditionalFlow()`, started at the ridge map of the pairs and conditioned on the source; package defaults.
+- `flow`: `ConditionalFlow(bridge.map)`, started at the fused map and trained on draws from the
+  plan; package defaults.
+- `affine`: `ConditionalFlow()`, started at the ridge map of the pairs and conditioned on the
+  source; package defaults.
 - `target`: the true features of other digits: what distances between two samples of one cloud are.
 
-Distances between clouds are taken between the moved half of the held-out digits and the true features of the *other* half, and the
-other way round, so that no point meets its own truth; mean of both. One bandwidth for all methods, the median distance between
-true features. Settings were developed on other digits and other extractors (spaces of seed 1). Records are kept as they come, and
-a second run goes on from them.
+Distances between clouds are taken between the moved half of the held-out digits and the true
+features of the *other* half, and the other way round, so that no point meets its own truth; mean
+of both. One bandwidth for all methods, the median distance between true features. Settings were
+developed on other digits and other extractors (spaces of seed 1). Records are kept as they come,
+and a second run goes on from them.
 
     python analyses/benchmarks/flow_quality.py --mirror DIR [--seeds 5] [--quick]
 """
@@ -57,13 +62,13 @@ METRICS = {
     "frechet": "Frechet distance (squared units)",
     "variance": "variance, of that of the true features",
 }
-# What is asked: losses against the fused map at most, and smaller distances.
+# Requirements: largest losses against the fused map, and measures that must be smaller.
 MOST_LOST = {"accuracy": 0.01, "r2": 0.01}
 SMALLER = ("sliced_wasserstein", "mmd")
 
 
 def measure_draw(spaces: Spaces, n_pairs: int, seed: int) -> dict[str, Any]:
-    """All methods on one draw of held-out digits, pairs and pools."""
+    """Score every method on one draw of held-out digits, pairs and pools."""
     test_rows, _, source_rows, target_rows = draw_pools(len(spaces.source), n_pairs, seed)
     x_mean, y_mean = spaces.source[source_rows].mean(axis=0), spaces.target[target_rows].mean(axis=0)
     x_unit = np.sqrt(spaces.source[source_rows].var(axis=0).mean())
@@ -109,7 +114,10 @@ def measure_draw(spaces: Spaces, n_pairs: int, seed: int) -> dict[str, Any]:
 
 
 def summary(records: list[dict[str, Any]]) -> dict[str, Any]:
-    """Mean and half width of the 95% confidence interval over seeds, of each method, and of the flow less the fused map."""
+    """Return means over seeds and half widths of their 95 % intervals.
+
+    They are those of each method, and of the flow less the fused map.
+    """
     out: dict[str, Any] = {}
     for n_pairs in sorted({record["n_pairs"] for record in records}):
         group = [record for record in records if record["n_pairs"] == n_pairs]
@@ -125,7 +133,7 @@ def summary(records: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def verdict(table: dict[str, Any]) -> dict[str, Any]:
-    """Check the requirements on the flow, cell by cell: on the mean over seeds."""
+    """Check the requirements on the flow, cell by cell, on the mean over seeds."""
     cells = []
     for n_pairs, row in table.items():
         for metric in (*MOST_LOST, *SMALLER):
@@ -139,7 +147,7 @@ def verdict(table: dict[str, Any]) -> dict[str, Any]:
 
 
 def draw(table: dict[str, Any], records: list[dict[str, Any]], path: Path) -> None:
-    """Four measures over the number of pairs; the true features are ceiling and floor."""
+    """Draw four measures over the number of pairs; the true features are ceiling and floor."""
     figure, axes = plt.subplots(1, 4, figsize=(14, 3.8), layout="constrained")
     n_pairs = [int(n) for n in table]
     for axis, metric in zip(axes, list(METRICS)[:4], strict=True):
@@ -165,6 +173,7 @@ def draw(table: dict[str, Any], records: list[dict[str, Any]], path: Path) -> No
 
 
 def write(path: Path, header: dict[str, Any], records: list[dict[str, Any]]) -> dict[str, Any]:
+    """Write records, summary and verdict, and return them."""
     records.sort(key=lambda record: (record["n_pairs"], record["seed"]))
     table = summary(records)
     result = {**header, "verdict": verdict(table), "summary": table, "records": records}

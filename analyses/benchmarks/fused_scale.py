@@ -1,11 +1,12 @@
-"""The fused bridge from 2,500 to a million points a side: time, peak memory, and held-out R^2 beside maps of the pairs alone.
+"""The fused bridge from 2,500 to a million points a side: time, memory and held-out R^2.
 
     python analyses/benchmarks/fused_scale.py [--size 2500 --size 10000 ...] [--out FILE] [--core 2000]
 
-Points are simulated: 20 clusters in ten latent dimensions, seen through two bent maps in 32 and 48 dimensions with noise. The two
-pools share no point but the pairs; 2,000 others are held out. Every measurement runs in its own process, so that its peak RSS is
-its own. At sizes where all points can be solved at once both ways run, and the R^2 of one's images as a prediction of the other's
-tells how far they agree. Records are kept as they come, and a second run goes on from them.
+Points are simulated: 20 clusters in ten latent dimensions, seen through two bent maps in 32 and 48
+dimensions with noise. The two pools share no point but the pairs; 2,000 others are held out. Every
+measurement runs in its own process, so that its peak RSS is its own. At sizes where all points can
+be solved at once both ways run, and the R^2 of one's images as a prediction of the other's tells
+how far they agree. Records are kept as they come, and a second run goes on from them.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ from neurobridge.store.atomic import write_json
 from neurobridge.study.machine import peak_rss
 
 N_PAIRS, N_TEST, N_CLUSTERS, N_LATENTS, N_DRAWS = 30, 2000, 20, 10, 100_000
-# All points at once up to here (40 bytes an entry).
+# Most points that are also solved all at once (40 bytes an entry).
 WHOLE = 10_000
 
 #: Points a side.
@@ -42,7 +43,7 @@ SIZES = (2500, 10_000, 100_000, 1_000_000)
 
 
 def spaces(n: int, seed: int) -> tuple[np.ndarray, ...]:
-    """Source pool, target pool, held-out source points and their true targets, float32."""
+    """Simulate both pools, held-out source points and their true targets, float32."""
     rng = np.random.default_rng(seed)
     fixed_rng = np.random.default_rng(99)
     centres = 2 * fixed_rng.normal(size=(N_CLUSTERS, N_LATENTS))
@@ -69,7 +70,7 @@ def spaces(n: int, seed: int) -> tuple[np.ndarray, ...]:
 
 
 def measure(n: int, minibatch_size: int | None, metric: Any, seed: int, images: Path) -> dict[str, Any]:
-    """One fit; the images of the held-out points go to a file."""
+    """Measure one fit; the images of the held-out points go to a file."""
     X, Y, test_points, truth = spaces(n, seed)
     pairs = np.arange(N_PAIRS), np.arange(N_PAIRS)
     rss_before = peak_rss() / 1e9
@@ -99,6 +100,7 @@ def measure(n: int, minibatch_size: int | None, metric: Any, seed: int, images: 
 
 
 def measure_in_process(n: int, minibatch_size: int | None, metric: str, seed: int, folder: Path) -> dict[str, Any]:
+    """Measure one fit in a process of its own."""
     out = folder / f"{n}-{minibatch_size}-{metric}-{seed}.json"
     arguments = [str(n), str(minibatch_size or 0), metric, str(seed), str(out)]
     subprocess.run([sys.executable, __file__, *arguments], check=True)

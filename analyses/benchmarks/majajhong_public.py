@@ -1,10 +1,11 @@
-"""Fetch and load a file of the layout and size of MajajHong2015.public (148,480 x 256 x 1): seconds and peak RSS.
+"""Fetch and load a file of the layout of MajajHong2015.public: seconds and peak RSS.
 
     python analyses/benchmarks/majajhong_public.py [--out results/benchmarks/majajhong_public.json]
 
-The values are SIMULATED noise (the real file is not redistributed); names, dims, coordinates and sizes are those of the real
-file. It is written here, served on loopback with the stimulus table and an archive of 3200 images, and fetched and loaded by
-processes of their own, so that each peak is its own. The manifest is the shipped one with the addresses and digests of these files.
+The values are SIMULATED noise (the real file is not redistributed); names, dims, coordinates and
+sizes are those of the real file. It is written here, served on loopback with the stimulus table
+and an archive of 3200 images, and fetched and loaded by processes of their own, so that each peak
+is its own. The manifest is the shipped one with the addresses and digests of these files.
 """
 
 from __future__ import annotations
@@ -44,6 +45,7 @@ POSE = ("s", "ty", "tz", "rxy", "rxz", "ryz", "rxy_semantic", "rxz_semantic", "r
 
 
 def make_stimuli(rng: np.random.Generator, images_per_object: dict[int, int]) -> pd.DataFrame:
+    """Make the stimulus table in the layout of the public set."""
     rows = []
     for variation, n_images in images_per_object.items():
         for category in CATEGORIES:
@@ -74,6 +76,7 @@ def write_responses(
     repetitions: dict[int, int],
     signal: np.ndarray | None = None,
 ) -> None:
+    """Write simulated responses in the layout of the public file."""
     trials = np.repeat(np.arange(len(stimuli)), stimuli["variation"].map(repetitions))
     repetition = np.concatenate([np.arange(repetitions[v]) for v in stimuli["variation"]])
     order = rng.permutation(len(trials))
@@ -124,6 +127,7 @@ def write_responses(
 
 
 def write_images(path: Path, stimuli: pd.DataFrame, side: int) -> None:
+    """Write an archive of ramps, one image a stimulus."""
     ramp = np.add.outer(np.arange(side), np.arange(side))
     with zipfile.ZipFile(path, "w") as archive:
         for k, name in enumerate(stimuli["filename"]):
@@ -158,7 +162,7 @@ def make(
 
 
 def write_manifest(files: Path, folder: Path, address: str) -> Path:
-    """The shipped manifest with the digests of the simulated files, served at ``address``."""
+    """Write the shipped manifest with address and digests of the simulated files."""
     text = MANIFEST.read_text(encoding="utf-8")
     for name in NAMES:
         digest = hashlib.sha1((files / name).read_bytes()).hexdigest()
@@ -173,10 +177,10 @@ def write_manifest(files: Path, folder: Path, address: str) -> Path:
 
 
 class Quiet(http.server.SimpleHTTPRequestHandler):
-    """Serves files without a line for each request."""
+    """Handler that serves files without a line for each request."""
 
     def log_message(self, *arguments: object) -> None:
-        """Say nothing."""
+        """Print nothing."""
 
 
 CHILD = """
@@ -217,7 +221,7 @@ def measure(step: str, manifests: Path, home: Path) -> dict[str, object]:
 
 
 def run(folder: Path, **sizes: Any) -> dict[str, Any]:
-    """Write, serve, fetch and load; what it took."""
+    """Write, serve, fetch and load the files; return what each step took."""
     files = make(folder / "files", **sizes)
     handler = functools.partial(Quiet, directory=str(files))
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:

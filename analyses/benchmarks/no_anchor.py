@@ -1,7 +1,8 @@
-"""Align real MNIST digits (VAE latents to CNN features) without a single known pair: accuracy of the target's head, with chance.
+"""Align real MNIST digits (VAE latents to CNN features) without a single known pair.
 
-The spaces are those of the quality protocol (`_mnist_spaces`). Source pool (2,000 digits), target pool (2,000 others) and the
-test part (1,000) are disjoint, so that no point of one pool has its partner in the other. Labels are used to score only.
+The spaces are those of the quality protocol (`parts/mnist_spaces.py`). Source pool (2,000 digits),
+target pool (2,000 others) and the test part (1,000) are disjoint, so that no point of one pool has
+its partner in the other. Labels are used to score only.
 
     python analyses/benchmarks/no_anchor.py --mirror DIR [--out results/benchmarks/no_anchor.json] [--seeds 3]
 """
@@ -33,6 +34,7 @@ def scaled(X: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
 
 
 def align_draw(spaces: Spaces, metric: Any, n_points: int, seed: int) -> dict[str, Any]:
+    """Align one draw of disjoint pools without a pair, and score it."""
     order = np.random.default_rng(seed).permutation(len(spaces.source))
     source_rows, target_rows, test_rows = order[:2000], order[2000:4000], order[4000:]
     X, x_mean, x_unit = scaled(spaces.source[source_rows])

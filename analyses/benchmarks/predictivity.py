@@ -1,13 +1,15 @@
-"""Speed of the metrics beside Brain-Score's own, on the same arrays, and the whole IT benchmark at its real shape.
+"""Speed of the metrics, and of the whole IT benchmark, beside Brain-Score's own.
 
     python analyses/benchmarks/predictivity.py [--peer-python PYTHON] [--threads 1] [--out results/benchmarks/predictivity.json]
 
-3200 stimuli (64 objects) x 1000 features x 168 sites, float32, simulated; internal consistency on 147,200 presentations x
-256 sites; the whole benchmark (select IT, average, ceiling, pls) on 148,480 x 256 with two threads. Every run has its own
-process; arrays are made before the clock starts; medians of three for ours, one run for Brain-Score (``--peer-runs``).
-``--peer-python`` names the interpreter of the environment with brainscore_vision; run with that interpreter, everything is
-measured in the one environment. Nothing is permuted or bootstrapped where Brain-Score does not either; ``*_full`` is ours
-with its default null and intervals. Finished tasks are kept in the output file and not run again unless ``--fresh``.
+3200 stimuli (64 objects) x 1000 features x 168 sites, float32, simulated; internal consistency on
+147,200 presentations x 256 sites; the whole benchmark (select IT, average, ceiling, pls) on
+148,480 x 256 with two threads. Every run has its own process; arrays are made before the clock
+starts; medians of three for ours, one run for Brain-Score (``--peer-runs``). ``--peer-python``
+names the interpreter of the environment with brainscore_vision; run with that interpreter,
+everything is measured in the one environment. Nothing is permuted or bootstrapped where Brain-
+Score does not either; ``*_full`` is ours with its default null and intervals. Finished tasks are
+kept in the output file and not run again unless ``--fresh``.
 """
 
 from __future__ import annotations
@@ -43,25 +45,32 @@ Times = dict[str, float]
 
 
 def clock() -> Times:
-    """Wall and processor seconds: on a busy machine only the second says what a task costs."""
+    """Return wall and processor seconds.
+
+    On a busy machine only the second tells what a task costs.
+    """
     return {"seconds": time.perf_counter(), "cpu_seconds": time.process_time()}
 
 
 def elapsed(started: Times) -> Times:
+    """Return the seconds since a reading of `clock`."""
     return {name: seconds - started[name] for name, seconds in clock().items()}
 
 
 def latents() -> np.ndarray:
+    """Draw the latents of all stimuli."""
     return np.random.default_rng(0).standard_normal((N_STIMULI, 60), dtype=np.float32)
 
 
 def responses(n_sites: int, seed: int) -> np.ndarray:
+    """Mix the latents into the responses of sites."""
     rng = np.random.default_rng(seed)
     mixing = rng.standard_normal((60, n_sites), dtype=np.float32) / np.float32(np.sqrt(60))
     return latents() @ mixing
 
 
 def stimuli() -> dict[str, np.ndarray]:
+    """Make the coordinates of the stimuli."""
     return {
         "stimulus_id": np.array([f"image{k:05d}" for k in range(N_STIMULI)]),
         "object_name": np.array([f"object{k % 64:02d}" for k in range(N_STIMULI)]),
@@ -69,6 +78,7 @@ def stimuli() -> dict[str, np.ndarray]:
 
 
 def spaces() -> tuple[xr.DataArray, xr.DataArray]:
+    """Simulate features and sites."""
     from neurobridge.assemblies import make_assembly
 
     rng = np.random.default_rng(3)
@@ -89,6 +99,7 @@ def spaces() -> tuple[xr.DataArray, xr.DataArray]:
 
 
 def recordings(n_presentations: int) -> xr.DataArray:
+    """Simulate single trials of V4 and IT sites."""
     from neurobridge.assemblies import make_assembly
 
     n_sites = N_IT + N_V4
@@ -105,6 +116,7 @@ def recordings(n_presentations: int) -> xr.DataArray:
 
 
 def score_ours(name: str, full: bool = False) -> tuple[Times, np.ndarray]:
+    """Time one of our metrics."""
     from neurobridge.evaluate import METRICS
 
     source, target = spaces()
@@ -115,6 +127,7 @@ def score_ours(name: str, full: bool = False) -> tuple[Times, np.ndarray]:
 
 
 def score_peer(name: str) -> tuple[Times, np.ndarray]:
+    """Time Brain-Score's metric of the same name."""
     from brainscore_vision.metrics.cka.metric import CKA
     from brainscore_vision.metrics.rdm.metric import RDMMetric
     from brainscore_vision.metrics.regression_correlation import metric as m
@@ -139,6 +152,7 @@ def score_peer(name: str) -> tuple[Times, np.ndarray]:
 
 
 def by_neuroid(score: Any) -> np.ndarray:
+    """Return the raw values of a Brain-Score score, sorted by split and site."""
     while "raw" in score.attrs:
         score = score.attrs["raw"]
     score = score.transpose("split", "neuroid").sortby("split")
@@ -146,7 +160,7 @@ def by_neuroid(score: Any) -> np.ndarray:
 
 
 def sklearn_ridge_per_site() -> tuple[Times, np.ndarray]:
-    """Score by scikit-learn's search, which `METRICS["ridge"]` replaces, on our splits."""
+    """Score by the search of scikit-learn that `METRICS["ridge"]` replaces, on our splits."""
     from sklearn.linear_model import RidgeCV
 
     from neurobridge.evaluate.correlation import pearson
@@ -164,6 +178,7 @@ def sklearn_ridge_per_site() -> tuple[Times, np.ndarray]:
 
 
 def ours_consistency(full: bool = False) -> tuple[Times, np.ndarray]:
+    """Time our internal consistency."""
     from neurobridge.evaluate import internal_consistency
 
     assembly = recordings(N_STIMULI * N_REPETITIONS)
@@ -173,6 +188,7 @@ def ours_consistency(full: bool = False) -> tuple[Times, np.ndarray]:
 
 
 def peer_consistency() -> tuple[Times, np.ndarray]:
+    """Time Brain-Score's internal consistency."""
     from brainscore_vision.metrics.internal_consistency.ceiling import InternalConsistency
 
     from neurobridge.brainscore import to_brainscore
@@ -184,6 +200,7 @@ def peer_consistency() -> tuple[Times, np.ndarray]:
 
 
 def ours_benchmark() -> tuple[Times, np.ndarray]:
+    """Time the whole IT benchmark with our functions."""
     from neurobridge.assemblies import average_repetitions, select
     from neurobridge.evaluate import aggregate, internal_consistency, predictivity
 
@@ -197,6 +214,7 @@ def ours_benchmark() -> tuple[Times, np.ndarray]:
 
 
 def peer_benchmark() -> tuple[Times, np.ndarray]:
+    """Time the whole IT benchmark with those of Brain-Score."""
     from brainscore_vision.benchmark_helpers.neural_common import average_repetition, explained_variance
     from brainscore_vision.metrics.internal_consistency.ceiling import InternalConsistency
     from brainscore_vision.metrics.regression_correlation import metric as m
@@ -229,7 +247,10 @@ TASKS: dict[str, Callable[[], tuple[Times, np.ndarray]]] = {
 
 
 def measure(task: str, python: str, runs: int, threads: int) -> dict[str, Any] | None:
-    """Run a task in fresh processes: all seconds, their median, the peak, and the values of the last."""
+    """Run a task in fresh processes.
+
+    Returns all seconds, their median, the peak RSS, and the values of the last run.
+    """
     environment = {**os.environ, **dict.fromkeys(THREADS, str(threads)), "RESULTCACHING_DISABLE": "1"}
     environment["BS_INSTALL_DEPENDENCIES"] = "no"
     command = [python, "-W", "ignore", __file__, "--task", task]
@@ -253,6 +274,7 @@ def measure(task: str, python: str, runs: int, threads: int) -> dict[str, Any] |
 
 
 def run_task(task: str) -> None:
+    """Run a task in this process and print what it took."""
     import sklearn
     import xarray
 

@@ -1,10 +1,11 @@
-"""Average of repetitions and split-half consistency at the size of MajajHong2015.public, beside Brain-Score's own code.
+"""Averages of repetitions and split-half consistency beside Brain-Score's own code.
 
     python analyses/benchmarks/repeats.py [--out results/benchmarks/repeats.json]
 
-147,200 presentations (3200 stimuli x 46 repetitions) x 256 neuroids, float32, simulated noise. Each measurement runs in its own
-process, so that its peak RSS is its own; medians of three. Brain-Score's internal consistency runs where brainscore_vision is
-installed (its environment, PYTHONPATH set to this checkout).
+147,200 presentations (3200 stimuli x 46 repetitions) x 256 neuroids, float32, simulated noise.
+Each measurement runs in its own process, so that its peak RSS is its own; medians of three. Brain-
+Score's internal consistency runs where brainscore_vision is installed (its environment, PYTHONPATH
+set to this checkout).
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ N_STIMULI, N_REPETITIONS, N_NEUROIDS, N_SPLITS = 3200, 46, 256, 10
 
 
 def simulate_recordings() -> xr.DataArray:
+    """Simulate single trials, shape (147200, 256)."""
     import numpy as np
 
     from neurobridge.assemblies import make_assembly
@@ -89,7 +91,10 @@ TASKS = {f.__name__: f for f in (ours_average, ours_consistency, brainscore_aver
 
 
 def measure(task: str) -> dict[str, float]:
-    """Run one task in this process; the assembly itself is counted in the peak, not in the seconds."""
+    """Run one task in this process.
+
+    The assembly itself is counted in the peak, not in the seconds.
+    """
     assembly = simulate_recordings()
     started = time.perf_counter()
     value = TASKS[task](assembly)

@@ -1,11 +1,10 @@
-"""Write the simulated experiment at the full public size (147,200 x 256 x 1) chunk by chunk: time, peak RSS, and what the file
-holds.
+"""Write the simulated experiment at the full public size (147,200 x 256 x 1), chunk by chunk.
 
     python analyses/benchmarks/simulate_hvm.py [--out results/benchmarks/simulate_hvm.json]
 
-Stated limits: 180 s and 1.5 GB, from nothing to the closed file. The file's layout is read with netCDF4 itself and compared
-with that of MajajHong2015.public: one variable, its dimensions and type, flat coordinates of the same names. Exits with 1 if
-one of them does not hold.
+Stated limits: 180 s and 1.5 GB, from nothing to the closed file. The file's layout is read with
+netCDF4 itself and compared with that of MajajHong2015.public: one variable, its dimensions and
+type, flat coordinates of the same names. Exits with 1 if one of them does not hold.
 """
 
 from __future__ import annotations

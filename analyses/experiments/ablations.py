@@ -1,10 +1,16 @@
-"""Ablations: every part of the method taken out or replaced, one at a time, in two settings of real data.
+"""Ablations: every part of the method taken out or replaced, one at a time.
 
-Images and text: MNIST under a frozen encoder trained without labels, 2,000 images beside 2,000 embedded captions; held-out test
-digits are named by a head that was trained on captions alone. Sites: half of the real IT sites predicts the other half, median r
-of 128 held-out stimuli. 100 pairs unless said otherwise. The default is the bridge as the other experiments run it: geodesic
-distances, softmin, factored transport, balanced, epsilon .05, read by the plan's own formula. Couplings without such a formula
-are compared through one readout, kernel ridge from points to their mean partners, and against the default through the same.
+There are two settings of real data.
+
+- Images and text: MNIST under a frozen encoder trained without labels, 2,000 images beside 2,000
+  embedded captions. Held-out test digits are named by a head that was trained on captions alone.
+- Sites: half of the real IT sites predicts the other half; the score is the median r of 128 held-out
+  stimuli.
+
+100 pairs are known unless stated otherwise. The default is the bridge as the other experiments run
+it: geodesic distances, softmin, factored transport, balanced, epsilon .05, read by the plan's own
+formula. Couplings without such a formula are compared through one readout, kernel ridge from points
+to their mean partners, and with the default through the same readout.
 """
 
 from __future__ import annotations
@@ -93,7 +99,7 @@ def compute(run: Run, cell: dict[str, Any]) -> list[Record]:
 
 
 def cheap_parts(run: Run, problem: Problem, cell: dict[str, Any]) -> dict[str, Record]:
-    """Compute the parts that are cheap on the default's data."""
+    """Score the parts that are cheap, all on the default's data."""
     seed, cost = cell["seed"], cost_of(problem)
     by_part = {DEFAULT: score_mean_partner(problem, cost), KERNEL: score_kernel_readout(problem, couple(cost), seed)}
     for name in METRICS:
@@ -111,12 +117,12 @@ def cheap_parts(run: Run, problem: Problem, cell: dict[str, Any]) -> dict[str, R
 
 
 def score_pairs(problem: Problem, seed: int) -> Record:
-    """The paper's true alignment: the plan of the pairs alone, read like the others."""
+    """Score the paper's true alignment: the pairs alone, through the kernel readout."""
     return problem.score(kernel_map(problem.X[problem.rows[0]], problem.Y[problem.rows[1]], seed=seed)(problem.X_test))
 
 
 def dense_plans(run: Run, problem: Problem, cell: dict[str, Any]) -> dict[str, Record]:
-    """The plan written out, which alone can do without the softmin."""
+    """Score dense plans, the only ones that can replace the softmin by the minimum."""
     return {
         part: score_kernel_readout(problem, couple(cost_of(problem, reduce=reduce), method="sinkhorn"), cell["seed"])
         for part, reduce in ((DENSE, "softmin"), (MIN, "min"))
@@ -124,17 +130,19 @@ def dense_plans(run: Run, problem: Problem, cell: dict[str, Any]) -> dict[str, R
 
 
 def flow_maps(run: Run, problem: Problem, cell: dict[str, Any]) -> dict[str, Record]:
+    """Score flows from both bases."""
     by_part = score_flows(problem, run, cell["seed"])
     return {"map: flow from ridge": by_part["ridge"], "map: flow from the barycentric map": by_part["barycentric"]}
 
 
 def over_epsilons(run: Run, problem: Problem, cell: dict[str, Any]) -> dict[str, Record]:
+    """Score the default at every epsilon."""
     cost = cost_of(problem)
     return {f"{epsilon:g}": score_mean_partner(problem, cost, epsilon=epsilon) for epsilon in EPSILONS}
 
 
 def over_pairs(run: Run, problem: Problem, cell: dict[str, Any]) -> dict[str, Record]:
-    """Sweeps over the pairs and what is wrong with them."""
+    """Score bridge and pairs alone at one number of pairs, or with a share of them wrong."""
     cost = cost_of(problem)
     by_part = {
         "bridge": score_mean_partner(problem, cost),
@@ -148,6 +156,7 @@ def over_pairs(run: Run, problem: Problem, cell: dict[str, Any]) -> dict[str, Re
 
 
 def over_imbalance(run: Run, problem: Problem, cell: dict[str, Any]) -> dict[str, Record]:
+    """Score balanced and unbalanced transport on pools that differ."""
     cost = cost_of(problem)
     return {
         (BALANCED if rho is None else f"rho {rho:g}"): score_mean_partner(problem, cost, unbalanced=rho)
@@ -207,7 +216,7 @@ def finish(run: Run, records: list[Record]) -> dict[str, Any]:
 def contributions(
     run: Run, records: list[Record], chance: dict[str, float], references: dict[str, dict[str, list[float]]]
 ) -> dict[str, Any]:
-    """One row a part: value and difference in each setting."""
+    """Tabulate value and difference of each part in each setting."""
     plain = [r for r in select_records(records, level=0.0) if r["group"] in ("parts", "dense", "flows", "fused")]
     rows = []
     for part in (DEFAULT, *PARTS):
@@ -230,6 +239,7 @@ def contributions(
 
 
 def sweeps(run: Run, records: list[Record]) -> list[dict[str, Any]]:
+    """Tabulate each sweep in each setting."""
     tables = []
     for name, title in SWEEPS.items():
         for setting in SETTINGS:

@@ -1,13 +1,22 @@
-"""Brain and model, centred on Majaj & Hong: how well a few paired images align them, and what can be read after transport.
+"""Brain and model: alignment from few paired images, and readouts after transport.
 
-Recordings: the public set of Majaj & Hong 2015 (V4 and IT sites, 3,200 images) where its files are at hand, else the simulated HvM
-experiment of the same size; one real V4 session with its images (Cowley et al. 2023); 168 real IT sites on 640 high-variation
-images (images not public). Model sides: frozen Gabor energies (layer v1), a small contrastive encoder trained on the training
-images alone, the generative latents of the stimuli, and, as a second brain, the other half of the IT sites.
+Recordings:
 
-A fifth of the stimuli is held out; a share of all stimuli is known in both spaces, and the others are dealt to one space each.
-Held-out stimuli are transported, in both directions, and correlated site by site with what was recorded (or computed) there. A
-readout trained on the target space's own features of the training stimuli, and frozen, then reads the transported ones.
+- the public set of Majaj & Hong 2015 (V4 and IT sites, 3,200 images) where its files are at hand,
+  else the simulated HvM experiment of the same size;
+- a real V4 session with its images (Cowley et al. 2023);
+- 168 real IT sites on 640 high-variation images, which are not public.
+
+Model sides are frozen Gabor energies (layer v1), a small contrastive encoder trained on the training
+images alone, the generative latents of the stimuli, and, as a second brain, the other half of the IT
+sites.
+
+1. A fifth of the stimuli is held out. A share of all stimuli is known in both spaces; the others are
+   dealt to one space each.
+2. The held-out stimuli are transported in both directions and correlated, site by site, with the
+   recorded (or computed) values.
+3. A readout is trained in the target space on the features of its own training stimuli and frozen.
+   It then reads the transported stimuli.
 """
 
 from __future__ import annotations
@@ -45,7 +54,7 @@ N_PERMUTATIONS, N_BOOTSTRAP = 100, 200
 
 
 class Plan(NamedTuple):
-    """The work on a dataset: stimuli, shares of pairs, and for how many seeds the fast methods, fused and the flows."""
+    """Work on a dataset: stimuli, shares of pairs, and seeds by the cost of a method."""
 
     n_stimuli: int
     shares: tuple[float, ...]
@@ -54,7 +63,7 @@ class Plan(NamedTuple):
     flow_shares: tuple[float, ...]
 
 
-#: The full mode; what is slow has fewer seeds and shares, to stay within the time.
+#: Plans of the full mode; slow methods have fewer seeds and shares, to stay within the time.
 PLANS = {
     "hvm-IT": Plan(3200, (0.01, 0.05, 0.20, 0.50), 2, 1, (0.05,)),
     "hvm-V4": Plan(3200, (0.01, 0.05, 0.20, 0.50), 2, 1, ()),
@@ -67,10 +76,12 @@ QUICK = {"hvm-IT": Plan(320, (0.05, 0.20), 1, 1, ()), "it-v6, latents": Plan(640
 
 
 def plans(run: Run) -> dict[str, Plan]:
+    """Return the plan of every dataset of a run."""
     return QUICK if run.quick else PLANS
 
 
 def n_train(plan: Plan) -> int:
+    """Return the number of training stimuli, four fifths of all."""
     return plan.n_stimuli * 4 // 5
 
 
@@ -97,7 +108,7 @@ def compute(run: Run, cell: dict[str, Any]) -> list[Record]:
     fold = prepared.fold
     aligner = make_aligner(cell["method"], cell["seed"]).fit(fold.source_train, fold.target_train, fold.pairs)
     records = []
-    # One coupling serves both of its maps: it is solved once.
+    # The coupling is solved once and serves both of its maps.
     for method in (cell["method"], "fused") if cell["method"] == "fused-flow" else (cell["method"],):
         if method != cell["method"]:
             aligner.set_params(map="barycentric")
@@ -133,7 +144,10 @@ def dataset_facts(run: Run, dataset: str) -> Record:
 
 
 def correlation_scores(predicted: xr.DataArray, truth: xr.DataArray, ceiling: xr.DataArray | None, seed: int) -> Record:
-    """Median r over the dimensions that vary among the held-out stimuli, its null, and its share of the explainable."""
+    """Return the median r over dimensions, its null, and its share of the explainable.
+
+    Dimensions that do not vary among the held-out stimuli are left out.
+    """
     truth = drop_constant(truth)
     reliability = None if ceiling is None else same_neuroids(ceiling, truth)
     score = correlate(
@@ -150,7 +164,10 @@ def correlation_scores(predicted: xr.DataArray, truth: xr.DataArray, ceiling: xr
 def readout_scores(
     heads: dict[str, Readout], direction: str, moved: xr.DataArray, truth: xr.DataArray, source: xr.DataArray, seed: int
 ) -> Record:
-    """Accuracy of the target's frozen head on what was transported, beside the source's own head and the ceiling."""
+    """Return the accuracy of the target's frozen head on transported stimuli.
+
+    Beside it stand the source's own head and the ceiling.
+    """
     opposite = TO_MODEL if direction == TO_BRAIN else TO_BRAIN
     score = heads[direction].score(moved, n_permutations=N_PERMUTATIONS, seed=seed)
     return {
@@ -162,7 +179,10 @@ def readout_scores(
 
 
 def beside_ridge(predicted: xr.DataArray, ridge: xr.DataArray, truth: xr.DataArray, seed: int) -> Record:
-    """Median r less that of ridge on the same pairs, with a 95 % bootstrap interval over the held-out stimuli."""
+    """Return the interval of median r less that of ridge on the same pairs.
+
+    It is the 95 % bootstrap interval over the held-out stimuli.
+    """
     truth = drop_constant(truth)
     predicted_values, ridge_values, true_values = (
         np.asarray(same_neuroids(space, truth).values, dtype=np.float64) for space in (predicted, ridge, truth)

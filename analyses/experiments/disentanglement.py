@@ -1,12 +1,14 @@
-"""Does a more disentangled code align better? Beta-VAEs on rendered scenes (simulated) and on real MNIST.
+"""Does a more disentangled code align better? Beta-VAEs on simulated scenes and real MNIST.
 
-Convolutional VAEs with 10 latents and beta from 0.25 to 16 (Higgins et al. 2017) are trained without labels. How disentangled the
-latents are is measured on other images by DCI disentanglement (Eastwood & Williams 2018: entropy of random-forest importances) and
-by the mutual information gap (Chen et al. 2018); both are tried first on a code whose answer is known. How well they align is the
-held-out R^2 of a map to a second space, fitted with 20 or 100 known pairs: from scenes to simulated sites with mixed tuning to the
-factors, from digits to the features of a classifier. Factors: of scenes those they were rendered from (object, position, size,
-rotation); of digits the class, and slant, stroke thickness, width and height measured from the pixels. Control: the same latents
-turned by a random rotation, which keeps all they say and mixes the factors.
+Convolutional VAEs with 10 latents and beta from 0.25 to 16 (Higgins et al. 2017) are trained without
+labels. Disentanglement is measured on other images by DCI (Eastwood & Williams 2018: entropy of
+random-forest importances) and by the mutual information gap (Chen et al. 2018); both are first tried
+on a code of known factors. Alignment is the held-out R^2 of a map to a second space, fitted with 20
+or 100 known pairs: from scenes to simulated sites with mixed tuning to the factors, and from digits
+to the features of a classifier. The factors of scenes are those they were rendered from (object,
+position, size, rotation). The factors of digits are the class, and slant, stroke thickness, width and
+height measured from the pixels. The control is a random rotation of the same latents, which keeps
+their information and mixes the factors.
 """
 
 from __future__ import annotations
@@ -56,7 +58,7 @@ def cells(run: Run) -> list[dict[str, Any]]:
 def disentanglement_scores(
     codes: np.ndarray, factors: dict[str, np.ndarray], rng: np.random.Generator
 ) -> dict[str, float]:
-    """All measures, those of the rotated codes, and those of the factors of other images (chance)."""
+    """Return all measures of codes, of rotated codes, and by permuted factors (chance)."""
     order = rng.permutation(len(codes))
     permuted_factors = {name: values[order] for name, values in factors.items()}
     rotated = rotate_codes(codes, rng)
@@ -68,7 +70,10 @@ def disentanglement_scores(
 
 
 def known_truth(run: Run, cell: dict[str, Any]) -> list[Record]:
-    """The factors themselves as a code, with a little noise and two idle latents, turned further and further."""
+    """Score the factors themselves as a code, rotated further and further.
+
+    The code has a little noise and two idle latents.
+    """
     spaces, rng = factor_data(run, "scenes"), np.random.default_rng([cell["seed"], 7])
     n, factors = len(spaces.measured), spaces.factors
     idle = rng.standard_normal((n, 2))
@@ -96,13 +101,14 @@ def known_truth(run: Run, cell: dict[str, Any]) -> list[Record]:
 def alignment_scores(
     fold: CurveFold, name: str, pairs: Pairs, seed: int, head: Any, labels: np.ndarray
 ) -> dict[str, Any]:
-    """Held-out R^2 in standard deviations, and accuracy of the frozen head where there is one."""
+    """Return held-out R^2 in standard deviations, and accuracy of the frozen head if any."""
     aligner = make_aligner(name, seed).fit(fold.source_train, fold.target_train, pairs)
     r2 = aligner.score(fold.source_test, fold.target_test)
     return {"r2": r2, "accuracy": _accuracy(aligner.transform(fold.source_test).values, head, labels)}
 
 
 def _accuracy(features: np.ndarray, head: Any, labels: np.ndarray) -> float | None:
+    """Return the accuracy of a linear head; None without one."""
     return (
         None if head is None else float(((features @ head[0].T + head[1]).argmax(axis=1).astype(str) == labels).mean())
     )
@@ -117,11 +123,11 @@ def compute(run: Run, cell: dict[str, Any]) -> list[Record]:
     )
     codes = extract(vae.model, spaces.measured, "encoder.mean", preprocess=vae.preprocess)
     rng = np.random.default_rng([seed, 1])
-    # At large beta a VAE may collapse to a constant code, which no one can scale: noise in its place says as little.
+    # At large beta a VAE may collapse to a constant code, which cannot be scaled; noise carries as little information.
     dead = codes.values.var(axis=0) < 1e-12
     codes = codes.copy(data=codes.values + dead * 1e-3 * rng.standard_normal(codes.shape))
     variance = codes.values.var(axis=0)
-    # A latent that the VAE switched off would be blown up to unit variance by the aligner; two are kept whatever they say.
+    # The aligner would scale an inactive latent up to unit variance. At least two latents are kept.
     kept_latents = np.sort(np.argsort(-variance)[: max(2, int((variance > ACTIVE).sum()))])
     records: list[Record] = [{
         **cell, "kind": "vae", **disentanglement_scores(codes.values.astype(float), spaces.factors, rng),
@@ -134,7 +140,7 @@ def compute(run: Run, cell: dict[str, Any]) -> list[Record]:
             fold = draw_curve_fold(sources[rotated], spaces.target, n_pairs, seed=seed)
             labels = spaces.labels(fold.target_test)
             shared = {**cell, "kind": "alignment", "n_pairs": n_pairs, "rotated": rotated, "n_test": len(labels)}
-            # One seed shows what rotation does to the fused bridge; ridge is cheap.
+            # One seed shows the effect of rotation on the fused bridge, which is slow; ridge runs on all seeds.
             names = MAPS if not rotated or seed == run.seed else MAPS[1:]
             for name in names if n_pairs == N_PAIRS[-1] or not rotated else ():
                 records.append(
@@ -151,7 +157,7 @@ def compute(run: Run, cell: dict[str, Any]) -> list[Record]:
 
 
 def _all_pairs_scores(source: xr.DataArray, spaces: FactorData, seed: int, labels: np.ndarray) -> dict[str, Any]:
-    """Return the most that these latents tell of the target: kernel ridge on all training pairs, which are in the same order."""
+    """Return the ceiling of these latents: kernel ridge on all training pairs."""
     n = int(0.8 * source.sizes["presentation"])
     fold = draw_curve_fold(source, spaces.target, n, seed=seed, unpaired="none")
     source_scale, target_scale = Standardiser.fit(fold.source_train.values), Standardiser.fit(fold.target_train.values)
@@ -286,6 +292,7 @@ def finish(run: Run, records: list[Record]) -> dict[str, Any]:
 
 
 def _nearly_all(rises_of_steps: str) -> bool:
+    """Tell whether a text such as "5 of 6" lacks one at most."""
     rises, _, total = rises_of_steps.partition(" of ")
     return int(rises) >= int(total) - 1
 
@@ -293,6 +300,7 @@ def _nearly_all(rises_of_steps: str) -> bool:
 def _table(
     title: str, vaes: list[Record], alignments: list[Record], seeds: str, values: Sequence[float]
 ) -> dict[str, Any]:
+    """Tabulate disentanglement and alignment by beta."""
     counts = sorted({r["n_pairs"] for r in alignments})
     measures = ("dci", "mig", "dci_rotated", "dci_null", "mig_null", "informativeness", "n_active")
     aligners = [(name, n) for name in (*MAPS, "chance") for n in counts] + [("all pairs", counts[-1])]
@@ -318,6 +326,7 @@ def _table(
 
 
 def _relation(vaes: list[Record], group: list[Record], values: Sequence[float]) -> dict[str, Any]:
+    """Return the rank correlations of R^2 with beta and each measure over VAEs."""
     r2_of = {(r["beta"], r["seed"]): r["r2"] for r in group}
     y = [r2_of[r["beta"], r["seed"]] for r in vaes]
     x = {key: [r[key] for r in vaes] for key in ("beta", "dci", "mig", "informativeness")}
@@ -332,6 +341,7 @@ def _relation(vaes: list[Record], group: list[Record], values: Sequence[float]) 
 
 
 def _rotation(group: list[Record]) -> dict[str, list[float]]:
+    """Return the changes of DCI and of R^2 by rotation, a value for each VAE."""
     vaes, alignments = select_records(group, kind="vae"), select_records(group, kind="alignment", n_pairs=N_PAIRS[-1])
     out = {"dci": [r["dci_rotated"] - r["dci"] for r in vaes]}
     for name in MAPS:

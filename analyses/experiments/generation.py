@@ -1,15 +1,23 @@
-"""Text to image on real MNIST: captions to digits through the frozen decoder of a VAE, from few captioned images.
+"""Text to image: captions to MNIST digits through the frozen decoder of a VAE.
 
-Frozen and unsupervised: MiniLM (captions), a contrastive encoder and a VAE of the 60,000 training images. Distances among images
-are those of the contrastive encoder; each image's VAE latents come along, as both are computed from the same image. Of the
-captioned images, 10 to 600 (1 %) are known; the coupling joins the captions of a pool with the other images of the pool, whose
-captions are not used. Distances among captions are those of their ridge images (fitted on the pairs). Transport may leave out
-images that lie between classes (unbalanced on their side). New captions, in wordings that nothing was fitted on, become latents by
-the mean partner (barycentric), by the partner drawn from the plan of the nearest fitted caption (its latents decoded: generation by
-retrieval), by a flow from noise under the mean place of that caption's partners, and by a flow from the mean partner. Beside them a
-flow from noise under the class, trained end to end on the same latents with the labels of all 60,000 images. A classifier trained
-on the training images judges; it has seen neither decoded images nor test digits. Spread: variance of the judge's features within a
-wanted class, in units of that of real digits; 0 where all images of a class are one.
+MiniLM (captions), a contrastive encoder and a VAE of the 60,000 training images are frozen and
+trained without labels. Distances among images are those of the contrastive encoder; distances among
+captions are those of their ridge images, fitted on the pairs. Of the captioned images 10 to 600 (1 %)
+are known. The coupling joins the captions of a pool with the other images of the pool, whose captions
+are not used. Transport may leave out images that lie between classes (unbalanced on their side).
+
+New captions, in wordings that nothing was fitted on, become latents in four ways:
+
+- the mean partner (barycentric);
+- the partner drawn from the plan of the nearest fitted caption, whose latents are decoded
+  (generation by retrieval);
+- a flow from noise, conditioned on the mean embedding of that caption's partners;
+- a flow from the mean partner.
+
+The reference is a flow from noise conditioned on the class, trained end to end on the same latents
+with the labels of all 60,000 images. A classifier trained on the training images judges the results;
+it has seen neither decoded images nor test digits. Spread is the variance of the judge's features
+within a wanted class, in units of that of real digits; it is 0 where all images of a class are equal.
 """
 
 from __future__ import annotations
@@ -62,7 +70,7 @@ def compute(run: Run, cell: dict[str, Any]) -> list[Record]:
     purity: dict[str, float] = {}
     if cell["kind"] == "all labels":
         codes = frozen.labels.astype(int)
-        # Every image with its class; source rows are the ten classes.
+        # Each image is paired with its class; the source rows are the ten classes.
         class_coupling = Coupling.of_pairs((codes, np.arange(len(codes))), (10, len(codes)))
         flow = ConditionalFlow(base="noise", **options).fit(np.eye(10), frozen.latents, class_coupling)
         latents_by_method = {"all labels": flow.transport(np.eye(10)[wanted.astype(int)])}
@@ -77,7 +85,7 @@ def compute(run: Run, cell: dict[str, Any]) -> list[Record]:
             i, j = plans[rho].sample(20_000, rng)
             purity[name] = float((caption_digits[i] == frozen.labels[pool][j]).mean())
         mean_partner: Callable[[np.ndarray], np.ndarray] = lambda points: np.asarray(plan.map(points, Z))  # noqa: E731
-        # Where a caption's partners lie on average says the digit more plainly than the caption's own place.
+        # The mean of a caption's partners separates the digits better than the caption's own embedding.
         partner_means = np.asarray(plan.map(X, frozen.embeddings[pool]))
         nearest = nearest_caption(X, asked_points)
         from_noise = ConditionalFlow(base="noise", **options).fit(partner_means, Z, plan)
@@ -149,7 +157,7 @@ def finish(run: Run, records: list[Record]) -> dict[str, Any]:
                  ("agreement", "frechet", "spread")} for name in methods}  # fmt: skip
     end_to_end = {key: mean_ci([r[key] for r in all_labels])[0] for key in ("agreement", "frechet", "spread")}
     rebuilt = {key: records[0][f"{key}_reconstructed"] for key in ("agreement", "frechet", "spread")}
-    # A method counts as more than class means if it keeps a quarter of the real spread.
+    # A method that keeps a quarter of the real spread makes more than class means.
     varied_methods = [name for name in methods if means[name]["spread"] >= 0.25]
     accurate_methods = [name for name in methods if means[name]["agreement"] >= 0.95]
     met_by = [name for name in accurate_methods if name in varied_methods]

@@ -1,16 +1,20 @@
-"""Image to text on real MNIST, official parts: digits carried into the space of captions and named there.
+"""Image to text: real MNIST digits carried into the space of captions and named there.
 
-Frozen: a contrastive encoder of the 60,000 training images (no labels) and MiniLM on captions of 400 wordings. A digit head reads
-embedded captions; it was trained on captions alone and has seen no image. Of the training images 10 to 60,000 have a known caption;
-a pool of 3,000 others and 3,000 captions is unpaired. The 10,000 test images are carried over and the head names them. Beside the
-alignments: what the labels of the same images give without any caption (logistic regression and nearest neighbours on the frozen
-encoder), and a conv net trained end to end on them, without and with augmentation.
+A contrastive encoder of the 60,000 training images (no labels) and MiniLM on captions of 400 wordings
+are frozen. A digit head reads embedded captions; it was trained on captions alone and has seen no
+image. Of the training images 10 to 60,000 have a known caption; a pool of 3,000 other images and
+3,000 captions is unpaired. The 10,000 test images are carried over and the head names them. The
+alignments are compared with the labels of the same images alone (logistic regression and nearest
+neighbours on the frozen encoder), and with a conv net trained end to end on them, without and with
+augmentation.
 
-One setting of ours is named before the run and judged: below 50 pairs unbalanced transport under the bridge, from 50 the fused
-bridge with fixed settings, and the pairs alone (kernel ridge) where that does not fit. All were chosen on the first 10,000 training
-digits, whose labels were looked at for that. Fused by the package's own choice, the squared error of pairs left out, stands beside
-it: with captions of many wordings most of that error is the wording. The n x m matrices and, with thousands of anchors, the
-geodesics bound what runs at which number of pairs.
+One of our settings is named before the run and judged: below 50 pairs unbalanced transport under the
+bridge, from 50 on the fused bridge with fixed settings, and above the size that it can run at the
+pairs alone (kernel ridge). All were chosen on the first 10,000 training digits, whose labels were
+used for that. The fused bridge with the package's own choice, by the squared error of left-out pairs,
+is shown too: with captions of many wordings most of that error is due to the wording. The n x m
+matrices and, with thousands of anchors, the geodesics limit which method runs at which number of
+pairs.
 """
 
 from __future__ import annotations
@@ -43,18 +47,18 @@ N_PAIRS = (10, 20, 50, 100, 600, 3000, 6000, 12_000, 60_000)
 BELOW_A_FIFTH = 12_000
 TARGETS = {100: 0.95, 600: 0.965}
 FLOWS = [name for name in OURS if name.endswith("-flow")]
-#: Largest number of pairs; those not named run at all.
+#: Method -> largest number of pairs; methods without an entry run at all numbers.
 MOST = {"fused": 6000, **dict.fromkeys(("balanced", "unbalanced", "relative", "keypoints"), 600)}
 OTHER_ENCODERS = ("fused", "ridge", "logistic")
 
 
 def our_method(n_pairs: int) -> str:
-    """The setting that was named before the run."""
+    """Return the setting that was named before the run."""
     return "unbalanced" if n_pairs < 50 else "fused" if n_pairs <= MOST["fused"] else "pairs"
 
 
 def counts_of(run: Run, method: str, seed: int) -> tuple[int, ...]:
-    """Numbers of pairs at which a method runs with a seed."""
+    """Return the numbers of pairs at which a method runs with a seed."""
     if run.quick:
         return (100,) if method in ("fused", "pairs", "ridge", "logistic", END_TO_END[0]) else ()
     seed_index = seed - run.seed
@@ -62,7 +66,7 @@ def counts_of(run: Run, method: str, seed: int) -> tuple[int, ...]:
         return (100,) if seed_index < 1 else ()
     if method == "fused by squared error":
         return (100, 600) if seed_index < 1 else ()
-    # Seeds differ by a thousandth or two where pairs are many.
+    # With many pairs seeds differ by a thousandth or two only.
     largest = min(MOST.get(method, N_PAIRS[-1]), N_PAIRS[-1] if seed_index < 1 else 6000)
     if method == END_TO_END[1]:
         largest = largest if seed_index < 2 else 600 if seed_index < 3 else 0
@@ -94,6 +98,7 @@ def compute(run: Run, cell: dict[str, Any]) -> list[Record]:
 
 
 def mean_accuracy(records: list[Record], method: str, n_pairs: int) -> float:
+    """Return the mean accuracy of a method over seeds."""
     return float(np.mean([r["accuracy"] for r in select_records(records, method=method, n_pairs=n_pairs)]))
 
 
@@ -156,6 +161,7 @@ def finish(run: Run, records: list[Record]) -> dict[str, Any]:
 
 
 def encoder_table(run: Run, records: list[Record], encoders: list[str]) -> dict[str, Any]:
+    """Tabulate accuracy by frozen image encoder."""
     rows = [
         [
             encoder,
@@ -175,6 +181,7 @@ def encoder_table(run: Run, records: list[Record], encoders: list[str]) -> dict[
 
 
 def claims_of(group: list[Record], our_accuracy: dict[int, float]) -> list[dict[str, str]]:
+    """Return the verdict and the evidence on each claim."""
     counts = list(our_accuracy)
     met = {n: our_accuracy[n] >= target for n, target in TARGETS.items()}
     few_counts = [n for n in counts if n < BELOW_A_FIFTH]
@@ -240,7 +247,7 @@ LINES = ("ours", "ridge", *LABEL_ONLY, *END_TO_END)
 def accuracy_figure(
     run: Run, group: list[Record], our_accuracy: dict[int, float], head: float, null_95: float
 ) -> dict[str, str]:
-    """The curves whole and from .9, and every alignment at the first of the numbers that has a target."""
+    """Draw accuracy by pairs, whole and from .9, and every alignment at 100 pairs."""
     figure, axes = make_panels(3, 5.2, 4.2)
     counts = list(our_accuracy)
     for ax, lowest in zip(axes[:2], (0.0, 0.9), strict=True):
@@ -305,7 +312,7 @@ def accuracy_figure(
 
 
 def encoder_figure(run: Run, records: list[Record], encoders: list[str]) -> dict[str, str]:
-    """Accuracy at the numbers that have a target, by encoder."""
+    """Draw accuracy by encoder, at the numbers of pairs that have a target."""
     figure, axes = make_panels(len(TARGETS), 4.6, 3.6)
     for ax, n in zip(axes, TARGETS, strict=True):
         for k, method in enumerate(OTHER_ENCODERS):

@@ -1,21 +1,26 @@
 """No anchors: does geometry alone align two spaces, and does the diagnostic know when it did?
 
-Each case has two views of the same stimuli. Both pools hold the same training stimuli in another order, and nobody says which
-belong together; 75 stimuli are held out. Every view is reduced to its first principal components on its own pool, for all methods
-alike.
+Each case has two views of the same stimuli. Both pools hold the same training stimuli in different
+orders, and no pair is known; 75 stimuli are held out. Every view is reduced to its first principal
+components on its own pool, for all methods alike.
 
-- MNIST (real): latents of a conv VAE trained on other digits, and MiniLM embeddings of captions drawn for each digit.
-- Flickr8k (real): MiniLM embeddings of captions and CLIP embeddings of their images, unrelated models.
-- CLIP twice (real embeddings, simulated views): CLIP's image embeddings beside a turned copy with noise.
-- HvM (simulated): IT sites of one animal and of the other; V4 sites and IT sites; the IT sites in two halves of the trials.
-- clusters (simulated): unequal clusters and a turned, noisy copy; and clusters that have nothing to do with each other (no partner
-  is true there, so that matching is at chance for everyone).
+- MNIST (real): latents of a conv VAE trained on other digits, and MiniLM embeddings of captions drawn
+  for each digit.
+- Flickr8k (real): MiniLM embeddings of captions and CLIP embeddings of their images, from unrelated
+  models.
+- CLIP twice (real embeddings, simulated views): CLIP's image embeddings beside a rotated copy with
+  noise.
+- HvM (simulated): IT sites of two animals; V4 sites and IT sites; the IT sites in two halves of the
+  trials.
+- clusters (simulated): unequal clusters and a rotated, noisy copy; and unrelated clusters, where no
+  partner is true and every method is at chance.
 
-Methods without a pair: `align_unpaired` (entropic with Euclidean and geodesic distances, and low rank), Gromov-Wasserstein and
-low-rank Gromov-Wasserstein (POT) and Wasserstein-Procrustes. With pairs: the fused (from 2) and the factored bridge (from 1) on
-up to 20. Ceiling: ridge on all pairs. Score: the mean share of held-out targets that lie farther from a mapped point than its
-true partner (chance 0.5, best 1; ties count half), and where stimuli have classes the share of mapped points whose nearest
-held-out target is of their own class.
+Methods without a pair are `align_unpaired` (entropic with Euclidean and geodesic distances, and low
+rank), Gromov-Wasserstein and low-rank Gromov-Wasserstein (POT), and Wasserstein-Procrustes. With
+pairs, the fused (from 2) and the factored bridge (from 1) run on up to 20. The ceiling is ridge on
+all pairs. The score is the mean share of held-out targets that lie farther from a mapped point than
+its true partner (chance 0.5, best 1; ties count half). Where stimuli have classes, it is also the
+share of mapped points whose nearest held-out target has their class.
 """
 
 from __future__ import annotations
@@ -48,27 +53,32 @@ STARTS: dict[str, dict[str, Any]] = {
 }
 N_ANCHORS = (1, 2, 5, 10, 20)
 CEILING = "all pairs"
-# Half way from chance to what all pairs reach.
+# Share of the distance from chance to the score of all pairs at which a start counts as worked.
 WORKED = 0.5
 Map = Callable[[np.ndarray], np.ndarray]
 
 
 def plan_map(X: np.ndarray, Y: np.ndarray, plan: np.ndarray) -> Map:
-    """Ridge from the points to their mean partners under a plan, for points that it has not seen."""
+    """Fit ridge from the points to their mean partners under a plan, which maps new points too."""
     return ridge_map(X, plan @ Y / plan.sum(axis=1, keepdims=True))
 
 
 def gromov(X: np.ndarray, Y: np.ndarray, rng: np.random.Generator) -> Map:
+    """Map by the plan of Gromov-Wasserstein."""
     return plan_map(X, Y, ot.gromov.gromov_wasserstein(inner_distances(X), inner_distances(Y), symmetric=True))
 
 
 def lowrank(X: np.ndarray, Y: np.ndarray, rng: np.random.Generator) -> Map:
+    """Map by the plan of low-rank Gromov-Wasserstein."""
     results = match_parts(X, Y, rng, rank=min(30, len(X) // 4))
     return plan_map(X, Y, (results.left / results.mass) @ results.right.T)
 
 
 def wasserstein_procrustes(X: np.ndarray, Y: np.ndarray, rng: np.random.Generator) -> Map:
-    """Exact transport and orthogonal rotation in turn (Grave, Joulin & Berthet 2019), the best of five starts."""
+    """Map by exact transport and orthogonal rotation in turn, the best of five starts.
+
+    Grave, Joulin & Berthet 2019.
+    """
     d = min(X.shape[1], Y.shape[1])
     best: tuple[float, np.ndarray] | None = None
     for k in range(5):
@@ -90,7 +100,7 @@ UNPAIRED: dict[str, Callable[[np.ndarray, np.ndarray, np.random.Generator], Map]
 
 
 def methods(run: Run) -> list[tuple[str, int]]:
-    """Names with their numbers of pairs."""
+    """Return the methods with their numbers of pairs."""
     counts = (2,) if run.quick else N_ANCHORS
     starts = ("unpaired",) if run.quick else tuple(STARTS)
     return [
@@ -110,12 +120,14 @@ def cells(run: Run) -> list[dict[str, Any]]:
 
 
 def match(images: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """Entry (i, j): share of the other targets that lie farther from image i than target j."""
+    """Return the shares of other targets farther from image i than target j, entry (i, j)."""
     return 1 - (rankdata(cdist(images, truth), axis=1) - 1) / (len(truth) - 1)
 
 
 def margin(trust: dict[str, Any]) -> float:
-    """The weakest of the three conditions of the rule in units of its threshold: 1 and more is trusted.
+    """Return the weakest of the three conditions of the rule in units of its threshold.
+
+    A start is trusted from 1 on.
 
     The rule asks besides that the distortion lies below that of every surrogate.
     """
@@ -141,13 +153,13 @@ def compute(run: Run, cell: dict[str, Any]) -> list[Record]:
             try:
                 start = align_unpaired(task.source, task.target, seed=cell["seed"], **STARTS[name])
             except ValueError as error:
-                # The low-rank start may find no two parts with a middle of their own.
+                # The low-rank start refuses where it finds no two distinct parts.
                 return [{**cell, "refused": str(error)}]
         trust, moved = start.trust.to_dict(), start.map(task.source_test)
     elif name in UNPAIRED:
         moved = UNPAIRED[name](task.source, task.target, rng)(task.source_test)
     elif name == "fused":
-        # One candidate: with so few pairs there is nothing to choose by, and the search is what takes the time.
+        # One candidate: with so few pairs the cross-validation score is mostly chance, and the search is slow.
         one_candidate: dict[str, Any] = {
             "lams": (0.9,), "epsilons": (0.02,), "n_rounds": (5,), "kernel_rounds": (0,), "n_folds": 2,
         }  # fmt: skip
@@ -178,12 +190,15 @@ def compute(run: Run, cell: dict[str, Any]) -> list[Record]:
 
 
 def with_quality(records: list[Record]) -> list[Record]:
-    """Each record with its place between chance (0) and the ceiling of its case and seed (1), and whether it worked."""
+    """Add to each record its quality and whether it worked.
+
+    Quality is 0 at chance and 1 at the ceiling of its case and seed.
+    """
     out = []
     for record in records:
         (all_pairs,) = select_records(records, case=record["case"], seed=record["seed"], method=CEILING)
         reach = all_pairs["match"] - 0.5
-        # Where not even all pairs help there is nothing to be found.
+        # A case is solvable if ridge on all pairs is above chance.
         is_solvable = all_pairs["p"] < 0.01 and reach > 0.05
         share = (record["match"] - 0.5) / reach if is_solvable else 0.0
         out.append({**record, "share": share, "worked": bool(is_solvable and share >= WORKED and record["p"] < 0.01)})
@@ -301,7 +316,7 @@ def finish(run: Run, records: list[Record]) -> dict[str, Any]:
 def rank_correlation_above(
     x: list[float], y: list[float], seed: int, n_permutations: int = 2000
 ) -> tuple[float, float]:
-    """Spearman's rho and its one-sided permutation p."""
+    """Return Spearman's rho and its one-sided permutation p."""
     rng = np.random.default_rng(seed)
     rho = float(spearmanr(x, y).statistic)
     x_ranks, y_ranks = rankdata(x), rankdata(y)
@@ -313,6 +328,7 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 
 
 def _draw(run: Run, runs: list[Record], starts: list[Record], cases: list[str], correlation_text: str) -> None:
+    """Draw quality by method and case, and the margin against quality."""
     figure, axes = make_panels(2, width=7.0, height=5.4)
     labels = list(dict.fromkeys(r["label"] for r in runs))
     for k, case in enumerate(cases):

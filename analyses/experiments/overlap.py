@@ -1,13 +1,15 @@
-"""Does more overlap of two spaces go with better alignment, as Gholamzadeh & Sajid 2025 say?
+"""Does more overlap of two spaces go with better alignment (Gholamzadeh & Sajid 2025)?
 
-Pairs of encoders of the same stimuli, as they are: six of real MNIST digits (pixels, three small networks, Gabor energies, MiniLM
-captions), real V4 beside pixels and Gabor layers, halves of the real IT sites beside the generative latents of their stimuli, CLIP
-beside MiniLM on real Flickr8k, and SIMULATED V4 and IT beside Gabor layers and latents. Apart from these, the pairs with a
-recording once more with noise added to the other side, or with its stimuli shuffled.
+The pairs of encoders see the same stimuli: six encoders of real MNIST digits (pixels, three small
+networks, Gabor energies, MiniLM captions), real V4 beside pixels and Gabor layers, halves of the real
+IT sites beside the generative latents of their stimuli, CLIP beside MiniLM on real Flickr8k, and
+SIMULATED V4 and IT beside Gabor layers and latents. Pairs with a recording are measured again, and
+reported apart, with noise added to the other side or with its stimuli shuffled.
 
-Overlap is measured on the training stimuli, all of them matched, every dimension in standard deviations; alignment is what 50 of
-them as pairs give on held-out stimuli, mean of both directions. Then the rank correlation of the two over encoder pairs, with a
-bootstrap interval over pairs and a permutation null.
+Overlap is measured on the training stimuli, all of them matched, each dimension in standard
+deviations. Alignment is the score on held-out stimuli with 50 known pairs, mean of both directions.
+The result is their rank correlation over encoder pairs, with a bootstrap interval over pairs and a
+permutation null.
 """
 
 from __future__ import annotations
@@ -51,7 +53,7 @@ def cells(run: Run) -> list[dict[str, Any]]:
 
 
 def change_side(side: xr.DataArray, change: str, rng: np.random.Generator) -> xr.DataArray:
-    """Noise in standard deviations of each dimension, or the stimuli in another order."""
+    """Add noise in standard deviations of each dimension, or shuffle the stimuli."""
     values = np.asarray(side.values, dtype=np.float64)
     if change == "shuffled":
         return side.copy(data=values[rng.permutation(len(values))])
@@ -61,7 +63,10 @@ def change_side(side: xr.DataArray, change: str, rng: np.random.Generator) -> xr
 
 
 def varying_dimensions(fold: CurveFold) -> CurveFold:
-    """Without dimensions that happen to be constant in a pool or among the held-out stimuli, in standard deviations of the pool."""
+    """Keep the dimensions that vary in a pool and among the held-out stimuli.
+
+    They are returned in standard deviations of the pool.
+    """
     sides = []
     for train, test in ((fold.source_train, fold.source_test), (fold.target_train, fold.target_test)):
         values = [np.asarray(part.values, dtype=np.float64) for part in (train, test)]
@@ -94,7 +99,10 @@ def compute(run: Run, cell: dict[str, Any]) -> list[Record]:
 def overlap_scores(
     first: xr.DataArray, second: xr.DataArray, seed: int, *, quick: bool
 ) -> tuple[dict[str, float], Record]:
-    """Every measure on the training stimuli of the first draw, all of them matched, and the nulls of the standard ones."""
+    """Return every measure on the training stimuli, all of them matched, and the nulls.
+
+    The stimuli are those of the first draw; only the standard measures have nulls.
+    """
     first_fold = draw_curve_fold(first, second, 2, seed=seed)
     n_all_pairs = first_fold.source_train.sizes[PRESENTATION] + first_fold.target_train.sizes[PRESENTATION] - 2
     fold = varying_dimensions(draw_curve_fold(first, second, n_all_pairs, seed=seed))
@@ -111,7 +119,7 @@ def overlap_scores(
 def alignment_scores(
     aligner: AssemblyAligner, first: xr.DataArray, second: xr.DataArray, name: str, seed: int
 ) -> Record:
-    """Held-out r, R^2 and accuracy with `N_PAIRS` pairs, mean of both directions."""
+    """Return held-out r, R^2 and accuracy with `N_PAIRS` pairs, mean of both directions."""
     fold = varying_dimensions(draw_curve_fold(first, second, N_PAIRS, seed=seed))
     aligner.fit(fold.source_train, fold.target_train, fold.pairs)
     transports = [
@@ -244,6 +252,7 @@ def finish(run: Run, records: list[Record]) -> dict[str, Any]:
 
 
 def accuracy_text(record: Record) -> str:
+    """Format the accuracy of the bridge and its ceiling."""
     draws = record["alignment"]["bridge"]
     if "accuracy" not in draws[0]:
         return "n/a"
@@ -251,6 +260,7 @@ def accuracy_text(record: Record) -> str:
 
 
 def claim_of(text: str, rows: list[Record]) -> Record:
+    """Return the verdict and the evidence on a claim."""
     n_met = sum(r["low"] > 0 and r["p"] < 0.05 for r in rows)
     return {
         "claim": text,

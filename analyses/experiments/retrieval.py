@@ -1,13 +1,16 @@
-"""Natural images and text: CLIP image embeddings and MiniLM embeddings of the captions, retrieval over few known pairs.
+"""Natural images and text: retrieval between CLIP and MiniLM embeddings over few known pairs.
 
-Real data: Flickr8k image embeddings (CLIP ViT-B/32) and the captions of the same 1,000 images, embedded here by MiniLM, which has
-seen no image. 200 images are held out with their captions; of the others P are known pairs, and the rest is dealt to one side
-each. A moved caption ranks the 200 held-out images by cosine, and a moved image the captions. Held-out control: the text
-embeddings of 1,203 class names lie in CLIP's space and are used by no method; a moved caption is named by its nearest classes,
-and right if a class that the caption itself mentions is among the first five.
+The data are real: Flickr8k image embeddings (CLIP ViT-B/32) and the captions of the same 1,000
+images, embedded by MiniLM, which has seen no image. 200 images are held out with their captions; P of
+the others are known pairs, and the rest is dealt to one side each. A moved caption ranks the 200
+held-out images by cosine, and a moved image the captions.
 
-In hundreds of dimensions the fused bridge takes a minute or two a fit and a flow more than half a minute: they run at fewer numbers
-of pairs, the flows on the first seed alone.
+Held-out control: the text embeddings of 1,203 class names lie in CLIP's space and are used by no
+method. A moved caption is named by its nearest classes; it is right if a class that the caption
+mentions is among the first five.
+
+In hundreds of dimensions a fit of the fused bridge takes a minute or two and a flow more than half a
+minute: they run at fewer numbers of pairs, the flows on the first seed alone.
 """
 
 from __future__ import annotations
@@ -39,7 +42,7 @@ DIRECTIONS = {"caption -> image": "images", "image -> caption": "captions"}
 
 
 class Spaces(NamedTuple):
-    """Both spaces, the class names' texts in CLIP's, and which of them each caption mentions."""
+    """Both spaces, the embedded class names in CLIP's, and which of them each caption mentions."""
 
     captions: xr.DataArray
     images: xr.DataArray
@@ -49,7 +52,7 @@ class Spaces(NamedTuple):
 
 
 def spaces(run: Run) -> Spaces:
-    """Load and embed, once a process."""
+    """Load and embed the data once in a process."""
 
     def make() -> Spaces:
         flickr: Any
@@ -77,7 +80,7 @@ def spaces(run: Run) -> Spaces:
 
 
 def counts_of(run: Run, method: str, seed: int) -> tuple[int, ...]:
-    """Numbers of pairs at which a method runs with a seed."""
+    """Return the numbers of pairs at which a method runs with a seed."""
     if run.quick:
         return (50,) if method == "fused" else (50, 200) if method == "ridge" else ()
     if method in FLOWS:
@@ -95,6 +98,7 @@ def cells(run: Run) -> list[dict[str, Any]]:
 
 
 def make_cell_aligner(run: Run, cell: dict[str, Any]) -> AssemblyAligner:
+    """Make the aligner of a cell; quick runs fit one candidate."""
     if run.quick and cell["method"] == "fused":
         one_candidate = {"lams": (0.9,), "epsilons": (0.02,), "n_rounds": (1,), "kernel_rounds": (0,), "n_folds": 2}
         return BridgeAligner(coupling="fused", map="barycentric", fuse_options=one_candidate, seed=cell["seed"])
@@ -102,7 +106,10 @@ def make_cell_aligner(run: Run, cell: dict[str, Any]) -> AssemblyAligner:
 
 
 def ranks(scores: np.ndarray, true_columns: np.ndarray | None = None) -> np.ndarray:
-    """Rank (1 is best) of column ``own[i]``, by default i, in row i of the scores; ties count half."""
+    """Return the rank (1 is best) of the true column in each row; ties count half.
+
+    The true column of row i is i by default.
+    """
     true_scores = scores[np.arange(len(scores)), np.arange(len(scores)) if true_columns is None else true_columns][
         :, None
     ]
@@ -110,16 +117,17 @@ def ranks(scores: np.ndarray, true_columns: np.ndarray | None = None) -> np.ndar
 
 
 def recalls(rank: np.ndarray) -> dict[str, float]:
+    """Return recall at 1, 5 and 10, and the median rank."""
     return {**{f"R@{k}": float((rank <= k).mean()) for k in (1, 5, 10)}, "median_rank": float(np.median(rank))}
 
 
 def nearest_classes(embedded: np.ndarray, classes: np.ndarray) -> list[set[int]]:
-    """The five nearest classes of every point."""
+    """Return the five nearest classes of every point."""
     return [set(five.tolist()) for five in np.argsort(-cosines(embedded, classes), axis=1)[:, :5]]
 
 
 def share_named(nearest: list[set[int]], mentioned: list[set[int]]) -> float:
-    """Share of captions of which a mentioned class is among the five nearest."""
+    """Return the share of captions with a mentioned class among the five nearest."""
     return float(np.mean([bool(five & true_classes) for five, true_classes in zip(nearest, mentioned, strict=True)]))
 
 
@@ -235,7 +243,7 @@ def finish(run: Run, records: list[Record]) -> dict[str, Any]:
 
 
 def draw(run: Run, records: list[Record]) -> None:
-    """Both directions, and the control."""
+    """Draw retrieval in both directions, and the naming of classes."""
     figure, axes = make_panels(3)
     control = select_records(records, direction="class name")
     panel = [(direction, select_records(records, direction=direction), "R@10") for direction in DIRECTIONS]
@@ -271,7 +279,7 @@ def draw(run: Run, records: list[Record]) -> None:
 
 
 def mean_scores(records: list[Record], value: str) -> dict[int, dict[str, float]]:
-    """Number of pairs -> method -> mean over seeds and directions."""
+    """Return means over seeds and directions: number of pairs -> method -> mean."""
     group = [r for r in records if value in r]
     return {
         n: {
@@ -283,7 +291,7 @@ def mean_scores(records: list[Record], value: str) -> dict[int, dict[str, float]
 
 
 def beside_baselines(means: dict[int, dict[str, float]]) -> list[tuple[int, float, str, float]]:
-    """Pairs, fused, and the best baseline there, where fused ran."""
+    """Return pairs, fused, and the best baseline, where fused ran."""
     out = []
     for n, by_method in means.items():
         if "fused" in by_method:
@@ -293,11 +301,12 @@ def beside_baselines(means: dict[int, dict[str, float]]) -> list[tuple[int, floa
 
 
 def verdict_on_gains(gains: list[float]) -> str:
-    """At every, some or no number of pairs."""
+    """Judge gains at every, some or no number of pairs."""
     return verdict(sum(gain > 0 for gain in gains), len(gains), part=0)
 
 
 def evidence_of(quantity: str, rows: list[tuple[int, float, str, float]]) -> str:
+    """Format the rule and the values behind a verdict."""
     lines = "; ".join(
         f"{n} pairs: fused {fused_value:.3f}, best baseline {name} {baseline_value:.3f}"
         for n, fused_value, name, baseline_value in rows

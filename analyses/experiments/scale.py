@@ -1,12 +1,13 @@
-"""Scale: ten thousand to 1.28 million deformed digits a side, from features to accuracy; time, memory, and the pairs alone.
+"""Scale: ten thousand to 1.28 million deformed digits a side.
 
-Real MNIST digits, deformed on the fly; no pixel of a deformed digit is kept. A frozen contrastive encoder sees one half of the
-training digits, the mean latents of a frozen VAE the other half, and 20, 100 or 1,000 images are known in both. Global alignment is
-optimal transport of all points under the bridge cost, in factors that are never multiplied out; local alignment knows the pairs
-alone. A digit head that was trained in the target space alone reads test digits that were moved there from the source.
+The digits are real MNIST digits, deformed on the fly; no deformed image is kept. A frozen contrastive
+encoder sees one half of the training digits, the encoder of a frozen VAE the other half, and 20, 100
+or 1,000 images are known in both. Global alignment is optimal transport of all points under the
+bridge cost, in factors that are never multiplied out. Local alignment uses the pairs alone. A readout
+of digits, trained in the target space alone, reads test digits that were moved there.
 
-Every alignment runs in a process of its own, so that its peak RSS (imports and mapped files included) is its own. Seconds are those
-of the processor. Three seeds at ten thousand points, one above.
+Every alignment runs in a process of its own, so that its peak RSS (with imports and mapped files) is
+its own. Seconds are processor seconds. There are three seeds at ten thousand points, and one above.
 """
 
 from __future__ import annotations
@@ -44,14 +45,17 @@ def cells(run: Run) -> list[dict[str, Any]]:
 
 
 def work_folder(run: Run) -> Path:
-    """Where encoders, digits and latents lie; removed at the end."""
+    """Make the folder of encoders, digits and latents, which is removed at the end."""
     folder = run.out / "work"
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 
 
 def target_head(run: Run) -> LogisticRegression:
-    """Reads digits in the target space, trained there; with it the frozen encoders and the test digits, once a process."""
+    """Train the readout of digits in the target space, once in a process.
+
+    The frozen encoders and the test digits are written along with it.
+    """
 
     def make() -> LogisticRegression:
         mnist, folder = digits(run), work_folder(run)
@@ -83,12 +87,15 @@ def flow_steps(run: Run) -> int | None:
 
 
 def first_row(run: Run) -> int:
-    """Settings were looked at on the digits before it."""
+    """Return the first row that a run may use; settings were chosen on the digits before it."""
     return 0 if run.quick else N_DEVELOPMENT
 
 
 def make_spaces(run: Run, n: int, seed: int) -> dict[str, Any]:
-    """Make both spaces and return their facts; the files hold those of one size and seed at a time."""
+    """Make both spaces and return their facts.
+
+    The files hold those of one size and seed at a time.
+    """
     target_head(run)
     if run.shared.get("spaces", (0, 0, None))[:2] != (n, seed):
         run.shared["spaces"] = n, seed, run_task("deform", work_folder(run), n=n, seed=seed, first=first_row(run))
@@ -96,7 +103,7 @@ def make_spaces(run: Run, n: int, seed: int) -> dict[str, Any]:
 
 
 def accuracy_scores(run: Run, predicted: np.ndarray) -> dict[str, Any]:
-    """Accuracy of what test digits are called, beside shuffled digits and the head on the true latents."""
+    """Return the accuracy of predicted digits, its null, and the head on the true latents."""
     truth = digits(run).test_labels[: len(predicted)]
     null = shuffled_accuracies(predicted, truth, np.random.default_rng(0))
     ceiling = float((target_head(run).predict(np.load(work_folder(run) / "test_target.npy")) == truth).mean())
@@ -107,7 +114,10 @@ def accuracy_scores(run: Run, predicted: np.ndarray) -> dict[str, Any]:
 
 
 def pairs_alone(run: Run, facts: dict[str, Any], n: int, seed: int) -> list[Record]:
-    """The pairs alone. The pairs of a seed are the same at every size, so these are computed once."""
+    """Score the pairs alone.
+
+    The pairs of a seed are the same at every size, so that this is computed once.
+    """
 
     def make() -> list[Record]:
         test, digit_names, out = np.load(work_folder(run) / "test_source.npy"), np.unique(digits(run).labels), []

@@ -1,9 +1,10 @@
-"""Fully supervised: real MNIST with 20 % to 100 % of the training images captioned, where the paper is silent.
+"""Fully supervised: real MNIST with 20 % to 100 % of the training images captioned.
 
-The spaces, the digit head and the test of `image_text`; thousands of pairs instead of dozens. What runs at this size: true
-alignment by all pairs (kernel ridge, or a flow), the linear baselines on all pairs, the labels alone on the frozen encoder, and a
-conv net trained end to end on the same labels, without and with augmentation. The fused bridge holds n x m matrices and thousands
-of anchors: it uses 6,000 of the pairs (10 %) and stands beside them all.
+The paper does not treat this regime. Spaces, digit head and test are those of `image_text`, with
+thousands of pairs instead of dozens. Compared are true alignment by all pairs (kernel ridge, or a
+flow), the linear baselines on all pairs, the labels alone on the frozen encoder, and a conv net
+trained end to end on the same labels, without and with augmentation. The fused bridge holds n x m
+matrices and thousands of anchors: it uses 6,000 of the pairs (10 %).
 """
 
 from __future__ import annotations
@@ -34,11 +35,12 @@ SHARES = (0.2, 0.5, 1.0)
 FUSED_PAIRS = 6000
 OURS = ("pairs", "pairs-flow", "fused")
 LINEAR = ("ridge", "pls", "cca", "procrustes")
-# By this much two accuracies are told apart: two standard errors of a difference near .99 among 10,000 digits.
+# Two standard errors of a difference of accuracies near .99 among 10,000 digits.
 MARGIN = 0.002
 
 
 def counts(run: Run) -> list[int]:
+    """Return the numbers of captioned images of a run."""
     return [round(share * n_images(run)) for share in (SHARES[:1] if run.quick else SHARES)]
 
 
@@ -138,7 +140,7 @@ def finish(run: Run, records: list[Record]) -> dict[str, Any]:
 
 
 def draw(run: Run, group: list[Record], capped: list[float], null_95: float, head: float) -> dict[str, str]:
-    """Error against the share of captioned images; whole down from chance, as a logarithm."""
+    """Draw the error against the share of captioned images, on a log scale down from chance."""
     figure, (ax,) = make_panels(1, 7.2, 4.4)
     across = counts(run)
     for name in dict.fromkeys(r["method"] for r in group):

@@ -1,8 +1,8 @@
-"""The two spaces of the quality protocol: VAE latents (32-d) and CNN features (128-d) of the same real MNIST digits.
+"""The two spaces of the quality protocol: VAE latents and CNN features of real MNIST digits.
 
-The prototype of DESIGN section 4: 5,000 real digits are used; both extractors and the target head are trained on *other* digits of
-the official training part, frozen, and never see the 5,000. The features are kept in an npz file: training takes a
-minute.
+5,000 real digits are used; both extractors and the target head are trained on *other* digits of
+the official training part, frozen, and never see the 5,000. The features are kept in an npz file:
+training takes a minute.
 """
 
 from __future__ import annotations
@@ -26,7 +26,11 @@ N_DIGITS, N_VAE, N_CNN = 5000, 10_000, 5000
 
 
 class Pools(NamedTuple):
-    """Rows of one draw of the protocol: held out, known in both spaces, and of either pool (the known ones first)."""
+    """Rows of one draw of the protocol.
+
+    They are the held-out digits, those known in both spaces, and those of either pool (the known
+    ones first).
+    """
 
     test: np.ndarray
     known: np.ndarray
@@ -43,7 +47,7 @@ def draw_pools(n_digits: int, n_pairs: int, seed: int) -> Pools:
 
 
 def mean_and_ci(values: list[float]) -> dict[str, float]:
-    """Mean over seeds, and half the width of its 95 % interval."""
+    """Return the mean over seeds, and half the width of its 95 % interval."""
     return {"mean": float(np.mean(values)), "ci95": float(interval(np.asarray(values)))}
 
 
@@ -57,7 +61,7 @@ class Spaces(NamedTuple):
     head_bias: np.ndarray
 
     def accuracy(self, target: np.ndarray, rows: np.ndarray) -> float:
-        """Share of digits that the frozen head names rightly from target-space points."""
+        """Return the accuracy of the frozen head on points of the target space."""
         return float(((target @ self.head_weight.T + self.head_bias).argmax(axis=1) == self.labels[rows]).mean())
 
 
@@ -102,7 +106,7 @@ def _batches(n: int, n_epochs: int, rng: np.random.Generator, size: int = 100) -
 
 
 def build(mirror: str | os.PathLike[str] | None, cache: Path, *, seed: int = 0) -> Spaces:
-    """Train both extractors once, and give the views of the 5,000 digits; read from ``cache`` when it is there.
+    """Train both extractors once and return the views of the 5,000 digits.
 
     Parameters
     ----------

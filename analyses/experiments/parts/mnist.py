@@ -1,4 +1,4 @@
-"""Real MNIST beside captions of many wordings: frozen encoders, the pools, the digit head, and training end to end."""
+"""Real MNIST beside captions of many wordings: encoders, pools, and training end to end."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ from .common import shuffled_accuracies
 from .digits import NAMES
 
 DIGITS = list(NAMES)
-#: The first training digits: settings were looked at on them alone.
+#: Number of first training digits, on which alone settings were chosen.
 N_DEVELOPMENT = 10_000
 N_CAPTIONS = 3000
-#: Least squared error of pairs would choose otherwise: most of it is the wording of single captions. See `fixed_fused`.
+#: Candidate of `fused_aligner`. The squared error of pairs would choose otherwise: it is mostly due to wording.
 FUSED = Candidate(lam=0.9, epsilon=0.02, n_rounds=5, readout="kernel", kernel_rounds=1)
-#: The encoder of image_text and supervised.
+#: Encoder of image_text and supervised.
 MAIN = "contrastive"
 LABEL_ONLY = ("logistic", "kNN")
 END_TO_END = ("end to end", "end to end, augmented")
@@ -61,7 +61,7 @@ WORDINGS = [
     for scene in SCENES
 ]
 
-#: name -> reference, layer, arguments of its training. Every one is trained on the images alone.
+#: Name -> reference, layer, arguments of its training, which is on images alone.
 ENCODERS: dict[str, tuple[str, str, dict[str, int]]] = {
     "contrastive": ("conv_contrastive", "encoder.latents", {"width": 32, "epochs": 12}),
     "contrastive, short": ("conv_contrastive", "encoder.latents", {"width": 16, "epochs": 3}),
@@ -70,7 +70,7 @@ ENCODERS: dict[str, tuple[str, str, dict[str, int]]] = {
 
 
 class Digits(NamedTuple):
-    """Images and digits, official parts."""
+    """Images and digits of the official parts."""
 
     train: xr.DataArray
     test: xr.DataArray
@@ -80,7 +80,10 @@ class Digits(NamedTuple):
 
 
 class Captions(NamedTuple):
-    """Embedded captions with their digits: those of the pool, and those in wordings that nothing was fitted on."""
+    """Embedded captions with their digits.
+
+    Those of the pool, and new ones in wordings that nothing was fitted on.
+    """
 
     pool: np.ndarray
     labels: np.ndarray
@@ -89,7 +92,7 @@ class Captions(NamedTuple):
 
 
 def digits(run: Run) -> Digits:
-    """MNIST, once a process."""
+    """Load MNIST once in a process."""
 
     def make() -> Digits:
         train, test = (load("mnist", part=part, mirror=run.mirror) for part in ("train", "test"))
@@ -103,7 +106,10 @@ def digits(run: Run) -> Digits:
 
 
 def kept_reference(name: str, images: xr.DataArray, **arguments: Any) -> Reference:
-    """Train a reference, or read it back if the same was trained before (same code, images and arguments)."""
+    """Train a reference, or read it back where the same was trained before.
+
+    The same means: equal code, images and arguments.
+    """
     sha = hashlib.sha256(json.dumps([name, arguments], sort_keys=True).encode())
     for module in (conv_module, training_module):
         sha.update(Path(str(module.__file__)).read_bytes())
@@ -134,7 +140,10 @@ def latents(run: Run, encoder: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def captions(run: Run, n: int = 4000) -> Captions:
-    """Different captions, as many of each digit, in five sixths of the wordings; and 800 in the others."""
+    """Embed different captions, as many of each digit, in five sixths of the wordings.
+
+    Another 800 are in the remaining wordings.
+    """
 
     def make() -> Captions:
         order = np.random.default_rng(0).permutation(len(WORDINGS))
@@ -150,19 +159,19 @@ def captions(run: Run, n: int = 4000) -> Captions:
 
 
 def digit_head(run: Run, text: Captions) -> LogisticRegression:
-    """Reads a digit from an embedded caption; fitted on captions alone, once a process."""
+    """Fit the readout of digits on embedded captions alone, once in a process."""
     return run.once(
         f"head {len(text.pool)}", lambda: LogisticRegression(C=100, max_iter=2000).fit(text.pool, text.labels)
     )
 
 
 def head_accuracy(run: Run, text: Captions) -> float:
-    """Return the head's accuracy on captions in new wordings: its ceiling on images."""
+    """Return the head's accuracy on captions in new wordings, its ceiling on images."""
     return float(digit_head(run, text).score(text.new, text.new_labels))
 
 
 def draw_captions(labels: np.ndarray, text: Captions, rng: np.random.Generator) -> np.ndarray:
-    """A row of the captions for every image, of its digit."""
+    """Draw a caption of its digit for every image, as rows of the pool."""
     caption_rows = np.empty(len(labels), dtype=int)
     for digit in DIGITS:
         rows = np.flatnonzero(labels == digit)
@@ -171,13 +180,13 @@ def draw_captions(labels: np.ndarray, text: Captions, rng: np.random.Generator) 
 
 
 def balanced(labels: np.ndarray, n: int, rng: np.random.Generator) -> np.ndarray:
-    """Rows of n images, as many of each digit as there are (to one), in random order."""
+    """Return rows of n images in random order, as many of each digit (to one)."""
     order = rng.permutation(len(labels))
     rank = np.empty(len(labels), dtype=int)
     for digit in DIGITS:
         digit_rows = order[labels[order] == digit]
         rank[digit_rows] = np.arange(len(digit_rows))
-    # Of the last incomplete round, some digits at random.
+    # The last incomplete round takes digits at random.
     order_by_rank = np.lexsort((rng.random(len(labels)), rank))
     return rng.permutation(order_by_rank[:n])
 
@@ -191,19 +200,25 @@ class Trial(NamedTuple):
 
 
 def n_images(run: Run) -> int:
-    """Training images that a run knows of."""
+    """Return the number of training images of a run."""
     return 4000 if run.quick else 60_000
 
 
 def image_order(run: Run, seed: int) -> tuple[np.ndarray, np.random.Generator]:
-    """Rows of the images, of which the first are known, as many of each digit; and the generator that goes on from there."""
+    """Return the rows of the images, the known ones first, and the generator for further draws.
+
+    The first n rows hold as many of each digit, for every n.
+    """
     labels = digits(run).labels[: n_images(run)]
     rng = np.random.default_rng([seed, 11])
     return balanced(labels, len(labels), rng), rng
 
 
 def draw_trial(run: Run, encoder: str, n_pairs: int, seed: int, *, pool: int = 3000) -> Trial:
-    """Draw known images, a caption for each, and other images of the pool; fewer pairs are among more."""
+    """Draw known images, a caption for each, and other images of the pool.
+
+    The pairs of a smaller number are among those of a larger one.
+    """
     text, image_latents = captions(run, N_CAPTIONS), latents(run, encoder)[0]
     order, rng = image_order(run, seed)
     caption_rows = draw_captions(digits(run).labels[: n_images(run)], text, rng)
@@ -219,7 +234,7 @@ def draw_trial(run: Run, encoder: str, n_pairs: int, seed: int, *, pool: int = 3
 
 
 def assembly(values: np.ndarray, kind: str, numbers: np.ndarray) -> xr.DataArray:
-    """Points with their ids."""
+    """Label points with ids."""
     return make_assembly(
         values,
         presentation={"stimulus_id": [f"{kind}-{k}" for k in numbers]},
@@ -228,14 +243,20 @@ def assembly(values: np.ndarray, kind: str, numbers: np.ndarray) -> xr.DataArray
 
 
 def fused_aligner(seed: int, map_name: Map = "barycentric") -> BridgeAligner:
-    """The fused bridge with settings that were chosen on the first 10,000 training digits; nothing is cross-validated."""
+    """Return the fused bridge with fixed settings.
+
+    They were chosen on the first 10,000 training digits; nothing is cross-validated.
+    """
     return BridgeAligner(
         coupling="fused", map=map_name, fuse_options={"candidate": FUSED, "minibatch_size": None}, seed=seed
     )
 
 
 def unbalanced_aligner(seed: int, map_name: Map = "barycentric") -> BridgeAligner:
-    """Unbalanced transport under the bridge, so loose that captions of an odd wording may stay without images."""
+    """Return the bridge with unbalanced transport.
+
+    It is loose enough that captions of an odd wording may stay without images.
+    """
     return BridgeAligner(coupling="factored", map=map_name, unbalanced=0.1, seed=seed)
 
 
@@ -254,18 +275,18 @@ OURS: dict[str, Callable[[int], AssemblyAligner]] = {
 
 
 def transported_test(run: Run, encoder: str, method: str, trial: Trial, seed: int) -> np.ndarray:
-    """Test images in the space of the captions, (n_test, 384)."""
+    """Transport the test images into the space of the captions, shape (n_test, 384)."""
     aligner = OURS[method](seed) if method in OURS else make_aligner(method, seed)
     test = latents(run, encoder)[1]
     with warnings.catch_warnings():
-        # Images seldom land on a caption's own place: which digit they are near is what is asked.
+        # Images seldom land on the embedding of a caption; the head only asks for the nearest digit.
         warnings.simplefilter("ignore", OffSupportWarning)
         aligner.fit(trial.source, trial.target, trial.pairs)
         return np.asarray(aligner.transform(assembly(test, "test", np.arange(len(test)))).values)
 
 
 def predict_from_labels(run: Run, encoder: str, method: str, known_rows: np.ndarray) -> np.ndarray:
-    """Digits of the test images by the known images' labels alone: no caption, no transport."""
+    """Predict the test digits from the known images' labels, without captions or transport."""
     train, test = latents(run, encoder)
     scale = StandardScaler().fit(train)
     X, labels = scale.transform(train[known_rows]), digits(run).labels[known_rows]
@@ -277,7 +298,7 @@ def predict_from_labels(run: Run, encoder: str, method: str, known_rows: np.ndar
 
 
 def accuracy_with_null(predicted: np.ndarray, truth: np.ndarray, seed: int) -> dict[str, Any]:
-    """Accuracy with its permutation null."""
+    """Return the accuracy with its permutation null."""
     rng = np.random.default_rng([seed, 13])
     null = shuffled_accuracies(predicted, truth, rng)
     return {
@@ -287,7 +308,7 @@ def accuracy_with_null(predicted: np.ndarray, truth: np.ndarray, seed: int) -> d
 
 
 def accuracy_records(run: Run, cell: dict[str, Any]) -> list[dict[str, Any]]:
-    """The record of a cell: method, encoder, number of pairs and seed."""
+    """Return the record of a cell: method, encoder, number of pairs and seed."""
     mnist, method, seed = digits(run), cell["method"], cell["seed"]
     known_rows = image_order(run, seed)[0][: cell["n_pairs"]]
     if method in END_TO_END:
@@ -305,9 +326,10 @@ def accuracy_records(run: Run, cell: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def end_to_end(images: xr.DataArray, *, augmented: bool, seed: int, steps: int = 800) -> Reference:
-    """The conv net trained on the labels of these images alone, or on random views of them too.
+    """Train a conv net on the labels of these images alone, or on random views of them too.
 
-    Some 20,000 views, at least one and at most 200 an image. Until the loss is next to nothing: 800 steps, or four passes.
+    There are some 20,000 views, at least one and at most 200 for each image. Training runs until
+    the loss is next to nothing: 800 steps, or four passes.
     """
     n = images.sizes["presentation"]
     if augmented:
@@ -319,7 +341,7 @@ def end_to_end(images: xr.DataArray, *, augmented: bool, seed: int, steps: int =
 
 
 def add_views(images: xr.DataArray, copies: int, seed: int) -> xr.DataArray:
-    """The images, and random views of each."""
+    """Add random views of each image."""
     generator = torch.Generator().manual_seed(seed)
     pixels = torch.from_numpy(np.ascontiguousarray(images.values)).float().div(255)[:, None]
     views = [np.uint8(255 * random_views(pixels, generator)[:, 0].clamp(0, 1).numpy()) for _ in range(copies)]

@@ -13,6 +13,7 @@ from .problems import IMAGES
 
 
 def claims(records: list[Record]) -> list[Record]:
+    """Return the verdict and the evidence on each claim."""
     lines = {(s, name): swept(records, s, name) for s in SETTINGS for name in SWEEPS}
 
     def mean(setting: str, name: str, part: str, level: float) -> float:
@@ -132,6 +133,8 @@ def claims(records: list[Record]) -> list[Record]:
 
 
 def answer(records: list[Record]) -> str:
+    """Summarise the ablations in a paragraph."""
+
     def extremes(setting: str) -> str:
         means = {part: float(np.mean(gain(records, setting, part))) for part in PARTS}
         order = sorted(means, key=lambda part: means[part])

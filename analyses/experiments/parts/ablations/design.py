@@ -7,7 +7,7 @@ from .problems import IMAGES, SITES
 SETTINGS = (IMAGES, SITES)
 LABELS = {IMAGES: "images: accuracy", SITES: "IT sites: median r"}
 METRICS = ("euclidean", "cosine", "correlation")
-#: The least was best on development digits; 1 is what the other experiments use.
+#: Marginal penalties. The smallest was best on development digits; the other experiments use 1.
 RHOS = (0.03, 0.1, 1.0, 10.0)
 WEAK, USUAL = (f"rho {rho:g}" for rho in (RHOS[0], 1.0))
 EPSILONS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
@@ -16,15 +16,15 @@ NOISE = (0.0, 0.1, 0.2, 0.3, 0.5)
 NOISE_FUSED = (0.2, 0.5)
 RATIOS = (1.0, 2.0, 5.0, 10.0)
 OUTLIERS = 0.2
-#: Seeds, of the first ones, for what takes minutes on images.
+#: Number of seeds of parts that take minutes on images.
 N_SLOW = 3
-#: What a change may cost and still be called none.
+#: Largest loss that counts as none.
 TOLERANCE = 0.02
 DEFAULT, KERNEL = "bridge (default)", "readout: kernel ridge of mean partners"
 DENSE, MIN = "coupling: sinkhorn, softmin", "reduce: min (sinkhorn)"
-#: The line of the bridge in the sweep of the pools.
+#: Name of the balanced bridge in the sweep of the pools.
 BALANCED = "bridge"
-#: Rows of the table, and what each is compared with.
+#: Part (row of the table) -> part that it is compared with.
 PARTS = {
     **{f"metric: {name}": DEFAULT for name in METRICS},
     KERNEL: DEFAULT,

@@ -17,7 +17,7 @@ from .problems import IMAGES
 
 
 def draw_parts(run: Run, records: list[Record], n_test: dict[str, int]) -> dict[str, str]:
-    """Differences with their intervals, a panel a setting."""
+    """Draw the differences with their intervals, a panel for each setting."""
     figure, axes = make_panels(2, 5.6, 5.6)
     names = list(PARTS)
     markers = {DEFAULT: "o", KERNEL: "s", DENSE: "^"}
@@ -59,7 +59,7 @@ def draw_sweeps(
     references: dict[str, dict[str, list[float]]],
     n_test: dict[str, int],
 ) -> dict[str, str]:
-    """A row a setting, a column a sweep."""
+    """Draw the sweeps: a row for each setting, a column for each sweep."""
     figure, axes = make_panels(8, 3.6, 3.1, columns=4)
     names: dict[str, Any] = {}
     for panel, ax in enumerate(axes):
@@ -71,7 +71,7 @@ def draw_sweeps(
             values = [mean_ci(line[level]) for level in line]
             spread = [0 if np.isnan(half) else half for _, half in values]
             positions = [position[level] + 0.07 * (line_index - (len(lines) - 1) / 2) for level in line]
-            # Outliers are no further step of the imbalance: no line leads to them.
+            # Outliers are not a level of imbalance, so that no line leads to them.
             joined = [k for k, level in enumerate(line) if level >= 0]
             style = {"markersize": 5, **figures.STYLES[part]}
             ax.errorbar(positions, [m for m, _ in values], yerr=spread, capsize=2, **{**style, "linestyle": ""})

@@ -1,4 +1,4 @@
-"""The two settings of the ablations, with what may be wrong in them, and the parts that are taken out one at a time."""
+"""The two settings of the ablations, their imperfections, and scores of single parts."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from ..mnist import DIGITS, N_DEVELOPMENT, Captions, balanced, captions, digit_h
 IMAGES, SITES = "MNIST -> captions", "IT -> other IT sites"
 ENCODER = "contrastive, short"
 N_NULL = 200
-#: Small enough that a fit takes half a minute; the whole grid of `neurobridge.bridge.fuse` chose the same on development digits.
+#: Candidates of a fit of half a minute; on development digits the whole grid of `fuse` chose the same one.
 GRID: dict[str, Any] = {"lams": (0.9, 0.5), "epsilons": (0.02, 0.1), "n_rounds": (1, 5), "kernel_rounds": (0, 1)}
 QUICK_GRID: dict[str, Any] = {
     "lams": (0.9,),
@@ -37,7 +37,7 @@ QUICK_GRID: dict[str, Any] = {
 
 
 class Problem(NamedTuple):
-    """Both pools in standard deviations, the pairs, and what judges a transport of the held-out points."""
+    """Pools in standard deviations, pairs, held-out points, and the score of their transport."""
 
     X: np.ndarray
     Y: np.ndarray
@@ -47,16 +47,21 @@ class Problem(NamedTuple):
 
 
 def draw_problem(run: Run, setting: str, seed: int, **wrong: Any) -> Problem:
-    """Draw a setting; ``n_pairs``, ``noise`` (share of wrong pairs), ``ratio`` (imbalance) and ``outliers`` (share)."""
+    """Draw a problem of a setting.
+
+    Options are ``n_pairs``, ``noise`` (share of wrong pairs), ``ratio`` (imbalance) and
+    ``outliers`` (share).
+    """
     return (image_problem if setting == IMAGES else site_problem)(run, seed, **wrong)
 
 
 def caption_set(run: Run) -> Captions:
+    """Return the embedded captions of digits."""
     return captions(run, 800 if run.quick else 4000)
 
 
 def flickr(run: Run) -> np.ndarray:
-    """Embedded captions of photographs: none speaks of a digit."""
+    """Embed captions of photographs; none of them names a digit."""
 
     def make() -> np.ndarray:
         stimuli = load("clip-flickr8k", mirror=run.mirror).stimuli
@@ -68,7 +73,9 @@ def flickr(run: Run) -> np.ndarray:
 def image_problem(
     run: Run, seed: int, n_pairs: int = 100, noise: float = 0.0, ratio: float = 1.0, outliers: float = 0.0
 ) -> Problem:
-    """Digits and captions, pools of as many; half of the digits are ``ratio`` times rarer among the captions.
+    """Draw digits and captions in pools of one size.
+
+    Half of the digits are ``ratio`` times rarer among the captions.
 
     Outliers are captions of photographs in the place of unpaired captions of digits; a wrong pair has another digit's caption.
     """
@@ -112,7 +119,7 @@ def image_problem(
 
 
 def it_sites(run: Run) -> tuple[np.ndarray, np.ndarray, np.ndarray, dict[str, str]]:
-    """Both halves of the real IT sites, the categories of the stimuli, and digests."""
+    """Return both halves of the real IT sites, the categories of the stimuli, and digests."""
 
     def make() -> tuple[Any, ...]:
         data: Any = load("majajhong2015-it-v6", mirror=run.mirror)
@@ -126,7 +133,9 @@ def it_sites(run: Run) -> tuple[np.ndarray, np.ndarray, np.ndarray, dict[str, st
 def site_problem(
     run: Run, seed: int, n_pairs: int = 100, noise: float = 0.0, ratio: float = 1.0, outliers: float = 0.0
 ) -> Problem:
-    """Halves of the IT sites; half of the categories are ``ratio`` times rarer among the unpaired stimuli of the target.
+    """Draw two halves of the IT sites.
+
+    Half of the categories are ``ratio`` times rarer among the unpaired stimuli of the target.
 
     Outliers are added to the target: every site's responses dealt anew, so that no two sites belong together. A wrong pair has
     the partner of another wrong pair.
@@ -167,11 +176,16 @@ def site_problem(
 
 
 def record_of(value: float, null: list[float], n_test: int) -> Record:
+    """Return a value with the 95 % quantile of its null."""
     return {"value": round(value, 4), "null_95": round(float(np.quantile(null, 0.95)), 4), "n_test": n_test}
 
 
 def ceilings(run: Run, setting: str, seed: int) -> dict[str, float]:
-    """Return the values in reach: of captions, the head on true ones and a reader of labelled latents; of sites, all pairs."""
+    """Return reference values of a setting.
+
+    Images: the head on true captions, and a readout of labelled latents. Sites: ridge with all
+    pairs.
+    """
     if setting == IMAGES:
 
         def make() -> dict[str, float]:
@@ -194,31 +208,37 @@ def ceilings(run: Run, setting: str, seed: int) -> dict[str, float]:
 
 
 def cost_of(problem: Problem, **options: Any) -> BridgeCost:
+    """Return the bridge cost of a problem, geodesic by default."""
     return bridge_cost(problem.X, problem.Y, problem.rows, **{"metric": "geodesic", **options})
 
 
 def score_mean_partner(problem: Problem, cost: BridgeCost, **options: Any) -> Record:
-    """Mean partner by the factored plan's own formula: what `BridgeAligner` with ``map="barycentric"`` does."""
+    """Score the mean partner by the formula of the factored plan.
+
+    `BridgeAligner` does the same with ``map="barycentric"``.
+    """
     return problem.score(couple(cost, **options).map(problem.X_test, problem.Y))
 
 
 def score_kernel_readout(problem: Problem, coupling: Coupling, seed: int) -> Record:
-    """Score kernel ridge from points to their mean partners: one readout for every coupling, as in `BridgeAligner`."""
+    """Score kernel ridge from points to their mean partners, one readout for every coupling."""
     return problem.score(partner_kernel_map(coupling, problem.X, problem.Y, seed=seed)(problem.X_test))
 
 
 def score_ridge(problem: Problem) -> Record:
+    """Score ridge of the pairs alone."""
     return problem.score(ridge_map(problem.X[problem.rows[0]], problem.Y[problem.rows[1]])(problem.X_test))
 
 
 def score_fused(problem: Problem, run: Run, seed: int) -> Record:
+    """Score the fused bridge with a small grid."""
     return problem.score(
         fuse(problem.X, problem.Y, problem.rows, seed=seed, **(QUICK_GRID if run.quick else GRID)).map(problem.X_test)
     )
 
 
 def score_flows(problem: Problem, run: Run, seed: int) -> dict[str, Record]:
-    """Both bases, on the plan of the default."""
+    """Score flows from both bases, trained on the plan of the default."""
     coupling = couple(cost_of(problem))
     training = Training(validation=0.2, n_steps=20 if run.quick else None)
     bases: dict[str, Any] = {"ridge": "affine", "barycentric": lambda points: coupling.map(points, problem.Y)}

@@ -18,7 +18,7 @@ Figures = list[dict[str, str]]
 
 
 def how_many_figure(run: Run, facts: dict[str, Record], records: list[Record], needed: list[Record]) -> Figures:
-    """Draw how many paired images a lab needs: fused against ridge, as a share of what all pairs give."""
+    """Draw how many paired images a lab needs: fused and ridge, relative to ridge on all pairs."""
     figure, axes = make_panels(len(facts), 5.0, 4.0, columns=3)
     for ax, (dataset, fact) in zip(axes, facts.items(), strict=True):
         of_direction = records_to_brain(dataset, records)
@@ -68,7 +68,7 @@ def how_many_figure(run: Run, facts: dict[str, Record], records: list[Record], n
 
 
 def learning_figures(run: Run, facts: dict[str, Record], records: list[Record]) -> Figures:
-    """Every method, one figure a direction."""
+    """Draw every method, a figure for each direction."""
     out = []
     for direction, name in ((TO_BRAIN, "curves_to_brain"), (TO_MODEL, "curves_to_model")):
         figure, axes = make_panels(len(facts), 5.6, 4.4, columns=3)
@@ -89,7 +89,7 @@ def learning_figures(run: Run, facts: dict[str, Record], records: list[Record]) 
 
 
 def _one_legend(figure: Any, axes: Any) -> None:
-    """The methods once, beside the panels; what the straight lines are, under each panel's title."""
+    """Put one legend beside the panels, and name the straight lines under each title."""
     methods: dict[str, Any] = {}
     for ax in axes:
         handles, labels = ax.get_legend_handles_labels()
@@ -101,6 +101,7 @@ def _one_legend(figure: Any, axes: Any) -> None:
 
 
 def _shift_apart(lines: Any) -> dict[str, Any]:
+    """Shift the counts of each line a little, so that bars do not hide each other."""
     n = len(lines)
     return {
         name: (np.array(counts) * 1.02 ** (k - n / 2), values)
@@ -109,7 +110,7 @@ def _shift_apart(lines: Any) -> dict[str, Any]:
 
 
 def decoding_figure(run: Run, facts: dict[str, Record], records: list[Record]) -> Figures:
-    """Accuracy after transport, beside the source's own head, the ceiling and chance."""
+    """Draw accuracy after transport, beside the source's own head, the ceiling and chance."""
     labelled = {dataset: fact for dataset, fact in facts.items() if fact["label"]}
     panels = [
         (dataset, of_direction)

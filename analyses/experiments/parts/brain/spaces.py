@@ -1,4 +1,4 @@
-"""Both spaces of the data sets of the brain and model experiment, and the folds that are drawn from them."""
+"""Both spaces of each dataset of the brain and model experiment, and the folds of them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ PUBLIC, SIMULATED = "majajhong2015.public", "simulated-hvm"
 
 
 class Sides(NamedTuple):
-    """Both spaces of a dataset, one presentation a stimulus."""
+    """Both spaces of a dataset, one presentation for each stimulus."""
 
     model: xr.DataArray
     brain: xr.DataArray
@@ -35,7 +35,7 @@ class Sides(NamedTuple):
 
 
 def hvm(run: Run) -> tuple[Any, bool]:
-    """The real public recordings where their files are at hand, else the simulated ones."""
+    """Load the real public recordings where their files are at hand, else the simulated ones."""
     if not run.quick and all(locate(PUBLIC, mirror=run.mirror).values()):
         return load(PUBLIC, mirror=run.mirror), False
     size: dict[str, Any] = (
@@ -45,7 +45,7 @@ def hvm(run: Run) -> tuple[Any, bool]:
 
 
 def averaged(trials: xr.DataArray) -> tuple[xr.DataArray, xr.DataArray]:
-    """Responses averaged over trials, and their split-half reliability."""
+    """Average the responses over trials; return them with their split-half reliability."""
     brain = drop_constant(average_repetitions(trials))
     brain = brain.isel(time_bin=0, drop=True) if brain.ndim == 3 else brain
     trials = select(trials, neuroid_id=brain["neuroid_id"].values)
@@ -53,6 +53,8 @@ def averaged(trials: xr.DataArray) -> tuple[xr.DataArray, xr.DataArray]:
 
 
 def hvm_sides(run: Run, region: str) -> Sides:
+    """Return Gabor energies and the sites of a region."""
+
     def make() -> tuple[Any, ...]:
         data, simulated = hvm(run)
         # Real images are 256 x 256: the filters see both sets at one size.
@@ -68,6 +70,8 @@ def hvm_sides(run: Run, region: str) -> Sides:
 
 
 def session_sides(run: Run, kind: str, seed: int) -> Sides:
+    """Return Gabor energies or a trained encoder, and the real V4 session."""
+
     def make() -> tuple[Any, ...]:
         data: Any = load("cowley2023-v4-210325", mirror=run.mirror)
         return *averaged(data.recordings), data.images, dict(data.attrs["digests"])
@@ -90,6 +94,7 @@ def session_sides(run: Run, kind: str, seed: int) -> Sides:
 
 
 def it_sides(run: Run, kind: str) -> Sides:
+    """Return latents or half of the sites, and real IT sites."""
     data: Any = run.once("it", lambda: load("majajhong2015-it-v6", mirror=run.mirror))
     brain, digests = drop_constant(data.recordings), dict(data.attrs["digests"])
     if kind == "latents":
@@ -100,6 +105,7 @@ def it_sides(run: Run, kind: str) -> Sides:
 
 
 def sides(run: Run, dataset: str, seed: int) -> Sides:
+    """Return both spaces of a dataset."""
     name, _, kind = dataset.partition(", ")
     if name.startswith("hvm"):
         return hvm_sides(run, name.removeprefix("hvm-"))
@@ -107,7 +113,7 @@ def sides(run: Run, dataset: str, seed: int) -> Sides:
 
 
 class PreparedFold(NamedTuple):
-    """A fold, the frozen readouts of both spaces, and what ridge predicts in the brain's."""
+    """Fold with the frozen readouts of both spaces, and ridge's prediction of the brain."""
 
     fold: CurveFold
     heads: dict[str, Readout]
@@ -115,7 +121,10 @@ class PreparedFold(NamedTuple):
 
 
 def prepare_fold(run: Run, spaces: Sides, cell: dict[str, Any]) -> PreparedFold:
-    """The fold of a cell; the last one is kept, as the methods follow each other on it."""
+    """Draw the fold of a cell.
+
+    The last one is kept: the methods follow each other on it.
+    """
     key = cell["dataset"], cell["seed"], cell["n_pairs"]
     if run.shared.get("drawn", (None,))[0] != key:
         fold = draw_curve_fold(
@@ -138,4 +147,5 @@ def prepare_fold(run: Run, spaces: Sides, cell: dict[str, Any]) -> PreparedFold:
 
 
 def same_neuroids(test: xr.DataArray, train: xr.DataArray) -> xr.DataArray:
+    """Keep the neuroids that the training assembly has."""
     return test.isel({NEUROID: np.isin(test["neuroid_id"].values, train["neuroid_id"].values)})

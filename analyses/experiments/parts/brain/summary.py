@@ -1,4 +1,4 @@
-"""What the records of the brain and model experiment come to: curves, pairs needed, claims and the answer."""
+"""Curves, pairs needed, claims and the answer of the brain and model experiment."""
 
 from __future__ import annotations
 
@@ -13,25 +13,29 @@ from .directions import TO_BRAIN
 
 
 def dataset_title(fact: Record, dataset: str) -> str:
-    """Name of a dataset, with what it is."""
+    """Return the name of a dataset, marked as real or SIMULATED."""
     return f"{dataset} ({'SIMULATED' if fact['simulated'] else 'real'})"
 
 
 def mean_curve(records: list[Record], method: str, value: str = "r") -> tuple[np.ndarray, np.ndarray]:
+    """Return the numbers of pairs of a method and its means over seeds."""
     group = select_records(records, method=method)
     counts = sorted({r["n_pairs"] for r in group})
     return np.array(counts), np.array([np.mean([r[value] for r in select_records(group, n_pairs=n)]) for n in counts])
 
 
 def records_to_brain(dataset: str, records: list[Record]) -> list[Record]:
-    """Records of model to brain on the seeds that the fused bridge has: one method's luck must not be another's gain."""
+    """Keep the records of model to brain on the seeds that the fused bridge has.
+
+    The methods are then compared on the same draws.
+    """
     of_direction = select_records(records, dataset=dataset, direction=TO_BRAIN)
     seeds = {r["seed"] for r in of_direction if r["method"] == "fused"}
     return [r for r in of_direction if r["seed"] in seeds]
 
 
 def pairs_needed(dataset: str, records: list[Record]) -> list[Record]:
-    """For each number of pairs of ridge, where the fused curve first reaches ridge's r."""
+    """Find, for each number of pairs of ridge, where the fused curve first reaches ridge's r."""
     of_direction = records_to_brain(dataset, records)
     (n_ridge, ridge), (n_fused, fused) = mean_curve(of_direction, "ridge"), mean_curve(of_direction, "fused")
     share = {r["n_pairs"]: r["share"] for r in of_direction}
@@ -59,13 +63,14 @@ def pairs_needed(dataset: str, records: list[Record]) -> list[Record]:
 
 
 def per_count(records: list[Record], counts: list[int], value: str) -> list[str]:
+    """Format the mean at each number of pairs."""
     return [f"{np.mean([r[value] for r in select_records(records, n_pairs=n)]):.3f}" for n in counts]
 
 
 def matched_cells(
     records: list[Record], first: str, second: str, value: str, direction: str | None = None
 ) -> list[tuple[Record, float, float]]:
-    """Cells (dataset, direction, pairs, seed) that both methods have, with their values."""
+    """Match the cells (dataset, direction, pairs, seed) of two methods."""
 
     def key(record: Record) -> tuple[Any, ...]:
         return record["dataset"], record["direction"], record["n_pairs"], record["seed"]
@@ -79,7 +84,7 @@ def matched_cells(
 
 
 def means_by_cell(matched: list[tuple[Record, float, float]]) -> dict[tuple[str, str, int], tuple[float, float]]:
-    """Means over seeds of both methods, by dataset, direction and number of pairs."""
+    """Return the means over seeds of both methods, by dataset, direction and number of pairs."""
     groups: dict[tuple[str, str, int], list[tuple[float, float]]] = {}
     for record, first_value, second_value in matched:
         groups.setdefault((record["dataset"], record["direction"], record["n_pairs"]), []).append(
@@ -89,6 +94,7 @@ def means_by_cell(matched: list[tuple[Record, float, float]]) -> dict[tuple[str,
 
 
 def against_ridge(scored: list[Record]) -> Record:
+    """Judge whether the fused bridge predicts better than ridge."""
     results = matched_cells(scored, "fused", "ridge", "r")
     by_cell = means_by_cell(results)
     n_wins = sum(a > b for a, b in by_cell.values())
@@ -111,6 +117,7 @@ def against_ridge(scored: list[Record]) -> Record:
 
 
 def few_pairs(scored: list[Record]) -> Record:
+    """Judge whether a fifth of the images as pairs is enough."""
     shares = []
     for dataset in dict.fromkeys(r["dataset"] for r in scored):
         of_dataset = records_to_brain(dataset, scored)
@@ -134,6 +141,7 @@ def few_pairs(scored: list[Record]) -> Record:
 
 
 def frozen_heads(scored: list[Record]) -> Record:
+    """Judge whether frozen readouts read transported stimuli."""
     decoded = [r for r in scored if r["method"] == "fused" and "accuracy" in r]
     n_above = sum(r["accuracy"] > r["accuracy_null_95"] for r in decoded)
     means = means_by_cell(matched_cells(scored, "fused", "ridge", "accuracy"))
@@ -148,6 +156,7 @@ def frozen_heads(scored: list[Record]) -> Record:
 
 
 def flow_claim(scored: list[Record]) -> Record:
+    """Judge whether flows transport as well as the barycentric map."""
     means = means_by_cell(matched_cells(scored, "fused-flow", "fused", "r"))
     n_wins = sum(a >= b for a, b in means.values())
     return {
@@ -160,6 +169,7 @@ def flow_claim(scored: list[Record]) -> Record:
 
 
 def answer(facts: dict[str, Record], scored: list[Record], needed_pairs: list[Record]) -> str:
+    """Summarise model to brain in a paragraph."""
     parts = []
     for dataset, fact in facts.items():
         group = [r for r in records_to_brain(dataset, scored) if r["share"] == 0.2]

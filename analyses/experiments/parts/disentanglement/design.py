@@ -14,8 +14,10 @@ TURNS = (0.0, 0.06, 0.12, 1.0)
 
 
 def betas(run: Run) -> Sequence[float]:
+    """Return the levels of beta of a run."""
     return (0.25, 4.0) if run.quick else BETAS
 
 
 def turns(run: Run) -> Sequence[float]:
+    """Return the amounts of rotation of a run."""
     return TURNS[:: len(TURNS) - 1] if run.quick else TURNS

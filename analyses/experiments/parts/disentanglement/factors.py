@@ -1,4 +1,4 @@
-"""Codes and the factors behind them: simulated scenes, factors of digits, DCI, MIG, rank correlation by permutation."""
+"""Codes and their factors: simulated scenes, digits, DCI, MIG, and rank correlation."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from neurobridge.study.harness import Run
 
 SIDE, N_SITES = 24, 60
 OBJECTS = ("animal_1", "car_3", "face_2", "plane_5")
-# Codes are read with as many bins as in Locatello et al. 2019.
+# Number of bins of Locatello et al. 2019.
 N_BINS = 20
 
 
 class Sizes(NamedTuple):
-    """Images to train a VAE on, to measure factors on, and to align; epochs; images of the classifier."""
+    """Images that train a VAE, measure factors, and align; epochs; images of the classifier."""
 
     train: int
     factors: int
@@ -34,7 +34,10 @@ class Sizes(NamedTuple):
 
 
 class FactorData(NamedTuple):
-    """Images of one kind: to train on, to measure on with their factors, and the second space of the first of these."""
+    """Images of one kind with their factors, and a second space.
+
+    The target space belongs to the first of the measured images.
+    """
 
     train: xr.DataArray
     measured: xr.DataArray
@@ -44,17 +47,18 @@ class FactorData(NamedTuple):
     digests: dict[str, str]
 
     def labels(self, images: xr.DataArray) -> np.ndarray:
-        """Class or object of some of the measured images."""
+        """Return the class or object of some of the measured images."""
         row_of = {stimulus: k for k, stimulus in enumerate(self.measured["stimulus_id"].values)}
         return next(iter(self.factors.values()))[[row_of[i] for i in images["stimulus_id"].values]]
 
 
 def sizes(run: Run) -> Sizes:
+    """Return the sizes of a run."""
     return Sizes(1000, 600, 300, 2, 2000) if run.quick else Sizes(7500, 3000, 600, 5, 15_000)
 
 
 def factor_data(run: Run, name: str) -> FactorData:
-    """Make or load both spaces, once a process; the same for all seeds."""
+    """Make or load both spaces once in a process; they are the same for all seeds."""
     return run.once(name, lambda: _scenes(run) if name == "scenes" else _digits(run))
 
 
@@ -91,7 +95,10 @@ def _digits(run: Run) -> FactorData:
 
 
 def draw_scenes(n: int, rng: np.random.Generator) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """Grey images (n, 24, 24) of one lit object over a dim 1/f background, and the independent factors they were made from."""
+    """Render images (n, 24, 24) of one lit object over a dim 1/f background.
+
+    Returns them with the independent factors that they were made from.
+    """
     span = {"ty": 0.5, "tz": 0.5, "s": 0.25, "ryz": 60.0}
     factors: dict[str, np.ndarray] = {key: half * rng.uniform(-1, 1, size=n) for key, half in span.items()}
     factors["s"] = np.exp(factors["s"])
@@ -109,7 +116,10 @@ def draw_scenes(n: int, rng: np.random.Generator) -> tuple[np.ndarray, dict[str,
 
 
 def tuned_sites(factors: dict[str, np.ndarray]) -> np.ndarray:
-    """Noiseless responses (n, 60) of sites with mixed tuning: each a saturating function of a random mixture of all factors."""
+    """Simulate noiseless responses (n, 60) of sites with mixed tuning.
+
+    Each is a saturating function of a random mixture of all factors.
+    """
     rng = np.random.default_rng(20170425)
     which = factors["object"][:, None] == np.array(OBJECTS)
     poses = np.stack([values for key, values in factors.items() if key != "object"], axis=1)
@@ -119,7 +129,10 @@ def tuned_sites(factors: dict[str, np.ndarray]) -> np.ndarray:
 
 
 def measure_digits(images: xr.DataArray) -> dict[str, np.ndarray]:
-    """Class; slant, width and height from the second moments of the ink; thickness as ink over the length of its middle line.
+    """Measure class, slant, width, height and thickness of digits.
+
+    Slant, width and height follow from the second moments of the ink; thickness is ink over the
+    length of its middle line.
 
     The middle line is where the distance to the nearest blank pixel is largest along a row or a column.
     """
@@ -148,7 +161,10 @@ def measure_digits(images: xr.DataArray) -> dict[str, np.ndarray]:
 
 
 def importances(codes: np.ndarray, factors: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """Share of each latent in a random forest for each factor, (n_latents, n_factors), and held-out accuracy or R^2."""
+    """Return the share of each latent in a random forest for each factor, and held-out scores.
+
+    Shares have shape (n_latents, n_factors); scores are accuracy or R^2.
+    """
     half, columns, scores = len(codes) * 2 // 3, [], []
     for values in factors.values():
         kind = RandomForestRegressor if values.dtype.kind == "f" else RandomForestClassifier
@@ -159,11 +175,14 @@ def importances(codes: np.ndarray, factors: dict[str, np.ndarray]) -> tuple[np.n
 
 
 def dci(codes: np.ndarray, factors: dict[str, np.ndarray]) -> dict[str, float]:
-    """Eastwood & Williams 2018: disentanglement, completeness, informativeness (mean held-out accuracy or R^2)."""
+    """Return disentanglement, completeness and informativeness (Eastwood & Williams 2018).
+
+    Informativeness is the mean held-out accuracy or R^2.
+    """
     R, accuracies = importances(codes, factors)
 
     def concentration(weights: np.ndarray) -> np.ndarray:
-        """One less the entropy of each row, in units of the entropy of an even row."""
+        """Return one less the entropy of each row, in units of the entropy of an even row."""
         share = weights / np.maximum(weights.sum(axis=1, keepdims=True), 1e-12)
         return 1 + (share * np.log(np.maximum(share, 1e-12))).sum(axis=1) / np.log(weights.shape[1])
 
@@ -176,7 +195,11 @@ def dci(codes: np.ndarray, factors: dict[str, np.ndarray]) -> dict[str, float]:
 
 
 def mig(codes: np.ndarray, factors: dict[str, np.ndarray]) -> float:
-    """Chen et al. 2018: gap of the two latents that tell most of a factor, in units of its entropy, mean over factors."""
+    """Return the mutual information gap (Chen et al. 2018).
+
+    It is the gap of the two latents most informative of a factor, in units of its entropy, mean
+    over factors.
+    """
     binned = [_binned(column) for column in codes.T]
     gaps = []
     for values in factors.values():
@@ -200,7 +223,7 @@ def _information(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def rotate_codes(codes: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Standardised codes in a random rotation."""
+    """Standardise codes and rotate them at random."""
     unit = (codes - codes.mean(axis=0)) / np.maximum(codes.std(axis=0), 1e-12)
     return unit @ stats.ortho_group.rvs(codes.shape[1], random_state=rng)
 
@@ -208,7 +231,10 @@ def rotate_codes(codes: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 def partial_rank_correlation(
     x: Sequence[float], y: Sequence[float], control: Sequence[float] | None = None
 ) -> tuple[float, float]:
-    """Spearman's rho, partial where a third variable is given, and its two-sided p from 9,999 permutations."""
+    """Return Spearman's rho, partial where a control is given, and its two-sided p.
+
+    The p value is from 9,999 permutations.
+    """
     a, b = stats.rankdata(x), stats.rankdata(y)
     if control is not None:
         basis = np.stack([np.ones(len(a)), stats.rankdata(control)], axis=1)
@@ -224,6 +250,6 @@ def partial_rank_correlation(
 
 
 def rises_text(x: Sequence[float], y: Sequence[float]) -> str:
-    """Count the steps up of y in the order of x."""
+    """Count the steps at which y rises in the order of x, as "5 of 6"."""
     rises = np.diff(np.asarray(y)[np.argsort(x)]) > 0
     return f"{int(rises.sum())} of {len(rises)}"

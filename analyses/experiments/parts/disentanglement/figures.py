@@ -19,7 +19,10 @@ from .factors import (
 
 
 def _plot_line(ax: Any, records: list[Record], value: str, shift: int = 0, **style: Any) -> None:
-    """Mean and interval by beta; a little to the side, so that bars do not hide each other."""
+    """Plot means and intervals by beta.
+
+    A shift to the side keeps bars from hiding each other.
+    """
     across = sorted({r["beta"] for r in records})
     results = [mean_ci([r[value] for r in select_records(records, beta=beta)]) for beta in across]
     means, bars = [m for m, _ in results], [np.nan_to_num(half) for _, half in results]
@@ -28,6 +31,7 @@ def _plot_line(ax: Any, records: list[Record], value: str, shift: int = 0, **sty
 
 
 def draw_disentanglement(run: Run, records: list[Record]) -> None:
+    """Draw disentanglement and alignment by beta, and one against the other."""
     from matplotlib import pyplot as plt
 
     figure, axes = plt.subplots(2, 3, figsize=(15, 8.8), layout="constrained")
@@ -86,6 +90,7 @@ def draw_disentanglement(run: Run, records: list[Record]) -> None:
 
 
 def draw_known_truth(run: Run, truth: list[Record]) -> None:
+    """Draw scenes, and R^2 of rotated true factors against their DCI."""
     figure, axes = make_panels(2, 6.0, 4.2)
     figures.contact_sheet(
         factor_data(run, "scenes").measured[:40], ax=axes[0], n_columns=8, title="SIMULATED scenes (24 x 24 pixels)"

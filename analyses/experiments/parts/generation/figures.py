@@ -25,10 +25,11 @@ LABELS = {
 
 
 def sheet_file(run: Run, method: str, n_pairs: int) -> Path:
+    """Return the file that keeps the images of a method."""
     return run.out / f"sheet-{method.replace(' ', '-')}-{n_pairs}.npy"
 
 
-#: Line of a way to make an image -> the method whose style it has.
+#: Method of generation -> aligner whose line style it has.
 STYLE_OF = {
     "barycentric": "fused",
     "plan": "ridge",
@@ -39,6 +40,7 @@ STYLE_OF = {
 
 
 def draw_scores(run: Run, records: list[Record], counts: list[int], methods: list[str]) -> None:
+    """Draw agreement, Frechet distance and spread by known pairs."""
     figure, axes = make_panels(3, 5.2, 4.2)
     pairs, all_labels = select_records(records, kind="pairs"), select_records(records, kind="all labels")
     labels = {"agreement": "agreement of the judge", "frechet": "Frechet distance (squared feature units)",
@@ -68,12 +70,13 @@ def draw_scores(run: Run, records: list[Record], counts: list[int], methods: lis
 
 
 def draw_contact_sheet(run: Run, most_pairs: int, methods: list[str]) -> None:
+    """Draw five images of each digit for every method."""
     figure, axes = make_panels(len(methods), 3.1, 6.4)
     for ax, name in zip(axes, methods, strict=True):
         images = np.load(
             sheet_file(run, name, size(run).train if name == "all labels" else most_pairs), allow_pickle=False
         )
-        # In the order of the captions, which is that of the digits.
+        # The images are in the order of the captions, hence of the digits.
         shown = images.reshape(10, -1, *images.shape[1:])[:, :: len(images) // 50].reshape(-1, *images.shape[1:])
         figures.contact_sheet(
             xr.DataArray(shown, dims=("presentation", "row", "column")), ax=ax, n_columns=5,

@@ -28,14 +28,14 @@ WORDINGS = (
 NEW_WORDINGS = (
     "somebody drew {a}", "handwriting of the digit {label}", "the symbol {label} on a dark ground", "a number: {label}",
 )  # fmt: skip
-# Settings were looked at on the first 5,000 training digits and four other wordings; the pools of the runs lie beyond them.
+# Settings were chosen on the first 5,000 training digits and four other wordings; pools lie beyond these digits.
 LATENTS, BETA = 24, 0.5
 DEVELOPMENT, EPSILON, UNBALANCED = 10_000, 0.02, 0.1
 DIGITS = list(NAMES)
 
 
 class Size(NamedTuple):
-    """Images of the models' training, of a pool, epochs of VAE and contrastive encoder, flow steps, images made."""
+    """Images that train the models and fill a pool, epochs, flow steps, and images made."""
 
     train: int
     pool: int
@@ -46,7 +46,7 @@ class Size(NamedTuple):
 
 
 class Models(NamedTuple):
-    """Frozen models, the text of either kind of wording, images and what the models say of the training part."""
+    """Frozen models, embedded captions of both kinds of wording, images, and their latents."""
 
     judge: Reference
     vae: Reference
@@ -59,16 +59,17 @@ class Models(NamedTuple):
 
 
 def size(run: Run) -> Size:
+    """Return the size of a run."""
     return Size(3000, 600, 5, 1, 150, 400) if run.quick else Size(60_000, 6000, 6, 4, 2500, 2000)
 
 
 def parts(run: Run) -> list[Any]:
-    """Training and test part of MNIST, once a process."""
+    """Load the training and the test part of MNIST once in a process."""
     return run.once("mnist", lambda: [load("mnist", part=part, mirror=run.mirror) for part in ("train", "test")])
 
 
 def frozen_models(run: Run) -> Models:
-    """Train and read everything once a process."""
+    """Train the models and compute all latents once in a process."""
 
     def make() -> Models:
         n = size(run)
@@ -103,7 +104,10 @@ def frozen_models(run: Run) -> Models:
 
 
 def draw_pool(run: Run, cell: dict[str, Any], frozen: Models) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Pool of images, the known ones among them (as many of each digit), and the caption of every image of the pool."""
+    """Draw a pool of images, the known ones among them, and a caption for every image.
+
+    There are as many known images of each digit.
+    """
     rng = np.random.default_rng([cell["seed"], 5])
     first = 0 if run.quick else DEVELOPMENT
     pool = first + rng.permutation(len(frozen.labels) - first)[: size(run).pool]
@@ -116,7 +120,11 @@ def draw_pool(run: Run, cell: dict[str, Any], frozen: Models) -> tuple[np.ndarra
 def couple_pool(
     frozen: Models, pool: np.ndarray, known_rows: np.ndarray, caption_rows: np.ndarray
 ) -> tuple[Any, np.ndarray, Any]:
-    """Map of captions to where distances are taken, those of the pool's captions, and plans to the pool's images by balance."""
+    """Couple the captions of a pool with its images.
+
+    Returns the map of captions to the space where distances are taken, the mapped captions, and
+    the plans by balance.
+    """
     text = frozen.captions.values.astype(float)
     used_captions, row = np.unique(caption_rows, return_inverse=True)
     embeddings = frozen.embeddings[pool]
@@ -130,7 +138,7 @@ def couple_pool(
 
 
 def nearest_caption(X: np.ndarray, new: np.ndarray) -> np.ndarray:
-    """For each new caption the fitted one nearest to it, by cosine."""
+    """Return the fitted caption nearest to each new one, by cosine."""
     return cosines(new, X).argmax(axis=1)
 
 
@@ -142,6 +150,7 @@ def draw_partners(plan: Coupling, rows: np.ndarray, rng: np.random.Generator) ->
 
 
 def decode(frozen: Models, latents: np.ndarray, wanted: np.ndarray) -> xr.DataArray:
+    """Decode latents into images with the frozen decoder."""
     assembly = make_assembly(
         np.asarray(latents, dtype=np.float32),
         presentation={"stimulus_id": [f"made-{k}" for k in range(len(latents))], "category_name": wanted},
@@ -151,7 +160,10 @@ def decode(frozen: Models, latents: np.ndarray, wanted: np.ndarray) -> xr.DataAr
 
 
 def score_images(frozen: Models, images: xr.DataArray, seed: int) -> dict[str, Any]:
-    """Agreement, Frechet distance and spread, beside reconstructions and real digits, as many of each."""
+    """Score images by the judge: agreement, Frechet distance and spread.
+
+    Beside them stand as many reconstructions and real digits.
+    """
     n, net = images.sizes["presentation"], frozen.judge.model
     real, other_images = frozen.test[:n], frozen.test[n : 2 * n]
     codes = extract(frozen.vae.model, other_images, "encoder.mean", preprocess=frozen.vae.preprocess, batch_size=512)
@@ -175,7 +187,7 @@ def score_images(frozen: Models, images: xr.DataArray, seed: int) -> dict[str, A
 
 
 def within_class_variance(features: Callable[[torch.Tensor], torch.Tensor], images: xr.DataArray) -> float:
-    """Mean over classes of the total variance of the features within a class."""
+    """Return the total variance of the features within a class, mean over classes."""
     pixels = images.values.astype(np.float32) / (255 if images.dtype == np.uint8 else 1)
     with torch.no_grad():
         values = features(torch.from_numpy(pixels[:, None])).numpy()

@@ -1,4 +1,4 @@
-"""The pairs of spaces of the no-anchor experiment: real, simulated, and views of which the second is a turned copy."""
+"""The pairs of spaces of the no-anchor experiment: real, simulated, and rotated copies."""
 
 from __future__ import annotations
 
@@ -28,7 +28,10 @@ HVM_SIDES = {
 
 
 class UnpairedTask(NamedTuple):
-    """Training pools (row ``partner[i]`` of the target is row i of the source) and held-out views, row by row."""
+    """Training pools and held-out views, row by row.
+
+    Row ``partner[i]`` of the target pool is row i of the source pool.
+    """
 
     source: np.ndarray
     target: np.ndarray
@@ -39,7 +42,7 @@ class UnpairedTask(NamedTuple):
 
 
 def sizes(run: Run) -> tuple[int, int, int]:
-    """Training stimuli, held-out stimuli and principal components."""
+    """Return the numbers of training stimuli, held-out stimuli and principal components."""
     return (80, 20, 10) if run.quick else (200, 75, 30)
 
 
@@ -52,7 +55,7 @@ class PairedViews(NamedTuple):
 
 
 def paired_views(run: Run, case: str, seed: int) -> PairedViews:
-    """Both views of a case."""
+    """Return both views of a case."""
     rng = np.random.default_rng([seed, CASES.index(case)])
     n = sum(sizes(run)[:2])
     if case.startswith("clusters"):
@@ -78,7 +81,10 @@ def paired_views(run: Run, case: str, seed: int) -> PairedViews:
 
 
 def _mnist(run: Run) -> tuple[np.ndarray, ...]:
-    """Latents and digits of images that the VAE was not trained on; embedded captions and their digits."""
+    """Return latents and digits of images, and embedded captions and their digits.
+
+    The VAE was not trained on these images.
+    """
     data: Any = load("mnist", part="train", mirror=run.mirror)
     run.shared.setdefault("digests", {}).update(data.attrs["digests"])
     n = 1000 if run.quick else 10_000
@@ -91,6 +97,7 @@ def _mnist(run: Run) -> tuple[np.ndarray, ...]:
 
 
 def _flickr(run: Run) -> tuple[np.ndarray, np.ndarray]:
+    """Return embedded captions and CLIP embeddings of their images."""
     flickr: Any = load("clip-flickr8k", mirror=run.mirror)
     run.shared.setdefault("digests", {}).update(flickr.attrs["digests"])
     n = sum(sizes(run)[:2]) if run.quick else len(flickr.stimuli)
@@ -99,6 +106,7 @@ def _flickr(run: Run) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _hvm(run: Run) -> dict[str, np.ndarray]:
+    """Return the views of the simulated recordings by name."""
     data: Any = load(
         "simulated-hvm",
         images_per_object={0: 1, 3: 1 if run.quick else 5},
@@ -122,14 +130,14 @@ def _hvm(run: Run) -> dict[str, np.ndarray]:
 
 
 def _clusters(n: int, rng: np.random.Generator, k: int = 6, n_dims: int = 5) -> tuple[np.ndarray, np.ndarray]:
-    """Clusters of unequal size, spread and place, and the cluster of every point."""
+    """Draw clusters of unequal size, spread and place, and the cluster of every point."""
     label = rng.choice(k, n, p=rng.dirichlet(np.full(k, 3.0)))
     spread = rng.uniform(0.3, 1.5, k)[label, None]
     return 3 * rng.standard_normal((k, n_dims))[label] + spread * rng.standard_normal((n, n_dims)), label
 
 
 def _rotated_copy(X: np.ndarray, n_dims: int, noise: float, rng: np.random.Generator) -> np.ndarray:
-    """A turned copy, with noise in units of the mean spread of a dimension."""
+    """Rotate at random and add noise, in units of the mean spread of a dimension."""
     turn = np.linalg.qr(rng.standard_normal((n_dims, n_dims)))[0][: X.shape[1]]
     return X @ turn + noise * X.std(axis=0).mean() * rng.standard_normal((len(X), n_dims))
 

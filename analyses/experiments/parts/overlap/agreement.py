@@ -1,4 +1,4 @@
-"""Rank correlation of overlap with alignment over encoder pairs, with its bootstrap interval and permutation null."""
+"""Rank correlation of overlap with alignment over encoder pairs, with interval and null."""
 
 from __future__ import annotations
 
@@ -11,21 +11,25 @@ from neurobridge.study.tables import select_records
 
 N_PAIRS, N_DRAWS = 50, 2000
 MEASURES = (*STANDARD, "rsa", "procrustes")
-#: Small is more overlap.
+#: Measures of which a small value means more overlap.
 DISTANCES = ("sliced_wasserstein", "procrustes")
 
 
 def signed_overlap(records: list[Record], measure: str) -> np.ndarray:
-    """Overlap, signed so that large is more."""
+    """Return the overlap of encoder pairs, signed so that large is more."""
     return np.array([r["overlap"][measure] for r in records]) * (-1 if measure in DISTANCES else 1)
 
 
 def alignment_quality(records: list[Record], aligner: str, value: str = "r") -> np.ndarray:
+    """Return the mean over draws of a score of an aligner, for each encoder pair."""
     return np.array([np.mean([draw[value] for draw in r["alignment"][aligner]]) for r in records])
 
 
 def centred_ranks(values: np.ndarray, groups: np.ndarray) -> np.ndarray:
-    """Ranks within each group, scaled to its size and centred; with one group Spearman's ranks."""
+    """Return ranks within each group, scaled to its size and centred.
+
+    With one group they are Spearman's ranks.
+    """
     out = np.zeros(len(values))
     for group in np.unique(groups):
         rows = groups == group
@@ -34,13 +38,17 @@ def centred_ranks(values: np.ndarray, groups: np.ndarray) -> np.ndarray:
 
 
 def grouped_rank_correlation(x: np.ndarray, y: np.ndarray, groups: np.ndarray) -> float:
+    """Return the correlation of ranks within groups."""
     a, b = centred_ranks(x, groups), centred_ranks(y, groups)
     norm = float(np.sqrt((a @ a) * (b @ b)))
     return float(a @ b) / norm if norm > 0 else 0.0
 
 
 def relabellings(records: list[Record], n: int, rng: np.random.Generator) -> list[np.ndarray]:
-    """For each pair the row of the pair that it becomes when the encoders of its set change names at random (Mantel 1967)."""
+    """Relabel the encoders of each set at random and follow the pairs (Mantel 1967).
+
+    Each array gives, for every pair, the row of the pair that it becomes.
+    """
     row_of = {(r["set"], *sorted((r["first"], r["second"]))): k for k, r in enumerate(records)}
     names = {
         name: sorted({r[side] for r in select_records(records, set=name) for side in ("first", "second")})
@@ -57,7 +65,7 @@ def relabellings(records: list[Record], n: int, rng: np.random.Generator) -> lis
 def rank_agreement(
     records: list[Record], measure: str, y: np.ndarray, *, within: bool, seed: int, draws: int
 ) -> Record:
-    """Rank correlation with a bootstrap interval over encoder pairs, and a one-sided permutation p."""
+    """Return a rank correlation, its bootstrap interval over encoder pairs, and a one-sided p."""
     x = signed_overlap(records, measure)
     groups = np.array([r["set"] for r in records]) if within else np.zeros(len(records), dtype=int)
     rng = np.random.default_rng(seed)
@@ -74,6 +82,7 @@ def rank_agreement(
 
 
 def repeatability(records: list[Record]) -> str:
+    """Format the rank correlation of the bridge's r between two draws."""
     if len(records[0]["alignment"]["bridge"]) < 2 or len(records) < 3:
         return "n/a"
     first, second = ([r["alignment"]["bridge"][k]["r"] for r in records] for k in (0, 1))

@@ -29,7 +29,7 @@ LABELS = {"MNIST": "category_name", "IT": "object_name", "SIMULATED": "category_
 
 
 def encoders_of(run: Run, name: str) -> tuple[dict[str, xr.DataArray], dict[str, str]]:
-    """Encoders of a set, by name, and the digests of its data."""
+    """Return the encoders of a set, by name, and the digests of its data."""
     makers = {
         "MNIST": mnist_encoders,
         "V4": v4_encoders,
@@ -43,6 +43,7 @@ def encoders_of(run: Run, name: str) -> tuple[dict[str, xr.DataArray], dict[str,
 def layer_encoders(
     images: xr.DataArray, layers: tuple[str, ...], *, size: int = 8, preprocess: Preprocess | None = None
 ) -> dict[str, xr.DataArray]:
+    """Return pixels and layers of the Gabor model as encoders."""
     pixels = torch.nn.Sequential()
     pixels.add_module("pixels", torch.nn.Identity())
     return {
@@ -52,6 +53,7 @@ def layer_encoders(
 
 
 def mnist_encoders(run: Run) -> tuple[dict[str, xr.DataArray], dict[str, str]]:
+    """Return six encoders of real MNIST digits."""
     train, test = (load("mnist", part=part, mirror=run.mirror) for part in ("train", "test"))
     images: Any = test.images
     images = images.isel({PRESENTATION: slice(400)})
@@ -78,18 +80,21 @@ def mnist_encoders(run: Run) -> tuple[dict[str, xr.DataArray], dict[str, str]]:
 
 
 def v4_encoders(run: Run) -> tuple[dict[str, xr.DataArray], dict[str, str]]:
+    """Return real V4 beside pixels and Gabor layers."""
     data: Any = load("cowley2023-v4-210325", mirror=run.mirror)
     sides = {"V4": average_repetitions(data.recordings), **layer_encoders(data.images, ("colour", "v1", "v2"))}
     return sides, dict(data.attrs["digests"])
 
 
 def object_and_pose(latents: xr.DataArray) -> dict[str, xr.DataArray]:
+    """Split latents into those of the object and those of its pose."""
     is_object = np.char.startswith(latents["neuroid_id"].values.astype(str), "object=")
     columns_of = {"object": np.flatnonzero(is_object), "pose": np.flatnonzero(~is_object)}
     return {f"latents: {name}": latents.isel({NEUROID: columns}) for name, columns in columns_of.items()}
 
 
 def it_encoders(run: Run) -> tuple[dict[str, xr.DataArray], dict[str, str]]:
+    """Return halves of the real IT sites beside the latents of their stimuli."""
     data: Any = load("majajhong2015-it-v6", mirror=run.mirror)
     halves = site_halves(data.recordings)
     return {"IT half 1": halves[0], "IT half 2": halves[1], **object_and_pose(data.latents)}, dict(
@@ -98,12 +103,14 @@ def it_encoders(run: Run) -> tuple[dict[str, xr.DataArray], dict[str, str]]:
 
 
 def flickr_encoders(run: Run) -> tuple[dict[str, xr.DataArray], dict[str, str]]:
+    """Return CLIP and MiniLM embeddings of Flickr8k."""
     data: Any = load("clip-flickr8k", mirror=run.mirror)
     text = embed_text(pd.DataFrame(data.stimuli)[["stimulus_id", "caption"]])
     return {"CLIP": data.activations, "MiniLM": text}, dict(data.attrs["digests"])
 
 
 def simulated_encoders(run: Run) -> tuple[dict[str, xr.DataArray], dict[str, str]]:
+    """Return simulated IT and V4 beside Gabor layers and latents."""
     data: Any = load("simulated-hvm", images_per_object={0: 1, 3: 5}, n_repetitions=10, image_size=64, seed=run.seed)
     brain = average_repetitions(data.recordings).isel(time_bin=0, drop=True)
     sides = {region: brain.isel({NEUROID: np.flatnonzero(brain["region"].values == region)}) for region in ("IT", "V4")}

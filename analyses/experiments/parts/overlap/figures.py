@@ -16,6 +16,7 @@ COLOURS = dict(zip(ENCODERS, ("#0072B2", "#D55E00", "#009E73", "#000000", "#CC79
 
 
 def scatter_figure(run: Run, records: list[Record], plain: list[Record], rows: list[Record]) -> dict[str, str]:
+    """Draw alignment against overlap, a panel for each measure."""
     from matplotlib import pyplot as plt
 
     figure, axes = plt.subplots(2, 3, figsize=(13, 8), sharey=True, layout="constrained")
@@ -51,6 +52,7 @@ def scatter_figure(run: Run, records: list[Record], plain: list[Record], rows: l
 
 
 def rank_figure(run: Run, results: dict[str, list[Record]]) -> dict[str, str]:
+    """Draw the rank correlations by group of encoder pairs."""
     from matplotlib import pyplot as plt
 
     names = [name for name in results if name.split(",")[0] in ("real", "within sets", "recordings") or "less" in name]
@@ -60,7 +62,7 @@ def rank_figure(run: Run, results: dict[str, list[Record]]) -> dict[str, str]:
         rows = [next(r for r in results[name] if r["measure"] == measure) for name in names]
         heights = np.arange(len(names)) + (k - 2.5) * 0.12
         rho = np.array([r["rho"] for r in rows])
-        # A percentile interval need not hold the estimate.
+        # A percentile interval may leave out the estimate.
         bars = np.array([[max(r["rho"] - r["low"], 0) for r in rows], [max(r["high"] - r["rho"], 0) for r in rows]])
         ax.errorbar(
             rho, heights, xerr=bars, fmt=markers[k], markersize=5, capsize=2, color=f"{0.12 * k:.2f}", label=measure

@@ -24,6 +24,7 @@ _SHOWN: dict[str, dict[str, Any]] = {
 
 
 def draw_accuracy(run: Run, scores: list[Record], across: list[int], counts: list[int]) -> dict[str, str]:
+    """Draw accuracy by points a side, a panel for each number of pairs."""
     figure, axes = make_panels(len(counts), 4.0, columns=len(counts))
     common_seeds = {r["seed"] for r in select_records(scores, n=across[-1])}
     for ax, n_pairs in zip(axes, counts, strict=True):
@@ -31,7 +32,7 @@ def draw_accuracy(run: Run, scores: list[Record], across: list[int], counts: lis
             group = select_records(scores, method=name, n_pairs=n_pairs)
             sizes_run = [n for n in across if select_records(group, n=n)]
             if sizes_run:
-                # A line goes through the same seeds at every size, or seeds would look like sizes.
+                # A line uses the same seeds at every size: differences between seeds must not look like effects of size.
                 same = [r for r in group if r["seed"] in common_seeds]
                 ax.plot(
                     sizes_run, [average(same, "accuracy", n=n) for n in sizes_run], label=name, markersize=5, **style
@@ -54,6 +55,7 @@ def draw_accuracy(run: Run, scores: list[Record], across: list[int], counts: lis
 
 
 def draw_cost(run: Run, features: list[Record], costs: list[Record]) -> dict[str, str]:
+    """Draw time by stage and peak memory, by points a side."""
     figure, axes = make_panels(2, 5.6)
 
     def plot_line(ax: Any, group: list[Record], value: str, label: str, **style: Any) -> None:

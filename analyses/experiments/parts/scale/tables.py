@@ -15,13 +15,13 @@ from .tasks import READOUTS
 
 
 def average(records: Sequence[Record], value: str, **wanted: Any) -> float:
-    """Mean over seeds; NaN where nothing was measured."""
+    """Return the mean over seeds; NaN where nothing was measured."""
     group = [r[value] for r in select_records(records, **wanted)]
     return float(np.mean(group)) if group else float("nan")
 
 
 def slope(costs: list[Record], metric: str, n_pairs: int) -> float:
-    """Log-log slope of peak RSS above that of the imports, between the two largest sizes."""
+    """Return the log-log slope of peak RSS above the imports, between the two largest sizes."""
     group = select_records(costs, metric=metric, n_pairs=n_pairs)
     across = sorted({r["n"] for r in group})[-2:]
     above = [np.mean([r["rss_gb"] - r["rss_start_gb"] for r in select_records(group, n=n)]) for n in across]
@@ -29,7 +29,7 @@ def slope(costs: list[Record], metric: str, n_pairs: int) -> float:
 
 
 def seconds_text(costs: list[Record], stage: str) -> str:
-    """Tabulate the largest size at 100 pairs, and the growth over the last step."""
+    """Format the seconds of a stage at the largest size and 100 pairs, and their growth."""
     sizes_of = sorted({r["n"] for r in costs})[-2:]
     out = []
     for metric in METRICS:
@@ -44,7 +44,7 @@ def seconds_text(costs: list[Record], stage: str) -> str:
 
 
 def cost_tables(features: list[Record], costs: list[Record]) -> list[dict[str, Any]]:
-    """Seconds by stage, memory and what the plan is like."""
+    """Tabulate seconds by stage, memory, and properties of the plan."""
     settings = sorted({(r["n"], r["metric"], r["n_pairs"]) for r in costs}, key=lambda s: (s[0], s[1], s[2]))
     body, plans = [], []
     for n, metric, n_pairs in settings:
@@ -88,7 +88,7 @@ def cost_tables(features: list[Record], costs: list[Record]) -> list[dict[str, A
 
 
 def claims_of(scores: list[Record], costs: list[Record], across: list[int]) -> list[dict[str, str]]:
-    """Verdicts from the records."""
+    """Return the verdict and the evidence on each claim."""
     small, large = across[0], across[-1]
     kept_cells, slopes, failing_cells, better_cells = [], [], [], []
     seeds = {r["seed"] for r in select_records(scores, n=large)}

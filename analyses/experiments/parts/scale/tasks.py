@@ -26,19 +26,19 @@ from neurobridge.study.machine import peak_rss
 
 SIDES = ("source", "target")
 PAIRS = (20, 100, 1000)
-#: Of `random_views`: digits stay what they were to the eye.
+#: Arguments of `random_views`, small enough that digits stay legible.
 VIEW = {"rotation": 12.0, "scale": 0.12, "shear": 0.15, "shift": 0.06, "elastic": 0.03, "contrast": 0.0}
-#: Looked at on development digits at 10,000 points: epsilon .01 to .2, 8 to 32 anchors kept, balanced and not.
+#: Chosen on development digits at 10,000 points among epsilon .01 to .2 and 8 to 32 anchors, balanced and not.
 EPSILON, NEAREST, TOL = 0.05, 8, 1e-3
-#: Draws of the plan that a flow trains on, and points whose mean partners the kernel map is fitted to.
+#: Draws of the plan for the training of a flow, and points whose mean partners the kernel map is fitted to.
 N_DRAWS, N_SMOOTHED = 128_000, 2000
-#: On geodesic plans the formula for new points was left out: it lost anchors where lists of them are short, until that was mended.
+#: Readouts by metric. Geodesic plans leave out the mean partner, whose formula lost anchors when this was designed.
 READOUTS = {"euclidean": ("mean partner", "kernel map", "flow"), "geodesic": ("kernel map", "flow")}
 _BLOCK = 512
 
 
 def run_task(task: str, folder: Path, **options: Any) -> dict[str, Any]:
-    """Run a task in a process of its own; what it warned of is warned of here."""
+    """Run a task in a process of its own and repeat its warnings here."""
     command = [sys.executable, "-m", __name__, task, str(folder), json.dumps(options)]
     completed = subprocess.run(command, capture_output=True, text=True)
     if completed.returncode:
@@ -51,14 +51,14 @@ def run_task(task: str, folder: Path, **options: Any) -> dict[str, Any]:
 
 @contextmanager
 def timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
-    """Processor seconds of a stage: other work on the machine does not count."""
+    """Measure the processor seconds of a stage; other work on the machine does not count."""
     started = time.process_time()
     yield
     seconds[stage] = time.process_time() - started
 
 
 def deform(folder: Path, *, n: int, seed: int, first: int) -> dict[str, Any]:
-    """Write what each frozen encoder says of digits deformed on the fly, block by block, and which digits they are.
+    """Write the latents of digits deformed on the fly, block by block, and their classes.
 
     The rows of a side: 1,000 images that are the same on both, so that the last P of them can be pairs; then images of its own.
     """
@@ -86,7 +86,7 @@ def deform(folder: Path, *, n: int, seed: int, first: int) -> dict[str, Any]:
 
 
 def load_points(folder: Path, dims: dict[str, int], n: int, n_pairs: int) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """Both sides as memory maps of n rows, the pairs first; and their digits."""
+    """Return both sides as memory maps of n rows, the pairs first, and their digits."""
     rows = slice(PAIRS[-1] - n_pairs, PAIRS[-1] - n_pairs + n)
     maps = [np.memmap(folder / f"{s}.f32", np.float32, "r").reshape(-1, dims[s])[rows] for s in SIDES]
     return maps, [np.load(folder / f"{side}_digits.npy")[rows] for side in SIDES]
@@ -95,7 +95,10 @@ def load_points(folder: Path, dims: dict[str, int], n: int, n_pairs: int) -> tup
 def align(
     folder: Path, *, dims: dict[str, int], n: int, n_pairs: int, metric: Any, seed: int, n_steps: int | None
 ) -> dict[str, Any]:
-    """Distances, transport, readouts of the plan and a flow on it; moves the test digits into ``moved.npz``."""
+    """Align both sides and move the test digits into ``moved.npz``.
+
+    The stages are distances, transport, readouts of the plan, and a flow trained on it.
+    """
     rss, wall_started = {"start": peak_rss()}, time.perf_counter()
     (X, Y), (source_digits, target_digits) = load_points(folder, dims, n, n_pairs)
     test_points, rng = np.load(folder / "test_source.npy"), np.random.default_rng(seed)
@@ -132,7 +135,7 @@ def align(
 
 
 def main() -> None:
-    """One task."""
+    """Run the task that the command line names."""
     task, folder, options = sys.argv[1:]
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
