@@ -1,6 +1,7 @@
 """The RSA figure of docs/features.md: kriegeskorte2008 beside monkey and human IT.
 
-python analyses/features_rsa.py --mirror DIR [--figure docs/figures/features_rsa.png] [--out docs/results/features_rsa.json]
+python analyses/features_rsa.py --mirror DIR [--figure docs/figures/features_rsa.png] [--out
+docs/results/features_rsa.json]
 """
 
 from __future__ import annotations

@@ -147,9 +147,10 @@ def make(
     seed: int = 0,
     signal: Callable[[int], np.ndarray] | None = None,
 ) -> Path:
-    """Write the three files of the public set, simulated, into ``folder``; smaller where counts are given.
+    """Write the three files of the public set, simulated, into ``folder``.
 
-    The responses are noise of unit variance, around ``signal(n_stimuli)``, an array (n_stimuli, 256), where one is given.
+    They are smaller where counts are given. The responses are noise of unit variance, around
+    ``signal(n_stimuli)``, an array (n_stimuli, 256), where one is given.
     """
     folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(seed)

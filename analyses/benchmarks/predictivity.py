@@ -7,9 +7,9 @@
 148,480 x 256 with two threads. Every run has its own process; arrays are made before the clock
 starts; medians of three for ours, one run for Brain-Score (``--peer-runs``). ``--peer-python``
 names the interpreter of the environment with brainscore_vision; run with that interpreter,
-everything is measured in the one environment. Nothing is permuted or bootstrapped where Brain-
-Score does not either; ``*_full`` is ours with its default null and intervals. Finished tasks are
-kept in the output file and not run again unless ``--fresh``.
+everything is measured in the one environment. Nothing is permuted or bootstrapped where
+Brain-Score does not either; ``*_full`` is ours with its default null and intervals. Finished tasks
+are kept in the output file and not run again unless ``--fresh``.
 """
 
 from __future__ import annotations

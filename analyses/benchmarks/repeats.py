@@ -3,9 +3,9 @@
     python analyses/benchmarks/repeats.py [--out results/benchmarks/repeats.json]
 
 147,200 presentations (3200 stimuli x 46 repetitions) x 256 neuroids, float32, simulated noise.
-Each measurement runs in its own process, so that its peak RSS is its own; medians of three. Brain-
-Score's internal consistency runs where brainscore_vision is installed (its environment, PYTHONPATH
-set to this checkout).
+Each measurement runs in its own process, so that its peak RSS is its own; medians of three.
+Brain-Score's internal consistency runs where brainscore_vision is installed (its environment,
+PYTHONPATH set to this checkout).
 """
 
 from __future__ import annotations

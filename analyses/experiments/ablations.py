@@ -4,13 +4,13 @@ There are two settings of real data.
 
 - Images and text: MNIST under a frozen encoder trained without labels, 2,000 images beside 2,000
   embedded captions. Held-out test digits are named by a head that was trained on captions alone.
-- Sites: half of the real IT sites predicts the other half; the score is the median r of 128 held-out
-  stimuli.
+- Sites: half of the real IT sites predicts the other half; the score is the median r of 128
+  held-out stimuli.
 
 100 pairs are known unless stated otherwise. The default is the bridge as the other experiments run
 it: geodesic distances, softmin, factored transport, balanced, epsilon .05, read by the plan's own
-formula. Couplings without such a formula are compared through one readout, kernel ridge from points
-to their mean partners, and with the default through the same readout.
+formula. Couplings without such a formula are compared through one readout, kernel ridge from
+points to their mean partners, and with the default through the same readout.
 """
 
 from __future__ import annotations

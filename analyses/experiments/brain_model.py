@@ -7,12 +7,12 @@ Recordings:
 - a real V4 session with its images (Cowley et al. 2023);
 - 168 real IT sites on 640 high-variation images, which are not public.
 
-Model sides are frozen Gabor energies (layer v1), a small contrastive encoder trained on the training
-images alone, the generative latents of the stimuli, and, as a second brain, the other half of the IT
-sites.
+Model sides are frozen Gabor energies (layer v1), a small contrastive encoder trained on the
+training images alone, the generative latents of the stimuli, and, as a second brain, the other
+half of the IT sites.
 
-1. A fifth of the stimuli is held out. A share of all stimuli is known in both spaces; the others are
-   dealt to one space each.
+1. A fifth of the stimuli is held out. A share of all stimuli is known in both spaces; the others
+   are dealt to one space each.
 2. The held-out stimuli are transported in both directions and correlated, site by site, with the
    recorded (or computed) values.
 3. A readout is trained in the target space on the features of its own training stimuli and frozen.

@@ -1,14 +1,14 @@
 """Does a more disentangled code align better? Beta-VAEs on simulated scenes and real MNIST.
 
-Convolutional VAEs with 10 latents and beta from 0.25 to 16 (Higgins et al. 2017) are trained without
-labels. Disentanglement is measured on other images by DCI (Eastwood & Williams 2018: entropy of
-random-forest importances) and by the mutual information gap (Chen et al. 2018); both are first tried
-on a code of known factors. Alignment is the held-out R^2 of a map to a second space, fitted with 20
-or 100 known pairs: from scenes to simulated sites with mixed tuning to the factors, and from digits
-to the features of a classifier. The factors of scenes are those they were rendered from (object,
-position, size, rotation). The factors of digits are the class, and slant, stroke thickness, width and
-height measured from the pixels. The control is a random rotation of the same latents, which keeps
-their information and mixes the factors.
+Convolutional VAEs with 10 latents and beta from 0.25 to 16 (Higgins et al. 2017) are trained
+without labels. Disentanglement is measured on other images by DCI (Eastwood & Williams 2018:
+entropy of random-forest importances) and by the mutual information gap (Chen et al. 2018); both
+are first tried on a code of known factors. Alignment is the held-out R^2 of a map to a second
+space, fitted with 20 or 100 known pairs: from scenes to simulated sites with mixed tuning to the
+factors, and from digits to the features of a classifier. The factors of scenes are those they were
+rendered from (object, position, size, rotation). The factors of digits are the class, and slant,
+stroke thickness, width and height measured from the pixels. The control is a random rotation of
+the same latents, which keeps their information and mixes the factors.
 """
 
 from __future__ import annotations

@@ -1,10 +1,11 @@
 """Text to image: captions to MNIST digits through the frozen decoder of a VAE.
 
 MiniLM (captions), a contrastive encoder and a VAE of the 60,000 training images are frozen and
-trained without labels. Distances among images are those of the contrastive encoder; distances among
-captions are those of their ridge images, fitted on the pairs. Of the captioned images 10 to 600 (1 %)
-are known. The coupling joins the captions of a pool with the other images of the pool, whose captions
-are not used. Transport may leave out images that lie between classes (unbalanced on their side).
+trained without labels. Distances among images are those of the contrastive encoder; distances
+among captions are those of their ridge images, fitted on the pairs. Of the captioned images 10 to
+600 (1 %) are known. The coupling joins the captions of a pool with the other images of the pool,
+whose captions are not used. Transport may leave out images that lie between classes (unbalanced on
+their side).
 
 New captions, in wordings that nothing was fitted on, become latents in four ways:
 
@@ -15,9 +16,10 @@ New captions, in wordings that nothing was fitted on, become latents in four way
 - a flow from the mean partner.
 
 The reference is a flow from noise conditioned on the class, trained end to end on the same latents
-with the labels of all 60,000 images. A classifier trained on the training images judges the results;
-it has seen neither decoded images nor test digits. Spread is the variance of the judge's features
-within a wanted class, in units of that of real digits; it is 0 where all images of a class are equal.
+with the labels of all 60,000 images. A classifier trained on the training images judges the
+results; it has seen neither decoded images nor test digits. Spread is the variance of the judge's
+features within a wanted class, in units of that of real digits; it is 0 where all images of a
+class are equal.
 """
 
 from __future__ import annotations

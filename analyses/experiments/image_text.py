@@ -1,20 +1,20 @@
 """Image to text: real MNIST digits carried into the space of captions and named there.
 
-A contrastive encoder of the 60,000 training images (no labels) and MiniLM on captions of 400 wordings
-are frozen. A digit head reads embedded captions; it was trained on captions alone and has seen no
-image. Of the training images 10 to 60,000 have a known caption; a pool of 3,000 other images and
-3,000 captions is unpaired. The 10,000 test images are carried over and the head names them. The
-alignments are compared with the labels of the same images alone (logistic regression and nearest
-neighbours on the frozen encoder), and with a conv net trained end to end on them, without and with
-augmentation.
+A contrastive encoder of the 60,000 training images (no labels) and MiniLM on captions of 400
+wordings are frozen. A digit head reads embedded captions; it was trained on captions alone and has
+seen no image. Of the training images 10 to 60,000 have a known caption; a pool of 3,000 other
+images and 3,000 captions is unpaired. The 10,000 test images are carried over and the head names
+them. The alignments are compared with the labels of the same images alone (logistic regression and
+nearest neighbours on the frozen encoder), and with a conv net trained end to end on them, without
+and with augmentation.
 
-One of our settings is named before the run and judged: below 50 pairs unbalanced transport under the
-bridge, from 50 on the fused bridge with fixed settings, and above the size that it can run at the
-pairs alone (kernel ridge). All were chosen on the first 10,000 training digits, whose labels were
-used for that. The fused bridge with the package's own choice, by the squared error of left-out pairs,
-is shown too: with captions of many wordings most of that error is due to the wording. The n x m
-matrices and, with thousands of anchors, the geodesics limit which method runs at which number of
-pairs.
+One of our settings is named before the run and judged: below 50 pairs unbalanced transport under
+the bridge, from 50 on the fused bridge with fixed settings, and above the size that it can run at
+the pairs alone (kernel ridge). All were chosen on the first 10,000 training digits, whose labels
+were used for that. The fused bridge with the package's own choice, by the squared error of
+left-out pairs, is shown too: with captions of many wordings most of that error is due to the
+wording. The n x m matrices and, with thousands of anchors, the geodesics limit which method runs
+at which number of pairs.
 """
 
 from __future__ import annotations

@@ -4,23 +4,23 @@ Each case has two views of the same stimuli. Both pools hold the same training s
 orders, and no pair is known; 75 stimuli are held out. Every view is reduced to its first principal
 components on its own pool, for all methods alike.
 
-- MNIST (real): latents of a conv VAE trained on other digits, and MiniLM embeddings of captions drawn
-  for each digit.
-- Flickr8k (real): MiniLM embeddings of captions and CLIP embeddings of their images, from unrelated
-  models.
+- MNIST (real): latents of a conv VAE trained on other digits, and MiniLM embeddings of captions
+  drawn for each digit.
+- Flickr8k (real): MiniLM embeddings of captions and CLIP embeddings of their images, from
+  unrelated models.
 - CLIP twice (real embeddings, simulated views): CLIP's image embeddings beside a rotated copy with
   noise.
-- HvM (simulated): IT sites of two animals; V4 sites and IT sites; the IT sites in two halves of the
-  trials.
-- clusters (simulated): unequal clusters and a rotated, noisy copy; and unrelated clusters, where no
-  partner is true and every method is at chance.
+- HvM (simulated): IT sites of two animals; V4 sites and IT sites; the IT sites in two halves of
+  the trials.
+- clusters (simulated): unequal clusters and a rotated, noisy copy; and unrelated clusters, where
+  no partner is true and every method is at chance.
 
-Methods without a pair are `align_unpaired` (entropic with Euclidean and geodesic distances, and low
-rank), Gromov-Wasserstein and low-rank Gromov-Wasserstein (POT), and Wasserstein-Procrustes. With
-pairs, the fused (from 2) and the factored bridge (from 1) run on up to 20. The ceiling is ridge on
-all pairs. The score is the mean share of held-out targets that lie farther from a mapped point than
-its true partner (chance 0.5, best 1; ties count half). Where stimuli have classes, it is also the
-share of mapped points whose nearest held-out target has their class.
+Methods without a pair are `align_unpaired` (entropic with Euclidean and geodesic distances, and
+low rank), Gromov-Wasserstein and low-rank Gromov-Wasserstein (POT), and Wasserstein-Procrustes.
+With pairs, the fused (from 2) and the factored bridge (from 1) run on up to 20. The ceiling is
+ridge on all pairs. The score is the mean share of held-out targets that lie farther from a mapped
+point than its true partner (chance 0.5, best 1; ties count half). Where stimuli have classes, it
+is also the share of mapped points whose nearest held-out target has their class.
 """
 
 from __future__ import annotations

@@ -1,15 +1,15 @@
 """Does more overlap of two spaces go with better alignment (Gholamzadeh & Sajid 2025)?
 
 The pairs of encoders see the same stimuli: six encoders of real MNIST digits (pixels, three small
-networks, Gabor energies, MiniLM captions), real V4 beside pixels and Gabor layers, halves of the real
-IT sites beside the generative latents of their stimuli, CLIP beside MiniLM on real Flickr8k, and
-SIMULATED V4 and IT beside Gabor layers and latents. Pairs with a recording are measured again, and
-reported apart, with noise added to the other side or with its stimuli shuffled.
+networks, Gabor energies, MiniLM captions), real V4 beside pixels and Gabor layers, halves of the
+real IT sites beside the generative latents of their stimuli, CLIP beside MiniLM on real Flickr8k,
+and SIMULATED V4 and IT beside Gabor layers and latents. Pairs with a recording are measured again,
+and reported apart, with noise added to the other side or with its stimuli shuffled.
 
 Overlap is measured on the training stimuli, all of them matched, each dimension in standard
-deviations. Alignment is the score on held-out stimuli with 50 known pairs, mean of both directions.
-The result is their rank correlation over encoder pairs, with a bootstrap interval over pairs and a
-permutation null.
+deviations. Alignment is the score on held-out stimuli with 50 known pairs, mean of both
+directions. The result is their rank correlation over encoder pairs, with a bootstrap interval over
+pairs and a permutation null.
 """
 
 from __future__ import annotations

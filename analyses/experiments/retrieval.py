@@ -1,16 +1,16 @@
 """Natural images and text: retrieval between CLIP and MiniLM embeddings over few known pairs.
 
 The data are real: Flickr8k image embeddings (CLIP ViT-B/32) and the captions of the same 1,000
-images, embedded by MiniLM, which has seen no image. 200 images are held out with their captions; P of
-the others are known pairs, and the rest is dealt to one side each. A moved caption ranks the 200
-held-out images by cosine, and a moved image the captions.
+images, embedded by MiniLM, which has seen no image. 200 images are held out with their captions; P
+of the others are known pairs, and the rest is dealt to one side each. A moved caption ranks the
+200 held-out images by cosine, and a moved image the captions.
 
 Held-out control: the text embeddings of 1,203 class names lie in CLIP's space and are used by no
 method. A moved caption is named by its nearest classes; it is right if a class that the caption
 mentions is among the first five.
 
-In hundreds of dimensions a fit of the fused bridge takes a minute or two and a flow more than half a
-minute: they run at fewer numbers of pairs, the flows on the first seed alone.
+In hundreds of dimensions a fit of the fused bridge takes a minute or two and a flow more than half
+a minute: they run at fewer numbers of pairs, the flows on the first seed alone.
 """
 
 from __future__ import annotations

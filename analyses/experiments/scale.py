@@ -1,13 +1,15 @@
 """Scale: ten thousand to 1.28 million deformed digits a side.
 
-The digits are real MNIST digits, deformed on the fly; no deformed image is kept. A frozen contrastive
-encoder sees one half of the training digits, the encoder of a frozen VAE the other half, and 20, 100
-or 1,000 images are known in both. Global alignment is optimal transport of all points under the
-bridge cost, in factors that are never multiplied out. Local alignment uses the pairs alone. A readout
-of digits, trained in the target space alone, reads test digits that were moved there.
+The digits are real MNIST digits, deformed on the fly; no deformed image is kept. A frozen
+contrastive encoder sees one half of the training digits, the encoder of a frozen VAE the other
+half, and 20, 100 or 1,000 images are known in both. Global alignment is optimal transport of all
+points under the bridge cost, in factors that are never multiplied out. Local alignment uses the
+pairs alone. A readout of digits, trained in the target space alone, reads test digits that were
+moved there.
 
-Every alignment runs in a process of its own, so that its peak RSS (with imports and mapped files) is
-its own. Seconds are processor seconds. There are three seeds at ten thousand points, and one above.
+Every alignment runs in a process of its own, so that its peak RSS (with imports and mapped files)
+is its own. Seconds are processor seconds. There are three seeds at ten thousand points, and one
+above.
 """
 
 from __future__ import annotations

@@ -77,7 +77,8 @@ def image_problem(
 
     Half of the digits are ``ratio`` times rarer among the captions.
 
-    Outliers are captions of photographs in the place of unpaired captions of digits; a wrong pair has another digit's caption.
+    Outliers are captions of photographs in the place of unpaired captions of digits; a wrong pair
+    has another digit's caption.
     """
     mnist, text = digits(run), caption_set(run)
     train, test = latents(run, ENCODER)
@@ -137,8 +138,8 @@ def site_problem(
 
     Half of the categories are ``ratio`` times rarer among the unpaired stimuli of the target.
 
-    Outliers are added to the target: every site's responses dealt anew, so that no two sites belong together. A wrong pair has
-    the partner of another wrong pair.
+    Outliers are added to the target: every site's responses dealt anew, so that no two sites
+    belong together. A wrong pair has the partner of another wrong pair.
     """
     first_half, second_half, categories, _ = it_sites(run)
     order = np.random.default_rng(seed).permutation(len(first_half))

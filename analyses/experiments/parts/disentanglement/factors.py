@@ -134,7 +134,8 @@ def measure_digits(images: xr.DataArray) -> dict[str, np.ndarray]:
     Slant, width and height follow from the second moments of the ink; thickness is ink over the
     length of its middle line.
 
-    The middle line is where the distance to the nearest blank pixel is largest along a row or a column.
+    The middle line is where the distance to the nearest blank pixel is largest along a row or a
+    column.
     """
     ink = images.values / 255.0
     rows, columns = np.mgrid[: ink.shape[1], : ink.shape[2]]

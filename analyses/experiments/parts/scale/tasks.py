@@ -60,7 +60,8 @@ def timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
 def deform(folder: Path, *, n: int, seed: int, first: int) -> dict[str, Any]:
     """Write the latents of digits deformed on the fly, block by block, and their classes.
 
-    The rows of a side: 1,000 images that are the same on both, so that the last P of them can be pairs; then images of its own.
+    The rows of a side: 1,000 images that are the same on both, so that the last P of them can be
+    pairs; then images of its own.
     """
     images, digits = np.load(folder / "images.npy", mmap_mode="r"), np.load(folder / "digits.npy")
     order = np.random.default_rng(seed).permutation(np.arange(first, len(images)))
