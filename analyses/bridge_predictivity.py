@@ -176,9 +176,9 @@ def draw(curves: Mapping[str, tuple[str, xr.Dataset]], path: Path) -> None:
         ax.spines[["top", "right"]].set_visible(False)
     n_held_out = ", ".join(str(curve.attrs["n_stimuli"]) for _, curve in curves.values())
     figure.supxlabel(
-        f"n = {n_held_out} held-out stimuli a draw; unpaired stimuli in one space only. Line: mean over draws "
-        "of pairs and held-out "
-        f"stimuli;\nbar: its 95 % t interval, or the range of the draws where they are fewer than {LEAST_DRAWS}",
+        f"n = {n_held_out} held-out stimuli a draw; unpaired stimuli in one space only. Line: mean over draws of "
+        "pairs and held-out stimuli;\nbar: its 95 % t interval, or the range of the draws where they are fewer than "
+        f"{LEAST_DRAWS}",
         fontsize=8,
     )
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -259,9 +259,9 @@ def finish(run: Run, records: list[Record]) -> dict[str, Any]:
         f"hvm-IT and hvm-V4: {hvm_text}"
         + (f" ({PUBLIC} was not at hand; the same command runs it once it is fetched)" if simulated else "")
         + ". v4-session: real V4 of Cowley et al. 2023 with its images, no labels. it-v6: real IT, trial-averaged, "
-        "so no ceiling; its images are not public: "
-        "the model side is the generative latents (which hold the object's name) or the other half of the "
-        "sites (not a second animal: sites recorded together may share noise). "
+        "so no ceiling; its images are not public: the model side is the generative latents (which hold the "
+        "object's name) or the other half of the sites (not a second animal: sites recorded together may share "
+        "noise). "
         + "; ".join(
             f"{name}: {fact['n_stimuli']} stimuli, {fact['n_model']} dimensions of {fact['model_side']}, {fact['n_sites']} sites"
             + (f", median reliability {fact['reliability']:.2f}" if fact["reliability"] is not None else "")

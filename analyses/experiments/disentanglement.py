@@ -282,7 +282,7 @@ def finish(run: Run, records: list[Record]) -> dict[str, Any]:
     captions = {
         "disentanglement.png": f"Simulated scenes (above) and real MNIST (below): disentanglement and held-out R^2 by beta, and "
         f"one against the other; {run.n_seeds} seeds, bars are 95 % CI.",
-        "known_truth.png": "Simulated scenes, and the true factors as a code, turned further and further: R^2 against DCI.",
+        "known_truth.png": "Simulated scenes, and the true factors as a code, rotated further and further: R^2 against DCI.",
     }
     return {
         "note": note, "tables": tables, "claims": claims, "answer": answer, "relations": relations,

@@ -169,8 +169,8 @@ def finish(run: Run, records: list[Record]) -> dict[str, Any]:
     )
     reference_text = (
         f"flow under the class with all labels: {end_to_end['agreement']:.3f}, {end_to_end['frechet']:.1f}, "
-        f"{end_to_end['spread']:.2f}; "
-        f"reconstructions: {rebuilt['agreement']:.3f}, {rebuilt['frechet']:.1f}, {rebuilt['spread']:.2f}"
+        f"{end_to_end['spread']:.2f}; reconstructions: {rebuilt['agreement']:.3f}, {rebuilt['frechet']:.1f}, "
+        f"{rebuilt['spread']:.2f}"
     )
     claims = [{
         "claim": f"Captions become the digits they name: agreement of at least .95 with {most_pairs} pairs",
@@ -201,15 +201,14 @@ def finish(run: Run, records: list[Record]) -> dict[str, Any]:
         "image of another digit than was asked for adds to the spread. Reconstructions bound varied images, not class means."
     )
     answer = (
-        f"With {most_pairs} captions the judge names as asked {means['plan']['agreement']:.1%} of the images "
-        "whose latents were drawn "
-        f"from the plan (decoded pool images: retrieval), {means['flow']['agreement']:.1%} of those a flow makes from noise, and "
-        f"{means['barycentric']['agreement']:.1%} of mean partners, at {means['plan']['spread']:.2f}, "
-        f"{means['flow']['spread']:.2f} and "
-        f"{means['barycentric']['spread']:.2f} of the real spread; reconstructions reach {rebuilt['agreement']:.1%}, a flow with "
-        f"all labels {end_to_end['agreement']:.1%}. Frechet distances: {means['plan']['frechet']:.1f}, "
-        f"{means['flow']['frechet']:.1f}, "
-        f"{means['barycentric']['frechet']:.1f}; {rebuilt['frechet']:.1f} and {end_to_end['frechet']:.1f}."
+        f"With {most_pairs} captions the judge names as asked {means['plan']['agreement']:.1%} of the images whose "
+        f"latents were drawn from the plan (decoded pool images: retrieval), {means['flow']['agreement']:.1%} of "
+        f"those a flow makes from noise, and {means['barycentric']['agreement']:.1%} of mean partners, at "
+        f"{means['plan']['spread']:.2f}, {means['flow']['spread']:.2f} and {means['barycentric']['spread']:.2f} of "
+        f"the real spread; reconstructions reach {rebuilt['agreement']:.1%}, a flow with all labels "
+        f"{end_to_end['agreement']:.1%}. Frechet distances: {means['plan']['frechet']:.1f}, "
+        f"{means['flow']['frechet']:.1f}, {means['barycentric']['frechet']:.1f}; {rebuilt['frechet']:.1f} and "
+        f"{end_to_end['frechet']:.1f}."
     )
     return {
         "note": note, "tables": tables, "claims": claims, "answer": answer, "digests": digests,

@@ -275,28 +275,27 @@ def finish(run: Run, records: list[Record]) -> dict[str, Any]:
                 else "holds" if counts[True, False] == 0 and counts[False, True] == 0
                 else "holds in part"
             ),
-            "evidence": f"trusted and worked {counts[True, True]}, trusted and did not {counts[True, False]}, not trusted but "
-            f"worked {counts[False, True]}, neither {counts[False, False]}; rank correlation of margin and quality {rho:.2f} "
-            f"(p = {p:.4f}, n = {len(starts)} runs of {len(cases)} cases, "
-            f"runs of one case are not independent; over the {len(cases)} case means "
-            f"{spearmanr(list(margin_by_case.values()), list(share_by_case.values())).statistic:.2f}). Holds: "
-            "no run on the wrong side; in "
-            "part: p < .05 and trusted runs mostly worked",
+            "evidence": f"trusted and worked {counts[True, True]}, trusted and did not {counts[True, False]}, not "
+            f"trusted but worked {counts[False, True]}, neither {counts[False, False]}; rank correlation of margin "
+            f"and quality {rho:.2f} (p = {p:.4f}, n = {len(starts)} runs of {len(cases)} cases, runs of one case are "
+            f"not independent; over the {len(cases)} case means "
+            f"{spearmanr(list(margin_by_case.values()), list(share_by_case.values())).statistic:.2f}). Holds: no run "
+            "on the wrong side; in part: p < .05 and trusted runs mostly worked",
         },
     ]  # fmt: skip
     answer = (
-        f"Unpaired starts worked in {sum(r['worked'] for r in starts)} of {len(starts)} runs: {case_text}. "
-        f"The diagnostic trusted {trusted}, of which {counts[True, True]} had worked, and doubted {counts[False, True]} that had; "
-        "its margin and the true quality have a "
-        f"rank correlation of {rho:.2f} (p = {p:.4f}, n = {len(starts)})."
+        f"Unpaired starts worked in {sum(r['worked'] for r in starts)} of {len(starts)} runs: {case_text}. The "
+        f"diagnostic trusted {trusted}, of which {counts[True, True]} had worked, and doubted {counts[False, True]} "
+        f"that had; its margin and the true quality have a rank correlation of {rho:.2f} (p = {p:.4f}, n = "
+        f"{len(starts)})."
     )
     note = (
-        f"MNIST and Flickr8k are real; HvM and the clusters are SIMULATED, and the turned views are simulated from real "
-        f"embeddings. {n_train} stimuli in both pools (order unknown), {n_test} held out, {sizes(run)[2]} principal components of "
-        "each pool at most. The pools hold the same stimuli, which favours methods without pairs; disjoint pools were not run. "
-        "Fused from 5 pairs on with one candidate instead of the search (lam .9, epsilon .02, five rounds), "
-        "below 4 with its default. "
-        f"{len(refused)} unpaired starts refused (no two parts with a middle of their own) and are in no table: "
+        "MNIST and Flickr8k are real; HvM and the clusters are SIMULATED, and the turned views are simulated from "
+        f"real embeddings. {n_train} stimuli in both pools (order unknown), {n_test} held out, {sizes(run)[2]} "
+        "principal components of each pool at most. The pools hold the same stimuli, which favours methods without "
+        "pairs; disjoint pools were not run. Fused from 5 pairs on with one candidate instead of the search (lam "
+        f".9, epsilon .02, five rounds), below 4 with its default. {len(refused)} unpaired starts found no two "
+        "distinct parts, and are in no table: "
         + (", ".join(f"{r['case']} {r['method']} seed {r['seed']}" for r in refused) or "none")
         + "."
     )

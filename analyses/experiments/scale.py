@@ -203,24 +203,25 @@ def finish(run: Run, records: list[Record]) -> dict[str, Any]:
     answer = (
         f"With {largest:,} points a side (real deformed digits, seeds: {sizes(run)[largest]}), accuracy of moved test digits: "
         + "; ".join(lines)
-        + f" (chance 95 % {average(scores, 'null_95'):.3f}, head on the true latents {average(scores, 'ceiling'):.3f}). At most "
-        f"{largest_cost['rss_gb']:.1f} GB ({largest_cost['metric']}, {largest_cost['n_pairs']} pairs); "
-        "processor seconds there: features "
+        + f" (chance 95 % {average(scores, 'null_95'):.3f}, head on the true latents "
+        f"{average(scores, 'ceiling'):.3f}). At most {largest_cost['rss_gb']:.1f} GB ({largest_cost['metric']}, "
+        f"{largest_cost['n_pairs']} pairs); processor seconds there: features "
         f"{average(kinds['features'], 'features_s', n=largest):.0f}, {seconds_text(costs, 'distances')}, "
         f"{seconds_text(costs, 'transport')}."
     )  # fmt: skip
     note = (
-        f"Real data: MNIST digits, deformed on the fly; {kinds['features'][0]['n_bases']:,} base digits a side, none in both but "
-        "those of the pairs: at the largest size each is there in many views. Frozen encoders, trained on the training digits "
-        "without labels: contrastive latents (width 16, 3 epochs) to VAE means. The head reads target latents of undeformed "
-        "training digits; test digits are the official ones, undeformed. The head on the true latents is a reference, no bound: "
-        "mean partners are averages, and the source may tell digits better than the target. Mean partner: the plan's formula for "
-        "new points, euclidean only; kernel map: kernel ridge from 2,000 points to their mean partners; flow: starts at that map, "
-        "trained on 128,000 draws of the plan. "
-        f"Epsilon {EPSILON}, {NEAREST} nearest anchors kept, balanced: chosen on the first 10,000 training digits, which no pool "
-        "holds. The pairs of a seed are the same at every size, and so is what the pairs alone reach. Seeds by size: "
-        f"{seeds_of(run)}; geodesic at 20 pairs up to 120,000 points, at 1,000 pairs not at all. Below 100,000 points "
-        "neighbours are searched exactly, which takes longer a point than the approximate search above."
+        f"Real data: MNIST digits, deformed on the fly; {kinds['features'][0]['n_bases']:,} base digits a side, none "
+        "in both but those of the pairs: at the largest size each is there in many views. Frozen encoders, trained "
+        "on the training digits without labels: contrastive latents (width 16, 3 epochs) to VAE means. The head "
+        "reads target latents of undeformed training digits; test digits are the official ones, undeformed. The "
+        "head on the true latents is a reference, no bound: mean partners are averages, and the source may tell "
+        "digits better than the target. Mean partner: the plan's formula for new points, euclidean only; kernel "
+        "map: kernel ridge from 2,000 points to their mean partners; flow: starts at that map, trained on 128,000 "
+        f"draws of the plan. Epsilon {EPSILON}, {NEAREST} nearest anchors kept, balanced: chosen on the first 10,000 "
+        "training digits, which no pool holds. The pairs of a seed are the same at every size, and so is what the "
+        f"pairs alone reach. Seeds by size: {seeds_of(run)}; geodesic at 20 pairs up to 120,000 points, at 1,000 "
+        "pairs not at all. Below 100,000 points neighbours are searched exactly, which takes longer a point than "
+        "the approximate search above."
     )
     shutil.rmtree(run.out / "work", ignore_errors=True)
     return {

@@ -122,8 +122,7 @@ def finish(run: Run, records: list[Record]) -> dict[str, Any]:
             })  # fmt: skip
     answer = "Who wins: " + "; ".join(
         f"{n / n_images(run):.0%}: {best_of_all[n][1]} {best_of_all[n][0]:.4f}, best of ours ({our_best[n][1]}) "
-        f"{our_best[n][0]:.4f}, "
-        f"best linear map ({best_linear[n][1]}) {best_linear[n][0]:.4f}"
+        f"{our_best[n][0]:.4f}, best linear map ({best_linear[n][1]}) {best_linear[n][0]:.4f}"
         for n in across
     )
     return {

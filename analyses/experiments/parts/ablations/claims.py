@@ -67,26 +67,23 @@ def claims(records: list[Record]) -> list[Record]:
         {
             "claim": "Geodesic distances align better than Euclidean ones (paper)",
             "verdict": verdict_of(metric_gains),
-            "evidence": f"bridge, mean over seeds higher in {count_text(metric_gains)} cells (setting, number "
-            f"of pairs; {cells_rule}); "
-            f"with 100 pairs Euclidean instead of geodesic: {gain_text('metric: euclidean')}",
+            "evidence": f"bridge, mean over seeds higher in {count_text(metric_gains)} cells (setting, number of "
+            f"pairs; {cells_rule}); with 100 pairs Euclidean instead of geodesic: {gain_text('metric: euclidean')}",
         },
         {
             "claim": "Global alignment (transport of all points) improves on true alignment (the pairs alone) (paper)",
             "verdict": verdict_of(global_gains),
             "evidence": f"both read by kernel ridge, mean over seeds higher in {count_text(global_gains)} cells "
-            "(setting, number of pairs; "
-            f"{cells_rule}); with 100 pairs, pairs instead of transport: {gain_text('coupling: pairs')}",
+            f"(setting, number of pairs; {cells_rule}); with 100 pairs, pairs instead of transport: "
+            f"{gain_text('coupling: pairs')}",
         },
         *[
             {
                 "claim": f"Unbalanced transport ({part}, {why}) is robust to class imbalance and outliers (paper)",
                 "verdict": verdict_of(robust[part]),
                 "evidence": f"loses at most {TOLERANCE} to the clean pools in {count_text(robust[part])} cells "
-                "(setting; imbalance or "
-                f"outliers; {cells_rule}), at worst {min(pool_loss[part]):+.3f}; balanced in "
-                f"{count_text(robust[BALANCED])}, at worst "
-                f"{min(pool_loss[BALANCED]):+.3f}",
+                f"(setting; imbalance or outliers; {cells_rule}), at worst {min(pool_loss[part]):+.3f}; balanced in "
+                f"{count_text(robust[BALANCED])}, at worst {min(pool_loss[BALANCED]):+.3f}",
             }
             for part, why in ((WEAK, "the best of six on development digits"), (USUAL, "as in the other experiments"))
         ],
@@ -125,9 +122,8 @@ def claims(records: list[Record]) -> list[Record]:
         {
             "claim": "The default epsilon needs no tuning",
             "verdict": verdict_of([bool(change >= -TOLERANCE) for change in epsilon_loss]),
-            "evidence": f".05 is {epsilon_loss[0]:+.3f} (images) and {epsilon_loss[1]:+.3f} (sites) from the "
-            f"best of {len(EPSILONS)} epsilons. "
-            f"Rule: within {TOLERANCE}",
+            "evidence": f".05 is {epsilon_loss[0]:+.3f} (images) and {epsilon_loss[1]:+.3f} (sites) from the best of "
+            f"{len(EPSILONS)} epsilons. Rule: within {TOLERANCE}",
         },
     ]  # fmt: skip
 

@@ -45,9 +45,9 @@ def draw_parts(run: Run, records: list[Record], n_test: dict[str, int]) -> dict[
     ]
     figure.legend(handles=handles, loc="outside upper center", ncols=3, fontsize="small")
     text = (
-        "Real data: MNIST and captions, IT sites. What replacing each part changes, 100 pairs; mean and 95 % interval over seeds "
-        f"{run.seeds.start}-{run.seeds.stop - 1}, paired "
-        f"(images: dense plans, flows and fused the first {N_SLOW}); dashed: no change"
+        "Real data: MNIST and captions, IT sites. What replacing each part changes, 100 pairs; mean and 95 % "
+        f"interval over seeds {run.seeds.start}-{run.seeds.stop - 1}, paired (images: dense plans, flows and fused "
+        f"the first {N_SLOW}); dashed: no change"
     )
     return save_panels(figure, run, "contributions", text)
 

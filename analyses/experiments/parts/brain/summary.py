@@ -109,10 +109,8 @@ def against_ridge(scored: list[Record]) -> Record:
         "verdict": verdict(n_wins, len(by_cell)),
         "evidence": f"mean r above ridge's in {n_wins} of {len(by_cell)} cells (dataset, direction, pairs); to the "
         f"brain, the bootstrap interval over held-out stimuli is above 0 in {n_above} and below in {n_below} of "
-        f"{len(with_interval)} draws; "
-        f"worst cell {worst_cell[0]}: "
-        f"{worst_cell[1][0]:.3f} against {worst_cell[1][1]:.3f}. Rule: all cells hold, half or more in part. "
-        "Figure: brain_model.png",
+        f"{len(with_interval)} draws; worst cell {worst_cell[0]}: {worst_cell[1][0]:.3f} against "
+        f"{worst_cell[1][1]:.3f}. Rule: all cells hold, half or more in part. Figure: brain_model.png",
     }
 
 

@@ -84,7 +84,7 @@ def draw_disentanglement(run: Run, records: list[Record]) -> None:
     n = sizes(run)
     caption = (
         f"Above SIMULATED, below real; {N_LATENTS} latents, {run.n_seeds} seed(s), bars 95 % CI; {n.factors} images measure, "
-        f"{n.align // 5} held out of alignment; right: one mark a VAE"
+        f"{n.align // 5} held out of alignment; right: one mark for each VAE"
     )
     save_panels(figure, run, "disentanglement", caption)
 

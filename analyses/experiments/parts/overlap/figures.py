@@ -34,7 +34,11 @@ def scatter_figure(run: Run, records: list[Record], plain: list[Record], rows: l
         nulls = [r["null"][measure] for r in plain if measure in r["null"]]
         if nulls:
             ax.axvline(
-                float(np.mean(nulls)), color="0.5", linestyle=":", linewidth=1, label="overlap of strangers, mean"
+                float(np.mean(nulls)),
+                color="0.5",
+                linestyle=":",
+                linewidth=1,
+                label="overlap of shuffled stimuli, mean",
             )
         ax.set_xlabel(measure.replace("_", " ") + (" (less is more overlap)" if measure in DISTANCES else ""))
         ax.set_title(

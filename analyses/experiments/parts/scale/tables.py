@@ -129,8 +129,8 @@ def claims_of(scores: list[Record], costs: list[Record], across: list[int]) -> l
             "claim": f"Global alignment by OT keeps its accuracy up to {large:,} x {large:,} points in linear memory",
             "verdict": verdict(n_kept if linear else min(n_kept, len(kept_cells) - 1), len(kept_cells)),
             "evidence": f"at {large:,} at most {KEPT} below the accuracy at {small:,}, same seed: {n_kept} of "
-            f"{len(kept_cells)} (all, "
-            f"if peak RSS above the imports has a log-log slope of at most {LINEAR} between the two largest sizes; half in part): "
+            f"{len(kept_cells)} (all, if peak RSS above the imports has a log-log slope of at most {LINEAR} between "
+            "the two largest sizes; half in part): "
             + "; ".join(f"{name} {before:.3f} -> {after:.3f}" for name, before, after in kept_cells)
             + ". Slopes: "
             + "; ".join(f"{name} {value:.2f}" for name, value in slopes),
@@ -138,16 +138,16 @@ def claims_of(scores: list[Record], costs: list[Record], across: list[int]) -> l
         {
             "claim": "Local alignment by the pairs alone fails at this size (paper)",
             "verdict": verdict(n_failing, len(failing_cells)),
-            "evidence": f"at {large:,} points, at chance or {FAILS} below the better flow on a plan over the "
-            f"same pairs: {n_failing} "
-            f"of {len(failing_cells)} (all hold, half in part): "
+            "evidence": f"at {large:,} points, at chance or {FAILS} below the better flow on a plan over the same "
+            f"pairs: {n_failing} of {len(failing_cells)} (all hold, half in part): "
             + "; ".join(f"{name} {value:.3f} against {best_flow:.3f}" for name, value, best_flow, _ in failing_cells),
         },
         {
             "claim": "Global alignment is better than the best map of the pairs alone at this size",
             "verdict": verdict(sum(flow_value > local_value for _, flow_value, local_value in better_cells), len(better_cells)),
             "evidence": f"at {large:,} points, the flow on the plan above the best of ridge, kernel map and flow of the pairs "
-            "(all hold, half in part): " + "; ".join(f"{name} {flow_value:.3f} against "
-            f"{local_value:.3f}" for name, flow_value, local_value in better_cells),
+            "(all hold, half in part): " + "; ".join(
+                f"{name} {flow_value:.3f} against {local_value:.3f}" for name, flow_value, local_value in better_cells
+            ),
         },
     ]  # fmt: skip
