@@ -65,7 +65,10 @@ def draw_scores(run: Run, records: list[Record], counts: list[int], methods: lis
         ax.set_ylim({"agreement": (0, 1.05), "frechet": (4, 2000), "spread": (0, 3.2)}[key])
         count_ticks(ax, counts)
         ax.legend(fontsize="x-small", framealpha=0.9, edgecolor="none")
-    caption = f"Real MNIST; {records[0]['n_images']} images for each method and seed, new wordings; {run.n_seeds} seed(s), bars 95 % CI"
+    caption = (
+        f"Real MNIST; {records[0]['n_images']} images for each method and seed, new wordings; {run.n_seeds} seed(s), "
+        "bars 95 % CI"
+    )
     save_panels(figure, run, "generation", caption)
 
 
@@ -82,5 +85,8 @@ def draw_contact_sheet(run: Run, most_pairs: int, methods: list[str]) -> None:
             xr.DataArray(shown, dims=("presentation", "row", "column")), ax=ax, n_columns=5,
             title=LABELS[name].replace(", all labels", ",\nall labels"),
         )  # fmt: skip
-    caption = f"Real MNIST; a row for each digit, 0 to 9, five images each; {most_pairs} known pairs (right: all labels); seed {run.seed}"
+    caption = (
+        f"Real MNIST; a row for each digit, 0 to 9, five images each; {most_pairs} known pairs (right: all labels); "
+        f"seed {run.seed}"
+    )
     save_panels(figure, run, "contact_sheet", caption)
