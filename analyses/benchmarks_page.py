@@ -28,15 +28,16 @@ PROTOTYPE = {
 }
 
 
-def kept(name: str) -> dict[str, Any] | None:
+def kept_results(name: str) -> dict[str, Any] | None:
+    """Read the kept results of a benchmark; None where there are none."""
     file = KEPT / f"{name}.json"
     return json.loads(file.read_text()) if file.exists() else None
 
 
-def quality(found: dict[str, Any]) -> str:
+def quality(results: dict[str, Any]) -> str:
     methods = ("ridge", "kernel_ridge", "labels", "bridge_euclidean", "bridge_geodesic", "fused")
     rows = []
-    for n_pairs, summary in found["summary"].items():
+    for n_pairs, summary in results["summary"].items():
         cells = []
         for method in methods:
             accuracy, r2 = summary[method]["accuracy"], summary[method].get("r2")
@@ -49,8 +50,8 @@ def quality(found: dict[str, Any]) -> str:
 `analyses/benchmarks/alignment_quality.py --mirror DIR`
 
 Accuracy of the frozen target head on 1,000 held-out digits ± 95 % confidence interval over seeds / R^2 of the transported features.
-5,000 digits; unpaired pools disjoint; one default setting of `fuse`. Chance {found["accuracy_chance"]:.3f}; the head on the true
-features {found["accuracy_true_features"]:.3f}. Developed on other digits and other extractors than those reported.
+5,000 digits; unpaired pools disjoint; one default setting of `fuse`. Chance {results["accuracy_chance"]:.3f}; the head on the true
+features {results["accuracy_true_features"]:.3f}. Developed on other digits and other extractors than those reported.
 
 {table(["pairs", "ridge", "kernel ridge", "source + labels", "bridge, euclidean", "bridge, geodesic", "fused"], rows)}
 
@@ -60,21 +61,21 @@ The prototype that these numbers had to beat (other extractors, same protocol):
 
 ![Accuracy and R^2 against the number of pairs](figures/alignment_quality.png)
 
-{_without_pairs(kept("no_anchor"))}"""
+{_without_pairs(kept_results("no_anchor"))}"""
 
 
-def _without_pairs(found: Any) -> str:
-    if found is None:
+def _without_pairs(results: Any) -> str:
+    if results is None:
         return ""
     rows = [
         [
             f"{row['metric']}, seed {row['seed']}", f"{row['accuracy']:.3f}", f"{row['r2']:.2f}",
             f"{row['anchors_same_digit']:.2f}", "yes" if row["trust"]["trustworthy"] else "no", f"{row['seconds']:.0f}",
         ]
-        for row in found
+        for row in results
     ]  # fmt: skip
-    return f"""Without a single pair (`align_unpaired`, {found[0]["n_points"]} points a space,
-`analyses/benchmarks/no_anchor.py`; chance {found[0]["accuracy_chance"]:.2f}; [how far to trust it](diagnostics.md)):
+    return f"""Without a single pair (`align_unpaired`, {results[0]["n_points"]} points a space,
+`analyses/benchmarks/no_anchor.py`; chance {results[0]["accuracy_chance"]:.2f}; [how far to trust it](diagnostics.md)):
 
 {table(["start", "accuracy", "R^2", "anchors of the same digit", "called trustworthy", "seconds"], rows)}
 """
@@ -86,8 +87,8 @@ def _scale_row(label: str, row: dict[str, Any]) -> list[str]:
     return [label, f"{row['build_s']:.2f}", solve, f"{row['iterations']:.0f}", f"{row['peak_gb']:.2f}", drawn]
 
 
-def coupling(found: dict[str, Any]) -> str:
-    peers = found["peers"]
+def coupling(results: dict[str, Any]) -> str:
+    peers = results["peers"]
     names = {
         "ours": '`couple(method="factored")`',
         "pot": "POT `sinkhorn_log`, the same cost",
@@ -97,7 +98,7 @@ def coupling(found: dict[str, Any]) -> str:
     rows = []
     for name, row in peers.items():
         if row:
-            ratio = found["ratios"].get(name)
+            ratio = results["ratios"].get(name)
             ratios = ("1", "1") if ratio is None else (f"{ratio['time']:.0f}", f"{ratio['memory']:.0f}")
             rows.append(
                 [
@@ -109,15 +110,15 @@ def coupling(found: dict[str, Any]) -> str:
                     f"{row['error']:.1e}",
                 ]
             )
-    scale = [_scale_row(f"{int(n):,}", row) for n, row in found["scale"].items() if row]
+    scale = [_scale_row(f"{int(n):,}", row) for n, row in results["scale"].items() if row]
     for kind, label in (("streamed", "1,280,000, all anchors, streamed"), ("geodesic", "1,280,000, geodesic")):
-        if found.get(kind):
-            scale.append(_scale_row(label, found[kind]))
-    busy = f"\nGeodesic: {found['geodesic']['note']}." if (found.get("geodesic") or {}).get("note") else ""
-    setting = found["setting"]
+        if results.get(kind):
+            scale.append(_scale_row(label, results[kind]))
+    busy = f"\nGeodesic: {results['geodesic']['note']}." if (results.get("geodesic") or {}).get("note") else ""
+    setting = results["setting"]
     n = setting["n_peer"]
     pace = {name: row["seconds"] / row["iterations"] for name, row in peers.items() if row and row["iterations"]}
-    beside = ", ".join(f"{name} {pace[name] / pace['ours']:.0f}" for name in ("pot", "ott") if name in pace)
+    pace_text = ", ".join(f"{name} {pace[name] / pace['ours']:.0f}" for name in ("pot", "ott") if name in pace)
     return f"""## Couplings: beside peers, and from ten thousand to 1.28 million points a side
 
 `analyses/benchmarks/coupling.py --geodesic --peer-python PYTHON`
@@ -129,10 +130,10 @@ Simulated points, {setting["dims"]} dimensions, epsilon {setting["epsilon"]}, to
 {table(["solver", "seconds", "times ours", "extra GB", "times ours", "marginal error"], rows)}
 
 POT and ott look at their error every ten iterations, and so go further than they were asked to. An iteration alone takes as many
-times as long as ours: {beside}.
+times as long as ours: {pace_text}.
 
 {setting["pairs"]} pairs, the {setting["nearest"]} nearest kept (unless streamed). Log-log slope of seconds against points:
-{found["slope"]:.2f}.
+{results["slope"]:.2f}.
 
 {table(["points a side", "distances (s)", "solve (s)", "iterations", "peak RSS (GB)", "1M draws (s)"], scale)}
 {busy}
@@ -141,17 +142,18 @@ times as long as ours: {beside}.
 """
 
 
-def flow(found: dict[str, Any]) -> str:
-    ratios = found["ratio_to_peer"]
+def flow(results: dict[str, Any]) -> str:
+    ratios = results["ratio_to_peer"]
     dims = sorted({key.split("/")[2] for key in ratios}, key=int)
     rows = [
         [d, *(f"{ratios[f'{mode}/5000/{d}']['steps_per_cpu_s']:.2f}" for mode in ("coupling", "affine", "minibatch"))]
         for d in dims
     ]
+    batch = results["batch"]
     return f"""## Flow: training steps beside a torchcfm loop
 
 `analyses/benchmarks/flow.py --peer-python PYTHON`: steps per processor second, as a multiple of those of a
-minibatch-OT loop written with torchcfm (same network, batch of {found["batch"]}, one thread). "Plan" and "affine" draw from a plan
+minibatch-OT loop written with torchcfm (same network, batch of {batch}, one thread). "Plan" and "affine" draw from a plan
 solved beforehand, whose time is not counted.
 
 {table(["dimensions", "plan, no condition", "plan, affine base", "re-solved in each minibatch"], rows)}
@@ -162,20 +164,22 @@ Above 256 dimensions matrix products dominate, and every ratio falls below 1.5.
 """
 
 
-def flow_quality(found: dict[str, Any]) -> str:
+def flow_quality(results: dict[str, Any]) -> str:
     names = {
         "fused": "fused map", "plan": "plan, barycentric", "flow": "flow from the fused map", "affine": "flow, affine base",
         "target": "true features",
     }  # fmt: skip
     rows = []
-    for n_pairs, summary in found["summary"].items():
+    for n_pairs, summary in results["summary"].items():
         for name, label in names.items():
             cells = [summary[name][metric] for metric in ("accuracy", "r2", "sliced_wasserstein", "mmd")]
             values = [f"{c['mean'] * k:.3f} ± {c['ci95'] * k:.3f}" for c, k in zip(cells, (1, 1, 1, 1000), strict=True)]
             rows.append([f"{n_pairs}, {label}", *values])
-    missed = [cell for cell in found["verdict"]["cells"] if not cell["met"]]
-    said = "; ".join(f"{c['metric']} at {c['n_pairs']} pairs {c['change']:+.4f} (asked {c['asked']})" for c in missed)
-    n_seeds = next(iter(found["summary"].values()))["n_seeds"]
+    missed = [cell for cell in results["verdict"]["cells"] if not cell["met"]]
+    missed_text = "; ".join(
+        f"{c['metric']} at {c['n_pairs']} pairs {c['change']:+.4f} (asked {c['asked']})" for c in missed
+    )
+    n_seeds = next(iter(results["summary"].values()))["n_seeds"]
     return f"""## Flow: quality on the protocol above, and the moved cloud beside the target's
 
 `analyses/benchmarks/flow_quality.py --mirror DIR`: {n_seeds} seeds, mean ± 95 % CI. Accuracy and R^2 as above; sliced
@@ -185,40 +189,41 @@ smaller is nearer, and the true features' own value is what sampling leaves.
 {table(["pairs", "accuracy", "R^2", "sliced Wasserstein", "1000 MMD^2"], rows)}
 
 Asked of the flow beside the fused map: at most .01 of accuracy and .01 of R^2 less, and smaller distances.
-{"All are met on the mean over seeds." if not missed else f"Missed: {said}."}
+{"All are met on the mean over seeds." if not missed else f"Missed: {missed_text}."}
 
 ![Accuracy, R^2 and distances against the number of pairs](figures/flow_quality.png)
 """
 
 
-def fused_scale(found: dict[str, Any]) -> str:
+def fused_scale(results: dict[str, Any]) -> str:
     rows = [
         [
             f"{r['n']:,}, {'all at once' if r['core'] is None else 'parts of ' + format(r['core'], ',')}", f"{r['r2']:.3f}",
             f"{r['r2_ridge']:.3f}", f"{r['cpu_seconds']:.0f}", f"{r['peak_rss_gb']:.2f}", f"{r['row_marginal_l1']:.0e}",
             f"{r['seconds_to_draw_100000']:.1f}",
         ]
-        for r in found["records"]
+        for r in results["records"]
     ]  # fmt: skip
+    n_pairs, n_test = results["n_pairs"], results["n_test"]
     return f"""## Fused bridge: many points in minibatches along the factored plan
 
-`analyses/benchmarks/fused_scale.py`: simulated clouds, {found["n_pairs"]} pairs, {found["n_test"]:,} held-out points, one thread.
+`analyses/benchmarks/fused_scale.py`: simulated clouds, {n_pairs} pairs, {n_test:,} held-out points, one thread.
 
 {table(["points a side", "R^2", "ridge R^2", "fit (processor s)", "peak RSS (GB)", "L1 of row sums", "100k draws (s)"], rows)}
 """
 
 
-def features(found: dict[str, Any]) -> str:
+def features(results: dict[str, Any]) -> str:
     names = {
         "bare": "bare forward pass on batches in memory", "loop": "hand-written hook loop", "memory": "`extract`, in memory",
         "stream": "`extract`, streamed to netCDF",
     }  # fmt: skip
     rows = []
     for case in ("resnet18", "small"):
-        for task, row in found[case]["tasks"].items():
+        for task, row in results[case]["tasks"].items():
             rows.append([f"{case}, {names[task]}", f"{row['images_per_s']:.1f}", f"{row['of_bare']:.2f}"])
-    flat = ", ".join(f"{row['peak_rss_gb']:.2f} GB for {row['n_stimuli']:,}" for row in found["memory"])
-    large, little = found["resnet18"], found["small"]
+    flat = ", ".join(f"{row['peak_rss_gb']:.2f} GB for {row['n_stimuli']:,}" for row in results["memory"])
+    large, little = results["resnet18"], results["small"]
     return f"""## Features: extraction beside the bare forward pass
 
 `analyses/benchmarks/features.py`: {large["n_images"]} images of {large["size"]} pixels through a ResNet-18 (random weights), and
@@ -232,17 +237,17 @@ install beside this torch.
 """
 
 
-def predictivity(found: dict[str, Any]) -> str:
+def predictivity(results: dict[str, Any]) -> str:
     rows = []
-    for name, asked in BARS.items():
-        ours, theirs = (found["rows"].get(f"{who}_{name}") for who in ("ours", "peer"))
+    for name, target in TARGETS.items():
+        our_row, peer_row = (results["rows"].get(f"{side}_{name}") for side in ("ours", "peer"))
         clock = "seconds" if name == "benchmark" else "cpu_seconds"
-        if ours and theirs:
+        if our_row and peer_row:
             rows.append(
                 [
-                    name.replace("_", " "), f"{ours[clock]:.2f}", f"{theirs[clock]:.1f}",
-                    f"{theirs[clock] / ours[clock]:.1f}", asked, f"{ours['peak_rss_gb']:.2f}",
-                    f"{theirs['peak_rss_gb']:.2f}",
+                    name.replace("_", " "), f"{our_row[clock]:.2f}", f"{peer_row[clock]:.1f}",
+                    f"{peer_row[clock] / our_row[clock]:.1f}", target, f"{our_row['peak_rss_gb']:.2f}",
+                    f"{peer_row['peak_rss_gb']:.2f}",
                 ]
             )  # fmt: skip
     return f"""## Predictivity and ceilings beside Brain-Score's own code
@@ -256,71 +261,73 @@ and one of theirs, without permutation nulls (theirs have none).
 """
 
 
-# What is asked of each: times faster, or seconds.
-BARS = {
+# Targets: times faster than Brain-Score, or seconds and memory.
+TARGETS = {
     "pls": "25", "ridge": "5", "linear": "-", "neuron_to_neuron": "20", "cka": "-", "rdm": "5", "consistency": "10",
     "benchmark": "8 s, 1 GB",
 }  # fmt: skip
 
 
-def distributed(found: dict[str, Any]) -> str:
+def distributed(results: dict[str, Any]) -> str:
     rows = []
-    for key, row in found["rows"].items():
-        where, n = key.split("/")
+    for key, row in results["rows"].items():
+        place, n = key.split("/")
         peak = row.get("worker_peak_rss_gb", row.get("peak_rss_gb"))
         travels = f"{row['bytes_iteration']['to_client'] / 1e3:.1f}" if "bytes_iteration" in row else "-"
-        name = "in memory, one thread" if where == "memory" else f"{found['settings']['workers']} workers"
+        name = "in memory, one thread" if place == "memory" else f"{results['settings']['workers']} workers"
         rows.append(
             [f"{int(n):,}, {name}", f"{row['build_s']:.1f}", f"{row['iteration_s']:.2f}", f"{peak:.2f}", travels]
         )
-    settings = found["settings"]
+    settings = results["settings"]
     return f"""## Distributed: the factored solver on dask workers
 
 `analyses/benchmarks/distributed_solver.py`: {settings["d"]} dimensions, {settings["pairs"]} pairs, {settings["nearest"]}
 nearest kept;
-largest relative difference from the result in memory {found["largest_relative_difference"]:.0e}. On one machine the workers are
+largest relative difference from the result in memory {results["largest_relative_difference"]:.0e}. On one machine the workers are
 slower than one process: this form is for points that do not fit into one.
 
 {table(["points a side", "build (s)", "an iteration (s)", "peak RSS (GB, a worker)", "kB to the client an iteration"], rows)}
 """
 
 
-def repeats(found: dict[str, Any]) -> str:
+def repeats(results: dict[str, Any]) -> str:
     rows = [
         [name.replace("_", " "), f"{row['seconds']:.2f}", f"{row['peak_rss_gb']:.2f}", row["n_runs"]]
-        for name, row in found["rows"].items()
+        for name, row in results["rows"].items()
         if isinstance(row, dict)
     ]
     ratios = [
-        f"{key.removeprefix('ratio_')} {value:.1f}" for key, value in found["rows"].items() if key.startswith("ratio_")
+        f"{key.removeprefix('ratio_')} {value:.1f}"
+        for key, value in results["rows"].items()
+        if key.startswith("ratio_")
     ]
-    beside = f"\n\nBrain-Score takes as many times as long: {', '.join(ratios)}." if ratios else ""
+    ratio_text = f"\n\nBrain-Score takes as many times as long: {', '.join(ratios)}." if ratios else ""
     return f"""## Repetitions: 147,200 x 256 to 3,200 x 256, and split-half consistency over 10 splits
 
 `analyses/benchmarks/repeats.py` (simulated noise; the assembly itself, {3200 * 46 * 256 * 4 / 1e9:.2f} GB, counts in the peak)
 
-{table(["what", "seconds", "peak RSS (GB)", "runs"], rows)}{beside}
+{table(["what", "seconds", "peak RSS (GB)", "runs"], rows)}{ratio_text}
 """
 
 
-def public(found: dict[str, Any]) -> str:
+def public(results: dict[str, Any]) -> str:
     rows = [
-        [what, f"{found[what]['seconds']:.2f}", f"{found[what]['peak_rss_gb']:.2f}"]
-        for what in ("fetch", "load", "lazy")
+        [step, f"{results[step]['seconds']:.2f}", f"{results[step]['peak_rss_gb']:.2f}"]
+        for step in ("fetch", "load", "lazy")
     ]
     return f"""## MajajHong2015.public: a file of its layout and size (148,480 x 256 x 1)
 
-`analyses/benchmarks/majajhong_public.py` ({found["values"]}; served from the same machine)
+`analyses/benchmarks/majajhong_public.py` ({results["values"]}; served from the same machine)
 
 {table(["what", "seconds", "peak RSS (GB)"], rows)}
 """
 
 
-def simulation(found: dict[str, Any]) -> str:
+def simulation(results: dict[str, Any]) -> str:
     return f"""## The simulated HvM experiment at public size (147,200 presentations)
 
-`analyses/benchmarks/simulate_hvm.py`: {found["total_s"]:.0f} s, {found["peak_rss_gb"]:.2f} GB peak RSS,
-{found["file_mb"]:.0f} MB written in {found["chunks"]} chunks.
+`analyses/benchmarks/simulate_hvm.py`: {results["total_s"]:.0f} s, {results["peak_rss_gb"]:.2f} GB peak RSS,
+{results["file_mb"]:.0f} MB written in {results["chunks"]} chunks.
 """
 
 
@@ -340,8 +347,10 @@ SECTIONS = {
 
 
 def page() -> str:
-    """The text of docs/benchmarks.md."""
-    parts = [section(found).strip() for name, section in SECTIONS.items() if (found := kept(name)) is not None]
+    """Return the text of docs/benchmarks.md."""
+    parts = [
+        section(results).strip() for name, section in SECTIONS.items() if (results := kept_results(name)) is not None
+    ]
     return "\n\n".join([HEAD.strip(), *parts]) + "\n"
 
 

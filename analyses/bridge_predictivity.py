@@ -1,9 +1,10 @@
-"""Bridge predictivity: held-out responses predicted by the transported model space, over the number of known pairs.
+"""Bridge predictivity: held-out responses from the transported model space, by known pairs.
 
-The model side is transported into the recordings' space (frozen Gabor energies of the images; the generative latents where
-images are not public) and correlated, site by site, with the responses to stimuli that no method saw. All methods get the same
-pairs, the same pools of unpaired stimuli (each stimulus in one pool only) and the same held-out stimuli; none has a setting
-that depends on the number of pairs. Records are kept as they come, and a second run goes on from them.
+The model side is transported into the recordings' space (frozen Gabor energies of the images; the
+generative latents where images are not public) and correlated, site by site, with the responses to
+stimuli that no method saw. All methods get the same pairs, the same pools of unpaired stimuli
+(each stimulus in one pool only) and the same held-out stimuli; none has a setting that depends on
+the number of pairs. Records are kept as they come, and a second run goes on from them.
 
     python analyses/bridge_predictivity.py --mirror DIR [--seeds 5] [--dataset NAME ...] [--flow] [--quick] [--json]
 """
@@ -39,12 +40,15 @@ mpl.use("Agg")
 from matplotlib import pyplot as plt
 
 HELD_OUT, N_PERMUTATIONS = 0.2, 200
-# Below this number the t interval is wider than any correlation.
+# With fewer draws the t interval is wider than any correlation.
 LEAST_DRAWS = 4
 
 
 class ForwardFused(AssemblyAligner):
-    """The forward half of ``BridgeAligner(coupling="fused", map="barycentric")``: the same numbers in half the time."""
+    """Forward half of ``BridgeAligner(coupling="fused", map="barycentric")``.
+
+    It gives the same numbers in half the time.
+    """
 
     def __init__(self, *, seed: int = 0) -> None:
         self.seed = seed
@@ -70,13 +74,13 @@ def compared_aligners(flow: bool) -> dict[str, AssemblyAligner]:
     return aligners
 
 
-def compare(curve: xr.Dataset, ours: str = "fused") -> list[dict[str, Any]]:
-    """Area of ours less that of every other method, paired over seeds, with its 95 % interval."""
-    mine = curve["auc"].sel(aligner=ours).values
+def compare(curve: xr.Dataset, reference: str = "fused") -> list[dict[str, Any]]:
+    """Compare a reference method's area with every other's, paired over seeds."""
+    reference_auc = curve["auc"].sel(aligner=reference).values
     rows = []
     for name in curve["aligner"].values:
-        if name != ours:
-            difference = mine - curve["auc"].sel(aligner=name).values
+        if name != reference:
+            difference = reference_auc - curve["auc"].sel(aligner=name).values
             half = float(interval(difference))
             row = {"aligner": str(name), "fused_minus_it": float(difference.mean())}
             rows.append({**row, "ci95": half if np.isfinite(half) else None})
@@ -84,7 +88,7 @@ def compare(curve: xr.Dataset, ours: str = "fused") -> list[dict[str, Any]]:
 
 
 def summary(curve: xr.Dataset) -> dict[str, Any]:
-    """Plain numbers of one dataset's curves."""
+    """Summarise one dataset's curves in plain numbers."""
     ceiling = float(curve["ceiling"])
     out: dict[str, Any] = {
         "ceiling_r": ceiling if np.isfinite(ceiling) else None,
@@ -95,24 +99,27 @@ def summary(curve: xr.Dataset) -> dict[str, Any]:
         "aligners": {},
     }
     for name in curve["aligner"].values:
-        one = curve.sel(aligner=name)
+        aligner_curve = curve.sel(aligner=name)
         out["aligners"][str(name)] = {
-            **{key: rounded(one[key].values) for key in ("mean", "low", "high")},
-            "auc": rounded(one["auc_mean"].item()),
-            "auc_ci95": rounded([one["auc_low"].item(), one["auc_high"].item()]),
-            "largest_p_value": float(one["p_value"].max()),
-            "seconds": rounded(one["seconds"].mean("seed").values),
+            **{key: rounded(aligner_curve[key].values) for key in ("mean", "low", "high")},
+            "auc": rounded(aligner_curve["auc_mean"].item()),
+            "auc_ci95": rounded([aligner_curve["auc_low"].item(), aligner_curve["auc_high"].item()]),
+            "largest_p_value": float(aligner_curve["p_value"].max()),
+            "seconds": rounded(aligner_curve["seconds"].mean("seed").values),
         }
     return out
 
 
 def chance(curve: xr.Dataset) -> float:
-    """Largest 95 % quantile of the nulls of the cells."""
+    """Return the largest 95 % quantile of the nulls of the cells."""
     return float(curve.attrs.get("null_95", aggregate(curve, n_bootstrap=0)["null_95"].max()))
 
 
 def curve_of(entry: dict[str, Any]) -> xr.Dataset:
-    """The curves of a dataset's records; their nulls are not kept in the file, but their quantiles are."""
+    """Rebuild the curves from a dataset's records.
+
+    The file does not keep their nulls, but their quantiles.
+    """
     settings = CurveSettings(
         n_pairs=entry["n_pairs"], n_seeds=entry["n_seeds"], held_out=HELD_OUT, n_permutations=N_PERMUTATIONS
     )
@@ -126,12 +133,13 @@ def curve_of(entry: dict[str, Any]) -> xr.Dataset:
 
 
 def title_of(name: str, entry: dict[str, Any]) -> str:
-    """Name the data of a panel, with the word simulated where they are."""
+    """Title a panel with its data, and the word SIMULATED where they are."""
     word = "SIMULATED" if entry["kind"] == "simulated" else "real"
     return f"{name} ({word}), {entry['n_seeds']} draw(s):\n{entry['n_model_dimensions']} dimensions to {entry['n_sites']} sites"
 
 
 def rounded(value: Any) -> Any:
+    """Round to four digits; None for NaN."""
     array = np.round(np.asarray(value, dtype=np.float64), 4)
     return (
         [None if np.isnan(v) else float(v) for v in array]
@@ -141,7 +149,7 @@ def rounded(value: Any) -> Any:
 
 
 def draw(curves: Mapping[str, tuple[str, xr.Dataset]], path: Path) -> None:
-    """One panel a dataset: a line a method, its interval, chance, ceiling; areas in the legend."""
+    """Draw a panel for each dataset: methods with intervals, chance and ceiling."""
     figure, axes = plt.subplots(1, len(curves), figsize=(5.2 * len(curves), 4.6), squeeze=False, layout="constrained")
     for ax, (title, curve) in zip(axes[0], curves.values(), strict=True):
         order = np.argsort(-curve["auc_mean"].values)
@@ -149,10 +157,10 @@ def draw(curves: Mapping[str, tuple[str, xr.Dataset]], path: Path) -> None:
         wide = curve.sizes["seed"] < LEAST_DRAWS
         shown = curve["raw"].values if wide else np.moveaxis(curve[["low", "mean", "high"]].to_array().values, 0, -1)
         counts = curve["n_pairs"].values
-        # Set apart a little, so that bars do not hide one another.
+        # Lines are shifted a little, so that bars do not hide one another.
         lines = {
-            str(curve["aligner"].values[k]): (counts * 1.025 ** (place - len(order) / 2), shown[k])
-            for place, k in enumerate(order)
+            str(curve["aligner"].values[k]): (counts * 1.025 ** (position - len(order) / 2), shown[k])
+            for position, k in enumerate(order)
         }
         figures.learning_curve(
             lines, ax=ax, null=chance(curve), ceiling=float(curve["ceiling"]), title=title,
@@ -166,10 +174,11 @@ def draw(curves: Mapping[str, tuple[str, xr.Dataset]], path: Path) -> None:
         )  # fmt: skip
         ax.set_ylabel("median r over sites, held-out stimuli")
         ax.spines[["top", "right"]].set_visible(False)
-    held = ", ".join(str(curve.attrs["n_stimuli"]) for _, curve in curves.values())
+    n_held_out = ", ".join(str(curve.attrs["n_stimuli"]) for _, curve in curves.values())
     figure.supxlabel(
-        f"n = {held} held-out stimuli a draw; unpaired stimuli in one space only. Line: mean over draws of pairs and held-out "
-        f"stimuli;\nbar: its 95 % t interval, or the range of the draws where they are fewer than {LEAST_DRAWS}",
+        f"n = {n_held_out} held-out stimuli a draw; unpaired stimuli in one space only. Line: mean over draws of "
+        "pairs and held-out stimuli;\nbar: its 95 % t interval, or the range of the draws where they are fewer than "
+        f"{LEAST_DRAWS}",
         fontsize=8,
     )
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -178,10 +187,12 @@ def draw(curves: Mapping[str, tuple[str, xr.Dataset]], path: Path) -> None:
 
 
 def load(path: Path) -> dict[str, Any]:
+    """Read the results of earlier runs, or make an empty set."""
     return json.loads(path.read_text()) if path.exists() else {"datasets": {}}
 
 
 def save(result: dict[str, Any], path: Path) -> None:
+    """Write the results, whole or not at all."""
     write_text(path, json.dumps(result, indent=1, sort_keys=True) + "\n")
 
 
@@ -202,7 +213,7 @@ def main(
 ) -> None:
     chosen = datasets or list(DATASETS)
     out = out_file or Path("results" if quick else "docs/results") / "bridge_predictivity.json"
-    picture = figure_file or Path("results" if quick else "docs/figures") / "bridge_predictivity.png"
+    figure_path = figure_file or Path("results" if quick else "docs/figures") / "bridge_predictivity.png"
     n_pairs, n_draws = ((10, 100), 2) if quick else (N_PAIRS, n_seeds)
     result = load(out)
     result["neurobridge"] = neurobridge.__version__
@@ -215,20 +226,20 @@ def main(
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             settings = CurveSettings(n_pairs=n_pairs, n_seeds=n_draws, held_out=HELD_OUT, n_permutations=N_PERMUTATIONS)
-            known = list(entry["records"])
+            kept_records = list(entry["records"])
             for record in curve_records(
                 task.model,
                 task.brain,
                 compared,
                 settings,
                 ceiling=task.ceiling,
-                known=known,
+                known=kept_records,
                 progress=not as_json,
             ):
                 entry["records"].append({key: value for key, value in record.items() if key != "null"})
                 save(result, out)
-        said = {str(w.message) for w in caught} | set(entry.get("warnings", []))
-        entry["warnings"] = sorted(said)[:20]
+        warning_texts = {str(w.message) for w in caught} | set(entry.get("warnings", []))
+        entry["warnings"] = sorted(warning_texts)[:20]
         attrs = score_attrs({"metric": "bridge predictivity"}, n_draws, N_PERMUTATIONS, 0, (task.model, task.brain))
         entry |= {"n_pairs": list(n_pairs), "n_seeds": n_draws, "aligners": list(compared)}
         entry["ceiling_r"] = None if task.ceiling is None else float(np.sqrt(max(0, np.median(task.ceiling.values))))
@@ -239,9 +250,9 @@ def main(
             print(name)
             for method, row in sorted(entry["summary"]["aligners"].items(), key=lambda item: -item[1]["auc"]):
                 print(f"  {method:12s} area {row['auc']:.3f} {row['auc_ci95']}, r at {list(n_pairs)}: {row['mean']}")
-    # Datasets of earlier runs too: all that is in the file.
+    # The figure shows every dataset in the file, those of earlier runs too.
     finished = {name: result["datasets"][name] for name in DATASETS if "summary" in result["datasets"].get(name, {})}
-    draw({name: (title_of(name, entry), curve_of(entry)) for name, entry in finished.items()}, picture)
+    draw({name: (title_of(name, entry), curve_of(entry)) for name, entry in finished.items()}, figure_path)
     if as_json:
         print(json.dumps({name: result["datasets"][name]["summary"] for name in chosen}))
 

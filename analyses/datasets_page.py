@@ -98,11 +98,11 @@ def _section(manifest: Manifest) -> str:
     if manifest.files:
         lines = []
         for entry in manifest.files:
-            where = f"[public]({entry.url})" if entry.url else "to be supplied"
+            address = f"[public]({entry.url})" if entry.url else "to be supplied"
             remarks = "; ".join(text for text in (entry.origin, entry.post_processing) if text)
             digests = "<br>or ".join(f"`{digest}`" for digest in entry.digests)
             lines.append(
-                f"| `{entry.name}` | {_size(entry.size)} | {digests} | {where}{f': {remarks}' if remarks else ''} |"
+                f"| `{entry.name}` | {_size(entry.size)} | {digests} | {address}{f': {remarks}' if remarks else ''} |"
             )
         parts.append("| file | size | digest | address |\n| :-- | --: | :-- | :-- |\n" + "\n".join(lines))
     parts.append(f"```bibtex\n{manifest.citation.strip()}\n```")
@@ -110,7 +110,7 @@ def _section(manifest: Manifest) -> str:
 
 
 def page() -> str:
-    """The whole page."""
+    """Return the text of docs/datasets.md."""
     return "\n\n".join([HEAD.strip(), *map(_section, list_datasets()), TAIL.strip()]) + "\n"
 
 

@@ -41,8 +41,8 @@ Tables: [experiments](experiments.md). This page is written by `analyses/experim
 """
 
 
-def kept(name: str) -> dict[str, Any] | None:
-    """The kept results of an experiment, or None."""
+def kept_results(name: str) -> dict[str, Any] | None:
+    """Read the kept results of an experiment; None where there are none."""
     path = KEPT / name / "scores.json"
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
 
@@ -51,47 +51,51 @@ def _figure(name: str, figure: dict[str, str]) -> str:
     return f"![{figure['caption']}](results/{name}/{figure['file']})\n\n*{figure['caption']}*"
 
 
-def _ran(found: dict[str, Any]) -> str:
-    run = found["run"]
+def _run_text(results: dict[str, Any]) -> str:
+    run = results["run"]
     seeds = (
         f"seed {run['seed']}" if run["n_seeds"] == 1 else f"seeds {run['seed']} to {run['seed'] + run['n_seeds'] - 1}"
     )
     return f"{seeds}, {run['seconds'] / 60:.0f} minutes on one thread, {run['peak_rss_gb']:.2g} GB at most."
 
 
-def _data(found: dict[str, Any]) -> str:
-    digests = found.get("digests") or {}
+def _digest_lines(results: dict[str, Any]) -> str:
+    digests = results.get("digests") or {}
     return "".join(f"\n- `{name}`: `{digest}`" for name, digest in digests.items())
 
 
 def experiments() -> str:
-    """The text of docs/experiments.md."""
+    """Return the text of docs/experiments.md."""
     parts = [EXPERIMENTS_HEAD.strip()]
     for name, question in QUESTIONS.items():
-        if (found := kept(name)) is None:
+        if (results := kept_results(name)) is None:
             continue
-        data = _data(found)
-        parts += [f"## {question}", f"`neurobridge run {name}`: {found['title']}. {_ran(found)}", found["note"]]
-        parts += [_figure(name, figure) for figure in found.get("figures", [])]
+        data = _digest_lines(results)
         parts += [
-            f"**{table['title']}**\n\n{markdown_table(table['columns'], table['rows'])}" for table in found["tables"]
+            f"## {question}",
+            f"`neurobridge run {name}`: {results['title']}. {_run_text(results)}",
+            results["note"],
+        ]
+        parts += [_figure(name, figure) for figure in results.get("figures", [])]
+        parts += [
+            f"**{table['title']}**\n\n{markdown_table(table['columns'], table['rows'])}" for table in results["tables"]
         ]
         parts += [f"Data files:\n{data}"] if data else []
     return "\n\n".join(parts) + "\n"
 
 
 def findings() -> str:
-    """The text of docs/findings.md."""
+    """Return the text of docs/findings.md."""
     parts = [FINDINGS_HEAD.strip()]
     for name, question in QUESTIONS.items():
-        if (found := kept(name)) is None:
+        if (results := kept_results(name)) is None:
             parts += [f"## {question}", "Not measured yet."]
             continue
         figures = ", ".join(
-            f"[{figure['file']}](results/{name}/{figure['file']})" for figure in found.get("figures", [])
+            f"[{figure['file']}](results/{name}/{figure['file']})" for figure in results.get("figures", [])
         )
-        lines = [f"- **{claim['verdict']}**: {claim['claim']}. {claim['evidence']}" for claim in found["claims"]]
-        parts += [f"## {question}", found["answer"], "\n".join(lines), f"Figures: {figures}."]
+        lines = [f"- **{claim['verdict']}**: {claim['claim']}. {claim['evidence']}" for claim in results["claims"]]
+        parts += [f"## {question}", results["answer"], "\n".join(lines), f"Figures: {figures}."]
     return "\n\n".join(parts) + "\n"
 
 

@@ -1,6 +1,7 @@
-"""The RSA figure of docs/features.md: the 92 images of kriegeskorte2008 through `extract`, beside monkey and human IT.
+"""The RSA figure of docs/features.md: kriegeskorte2008 beside monkey and human IT.
 
-python analyses/features_rsa.py --mirror DIR [--figure docs/figures/features_rsa.png] [--out docs/results/features_rsa.json]
+python analyses/features_rsa.py --mirror DIR [--figure docs/figures/features_rsa.png] [--out
+docs/results/features_rsa.json]
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from neurobridge.datasets import load
 from neurobridge.evaluate import rdm
 from neurobridge.evaluate.similarity.rdms import compare_rdms, rdm_noise_ceiling, rdm_scorer
 from neurobridge.features import GaborEnergy, Preprocess, extract
+from neurobridge.store.atomic import write_json
 
 N_PERMUTATIONS = 1000
 
@@ -33,18 +35,20 @@ def main(
     mpl.use("Agg")
     import matplotlib.pyplot as plt
 
-    shown: Any = load("kriegeskorte2008", mirror=mirror)
-    n = shown.images.sizes["presentation"]
+    kriegeskorte: Any = load("kriegeskorte2008", mirror=mirror)
+    n = kriegeskorte.images.sizes["presentation"]
     upper = np.triu_indices(n, 1)
-    subjects = sorted({name for name in shown.rdms["subject"].values.tolist() if len(name) == 2})
-    human = np.stack([shown.rdms.values[shown.rdms["subject"].values == name].mean(axis=0)[upper] for name in subjects])
-    monkey = shown.rdms.values[shown.rdms["species"].values == "monkey"][0][upper]
+    subjects = sorted({name for name in kriegeskorte.rdms["subject"].values.tolist() if len(name) == 2})
+    human = np.stack(
+        [kriegeskorte.rdms.values[kriegeskorte.rdms["subject"].values == name].mean(axis=0)[upper] for name in subjects]
+    )
+    monkey = kriegeskorte.rdms.values[kriegeskorte.rdms["species"].values == "monkey"][0][upper]
     lower_bound, upper_bound = rdm_noise_ceiling(human)
     pixels = torch.nn.Sequential()
     pixels.add_module("pixels", torch.nn.Identity())
     layers = ["colour", "v1", "v2"]
-    gabor = extract(GaborEnergy(), shown.images, layers)
-    models = {"pixels 32 x 32": extract(pixels, shown.images, "pixels", preprocess=Preprocess(size=32))}
+    gabor = extract(GaborEnergy(), kriegeskorte.images, layers)
+    models = {"pixels 32 x 32": extract(pixels, kriegeskorte.images, "pixels", preprocess=Preprocess(size=32))}
     models |= {f"Gabor {layer}": gabor.isel(neuroid=np.flatnonzero(gabor["layer"].values == layer)) for layer in layers}
     rdms = {name: rdm(activations).values[upper] for name, activations in models.items()}
     rng = np.random.default_rng(seed)
@@ -67,22 +71,31 @@ def main(
     }
     chance = float(np.quantile(np.stack(nulls), 0.95))
     figure, axes = plt.subplots(1, 3, figsize=(12, 3.9), layout="constrained", width_ratios=[1.5, 1, 1])
-    places = np.arange(len(results))
+    positions = np.arange(len(results))
     axes[0].axhspan(
         lower_bound, upper_bound, color="0.85", label=f"noise ceiling {lower_bound:.2f} to {upper_bound:.2f}"
     )
     axes[0].axhline(chance, color="0.5", linestyle="--", linewidth=1, label=f"chance (95th pct.) {chance:.2f}")
     axes[0].bar(
-        places, [row["human"] for row in results.values()], color="#56B4E9", edgecolor="black", label="human IT, mean"
+        positions,
+        [row["human"] for row in results.values()],
+        color="#56B4E9",
+        edgecolor="black",
+        label="human IT, mean",
     )
-    for place, row in zip(places, results.values(), strict=True):
-        axes[0].plot([place] * len(subjects), row["by_subject"], "o", color="black", markersize=3,
-                     label="each of 4 subjects" if place == 0 else None)  # fmt: skip
+    for position, row in zip(positions, results.values(), strict=True):
+        axes[0].plot([position] * len(subjects), row["by_subject"], "o", color="black", markersize=3,
+                     label="each of 4 subjects" if position == 0 else None)  # fmt: skip
         if "monkey" in row:
             axes[0].plot(
-                place, row["monkey"], "D", color="#D55E00", markersize=6, label="monkey IT" if place == 0 else None
+                position,
+                row["monkey"],
+                "D",
+                color="#D55E00",
+                markersize=6,
+                label="monkey IT" if position == 0 else None,
             )
-    axes[0].set_xticks(places, labels=list(results), rotation=20)
+    axes[0].set_xticks(positions, labels=list(results), rotation=20)
     axes[0].set(ylabel="Spearman's rho of dissimilarities", title=f"{n} images, {len(upper[0])} pairs")
     axes[0].set_ylim(top=0.85)
     axes[0].legend(fontsize="small", framealpha=0.9, edgecolor="none", loc="upper left", ncols=2)
@@ -96,8 +109,7 @@ def main(
     figure.colorbar(picture, ax=axes[2], label="dissimilarity, 1 - r (rank)")
     figure.savefig(figure_file, dpi=150)
     out = {"seed": seed, "noise_ceiling": [lower_bound, upper_bound], "chance_95": chance, "models": results}
-    out_file.parent.mkdir(parents=True, exist_ok=True)
-    out_file.write_text(json.dumps(out, indent=1) + "\n")
+    write_json(out, out_file)
     print(json.dumps(out, indent=1))
 
 

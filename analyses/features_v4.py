@@ -1,9 +1,9 @@
-"""The V4 figure of docs/features.md: real images of cowley2023-v4-210325 through `extract` into predictivity, by depth.
+"""The V4 figure of docs/features.md: predictivity of real images by depth of the layer.
 
     python analyses/features_v4.py --mirror DIR [--figure docs/figures/features_v4.png] [--out docs/results/features_v4.json]
 
-Layers are chosen on the first 512 images, on which the arguments of GaborEnergy were also chosen; the last 128 have no part in
-either.
+Layers are chosen on the first 512 images, on which the arguments of GaborEnergy were also chosen;
+the last 128 have no part in either.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from neurobridge.assemblies import average_repetitions
 from neurobridge.datasets import load
 from neurobridge.evaluate import aggregate, internal_consistency, select_layer
 from neurobridge.features import REFERENCES, GaborEnergy, Preprocess, extract, train_reference
+from neurobridge.store.atomic import write_json
 
 N_TRAIN = 512
 
@@ -93,8 +94,7 @@ def main(
         title=f"GaborEnergy {best.layer} on the {best.scores.attrs['n_held_out']} other images",
     )
     figure.savefig(figure_file, dpi=150)
-    out_file.parent.mkdir(parents=True, exist_ok=True)
-    out_file.write_text(json.dumps({"seed": seed, "ceiling_r": bound, "models": results}, indent=1) + "\n")
+    write_json({"seed": seed, "ceiling_r": bound, "models": results}, out_file)
     print(json.dumps(results, indent=1))
 
 

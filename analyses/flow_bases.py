@@ -1,9 +1,10 @@
-"""The figure and the tables of docs/flow.md: how the bases move points, and what each solver costs.
+"""The figure and the tables of docs/flow.md: how bases move points, and what solvers cost.
 
     python analyses/flow_bases.py [--figure docs/figures/flow_trajectories.png] [--out docs/results/flow_bases.json]
 
-All simulated, seed 0. Two dimensions for the figure. For the table, 8 source and 12 target dimensions: the target is a smooth
-function of the source plus as much again that the source does not tell: no map can explain more than half of its variance.
+All data are simulated, seed 0. The figure has two dimensions. The table has 8 source and 12 target
+dimensions: the target is a smooth function of the source plus independent noise of the same
+variance, so that no map can explain more than half of the variance.
 """
 
 from __future__ import annotations
@@ -17,17 +18,19 @@ import numpy as np
 import torch
 import typer
 
+from analyses.parts.scores import r2
 from analyses.parts.script import run_script
 from neurobridge.bridge import ridge_map
 from neurobridge.flow import BASES, SOLVERS, ConditionalFlow, OffSupportWarning, Training, integrate
 from neurobridge.maps.kernel import kernel_map
+from neurobridge.store.atomic import write_json
 
 N_TEST = 1000
 COLOURS = {"affine": "#0072B2", "pad": "#D55E00", "noise": "#009E73", "map": "#CC79A7"}
 
 
 class Rows:
-    """The labelled pairs alone: row i goes with row i."""
+    """Plan of labelled pairs alone: row i goes with row i."""
 
     def __init__(self, n: int) -> None:
         self.n = n
@@ -48,7 +51,10 @@ def arc(n: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
 
 
 def trajectories(flow: ConditionalFlow, X: np.ndarray, n_times: int = 40) -> np.ndarray:
-    """States along the path of each point, shape (n_times + 1, n_points, 2), in the units of the space each is drawn in."""
+    """Return the states along the path of each point, shape (n_times + 1, n_points, 2).
+
+    They are in the units of the space that each is drawn in.
+    """
     Z = flow.source_scale_.forward(X)
     trained = flow.forward_
     state = torch.as_tensor(trained.start(Z, seed=flow.seed), dtype=torch.float32)
@@ -61,30 +67,26 @@ def trajectories(flow: ConditionalFlow, X: np.ndarray, n_times: int = 40) -> np.
     path = torch.stack(states).double().numpy()
     if trained.base != "pad":
         return flow.target_scale_.backward(path)
-    # A padded path begins in the source's units and ends in the target's; in between it is drawn between the two.
+    # A padded path goes from the source's units to the target's: its units are blended along the way.
     t = np.linspace(0, 1, n_times + 1)[:, None, None]
     return (1 - t) * flow.source_scale_.backward(path) + t * flow.target_scale_.backward(path)
 
 
 def hidden(n: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Draw sources, and targets of which the source tells about half."""
+    """Draw sources (n, 8), and targets (n, 12) of which the source explains about half."""
     weights = np.random.default_rng(99).normal(size=(8, 12)) / np.sqrt(8)
     X = rng.normal(size=(n, 8))
-    told = np.sin(1.5 * X @ weights) + 0.4 * X @ weights
-    return X, told + told.std() * rng.normal(size=(n, 12))
+    explained = np.sin(1.5 * X @ weights) + 0.4 * X @ weights
+    return X, explained + explained.std() * rng.normal(size=(n, 12))
 
 
-def r2(found: np.ndarray, truth: np.ndarray) -> float:
-    return float(1 - ((found - truth) ** 2).sum() / ((truth - truth.mean(axis=0)) ** 2).sum())
-
-
-def scores(found: np.ndarray, truth: np.ndarray) -> dict[str, float]:
-    """R^2, and the variance of the moved points over that of the true ones."""
-    return {"r2": r2(found, truth), "variance": float(found.var(axis=0).sum() / truth.var(axis=0).sum())}
+def scores(moved: np.ndarray, truth: np.ndarray) -> dict[str, float]:
+    """Return R^2, and the variance of the moved points over that of the true ones."""
+    return {"r2": r2(moved, truth), "variance": float(moved.var(axis=0).sum() / truth.var(axis=0).sum())}
 
 
 def table() -> dict[str, dict[str, dict[str, float]]]:
-    """R^2 on held-out points, variance kept, and share off the support, for each base and number of pairs."""
+    """Score each base at each number of pairs by R^2, variance and share off the support."""
     X_new, Y_new = hidden(N_TEST, np.random.default_rng(1))
     out: dict[str, dict[str, dict[str, float]]] = {}
     for n_pairs in (20, 100, 500, 5000):
@@ -106,7 +108,7 @@ def table() -> dict[str, dict[str, dict[str, float]]]:
 
 
 def solver_errors(flow: ConditionalFlow, X: np.ndarray) -> dict[str, list[tuple[int, float]]]:
-    """(evaluations, relative error) of every solver, against an adaptive one at 1e-7."""
+    """Return evaluations and relative errors of every solver, against an adaptive one at 1e-7."""
     flow.set_params(ode__rtol=1e-7, ode__atol=1e-7)
     reference = flow.transport(X, method="dopri5")
     scale = np.linalg.norm(reference - reference.mean(axis=0))
@@ -133,7 +135,7 @@ def main(
     mpl.use("Agg")
     import matplotlib.pyplot as plt
 
-    # What lies off the support is a column of the table here.
+    # The table has a column for the share off the support.
     warnings.simplefilter("ignore", OffSupportWarning)
     rng = np.random.default_rng(0)
     X, Y = arc(500, rng)
@@ -169,8 +171,7 @@ def main(
     figure_file.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(figure_file, dpi=130)
     result = {"bases": table(), "solvers": errors, "n_test": N_TEST, "seed": 0}
-    out_file.parent.mkdir(parents=True, exist_ok=True)
-    out_file.write_text(json.dumps(result, indent=1) + "\n")
+    write_json(result, out_file)
 
 
 if __name__ == "__main__":

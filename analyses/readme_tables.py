@@ -4,8 +4,8 @@ After `neurobridge demo --dataset NAME --seeds 3 --out results/NAME` for both re
 
     python analyses/readme_tables.py results/cowley2023-v4-210325 results/majajhong2015-it-v6
 
-keeps each run's tables, settings and digests in docs/results/, its figures in docs/figures/, and rewrites the README's tables from
-what is kept. Without folders, only the README is rewritten.
+keeps each run's tables, settings and digests in docs/results/, its figures in docs/figures/, and
+rewrites the README's tables from what is kept. Without folders, only the README is rewritten.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def keep(folder: Path) -> None:
 
 
 def markdown(results: dict) -> str:
-    """Tables of one run, with what they were made from."""
+    """Format the tables of one run, with what they were made from."""
     parts = []
     for table in results["tables"]:
         parts.append(f"**{table['title']}**\n\n{markdown_table(table['columns'], table['rows'])}")

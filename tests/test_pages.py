@@ -31,7 +31,7 @@ def test_the_pages_of_the_experiments_are_current(script, file):
 
 def test_every_figure_of_the_experiments_is_kept(script):
     pages = script("experiments_page")
-    found = {name: pages.kept(name) for name in pages.QUESTIONS}
+    found = {name: pages.kept_results(name) for name in pages.QUESTIONS}
     figures = [
         pages.KEPT / name / figure["file"]
         for name, one in found.items()

@@ -1,10 +1,12 @@
-"""Quality of alignment on real MNIST digits, VAE latents (32-d) to CNN features (128-d), by number of known pairs.
+"""Quality of alignment on real MNIST digits, VAE latents to CNN features, by known pairs.
 
-5,000 digits that neither extractor was trained on: 1,000 are held out, P are known in both spaces, the rest is halved into a
-source pool and a target pool, so that no unpaired point has its partner in the other pool. Each space is centred and divided by
-one number, from its own pool. Accuracy is that of the target space's frozen head on the mapped held-out digits; R^2 is over all
-target dimensions. Every method has one setting for all numbers of pairs; settings were developed on other digits and other
-extractors (spaces of seed 1). Records are kept as they come, and a second run goes on from them.
+5,000 digits that neither extractor was trained on: 1,000 are held out, P are known in both spaces,
+the rest is halved into a source pool and a target pool, so that no unpaired point has its partner
+in the other pool. Each space is centred and divided by one number, from its own pool. Accuracy is
+that of the target space's frozen head on the mapped held-out digits; R^2 is over all target
+dimensions. Every method has one setting for all numbers of pairs; settings were developed on other
+digits and other extractors (spaces of seed 1). Records are kept as they come, and a second run
+goes on from them.
 
     python analyses/benchmarks/alignment_quality.py --mirror DIR [--seeds 5] [--quick]
 """
@@ -12,7 +14,6 @@ extractors (spaces of seed 1). Records are kept as they come, and a second run g
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 import platform
 import time
@@ -27,7 +28,8 @@ import typer
 from sklearn.linear_model import LogisticRegression
 
 import neurobridge
-from analyses.benchmarks.parts.mnist_spaces import Spaces, build, draw_pools, mean_and_ci
+from analyses.benchmarks.parts.mnist_spaces import Spaces, build, draw_pools, file_digests, mean_and_ci
+from analyses.parts.scores import r2
 from analyses.parts.script import run_script
 from neurobridge.bridge import bridge_cost, couple, fuse, ridge_map
 from neurobridge.maps.kernel import kernel_map
@@ -35,13 +37,13 @@ from neurobridge.maps.kernel import kernel_map
 mpl.use("Agg")
 from matplotlib import pyplot as plt
 
-# First what the prototype measured, then what lies between.
+# The numbers that the prototype measured come first.
 N_PAIRS = (20, 10, 100, 480, 5, 50, 200)
 METHODS = {
     "ridge": "ridge on the pairs", "kernel_ridge": "kernel ridge on the pairs", "labels": "source + labels of the pairs",
     "bridge_euclidean": "bridge, euclidean", "bridge_geodesic": "bridge, geodesic", "fused": "fused bridge (default)",
 }  # fmt: skip
-# DESIGN section 4: accuracy, R^2 of the prototype; None where it had none.
+# Accuracy and R^2 of the prototype; None where it had none.
 PROTOTYPE: dict[int, dict[str, tuple[float, float | None]]] = {
     n_pairs: dict(zip(("ridge", "labels", "bridge_euclidean", "bridge_geodesic", "fused"), cells, strict=True))
     for n_pairs, cells in {
@@ -51,28 +53,28 @@ PROTOTYPE: dict[int, dict[str, tuple[float, float | None]]] = {
         480: ((0.836, 0.84), (0.834, None), (0.889, 0.77), (0.911, 0.72), (0.921, 0.93)),
     }.items()
 }
-# What is asked of the fused bridge beyond the table.
+# Accuracy and R^2 that are required of the fused bridge beyond the table.
 REQUIRED = {20: (0.82, 0.77), 100: (0.90, 0.87)}
 
 
-def one(spaces: Spaces, n_pairs: int, seed: int) -> dict[str, Any]:
-    """All methods on one draw of held-out digits, pairs and pools."""
-    test, known, left, right = draw_pools(len(spaces.source), n_pairs, seed)
-    x_mean, x_unit = spaces.source[left].mean(axis=0), spaces.source[left].std(axis=0)
-    y_mean, y_unit = spaces.target[right].mean(axis=0), spaces.target[right].std(axis=0)
+def measure_draw(spaces: Spaces, n_pairs: int, seed: int) -> dict[str, Any]:
+    """Score every method on one draw of held-out digits, pairs and pools."""
+    test_rows, known_rows, source_rows, target_rows = draw_pools(len(spaces.source), n_pairs, seed)
+    x_mean, x_unit = spaces.source[source_rows].mean(axis=0), spaces.source[source_rows].std(axis=0)
+    y_mean, y_unit = spaces.target[target_rows].mean(axis=0), spaces.target[target_rows].std(axis=0)
     # One number a space: a dimension the extractor left unused must stay small.
     x_unit, y_unit = np.sqrt((x_unit**2).mean()), np.sqrt((y_unit**2).mean())
-    X, Y = (spaces.source[left] - x_mean) / x_unit, (spaces.target[right] - y_mean) / y_unit
-    new, truth = (spaces.source[test] - x_mean) / x_unit, spaces.target[test]
+    X, Y = (spaces.source[source_rows] - x_mean) / x_unit, (spaces.target[target_rows] - y_mean) / y_unit
+    test_points, truth = (spaces.source[test_rows] - x_mean) / x_unit, spaces.target[test_rows]
     pairs = np.arange(n_pairs), np.arange(n_pairs)
 
     def factored(metric: Any) -> np.ndarray:
         cost = bridge_cost(X, Y, pairs, metric=metric)
-        return couple(cost, method="factored", epsilon=0.05).map(new, Y)
+        return couple(cost, method="factored", epsilon=0.05).map(test_points, Y)
 
     maps: dict[str, Callable[[], np.ndarray]] = {
-        "ridge": lambda: ridge_map(X[:n_pairs], Y[:n_pairs], penalty="shared")(new),
-        "kernel_ridge": lambda: kernel_map(X[:n_pairs], Y[:n_pairs])(new),
+        "ridge": lambda: ridge_map(X[:n_pairs], Y[:n_pairs], penalty="shared")(test_points),
+        "kernel_ridge": lambda: kernel_map(X[:n_pairs], Y[:n_pairs])(test_points),
         "bridge_euclidean": lambda: factored("euclidean"),
         "bridge_geodesic": lambda: factored("geodesic"),
     }
@@ -81,28 +83,27 @@ def one(spaces: Spaces, n_pairs: int, seed: int) -> dict[str, Any]:
         "seed": seed,
         "n_source": len(X),
         "n_target": len(Y),
-        "n_test": len(test),
+        "n_test": len(test_rows),
     }
     rng = np.random.default_rng(seed)
-    record["accuracy_true_features"] = spaces.accuracy(truth, test)
-    record["accuracy_chance"] = spaces.accuracy(truth[rng.permutation(len(test))], test)
-    record["classes_among_pairs"] = len(np.unique(spaces.labels[known]))
+    record["accuracy_true_features"] = spaces.accuracy(truth, test_rows)
+    record["accuracy_chance"] = spaces.accuracy(truth[rng.permutation(len(test_rows))], test_rows)
+    record["classes_among_pairs"] = len(np.unique(spaces.labels[known_rows]))
 
     def score(images: np.ndarray, seconds: float) -> dict[str, float]:
         images = images * y_unit + y_mean
-        r2 = 1 - ((images - truth) ** 2).sum() / ((truth - truth.mean(axis=0)) ** 2).sum()
-        return {"accuracy": spaces.accuracy(images, test), "r2": float(r2), "seconds": seconds}
+        return {"accuracy": spaces.accuracy(images, test_rows), "r2": r2(images, truth), "seconds": seconds}
 
     for name, fit in maps.items():
         started = time.perf_counter()
         record[name] = score(fit(), time.perf_counter() - started)
-    readout = LogisticRegression(max_iter=5000).fit(X[:n_pairs], spaces.labels[known])
-    record["labels"] = {"accuracy": float((readout.predict(new) == spaces.labels[test]).mean())}
-    started, used = time.perf_counter(), time.process_time()
+    label_readout = LogisticRegression(max_iter=5000).fit(X[:n_pairs], spaces.labels[known_rows])
+    record["labels"] = {"accuracy": float((label_readout.predict(test_points) == spaces.labels[test_rows]).mean())}
+    started, cpu_started = time.perf_counter(), time.process_time()
     bridge = fuse(X, Y, pairs, seed=seed)
     seconds = time.perf_counter() - started
     record["fused"] = {
-        **score(bridge.map(new), seconds), "cpu_seconds": time.process_time() - used,
+        **score(bridge.map(test_points), seconds), "cpu_seconds": time.process_time() - cpu_started,
         "candidate": list(dataclasses.astuple(bridge.candidate)),
         "chosen_error": min(bridge.errors.values(), default=None),
     }  # fmt: skip
@@ -110,53 +111,59 @@ def one(spaces: Spaces, n_pairs: int, seed: int) -> dict[str, Any]:
 
 
 def summary(records: list[dict[str, Any]]) -> dict[str, Any]:
-    """Mean and half width of the 95% confidence interval over seeds, by number of pairs and method."""
+    """Return means over seeds and half widths of their 95 % intervals, by pairs and method."""
     out: dict[str, Any] = {}
     for n_pairs in sorted({record["n_pairs"] for record in records}):
-        mine = [record for record in records if record["n_pairs"] == n_pairs]
-        out[str(n_pairs)] = {"n_seeds": len(mine)}
+        group = [record for record in records if record["n_pairs"] == n_pairs]
+        out[str(n_pairs)] = {"n_seeds": len(group)}
         for name in METHODS:
             for metric in ("accuracy", "r2"):
-                values = [record[name][metric] for record in mine if metric in record[name]]
+                values = [record[name][metric] for record in group if metric in record[name]]
                 if values:
                     out[str(n_pairs)].setdefault(name, {})[metric] = mean_and_ci(values)
     return out
 
 
 def verdict(table: dict[str, Any]) -> dict[str, Any]:
-    """Each cell of the prototype's table beside ours, and whether the fused bridge is anywhere worse than ridge."""
+    """Compare ours with each cell of the prototype's table, and the fused bridge with ridge."""
     cells, against_best, required = [], [], []
     for n_pairs, row in PROTOTYPE.items():
-        ours = table.get(str(n_pairs))
-        if ours is None:
+        measured = table.get(str(n_pairs))
+        if measured is None:
             continue
         for name, values in row.items():
-            for metric, theirs in zip(("accuracy", "r2"), values, strict=True):
-                if theirs is not None:
-                    mean = ours[name][metric]["mean"]
+            for metric, prototype_value in zip(("accuracy", "r2"), values, strict=True):
+                if prototype_value is not None:
+                    mean = measured[name][metric]["mean"]
                     cells.append(
                         {
                             "n_pairs": n_pairs,
                             "method": name,
                             "metric": metric,
-                            "prototype": theirs,
+                            "prototype": prototype_value,
                             "ours": mean,
-                            "beaten": mean > theirs,
+                            "beaten": mean > prototype_value,
                         }
                     )
         for k, metric in enumerate(("accuracy", "r2")):
-            best = max(value[k] for value in row.values() if value[k] is not None)  # type: ignore[type-var]
-            mean, half = ours["fused"][metric]["mean"], ours["fused"][metric]["ci95"]
+            best_of_prototype = max(value[k] for value in row.values() if value[k] is not None)  # type: ignore[type-var]
+            mean, half = measured["fused"][metric]["mean"], measured["fused"][metric]["ci95"]
             against_best.append(
                 {
-                    "n_pairs": n_pairs, "metric": metric, "best_of_prototype": best, "fused": mean, "fused_ci95": half,
-                    "beaten": mean > best, "beaten_beyond_ci": bool(mean - np.nan_to_num(half) > best),
+                    "n_pairs": n_pairs, "metric": metric, "best_of_prototype": best_of_prototype, "fused": mean, "fused_ci95": half,
+                    "beaten": mean > best_of_prototype, "beaten_beyond_ci": bool(mean - np.nan_to_num(half) > best_of_prototype),
                 }
             )  # fmt: skip
             if n_pairs in REQUIRED:
-                need = REQUIRED[n_pairs][k]
+                required_value = REQUIRED[n_pairs][k]
                 required.append(
-                    {"n_pairs": n_pairs, "metric": metric, "required": need, "fused": mean, "met": mean >= need}
+                    {
+                        "n_pairs": n_pairs,
+                        "metric": metric,
+                        "required": required_value,
+                        "fused": mean,
+                        "met": mean >= required_value,
+                    }
                 )
     ridge = [
         {
@@ -176,7 +183,7 @@ def verdict(table: dict[str, Any]) -> dict[str, Any]:
 
 
 def draw(table: dict[str, Any], records: list[dict[str, Any]], path: Path) -> None:
-    """Accuracy and R^2 over the number of pairs, with chance and the head's own accuracy."""
+    """Draw accuracy and R^2 over the number of pairs, with chance and the head's own accuracy."""
     figure, axes = plt.subplots(1, 2, figsize=(10, 4.6))
     n_pairs = [int(n) for n in table]
     for (name, label), colour in zip(METHODS.items(), mpl.color_sequences["tab10"], strict=False):
@@ -216,14 +223,6 @@ def draw(table: dict[str, Any], records: list[dict[str, Any]], path: Path) -> No
     plt.close(figure)
 
 
-def digests(mirror: Path | None) -> dict[str, str]:
-    """sha256 of the real files that were read."""
-    folder = mirror / "mnist" if mirror else None
-    if folder is None or not folder.is_dir():
-        return {}
-    return {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in sorted(folder.glob("train-*"))}
-
-
 def main(
     mirror: Annotated[Path | None, typer.Option("--mirror", help="Folder with the real MNIST files.")] = None,
     cache: Annotated[Path, typer.Option("--cache", help="Folder for the extracted features.")] = Path("results/cache"),
@@ -234,7 +233,7 @@ def main(
 ) -> None:
     spaces = build(mirror, cache, seed=0)
     header = {
-        "data": {"mnist sha256": digests(mirror), "spaces_seed": 0, "source_dims": 32, "target_dims": 128},
+        "data": {"mnist sha256": file_digests(mirror), "spaces_seed": 0, "source_dims": 32, "target_dims": 128},
         "neurobridge": neurobridge.__version__,
         "machine": {
             "processor": platform.machine(), "system": platform.system(), "torch": torch.__version__,
@@ -248,7 +247,7 @@ def main(
     for n_pairs in counts:
         for seed in range(seeds):
             if not any(r["n_pairs"] == n_pairs and r["seed"] == seed for r in records):
-                row = one(spaces, n_pairs, seed)
+                row = measure_draw(spaces, n_pairs, seed)
                 records.append(row)
                 write(out_file, header, records)
                 print(

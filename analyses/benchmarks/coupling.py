@@ -1,10 +1,11 @@
-"""Speed and memory of the bridge: beside its peers on the same problem, and from ten thousand to 1.28 million points a side.
+"""Speed and memory of the bridge, beside its peers and up to 1.28 million points a side.
 
     python analyses/benchmarks/coupling.py [--quick] [--geodesic] [--peer-python PYTHON] [--out FILE]
 
-Points are simulated: a curved six-dimensional sheet in 64 dimensions, two independent draws. Every measurement runs in its own
-process, so that its peak RSS is its own; the points are made before the clock starts. Medians of several runs; the file keeps all.
-``--peer-python`` names the interpreter of an environment with ott-jax.
+Points are simulated: a curved six-dimensional sheet in 64 dimensions, two independent draws. Every
+measurement runs in its own process, so that its peak RSS is its own; the points are made before
+the clock starts. Medians of several runs; the file keeps all. ``--peer-python`` names the
+interpreter of an environment with ott-jax.
 """
 
 from __future__ import annotations
@@ -14,7 +15,6 @@ import math
 import os
 import platform
 import statistics
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -23,7 +23,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 import typer
 
+from analyses.parts.processes import ProcessError, run_json
 from analyses.parts.script import run_script
+from neurobridge.store.atomic import write_json
 from neurobridge.study.machine import peak_rss
 
 if TYPE_CHECKING:
@@ -35,6 +37,7 @@ SIZES = (10_000, 40_000, 160_000, 640_000, 1_280_000)
 
 
 def points(n: int, seed: int) -> np.ndarray:
+    """Simulate points near a curved six-dimensional sheet, shape (n, 64)."""
     rng = np.random.default_rng(seed)
     sheet = rng.standard_normal((n, 6), dtype=np.float32)
     mixing = np.random.default_rng(99).standard_normal((6, DIMS)).astype(np.float32)
@@ -42,13 +45,15 @@ def points(n: int, seed: int) -> np.ndarray:
 
 
 def small_cost() -> BridgeCost:
+    """Make the bridge cost of the problem that all solvers share."""
     from neurobridge.bridge import bridge_cost
 
     pairs = (np.arange(P_PEER), np.arange(P_PEER))
     return bridge_cost(points(N_PEER, 1).astype(np.float64), points(N_PEER, 2).astype(np.float64), pairs)
 
 
-def ours_small() -> dict:
+def solve_ours() -> dict:
+    """Measure `couple` on the shared problem."""
     from neurobridge.bridge import couple
 
     cost = small_cost()
@@ -64,14 +69,15 @@ def ours_small() -> dict:
     }
 
 
-def pot_small() -> dict:
+def solve_pot() -> dict:
+    """Measure POT's log-domain Sinkhorn on the same dense cost."""
     import ot
 
     dense = small_cost().at(EPSILON).dense()
     a = np.full(N_PEER, 1 / N_PEER)
     before = peak_rss() / 1e9
     started = time.perf_counter()
-    # POT stops on the L2 error of one marginal, which bounds the L1 error up to the root of its length.
+    # POT stops on the L2 error of one marginal; times the root of its length it bounds the L1 error.
     plan, log = ot.bregman.sinkhorn(
         a, a, dense, EPSILON, method="sinkhorn_log", stopThr=TOL / math.sqrt(N_PEER), numItermax=2000, log=True, warn=False
     )  # fmt: skip
@@ -81,8 +87,12 @@ def pot_small() -> dict:
     return {"seconds": seconds, "extra_gb": extra, "iterations": int(log["niter"]) + 1, "error": error}
 
 
-def pot_low_rank() -> dict:
-    """Another problem (squared Euclidean cost, rank 200): the closest that POT has without an n x m matrix."""
+def solve_pot_low_rank() -> dict:
+    """Measure POT's low-rank Sinkhorn.
+
+    It solves another problem (squared Euclidean cost, rank 200), the closest that POT has without
+    an n x m matrix.
+    """
     import warnings
 
     import ot
@@ -125,20 +135,18 @@ print(json.dumps({"seconds": seconds, "extra_gb": extra, "iterations": int(out.n
 """
 
 
-def ott_small(python: str) -> dict:
+def solve_ott(python: str) -> dict:
     """Run Sinkhorn of ott on the same dense cost, compiled before the clock starts."""
     import tempfile
 
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "cost.npy"
         np.save(file, small_cost().at(EPSILON).dense())
-        done = subprocess.run([python, "-c", _OTT, file, str(EPSILON), str(TOL)], capture_output=True, text=True)
-    if done.returncode:
-        raise SystemExit(done.stderr.strip().splitlines()[-1])
-    return json.loads(done.stdout.strip().splitlines()[-1])
+        return run_json([python, "-c", _OTT, str(file), str(EPSILON), str(TOL)])
 
 
-def large(n: int, kind: str) -> dict:
+def solve_large(n: int, kind: str) -> dict:
+    """Measure distances, solve and draws of one large problem."""
     import torch
 
     from neurobridge.bridge import bridge_cost, couple
@@ -167,20 +175,22 @@ def large(n: int, kind: str) -> dict:
     return result
 
 
-def run(task: list[str], repeats: int) -> dict | None:
+def measure(task: list[str], repeats: int) -> dict | None:
+    """Run a task several times in processes of its own; None where it cannot run."""
     runs = []
     for _ in range(repeats):
-        done = subprocess.run([sys.executable, __file__, *task], capture_output=True, text=True)
-        if done.returncode:
-            print(f"{' '.join(task):28s} not run: {(done.stderr.strip().splitlines() or ['killed'])[-1]}")
+        try:
+            runs.append(run_json([sys.executable, __file__, *task]))
+        except ProcessError as error:
+            print(f"{' '.join(task):28s} not run: {error}")
             return None
-        runs.append(json.loads(done.stdout.strip().splitlines()[-1]))
-    middle = {k: statistics.median(r[k] for r in runs) if runs[0][k] is not None else None for k in runs[0]}
-    print(f"{' '.join(task):28s} " + "  ".join(f"{k} {v:.4g}" for k, v in middle.items() if v is not None), flush=True)
-    return {**middle, "all_seconds": [r["seconds"] for r in runs]}
+    medians = {k: statistics.median(r[k] for r in runs) if runs[0][k] is not None else None for k in runs[0]}
+    print(f"{' '.join(task):28s} " + "  ".join(f"{k} {v:.4g}" for k, v in medians.items() if v is not None), flush=True)
+    return {**medians, "all_seconds": [r["seconds"] for r in runs]}
 
 
-def figure(results: dict, path: Path) -> None:
+def draw(results: dict, path: Path) -> None:
+    """Draw seconds and peak memory against the number of points."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -216,39 +226,42 @@ def main(
     figure_file: Annotated[Path, typer.Option("--figure")] = Path("docs/figures/coupling_benchmark.png"),
 ) -> None:
     if task_name:
-        name, *rest = task_name
+        name, *task_options = task_name
         if name == "large":
-            print(json.dumps(large(int(rest[0]), rest[1])))
+            print(json.dumps(solve_large(int(task_options[0]), task_options[1])))
         else:
             tasks: dict[str, Any] = {
-                "ours": ours_small,
-                "pot": pot_small,
-                "pot-low-rank": pot_low_rank,
-                "ott": ott_small,
+                "ours": solve_ours,
+                "pot": solve_pot,
+                "pot-low-rank": solve_pot_low_rank,
+                "ott": solve_ott,
             }
-            print(json.dumps(tasks[name](*rest)))
+            print(json.dumps(tasks[name](*task_options)))
         return
-    repeats = 1 if quick else 3
+    n_runs = 1 if quick else 3
     peers: dict[str, Any] = {
-        "ours": run(["ours"], repeats),
-        "pot": run(["pot"], 1),
-        "pot-low-rank": run(["pot-low-rank"], 1),
+        "ours": measure(["ours"], n_runs),
+        "pot": measure(["pot"], 1),
+        "pot-low-rank": measure(["pot-low-rank"], 1),
     }
     if peer_python:
-        peers["ott"] = run(["ott", peer_python], 1)
+        peers["ott"] = measure(["ott", peer_python], 1)
     sizes = SIZES[:3] if quick else SIZES
-    scale: dict[str, Any] = {str(n): run(["large", str(n), "nearest"], repeats) for n in sizes}
+    scale: dict[str, Any] = {str(n): measure(["large", str(n), "nearest"], n_runs) for n in sizes}
     results: dict = {"peers": peers, "scale": scale}
     if not quick:
-        results["streamed"] = run(["large", str(SIZES[-1]), "streamed"], 1)
+        results["streamed"] = measure(["large", str(SIZES[-1]), "streamed"], 1)
         if geodesic:
-            results["geodesic"] = run(["large", str(SIZES[-1]), "geodesic"], 1)
-    known = [n for n in sizes if scale[str(n)]]
-    seconds = [math.log(scale[str(n)]["seconds"]) for n in known]
-    results["slope"] = float(np.polyfit([math.log(n) for n in known], seconds, 1)[0])
-    ours = peers["ours"]
+            results["geodesic"] = measure(["large", str(SIZES[-1]), "geodesic"], 1)
+    measured_sizes = [n for n in sizes if scale[str(n)]]
+    seconds = [math.log(scale[str(n)]["seconds"]) for n in measured_sizes]
+    results["slope"] = float(np.polyfit([math.log(n) for n in measured_sizes], seconds, 1)[0])
+    ours_row = peers["ours"]
     results["ratios"] = {
-        name: {"time": peer["seconds"] / ours["seconds"], "memory": peer["extra_gb"] / max(ours["extra_gb"], 1e-3)}
+        name: {
+            "time": peer["seconds"] / ours_row["seconds"],
+            "memory": peer["extra_gb"] / max(ours_row["extra_gb"], 1e-3),
+        }
         for name, peer in peers.items()
         if peer and name != "ours"
     }
@@ -264,9 +277,8 @@ def main(
     }
     results["machine"] = {"cores": os.cpu_count(), "processor": platform.machine(), "python": platform.python_version()}
     print(json.dumps({"slope": results["slope"], "ratios": results["ratios"]}, indent=1))
-    out_file.parent.mkdir(parents=True, exist_ok=True)
-    out_file.write_text(json.dumps(results, indent=1) + "\n")
-    figure(results, figure_file)
+    write_json(results, out_file)
+    draw(results, figure_file)
 
 
 if __name__ == "__main__":

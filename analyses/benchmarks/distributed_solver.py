@@ -1,12 +1,14 @@
-"""The factored solver on two worker processes of dask beside the same solve in memory: time, memory a worker, bytes an iteration.
+"""The factored solver on two dask workers beside the same solve in memory.
 
     python analyses/benchmarks/distributed_solver.py [--n 400000] [--runs 3] [--out docs/results/benchmarks/distributed.json]
 
-Gaussian clouds, drawn chunk by chunk on the workers, never by the client. Each side of the comparison has its own process. In
-memory: one thread. On dask: two workers of one thread each (threads of torch that share a busy machine wait for each other).
-Peak RSS is the kernel's mark of each process, its imports included (stated beside it for the workers). Bytes are those of the
-pickled results and graphs; `between_workers` is what the workers count themselves. A quarter of the points is measured too:
-what travels must not grow with them, beyond a task's description and its vector for each further chunk.
+Gaussian clouds, drawn chunk by chunk on the workers, never by the client. Each side of the
+comparison has its own process. In memory: one thread. On dask: two workers of one thread each
+(threads of torch that share a busy machine wait for each other). Peak RSS is the kernel's mark of
+each process, its imports included (stated beside it for the workers). Bytes are those of the
+pickled results and graphs; `between_workers` is what the workers count themselves. A quarter of
+the points is measured too: what travels must not grow with them, beyond a task's description and
+its vector for each further chunk.
 """
 
 from __future__ import annotations
@@ -16,7 +18,6 @@ import os
 import pickle
 import platform
 import statistics
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -24,7 +25,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from analyses.parts.processes import run_json
 from analyses.parts.script import one_of, run_script
+from neurobridge.store.atomic import write_json
 from neurobridge.study.machine import peak_rss
 
 if TYPE_CHECKING:
@@ -37,6 +40,7 @@ D, P, NEAREST, EPSILON, CHUNK, N_ITER, N_WORKERS = 32, 500, 32, 0.05, 25_000, 6,
 
 
 def cloud(block_info: Any = None, seed: int = 0) -> np.ndarray:
+    """Draw one chunk of a Gaussian cloud."""
     import numpy as np
 
     (start, stop), _ = block_info[None]["array-location"]
@@ -44,6 +48,7 @@ def cloud(block_info: Any = None, seed: int = 0) -> np.ndarray:
 
 
 def clouds(n: int) -> list[da.Array]:
+    """Make both clouds as dask arrays of shape (n, 32)."""
     import dask.array as da
 
     chunks = (da.core.normalize_chunks(CHUNK, (n,))[0], (D,))
@@ -53,8 +58,11 @@ def clouds(n: int) -> list[da.Array]:
     ]
 
 
-def iterate(cost: BridgeCost, n_iter: int) -> float:
-    """Seconds of so many iterations: the difference of two solves, so that what happens once falls out."""
+def iteration_seconds(cost: BridgeCost, n_iter: int) -> float:
+    """Return the seconds of an iteration.
+
+    They are the difference of two solves, so that the work done once falls out.
+    """
     import warnings
 
     from neurobridge.bridge import couple
@@ -70,6 +78,7 @@ def iterate(cost: BridgeCost, n_iter: int) -> float:
 
 
 def in_memory(n: int) -> dict:
+    """Measure build and iterations in memory, on one thread."""
     import numpy as np
     import torch
 
@@ -80,10 +89,11 @@ def in_memory(n: int) -> dict:
     start = time.perf_counter()
     cost = bridge_cost(X, Y, (np.arange(P), np.arange(P)), nearest=NEAREST)
     build = time.perf_counter() - start
-    return {"build_s": build, "iteration_s": iterate(cost, N_ITER), "peak_rss_gb": peak_rss() / 1e9}
+    return {"build_s": build, "iteration_s": iteration_seconds(cost, N_ITER), "peak_rss_gb": peak_rss() / 1e9}
 
 
 def on_workers(n: int) -> dict:
+    """Measure build, iterations and traffic on worker processes."""
     import cloudpickle
     import numpy as np
     from distributed import Client, LocalCluster
@@ -91,57 +101,58 @@ def on_workers(n: int) -> dict:
     from neurobridge.bridge import bridge_cost
     from neurobridge.bridge.cost import distributed
 
-    came, sent = [], []
+    received_bytes, sent_bytes = [], []
     compute, persist = distributed._compute, distributed._persist
 
     def counted_compute(tasks: Any) -> Any:
         results = compute(tasks)
-        came.append(len(pickle.dumps(results)))
-        sent.append(len(cloudpickle.dumps([dict(task.__dask_graph__()) for task in tasks])))
+        received_bytes.append(len(pickle.dumps(results)))
+        sent_bytes.append(len(cloudpickle.dumps([dict(task.__dask_graph__()) for task in tasks])))
         return results
 
     def counted_persist(tasks: Any) -> Any:
-        sent.append(len(cloudpickle.dumps([dict(task.__dask_graph__()) for task in tasks])))
+        sent_bytes.append(len(cloudpickle.dumps([dict(task.__dask_graph__()) for task in tasks])))
         return persist(tasks)
 
     options = {"n_workers": N_WORKERS, "threads_per_worker": 1, "memory_limit": "2GB", "dashboard_address": ":0"}
     with LocalCluster(**options) as local, Client(local) as client:
         client.run(lambda: __import__("neurobridge.bridge.cost.distributed"))
-        bare = client.run(peak_rss)
+        rss_imports = client.run(peak_rss)
         X, Y = clouds(n)
         start = time.perf_counter()
         cost = bridge_cost(X, Y, (np.arange(P), np.arange(P)), nearest=NEAREST, distributed=True)
         build = time.perf_counter() - start
-        built = client.run(peak_rss)
-        seconds = iterate(cost, N_ITER)
-        moved = client.run(lambda dask_worker: dask_worker.transfer_outgoing_bytes_total)
-        # Counted apart, as counting takes time: the bytes of two more iterations over what one solve needs anyhow.
+        rss_built = client.run(peak_rss)
+        seconds = iteration_seconds(cost, N_ITER)
+        transferred_bytes = client.run(lambda dask_worker: dask_worker.transfer_outgoing_bytes_total)
+        # Counting takes time and is done apart: bytes of two more iterations, over those of any solve.
         distributed._compute, distributed._persist = counted_compute, counted_persist
         counts = []
         for n_iter in (2, 4):
-            came.clear()
-            sent.clear()
-            before = sum(client.run(lambda dask_worker: dask_worker.transfer_outgoing_bytes_total).values())
+            received_bytes.clear()
+            sent_bytes.clear()
+            transferred_before = sum(client.run(lambda dask_worker: dask_worker.transfer_outgoing_bytes_total).values())
             solve(cost, n_iter)
-            after = sum(client.run(lambda dask_worker: dask_worker.transfer_outgoing_bytes_total).values())
-            counts.append((sum(came), sum(sent), after - before))
+            transferred_after = sum(client.run(lambda dask_worker: dask_worker.transfer_outgoing_bytes_total).values())
+            counts.append((sum(received_bytes), sum(sent_bytes), transferred_after - transferred_before))
         distributed._compute, distributed._persist = compute, persist
         return {
             "build_s": build,
             "iteration_s": seconds,
             "worker_peak_rss_gb": max(client.run(peak_rss).values()) / 1e9,
-            "worker_peak_rss_built_gb": max(built.values()) / 1e9,
-            "worker_rss_imports_gb": max(bare.values()) / 1e9,
+            "worker_peak_rss_built_gb": max(rss_built.values()) / 1e9,
+            "worker_rss_imports_gb": max(rss_imports.values()) / 1e9,
             "client_peak_rss_gb": peak_rss() / 1e9,
             "bytes_iteration": {
                 name: (counts[1][i] - counts[0][i]) / 2
                 for i, name in enumerate(("to_client", "to_workers", "between_workers"))
             },
-            "between_workers_all": sum(moved.values()),
+            "between_workers_all": sum(transferred_bytes.values()),
         }
 
 
 def solve(cost: BridgeCost, n_iter: int) -> None:
+    """Solve with a given number of iterations."""
     import warnings
 
     from neurobridge.bridge import couple
@@ -151,42 +162,38 @@ def solve(cost: BridgeCost, n_iter: int) -> None:
         couple(cost, epsilon=EPSILON, tol=0.0, max_iter=n_iter)
 
 
-def agree(n: int) -> float:
-    """Largest difference of log scalings from those in memory, relative to the largest of them (on threads)."""
+def largest_difference(n: int) -> float:
+    """Return the largest difference of log scalings on threads from those in memory.
+
+    It is relative to the largest of them.
+    """
     import numpy as np
 
     from neurobridge.bridge import bridge_cost, couple
 
     X, Y = clouds(n)
     pairs = (np.arange(P), np.arange(P))
-    ours = couple(bridge_cost(X, Y, pairs, nearest=NEAREST, distributed=True), epsilon=EPSILON, tol=1e-5)
-    theirs = couple(bridge_cost(X.compute(), Y.compute(), pairs, nearest=NEAREST), epsilon=EPSILON, tol=1e-5)
+    dask_coupling = couple(bridge_cost(X, Y, pairs, nearest=NEAREST, distributed=True), epsilon=EPSILON, tol=1e-5)
+    memory_coupling = couple(bridge_cost(X.compute(), Y.compute(), pairs, nearest=NEAREST), epsilon=EPSILON, tol=1e-5)
     return max(
         float(np.abs(a - b).max() / np.abs(b).max())
-        for a, b in zip(ours.log_scalings, theirs.log_scalings, strict=True)
+        for a, b in zip(dask_coupling.log_scalings, memory_coupling.log_scalings, strict=True)
     )
 
 
-TASKS = {"memory": in_memory, "workers": on_workers, "agree": agree}
+TASKS = {"memory": in_memory, "workers": on_workers, "agree": largest_difference}
 
 
-def measured(task: str, n: int) -> dict:
+def run_task(task: str, n: int) -> dict:
+    """Run a task in a process of its own, on one thread."""
     environment = os.environ | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [sys.executable, __file__, "--task", task, "--n", str(n)],
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        raise RuntimeError(f"{task} at n={n} ended with {done.returncode}:\n{done.stderr}")
-    return json.loads(done.stdout.splitlines()[-1])
+    return run_json([sys.executable, __file__, "--task", task, "--n", str(n)], environment)
 
 
-def median(runs: list[dict]) -> dict:
+def medians(runs: list[dict]) -> dict:
+    """Return the medians over runs, also of nested values."""
     return {
-        key: median([run[key] for run in runs])
+        key: medians([run[key] for run in runs])
         if isinstance(value, dict)
         else statistics.median(run[key] for run in runs)
         for key, value in runs[0].items()
@@ -205,26 +212,25 @@ def main(
     if task_name:
         print(json.dumps(TASKS[task_name](n_points)))
         return
-    load, sizes = os.getloadavg()[0], (n_points // 4, n_points)
+    load_average, sizes = os.getloadavg()[0], (n_points // 4, n_points)
     rows: dict[str, Any] = {}
     for n in sizes:
         runs: dict[str, list[dict]] = {"memory": [], "workers": []}
         for _ in range(n_runs if n == n_points else 1):
             for task in runs:  # in turns, so that a busy machine is busy for both
-                runs[task].append(measured(task, n))
-        rows |= {f"{task}/{n}": median(some) for task, some in runs.items()}
+                runs[task].append(run_task(task, n))
+        rows |= {f"{task}/{n}": medians(task_runs) for task, task_runs in runs.items()}
         print(json.dumps({key: rows[key] for key in rows if key.endswith(f"/{n}")}, indent=1))
     result = {
         "rows": rows,
-        "largest_relative_difference": measured("agree", sizes[0]),
+        "largest_relative_difference": run_task("agree", sizes[0]),
         "settings": {
             "d": D, "pairs": P, "nearest": NEAREST, "epsilon": EPSILON, "chunk_rows": CHUNK, "workers": N_WORKERS,
             "iterations_timed": N_ITER, "runs": n_runs, "runs_at_the_smaller_size": 1,
         },
-        "machine": {"cores": os.cpu_count(), "load_average_at_start": load, "python": platform.python_version()},
+        "machine": {"cores": os.cpu_count(), "load_average_at_start": load_average, "python": platform.python_version()},
     }  # fmt: skip
-    out_file.parent.mkdir(parents=True, exist_ok=True)
-    out_file.write_text(json.dumps(result, indent=1) + "\n")
+    write_json(result, out_file)
 
 
 if __name__ == "__main__":

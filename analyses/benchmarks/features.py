@@ -1,22 +1,25 @@
-"""Extraction beside the bare forward pass and a hand-written hook loop; memory against the number of stimuli.
+"""Extraction beside the bare forward pass and a hand-written hook loop; memory by stimuli.
 
     python analyses/benchmarks/features.py [--runs 5] [--only resnet18] [--out docs/results/benchmarks/features.json]
 
 Each part is written when it is done; --only measures one of them again and keeps the others.
 
-Two networks with random weights: a ResNet-18 (written out here) on 224 x 224 images, and a small convolutional network on 96 x 96,
-for which the work around the forward pass weighs most. Images are simulated: smoothed noise, saved as JPEG. One torch thread.
+Two networks with random weights: a ResNet-18 (written out here) on 224 x 224 images, and a small
+convolutional network on 96 x 96, for which the work around the forward pass weighs most. Images
+are simulated: smoothed noise, saved as JPEG. One torch thread.
 
-`bare` runs the model on batches that lie in memory, ready to use: no files, no hooks, nothing kept. `loop` is what one writes by
-hand: open with pillow, scale, forward with hooks, append to a list, concatenate. `memory` and `stream` are `extract`, from the
-files to an array and to netCDF, everything counted: digests of weights and stimuli, checks, labels, the file. The four take turns
-in one process, so that a busy machine is busy for all; the ratio to `bare` is taken within a turn, then the median over turns.
+`bare` runs the model on batches that lie in memory, ready to use: no files, no hooks, nothing
+kept. `loop` is what one writes by hand: open with pillow, scale, forward with hooks, append to a
+list, concatenate. `memory` and `stream` are `extract`, from the files to an array and to netCDF,
+everything counted: digests of weights and stimuli, checks, labels, the file. The four take turns
+in one process, so that a busy machine is busy for all; the ratio to `bare` is taken within a turn,
+then the median over turns.
 
-thingsvision is not among the peers: its release 2.7.3 needs torchvision 0.15.2 (of torch 2.0), tensorflow below 2.16 and numpy
-below 2, none of which goes beside the torch used here.
+thingsvision is not among the peers: its release 2.7.3 needs torchvision 0.15.2 (of torch 2.0),
+tensorflow below 2.16 and numpy below 2, none of which goes beside the torch used here.
 
-For the memory, extraction to netCDF runs in a process of its own at 1k, 4k and 16k stimuli (rows of a table that name 256 files
-again and again), 4096 units kept of each; its peak RSS is compared.
+For the memory, extraction to netCDF runs in a process of its own at 1k, 4k and 16k stimuli (rows
+of a table that name 256 files again and again), 4096 units kept of each; its peak RSS is compared.
 """
 
 from __future__ import annotations
@@ -25,7 +28,6 @@ import json
 import os
 import platform
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -41,8 +43,10 @@ import typer
 from PIL import Image
 from torch import nn
 
+from analyses.parts.processes import run_json
 from analyses.parts.script import one_of, run_script
 from neurobridge.features import Preprocess, extract
+from neurobridge.store.atomic import write_json
 from neurobridge.study.machine import peak_rss
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -50,7 +54,7 @@ STIMULI = (1_000, 4_000, 16_000)
 
 
 class Block(nn.Module):
-    """Two 3 x 3 convolutions and a shortcut (He et al. 2016)."""
+    """Residual block: two 3 x 3 convolutions and a shortcut (He et al. 2016)."""
 
     def __init__(self, n_in: int, n_out: int, stride: int) -> None:
         super().__init__()
@@ -63,19 +67,21 @@ class Block(nn.Module):
             self.shortcut = nn.Sequential(nn.Conv2d(n_in, n_out, 1, stride, bias=False), nn.BatchNorm2d(n_out))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(n, n_in, row, column) -> (n, n_out, row / stride, column / stride)."""
+        """Map (n, n_in, row, column) to (n, n_out, row / stride, column / stride)."""
         inner = torch.relu(self.bn1(self.conv1(x)))
         return torch.relu(self.bn2(self.conv2(inner)) + self.shortcut(x))
 
 
 def resnet18() -> nn.Module:
+    """Build a ResNet-18 with random weights."""
     widths = [64, 64, 128, 256, 512]
     stages = [nn.Sequential(Block(a, b, 1 if a == b else 2), Block(b, b, 1)) for a, b in pairwise(widths)]
     stem = nn.Sequential(nn.Conv2d(3, 64, 7, 2, 3, bias=False), nn.BatchNorm2d(64), nn.ReLU(), nn.MaxPool2d(3, 2, 1))
     return nn.Sequential(stem, *stages, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(512, 1000))
 
 
-def small() -> nn.Module:
+def small_network() -> nn.Module:
+    """Build a small convolutional network with random weights."""
     widths = [3, 16, 32, 64]
     stages = [nn.Sequential(nn.Conv2d(a, b, 3, 2, 1), nn.ReLU()) for a, b in pairwise(widths)]
     return nn.Sequential(*stages, nn.AdaptiveAvgPool2d(8), nn.Flatten(), nn.Linear(4096, 100))
@@ -84,11 +90,11 @@ def small() -> nn.Module:
 # Model, pixels a side, images, batch, layers.
 CASES = {
     "resnet18": (resnet18, 224, 192, 32, ["2", "4", "5"]),
-    "small": (small, 96, 2048, 64, ["2", "4"]),
+    "small": (small_network, 96, 2048, 64, ["2", "4"]),
 }
 
 
-def make_files(folder: Path, n: int, size: int) -> pd.DataFrame:
+def write_images(folder: Path, n: int, size: int) -> pd.DataFrame:
     """Write JPEG files of smoothed noise, and their table."""
     rng = np.random.default_rng(0)
     names = [f"{k:05d}.jpg" for k in range(n)]
@@ -98,48 +104,50 @@ def make_files(folder: Path, n: int, size: int) -> pd.DataFrame:
     return pd.DataFrame({"stimulus_id": [name.removesuffix(".jpg") for name in names], "file": names})
 
 
-def load(folder: Path, names: list[str]) -> torch.Tensor:
+def load_batch(folder: Path, names: list[str]) -> torch.Tensor:
+    """Read and standardise images, shape (n, 3, row, column)."""
     pixels = np.stack([np.asarray(Image.open(folder / name).convert("RGB"), dtype=np.float32) for name in names])
     scaled = (pixels / 255 - np.array(MEAN, np.float32)) / np.array(STD, np.float32)
     return torch.from_numpy(np.ascontiguousarray(scaled.transpose(0, 3, 1, 2)))
 
 
 def hand_written(model: nn.Module, folder: Path, table: pd.DataFrame, batch_size: int, layers: list[str]) -> np.ndarray:
-    """The loop one writes by hand."""
-    kept: dict[str, list[np.ndarray]] = {name: [] for name in layers}
+    """Extract with the hook loop that one writes by hand."""
+    outputs_by_layer: dict[str, list[np.ndarray]] = {name: [] for name in layers}
     modules = dict(model.named_modules())
     handles = [
         modules[name].register_forward_hook(
-            lambda module, inputs, output, name=name: kept[name].append(output.flatten(1).cpu().numpy())
+            lambda module, inputs, output, name=name: outputs_by_layer[name].append(output.flatten(1).cpu().numpy())
         )
         for name in layers
     ]
     files = table["file"].tolist()
     with torch.no_grad():
         for start in range(0, len(files), batch_size):
-            model(load(folder, files[start : start + batch_size]))
+            model(load_batch(folder, files[start : start + batch_size]))
     for handle in handles:
         handle.remove()
-    return np.concatenate([np.concatenate(parts) for parts in kept.values()], axis=1)
+    return np.concatenate([np.concatenate(parts) for parts in outputs_by_layer.values()], axis=1)
 
 
 def timed(work: Callable[[], object]) -> tuple[float, float]:
+    """Return the wall and the processor seconds of a call."""
     wall, cpu = time.perf_counter(), time.process_time()
     work()
     return time.perf_counter() - wall, time.process_time() - cpu
 
 
 def throughput(case: str, runs: int) -> dict[str, object]:
-    """Images a second of the four, in turns, and the ratio to the bare forward pass."""
-    make, size, n, batch_size, layers = CASES[case]
+    """Measure images a second of the four tasks, in turns, and their ratio to the bare pass."""
+    make_model, size, n, batch_size, layers = CASES[case]
     torch.manual_seed(0)
-    model = make().eval()
-    turns: dict[str, list[tuple[float, float]]] = {"bare": [], "loop": [], "memory": [], "stream": []}
+    model = make_model().eval()
+    timings_by_task: dict[str, list[tuple[float, float]]] = {"bare": [], "loop": [], "memory": [], "stream": []}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        table = make_files(folder, n, size)
+        table = write_images(folder, n, size)
         files = table["file"].tolist()
-        batches = [load(folder, files[start : start + batch_size]) for start in range(0, n, batch_size)]
+        batches = [load_batch(folder, files[start : start + batch_size]) for start in range(0, n, batch_size)]
         arguments: dict[str, Any] = {
             "root": folder,
             "batch_size": batch_size,
@@ -161,45 +169,47 @@ def throughput(case: str, runs: int) -> dict[str, object]:
             "memory": lambda: extract(model, table, layers, **arguments),
             "stream": stream,
         }
-        ours = tasks["memory"]().values
-        difference = float(np.abs(ours - tasks["loop"]()).max() / np.abs(ours).max())
+        activations = tasks["memory"]().values
+        difference = float(np.abs(activations - tasks["loop"]()).max() / np.abs(activations).max())
         bare()
         for _ in range(runs):
             for task, work in tasks.items():
-                turns[task].append(timed(work))
+                timings_by_task[task].append(timed(work))
     rows = {}
-    for task, seconds in turns.items():
-        ratios = [base[0] / own[0] for base, own in zip(turns["bare"], seconds, strict=True)]
+    for task, timings in timings_by_task.items():
+        ratios = [
+            bare_timing[0] / timing[0] for bare_timing, timing in zip(timings_by_task["bare"], timings, strict=True)
+        ]
         rows[task] = {
-            "images_per_s": n / statistics.median(wall for wall, _ in seconds),
+            "images_per_s": n / statistics.median(wall for wall, _ in timings),
             "of_bare": statistics.median(ratios),
             "of_bare_lowest": min(ratios),
             "of_bare_highest": max(ratios),
-            "cpu_s_per_image": statistics.median(cpu for _, cpu in seconds) / n,
+            "cpu_s_per_image": statistics.median(cpu for _, cpu in timings) / n,
         }
     return {
         "n_images": n,
         "size": size,
         "batch_size": batch_size,
-        "n_units": int(ours.shape[1]),
+        "n_units": int(activations.shape[1]),
         "largest_relative_difference_to_loop": difference,
         "runs": runs,
         "tasks": rows,
     }
 
 
-def memory(n: int) -> dict[str, float]:
-    """Peak RSS of one extraction to netCDF, in this process."""
+def extraction_memory(n: int) -> dict[str, float]:
+    """Measure the peak RSS of one extraction to netCDF, in this process."""
     torch.manual_seed(0)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        files = make_files(folder, 256, 96)["file"].tolist()
+        files = write_images(folder, 256, 96)["file"].tolist()
         table = pd.DataFrame(
             {"stimulus_id": [f"s{k:06d}" for k in range(n)], "file": [files[k % 256] for k in range(n)]}
         )
         before = peak_rss() / 1e9
         started = time.perf_counter()
-        result = extract(small(), table, "4", root=folder, batch_size=64, out=folder / "a.nc")
+        result = extract(small_network(), table, "4", root=folder, batch_size=64, out=folder / "a.nc")
         seconds = time.perf_counter() - started
         return {
             "n_stimuli": n,
@@ -220,7 +230,7 @@ def main(
 ) -> None:
     torch.set_num_threads(1)
     if n_stimuli:
-        print(json.dumps(memory(n_stimuli)))
+        print(json.dumps(extraction_memory(n_stimuli)))
         return
     machine = {
         "python": platform.python_version(),
@@ -231,23 +241,22 @@ def main(
     }
     results = json.loads(out_file.read_text()) if out_file.exists() else {}
     results["machine"] = machine
-    out_file.parent.mkdir(parents=True, exist_ok=True)
     for part in (*CASES, "memory") if only is None else (only,):
         load_before = os.getloadavg()[0]
         if part == "memory":
-            results[part] = [in_a_process_of_its_own(n) for n in STIMULI]
+            results[part] = [memory_in_process(n) for n in STIMULI]
         else:
             results[part] = throughput(part, n_runs) | {"load_average_before": load_before}
             for task, row in results[part]["tasks"].items():
                 print(
                     f"{part:9s} {task:7s} {row['images_per_s']:8.1f} images/s  {row['of_bare']:.3f} of bare", flush=True
                 )
-        out_file.write_text(json.dumps(results, indent=1) + "\n")
+        write_json(results, out_file)
 
 
-def in_a_process_of_its_own(n: int) -> dict[str, float]:
-    done = subprocess.run([sys.executable, __file__, "--memory", str(n)], capture_output=True, text=True, check=True)
-    row = json.loads(done.stdout.strip().splitlines()[-1])
+def memory_in_process(n: int) -> dict[str, float]:
+    """Measure the peak RSS of an extraction in a process of its own."""
+    row = run_json([sys.executable, __file__, "--memory", str(n)])
     print(f"{n:6d} stimuli: peak {row['peak_rss_gb']:.3f} GB for a result of {row['result_gb']:.3f} GB", flush=True)
     return row
 

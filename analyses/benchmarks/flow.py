@@ -1,4 +1,4 @@
-"""Flow training and transport: steps and points per second beside a minibatch-OT loop written with torchcfm; cost against size.
+"""Flow training and transport beside a minibatch-OT loop written with torchcfm.
 
     python analyses/benchmarks/flow.py --peer-python .venv-torchcfm/bin/python [--runs 3] [--anew]
 
@@ -6,16 +6,20 @@ The peer needs an environment of its own (torchcfm pulls in torchdyn):
 
     python -m venv .venv-torchcfm && .venv-torchcfm/bin/pip install torch==2.13.0 torchcfm
 
-Both sides train the same network (`VelocityMLP`, loaded from this checkout), on the same Gaussian clouds, with AdamW, the same
-batch, one thread. The peer's loop is the one of its README: no averaged weights, no clipping, no schedule; ours has all three.
-Three of ours: `coupling` draws from a plan solved beforehand (whose solving is not counted), `minibatch` re-solves transport in
-every minibatch as the peer does, `affine` is the default flow, which conditions on the source. Two floors: `floor`, the network's
-matrix products alone, and `bare`, forward, backward and the optimiser's step on one batch that never changes: what a loop around
-the same network cannot beat. `bfloat16` is `coupling` in mixed precision, which is another computation and stands in no ratio.
-Every measurement has its own process, so that its peak RSS is its own; ours and the peer's take turns, so that a busy machine is
-busy for both. Medians, per wall second and per processor second. Our transport also looks for points off the support; the peer's
-does not. `demo` is one flow of `neurobridge demo` on its simulated recordings, both directions, as the demo trains it and with the
-defaults, on two threads. Runs are kept as they come, and a second call makes those that are missing (`--anew` forgets them).
+Both sides train the same network (`VelocityMLP`, loaded from this checkout), on the same Gaussian
+clouds, with AdamW, the same batch, one thread. The peer's loop is the one of its README: no
+averaged weights, no clipping, no schedule; ours has all three. Three of ours: `coupling` draws
+from a plan solved beforehand (whose solving is not counted), `minibatch` re-solves transport in
+every minibatch as the peer does, `affine` is the default flow, which conditions on the source. Two
+floors: `floor`, the network's matrix products alone, and `bare`, forward, backward and the
+optimiser's step on one batch that never changes: what a loop around the same network cannot beat.
+`bfloat16` is `coupling` in mixed precision, which is another computation and stands in no ratio.
+Every measurement has its own process, so that its peak RSS is its own; ours and the peer's take
+turns, so that a busy machine is busy for both. Medians, per wall second and per processor second.
+Our transport also looks for points off the support; the peer's does not. `demo` is one flow of
+`neurobridge demo` on its simulated recordings, both directions, as the demo trains it and with the
+defaults, on two threads. Runs are kept as they come, and a second call makes those that are
+missing (`--anew` forgets them).
 """
 
 from __future__ import annotations
@@ -53,12 +57,16 @@ LABELS = {
 
 
 def peak_rss_gb() -> float:
-    """Return the peak of this process; the peer's interpreter has no neurobridge to ask, nor typer."""
+    """Return the peak RSS of this process.
+
+    The peer's interpreter has no neurobridge to ask, nor typer.
+    """
     status = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) * 1024 / 1e9 for line in status if line.startswith("VmHWM"))
 
 
 def clouds(n: int, d: int) -> tuple[np.ndarray, np.ndarray]:
+    """Draw both Gaussian clouds, shape (n, d)."""
     import numpy as np
 
     rng = np.random.default_rng(0)
@@ -67,12 +75,14 @@ def clouds(n: int, d: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def timed(work: Callable[[], object]) -> tuple[float, float]:
+    """Return the wall and the processor seconds of a call."""
     wall, cpu = time.perf_counter(), time.process_time()
     work()
     return time.perf_counter() - wall, time.process_time() - cpu
 
 
-def ours(task: str, n: int, d: int, n_steps: int, n_moved: int) -> dict[str, float]:
+def measure_ours(task: str, n: int, d: int, n_steps: int, n_moved: int) -> dict[str, float]:
+    """Measure training and transport of `ConditionalFlow`."""
     import numpy as np
     import torch
 
@@ -81,7 +91,10 @@ def ours(task: str, n: int, d: int, n_steps: int, n_moved: int) -> dict[str, flo
     torch.set_num_threads(1)
 
     class Rows:
-        """Stands for a plan solved beforehand: row i with row i, or with any row (the product, for `minibatch`)."""
+        """Stand-in for a plan solved beforehand.
+
+        Row i goes with row i, or with any row (the product, for `minibatch`).
+        """
 
         anchors = np.arange(100), np.arange(100)
 
@@ -99,17 +112,21 @@ def ours(task: str, n: int, d: int, n_steps: int, n_moved: int) -> dict[str, flo
         )  # fmt: skip
         return ConditionalFlow(base, training=training).fit(X, Y, Rows())
 
-    # What is paid once (standardising, the support, building networks) is measured apart and taken off the steps.
+    # The startup (standardising, the support, building networks) is measured apart and subtracted.
     fit(1)
-    once = timed(lambda: fit(1))
+    startup = timed(lambda: fit(1))
     flows = []
-    whole = timed(lambda: flows.append(fit(n_steps)))
+    full_fit = timed(lambda: flows.append(fit(n_steps)))
     steps = (n_steps - 1) * (2 if task == "affine" else 1)
-    moved = timed(lambda: flows[0].transport(np.resize(X, (n_moved, d)), method="midpoint"))
-    return row(whole[0] - once[0], whole[1] - once[1], steps, moved, n_moved) | {"fit_s": whole[0], "once_s": once[0]}
+    transport_times = timed(lambda: flows[0].transport(np.resize(X, (n_moved, d)), method="midpoint"))
+    return rates(full_fit[0] - startup[0], full_fit[1] - startup[1], steps, transport_times, n_moved) | {
+        "fit_s": full_fit[0],
+        "once_s": startup[0],
+    }
 
 
-def peer(n: int, d: int, n_steps: int, n_moved: int) -> dict[str, float]:
+def measure_peer(n: int, d: int, n_steps: int, n_moved: int) -> dict[str, float]:
+    """Measure training and transport of a torchcfm loop on the same network."""
     import torch
     import torchdiffeq
     from torchcfm.conditional_flow_matching import ExactOptimalTransportConditionalFlowMatcher
@@ -143,21 +160,24 @@ def peer(n: int, d: int, n_steps: int, n_moved: int) -> dict[str, float]:
             )
 
     steps(3)
-    return row(*timed(lambda: steps(n_steps)), n_steps, timed(move), n_moved)
+    return rates(*timed(lambda: steps(n_steps)), n_steps, timed(move), n_moved)
 
 
-def row(wall: float, cpu: float, n_steps: int, moved: tuple[float, float], n_moved: int) -> dict[str, float]:
+def rates(
+    wall: float, cpu: float, n_steps: int, transport_times: tuple[float, float], n_moved: int
+) -> dict[str, float]:
+    """Turn times into steps and points a second."""
     return {
         "steps_per_s": n_steps / wall,
         "steps_per_cpu_s": n_steps / cpu,
-        "points_per_s": n_moved / moved[0],
-        "points_per_cpu_s": n_moved / moved[1],
+        "points_per_s": n_moved / transport_times[0],
+        "points_per_cpu_s": n_moved / transport_times[1],
         "peak_rss_gb": peak_rss_gb(),
     }
 
 
-def floor(d: int) -> dict[str, float]:
-    """Steps per second if the network's matrix products, forward and backward, were all there is."""
+def product_steps(d: int) -> dict[str, float]:
+    """Measure the steps a second of the network's matrix products alone, forward and backward."""
     import torch
 
     from neurobridge.flow import default_size
@@ -181,8 +201,11 @@ def floor(d: int) -> dict[str, float]:
     return {"steps_per_s": count / wall, "steps_per_cpu_s": count / cpu}
 
 
-def bare(d: int) -> dict[str, float]:
-    """Steps per second of forward, backward and AdamW on one batch: no draws, no path, no clipping, no average."""
+def bare_steps(d: int) -> dict[str, float]:
+    """Measure the steps a second of forward, backward and AdamW on one batch.
+
+    There are no draws, no path, no clipping and no average.
+    """
     import torch
 
     from neurobridge.flow import Training, VelocityMLP
@@ -206,8 +229,11 @@ def bare(d: int) -> dict[str, float]:
     return {"steps_per_s": count / wall, "steps_per_cpu_s": count / cpu}
 
 
-def demo() -> dict[str, float]:
-    """Seconds to fit one flow of the demo, on two threads: with the demo's settings, and with the package's."""
+def measure_demo() -> dict[str, float]:
+    """Measure the fit of one flow of the demo, on two threads.
+
+    Once with the demo's settings, and once with the package's.
+    """
     import torch
 
     from neurobridge.aligners import BridgeAligner
@@ -216,7 +242,7 @@ def demo() -> dict[str, float]:
 
     torch.set_num_threads(2)
     fold = draw_fold(prepare(SIMULATED), 0.1, seed=0)
-    found: dict[str, float] = {
+    seconds: dict[str, float] = {
         "n_source": fold.source_train.shape[0], "source_dims": fold.source_train.shape[1], "n_target": fold.target_train.shape[0],
         "target_dims": fold.target_train.shape[1],
     }  # fmt: skip
@@ -225,68 +251,75 @@ def demo() -> dict[str, float]:
     settings = {"demo": default.replace(n_steps=DemoConfig().flow_steps, width=128, depth=2), "default": default}
     for name, training in settings.items():
         aligner = BridgeAligner(coupling="pairs", map="flow", flow_options={"training": training})
-        found[f"{name}_fit_s"], found[f"{name}_fit_cpu_s"] = timed(
+        seconds[f"{name}_fit_s"], seconds[f"{name}_fit_cpu_s"] = timed(
             partial(aligner.fit, fold.source_train, fold.target_train, fold.pairs)
         )
-    return found | {"peak_rss_gb": peak_rss_gb()}
+    return seconds | {"peak_rss_gb": peak_rss_gb()}
 
 
-def measure(arguments: argparse.Namespace) -> dict[str, float]:
+def run_task(arguments: argparse.Namespace) -> dict[str, float]:
+    """Run the task that the command line names."""
     if arguments.task == "demo":
-        return demo()
+        return measure_demo()
     if arguments.task in ("floor", "bare"):
-        return {"floor": floor, "bare": bare}[arguments.task](arguments.d)
+        return {"floor": product_steps, "bare": bare_steps}[arguments.task](arguments.d)
     size = (arguments.n, arguments.d, arguments.steps, arguments.moved)
-    return peer(*size) if arguments.task == "peer" else ours(arguments.task, *size)
+    return measure_peer(*size) if arguments.task == "peer" else measure_ours(arguments.task, *size)
 
 
 def repeat(
-    cases: list[tuple[str, int, int]], arguments: argparse.Namespace, kept: dict[str, list[dict[str, float]]]
+    cases: list[tuple[str, int, int]], arguments: argparse.Namespace, runs_by_case: dict[str, list[dict[str, float]]]
 ) -> None:
-    """Run every case until it has `runs` measurements, in turns; keep each as it comes."""
+    """Run every case until it has `runs` measurements, in turns, and keep each as it comes."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
     for count in range(arguments.runs):
         for task, n, d in cases:
             key = f"{task}/{n}/{d}"
-            if len(kept.get(key, ())) > count or (task == "peer" and arguments.peer_python is None):
+            if len(runs_by_case.get(key, ())) > count or (task == "peer" and arguments.peer_python is None):
                 continue
             steps, moved = (150, N_MOVED) if d <= 128 else (60, N_MOVED // 2) if d <= 256 else (12, 500)
             sizes = {"n": n, "d": d, "steps": steps, "moved": max(moved, min(n, 100_000))}
             command = [arguments.peer_python if task == "peer" else sys.executable, __file__, "--task", task]
             command += [part for name, value in sizes.items() for part in (f"--{name}", str(value))]
-            done = subprocess.run(command, capture_output=True, text=True, env=environment)
-            if done.returncode:
-                raise SystemExit(f"{key} failed:\n{done.stderr}")
-            kept.setdefault(key, []).append(json.loads(done.stdout.strip().splitlines()[-1]))
-            print(key, " ".join(f"{name}={value:.4g}" for name, value in kept[key][-1].items()), flush=True)
-            write(arguments, kept)
+            completed = subprocess.run(command, capture_output=True, text=True, env=environment)
+            if completed.returncode:
+                raise SystemExit(f"{key} failed:\n{completed.stderr}")
+            runs_by_case.setdefault(key, []).append(json.loads(completed.stdout.strip().splitlines()[-1]))
+            print(key, " ".join(f"{name}={value:.4g}" for name, value in runs_by_case[key][-1].items()), flush=True)
+            write(arguments, runs_by_case)
 
 
-def write(arguments: argparse.Namespace, kept: dict[str, list[dict[str, float]]]) -> dict:
-    """Medians, ratios and all runs, into the file that a later call goes on from."""
-    rows = {key: {name: statistics.median(run[name] for run in runs) for name in runs[0]} for key, runs in kept.items()}
+def write(arguments: argparse.Namespace, runs_by_case: dict[str, list[dict[str, float]]]) -> dict:
+    """Write medians, ratios and all runs into the file that a later call goes on from."""
+    rows = {
+        key: {name: statistics.median(run[name] for run in runs) for name in runs[0]}
+        for key, runs in runs_by_case.items()
+    }
     machine = {
         "python": platform.python_version(), "cores": os.cpu_count(), "processor": platform.machine(), "threads": 1,
         "load_average": os.getloadavg()[0],
     }  # fmt: skip
-    result = {"rows": rows, "ratio_to_peer": ratios(rows), "batch": BATCH, "machine": machine, "runs": kept}
+    result = {"rows": rows, "ratio_to_peer": ratios(rows), "batch": BATCH, "machine": machine, "runs": runs_by_case}
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     arguments.out.write_text(json.dumps(result, indent=1) + "\n")
     return result
 
 
 def ratios(rows: dict[str, dict[str, float]]) -> dict[str, dict[str, float]]:
-    """Ours, and the bare steps, over the peer's, where both ran at the same size."""
+    """Divide ours, and the bare steps, by the peer's where both ran at the same size."""
     out = {}
-    for key, value in rows.items():
+    for key, own_row in rows.items():
         task, size = key.split("/", 1)
-        theirs = rows.get(f"peer/{size}")
-        if theirs and task in ("coupling", "minibatch", "affine", "bare", "floor"):
-            out[key] = {name: value[name] / theirs[name] for name in theirs if name in value and name != "peak_rss_gb"}
+        peer_row = rows.get(f"peer/{size}")
+        if peer_row and task in ("coupling", "minibatch", "affine", "bare", "floor"):
+            out[key] = {
+                name: own_row[name] / peer_row[name] for name in peer_row if name in own_row and name != "peak_rss_gb"
+            }
     return out
 
 
 def draw(result: dict, path: Path) -> None:
+    """Draw training steps, transport and memory."""
     import matplotlib as mpl
 
     mpl.use("Agg")
@@ -346,15 +379,15 @@ def main() -> None:
     parser.add_argument("--figure", type=Path, default=Path("docs/figures/flow_benchmark.png"))
     arguments = parser.parse_args()
     if arguments.task:
-        print(json.dumps(measure(arguments)))
+        print(json.dumps(run_task(arguments)))
         return
-    kept: dict[str, list[dict[str, float]]] = {}
+    runs_by_case: dict[str, list[dict[str, float]]] = {}
     if arguments.out.exists() and not arguments.anew:
-        kept = json.loads(arguments.out.read_text()).get("runs", {})
-    repeat([(task, N, d) for d in DIMENSIONS for task in TASKS], arguments, kept)
-    repeat([("affine", n, 32) for n in SAMPLES], arguments, kept)
-    repeat([("demo", 0, 0)], arguments, kept)
-    result = write(arguments, kept)
+        runs_by_case = json.loads(arguments.out.read_text()).get("runs", {})
+    repeat([(task, N, d) for d in DIMENSIONS for task in TASKS], arguments, runs_by_case)
+    repeat([("affine", n, 32) for n in SAMPLES], arguments, runs_by_case)
+    repeat([("demo", 0, 0)], arguments, runs_by_case)
+    result = write(arguments, runs_by_case)
     draw(result, arguments.figure)
     print(json.dumps(result["ratio_to_peer"], indent=1))
 

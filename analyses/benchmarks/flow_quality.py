@@ -1,18 +1,23 @@
-"""The flow beside the barycentric map, on real MNIST digits: accuracy, R^2, and how well the moved cloud is the target's.
+"""The flow beside the barycentric map on real MNIST digits: accuracy, R^2 and distances.
 
-The protocol of alignment_quality.py (VAE latents, 32-d, to CNN features, 128-d; 1,000 held-out digits, P known pairs, disjoint
-unpaired pools). One fused bridge a draw; everything is made from it:
+The protocol of alignment_quality.py (VAE latents, 32-d, to CNN features, 128-d; 1,000 held-out
+digits, P known pairs, disjoint unpaired pools). One fused bridge a draw; everything is made from
+it:
 
-- `fused`: its own map, as cross-validation chose it. What is meant by the barycentric map, and the base of the flow.
+- `fused`: its own map, as cross-validation chose it. What is meant by the barycentric map, and the
+  base of the flow.
 - `plan`: the mean partner under the plan alone.
-- `flow`: `ConditionalFlow(bridge.map)`, started at the fused map and trained on draws from the plan; package defaults.
-- `affine`: `ConditionalFlow()`, started at the ridge map of the pairs and conditioned on the source; package defaults.
+- `flow`: `ConditionalFlow(bridge.map)`, started at the fused map and trained on draws from the
+  plan; package defaults.
+- `affine`: `ConditionalFlow()`, started at the ridge map of the pairs and conditioned on the
+  source; package defaults.
 - `target`: the true features of other digits: what distances between two samples of one cloud are.
 
-Distances between clouds are taken between the moved half of the held-out digits and the true features of the *other* half, and the
-other way round, so that no point meets its own truth; mean of both. One bandwidth for all methods, the median distance between
-true features. Settings were developed on other digits and other extractors (spaces of seed 1). Records are kept as they come, and
-a second run goes on from them.
+Distances between clouds are taken between the moved half of the held-out digits and the true
+features of the *other* half, and the other way round, so that no point meets its own truth; mean
+of both. One bandwidth for all methods, the median distance between true features. Settings were
+developed on other digits and other extractors (spaces of seed 1). Records are kept as they come,
+and a second run goes on from them.
 
     python analyses/benchmarks/flow_quality.py --mirror DIR [--seeds 5] [--quick]
 """
@@ -33,8 +38,8 @@ import torch
 import typer
 
 import neurobridge
-from analyses.benchmarks.alignment_quality import digests
-from analyses.benchmarks.parts.mnist_spaces import Spaces, build, draw_pools, mean_and_ci
+from analyses.benchmarks.parts.mnist_spaces import Spaces, build, draw_pools, file_digests, mean_and_ci
+from analyses.parts.scores import r2
 from analyses.parts.script import run_script
 from neurobridge.bridge import fuse
 from neurobridge.evaluate.similarity.distribution import frechet_distance, median_distance, mmd, sliced_wasserstein
@@ -57,32 +62,31 @@ METRICS = {
     "frechet": "Frechet distance (squared units)",
     "variance": "variance, of that of the true features",
 }
-# What is asked: losses against the fused map at most, and smaller distances.
+# Requirements: largest losses against the fused map, and measures that must be smaller.
 MOST_LOST = {"accuracy": 0.01, "r2": 0.01}
 SMALLER = ("sliced_wasserstein", "mmd")
 
 
-def one(spaces: Spaces, n_pairs: int, seed: int) -> dict[str, Any]:
-    """All methods on one draw of held-out digits, pairs and pools."""
-    test, _, left, right = draw_pools(len(spaces.source), n_pairs, seed)
-    x_mean, y_mean = spaces.source[left].mean(axis=0), spaces.target[right].mean(axis=0)
-    x_unit = np.sqrt(spaces.source[left].var(axis=0).mean())
-    y_unit = np.sqrt(spaces.target[right].var(axis=0).mean())
-    X, Y = (spaces.source[left] - x_mean) / x_unit, (spaces.target[right] - y_mean) / y_unit
-    new, truth = (spaces.source[test] - x_mean) / x_unit, (spaces.target[test] - y_mean) / y_unit
-    width = median_distance(truth)
+def measure_draw(spaces: Spaces, n_pairs: int, seed: int) -> dict[str, Any]:
+    """Score every method on one draw of held-out digits, pairs and pools."""
+    test_rows, _, source_rows, target_rows = draw_pools(len(spaces.source), n_pairs, seed)
+    x_mean, y_mean = spaces.source[source_rows].mean(axis=0), spaces.target[target_rows].mean(axis=0)
+    x_unit = np.sqrt(spaces.source[source_rows].var(axis=0).mean())
+    y_unit = np.sqrt(spaces.target[target_rows].var(axis=0).mean())
+    X, Y = (spaces.source[source_rows] - x_mean) / x_unit, (spaces.target[target_rows] - y_mean) / y_unit
+    test_points, truth = (spaces.source[test_rows] - x_mean) / x_unit, (spaces.target[test_rows] - y_mean) / y_unit
+    bandwidth = median_distance(truth)
     record: dict[str, Any] = {"n_pairs": n_pairs, "seed": seed, "n_source": len(X), "n_target": len(Y)}
-    record |= {"n_test": len(test), "bandwidth": width}
-    halves = slice(0, len(test) // 2), slice(len(test) // 2, None)
+    record |= {"n_test": len(test_rows), "bandwidth": bandwidth}
+    halves = slice(0, len(test_rows) // 2), slice(len(test_rows) // 2, None)
 
     def score(moved: np.ndarray, seconds: float, **more: Any) -> dict[str, Any]:
-        lost = ((moved - truth) ** 2).sum() / ((truth - truth.mean(axis=0)) ** 2).sum()
         crossed = [(moved[a], truth[b]) for a, b in (halves, halves[::-1])]
         return {
-            "accuracy": spaces.accuracy(moved * y_unit + y_mean, test),
-            "r2": float(1 - lost),
+            "accuracy": spaces.accuracy(moved * y_unit + y_mean, test_rows),
+            "r2": r2(moved, truth),
             "sliced_wasserstein": float(np.mean([sliced_wasserstein(*pair) for pair in crossed])),
-            "mmd": float(np.mean([mmd(*pair, bandwidth=width) for pair in crossed])),
+            "mmd": float(np.mean([mmd(*pair, bandwidth=bandwidth) for pair in crossed])),
             "frechet": float(np.mean([frechet_distance(*pair) for pair in crossed])),
             "variance": float(moved.var(axis=0).sum() / truth.var(axis=0).sum()),
             "seconds": seconds,
@@ -92,9 +96,9 @@ def one(spaces: Spaces, n_pairs: int, seed: int) -> dict[str, Any]:
     started = time.perf_counter()
     bridge = fuse(X, Y, (np.arange(n_pairs), np.arange(n_pairs)), seed=seed)
     solved = time.perf_counter() - started
-    record["fused"] = score(bridge.map(new), solved, candidate=list(dataclasses.astuple(bridge.candidate)))
+    record["fused"] = score(bridge.map(test_points), solved, candidate=list(dataclasses.astuple(bridge.candidate)))
     plan = dataclasses.replace(bridge, candidate=dataclasses.replace(bridge.candidate, readout="barycentric"))
-    record["plan"] = score(plan.map(new), solved)
+    record["plan"] = score(plan.map(test_points), solved)
     record["target"] = score(truth, 0.0)
     # The share off the support is a number of the record here.
     with warnings.catch_warnings():
@@ -104,21 +108,24 @@ def one(spaces: Spaces, n_pairs: int, seed: int) -> dict[str, Any]:
             started = time.perf_counter()
             flow = ConditionalFlow(base, seed=seed).fit(X, Y, bridge.coupling)
             seconds = time.perf_counter() - started
-            moved = flow.transport(new)
+            moved = flow.transport(test_points)
             record[name] = score(moved, seconds, off_support=float(flow.off_support(moved).mean()))
     return record
 
 
 def summary(records: list[dict[str, Any]]) -> dict[str, Any]:
-    """Mean and half width of the 95% confidence interval over seeds, of each method, and of the flow less the fused map."""
+    """Return means over seeds and half widths of their 95 % intervals.
+
+    They are those of each method, and of the flow less the fused map.
+    """
     out: dict[str, Any] = {}
     for n_pairs in sorted({record["n_pairs"] for record in records}):
-        mine = [record for record in records if record["n_pairs"] == n_pairs]
-        row: dict[str, Any] = {"n_seeds": len(mine)}
+        group = [record for record in records if record["n_pairs"] == n_pairs]
+        row: dict[str, Any] = {"n_seeds": len(group)}
         for name in METHODS:
-            row[name] = {metric: mean_and_ci([record[name][metric] for record in mine]) for metric in METRICS}
+            row[name] = {metric: mean_and_ci([record[name][metric] for record in group]) for metric in METRICS}
         row["flow_less_fused"] = {
-            metric: mean_and_ci([record["flow"][metric] - record["fused"][metric] for record in mine])
+            metric: mean_and_ci([record["flow"][metric] - record["fused"][metric] for record in group])
             for metric in METRICS
         }
         out[str(n_pairs)] = row
@@ -126,7 +133,7 @@ def summary(records: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def verdict(table: dict[str, Any]) -> dict[str, Any]:
-    """Check the requirements on the flow, cell by cell: on the mean over seeds."""
+    """Check the requirements on the flow, cell by cell, on the mean over seeds."""
     cells = []
     for n_pairs, row in table.items():
         for metric in (*MOST_LOST, *SMALLER):
@@ -140,7 +147,7 @@ def verdict(table: dict[str, Any]) -> dict[str, Any]:
 
 
 def draw(table: dict[str, Any], records: list[dict[str, Any]], path: Path) -> None:
-    """Four measures over the number of pairs; the true features are ceiling and floor."""
+    """Draw four measures over the number of pairs; the true features are ceiling and floor."""
     figure, axes = plt.subplots(1, 4, figsize=(14, 3.8), layout="constrained")
     n_pairs = [int(n) for n in table]
     for axis, metric in zip(axes, list(METRICS)[:4], strict=True):
@@ -166,6 +173,7 @@ def draw(table: dict[str, Any], records: list[dict[str, Any]], path: Path) -> No
 
 
 def write(path: Path, header: dict[str, Any], records: list[dict[str, Any]]) -> dict[str, Any]:
+    """Write records, summary and verdict, and return them."""
     records.sort(key=lambda record: (record["n_pairs"], record["seed"]))
     table = summary(records)
     result = {**header, "verdict": verdict(table), "summary": table, "records": records}
@@ -189,7 +197,7 @@ def main(
     spaces = build(mirror, cache, seed=spaces_seed)
     header = {
         "data": {
-            "mnist sha256": digests(mirror), "spaces_seed": spaces_seed, "source_dims": 32, "target_dims": 128,
+            "mnist sha256": file_digests(mirror), "spaces_seed": spaces_seed, "source_dims": 32, "target_dims": 128,
         },
         "neurobridge": neurobridge.__version__,
         "machine": {"processor": platform.machine(), "system": platform.system(), "torch": torch.__version__, "threads": 1},
@@ -201,7 +209,7 @@ def main(
     for seed in range(seeds):
         for n_pairs in counts:
             if not any(r["n_pairs"] == n_pairs and r["seed"] == seed for r in records):
-                records.append(row := one(spaces, n_pairs, seed))
+                records.append(row := measure_draw(spaces, n_pairs, seed))
                 write(out_file, header, records)
                 print(f"{n_pairs} pairs, seed {seed}: " + "; ".join(
                     f"{name} {row[name]['accuracy']:.3f} / {row[name]['r2']:.3f}, SW {row[name]['sliced_wasserstein']:.3f}, "

@@ -1,10 +1,11 @@
-"""Fetch and load a file of the layout and size of MajajHong2015.public (148,480 x 256 x 1): seconds and peak RSS.
+"""Fetch and load a file of the layout of MajajHong2015.public: seconds and peak RSS.
 
     python analyses/benchmarks/majajhong_public.py [--out results/benchmarks/majajhong_public.json]
 
-The values are SIMULATED noise (the real file is not redistributed); names, dims, coordinates and sizes are those of the real
-file. It is written here, served on loopback with the stimulus table and an archive of 3200 images, and fetched and loaded by
-processes of their own, so that each peak is its own. The manifest is the shipped one with the addresses and digests of these files.
+The values are SIMULATED noise (the real file is not redistributed); names, dims, coordinates and
+sizes are those of the real file. It is written here, served on loopback with the stimulus table
+and an archive of 3200 images, and fetched and loaded by processes of their own, so that each peak
+is its own. The manifest is the shipped one with the addresses and digests of these files.
 """
 
 from __future__ import annotations
@@ -16,7 +17,6 @@ import io
 import json
 import os
 import re
-import subprocess
 import sys
 import tempfile
 import threading
@@ -31,7 +31,9 @@ import typer
 import xarray as xr
 from PIL import Image
 
+from analyses.parts.processes import run_json
 from analyses.parts.script import run_script
+from neurobridge.store.atomic import write_json
 
 ROOT = Path(__file__).resolve().parents[2]
 MANIFEST = ROOT / "data_manifests" / "majajhong2015.public.toml"
@@ -43,6 +45,7 @@ POSE = ("s", "ty", "tz", "rxy", "rxz", "ryz", "rxy_semantic", "rxz_semantic", "r
 
 
 def make_stimuli(rng: np.random.Generator, images_per_object: dict[int, int]) -> pd.DataFrame:
+    """Make the stimulus table in the layout of the public set."""
     rows = []
     for variation, n_images in images_per_object.items():
         for category in CATEGORIES:
@@ -73,6 +76,7 @@ def write_responses(
     repetitions: dict[int, int],
     signal: np.ndarray | None = None,
 ) -> None:
+    """Write simulated responses in the layout of the public file."""
     trials = np.repeat(np.arange(len(stimuli)), stimuli["variation"].map(repetitions))
     repetition = np.concatenate([np.arange(repetitions[v]) for v in stimuli["variation"]])
     order = rng.permutation(len(trials))
@@ -123,6 +127,7 @@ def write_responses(
 
 
 def write_images(path: Path, stimuli: pd.DataFrame, side: int) -> None:
+    """Write an archive of ramps, one image a stimulus."""
     ramp = np.add.outer(np.arange(side), np.arange(side))
     with zipfile.ZipFile(path, "w") as archive:
         for k, name in enumerate(stimuli["filename"]):
@@ -142,9 +147,10 @@ def make(
     seed: int = 0,
     signal: Callable[[int], np.ndarray] | None = None,
 ) -> Path:
-    """Write the three files of the public set, simulated, into ``folder``; smaller where counts are given.
+    """Write the three files of the public set, simulated, into ``folder``.
 
-    The responses are noise of unit variance, around ``signal(n_stimuli)``, an array (n_stimuli, 256), where one is given.
+    They are smaller where counts are given. The responses are noise of unit variance, around
+    ``signal(n_stimuli)``, an array (n_stimuli, 256), where one is given.
     """
     folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(seed)
@@ -157,7 +163,7 @@ def make(
 
 
 def write_manifest(files: Path, folder: Path, address: str) -> Path:
-    """The shipped manifest with the digests of the simulated files, served at ``address``."""
+    """Write the shipped manifest with address and digests of the simulated files."""
     text = MANIFEST.read_text(encoding="utf-8")
     for name in NAMES:
         digest = hashlib.sha1((files / name).read_bytes()).hexdigest()
@@ -172,10 +178,10 @@ def write_manifest(files: Path, folder: Path, address: str) -> Path:
 
 
 class Quiet(http.server.SimpleHTTPRequestHandler):
-    """Serves files without a line for each request."""
+    """Handler that serves files without a line for each request."""
 
     def log_message(self, *arguments: object) -> None:
-        """Say nothing."""
+        """Print nothing."""
 
 
 CHILD = """
@@ -183,7 +189,7 @@ import json, sys, time
 from pathlib import Path
 import neurobridge
 from neurobridge.datasets import fetch, load
-    from neurobridge.datasets.files import manifests
+from neurobridge.datasets.files import manifests
 # Only here: the simulated files stand in for the real ones, whose digests they cannot have.
 manifests.manifest_folders = lambda: [Path(sys.argv[2])]
 # Not ru_maxrss, which starts at the peak of the process that started this one.
@@ -208,26 +214,21 @@ print(json.dumps(row))
 """
 
 
-def measure(what: str, manifests: Path, home: Path) -> dict[str, object]:
+def measure(step: str, manifests: Path, home: Path) -> dict[str, object]:
     """Run one step, "fetch", "load" or "lazy", in a process of its own."""
     environment = {**os.environ, "NEUROBRIDGE_HOME": str(home), "BRAINIO_HOME": str(home / "none")}
     environment.pop("NEUROBRIDGE_MIRROR", None)
-    done = subprocess.run(
-        [sys.executable, "-c", CHILD, what, str(manifests)], capture_output=True, text=True, env=environment
-    )
-    if done.returncode:
-        raise RuntimeError(done.stderr)
-    return json.loads(done.stdout)
+    return run_json([sys.executable, "-c", CHILD, step, str(manifests)], environment)
 
 
 def run(folder: Path, **sizes: Any) -> dict[str, Any]:
-    """Write, serve, fetch and load; what it took."""
+    """Write, serve, fetch and load the files; return what each step took."""
     files = make(folder / "files", **sizes)
     handler = functools.partial(Quiet, directory=str(files))
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         manifests = write_manifest(files, folder / "manifests", f"http://127.0.0.1:{server.server_port}")
-        rows: dict[str, Any] = {what: measure(what, manifests, folder / "home") for what in ("fetch", "load", "lazy")}
+        rows: dict[str, Any] = {step: measure(step, manifests, folder / "home") for step in ("fetch", "load", "lazy")}
         server.shutdown()
     rows["files_mb"] = {name: (files / name).stat().st_size / 1e6 for name in NAMES}
     rows["values"] = "simulated noise in the layout of MajajHong2015.public"
@@ -239,8 +240,7 @@ def main(
 ) -> None:
     with tempfile.TemporaryDirectory() as folder:
         rows = run(Path(folder))
-    out_file.parent.mkdir(parents=True, exist_ok=True)
-    out_file.write_text(json.dumps(rows, indent=1) + "\n")
+    write_json(rows, out_file)
     print(json.dumps(rows, indent=1))
 
 

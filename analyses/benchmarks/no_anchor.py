@@ -1,14 +1,14 @@
-"""Align real MNIST digits (VAE latents to CNN features) without a single known pair: accuracy of the target's head, with chance.
+"""Align real MNIST digits (VAE latents to CNN features) without a single known pair.
 
-The spaces are those of the quality protocol (`_mnist_spaces`). Source pool (2,000 digits), target pool (2,000 others) and the
-test part (1,000) are disjoint, so that no point of one pool has its partner in the other. Labels are used to score only.
+The spaces are those of the quality protocol (`parts/mnist_spaces.py`). Source pool (2,000 digits),
+target pool (2,000 others) and the test part (1,000) are disjoint, so that no point of one pool has
+its partner in the other. Labels are used to score only.
 
     python analyses/benchmarks/no_anchor.py --mirror DIR [--out results/benchmarks/no_anchor.json] [--seeds 3]
 """
 
 from __future__ import annotations
 
-import json
 import time
 import warnings
 from pathlib import Path
@@ -18,9 +18,11 @@ import numpy as np
 import typer
 
 from analyses.benchmarks.parts.mnist_spaces import Spaces, build
+from analyses.parts.scores import r2
 from analyses.parts.script import run_script
 from neurobridge.bridge.cost.graph import DisconnectedGraphWarning
 from neurobridge.bridge.unpaired.align import UntrustedAlignmentWarning, align_unpaired
+from neurobridge.store.atomic import write_json
 
 METRICS = ("euclidean", "geodesic")
 
@@ -31,11 +33,12 @@ def scaled(X: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
     return (X - mean) / unit, mean, unit
 
 
-def one(spaces: Spaces, metric: Any, n_points: int, seed: int) -> dict[str, Any]:
+def align_draw(spaces: Spaces, metric: Any, n_points: int, seed: int) -> dict[str, Any]:
+    """Align one draw of disjoint pools without a pair, and score it."""
     order = np.random.default_rng(seed).permutation(len(spaces.source))
-    left, right, test = order[:2000], order[2000:4000], order[4000:]
-    X, x_mean, x_unit = scaled(spaces.source[left])
-    Y, y_mean, y_unit = scaled(spaces.target[right])
+    source_rows, target_rows, test_rows = order[:2000], order[2000:4000], order[4000:]
+    X, x_mean, x_unit = scaled(spaces.source[source_rows])
+    Y, y_mean, y_unit = scaled(spaces.target[target_rows])
     started = time.perf_counter()
     with warnings.catch_warnings():
         # The verdict is in the table.
@@ -43,8 +46,8 @@ def one(spaces: Spaces, metric: Any, n_points: int, seed: int) -> dict[str, Any]
         warnings.simplefilter("ignore", DisconnectedGraphWarning)
         start = align_unpaired(X, Y, metric=metric, n_points=n_points, seed=seed)
     seconds = time.perf_counter() - started
-    images = start.map((spaces.source[test] - x_mean) / x_unit) * y_unit + y_mean
-    truth = spaces.target[test]
+    images = start.map((spaces.source[test_rows] - x_mean) / x_unit) * y_unit + y_mean
+    truth = spaces.target[test_rows]
     i, j = start.anchors
     labels = spaces.labels
 
@@ -54,14 +57,14 @@ def one(spaces: Spaces, metric: Any, n_points: int, seed: int) -> dict[str, Any]
     rng = np.random.default_rng(seed)
     return {
         "seed": seed, "metric": metric, "n_points": n_points, "seconds": seconds,
-        "accuracy": spaces.accuracy(images, test),
-        "accuracy_chance": spaces.accuracy(images[rng.permutation(len(test))], test),
-        "accuracy_majority": float(share(test).max()),
-        "accuracy_true_features": spaces.accuracy(truth, test),
-        "r2": float(1 - ((images - truth) ** 2).sum() / ((truth - truth.mean(axis=0)) ** 2).sum()),
+        "accuracy": spaces.accuracy(images, test_rows),
+        "accuracy_chance": spaces.accuracy(images[rng.permutation(len(test_rows))], test_rows),
+        "accuracy_majority": float(share(test_rows).max()),
+        "accuracy_true_features": spaces.accuracy(truth, test_rows),
+        "r2": r2(images, truth),
         "anchors": len(i),
-        "anchors_same_digit": float((labels[left][i] == labels[right][j]).mean()),
-        "anchors_same_digit_chance": float(share(left) @ share(right)),
+        "anchors_same_digit": float((labels[source_rows][i] == labels[target_rows][j]).mean()),
+        "anchors_same_digit_chance": float(share(source_rows) @ share(target_rows)),
         "trust": start.trust.to_dict(),
     }  # fmt: skip
 
@@ -77,7 +80,7 @@ def main(
     rows = []
     for metric in METRICS:
         for seed in range(n_seeds):
-            row = one(spaces, metric, n_points, seed)
+            row = align_draw(spaces, metric, n_points, seed)
             rows.append(row)
             trust = row["trust"]
             print(
@@ -89,8 +92,7 @@ def main(
                 f"{np.median(trust['distortions']):.2f} ({np.median(trust['null_distortions']):.2f}), {row['seconds']:.0f} s",
                 flush=True,
             )
-    out_file.parent.mkdir(parents=True, exist_ok=True)
-    out_file.write_text(json.dumps(rows, indent=1) + "\n")
+    write_json(rows, out_file)
 
 
 if __name__ == "__main__":

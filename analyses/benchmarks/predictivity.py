@@ -1,13 +1,15 @@
-"""Speed of the metrics beside Brain-Score's own, on the same arrays, and the whole IT benchmark at its real shape.
+"""Speed of the metrics, and of the whole IT benchmark, beside Brain-Score's own.
 
     python analyses/benchmarks/predictivity.py [--peer-python PYTHON] [--threads 1] [--out results/benchmarks/predictivity.json]
 
-3200 stimuli (64 objects) x 1000 features x 168 sites, float32, simulated; internal consistency on 147,200 presentations x
-256 sites; the whole benchmark (select IT, average, ceiling, pls) on 148,480 x 256 with two threads. Every run has its own
-process; arrays are made before the clock starts; medians of three for ours, one run for Brain-Score (``--peer-runs``).
-``--peer-python`` names the interpreter of the environment with brainscore_vision; run with that interpreter, everything is
-measured in the one environment. Nothing is permuted or bootstrapped where Brain-Score does not either; ``*_full`` is ours
-with its default null and intervals. Finished tasks are kept in the output file and not run again unless ``--fresh``.
+3200 stimuli (64 objects) x 1000 features x 168 sites, float32, simulated; internal consistency on
+147,200 presentations x 256 sites; the whole benchmark (select IT, average, ceiling, pls) on
+148,480 x 256 with two threads. Every run has its own process; arrays are made before the clock
+starts; medians of three for ours, one run for Brain-Score (``--peer-runs``). ``--peer-python``
+names the interpreter of the environment with brainscore_vision; run with that interpreter,
+everything is measured in the one environment. Nothing is permuted or bootstrapped where
+Brain-Score does not either; ``*_full`` is ours with its default null and intervals. Finished tasks
+are kept in the output file and not run again unless ``--fresh``.
 """
 
 from __future__ import annotations
@@ -16,7 +18,6 @@ import json
 import os
 import platform
 import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -27,14 +28,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 import typer
 
+from analyses.parts.processes import ProcessError, run_json
 from analyses.parts.script import one_of, run_script
+from neurobridge.store.atomic import write_json
 from neurobridge.study.machine import peak_rss
 
 if TYPE_CHECKING:
     import xarray as xr
 
 N_STIMULI, N_FEATURES, N_IT, N_V4, N_REPETITIONS = 3200, 1000, 168, 88, 46
-BAR = {"pls": 25, "ridge": 5, "neuron_to_neuron": 20, "rdm": 5, "consistency": 10}
+TARGETS = {"pls": 25, "ridge": 5, "neuron_to_neuron": 20, "rdm": 5, "consistency": 10}
 OPTIONS: dict[str, dict[str, Any]] = {"ridge": {"alpha": 1.0}}
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
@@ -42,25 +45,32 @@ Times = dict[str, float]
 
 
 def clock() -> Times:
-    """Wall and processor seconds: on a busy machine only the second says what a task costs."""
+    """Return wall and processor seconds.
+
+    On a busy machine only the second tells what a task costs.
+    """
     return {"seconds": time.perf_counter(), "cpu_seconds": time.process_time()}
 
 
 def elapsed(started: Times) -> Times:
-    return {name: now - started[name] for name, now in clock().items()}
+    """Return the seconds since a reading of `clock`."""
+    return {name: seconds - started[name] for name, seconds in clock().items()}
 
 
 def latents() -> np.ndarray:
+    """Draw the latents of all stimuli."""
     return np.random.default_rng(0).standard_normal((N_STIMULI, 60), dtype=np.float32)
 
 
 def responses(n_sites: int, seed: int) -> np.ndarray:
+    """Mix the latents into the responses of sites."""
     rng = np.random.default_rng(seed)
     mixing = rng.standard_normal((60, n_sites), dtype=np.float32) / np.float32(np.sqrt(60))
     return latents() @ mixing
 
 
 def stimuli() -> dict[str, np.ndarray]:
+    """Make the coordinates of the stimuli."""
     return {
         "stimulus_id": np.array([f"image{k:05d}" for k in range(N_STIMULI)]),
         "object_name": np.array([f"object{k % 64:02d}" for k in range(N_STIMULI)]),
@@ -68,6 +78,7 @@ def stimuli() -> dict[str, np.ndarray]:
 
 
 def spaces() -> tuple[xr.DataArray, xr.DataArray]:
+    """Simulate features and sites."""
     from neurobridge.assemblies import make_assembly
 
     rng = np.random.default_rng(3)
@@ -88,6 +99,7 @@ def spaces() -> tuple[xr.DataArray, xr.DataArray]:
 
 
 def recordings(n_presentations: int) -> xr.DataArray:
+    """Simulate single trials of V4 and IT sites."""
     from neurobridge.assemblies import make_assembly
 
     n_sites = N_IT + N_V4
@@ -103,17 +115,19 @@ def recordings(n_presentations: int) -> xr.DataArray:
     )
 
 
-def ours(name: str, full: bool = False) -> tuple[Times, np.ndarray]:
+def score_ours(name: str, full: bool = False) -> tuple[Times, np.ndarray]:
+    """Time one of our metrics."""
     from neurobridge.evaluate import METRICS
 
     source, target = spaces()
-    rest = {} if full else {"n_permutations": 0}
+    null_options = {} if full else {"n_permutations": 0}
     started = clock()
-    score = METRICS[name.removesuffix("_per_site")](source, target, **OPTIONS.get(name, {}), **rest)
+    score = METRICS[name.removesuffix("_per_site")](source, target, **OPTIONS.get(name, {}), **null_options)
     return elapsed(started), score["raw"].values
 
 
-def peer(name: str) -> tuple[Times, np.ndarray]:
+def score_peer(name: str) -> tuple[Times, np.ndarray]:
+    """Time Brain-Score's metric of the same name."""
     from brainscore_vision.metrics.cka.metric import CKA
     from brainscore_vision.metrics.rdm.metric import RDMMetric
     from brainscore_vision.metrics.regression_correlation import metric as m
@@ -138,6 +152,7 @@ def peer(name: str) -> tuple[Times, np.ndarray]:
 
 
 def by_neuroid(score: Any) -> np.ndarray:
+    """Return the raw values of a Brain-Score score, sorted by split and site."""
     while "raw" in score.attrs:
         score = score.attrs["raw"]
     score = score.transpose("split", "neuroid").sortby("split")
@@ -145,7 +160,7 @@ def by_neuroid(score: Any) -> np.ndarray:
 
 
 def sklearn_ridge_per_site() -> tuple[Times, np.ndarray]:
-    """Score by scikit-learn's search, which `METRICS["ridge"]` replaces, on our splits."""
+    """Score by the search of scikit-learn that `METRICS["ridge"]` replaces, on our splits."""
     from sklearn.linear_model import RidgeCV
 
     from neurobridge.evaluate.correlation import pearson
@@ -163,6 +178,7 @@ def sklearn_ridge_per_site() -> tuple[Times, np.ndarray]:
 
 
 def ours_consistency(full: bool = False) -> tuple[Times, np.ndarray]:
+    """Time our internal consistency."""
     from neurobridge.evaluate import internal_consistency
 
     assembly = recordings(N_STIMULI * N_REPETITIONS)
@@ -172,6 +188,7 @@ def ours_consistency(full: bool = False) -> tuple[Times, np.ndarray]:
 
 
 def peer_consistency() -> tuple[Times, np.ndarray]:
+    """Time Brain-Score's internal consistency."""
     from brainscore_vision.metrics.internal_consistency.ceiling import InternalConsistency
 
     from neurobridge.brainscore import to_brainscore
@@ -183,19 +200,21 @@ def peer_consistency() -> tuple[Times, np.ndarray]:
 
 
 def ours_benchmark() -> tuple[Times, np.ndarray]:
+    """Time the whole IT benchmark with our functions."""
     from neurobridge.assemblies import average_repetitions, select
     from neurobridge.evaluate import aggregate, internal_consistency, predictivity
 
     source, _ = spaces()
     trials = recordings(148_480)
     started = clock()
-    it = select(trials, region="IT")
-    ceiling = internal_consistency(it)["ceiling"]
-    summary = aggregate(predictivity(source, average_repetitions(it), "pls", ceiling=ceiling))
+    it_trials = select(trials, region="IT")
+    ceiling = internal_consistency(it_trials)["ceiling"]
+    summary = aggregate(predictivity(source, average_repetitions(it_trials), "pls", ceiling=ceiling))
     return elapsed(started), np.array([summary["normalized"]])
 
 
 def peer_benchmark() -> tuple[Times, np.ndarray]:
+    """Time the whole IT benchmark with those of Brain-Score."""
     from brainscore_vision.benchmark_helpers.neural_common import average_repetition, explained_variance
     from brainscore_vision.metrics.internal_consistency.ceiling import InternalConsistency
     from brainscore_vision.metrics.regression_correlation import metric as m
@@ -204,23 +223,23 @@ def peer_benchmark() -> tuple[Times, np.ndarray]:
     from neurobridge.brainscore import to_brainscore
 
     source = to_brainscore(spaces()[0])
-    it = to_brainscore(select(recordings(148_480), region="IT"))
+    it_trials = to_brainscore(select(recordings(148_480), region="IT"))
     started = clock()
-    ceiling = InternalConsistency()(it)
+    ceiling = InternalConsistency()(it_trials)
     pls = m.CrossRegressedCorrelation(regression=m.pls_regression(), correlation=m.pearsonr_correlation())
-    score = explained_variance(pls(source, average_repetition(it)), ceiling)
+    score = explained_variance(pls(source, average_repetition(it_trials)), ceiling)
     return elapsed(started), np.atleast_1d(score.values)
 
 
-PAIRS = ("pls", "ridge", "linear", "neuron_to_neuron", "cka", "rdm")
+METRIC_NAMES = ("pls", "ridge", "linear", "neuron_to_neuron", "cka", "rdm")
 TASKS: dict[str, Callable[[], tuple[Times, np.ndarray]]] = {
-    **{f"ours_{name}": partial(ours, name) for name in PAIRS},
-    "ours_ridge_per_site": lambda: ours("ridge_per_site"),
-    "ours_pls_full": lambda: ours("pls", full=True),
+    **{f"ours_{name}": partial(score_ours, name) for name in METRIC_NAMES},
+    "ours_ridge_per_site": lambda: score_ours("ridge_per_site"),
+    "ours_pls_full": lambda: score_ours("pls", full=True),
     "ours_consistency": ours_consistency,
     "ours_consistency_full": lambda: ours_consistency(full=True),
     "ours_benchmark": ours_benchmark,
-    **{f"peer_{name}": partial(peer, name) for name in PAIRS},
+    **{f"peer_{name}": partial(score_peer, name) for name in METRIC_NAMES},
     "peer_ridge_per_site": sklearn_ridge_per_site,
     "peer_consistency": peer_consistency,
     "peer_benchmark": peer_benchmark,
@@ -228,17 +247,20 @@ TASKS: dict[str, Callable[[], tuple[Times, np.ndarray]]] = {
 
 
 def measure(task: str, python: str, runs: int, threads: int) -> dict[str, Any] | None:
-    """Run a task in fresh processes: all seconds, their median, the peak, and the values of the last."""
+    """Run a task in fresh processes.
+
+    Returns all seconds, their median, the peak RSS, and the values of the last run.
+    """
     environment = {**os.environ, **dict.fromkeys(THREADS, str(threads)), "RESULTCACHING_DISABLE": "1"}
     environment["BS_INSTALL_DEPENDENCIES"] = "no"
     command = [python, "-W", "ignore", __file__, "--task", task]
     results = []
     for _ in range(runs):
-        done = subprocess.run(command, capture_output=True, text=True, env=environment)
-        if done.returncode:
-            print(f"{task:24s} not run: {(done.stderr.strip().splitlines() or ['?'])[-1]}")
+        try:
+            results.append(run_json(command, environment))
+        except ProcessError as error:
+            print(f"{task:24s} not run: {error}")
             return None
-        results.append(json.loads(done.stdout.strip().splitlines()[-1]))
     seconds = [run["seconds"] for run in results]
     return {
         "seconds": statistics.median(seconds),
@@ -252,6 +274,7 @@ def measure(task: str, python: str, runs: int, threads: int) -> dict[str, Any] |
 
 
 def run_task(task: str) -> None:
+    """Run a task in this process and print what it took."""
     import sklearn
     import xarray
 
@@ -276,16 +299,15 @@ def main(
     if task_name:
         run_task(task_name)
         return
-    kept = out_file.exists() and not fresh
-    result = json.loads(out_file.read_text()) if kept else {"rows": {}}
+    resumes = out_file.exists() and not fresh
+    result = json.loads(out_file.read_text()) if resumes else {"rows": {}}
     rows = result["rows"]
-    out_file.parent.mkdir(parents=True, exist_ok=True)
     for task in TASKS:
-        who, name = task.split("_", 1)
+        side, name = task.split("_", 1)
         if task in rows or (only and name not in only):
             continue
         threads = 2 if name == "benchmark" else n_threads
-        python, runs = (sys.executable, n_runs) if who == "ours" else (peer_python, n_peer_runs)
+        python, runs = (sys.executable, n_runs) if side == "ours" else (peer_python, n_peer_runs)
         row = measure(task, python, runs, threads)
         if row is None:
             continue
@@ -294,21 +316,17 @@ def main(
             f"{task:24s} {row['seconds']:8.2f} s  {row['cpu_seconds']:8.2f} cpu s  {row['peak_rss_gb']:.2f} GB",
             flush=True,
         )
-        _write(out_file, result)
-    for name in (*PAIRS, "ridge_per_site", "consistency", "benchmark"):
+        write_json(result, out_file)
+    for name in (*METRIC_NAMES, "ridge_per_site", "consistency", "benchmark"):
         if {f"ours_{name}", f"peer_{name}"} <= set(rows):
-            mine, theirs = rows[f"ours_{name}"], rows[f"peer_{name}"]
-            ratio = theirs["seconds"] / mine["seconds"]
-            gap = float(np.abs(np.asarray(mine["values"]) - np.asarray(theirs["values"])).max())
-            result[f"ratio_{name}"], result[f"difference_{name}"] = ratio, gap
-            bar = f" (bar {BAR[name]})" if name in BAR else ""
-            print(f"{name:24s} {ratio:8.1f} times{bar}, largest difference {gap:.1e}")
+            our_row, peer_row = rows[f"ours_{name}"], rows[f"peer_{name}"]
+            ratio = peer_row["seconds"] / our_row["seconds"]
+            difference = float(np.abs(np.asarray(our_row["values"]) - np.asarray(peer_row["values"])).max())
+            result[f"ratio_{name}"], result[f"difference_{name}"] = ratio, difference
+            target_text = f" (bar {TARGETS[name]})" if name in TARGETS else ""
+            print(f"{name:24s} {ratio:8.1f} times{target_text}, largest difference {difference:.1e}")
     result["machine"] = {"cores": os.cpu_count(), "processor": platform.machine()}
-    _write(out_file, result)
-
-
-def _write(path: Path, result: dict[str, Any]) -> None:
-    path.write_text(json.dumps(result, indent=1) + "\n")
+    write_json(result, out_file)
 
 
 if __name__ == "__main__":

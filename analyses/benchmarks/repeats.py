@@ -1,10 +1,11 @@
-"""Average of repetitions and split-half consistency at the size of MajajHong2015.public, beside Brain-Score's own code.
+"""Averages of repetitions and split-half consistency beside Brain-Score's own code.
 
     python analyses/benchmarks/repeats.py [--out results/benchmarks/repeats.json]
 
-147,200 presentations (3200 stimuli x 46 repetitions) x 256 neuroids, float32, simulated noise. Each measurement runs in its own
-process, so that its peak RSS is its own; medians of three. Brain-Score's internal consistency runs where brainscore_vision is
-installed (its environment, PYTHONPATH set to this checkout).
+147,200 presentations (3200 stimuli x 46 repetitions) x 256 neuroids, float32, simulated noise.
+Each measurement runs in its own process, so that its peak RSS is its own; medians of three.
+Brain-Score's internal consistency runs where brainscore_vision is installed (its environment,
+PYTHONPATH set to this checkout).
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ import json
 import os
 import platform
 import statistics
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -21,7 +21,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from analyses.parts.processes import ProcessError, run_json
 from analyses.parts.script import one_of, run_script
+from neurobridge.store.atomic import write_json
 from neurobridge.study.machine import peak_rss
 
 if TYPE_CHECKING:
@@ -30,7 +32,8 @@ if TYPE_CHECKING:
 N_STIMULI, N_REPETITIONS, N_NEUROIDS, N_SPLITS = 3200, 46, 256, 10
 
 
-def make() -> xr.DataArray:
+def simulate_recordings() -> xr.DataArray:
+    """Simulate single trials, shape (147200, 256)."""
     import numpy as np
 
     from neurobridge.assemblies import make_assembly
@@ -67,9 +70,9 @@ def brainscore_average(assembly: xr.DataArray) -> tuple[float, float]:
 
     from neurobridge.brainscore import to_brainscore
 
-    theirs = to_brainscore(assembly.assign_coords(image_id=assembly["stimulus_id"]))
+    brainscore_assembly = to_brainscore(assembly.assign_coords(image_id=assembly["stimulus_id"]))
     started = time.perf_counter()
-    average = average_repetition(theirs)
+    average = average_repetition(brainscore_assembly)
     return float(average.values.mean()), time.perf_counter() - started
 
 
@@ -78,9 +81,9 @@ def brainscore_consistency(assembly: xr.DataArray) -> tuple[float, float]:
 
     from neurobridge.brainscore import to_brainscore
 
-    theirs = to_brainscore(assembly)
+    brainscore_assembly = to_brainscore(assembly)
     started = time.perf_counter()
-    ceiling = InternalConsistency()(theirs)
+    ceiling = InternalConsistency()(brainscore_assembly)
     return float(ceiling.values), time.perf_counter() - started
 
 
@@ -88,8 +91,11 @@ TASKS = {f.__name__: f for f in (ours_average, ours_consistency, brainscore_aver
 
 
 def measure(task: str) -> dict[str, float]:
-    """Run one task in this process; the assembly itself is counted in the peak, not in the seconds."""
-    assembly = make()
+    """Run one task in this process.
+
+    The assembly itself is counted in the peak, not in the seconds.
+    """
+    assembly = simulate_recordings()
     started = time.perf_counter()
     value = TASKS[task](assembly)
     seconds = time.perf_counter() - started
@@ -116,25 +122,23 @@ def main(
         runs = []
         for _ in range(n_runs if task.startswith("ours") else 1):
             command = [sys.executable, __file__, "--task", task]
-            done = subprocess.run(command, capture_output=True, text=True, env=environment)
-            if done.returncode:
+            try:
+                runs.append(run_json(command, environment))
+            except ProcessError as error:
+                print(f"{task:24s} not run: {error}")
                 break
-            runs.append(json.loads(done.stdout.strip().splitlines()[-1]))
         if runs:
             rows[task] = {key: statistics.median(run[key] for run in runs) for key in runs[0]} | {"n_runs": len(runs)}
             print(
                 f"{task:24s} {rows[task]['seconds']:8.2f} s  {rows[task]['peak_rss_gb']:.2f} GB  value {rows[task]['value']:.4f}"
             )
-        else:
-            print(f"{task:24s} not run: {done.stderr.strip().splitlines()[-1]}")
-    for what in ("average", "consistency"):
-        if f"brainscore_{what}" in rows:
-            ratio = rows[f"brainscore_{what}"]["seconds"] / rows[f"ours_{what}"]["seconds"]
-            rows[f"ratio_{what}"] = ratio
-            print(f"{what}: Brain-Score takes {ratio:.1f} times as long")
+    for quantity in ("average", "consistency"):
+        if f"brainscore_{quantity}" in rows:
+            ratio = rows[f"brainscore_{quantity}"]["seconds"] / rows[f"ours_{quantity}"]["seconds"]
+            rows[f"ratio_{quantity}"] = ratio
+            print(f"{quantity}: Brain-Score takes {ratio:.1f} times as long")
     machine = {"python": platform.python_version(), "cores": os.cpu_count(), "processor": platform.machine()}
-    out_file.parent.mkdir(parents=True, exist_ok=True)
-    out_file.write_text(json.dumps({"rows": rows, "machine": machine}, indent=1) + "\n")
+    write_json({"rows": rows, "machine": machine}, out_file)
 
 
 if __name__ == "__main__":

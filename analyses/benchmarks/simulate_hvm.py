@@ -1,11 +1,10 @@
-"""Write the simulated experiment at the full public size (147,200 x 256 x 1) chunk by chunk: time, peak RSS, and what the file
-holds.
+"""Write the simulated experiment at the full public size (147,200 x 256 x 1), chunk by chunk.
 
     python analyses/benchmarks/simulate_hvm.py [--out results/benchmarks/simulate_hvm.json]
 
-Stated limits: 180 s and 1.5 GB, from nothing to the closed file. The file's layout is read with netCDF4 itself and compared
-with that of MajajHong2015.public: one variable, its dimensions and type, flat coordinates of the same names. Exits with 1 if
-one of them does not hold.
+Stated limits: 180 s and 1.5 GB, from nothing to the closed file. The file's layout is read with
+netCDF4 itself and compared with that of MajajHong2015.public: one variable, its dimensions and
+type, flat coordinates of the same names. Exits with 1 if one of them does not hold.
 """
 
 from __future__ import annotations
@@ -23,6 +22,7 @@ import typer
 from analyses.parts.script import run_script
 from neurobridge.assemblies import average_repetitions, open_assembly, save_assembly
 from neurobridge.datasets import simulate_hvm
+from neurobridge.store.atomic import write_json
 from neurobridge.study.machine import peak_rss
 
 LIMIT_S, LIMIT_GB = 180.0, 1.5
@@ -80,8 +80,7 @@ def main(
     row["holds"] = (
         row["total_s"] <= LIMIT_S and row["peak_rss_gb"] <= LIMIT_GB and not row["differences_from_the_real_layout"]
     )
-    out_file.parent.mkdir(parents=True, exist_ok=True)
-    out_file.write_text(json.dumps(row, indent=1) + "\n")
+    write_json(row, out_file)
     print(json.dumps(row, indent=1))
     sys.exit(not row["holds"])
 

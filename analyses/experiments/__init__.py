@@ -1,1 +1,4 @@
-"""The experiments: one script each, run by `neurobridge run NAME`; shipped in the wheel as `neurobridge.experiments`."""
+"""The experiments: one script each, run by `neurobridge run NAME`.
+
+They are shipped in the wheel as `neurobridge.experiments`.
+"""

@@ -1,10 +1,16 @@
-"""Ablations: every part of the method taken out or replaced, one at a time, in two settings of real data.
+"""Ablations: every part of the method taken out or replaced, one at a time.
 
-Images and text: MNIST under a frozen encoder trained without labels, 2,000 images beside 2,000 embedded captions; held-out test
-digits are named by a head that was trained on captions alone. Sites: half of the real IT sites predicts the other half, median r
-of 128 held-out stimuli. 100 pairs unless said otherwise. The default is the bridge as the other experiments run it: geodesic
-distances, softmin, factored transport, balanced, epsilon .05, read by the plan's own formula. Couplings without such a formula
-are compared through one readout, kernel ridge from points to their mean partners, and against the default through the same.
+There are two settings of real data.
+
+- Images and text: MNIST under a frozen encoder trained without labels, 2,000 images beside 2,000
+  embedded captions. Held-out test digits are named by a head that was trained on captions alone.
+- Sites: half of the real IT sites predicts the other half; the score is the median r of 128
+  held-out stimuli.
+
+100 pairs are known unless stated otherwise. The default is the bridge as the other experiments run
+it: geodesic distances, softmin, factored transport, balanced, epsilon .05, read by the plan's own
+formula. Couplings without such a formula are compared through one readout, kernel ridge from
+points to their mean partners, and with the default through the same readout.
 """
 
 from __future__ import annotations
@@ -18,9 +24,10 @@ from neurobridge.bridge import couple, kernel_map
 from neurobridge.datasets import load
 from neurobridge.study.command import main
 from neurobridge.study.harness import Record, Run, Study
-from neurobridge.study.tables import format_mean, over_seeds, select_records, verdict
+from neurobridge.study.tables import format_mean, over_seeds, select_records
 
-from .parts.ablation_figures import (
+from .parts.ablations.claims import answer, claims
+from .parts.ablations.design import (
     BALANCED,
     DEFAULT,
     DENSE,
@@ -39,31 +46,24 @@ from .parts.ablation_figures import (
     RHOS,
     SETTINGS,
     SWEEPS,
-    TOLERANCE,
-    USUAL,
     WEAK,
-    by_seed,
-    draw_parts,
-    draw_sweeps,
-    gain,
-    gains,
-    signed,
-    swept,
 )
-from .parts.ablation_parts import (
+from .parts.ablations.figures import draw_parts, draw_sweeps
+from .parts.ablations.gains import by_seed, gain, signed, swept
+from .parts.ablations.problems import (
     ENCODER,
     IMAGES,
     SITES,
     Problem,
     ceilings,
     cost_of,
-    flows,
-    fused,
+    draw_problem,
     it_sites,
-    linear,
-    own,
-    problem,
-    through_kernel,
+    score_flows,
+    score_fused,
+    score_kernel_readout,
+    score_mean_partner,
+    score_ridge,
 )
 from .parts.mnist import digits
 
@@ -74,98 +74,106 @@ def cells(run: Run) -> list[dict[str, Any]]:
     if run.quick:
         levels = {"n_pairs": (20, 40), "noise": (0.0, 0.2), "ratio": (1.0, 5.0), "outliers": (OUTLIERS,)}
     for setting in SETTINGS:
-        for place, seed in enumerate(run.seeds):
-            one: dict[str, Any] = {"setting": setting, "seed": seed}
-            out += [{**one, "group": name} for name in ("parts", "epsilon")]
-            out += [{**one, "group": name, "level": level} for name, some in levels.items() for level in some]
-            if place < N_SLOW or setting == SITES:
-                out += [{**one, "group": name} for name in ("dense", "flows", "fused")]
-                out += [{**one, "group": "fused", "level": level} for level in NOISE_FUSED if level in levels["noise"]]
+        for seed_index, seed in enumerate(run.seeds):
+            shared: dict[str, Any] = {"setting": setting, "seed": seed}
+            out += [{**shared, "group": name} for name in ("parts", "epsilon")]
+            out += [{**shared, "group": name, "level": level} for name, values in levels.items() for level in values]
+            if seed_index < N_SLOW or setting == SITES:
+                out += [{**shared, "group": name} for name in ("dense", "flows", "fused")]
+                out += [
+                    {**shared, "group": "fused", "level": level} for level in NOISE_FUSED if level in levels["noise"]
+                ]
     return out
 
 
 def compute(run: Run, cell: dict[str, Any]) -> list[Record]:
     group, level = cell["group"], cell.get("level", 0.0)
-    drawn: dict[str, Any] = {"n_pairs": 40} if run.quick else {}
+    options: dict[str, Any] = {"n_pairs": 40} if run.quick else {}
     if group in ("n_pairs", "noise", "ratio", "outliers"):
-        drawn[group] = int(level) if group == "n_pairs" else level
+        options[group] = int(level) if group == "n_pairs" else level
     elif group == "fused":
-        drawn["noise"] = level
-    here = problem(run, cell["setting"], cell["seed"], **drawn)
-    made = GROUPS[group](run, here, cell)
-    return [{**cell, "level": level, "part": part, **record} for part, record in made.items()]
+        options["noise"] = level
+    problem = draw_problem(run, cell["setting"], cell["seed"], **options)
+    by_part = GROUPS[group](run, problem, cell)
+    return [{**cell, "level": level, "part": part, **record} for part, record in by_part.items()]
 
 
-def parts(run: Run, here: Problem, cell: dict[str, Any]) -> dict[str, Record]:
-    """Compute the parts that are cheap on the default's data."""
-    seed, cost = cell["seed"], cost_of(here)
-    made = {DEFAULT: own(here, cost), KERNEL: through_kernel(here, couple(cost), seed)}
+def cheap_parts(run: Run, problem: Problem, cell: dict[str, Any]) -> dict[str, Record]:
+    """Score the parts that are cheap, all on the default's data."""
+    seed, cost = cell["seed"], cost_of(problem)
+    by_part = {DEFAULT: score_mean_partner(problem, cost), KERNEL: score_kernel_readout(problem, couple(cost), seed)}
     for name in METRICS:
-        other = cost_of(here, metric=name)
-        made[f"metric: {name}"] = own(here, other)
-        made[f"metric: {name}, kernel readout"] = through_kernel(here, couple(other), seed)
-    made["coupling: exact"] = through_kernel(here, couple(cost, method="exact"), seed)
-    made["coupling: pairs"] = from_pairs(here, seed)
+        other_cost = cost_of(problem, metric=name)
+        by_part[f"metric: {name}"] = score_mean_partner(problem, other_cost)
+        by_part[f"metric: {name}, kernel readout"] = score_kernel_readout(problem, couple(other_cost), seed)
+    by_part["coupling: exact"] = score_kernel_readout(problem, couple(cost, method="exact"), seed)
+    by_part["coupling: pairs"] = score_pairs(problem, seed)
     for rho in RHOS:
-        made[f"unbalanced: rho {rho:g}"] = own(here, cost, unbalanced=rho)
-    made["map: linear (ridge of the pairs)"] = linear(here)
+        by_part[f"unbalanced: rho {rho:g}"] = score_mean_partner(problem, cost, unbalanced=rho)
+    by_part["map: linear (ridge of the pairs)"] = score_ridge(problem)
     for name, value in ceilings(run, cell["setting"], seed).items():
-        made[f"reference: {name}"] = {"value": round(value, 4)}
-    return made
+        by_part[f"reference: {name}"] = {"value": round(value, 4)}
+    return by_part
 
 
-def from_pairs(here: Problem, seed: int) -> Record:
-    """The paper's true alignment: the plan of the pairs alone, read like the others."""
-    return here.score(kernel_map(here.X[here.rows[0]], here.Y[here.rows[1]], seed=seed)(here.X_test))
+def score_pairs(problem: Problem, seed: int) -> Record:
+    """Score the paper's true alignment: the pairs alone, through the kernel readout."""
+    return problem.score(kernel_map(problem.X[problem.rows[0]], problem.Y[problem.rows[1]], seed=seed)(problem.X_test))
 
 
-def dense(run: Run, here: Problem, cell: dict[str, Any]) -> dict[str, Record]:
-    """The plan written out, which alone can do without the softmin."""
+def dense_plans(run: Run, problem: Problem, cell: dict[str, Any]) -> dict[str, Record]:
+    """Score dense plans, the only ones that can replace the softmin by the minimum."""
     return {
-        part: through_kernel(here, couple(cost_of(here, reduce=reduce), method="sinkhorn"), cell["seed"])
+        part: score_kernel_readout(problem, couple(cost_of(problem, reduce=reduce), method="sinkhorn"), cell["seed"])
         for part, reduce in ((DENSE, "softmin"), (MIN, "min"))
     }
 
 
-def flow_maps(run: Run, here: Problem, cell: dict[str, Any]) -> dict[str, Record]:
-    made = flows(here, run, cell["seed"])
-    return {"map: flow from ridge": made["ridge"], "map: flow from the barycentric map": made["barycentric"]}
+def flow_maps(run: Run, problem: Problem, cell: dict[str, Any]) -> dict[str, Record]:
+    """Score flows from both bases."""
+    by_part = score_flows(problem, run, cell["seed"])
+    return {"map: flow from ridge": by_part["ridge"], "map: flow from the barycentric map": by_part["barycentric"]}
 
 
-def epsilons(run: Run, here: Problem, cell: dict[str, Any]) -> dict[str, Record]:
-    cost = cost_of(here)
-    return {f"{epsilon:g}": own(here, cost, epsilon=epsilon) for epsilon in EPSILONS}
+def over_epsilons(run: Run, problem: Problem, cell: dict[str, Any]) -> dict[str, Record]:
+    """Score the default at every epsilon."""
+    cost = cost_of(problem)
+    return {f"{epsilon:g}": score_mean_partner(problem, cost, epsilon=epsilon) for epsilon in EPSILONS}
 
 
-def over_pairs(run: Run, here: Problem, cell: dict[str, Any]) -> dict[str, Record]:
-    """Sweeps over the pairs and what is wrong with them."""
-    cost = cost_of(here)
-    made = {
-        "bridge": own(here, cost),
-        "bridge, kernel readout": through_kernel(here, couple(cost), cell["seed"]),
-        "pairs, kernel readout": from_pairs(here, cell["seed"]),
-        "ridge": linear(here),
+def over_pairs(run: Run, problem: Problem, cell: dict[str, Any]) -> dict[str, Record]:
+    """Score bridge and pairs alone at one number of pairs, or with a share of them wrong."""
+    cost = cost_of(problem)
+    by_part = {
+        "bridge": score_mean_partner(problem, cost),
+        "bridge, kernel readout": score_kernel_readout(problem, couple(cost), cell["seed"]),
+        "pairs, kernel readout": score_pairs(problem, cell["seed"]),
+        "ridge": score_ridge(problem),
     }
     if cell["group"] == "n_pairs":
-        made["bridge, euclidean"] = own(here, cost_of(here, metric="euclidean"))
-    return made
+        by_part["bridge, euclidean"] = score_mean_partner(problem, cost_of(problem, metric="euclidean"))
+    return by_part
 
 
-def imbalance(run: Run, here: Problem, cell: dict[str, Any]) -> dict[str, Record]:
-    cost = cost_of(here)
-    return {(BALANCED if rho is None else f"rho {rho:g}"): own(here, cost, unbalanced=rho) for rho in (None, *RHOS)}
+def over_imbalance(run: Run, problem: Problem, cell: dict[str, Any]) -> dict[str, Record]:
+    """Score balanced and unbalanced transport on pools that differ."""
+    cost = cost_of(problem)
+    return {
+        (BALANCED if rho is None else f"rho {rho:g}"): score_mean_partner(problem, cost, unbalanced=rho)
+        for rho in (None, *RHOS)
+    }
 
 
 GROUPS = {
-    "parts": parts,
-    "dense": dense,
+    "parts": cheap_parts,
+    "dense": dense_plans,
     "flows": flow_maps,
-    "fused": lambda run, here, one: {"fused": fused(here, run, one["seed"])},
-    "epsilon": epsilons,
+    "fused": lambda run, problem, cell: {"fused": score_fused(problem, run, cell["seed"])},
+    "epsilon": over_epsilons,
     "n_pairs": over_pairs,
     "noise": over_pairs,
-    "ratio": imbalance,
-    "outliers": imbalance,
+    "ratio": over_imbalance,
+    "outliers": over_imbalance,
 }
 
 
@@ -208,7 +216,7 @@ def finish(run: Run, records: list[Record]) -> dict[str, Any]:
 def contributions(
     run: Run, records: list[Record], chance: dict[str, float], references: dict[str, dict[str, list[float]]]
 ) -> dict[str, Any]:
-    """One row a part: value and difference in each setting."""
+    """Tabulate value and difference of each part in each setting."""
     plain = [r for r in select_records(records, level=0.0) if r["group"] in ("parts", "dense", "flows", "fused")]
     rows = []
     for part in (DEFAULT, *PARTS):
@@ -231,6 +239,7 @@ def contributions(
 
 
 def sweeps(run: Run, records: list[Record]) -> list[dict[str, Any]]:
+    """Tabulate each sweep in each setting."""
     tables = []
     for name, title in SWEEPS.items():
         for setting in SETTINGS:
@@ -242,137 +251,6 @@ def sweeps(run: Run, records: list[Record]) -> list[dict[str, Any]]:
                 "rows": [[part, *(format_mean(line.get(level, [])) for level in levels)] for part, line in lines.items()],
             })  # fmt: skip
     return tables
-
-
-def claims(records: list[Record]) -> list[Record]:
-    lines = {(s, name): swept(records, s, name) for s in SETTINGS for name in SWEEPS}
-
-    def mean(setting: str, name: str, part: str, level: float) -> float:
-        return float(np.mean(lines[setting, name][part][level]))
-
-    def against(first: str, second: str) -> list[float]:
-        counts = lines[IMAGES, "n_pairs"]["bridge"]
-        return [mean(s, "n_pairs", first, n) - mean(s, "n_pairs", second, n) for s in SETTINGS for n in counts]
-
-    def shown(part: str) -> str:
-        return "; ".join(f"{LABELS[s]} {signed(gain(records, s, part))}" for s in SETTINGS)
-
-    def kept(part: str) -> list[bool]:
-        return [float(np.mean(gain(records, s, part))) >= -TOLERANCE for s in SETTINGS]
-
-    def cut(deltas: list[bool] | list[float]) -> str:
-        return f"{sum(bool(d > 0) for d in deltas)} of {len(deltas)}"
-
-    def counted(deltas: list[bool] | list[float]) -> str:
-        return verdict(sum(bool(d > 0) for d in deltas), len(deltas))
-
-    metric, globally = (
-        against("bridge", "bridge, euclidean"),
-        against("bridge, kernel readout", "pairs, kernel readout"),
-    )
-    rhos = [f"rho {rho:g}" for rho in RHOS]
-    spoiled = [(s, level) for s in SETTINGS for level in lines[s, "ratio"][BALANCED] if level != 1.0]
-    loss = {p: [mean(s, "ratio", p, v) - mean(s, "ratio", p, 1.0) for s, v in spoiled] for p in (BALANCED, *rhos)}
-    steady = {part: [change >= -TOLERANCE for change in changes] for part, changes in loss.items()}
-    better = {p: [mean(s, "ratio", p, v) - mean(s, "ratio", BALANCED, v) for s, v in spoiled] for p in rhos}
-    flow_kept = [ok for part in PARTS if part.startswith("map: flow") for ok in kept(part)]
-    ridge, flow = "map: linear (ridge of the pairs)", "map: flow from ridge"
-    from_ridge = "; ".join(
-        f"{LABELS[s]} {signed(gains(by_seed(records, flow, setting=s), by_seed(records, ridge, setting=s)))}"
-        for s in SETTINGS
-    )
-    fused_gain = [float(np.mean(gain(records, s, "fused"))) for s in SETTINGS]
-    wrong = {
-        part: [mean(s, "noise", part, 0.2) - mean(s, "noise", part, 0.0) for s in SETTINGS]
-        for part in ("bridge", "fused", "ridge", "pairs, kernel readout")
-    }
-    tolerated = [change >= -TOLERANCE for change in wrong["bridge"]]
-    best = {s: max(np.mean(v) for v in lines[s, "epsilon"]["bridge"].values()) for s in SETTINGS}
-    short = [mean(s, "epsilon", "bridge", 0.05) - best[s] for s in SETTINGS]
-    cells_rule = "all hold, half or more in part"
-    return [
-        {
-            "claim": "Geodesic distances align better than Euclidean ones (paper)",
-            "verdict": counted(metric),
-            "evidence": f"bridge, mean over seeds higher in {cut(metric)} cells (setting, number of pairs; {cells_rule}); "
-            f"with 100 pairs Euclidean instead of geodesic: {shown('metric: euclidean')}",
-        },
-        {
-            "claim": "Global alignment (transport of all points) improves on true alignment (the pairs alone) (paper)",
-            "verdict": counted(globally),
-            "evidence": f"both read by kernel ridge, mean over seeds higher in {cut(globally)} cells (setting, number of pairs; "
-            f"{cells_rule}); with 100 pairs, pairs instead of transport: {shown('coupling: pairs')}",
-        },
-        *[
-            {
-                "claim": f"Unbalanced transport ({part}, {why}) is robust to class imbalance and outliers (paper)",
-                "verdict": counted(steady[part]),
-                "evidence": f"loses at most {TOLERANCE} to the clean pools in {cut(steady[part])} cells (setting; imbalance or "
-                f"outliers; {cells_rule}), at worst {min(loss[part]):+.3f}; balanced in {cut(steady[BALANCED])}, at worst "
-                f"{min(loss[BALANCED]):+.3f}",
-            }
-            for part, why in ((WEAK, "the best of six on development digits"), (USUAL, "as in the other experiments"))
-        ],
-        {
-            "claim": "Under class imbalance and outliers, unbalanced transport is better than balanced",
-            "verdict": counted(better[WEAK]),
-            "evidence": f"mean over seeds above balanced in cells (setting; imbalance or outliers; {cells_rule}), the verdict by "
-            f"{WEAK}: " + "; ".join(f"{p} {cut(d)}, {min(d):+.3f} to {max(d):+.3f}" for p, d in better.items())
-            + f"; {WEAK} on clean pools: {shown(f'unbalanced: {WEAK}')}",
-        },
-        {
-            "claim": "The softmin costs nothing against the paper's minimum",
-            "verdict": counted([-float(np.mean(gain(records, s, MIN))) >= -TOLERANCE for s in SETTINGS]),
-            "evidence": f"min instead of softmin, both by dense sinkhorn: {shown(MIN)}. Rule: the softmin loses at most "
-            f"{TOLERANCE}",
-        },
-        {
-            "claim": "A flow keeps what the barycentric map gives",
-            "verdict": counted(flow_kept),
-            "evidence": f"loses at most {TOLERANCE} in {cut(flow_kept)} cells (setting, base; {cells_rule}). From ridge: "
-            f"{shown('map: flow from ridge')}; from the barycentric map: {shown('map: flow from the barycentric map')}; "
-            f"against the ridge that it starts from: {from_ridge}",
-        },
-        {
-            "claim": "The fused bridge improves on the bridge",
-            "verdict": counted(fused_gain),
-            "evidence": f"mean over seeds higher in {cut(fused_gain)} settings: {shown('fused')}; "
-            f"ridge of the pairs alone: {shown(ridge)}",
-        },
-        {
-            "claim": "The bridge tolerates a fifth of wrong pairs",
-            "verdict": counted(tolerated),
-            "evidence": f"loses at most {TOLERANCE} in {cut(tolerated)} settings; images and sites: "
-            + "; ".join(f"{part} {changes[0]:+.3f}, {changes[1]:+.3f}" for part, changes in wrong.items()),
-        },
-        {
-            "claim": "The default epsilon needs no tuning",
-            "verdict": counted([bool(change >= -TOLERANCE) for change in short]),
-            "evidence": f".05 is {short[0]:+.3f} (images) and {short[1]:+.3f} (sites) from the best of {len(EPSILONS)} epsilons. "
-            f"Rule: within {TOLERANCE}",
-        },
-    ]  # fmt: skip
-
-
-def answer(records: list[Record]) -> str:
-    def most(setting: str) -> str:
-        means = {part: float(np.mean(gain(records, setting, part))) for part in PARTS}
-        order = sorted(means, key=lambda part: means[part])
-        value = np.mean(list(by_seed(records, DEFAULT, setting=setting).values()))
-        worst, top = (f"{part} ({means[part]:+.3f})" for part in (order[0], order[-1]))
-        return f"{LABELS[setting]} {value:.3f} by default; the change that costs most is {worst}, that gains most {top}"
-
-    pools = swept(records, IMAGES, "ratio")
-    worst = max(pools[BALANCED])
-    wrong = swept(records, IMAGES, "noise")["bridge"]
-    balanced, weak = (float(np.mean(pools[part][worst])) for part in (BALANCED, WEAK))
-    return (
-        "One part changed at a time, 100 pairs. "
-        + ". ".join(most(s) for s in SETTINGS)
-        + f". On images an imbalance of 1:{worst:g} between the pools leaves balanced transport {balanced:.3f} and "
-        f"unbalanced ({WEAK}) {weak:.3f}; a fifth of wrong pairs leaves the bridge {np.mean(wrong[0.2]):.3f} of "
-        f"{np.mean(wrong[0.0]):.3f}."
-    )
 
 
 STUDY = Study(

@@ -1,13 +1,22 @@
-"""Brain and model, centred on Majaj & Hong: how well a few paired images align them, and what can be read after transport.
+"""Brain and model: alignment from few paired images, and readouts after transport.
 
-Recordings: the public set of Majaj & Hong 2015 (V4 and IT sites, 3,200 images) where its files are at hand, else the simulated HvM
-experiment of the same size; one real V4 session with its images (Cowley et al. 2023); 168 real IT sites on 640 high-variation
-images (images not public). Model sides: frozen Gabor energies (layer v1), a small contrastive encoder trained on the training
-images alone, the generative latents of the stimuli, and, as a second brain, the other half of the IT sites.
+Recordings:
 
-A fifth of the stimuli is held out; a share of all stimuli is known in both spaces, and the others are dealt to one space each.
-Held-out stimuli are transported, in both directions, and correlated site by site with what was recorded (or computed) there. A
-readout trained on the target space's own features of the training stimuli, and frozen, then reads the transported ones.
+- the public set of Majaj & Hong 2015 (V4 and IT sites, 3,200 images) where its files are at hand,
+  else the simulated HvM experiment of the same size;
+- a real V4 session with its images (Cowley et al. 2023);
+- 168 real IT sites on 640 high-variation images, which are not public.
+
+Model sides are frozen Gabor energies (layer v1), a small contrastive encoder trained on the
+training images alone, the generative latents of the stimuli, and, as a second brain, the other
+half of the IT sites.
+
+1. A fifth of the stimuli is held out. A share of all stimuli is known in both spaces; the others
+   are dealt to one space each.
+2. The held-out stimuli are transported in both directions and correlated, site by site, with the
+   recorded (or computed) values.
+3. A readout is trained in the target space on the features of its own training stimuli and frozen.
+   It then reads the transported stimuli.
 """
 
 from __future__ import annotations
@@ -17,37 +26,35 @@ from typing import Any, NamedTuple
 import numpy as np
 import xarray as xr
 
-from neurobridge.assemblies import average_repetitions, drop_constant, select
-from neurobridge.assemblies.schema import NEUROID, PRESENTATION, STIMULUS_ID
-from neurobridge.datasets import load, locate
-from neurobridge.evaluate import Readout, correlate, internal_consistency, train_readout
+from neurobridge.assemblies import drop_constant
+from neurobridge.assemblies.schema import NEUROID, PRESENTATION
+from neurobridge.evaluate import Readout, correlate
 from neurobridge.evaluate.correlation import pearson
-from neurobridge.evaluate.curves.folds import CurveFold, draw_curve_fold
-from neurobridge.features import GaborEnergy, Preprocess, extract, train_reference
 from neurobridge.study.command import main
 from neurobridge.study.harness import Record, Run, Study
 from neurobridge.study.methods import FLOWS, make_aligner
-from neurobridge.study.tables import format_mean, mean_ci, select_records, table_of_means, verdict
+from neurobridge.study.tables import format_mean, select_records, table_of_means
 
-from .parts.brain_figures import (
-    TO_BRAIN,
-    TO_MODEL,
+from .parts.brain.directions import TO_BRAIN, TO_MODEL
+from .parts.brain.figures import decoding_figure, how_many_figure, learning_figures
+from .parts.brain.spaces import PUBLIC, prepare_fold, same_neuroids, sides
+from .parts.brain.summary import (
+    against_ridge,
+    answer,
     dataset_title,
-    decoding_figure,
-    how_many_figure,
-    learning_figures,
+    few_pairs,
+    flow_claim,
+    frozen_heads,
     pairs_needed,
-    to_brain,
+    per_count,
 )
-from .parts.common import site_halves
 
-PUBLIC, SIMULATED = "majajhong2015.public", "simulated-hvm"
 FAST = ("ridge", "procrustes", "pls", "cca", "relative", "keypoints", "bridge", "unbalanced")
 N_PERMUTATIONS, N_BOOTSTRAP = 100, 200
 
 
 class Plan(NamedTuple):
-    """The work on a dataset: stimuli, shares of pairs, and for how many seeds the fast methods, fused and the flows."""
+    """Work on a dataset: stimuli, shares of pairs, and seeds by the cost of a method."""
 
     n_stimuli: int
     shares: tuple[float, ...]
@@ -56,7 +63,7 @@ class Plan(NamedTuple):
     flow_shares: tuple[float, ...]
 
 
-#: The full mode; what is slow has fewer seeds and shares, to stay within the time.
+#: Plans of the full mode; slow methods have fewer seeds and shares, to stay within the time.
 PLANS = {
     "hvm-IT": Plan(3200, (0.01, 0.05, 0.20, 0.50), 2, 1, (0.05,)),
     "hvm-V4": Plan(3200, (0.01, 0.05, 0.20, 0.50), 2, 1, ()),
@@ -68,23 +75,13 @@ PLANS = {
 QUICK = {"hvm-IT": Plan(320, (0.05, 0.20), 1, 1, ()), "it-v6, latents": Plan(640, (0.20,), 1, 1, ())}
 
 
-class Sides(NamedTuple):
-    """Both spaces of a dataset, one presentation a stimulus."""
-
-    model: xr.DataArray
-    brain: xr.DataArray
-    ceiling: xr.DataArray | None
-    label: str | None
-    simulated: bool
-    model_name: str
-    digests: dict[str, str]
-
-
 def plans(run: Run) -> dict[str, Plan]:
+    """Return the plan of every dataset of a run."""
     return QUICK if run.quick else PLANS
 
 
 def n_train(plan: Plan) -> int:
+    """Return the number of training stimuli, four fifths of all."""
     return plan.n_stimuli * 4 // 5
 
 
@@ -93,130 +90,25 @@ def cells(run: Run) -> list[dict[str, Any]]:
     for dataset, plan in plans(run).items():
         fast = ("ridge", "bridge") if run.quick else FAST
         out.append({"dataset": dataset, "about": True})
-        for place, seed in enumerate(run.seeds[: plan.seeds_fast]):
+        for seed_index, seed in enumerate(run.seeds[: plan.seeds_fast]):
             for share in plan.shares:
-                flows = FLOWS if share in plan.flow_shares and place == 0 else ()
-                fused = () if place >= plan.seeds_fused or flows else ("fused",)
+                flows = FLOWS if share in plan.flow_shares and seed_index == 0 else ()
+                fused = () if seed_index >= plan.seeds_fused or flows else ("fused",)
                 cell = {"dataset": dataset, "seed": seed, "share": share, "n_pairs": round(share * plan.n_stimuli)}
                 out += [{**cell, "method": method} for method in (*fast, *fused, *flows)]
             out.append({"dataset": dataset, "seed": seed, "share": 0.8, "n_pairs": n_train(plan), "method": "ridge"})
     return out
 
 
-def hvm(run: Run) -> tuple[Any, bool]:
-    """The real public recordings where their files are at hand, else the simulated ones."""
-    if not run.quick and all(locate(PUBLIC, mirror=run.mirror).values()):
-        return load(PUBLIC, mirror=run.mirror), False
-    size: dict[str, Any] = (
-        {"images_per_object": {0: 1, 3: 4}, "n_repetitions": 5, "image_size": 64} if run.quick else {}
-    )
-    return load(SIMULATED, **size), True
-
-
-def averaged(trials: xr.DataArray) -> tuple[xr.DataArray, xr.DataArray]:
-    """Responses averaged over trials, and their split-half reliability."""
-    brain = drop_constant(average_repetitions(trials))
-    brain = brain.isel(time_bin=0, drop=True) if brain.ndim == 3 else brain
-    trials = select(trials, neuroid_id=brain["neuroid_id"].values)
-    return brain, internal_consistency(trials, n_bootstrap=0)["ceiling"]
-
-
-def hvm_sides(run: Run, region: str) -> Sides:
-    def make() -> tuple[Any, ...]:
-        data, simulated = hvm(run)
-        # Real images are 256 x 256: the filters see both sets at one size.
-        options: dict[str, Any] = {} if simulated else {"preprocess": Preprocess(size=128)}
-        model = drop_constant(extract(GaborEnergy(), data.images, "v1", **options))
-        return *averaged(data.recordings), model, simulated, dict(data.attrs["digests"])
-
-    brain, ceiling, model, simulated, digests = run.once("hvm", make)
-    rows = {NEUROID: np.flatnonzero(brain["region"].values == region)}
-    return Sides(
-        model, brain.isel(rows), ceiling.isel(rows), "category_name", simulated, "Gabor energies (v1)", digests
-    )
-
-
-def session_sides(run: Run, kind: str, seed: int) -> Sides:
-    def make() -> tuple[Any, ...]:
-        data: Any = load("cowley2023-v4-210325", mirror=run.mirror)
-        return *averaged(data.recordings), data.images, dict(data.attrs["digests"])
-
-    brain, ceiling, images, digests = run.once("v4", make)
-    if kind == "Gabor":
-        model = run.once("v4 Gabor", lambda: drop_constant(extract(GaborEnergy(), images, "v1")))
-        return Sides(model, brain, ceiling, None, False, "Gabor energies (v1)", digests)
-
-    def trained() -> xr.DataArray:
-        test = draw_curve_fold(brain, brain, 2, seed=seed).target_test[STIMULUS_ID].values
-        rows = images.isel({PRESENTATION: np.flatnonzero(~np.isin(images[STIMULUS_ID].values, test))})
-        reference = train_reference(
-            "conv_contrastive", rows, epochs=40, batch_size=128, preprocess=Preprocess(size=32), seed=seed
-        )
-        return drop_constant(extract(reference.model, images, "encoder.latents", preprocess=reference.preprocess))
-
-    model = run.once(f"v4 contrastive {seed}", trained)
-    return Sides(model, brain, ceiling, None, False, "contrastive encoder of the training images", digests)
-
-
-def it_sides(run: Run, kind: str) -> Sides:
-    data: Any = run.once("it", lambda: load("majajhong2015-it-v6", mirror=run.mirror))
-    brain, digests = drop_constant(data.recordings), dict(data.attrs["digests"])
-    if kind == "latents":
-        latents = drop_constant(data.latents)
-        return Sides(latents, brain, None, "object_name", False, "generative latents (object, pose)", digests)
-    first, second = site_halves(brain)
-    return Sides(first, second, None, "object_name", False, "the other half of the IT sites", digests)
-
-
-def sides(run: Run, dataset: str, seed: int) -> Sides:
-    name, _, kind = dataset.partition(", ")
-    if name.startswith("hvm"):
-        return hvm_sides(run, name.removeprefix("hvm-"))
-    return session_sides(run, kind, seed) if name == "v4-session" else it_sides(run, kind)
-
-
-class Drawn(NamedTuple):
-    """A fold, the frozen readouts of both spaces, and what ridge predicts in the brain's."""
-
-    fold: CurveFold
-    heads: dict[str, Readout]
-    ridge: xr.DataArray
-
-
-def drawn(run: Run, spaces: Sides, cell: dict[str, Any]) -> Drawn:
-    """The fold of a cell; the last one is kept, as the methods follow each other on it."""
-    key = cell["dataset"], cell["seed"], cell["n_pairs"]
-    if run.shared.get("drawn", (None,))[0] != key:
-        fold = draw_curve_fold(
-            spaces.model, spaces.brain, cell["n_pairs"], seed=cell["seed"], stratify=spaces.label and "object_name"
-        )
-        # A dimension that happens to be constant in a pool cannot be scaled.
-        model, brain = drop_constant(fold.source_train), drop_constant(fold.target_train)
-        fold = CurveFold(model, brain, _like(fold.source_test, model), _like(fold.target_test, brain), fold.pairs)
-        heads = {}
-        if spaces.label:
-            heads = {
-                side: train_readout(train, spaces.label, readout="lda", seed=cell["seed"])
-                for side, train in ((TO_MODEL, model), (TO_BRAIN, brain))
-            }
-        ridge = make_aligner("ridge", cell["seed"]).fit(model, brain, fold.pairs).transform(fold.source_test)
-        run.shared["drawn"] = key, Drawn(fold, heads, ridge)
-    return run.shared["drawn"][1]
-
-
-def _like(test: xr.DataArray, train: xr.DataArray) -> xr.DataArray:
-    return test.isel({NEUROID: np.isin(test["neuroid_id"].values, train["neuroid_id"].values)})
-
-
 def compute(run: Run, cell: dict[str, Any]) -> list[Record]:
     if "about" in cell:
-        return [about(run, cell["dataset"])]
+        return [dataset_facts(run, cell["dataset"])]
     spaces = sides(run, cell["dataset"], cell["seed"])
-    now = drawn(run, spaces, cell)
-    fold = now.fold
+    prepared = prepare_fold(run, spaces, cell)
+    fold = prepared.fold
     aligner = make_aligner(cell["method"], cell["seed"]).fit(fold.source_train, fold.target_train, fold.pairs)
     records = []
-    # One coupling serves both of its maps: it is solved once.
+    # The coupling is solved once and serves both of its maps.
     for method in (cell["method"], "fused") if cell["method"] == "fused-flow" else (cell["method"],):
         if method != cell["method"]:
             aligner.set_params(map="barycentric")
@@ -230,17 +122,17 @@ def compute(run: Run, cell: dict[str, Any]) -> list[Record]:
                 **cell,
                 "method": method,
                 "direction": direction,
-                **predicted_r(predicted, truth, ceiling, cell["seed"]),
+                **correlation_scores(predicted, truth, ceiling, cell["seed"]),
             }
-            if now.heads:
-                record |= read(now.heads, direction, predicted, truth, source, cell["seed"])
+            if prepared.heads:
+                record |= readout_scores(prepared.heads, direction, predicted, truth, source, cell["seed"])
             if method == "fused" and direction == TO_BRAIN:
-                record |= beside_ridge(predicted, now.ridge, truth, cell["seed"])
+                record |= beside_ridge(predicted, prepared.ridge, truth, cell["seed"])
             records.append(record)
     return records
 
 
-def about(run: Run, dataset: str) -> Record:
+def dataset_facts(run: Run, dataset: str) -> Record:
     spaces = sides(run, dataset, run.seed)
     reliability = None if spaces.ceiling is None else float(np.median(spaces.ceiling.values))
     return {
@@ -251,11 +143,16 @@ def about(run: Run, dataset: str) -> Record:
     }  # fmt: skip
 
 
-def predicted_r(predicted: xr.DataArray, truth: xr.DataArray, ceiling: xr.DataArray | None, seed: int) -> Record:
-    """Median r over the dimensions that vary among the held-out stimuli, its null, and its share of the explainable."""
+def correlation_scores(predicted: xr.DataArray, truth: xr.DataArray, ceiling: xr.DataArray | None, seed: int) -> Record:
+    """Return the median r over dimensions, its null, and its share of the explainable.
+
+    Dimensions that do not vary among the held-out stimuli are left out.
+    """
     truth = drop_constant(truth)
-    reliability = None if ceiling is None else _like(ceiling, truth)
-    score = correlate(_like(predicted, truth), truth, ceiling=reliability, n_permutations=N_PERMUTATIONS, seed=seed)
+    reliability = None if ceiling is None else same_neuroids(ceiling, truth)
+    score = correlate(
+        same_neuroids(predicted, truth), truth, ceiling=reliability, n_permutations=N_PERMUTATIONS, seed=seed
+    )
     normalised = score["normalized"].values
     return {
         "r": round(float(np.median(score["raw"].values)), 4),
@@ -264,32 +161,41 @@ def predicted_r(predicted: xr.DataArray, truth: xr.DataArray, ceiling: xr.DataAr
     }
 
 
-def read(
+def readout_scores(
     heads: dict[str, Readout], direction: str, moved: xr.DataArray, truth: xr.DataArray, source: xr.DataArray, seed: int
 ) -> Record:
-    """Accuracy of the target's frozen head on what was transported, beside the source's own head and the ceiling."""
-    own = TO_MODEL if direction == TO_BRAIN else TO_BRAIN
+    """Return the accuracy of the target's frozen head on transported stimuli.
+
+    Beside it stand the source's own head and the ceiling.
+    """
+    opposite = TO_MODEL if direction == TO_BRAIN else TO_BRAIN
     score = heads[direction].score(moved, n_permutations=N_PERMUTATIONS, seed=seed)
     return {
         "accuracy": round(float(score["raw"].item()), 4),
         "accuracy_null_95": round(float(np.quantile(score["null"].values, 0.95)), 4),
-        "accuracy_source": round(float(heads[own].score(source, n_permutations=0)["raw"].item()), 4),
+        "accuracy_source": round(float(heads[opposite].score(source, n_permutations=0)["raw"].item()), 4),
         "accuracy_ceiling": round(float(heads[direction].score(truth, n_permutations=0)["raw"].item()), 4),
     }
 
 
 def beside_ridge(predicted: xr.DataArray, ridge: xr.DataArray, truth: xr.DataArray, seed: int) -> Record:
-    """Median r less that of ridge on the same pairs, with a 95 % bootstrap interval over the held-out stimuli."""
+    """Return the interval of median r less that of ridge on the same pairs.
+
+    It is the 95 % bootstrap interval over the held-out stimuli.
+    """
     truth = drop_constant(truth)
-    ours, theirs, there = (
-        np.asarray(_like(space, truth).values, dtype=np.float64) for space in (predicted, ridge, truth)
+    predicted_values, ridge_values, true_values = (
+        np.asarray(same_neuroids(space, truth).values, dtype=np.float64) for space in (predicted, ridge, truth)
     )
     rng = np.random.default_rng([seed, 5])
-    n = len(there)
+    n = len(true_values)
     gains = []
     for _ in range(N_BOOTSTRAP):
         rows = rng.integers(n, size=n)
-        gains.append(np.median(pearson(ours[rows], there[rows])[0]) - np.median(pearson(theirs[rows], there[rows])[0]))
+        gains.append(
+            np.median(pearson(predicted_values[rows], true_values[rows])[0])
+            - np.median(pearson(ridge_values[rows], true_values[rows])[0])
+        )
     low, high = np.quantile(gains, [0.025, 0.975])
     return {"over_ridge_low": round(float(low), 4), "over_ridge_high": round(float(high), 4)}
 
@@ -297,29 +203,29 @@ def beside_ridge(predicted: xr.DataArray, ridge: xr.DataArray, truth: xr.DataArr
 def finish(run: Run, records: list[Record]) -> dict[str, Any]:
     facts = {record["about"]: record for record in records if "about" in record}
     scored = [record for record in records if "about" not in record]
-    tables, how_many = [], []
+    tables, needed = [], []
     for dataset, fact in facts.items():
         group = select_records(scored, dataset=dataset)
-        every = max(r["n_pairs"] for r in group)
+        n_all_pairs = max(r["n_pairs"] for r in group)
         seeds = "mean ± 95 % CI where there is more than one seed"
         for direction in (TO_BRAIN, TO_MODEL):
-            way = select_records(group, direction=direction)
-            paired = [r for r in way if r["n_pairs"] < every]
+            of_direction = select_records(group, direction=direction)
+            paired = [r for r in of_direction if r["n_pairs"] < n_all_pairs]
             counts = sorted({r["n_pairs"] for r in paired})
             title = (
                 f"{dataset_title(fact, dataset)}, {direction}: {{}} of {fact['n_stimuli'] // 5} held-out "
                 f"stimuli, by pairs; {seeds}"
             )
             extra: dict[str, Any] = {
-                f"ridge, all {every} training stimuli paired": format_mean(
-                    [r["r"] for r in way if r["n_pairs"] == every]
+                f"ridge, all {n_all_pairs} training stimuli paired": format_mean(
+                    [r["r"] for r in of_direction if r["n_pairs"] == n_all_pairs]
                 ),
                 "chance (95 % of the null)": [
                     f"{max(r['null_95'] for r in select_records(paired, n_pairs=n)):.3f}" for n in counts
                 ],
             }
-            limit = fact["ceiling"] if direction == TO_BRAIN else None
-            extra["ceiling (root of the median reliability)"] = "n/a" if limit is None else f"{limit:.3f}"
+            ceiling = fact["ceiling"] if direction == TO_BRAIN else None
+            extra["ceiling (root of the median reliability)"] = "n/a" if ceiling is None else f"{ceiling:.3f}"
             tables.append(table_of_means(title.format("median r"), paired, "r", extra=extra))
             if fact["label"]:
                 tables.append(
@@ -334,28 +240,28 @@ def finish(run: Run, records: list[Record]) -> dict[str, Any]:
                         },
                     )
                 )
-        how_many += pairs_needed(dataset, group)
+        needed += pairs_needed(dataset, group)
     tables.append({
         "title": "Pairs that fused needs for what ridge reaches with N pairs (model -> brain; between counts, "
         "straight lines in log N)",
         "columns": ["dataset", "ridge pairs N", "ridge r", "fused pairs", "ridge pairs per fused pair"],
-        "rows": [[r["dataset"], str(r["ridge_pairs"]), f"{r['ridge_r']:.3f}", r["shown"], r["factor"]] for r in how_many],
+        "rows": [[r["dataset"], str(r["ridge_pairs"]), f"{r['ridge_r']:.3f}", r["shown"], r["factor"]] for r in needed],
     })  # fmt: skip
-    shown = [*how_many_figure(run, facts, scored, how_many), *learning_figures(run, facts, scored)]
-    shown += decoding_figure(run, facts, scored)
+    figure_list = [*how_many_figure(run, facts, scored, needed), *learning_figures(run, facts, scored)]
+    figure_list += decoding_figure(run, facts, scored)
     simulated = any(fact["simulated"] for fact in facts.values())
-    ran = "SIMULATED HvM of the public size" if simulated else "the real public set of Majaj & Hong 2015"
+    hvm_text = "SIMULATED HvM of the public size" if simulated else "the real public set of Majaj & Hong 2015"
     if run.quick:
-        ran = "a small SIMULATED HvM"
+        hvm_text = "a small SIMULATED HvM"
     claims = [against_ridge(scored), few_pairs(scored), frozen_heads(scored), flow_claim(scored)]
     digests = {name: value for fact in facts.values() for name, value in fact["digests"].items()}
     note = (
-        f"hvm-IT and hvm-V4: {ran}"
+        f"hvm-IT and hvm-V4: {hvm_text}"
         + (f" ({PUBLIC} was not at hand; the same command runs it once it is fetched)" if simulated else "")
         + ". v4-session: real V4 of Cowley et al. 2023 with its images, no labels. it-v6: real IT, trial-averaged, "
-        "so no ceiling; its images are not public: "
-        "the model side is the generative latents (which hold the object's name) or the other half of the "
-        "sites (not a second animal: sites recorded together may share noise). "
+        "so no ceiling; its images are not public: the model side is the generative latents (which hold the "
+        "object's name) or the other half of the sites (not a second animal: sites recorded together may share "
+        "noise). "
         + "; ".join(
             f"{name}: {fact['n_stimuli']} stimuli, {fact['n_model']} dimensions of {fact['model_side']}, {fact['n_sites']} sites"
             + (f", median reliability {fact['reliability']:.2f}" if fact["reliability"] is not None else "")
@@ -370,114 +276,9 @@ def finish(run: Run, records: list[Record]) -> dict[str, Any]:
         + ". Fewer for what is slow, to keep the full mode within its time."
     )
     return {
-        "note": note, "answer": answer(facts, scored, how_many), "tables": tables, "claims": claims, "figures": shown,
+        "note": note, "answer": answer(facts, scored, needed), "tables": tables, "claims": claims, "figures": figure_list,
         "digests": digests,
     }  # fmt: skip
-
-
-def per_count(records: list[Record], counts: list[int], value: str) -> list[str]:
-    return [f"{np.mean([r[value] for r in select_records(records, n_pairs=n)]):.3f}" for n in counts]
-
-
-def both(
-    records: list[Record], first: str, second: str, value: str, direction: str | None = None
-) -> list[tuple[Record, float, float]]:
-    """Cells (dataset, direction, pairs, seed) that both methods have, with their values."""
-
-    def key(record: Record) -> tuple[Any, ...]:
-        return record["dataset"], record["direction"], record["n_pairs"], record["seed"]
-
-    theirs = {key(r): r for r in select_records(records, method=second)}
-    return [
-        (r, r[value], theirs[key(r)][value])
-        for r in select_records(records, method=first)
-        if key(r) in theirs and r.get(value) is not None and direction in (None, r["direction"])
-    ]
-
-
-def means(found: list[tuple[Record, float, float]]) -> dict[tuple[str, str, int], tuple[float, float]]:
-    """Means over seeds of both methods, by dataset, direction and number of pairs."""
-    groups: dict[tuple[str, str, int], list[tuple[float, float]]] = {}
-    for record, ours, theirs in found:
-        groups.setdefault((record["dataset"], record["direction"], record["n_pairs"]), []).append((ours, theirs))
-    return {key: (float(np.mean([a for a, _ in v])), float(np.mean([b for _, b in v]))) for key, v in groups.items()}
-
-
-def against_ridge(scored: list[Record]) -> Record:
-    results = both(scored, "fused", "ridge", "r")
-    by_cell = means(results)
-    wins = sum(a > b for a, b in by_cell.values())
-    sure = [r for r, _, _ in results if "over_ridge_low" in r]
-    up, down = sum(r["over_ridge_low"] > 0 for r in sure), sum(r["over_ridge_high"] < 0 for r in sure)
-    least = min(by_cell.items(), key=lambda item: item[1][0] - item[1][1])
-    return {
-        "claim": "The fused bridge predicts held-out stimuli better than ridge on the same pairs",
-        "verdict": verdict(wins, len(by_cell)),
-        "evidence": f"mean r above ridge's in {wins} of {len(by_cell)} cells (dataset, direction, pairs); to the "
-        f"brain, the bootstrap interval over held-out stimuli is above 0 in {up} and below in {down} of {len(sure)} draws; "
-        f"worst cell {least[0]}: "
-        f"{least[1][0]:.3f} against {least[1][1]:.3f}. Rule: all cells hold, half or more in part. Figure: brain_model.png",
-    }
-
-
-def few_pairs(scored: list[Record]) -> Record:
-    results = []
-    for dataset in dict.fromkeys(r["dataset"] for r in scored):
-        own = to_brain(dataset, scored)
-        best = np.mean([r["r"] for r in own if r["n_pairs"] == max(o["n_pairs"] for o in own)])
-        results.append(
-            (
-                dataset,
-                float(np.mean([r["r"] for r in own if r["method"] == "fused" and r["share"] == 0.2] or [0]) / best),
-            )
-        )
-    right = sum(share >= 0.9 for _, share in results)
-    return {
-        "claim": "A fifth of the images as pairs gives the predictivity of all of them",
-        "verdict": verdict(right, len(results)),
-        "evidence": "fused with 20 % of the images as pairs, as a share of the r of ridge with all training images as pairs: "
-        + ", ".join(f"{name} {share:.3f}" for name, share in results)
-        + ". Rule: at least .9 on all holds, on half or more in part. Figure: brain_model.png",
-    }
-
-
-def frozen_heads(scored: list[Record]) -> Record:
-    read_there = [r for r in scored if r["method"] == "fused" and "accuracy" in r]
-    above = sum(r["accuracy"] > r["accuracy_null_95"] for r in read_there)
-    versus = means(both(scored, "fused", "ridge", "accuracy"))
-    wins = sum(a >= b for a, b in versus.values())
-    return {
-        "claim": "A frozen readout of one space reads the stimuli transported from the other",
-        "verdict": verdict(above, len(read_there)),
-        "evidence": f"accuracy above the 95 % quantile of the null in {above} of {len(read_there)} fused draws; at "
-        f"least that of ridge in {wins} of {len(versus)} cells. "
-        "Rule: above chance in all holds, in half or more in part. Figure: decoding.png",
-    }
-
-
-def flow_claim(scored: list[Record]) -> Record:
-    results = means(both(scored, "fused-flow", "fused", "r"))
-    wins = sum(a >= b for a, b in results.values())
-    return {
-        "claim": "Flow matching on the coupling transports at least as well as the barycentric map",
-        "verdict": verdict(wins, len(results)),
-        "evidence": "fused-flow against fused, r: "
-        + "; ".join(f"{d}, {way}, {n} pairs {a:.3f} / {b:.3f}" for (d, way, n), (a, b) in results.items())
-        + ". Rule: all cells hold, half or more in part",
-    }
-
-
-def answer(facts: dict[str, Record], scored: list[Record], how_many: list[Record]) -> str:
-    parts = []
-    for dataset, fact in facts.items():
-        group = [r for r in to_brain(dataset, scored) if r["share"] == 0.2]
-        fused, ridge = (mean_ci([r["r"] for r in select_records(group, method=name)])[0] for name in ("fused", "ridge"))
-        needed = next((row for row in how_many if row["dataset"] == dataset and row["share"] == 0.2), None)
-        parts.append(
-            f"{dataset_title(fact, dataset)}: with {group[0]['n_pairs']} pairs fused r {fused:.3f}, ridge {ridge:.3f}"
-            + (f" (fused needs {needed['shown']} for ridge's)" if needed else "")
-        )
-    return "Model to brain, held-out stimuli. " + "; ".join(parts) + "."
 
 
 STUDY = Study(

@@ -1,12 +1,14 @@
-"""Does a more disentangled code align better? Beta-VAEs on rendered scenes (simulated) and on real MNIST.
+"""Does a more disentangled code align better? Beta-VAEs on simulated scenes and real MNIST.
 
-Convolutional VAEs with 10 latents and beta from 0.25 to 16 (Higgins et al. 2017) are trained without labels. How disentangled the
-latents are is measured on other images by DCI disentanglement (Eastwood & Williams 2018: entropy of random-forest importances) and
-by the mutual information gap (Chen et al. 2018); both are tried first on a code whose answer is known. How well they align is the
-held-out R^2 of a map to a second space, fitted with 20 or 100 known pairs: from scenes to simulated sites with mixed tuning to the
-factors, from digits to the features of a classifier. Factors: of scenes those they were rendered from (object, position, size,
-rotation); of digits the class, and slant, stroke thickness, width and height measured from the pixels. Control: the same latents
-turned by a random rotation, which keeps all they say and mixes the factors.
+Convolutional VAEs with 10 latents and beta from 0.25 to 16 (Higgins et al. 2017) are trained
+without labels. Disentanglement is measured on other images by DCI (Eastwood & Williams 2018:
+entropy of random-forest importances) and by the mutual information gap (Chen et al. 2018); both
+are first tried on a code of known factors. Alignment is the held-out R^2 of a map to a second
+space, fitted with 20 or 100 known pairs: from scenes to simulated sites with mixed tuning to the
+factors, and from digits to the features of a classifier. The factors of scenes are those they were
+rendered from (object, position, size, rotation). The factors of digits are the class, and slant,
+stroke thickness, width and height measured from the pixels. The control is a random rotation of
+the same latents, which keeps their information and mixes the factors.
 """
 
 from __future__ import annotations
@@ -18,7 +20,6 @@ import numpy as np
 import xarray as xr
 from scipy import linalg
 
-from neurobridge import figures
 from neurobridge.assemblies import Pairs, make_assembly
 from neurobridge.bridge import kernel_map
 from neurobridge.evaluate.curves.folds import CurveFold, draw_curve_fold
@@ -28,37 +29,25 @@ from neurobridge.flow import Standardiser
 from neurobridge.study.command import main
 from neurobridge.study.harness import Record, Run, Study
 from neurobridge.study.methods import make_aligner
-from neurobridge.study.panels import make_panels, save_panels
 from neurobridge.study.tables import format_mean, format_p, mean_ci, over_seeds, select_records, verdict
 
-from .parts.factors import (
+from .parts.disentanglement.design import DATA, MAPS, N_LATENTS, N_PAIRS, betas, turns
+from .parts.disentanglement.factors import (
     N_SITES,
     OBJECTS,
-    View,
+    FactorData,
     dci,
+    factor_data,
     mig,
-    rank_correlation,
+    partial_rank_correlation,
+    rises_text,
+    rotate_codes,
     sizes,
-    steps_up,
-    turned,
-    view,
 )  # fmt: skip
+from .parts.disentanglement.figures import draw_disentanglement, draw_known_truth
 
-BETAS = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
-DATA = {"scenes": "scenes to tuned sites (simulated)", "digits": "MNIST (real) to classifier features"}
-MAPS = ("fused", "ridge")
-N_LATENTS, N_PAIRS = 10, (20, 100)
-TURNS = (0.0, 0.06, 0.12, 1.0)
 # A latent is active by the rule of Burda et al. 2016.
 ACTIVE = 0.01
-
-
-def betas(run: Run) -> Sequence[float]:
-    return (0.25, 4.0) if run.quick else BETAS
-
-
-def turns(run: Run) -> Sequence[float]:
-    return TURNS[:: len(TURNS) - 1] if run.quick else TURNS
 
 
 def cells(run: Run) -> list[dict[str, Any]]:
@@ -66,25 +55,30 @@ def cells(run: Run) -> list[dict[str, Any]]:
     return [{"data": "known truth", "beta": 0.0, "seed": s} for s in run.seeds] + grid
 
 
-def disentanglement(codes: np.ndarray, factors: dict[str, np.ndarray], rng: np.random.Generator) -> dict[str, float]:
-    """All measures, those of the rotated codes, and those of the factors of other images (chance)."""
+def disentanglement_scores(
+    codes: np.ndarray, factors: dict[str, np.ndarray], rng: np.random.Generator
+) -> dict[str, float]:
+    """Return all measures of codes, of rotated codes, and by permuted factors (chance)."""
     order = rng.permutation(len(codes))
-    strangers = {name: values[order] for name, values in factors.items()}
-    rotated = turned(codes, rng)
+    permuted_factors = {name: values[order] for name, values in factors.items()}
+    rotated = rotate_codes(codes, rng)
     return {
         **dci(codes, factors), "mig": mig(codes, factors),
         "dci_rotated": dci(rotated, factors)["dci"], "mig_rotated": mig(rotated, factors),
-        "dci_null": dci(codes, strangers)["dci"], "mig_null": mig(codes, strangers),
+        "dci_null": dci(codes, permuted_factors)["dci"], "mig_null": mig(codes, permuted_factors),
     }  # fmt: skip
 
 
 def known_truth(run: Run, cell: dict[str, Any]) -> list[Record]:
-    """The factors themselves as a code, with a little noise and two idle latents, turned further and further."""
-    results, rng = view(run, "scenes"), np.random.default_rng([cell["seed"], 7])
-    n, told = len(results.measured), results.factors
+    """Score the factors themselves as a code, rotated further and further.
+
+    The code has a little noise and two idle latents.
+    """
+    spaces, rng = factor_data(run, "scenes"), np.random.default_rng([cell["seed"], 7])
+    n, factors = len(spaces.measured), spaces.factors
     idle = rng.standard_normal((n, 2))
     codes = np.concatenate(
-        [told["object"][:, None] == np.array(OBJECTS), np.stack(list(told.values())[1:], 1), idle], 1
+        [factors["object"][:, None] == np.array(OBJECTS), np.stack(list(factors.values())[1:], 1), idle], 1
     )
     codes = (codes - codes.mean(axis=0)) / codes.std(axis=0) + 0.1 * rng.standard_normal(codes.shape)
     skew = rng.standard_normal((N_LATENTS, N_LATENTS))
@@ -93,25 +87,28 @@ def known_truth(run: Run, cell: dict[str, Any]) -> list[Record]:
         mixed = codes @ linalg.expm(turn * (skew - skew.T))
         source = make_assembly(
             mixed[: sizes(run).align],
-            presentation={"stimulus_id": results.target["stimulus_id"].values},
+            presentation={"stimulus_id": spaces.target["stimulus_id"].values},
             neuroid={"neuroid_id": [f"code-{k}" for k in range(N_LATENTS)]},
         )
-        fold = draw_curve_fold(source, results.target, N_PAIRS[-1], seed=cell["seed"])
-        here = {**cell, "turn": turn, "kind": "truth", "dci": dci(mixed, told)["dci"], "mig": mig(mixed, told)}
+        fold = draw_curve_fold(source, spaces.target, N_PAIRS[-1], seed=cell["seed"])
+        record = {**cell, "turn": turn, "kind": "truth", "dci": dci(mixed, factors)["dci"], "mig": mig(mixed, factors)}
         for name in MAPS:
-            here[name] = aligned(fold, name, fold.pairs, cell["seed"], None, np.empty(0))["r2"]
-        records.append(here)
+            record[name] = alignment_scores(fold, name, fold.pairs, cell["seed"], None, np.empty(0))["r2"]
+        records.append(record)
     return records
 
 
-def aligned(fold: CurveFold, name: str, pairs: Pairs, seed: int, head: Any, labels: np.ndarray) -> dict[str, Any]:
-    """Held-out R^2 in standard deviations, and accuracy of the frozen head where there is one."""
+def alignment_scores(
+    fold: CurveFold, name: str, pairs: Pairs, seed: int, head: Any, labels: np.ndarray
+) -> dict[str, Any]:
+    """Return held-out R^2 in standard deviations, and accuracy of the frozen head if any."""
     aligner = make_aligner(name, seed).fit(fold.source_train, fold.target_train, pairs)
     r2 = aligner.score(fold.source_test, fold.target_test)
-    return {"r2": r2, "accuracy": _named(aligner.transform(fold.source_test).values, head, labels)}
+    return {"r2": r2, "accuracy": _accuracy(aligner.transform(fold.source_test).values, head, labels)}
 
 
-def _named(features: np.ndarray, head: Any, labels: np.ndarray) -> float | None:
+def _accuracy(features: np.ndarray, head: Any, labels: np.ndarray) -> float | None:
+    """Return the accuracy of a linear head; None without one."""
     return (
         None if head is None else float(((features @ head[0].T + head[1]).argmax(axis=1).astype(str) == labels).mean())
     )
@@ -120,54 +117,62 @@ def _named(features: np.ndarray, head: Any, labels: np.ndarray) -> float | None:
 def compute(run: Run, cell: dict[str, Any]) -> list[Record]:
     if cell["data"] == "known truth":
         return known_truth(run, cell)
-    results, size, seed = view(run, cell["data"]), sizes(run), cell["seed"]
+    spaces, size, seed = factor_data(run, cell["data"]), sizes(run), cell["seed"]
     vae = train_reference(
-        "conv_vae", results.train, seed=seed, epochs=size.epochs, batch_size=64, beta=cell["beta"], n_latents=N_LATENTS
+        "conv_vae", spaces.train, seed=seed, epochs=size.epochs, batch_size=64, beta=cell["beta"], n_latents=N_LATENTS
     )
-    codes = extract(vae.model, results.measured, "encoder.mean", preprocess=vae.preprocess)
+    codes = extract(vae.model, spaces.measured, "encoder.mean", preprocess=vae.preprocess)
     rng = np.random.default_rng([seed, 1])
-    # At large beta a VAE may collapse to a constant code, which no one can scale: noise in its place says as little.
+    # At large beta a VAE may collapse to a constant code, which cannot be scaled; noise carries as little information.
     dead = codes.values.var(axis=0) < 1e-12
     codes = codes.copy(data=codes.values + dead * 1e-3 * rng.standard_normal(codes.shape))
     variance = codes.values.var(axis=0)
-    # A latent that the VAE switched off would be blown up to unit variance by the aligner; two are kept whatever they say.
-    kept = np.sort(np.argsort(-variance)[: max(2, int((variance > ACTIVE).sum()))])
+    # The aligner would scale an inactive latent up to unit variance. At least two latents are kept.
+    kept_latents = np.sort(np.argsort(-variance)[: max(2, int((variance > ACTIVE).sum()))])
     records: list[Record] = [{
-        **cell, "kind": "vae", **disentanglement(codes.values.astype(float), results.factors, rng),
+        **cell, "kind": "vae", **disentanglement_scores(codes.values.astype(float), spaces.factors, rng),
         "n_active": int((variance > ACTIVE).sum()), "loss": float(vae.card["training"]["losses"][-1]),
     }]  # fmt: skip
-    source = codes[: size.align, kept]
-    sources = {False: source, True: source.copy(data=turned(source.values.astype(float), rng))}
+    source = codes[: size.align, kept_latents]
+    sources = {False: source, True: source.copy(data=rotate_codes(source.values.astype(float), rng))}
     for n_pairs in N_PAIRS[-1:] if run.quick else N_PAIRS:
         for rotated in (False, True):
-            fold = draw_curve_fold(sources[rotated], results.target, n_pairs, seed=seed)
-            labels = results.labels(fold.target_test)
+            fold = draw_curve_fold(sources[rotated], spaces.target, n_pairs, seed=seed)
+            labels = spaces.labels(fold.target_test)
             shared = {**cell, "kind": "alignment", "n_pairs": n_pairs, "rotated": rotated, "n_test": len(labels)}
-            # One seed shows what rotation does to the fused bridge; ridge is cheap.
+            # One seed shows the effect of rotation on the fused bridge, which is slow; ridge runs on all seeds.
             names = MAPS if not rotated or seed == run.seed else MAPS[1:]
             for name in names if n_pairs == N_PAIRS[-1] or not rotated else ():
                 records.append(
-                    {**shared, "method": name, **aligned(fold, name, fold.pairs, seed, results.head, labels)}
+                    {**shared, "method": name, **alignment_scores(fold, name, fold.pairs, seed, spaces.head, labels)}
                 )
             if not rotated:
-                strangers = Pairs(fold.pairs.source_id, rng.permutation(fold.pairs.target_id))
-                told = aligned(fold, "ridge", strangers, seed, results.head, labels)
-                records.append({**shared, "method": "chance", **told})
-    records.append({**shared, "method": "all pairs", "rotated": False, **_everything(source, results, seed, labels)})
+                permuted_pairs = Pairs(fold.pairs.source_id, rng.permutation(fold.pairs.target_id))
+                chance_scores = alignment_scores(fold, "ridge", permuted_pairs, seed, spaces.head, labels)
+                records.append({**shared, "method": "chance", **chance_scores})
+    records.append(
+        {**shared, "method": "all pairs", "rotated": False, **_all_pairs_scores(source, spaces, seed, labels)}
+    )
     return records
 
 
-def _everything(source: xr.DataArray, found: View, seed: int, labels: np.ndarray) -> dict[str, Any]:
-    """Return the most that these latents tell of the target: kernel ridge on all training pairs, which are in the same order."""
+def _all_pairs_scores(source: xr.DataArray, spaces: FactorData, seed: int, labels: np.ndarray) -> dict[str, Any]:
+    """Return the ceiling of these latents: kernel ridge on all training pairs."""
     n = int(0.8 * source.sizes["presentation"])
-    fold = draw_curve_fold(source, found.target, n, seed=seed, unpaired="none")
-    left, right = Standardiser.fit(fold.source_train.values), Standardiser.fit(fold.target_train.values)
-    fitted = kernel_map(left.forward(fold.source_train.values), right.forward(fold.target_train.values), seed=seed)
-    told, wanted = fitted(left.forward(fold.source_test.values)), right.forward(fold.target_test.values)
+    fold = draw_curve_fold(source, spaces.target, n, seed=seed, unpaired="none")
+    source_scale, target_scale = Standardiser.fit(fold.source_train.values), Standardiser.fit(fold.target_train.values)
+    fitted = kernel_map(
+        source_scale.forward(fold.source_train.values), target_scale.forward(fold.target_train.values), seed=seed
+    )
+    predicted, true_values = (
+        fitted(source_scale.forward(fold.source_test.values)),
+        target_scale.forward(fold.target_test.values),
+    )
     return {
-        "r2": 1 - float(np.square(told - wanted).sum() / np.square(wanted - wanted.mean(axis=0)).sum()),
-        "accuracy": _named(right.backward(told), found.head, labels),
-        "accuracy_of_target": _named(fold.target_test.values, found.head, labels),
+        "r2": 1
+        - float(np.square(predicted - true_values).sum() / np.square(true_values - true_values.mean(axis=0)).sum()),
+        "accuracy": _accuracy(target_scale.backward(predicted), spaces.head, labels),
+        "accuracy_of_target": _accuracy(fold.target_test.values, spaces.head, labels),
     }
 
 
@@ -180,27 +185,29 @@ def finish(run: Run, records: list[Record]) -> dict[str, Any]:
         "columns": ["turn", "DCI", "MIG", *(f"R^2, {name}" for name in MAPS)],
         "rows": [[f"{t:g}", *(format_mean([r[c] for r in select_records(truth, turn=t)]) for c in columns)] for t in turns(run)],
     }]  # fmt: skip
-    related: list[list[Any]] = []
-    tests: list[dict[str, Any]] = []
+    correlation_rows: list[list[Any]] = []
+    relations: list[dict[str, Any]] = []
     for data, title in DATA.items():
         vaes = select_records(records, kind="vae", data=data)
-        moved = select_records(records, kind="alignment", data=data)
-        tables.append(_table(title, vaes, moved, seeds, betas(run)))
+        alignments = select_records(records, kind="alignment", data=data)
+        tables.append(_table(title, vaes, alignments, seeds, betas(run)))
         for name in MAPS:
-            for n_pairs in sorted({r["n_pairs"] for r in moved}):
-                group = select_records(moved, method=name, n_pairs=n_pairs, rotated=False)
-                tests.append({"data": data, "method": name, "n_pairs": n_pairs, **_relation(vaes, group, betas(run))})
-                results = tests[-1]
+            for n_pairs in sorted({r["n_pairs"] for r in alignments}):
+                group = select_records(alignments, method=name, n_pairs=n_pairs, rotated=False)
+                relations.append(
+                    {"data": data, "method": name, "n_pairs": n_pairs, **_relation(vaes, group, betas(run))}
+                )
+                relation = relations[-1]
                 tested = ("beta", "dci", "mig", "informativeness", "partial")
-                related.append([
+                correlation_rows.append([
                     f"{data}, {name}, {n_pairs} pairs",
-                    *(f"{results[key][0]:+.2f} (p = {results[key][1]:.4f})" for key in tested), results["steps"],
+                    *(f"{relation[key][0]:+.2f} (p = {relation[key][1]:.4f})" for key in tested), relation["steps"],
                 ])  # fmt: skip
     tables.append({
         "title": "Rank correlation with held-out R^2 over all VAEs (Spearman's rho; chance 0, p by 9,999 permutations); steps: "
         "rises of mean R^2 from one beta to the next in the order of mean DCI",
         "columns": ["R^2 of", "beta", "DCI", "MIG", "informativeness", "DCI, given informativeness", "steps up"],
-        "rows": related,
+        "rows": correlation_rows,
     })  # fmt: skip
     control = {data: _rotation(select_records(records, data=data)) for data in DATA}
     tables.append({
@@ -212,44 +219,44 @@ def finish(run: Run, records: list[Record]) -> dict[str, Any]:
             for data, c in control.items()
         ],
     })  # fmt: skip
-    _figure(run, records)
-    _truth_figure(run, truth)
-    fused = [test for test in tests if test["method"] == "fused"]
-    related_up = [test["dci"][0] > 0 and test["dci"][1] < 0.05 for test in fused]
-    rising = [up and _nearly_all(test["steps"]) for up, test in zip(related_up, fused, strict=True)]
+    draw_disentanglement(run, records)
+    draw_known_truth(run, truth)
+    fused = [test for test in relations if test["method"] == "fused"]
+    related_positively = [test["dci"][0] > 0 and test["dci"][1] < 0.05 for test in fused]
+    rising = [up and _nearly_all(test["steps"]) for up, test in zip(related_positively, fused, strict=True)]
     effect = {data: (mean_ci(c["fused"]), float(np.mean(c["dci"]))) for data, c in control.items()}
-    shift = mean_ci([r["fused"] for r in select_records(truth, turn=turns(run)[0])])[0] - mean_ci(
+    truth_loss = mean_ci([r["fused"] for r in select_records(truth, turn=turns(run)[0])])[0] - mean_ci(
         [r["fused"] for r in select_records(truth, turn=turns(run)[-1])]
     )[0]  # fmt: skip
-    ends = [mean_ci([r["dci"] for r in select_records(truth, turn=turns(run)[k])])[0] for k in (0, -1)]
-    said = "; ".join(
+    end_dcis = [mean_ci([r["dci"] for r in select_records(truth, turn=turns(run)[k])])[0] for k in (0, -1)]
+    fused_text = "; ".join(
         f"{t['data']}, {t['n_pairs']} pairs: rho(DCI, R^2) {t['dci'][0]:+.2f} ({format_p(t['dci'][1])}), given informativeness "
         f"{t['partial'][0]:+.2f} ({format_p(t['partial'][1])}), rho(beta, R^2) {t['beta'][0]:+.2f}, {t['steps']} steps up"
         for t in fused
     )
-    turned_said = "; ".join(
+    rotation_text = "; ".join(
         f"{data}: DCI {drop:+.3f}, R^2 {mean:+.4f} ± {half:.4f}" for data, ((mean, half), drop) in effect.items()
     )
-    hurt = [mean + half < -0.01 for (mean, half), _ in effect.values()]
-    steps_said = "; ".join(f"{t['data']}, {t['n_pairs']} pairs: {t['steps']}" for t in fused)
+    costly = [mean + half < -0.01 for (mean, half), _ in effect.values()]
+    steps_text = "; ".join(f"{t['data']}, {t['n_pairs']} pairs: {t['steps']}" for t in fused)
     claims = [
         {
             "claim": "Over VAEs, more disentangled latents go with better alignment",
-            "verdict": verdict(sum(related_up), len(related_up), part=0),
+            "verdict": verdict(sum(related_positively), len(related_positively), part=0),
             "evidence": "rule: fused bridge, rho(DCI, R^2) > 0 with p < .05 (uncorrected, VAEs of one beta taken as independent), "
-            f"at every data set and number of pairs; {said}",
+            f"at every data set and number of pairs; {fused_text}",
         },
         {
             "claim": "The relation is monotonic",
             "verdict": verdict(sum(rising), len(rising), part=0),
             "evidence": "rule: as before, and mean R^2 rising from one beta to the next, in the order of mean DCI, at all steps "
-            f"but one; {steps_said}",
+            f"but one; {steps_text}",
         },
         {
             "claim": "It is the disentanglement itself that helps: mixing the same latents by a rotation costs alignment",
-            "verdict": verdict(sum(hurt), len(hurt), part=0),
+            "verdict": verdict(sum(costly), len(costly), part=0),
             "evidence": "rule: the 95 % CI of the change of R^2 (fused bridge) lies below -.01 in every data set; "
-            f"{turned_said}; true factors as a code: R^2 {-shift:+.3f} from the first turn to the last",
+            f"{rotation_text}; true factors as a code: R^2 {-truth_loss:+.3f} from the first turn to the last",
         },
     ]  # fmt: skip
     size = sizes(run)
@@ -261,8 +268,8 @@ def finish(run: Run, records: list[Record]) -> dict[str, Any]:
         f"how much the latents tell (rho {spans[2]}); R^2 rises at {', '.join(t['steps'] for t in fused)} steps of mean DCI, so "
         f"the relation is {'monotonic' if all(rising) else 'not monotonic'}. Turning the same latents changes R^2 by "
         f"{' and '.join(f'{mean:+.3f} ({data}, DCI {drop:+.2f})' for data, ((mean, _), drop) in effect.items())}, and turning true "
-        f"factors from DCI {ends[0]:.2f} to {ends[1]:.2f} by {-shift:+.3f}: "
-        + ("mixing the axes costs alignment." if any(hurt) else "the axes themselves do not matter to alignment.")
+        f"factors from DCI {end_dcis[0]:.2f} to {end_dcis[1]:.2f} by {-truth_loss:+.3f}: "
+        + ("mixing the axes costs alignment." if any(costly) else "the axes themselves do not matter to alignment.")
     )
     note = (
         f"Scenes and their {N_SITES} sites are SIMULATED; digits are real MNIST. {size.train:,} images train each VAE "
@@ -275,152 +282,72 @@ def finish(run: Run, records: list[Record]) -> dict[str, Any]:
     captions = {
         "disentanglement.png": f"Simulated scenes (above) and real MNIST (below): disentanglement and held-out R^2 by beta, and "
         f"one against the other; {run.n_seeds} seeds, bars are 95 % CI.",
-        "known_truth.png": "Simulated scenes, and the true factors as a code, turned further and further: R^2 against DCI.",
+        "known_truth.png": "Simulated scenes, and the true factors as a code, rotated further and further: R^2 against DCI.",
     }
     return {
-        "note": note, "tables": tables, "claims": claims, "answer": answer, "relations": tests,
-        "digests": view(run, "digits").digests,
+        "note": note, "tables": tables, "claims": claims, "answer": answer, "relations": relations,
+        "digests": factor_data(run, "digits").digests,
         "figures": [{"file": file, "caption": text} for file, text in captions.items()],
     }  # fmt: skip
 
 
-def _nearly_all(steps: str) -> bool:
-    rises, _, total = steps.partition(" of ")
+def _nearly_all(rises_of_steps: str) -> bool:
+    """Tell whether a text such as "5 of 6" lacks one at most."""
+    rises, _, total = rises_of_steps.partition(" of ")
     return int(rises) >= int(total) - 1
 
 
-def _table(title: str, vaes: list[Record], moved: list[Record], seeds: str, values: Sequence[float]) -> dict[str, Any]:
-    counts = sorted({r["n_pairs"] for r in moved})
+def _table(
+    title: str, vaes: list[Record], alignments: list[Record], seeds: str, values: Sequence[float]
+) -> dict[str, Any]:
+    """Tabulate disentanglement and alignment by beta."""
+    counts = sorted({r["n_pairs"] for r in alignments})
     measures = ("dci", "mig", "dci_rotated", "dci_null", "mig_null", "informativeness", "n_active")
     aligners = [(name, n) for name in (*MAPS, "chance") for n in counts] + [("all pairs", counts[-1])]
-    named = moved[0]["accuracy"] is not None
-    head = ["beta", "DCI", "MIG", "DCI rotated", "DCI chance", "MIG chance", "informativeness", "active latents"]
-    head += [f"R^2 {name}, {n} pairs" if name != "all pairs" else "R^2 all pairs (ceiling)" for name, n in aligners]
+    has_labels = alignments[0]["accuracy"] is not None
+    columns = ["beta", "DCI", "MIG", "DCI rotated", "DCI chance", "MIG chance", "informativeness", "active latents"]
+    columns += [f"R^2 {name}, {n} pairs" if name != "all pairs" else "R^2 all pairs (ceiling)" for name, n in aligners]
     rows = []
     for beta in values:
-        group = select_records(moved, beta=beta, rotated=False)
+        group = select_records(alignments, beta=beta, rotated=False)
         row = [f"{beta:g}", *(format_mean([r[m] for r in select_records(vaes, beta=beta)]) for m in measures)]
         row += [format_mean([r["r2"] for r in select_records(group, method=name, n_pairs=n)]) for name, n in aligners]
-        if named:
+        if has_labels:
             row += [
                 format_mean([r["accuracy"] for r in select_records(group, method="fused", n_pairs=n)]) for n in counts
             ]
             row += [format_mean([r["accuracy"] for r in select_records(group, method="all pairs")])]
             row += [format_mean([r["accuracy_of_target"] for r in select_records(group, method="all pairs")])]
         rows.append(row)
-    if named:
-        head += [f"accuracy fused, {n} pairs (chance .1)" for n in counts]
-        head += ["accuracy all pairs", "accuracy of true features (ceiling)"]
-    return {"title": f"{title}: n = {moved[0]['n_test']} held out; {seeds}", "columns": head, "rows": rows}
+    if has_labels:
+        columns += [f"accuracy fused, {n} pairs (chance .1)" for n in counts]
+        columns += ["accuracy all pairs", "accuracy of true features (ceiling)"]
+    return {"title": f"{title}: n = {alignments[0]['n_test']} held out; {seeds}", "columns": columns, "rows": rows}
 
 
 def _relation(vaes: list[Record], group: list[Record], values: Sequence[float]) -> dict[str, Any]:
-    reached = {(r["beta"], r["seed"]): r["r2"] for r in group}
-    y = [reached[r["beta"], r["seed"]] for r in vaes]
+    """Return the rank correlations of R^2 with beta and each measure over VAEs."""
+    r2_of = {(r["beta"], r["seed"]): r["r2"] for r in group}
+    y = [r2_of[r["beta"], r["seed"]] for r in vaes]
     x = {key: [r[key] for r in vaes] for key in ("beta", "dci", "mig", "informativeness")}
     means = [
         [float(np.mean([v for v, r in zip(column, vaes, strict=True) if r["beta"] == beta])) for beta in values]
         for column in (x["dci"], y)
     ]
     return {
-        **{key: rank_correlation(column, y) for key, column in x.items()},
-        "partial": rank_correlation(x["dci"], y, x["informativeness"]), "steps": steps_up(*means),
+        **{key: partial_rank_correlation(column, y) for key, column in x.items()},
+        "partial": partial_rank_correlation(x["dci"], y, x["informativeness"]), "steps": rises_text(*means),
     }  # fmt: skip
 
 
 def _rotation(group: list[Record]) -> dict[str, list[float]]:
-    vaes, moved = select_records(group, kind="vae"), select_records(group, kind="alignment", n_pairs=N_PAIRS[-1])
+    """Return the changes of DCI and of R^2 by rotation, a value for each VAE."""
+    vaes, alignments = select_records(group, kind="vae"), select_records(group, kind="alignment", n_pairs=N_PAIRS[-1])
     out = {"dci": [r["dci_rotated"] - r["dci"] for r in vaes]}
     for name in MAPS:
-        reached = {(r["beta"], r["seed"], r["rotated"]): r["r2"] for r in moved if r["method"] == name}
-        out[name] = [r2 - reached[beta, seed, False] for (beta, seed, rotated), r2 in reached.items() if rotated]
+        r2_of = {(r["beta"], r["seed"], r["rotated"]): r["r2"] for r in alignments if r["method"] == name}
+        out[name] = [r2 - r2_of[beta, seed, False] for (beta, seed, rotated), r2 in r2_of.items() if rotated]
     return out
-
-
-def _line(ax: Any, records: list[Record], value: str, shift: int = 0, **style: Any) -> None:
-    """Mean and interval by beta; a little to the side, so that bars do not hide each other."""
-    across = sorted({r["beta"] for r in records})
-    results = [mean_ci([r[value] for r in select_records(records, beta=beta)]) for beta in across]
-    means, bars = [m for m, _ in results], [np.nan_to_num(half) for _, half in results]
-    x = [beta * 2 ** (0.07 * shift) for beta in across]
-    ax.errorbar(x, means, yerr=bars, capsize=2, markersize=5, elinewidth=0.7, **style)
-
-
-def _figure(run: Run, records: list[Record]) -> None:
-    from matplotlib import pyplot as plt
-
-    figure, axes = plt.subplots(2, 3, figsize=(15, 8.8), layout="constrained")
-    grey: dict[str, Any] = {"color": "0.4", "marker": "s", "linestyle": "--", "fillstyle": "none"}
-    chance: dict[str, Any] = {"color": "0.6", "linestyle": ":", "label": "chance"}
-    top: dict[str, Any] = {"color": "black", "linestyle": ":", "marker": "x", "label": "all pairs (ceiling)"}
-    for row, (data, title) in zip(axes, DATA.items(), strict=True):
-        vaes = select_records(records, kind="vae", data=data)
-        moved = select_records(records, kind="alignment", data=data)
-        counts = sorted({r["n_pairs"] for r in moved})
-        _line(row[0], vaes, "dci", -1, label="DCI", color="#D55E00", marker="o")
-        _line(row[0], vaes, "mig", 1, label="MIG", color="#0072B2", marker="^", linestyle="-.")
-        _line(row[0], vaes, "dci_rotated", 0, label="DCI, latents rotated", **grey)
-        _line(row[0], vaes, "dci_null", 2, **chance)
-        row[0].set(ylabel="disentanglement (0 to 1)", title=f"{title}: disentanglement", ylim=(-0.05, 0.8))
-        for k, n in enumerate(counts):
-            for j, name in enumerate(MAPS):
-                few = n != counts[-1]
-                style = {
-                    **figures.STYLES[name],
-                    "fillstyle": "none" if few else "full",
-                    "linestyle": "--" if few else "-",
-                }
-                group = select_records(moved, method=name, n_pairs=n, rotated=False)
-                _line(row[1], group, "r2", 2 * k + j - 2, label=f"{name}, {n} pairs", **style)
-        _line(row[1], select_records(moved, method="all pairs"), "r2", 2, **top)
-        _line(row[1], select_records(moved, method="chance", n_pairs=counts[-1]), "r2", -3, **chance)
-        row[1].set(ylabel="held-out R²", title=f"{title}: alignment", ylim=(-0.2, 1.35))
-        row[1].set_yticks(np.arange(-0.2, 1.01, 0.2))
-        for ax in row[:2]:
-            ax.set_xscale("log", base=2)
-            ax.set_xticks(betas(run), labels=[f"{beta:g}" for beta in betas(run)])
-            ax.set_xlabel("beta (log scale)")
-            ax.legend(fontsize="small", ncols=2, loc="upper right")
-        for rotated, fill in ((False, "full"), (True, "none")):
-            group = select_records(moved, method="fused", n_pairs=counts[-1], rotated=rotated)
-            reached = {(r["beta"], r["seed"]): r["r2"] for r in group}
-            for k, beta in enumerate(betas(run)):
-                points = [r for r in select_records(vaes, beta=beta) if (beta, r["seed"]) in reached]
-                x = [r["dci_rotated" if rotated else "dci"] for r in points]
-                y = [reached[beta, r["seed"]] for r in points]
-                label = f"beta {beta:g}" if not rotated else "open: rotated" if k == 0 else None
-                row[2].plot(x, y, "osD^vP*"[k], color="black", fillstyle=fill, markersize=6, label=label)
-        row[2].set(
-            xlabel="DCI disentanglement",
-            ylabel=f"held-out R², fused, {counts[-1]} pairs",
-            title=f"{title}: R² and DCI",
-        )
-        row[2].legend(fontsize="small")
-    n = sizes(run)
-    caption = (
-        f"Above SIMULATED, below real; {N_LATENTS} latents, {run.n_seeds} seed(s), bars 95 % CI; {n.factors} images measure, "
-        f"{n.align // 5} held out of alignment; right: one mark a VAE"
-    )
-    save_panels(figure, run, "disentanglement", caption)
-
-
-def _truth_figure(run: Run, truth: list[Record]) -> None:
-    figure, axes = make_panels(2, 6.0, 4.2)
-    figures.contact_sheet(
-        view(run, "scenes").measured[:40], ax=axes[0], n_columns=8, title="SIMULATED scenes (24 x 24 pixels)"
-    )
-    for name in MAPS:
-        results = [[mean_ci([r[c] for r in select_records(truth, turn=t)]) for t in turns(run)] for c in ("dci", name)]
-        axes[1].errorbar(
-            [m for m, _ in results[0]], [m for m, _ in results[1]], yerr=[np.nan_to_num(h) for _, h in results[1]], capsize=2,
-            label=f"{name}, {N_PAIRS[-1]} pairs", **figures.STYLES[name],
-        )  # fmt: skip
-    axes[1].axhline(0, color="0.6", linestyle=":", label="chance (0)")
-    axes[1].set(xlabel="DCI disentanglement of the turned code", ylabel="held-out R² (ceiling 1)", ylim=(-0.05, 1.02))
-    axes[1].set_title("true factors as a code, turned (simulated)", fontsize="medium")
-    axes[1].legend(fontsize="small")
-    caption = f"{run.n_seeds} seed(s), bars 95 % CI; {sizes(run).align // 5} scenes held out"
-    save_panels(figure, run, "known_truth", caption)
 
 
 STUDY = Study(

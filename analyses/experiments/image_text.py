@@ -1,16 +1,20 @@
-"""Image to text on real MNIST, official parts: digits carried into the space of captions and named there.
+"""Image to text: real MNIST digits carried into the space of captions and named there.
 
-Frozen: a contrastive encoder of the 60,000 training images (no labels) and MiniLM on captions of 400 wordings. A digit head reads
-embedded captions; it was trained on captions alone and has seen no image. Of the training images 10 to 60,000 have a known caption;
-a pool of 3,000 others and 3,000 captions is unpaired. The 10,000 test images are carried over and the head names them. Beside the
-alignments: what the labels of the same images give without any caption (logistic regression and nearest neighbours on the frozen
-encoder), and a conv net trained end to end on them, without and with augmentation.
+A contrastive encoder of the 60,000 training images (no labels) and MiniLM on captions of 400
+wordings are frozen. A digit head reads embedded captions; it was trained on captions alone and has
+seen no image. Of the training images 10 to 60,000 have a known caption; a pool of 3,000 other
+images and 3,000 captions is unpaired. The 10,000 test images are carried over and the head names
+them. The alignments are compared with the labels of the same images alone (logistic regression and
+nearest neighbours on the frozen encoder), and with a conv net trained end to end on them, without
+and with augmentation.
 
-One setting of ours is named before the run and judged: below 50 pairs unbalanced transport under the bridge, from 50 the fused
-bridge with fixed settings, and the pairs alone (kernel ridge) where that does not fit. All were chosen on the first 10,000 training
-digits, whose labels were looked at for that. Fused by the package's own choice, the squared error of pairs left out, stands beside
-it: with captions of many wordings most of that error is the wording. The n x m matrices and, with thousands of anchors, the
-geodesics bound what runs at which number of pairs.
+One of our settings is named before the run and judged: below 50 pairs unbalanced transport under
+the bridge, from 50 on the fused bridge with fixed settings, and above the size that it can run at
+the pairs alone (kernel ridge). All were chosen on the first 10,000 training digits, whose labels
+were used for that. The fused bridge with the package's own choice, by the squared error of
+left-out pairs, is shown too: with captions of many wordings most of that error is due to the
+wording. The n x m matrices and, with thousands of anchors, the geodesics limit which method runs
+at which number of pairs.
 """
 
 from __future__ import annotations
@@ -33,41 +37,41 @@ from .parts.mnist import (
     MAIN,
     N_CAPTIONS,
     OURS,
+    accuracy_records,
     captions,
     digits,
     head_accuracy,
-    measured,
 )
 
 N_PAIRS = (10, 20, 50, 100, 600, 3000, 6000, 12_000, 60_000)
 BELOW_A_FIFTH = 12_000
 TARGETS = {100: 0.95, 600: 0.965}
 FLOWS = [name for name in OURS if name.endswith("-flow")]
-#: Largest number of pairs; those not named run at all.
+#: Method -> largest number of pairs; methods without an entry run at all numbers.
 MOST = {"fused": 6000, **dict.fromkeys(("balanced", "unbalanced", "relative", "keypoints"), 600)}
 OTHER_ENCODERS = ("fused", "ridge", "logistic")
 
 
-def ours_at(n_pairs: int) -> str:
-    """The setting that was named before the run."""
+def our_method(n_pairs: int) -> str:
+    """Return the setting that was named before the run."""
     return "unbalanced" if n_pairs < 50 else "fused" if n_pairs <= MOST["fused"] else "pairs"
 
 
 def counts_of(run: Run, method: str, seed: int) -> tuple[int, ...]:
-    """Numbers of pairs at which a method runs with a seed."""
+    """Return the numbers of pairs at which a method runs with a seed."""
     if run.quick:
         return (100,) if method in ("fused", "pairs", "ridge", "logistic", END_TO_END[0]) else ()
-    nth = seed - run.seed
+    seed_index = seed - run.seed
     if method in FLOWS:
-        return (100,) if nth < 1 else ()
+        return (100,) if seed_index < 1 else ()
     if method == "fused by squared error":
-        return (100, 600) if nth < 1 else ()
-    # Seeds differ by a thousandth or two where pairs are many.
-    most = min(MOST.get(method, N_PAIRS[-1]), N_PAIRS[-1] if nth < 1 else 6000)
+        return (100, 600) if seed_index < 1 else ()
+    # With many pairs seeds differ by a thousandth or two only.
+    largest = min(MOST.get(method, N_PAIRS[-1]), N_PAIRS[-1] if seed_index < 1 else 6000)
     if method == END_TO_END[1]:
-        most = most if nth < 2 else 600 if nth < 3 else 0
-    few = (20, 100, 600) if method == "keypoints" else N_PAIRS
-    return tuple(n for n in few if n <= most)
+        largest = largest if seed_index < 2 else 600 if seed_index < 3 else 0
+    tried_counts = (20, 100, 600) if method == "keypoints" else N_PAIRS
+    return tuple(n for n in tried_counts if n <= largest)
 
 
 def cells(run: Run) -> list[dict[str, Any]]:
@@ -90,10 +94,11 @@ def cells(run: Run) -> list[dict[str, Any]]:
 
 
 def compute(run: Run, cell: dict[str, Any]) -> list[Record]:
-    return measured(run, cell)
+    return accuracy_records(run, cell)
 
 
-def mean_of(records: list[Record], method: str, n_pairs: int) -> float:
+def mean_accuracy(records: list[Record], method: str, n_pairs: int) -> float:
+    """Return the mean accuracy of a method over seeds."""
     return float(np.mean([r["accuracy"] for r in select_records(records, method=method, n_pairs=n_pairs)]))
 
 
@@ -102,9 +107,9 @@ def finish(run: Run, records: list[Record]) -> dict[str, Any]:
     counts = sorted({r["n_pairs"] for r in group})
     head = head_accuracy(run, captions(run, N_CAPTIONS))
     null_95, n_test = mean_ci([r["null_95"] for r in group])[0], group[0]["n_test"]
-    ours = {n: mean_of(group, ours_at(n), n) for n in counts}
-    named_before = [
-        format_mean([r["accuracy"] for r in select_records(group, method=ours_at(n), n_pairs=n)]) for n in counts
+    our_accuracy = {n: mean_accuracy(group, our_method(n), n) for n in counts}
+    our_cells = [
+        format_mean([r["accuracy"] for r in select_records(group, method=our_method(n), n_pairs=n)]) for n in counts
     ]
     seeds = over_seeds(run.seeds)
     tables = [
@@ -113,23 +118,23 @@ def finish(run: Run, records: list[Record]) -> dict[str, Any]:
             group,
             "accuracy",
             extra={
-                "ours, as named before": named_before,
+                "ours, as named before": our_cells,
                 "chance (95th percentile, shuffled)": f"{null_95:.3f}",
                 "head on new captions (ceiling)": f"{head:.3f}",
             },
         )
     ]
-    others = [encoder for encoder in ENCODERS if select_records(records, encoder=encoder)]
-    if len(others) > 1:
-        tables.append(encoder_table(run, records, others))
-    claims = [] if run.quick else claims_of(group, ours)
-    figures = [accuracy_figure(run, group, ours, head, null_95)]
-    if len(others) > 1:
-        figures.append(encoder_figure(run, records, others))
+    encoders = [encoder for encoder in ENCODERS if select_records(records, encoder=encoder)]
+    if len(encoders) > 1:
+        tables.append(encoder_table(run, records, encoders))
+    claims = [] if run.quick else claims_of(group, our_accuracy)
+    figures = [accuracy_figure(run, group, our_accuracy, head, null_95)]
+    if len(encoders) > 1:
+        figures.append(encoder_figure(run, records, encoders))
     lines = "; ".join(
-        f"{n:,}: {ours[n]:.3f} (end to end {mean_of(group, END_TO_END[0], n):.3f}"
+        f"{n:,}: {our_accuracy[n]:.3f} (end to end {mean_accuracy(group, END_TO_END[0], n):.3f}"
         + (
-            f", augmented {mean_of(group, END_TO_END[1], n):.3f})"
+            f", augmented {mean_accuracy(group, END_TO_END[1], n):.3f})"
             if select_records(group, method=END_TO_END[1])
             else ")"
         )
@@ -156,6 +161,7 @@ def finish(run: Run, records: list[Record]) -> dict[str, Any]:
 
 
 def encoder_table(run: Run, records: list[Record], encoders: list[str]) -> dict[str, Any]:
+    """Tabulate accuracy by frozen image encoder."""
     rows = [
         [
             encoder,
@@ -174,54 +180,62 @@ def encoder_table(run: Run, records: list[Record], encoders: list[str]) -> dict[
     return {"title": title, "columns": ["encoder", "method", *map(str, TARGETS)], "rows": rows}
 
 
-def claims_of(group: list[Record], ours: dict[int, float]) -> list[dict[str, str]]:
-    counts = list(ours)
-    reached = {n: ours[n] >= wanted for n, wanted in TARGETS.items()}
-    few = [n for n in counts if n < BELOW_A_FIFTH]
-    plain, views = ({n: mean_of(group, name, n) for n in counts} for name in END_TO_END)
-    best = {
-        n: max((mean_of(group, name, n), name) for name in BASELINES if select_records(group, method=name, n_pairs=n))
+def claims_of(group: list[Record], our_accuracy: dict[int, float]) -> list[dict[str, str]]:
+    """Return the verdict and the evidence on each claim."""
+    counts = list(our_accuracy)
+    met = {n: our_accuracy[n] >= target for n, target in TARGETS.items()}
+    few_counts = [n for n in counts if n < BELOW_A_FIFTH]
+    plain_net, augmented_net = ({n: mean_accuracy(group, name, n) for n in counts} for name in END_TO_END)
+    best_baseline = {
+        n: max(
+            (mean_accuracy(group, name, n), name) for name in BASELINES if select_records(group, method=name, n_pairs=n)
+        )
         for n in counts
     }
-    label = {n: max((mean_of(group, name, n), name) for name in LABEL_ONLY) for n in counts}
-    both = [n for n in counts if select_records(group, method="fused", n_pairs=n)]
-    true, fused = ({n: mean_of(group, name, n) for n in both} for name in ("pairs", "fused"))
+    best_of_labels = {n: max((mean_accuracy(group, name, n), name) for name in LABEL_ONLY) for n in counts}
+    both_counts = [n for n in counts if select_records(group, method="fused", n_pairs=n)]
+    pairs_alone, fused = ({n: mean_accuracy(group, name, n) for n in both_counts} for name in ("pairs", "fused"))
 
-    def line(left: dict[int, float], right: Any, among: list[int]) -> str:
-        said = {n: right[n] if isinstance(right[n], tuple) else (right[n], "") for n in among}
-        return "; ".join(f"{n:,}: {left[n]:.3f} against {said[n][0]:.3f} {said[n][1]}".strip() for n in among)
+    def line(accuracies: dict[int, float], rivals: Any, shown_counts: list[int]) -> str:
+        rival_values = {n: rivals[n] if isinstance(rivals[n], tuple) else (rivals[n], "") for n in shown_counts}
+        return "; ".join(
+            f"{n:,}: {accuracies[n]:.3f} against {rival_values[n][0]:.3f} {rival_values[n][1]}".strip()
+            for n in shown_counts
+        )
 
     return [
         {
             "claim": "A hundred captioned images name digits at .95, 600 (1 %) at .965",
-            "verdict": verdict(sum(reached.values()), len(reached)),
-            "evidence": "mean over seeds: " + "; ".join(f"{n} pairs {ours[n]:.4f} of {TARGETS[n]}" for n in TARGETS),
+            "verdict": verdict(sum(met.values()), len(met)),
+            "evidence": "mean over seeds: "
+            + "; ".join(f"{n} pairs {our_accuracy[n]:.4f} of {TARGETS[n]}" for n in TARGETS),
         },
         {
             "claim": "Below a fifth of the pairs, alignment is at least as good as training end to end on the same labels (paper)",
-            "verdict": verdict(sum(ours[n] >= plain[n] for n in few), len(few)),
+            "verdict": verdict(sum(our_accuracy[n] >= plain_net[n] for n in few_counts), len(few_counts)),
             "evidence": "ours against a conv net without augmentation, at every, half or fewer of the numbers of pairs: "
-            + line(ours, plain, few),
+            + line(our_accuracy, plain_net, few_counts),
         },
         {
             "claim": "The same against training end to end with augmentation",
-            "verdict": verdict(sum(ours[n] >= views[n] for n in few), len(few)),
-            "evidence": line(ours, views, few),
+            "verdict": verdict(sum(our_accuracy[n] >= augmented_net[n] for n in few_counts), len(few_counts)),
+            "evidence": line(our_accuracy, augmented_net, few_counts),
         },
         {
             "claim": "It is better than every other alignment on the same pairs",
-            "verdict": verdict(sum(ours[n] > best[n][0] for n in few), len(few)),
-            "evidence": "against the best baseline: " + line(ours, best, few),
+            "verdict": verdict(sum(our_accuracy[n] > best_baseline[n][0] for n in few_counts), len(few_counts)),
+            "evidence": "against the best baseline: " + line(our_accuracy, best_baseline, few_counts),
         },
         {
             "claim": "It is better than the labels alone on the same frozen encoder",
-            "verdict": verdict(sum(ours[n] > label[n][0] for n in few), len(few)),
-            "evidence": "against the better of logistic regression and nearest neighbours: " + line(ours, label, few),
+            "verdict": verdict(sum(our_accuracy[n] > best_of_labels[n][0] for n in few_counts), len(few_counts)),
+            "evidence": "against the better of logistic regression and nearest neighbours: "
+            + line(our_accuracy, best_of_labels, few_counts),
         },
         {
             "claim": "Global alignment improves on true alignment by the pairs alone (paper)",
-            "verdict": verdict(sum(fused[n] > true[n] for n in both), len(both)),
-            "evidence": "fused against pairs: " + line(fused, true, both),
+            "verdict": verdict(sum(fused[n] > pairs_alone[n] for n in both_counts), len(both_counts)),
+            "evidence": "fused against pairs: " + line(fused, pairs_alone, both_counts),
         },
     ]
 
@@ -231,18 +245,18 @@ LINES = ("ours", "ridge", *LABEL_ONLY, *END_TO_END)
 
 
 def accuracy_figure(
-    run: Run, group: list[Record], ours: dict[int, float], head: float, null_95: float
+    run: Run, group: list[Record], our_accuracy: dict[int, float], head: float, null_95: float
 ) -> dict[str, str]:
-    """The curves whole and from .9, and every alignment at the first of the numbers that has a target."""
+    """Draw accuracy by pairs, whole and from .9, and every alignment at 100 pairs."""
     figure, axes = make_panels(3, 5.2, 4.2)
-    counts = list(ours)
-    for ax, low in zip(axes[:2], (0.0, 0.9), strict=True):
+    counts = list(our_accuracy)
+    for ax, lowest in zip(axes[:2], (0.0, 0.9), strict=True):
         for name in LINES:
             style = figures.STYLES["fused" if name == "ours" else name]
             points = {
                 n: [
                     r["accuracy"]
-                    for r in select_records(group, method=ours_at(n) if name == "ours" else name, n_pairs=n)
+                    for r in select_records(group, method=our_method(n) if name == "ours" else name, n_pairs=n)
                 ]
                 for n in counts
             }
@@ -263,25 +277,25 @@ def accuracy_figure(
         ax.set_xscale("log")
         count_ticks(ax, counts)
         ax.tick_params(axis="x", rotation=60, labelsize="small")
-        ax.set_ylim(low, 1.005)
+        ax.set_ylim(lowest, 1.005)
         ax.set_xlabel("images with a known caption or label (log scale)")
         ax.set_ylabel("accuracy on test digits")
     axes[0].set_title("Few captions", fontsize="medium")
     axes[1].set_title("The same, from .9", fontsize="medium")
-    for n, wanted in TARGETS.items():
-        axes[1].plot(n, wanted, marker="_", color="0.3", markersize=14, linestyle="none")
+    for n, target in TARGETS.items():
+        axes[1].plot(n, target, marker="_", color="0.3", markersize=14, linestyle="none")
     axes[0].legend(fontsize="small", loc="center right", bbox_to_anchor=(1, 0.42))
-    at = 100
-    names = [name for name in (*OURS, *BASELINES) if select_records(group, method=name, n_pairs=at)]
+    n_shown = 100
+    names = [name for name in (*OURS, *BASELINES) if select_records(group, method=name, n_pairs=n_shown)]
     for k, name in enumerate(reversed(names)):
-        values = [r["accuracy"] for r in select_records(group, method=name, n_pairs=at)]
-        ours_too = name in OURS
+        values = [r["accuracy"] for r in select_records(group, method=name, n_pairs=n_shown)]
+        is_ours = name in OURS
         axes[2].errorbar(
             np.mean(values),
             k,
             xerr=error_bars([values]),
-            color="#D55E00" if ours_too else "#0072B2",
-            marker="o" if ours_too else "^",
+            color="#D55E00" if is_ours else "#0072B2",
+            marker="o" if is_ours else "^",
             capsize=2,
             linestyle="none",
         )
@@ -289,7 +303,7 @@ def accuracy_figure(
     axes[2].set_yticks(range(len(names)), list(reversed(names)))
     axes[2].set_xlim(0, 1)
     axes[2].set_xlabel("accuracy on test digits")
-    axes[2].set_title(f"Every alignment at {at} pairs (circles: ours)", fontsize="medium")
+    axes[2].set_title(f"Every alignment at {n_shown} pairs (circles: ours)", fontsize="medium")
     text = (
         f"Real MNIST, {group[0]['n_test']:,} test digits; ours as named before the run; {BARS}; dashed grey: chance; "
         "short lines: to reach"
@@ -298,7 +312,7 @@ def accuracy_figure(
 
 
 def encoder_figure(run: Run, records: list[Record], encoders: list[str]) -> dict[str, str]:
-    """Accuracy at the numbers that have a target, by encoder."""
+    """Draw accuracy by encoder, at the numbers of pairs that have a target."""
     figure, axes = make_panels(len(TARGETS), 4.6, 3.6)
     for ax, n in zip(axes, TARGETS, strict=True):
         for k, method in enumerate(OTHER_ENCODERS):

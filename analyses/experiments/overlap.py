@@ -1,13 +1,15 @@
-"""Does more overlap of two spaces go with better alignment, as Gholamzadeh & Sajid 2025 say?
+"""Does more overlap of two spaces go with better alignment (Gholamzadeh & Sajid 2025)?
 
-Pairs of encoders of the same stimuli, as they are: six of real MNIST digits (pixels, three small networks, Gabor energies, MiniLM
-captions), real V4 beside pixels and Gabor layers, halves of the real IT sites beside the generative latents of their stimuli, CLIP
-beside MiniLM on real Flickr8k, and SIMULATED V4 and IT beside Gabor layers and latents. Apart from these, the pairs with a
-recording once more with noise added to the other side, or with its stimuli shuffled.
+The pairs of encoders see the same stimuli: six encoders of real MNIST digits (pixels, three small
+networks, Gabor energies, MiniLM captions), real V4 beside pixels and Gabor layers, halves of the
+real IT sites beside the generative latents of their stimuli, CLIP beside MiniLM on real Flickr8k,
+and SIMULATED V4 and IT beside Gabor layers and latents. Pairs with a recording are measured again,
+and reported apart, with noise added to the other side or with its stimuli shuffled.
 
-Overlap is measured on the training stimuli, all of them matched, every dimension in standard deviations; alignment is what 50 of
-them as pairs give on held-out stimuli, mean of both directions. Then the rank correlation of the two over encoder pairs, with a
-bootstrap interval over pairs and a permutation null.
+Overlap is measured on the training stimuli, all of them matched, each dimension in standard
+deviations. Alignment is the score on held-out stimuli with 50 known pairs, mean of both
+directions. The result is their rank correlation over encoder pairs, with a bootstrap interval over
+pairs and a permutation null.
 """
 
 from __future__ import annotations
@@ -16,47 +18,28 @@ from itertools import combinations
 from typing import Any
 
 import numpy as np
-import pandas as pd
-import torch
 import xarray as xr
-from scipy.stats import rankdata
 from sklearn.metrics import r2_score
 
 from neurobridge.aligners import AssemblyAligner
-from neurobridge.assemblies import as_matrix, average_repetitions, drop_constant
+from neurobridge.assemblies import as_matrix, drop_constant
 from neurobridge.assemblies.schema import NEUROID, PRESENTATION
-from neurobridge.datasets import load
 from neurobridge.evaluate import aggregate, correlate, overlap, procrustes_distance, rdm, train_readout
 from neurobridge.evaluate.curves.folds import CurveFold, draw_curve_fold
 from neurobridge.evaluate.similarity.rdms import compare_rdms
 from neurobridge.evaluate.similarity.relations import MEASURES as STANDARD
-from neurobridge.features import GaborEnergy, Preprocess, captions_from_templates, embed_text, extract, train_reference
 from neurobridge.study.command import main
 from neurobridge.study.harness import Record, Run, Study
 from neurobridge.study.methods import make_aligner
-from neurobridge.study.panels import save_panels
 from neurobridge.study.tables import format_p, select_records, verdict
 
-from .parts.common import site_halves
-from .parts.digits import WORDS
+from .parts.overlap.agreement import MEASURES, N_DRAWS, N_PAIRS, alignment_quality, rank_agreement, repeatability
+from .parts.overlap.encoders import ENCODERS, LABELS, encoders_of
+from .parts.overlap.figures import rank_figure, scatter_figure
 
-N_PAIRS, N_DRAWS = 50, 2000
-MEASURES = (*STANDARD, "rsa", "procrustes")
-#: Small is more overlap.
-DISTANCES = ("sliced_wasserstein", "procrustes")
 ALIGNERS = ("bridge", "fused", "ridge")
-ENCODERS = {
-    "MNIST": ("pixels", "conv_net", "conv_vae", "conv_contrastive", "gabor", "captions"),
-    "V4": ("V4", "pixels", "colour", "v1", "v2"),
-    "IT": ("IT half 1", "IT half 2", "latents: object", "latents: pose"),
-    "Flickr8k": ("CLIP", "MiniLM"),
-    "SIMULATED": ("IT", "V4", "v1", "v2", "latents"),
-}
-LABELS = {"MNIST": "category_name", "IT": "object_name", "SIMULATED": "category_name"}
 RECORDED = ("V4", "IT", "IT half 1")
 CHANGES = ("noise 1", "noise 3", "shuffled")
-MARKERS = dict(zip(ENCODERS, ("o", "s", "^", "*", "D"), strict=True))
-COLOURS = dict(zip(ENCODERS, ("#0072B2", "#D55E00", "#009E73", "#000000", "#CC79A7"), strict=True))
 
 
 def cells(run: Run) -> list[dict[str, Any]]:
@@ -69,83 +52,8 @@ def cells(run: Run) -> list[dict[str, Any]]:
     return out
 
 
-def spaces(run: Run, name: str) -> tuple[dict[str, xr.DataArray], dict[str, str]]:
-    """Encoders of a set, by name, and the digests of its data."""
-    makers = {"MNIST": mnist, "V4": session, "IT": high_variation, "Flickr8k": flickr, "SIMULATED": simulated}
-    return run.once(name, lambda: makers[name](run))
-
-
-def of_layers(
-    images: xr.DataArray, layers: tuple[str, ...], *, size: int = 8, shown: Preprocess | None = None
-) -> dict[str, xr.DataArray]:
-    pixels = torch.nn.Sequential()
-    pixels.add_module("pixels", torch.nn.Identity())
-    return {
-        "pixels": extract(pixels, images, "pixels", preprocess=Preprocess(size=size)),
-        **{layer: extract(GaborEnergy(), images, layer, preprocess=shown) for layer in layers},
-    }
-
-
-def mnist(run: Run) -> tuple[dict[str, xr.DataArray], dict[str, str]]:
-    train, test = (load("mnist", part=part, mirror=run.mirror) for part in ("train", "test"))
-    shown: Any = test.images
-    shown = shown.isel({PRESENTATION: slice(400)})
-    others: Any = train.images
-    others = others.isel({PRESENTATION: slice(5000)})
-    label = LABELS["MNIST"]
-    sides = of_layers(shown, ("v1",), shown=Preprocess(size=56))
-    sides["gabor"] = sides.pop("v1")
-    kinds: tuple[tuple[str, str, dict[str, Any]], ...] = (
-        ("conv_net", "features", {"labels": label}),
-        ("conv_vae", "encoder.mean", {}),
-        ("conv_contrastive", "encoder.latents", {}),
-    )
-    for kind, layer, options in kinds:
-        reference = train_reference(kind, others, seed=run.seed, **options)
-        sides[kind] = extract(reference.model, shown, layer, preprocess=reference.preprocess)
-    digits = [str(value) for value in shown[label].values]
-    said = captions_from_templates(
-        [WORDS[digit] for digit in digits], stimulus_id=shown["stimulus_id"].values.tolist(), seed=run.seed
-    )
-    said[label] = digits
-    sides["captions"] = embed_text(said)
-    return sides, {**train.attrs["digests"], **test.attrs["digests"]}
-
-
-def session(run: Run) -> tuple[dict[str, xr.DataArray], dict[str, str]]:
-    data: Any = load("cowley2023-v4-210325", mirror=run.mirror)
-    sides = {"V4": average_repetitions(data.recordings), **of_layers(data.images, ("colour", "v1", "v2"))}
-    return sides, dict(data.attrs["digests"])
-
-
-def parts_of(latents: xr.DataArray) -> dict[str, xr.DataArray]:
-    who = np.char.startswith(latents["neuroid_id"].values.astype(str), "object=")
-    rows = {"object": np.flatnonzero(who), "pose": np.flatnonzero(~who)}
-    return {f"latents: {name}": latents.isel({NEUROID: place}) for name, place in rows.items()}
-
-
-def high_variation(run: Run) -> tuple[dict[str, xr.DataArray], dict[str, str]]:
-    data: Any = load("majajhong2015-it-v6", mirror=run.mirror)
-    halves = site_halves(data.recordings)
-    return {"IT half 1": halves[0], "IT half 2": halves[1], **parts_of(data.latents)}, dict(data.attrs["digests"])
-
-
-def flickr(run: Run) -> tuple[dict[str, xr.DataArray], dict[str, str]]:
-    data: Any = load("clip-flickr8k", mirror=run.mirror)
-    text = embed_text(pd.DataFrame(data.stimuli)[["stimulus_id", "caption"]])
-    return {"CLIP": data.activations, "MiniLM": text}, dict(data.attrs["digests"])
-
-
-def simulated(run: Run) -> tuple[dict[str, xr.DataArray], dict[str, str]]:
-    data: Any = load("simulated-hvm", images_per_object={0: 1, 3: 5}, n_repetitions=10, image_size=64, seed=run.seed)
-    brain = average_repetitions(data.recordings).isel(time_bin=0, drop=True)
-    sides = {region: brain.isel({NEUROID: np.flatnonzero(brain["region"].values == region)}) for region in ("IT", "V4")}
-    layers = of_layers(data.images, ("v1", "v2"))
-    return {**sides, "v1": layers["v1"], "v2": layers["v2"], "latents": data.latents}, dict(data.attrs["digests"])
-
-
-def changed(side: xr.DataArray, change: str, rng: np.random.Generator) -> xr.DataArray:
-    """Noise in standard deviations of each dimension, or the stimuli in another order."""
+def change_side(side: xr.DataArray, change: str, rng: np.random.Generator) -> xr.DataArray:
+    """Add noise in standard deviations of each dimension, or shuffle the stimuli."""
     values = np.asarray(side.values, dtype=np.float64)
     if change == "shuffled":
         return side.copy(data=values[rng.permutation(len(values))])
@@ -154,42 +62,50 @@ def changed(side: xr.DataArray, change: str, rng: np.random.Generator) -> xr.Dat
     return side.copy(data=values)
 
 
-def varying(fold: CurveFold) -> CurveFold:
-    """Without dimensions that happen to be constant in a pool or among the held-out stimuli, in standard deviations of the pool."""
+def varying_dimensions(fold: CurveFold) -> CurveFold:
+    """Keep the dimensions that vary in a pool and among the held-out stimuli.
+
+    They are returned in standard deviations of the pool.
+    """
     sides = []
     for train, test in ((fold.source_train, fold.source_test), (fold.target_train, fold.target_test)):
         values = [np.asarray(part.values, dtype=np.float64) for part in (train, test)]
-        kept = np.flatnonzero((np.ptp(values[0], axis=0) > 0) & (np.ptp(values[1], axis=0) > 0))
-        mean, sd = values[0][:, kept].mean(axis=0), values[0][:, kept].std(axis=0)
+        varying = np.flatnonzero((np.ptp(values[0], axis=0) > 0) & (np.ptp(values[1], axis=0) > 0))
+        mean, sd = values[0][:, varying].mean(axis=0), values[0][:, varying].std(axis=0)
         sides.append([
-            part.isel({NEUROID: kept}).copy(data=(array[:, kept] - mean) / sd)
+            part.isel({NEUROID: varying}).copy(data=(array[:, varying] - mean) / sd)
             for part, array in zip((train, test), values, strict=True)
         ])  # fmt: skip
     return CurveFold(sides[0][0], sides[1][0], sides[0][1], sides[1][1], fold.pairs)
 
 
 def compute(run: Run, cell: dict[str, Any]) -> list[Record]:
-    sides, digests = spaces(run, cell["set"])
+    sides, digests = encoders_of(run, cell["set"])
     first = sides[cell["first"]]
-    second = changed(sides[cell["second"]], cell["change"], np.random.default_rng(run.seed))
+    second = change_side(sides[cell["second"]], cell["change"], np.random.default_rng(run.seed))
     first, second = drop_constant(first), drop_constant(second)
     record: Record = {**cell, "digests": digests if not cell["change"] else {}, "overlap": {}, "alignment": {}}
-    record["overlap"], record["null"] = measured(first, second, run.seed, quick=run.quick)
+    record["overlap"], record["null"] = overlap_scores(first, second, run.seed, quick=run.quick)
     for name in ALIGNERS:
         if name == "fused" and cell["change"]:
             continue
         seeds = run.seeds[:1] if name == "fused" else run.seeds
         record["alignment"][name] = [
-            aligned(make_aligner(name, seed), first, second, cell["set"], seed) for seed in seeds
+            alignment_scores(make_aligner(name, seed), first, second, cell["set"], seed) for seed in seeds
         ]
     return [record]
 
 
-def measured(first: xr.DataArray, second: xr.DataArray, seed: int, *, quick: bool) -> tuple[dict[str, float], Record]:
-    """Every measure on the training stimuli of the first draw, all of them matched, and the nulls of the standard ones."""
-    n = draw_curve_fold(first, second, 2, seed=seed)
-    every = n.source_train.sizes[PRESENTATION] + n.target_train.sizes[PRESENTATION] - 2
-    fold = varying(draw_curve_fold(first, second, every, seed=seed))
+def overlap_scores(
+    first: xr.DataArray, second: xr.DataArray, seed: int, *, quick: bool
+) -> tuple[dict[str, float], Record]:
+    """Return every measure on the training stimuli, all of them matched, and the nulls.
+
+    The stimuli are those of the first draw; only the standard measures have nulls.
+    """
+    first_fold = draw_curve_fold(first, second, 2, seed=seed)
+    n_all_pairs = first_fold.source_train.sizes[PRESENTATION] + first_fold.target_train.sizes[PRESENTATION] - 2
+    fold = varying_dimensions(draw_curve_fold(first, second, n_all_pairs, seed=seed))
     X, Y = fold.source_train, fold.target_train
     score = overlap(X, Y, n_permutations=20 if quick else 50, n_alignments=3, n_projections=100, seed=seed)
     results = dict(zip(STANDARD, score["raw"].values.tolist(), strict=True))
@@ -200,16 +116,18 @@ def measured(first: xr.DataArray, second: xr.DataArray, seed: int, *, quick: boo
     return {k: round(v, 4) for k, v in results.items()}, {k: round(v, 4) for k, v in null.items()}
 
 
-def aligned(aligner: AssemblyAligner, first: xr.DataArray, second: xr.DataArray, name: str, seed: int) -> Record:
-    """Held-out r, R^2 and accuracy with `N_PAIRS` pairs, mean of both directions."""
-    fold = varying(draw_curve_fold(first, second, N_PAIRS, seed=seed))
+def alignment_scores(
+    aligner: AssemblyAligner, first: xr.DataArray, second: xr.DataArray, name: str, seed: int
+) -> Record:
+    """Return held-out r, R^2 and accuracy with `N_PAIRS` pairs, mean of both directions."""
+    fold = varying_dimensions(draw_curve_fold(first, second, N_PAIRS, seed=seed))
     aligner.fit(fold.source_train, fold.target_train, fold.pairs)
-    ways = [
+    transports = [
         (aligner.transform(fold.source_test), fold.target_train, fold.target_test),
         (aligner.inverse_transform(fold.target_test), fold.source_train, fold.source_test),
     ]
-    scores = [correlate(moved, truth, n_permutations=50, seed=seed) for moved, _, truth in ways]
-    r2 = [r2_score(truth.values, moved.values, multioutput="variance_weighted") for moved, _, truth in ways]
+    scores = [correlate(moved, truth, n_permutations=50, seed=seed) for moved, _, truth in transports]
+    r2 = [r2_score(truth.values, moved.values, multioutput="variance_weighted") for moved, _, truth in transports]
     out = {
         "r": float(np.mean([np.median(score["raw"].values) for score in scores])),
         "R2": float(np.mean(r2)),
@@ -217,93 +135,47 @@ def aligned(aligner: AssemblyAligner, first: xr.DataArray, second: xr.DataArray,
     }
     label = LABELS.get(name)
     if label:
-        heads = [train_readout(train, label, readout="lda", seed=seed) for _, train, _ in ways]
-        said = [
-            head.score(moved, n_permutations=0)["raw"].item() for head, (moved, _, _) in zip(heads, ways, strict=True)
+        heads = [train_readout(train, label, readout="lda", seed=seed) for _, train, _ in transports]
+        accuracies = [
+            head.score(moved, n_permutations=0)["raw"].item()
+            for head, (moved, _, _) in zip(heads, transports, strict=True)
         ]
-        best = [
-            head.score(truth, n_permutations=0)["raw"].item() for head, (_, _, truth) in zip(heads, ways, strict=True)
+        ceilings = [
+            head.score(truth, n_permutations=0)["raw"].item()
+            for head, (_, _, truth) in zip(heads, transports, strict=True)
         ]
-        out |= {"accuracy": float(np.mean(said)), "accuracy_ceiling": float(np.mean(best))}
+        out |= {"accuracy": float(np.mean(accuracies)), "accuracy_ceiling": float(np.mean(ceilings))}
     return {key: round(value, 4) for key, value in out.items()}
-
-
-def amount(records: list[Record], measure: str) -> np.ndarray:
-    """Overlap, signed so that large is more."""
-    return np.array([r["overlap"][measure] for r in records]) * (-1 if measure in DISTANCES else 1)
-
-
-def quality(records: list[Record], aligner: str, value: str = "r") -> np.ndarray:
-    return np.array([np.mean([draw[value] for draw in r["alignment"][aligner]]) for r in records])
-
-
-def centred_ranks(values: np.ndarray, groups: np.ndarray) -> np.ndarray:
-    """Ranks within each group, scaled to its size and centred; with one group Spearman's ranks."""
-    out = np.zeros(len(values))
-    for group in np.unique(groups):
-        rows = groups == group
-        out[rows] = (rankdata(values[rows]) - (rows.sum() + 1) / 2) / max(rows.sum(), 1)
-    return out
-
-
-def rank_correlation(x: np.ndarray, y: np.ndarray, groups: np.ndarray) -> float:
-    a, b = centred_ranks(x, groups), centred_ranks(y, groups)
-    norm = float(np.sqrt((a @ a) * (b @ b)))
-    return float(a @ b) / norm if norm > 0 else 0.0
-
-
-def relabellings(records: list[Record], n: int, rng: np.random.Generator) -> list[np.ndarray]:
-    """For each pair the row of the pair that it becomes when the encoders of its set change names at random (Mantel 1967)."""
-    place = {(r["set"], *sorted((r["first"], r["second"]))): k for k, r in enumerate(records)}
-    names = {
-        name: sorted({r[side] for r in select_records(records, set=name) for side in ("first", "second")})
-        for name in dict.fromkeys(r["set"] for r in records)
-    }
-    out = []
-    for _ in range(n):
-        new = {name: dict(zip(own, rng.permutation(own).tolist(), strict=True)) for name, own in names.items()}
-        pairs = [(r["set"], *sorted(new[r["set"]][r[side]] for side in ("first", "second"))) for r in records]
-        out.append(np.array([place[pair] for pair in pairs]))
-    return out
-
-
-def agreement(records: list[Record], measure: str, y: np.ndarray, *, within: bool, seed: int, draws: int) -> Record:
-    """Rank correlation with a bootstrap interval over encoder pairs, and a one-sided permutation p."""
-    x = amount(records, measure)
-    groups = np.array([r["set"] for r in records]) if within else np.zeros(len(records), dtype=int)
-    rng = np.random.default_rng(seed)
-    rho = rank_correlation(x, y, groups)
-    rows = [rng.integers(len(x), size=len(x)) for _ in range(draws)]
-    drawn = [rank_correlation(x[k], y[k], groups[k]) for k in rows]
-    shuffles = relabellings(records, draws, rng) if within else [rng.permutation(len(x)) for _ in range(draws)]
-    null = np.array([rank_correlation(x, y[k], groups) for k in shuffles])
-    low, high = np.quantile(drawn, [0.025, 0.975])
-    return {
-        "measure": measure, "rho": rho, "low": float(low), "high": float(high), "null_95": float(np.quantile(null, 0.95)),
-        "p": float((1 + (null >= rho).sum()) / (1 + len(null))), "n": len(x),
-    }  # fmt: skip
 
 
 def finish(run: Run, records: list[Record]) -> dict[str, Any]:
     plain = select_records(records, change="")
     real = [r for r in plain if r["set"] != "SIMULATED"]
     labelled = [r for r in plain if "accuracy" in r["alignment"]["bridge"][0]]
-    large = [r for r in plain if len(select_records(plain, set=r["set"])) >= 6]
+    large_sets = [r for r in plain if len(select_records(plain, set=r["set"])) >= 6]
     with_noise = [r for r in records if r["first"] in RECORDED]
-    fused_gain = quality(plain, "fused") - quality(plain, "ridge")
+    fused_gain = alignment_quality(plain, "fused") - alignment_quality(plain, "ridge")
     groups: dict[str, tuple[list[Record], np.ndarray, bool]] = {}
     for aligner in ALIGNERS:
-        groups[f"real, r of {aligner}"] = real, quality(real, aligner), False
-        groups[f"real and simulated, r of {aligner}"] = plain, quality(plain, aligner), False
-        groups[f"real and simulated, R^2 of {aligner}"] = plain, quality(plain, aligner, "R2"), False
-        groups[f"labelled sets, accuracy of {aligner}"] = labelled, quality(labelled, aligner, "accuracy"), False
-        groups[f"within sets, r of {aligner}"] = large, quality(large, aligner), True
+        groups[f"real, r of {aligner}"] = real, alignment_quality(real, aligner), False
+        groups[f"real and simulated, r of {aligner}"] = plain, alignment_quality(plain, aligner), False
+        groups[f"real and simulated, R^2 of {aligner}"] = plain, alignment_quality(plain, aligner, "R2"), False
+        groups[f"labelled sets, accuracy of {aligner}"] = (
+            labelled,
+            alignment_quality(labelled, aligner, "accuracy"),
+            False,
+        )
+        groups[f"within sets, r of {aligner}"] = large_sets, alignment_quality(large_sets, aligner), True
     groups["r of fused less r of ridge"] = plain, fused_gain, False
-    groups["recordings, noise and shuffled added, r of bridge"] = with_noise, quality(with_noise, "bridge"), False
+    groups["recordings, noise and shuffled added, r of bridge"] = (
+        with_noise,
+        alignment_quality(with_noise, "bridge"),
+        False,
+    )
     groups = {name: group for name, group in groups.items() if len(group[0]) >= 3}
     results = {
         name: [
-            agreement(members, m, y, within=within, seed=run.seed, draws=100 if run.quick else N_DRAWS)
+            rank_agreement(members, m, y, within=within, seed=run.seed, draws=100 if run.quick else N_DRAWS)
             for m in MEASURES
         ]
         for name, (members, y, within) in groups.items()
@@ -329,7 +201,7 @@ def finish(run: Run, records: list[Record]) -> dict[str, Any]:
                     *[f"{r['null_95']:.2f}" for r in next(iter(results.values()))],
                 ]
             ]
-            + [["ceiling: rank correlation of two draws' r", str(len(plain)), *[repeatable(plain)] * len(MEASURES)]],
+            + [["ceiling: rank correlation of two draws' r", str(len(plain)), *[repeatability(plain)] * len(MEASURES)]],
         },
         {
             "title": f"Every encoder pair as it is: overlap, and held-out r with {N_PAIRS} pairs (mean of both "
@@ -339,17 +211,17 @@ def finish(run: Run, records: list[Record]) -> dict[str, Any]:
                 [
                     f"{r['set']}: {r['first']} - {r['second']}",
                     *[f"{r['overlap'][m]:.3f}" for m in MEASURES],
-                    *[f"{quality([r], name)[0]:.3f}" for name in ALIGNERS],
-                    said(r),
+                    *[f"{alignment_quality([r], name)[0]:.3f}" for name in ALIGNERS],
+                    accuracy_text(r),
                 ]
                 for r in plain
             ],
         },
     ]
     claims = [
-        claim("More overlap goes with better alignment, over real encoder pairs", results["real, r of bridge"]),
-        claim("... among the encoders of one set of stimuli", results.get("within sets, r of bridge", [])),
-        claim("Overlap tells where the fused bridge gains on ridge", results["r of fused less r of ridge"]),
+        claim_of("More overlap goes with better alignment, over real encoder pairs", results["real, r of bridge"]),
+        claim_of("... among the encoders of one set of stimuli", results.get("within sets, r of bridge", [])),
+        claim_of("Overlap tells where the fused bridge gains on ridge", results["r of fused less r of ridge"]),
     ]
     main_rows = results["real, r of bridge"]
     shown = ", ".join(f"{r['measure']} {r['rho']:.2f} [{r['low']:.2f}, {r['high']:.2f}]" for r in main_rows)
@@ -357,114 +229,47 @@ def finish(run: Run, records: list[Record]) -> dict[str, Any]:
         f"Over {main_rows[0]['n']} real encoder pairs, rank correlation of overlap with the bridge's held-out r: "
         f"{shown}: the paper's claim {claims[0]['verdict']}; within sets it {claims[1]['verdict']}."
     )
-    captions = [scatter(run, records, plain, main_rows), ranks(run, results)]
+    figure_list = [scatter_figure(run, records, plain, main_rows), rank_figure(run, results)]
     note = (
         f"Real: MNIST ({len(select_records(plain, set='MNIST'))} encoder pairs), V4 of Cowley et al. 2023 "
-        f"({len(select_records(plain, set='V4'))}), IT of Majaj & Hong 2015 ({len(select_records(plain, set='IT'))}), Flickr8k "
-        f"({len(select_records(plain, set='Flickr8k'))}). SIMULATED: HvM "
-        f"({len(select_records(plain, set='SIMULATED'))}). {len(records) - len(plain)} more with noise or shuffled stimuli, "
-        "in rows of their own. "
-        "Encoder pairs that share an encoder are not independent: the bootstrap interval is too narrow for that reason, and the "
-        "relabelling null within sets is the one that allows for it. The sliced Wasserstein distance is taken after a "
-        f"ridge alignment: that it goes with ridge's r is half of it arithmetic. {N_PAIRS} pairs, {run.n_seeds} seed(s), fused one."
+        f"({len(select_records(plain, set='V4'))}), IT of Majaj & Hong 2015 "
+        f"({len(select_records(plain, set='IT'))}), Flickr8k ({len(select_records(plain, set='Flickr8k'))}). "
+        f"SIMULATED: HvM ({len(select_records(plain, set='SIMULATED'))}). {len(records) - len(plain)} more with "
+        "noise or shuffled stimuli, in rows of their own. Encoder pairs that share an encoder are not independent: "
+        "the bootstrap interval is too narrow for that reason, and the relabelling null within sets is the one that "
+        "allows for it. The sliced Wasserstein distance is taken after a ridge alignment: its correlation with "
+        f"ridge's r is partly built in. {N_PAIRS} pairs, {run.n_seeds} seed(s), fused one."
     )
     digests = {name: value for r in records for name, value in r["digests"].items()}
-    return {"note": note, "answer": answer, "tables": tables, "claims": claims, "figures": captions, "digests": digests}
+    return {
+        "note": note,
+        "answer": answer,
+        "tables": tables,
+        "claims": claims,
+        "figures": figure_list,
+        "digests": digests,
+    }
 
 
-def said(record: Record) -> str:
+def accuracy_text(record: Record) -> str:
+    """Format the accuracy of the bridge and its ceiling."""
     draws = record["alignment"]["bridge"]
     if "accuracy" not in draws[0]:
         return "n/a"
     return f"{np.mean([d['accuracy'] for d in draws]):.3f} / {np.mean([d['accuracy_ceiling'] for d in draws]):.3f}"
 
 
-def repeatable(records: list[Record]) -> str:
-    if len(records[0]["alignment"]["bridge"]) < 2 or len(records) < 3:
-        return "n/a"
-    first, second = ([r["alignment"]["bridge"][k]["r"] for r in records] for k in (0, 1))
-    return f"{rank_correlation(np.array(first), np.array(second), np.zeros(len(records))):.2f}"
-
-
-def claim(text: str, rows: list[Record]) -> Record:
-    sure = sum(r["low"] > 0 and r["p"] < 0.05 for r in rows)
+def claim_of(text: str, rows: list[Record]) -> Record:
+    """Return the verdict and the evidence on a claim."""
+    n_met = sum(r["low"] > 0 and r["p"] < 0.05 for r in rows)
     return {
         "claim": text,
-        "verdict": verdict(sure, len(rows)),
+        "verdict": verdict(n_met, len(rows)),
         "evidence": "; ".join(
             f"{r['measure']} rho {r['rho']:.2f} [{r['low']:.2f}, {r['high']:.2f}], {format_p(r['p'])}" for r in rows
         )
         + ". Rule: interval above 0 and p below .05 for every measure holds, for half or more in part. Figure: overlap.png",
     }
-
-
-def scatter(run: Run, records: list[Record], plain: list[Record], rows: list[Record]) -> dict[str, str]:
-    from matplotlib import pyplot as plt
-
-    figure, axes = plt.subplots(2, 3, figsize=(13, 8), sharey=True, layout="constrained")
-    for ax, row in zip(axes.flat, rows, strict=True):
-        measure = row["measure"]
-        noisy = [r for r in records if r["change"]]
-        ax.plot([r["overlap"][measure] for r in noisy], quality(noisy, "bridge"), "x", color="0.6", markersize=4,
-                label="noise added or shuffled")  # fmt: skip
-        for name in dict.fromkeys(r["set"] for r in plain):
-            group = select_records(plain, set=name)
-            ax.plot([r["overlap"][measure] for r in group], quality(group, "bridge"), MARKERS[name], color=COLOURS[name],
-                    label=name if name == "SIMULATED" else f"{name} (real)")  # fmt: skip
-        chance = float(np.mean([d["null_95"] for r in plain for d in r["alignment"]["bridge"]]))
-        ax.axhline(chance, color="0.5", linestyle="--", linewidth=1, label="chance (95th pct.) of r")
-        nulls = [r["null"][measure] for r in plain if measure in r["null"]]
-        if nulls:
-            ax.axvline(
-                float(np.mean(nulls)), color="0.5", linestyle=":", linewidth=1, label="overlap of strangers, mean"
-            )
-        ax.set_xlabel(measure.replace("_", " ") + (" (less is more overlap)" if measure in DISTANCES else ""))
-        ax.set_title(
-            f"real pairs: rho {row['rho']:.2f} [{row['low']:.2f}, {row['high']:.2f}], {format_p(row['p'])}",
-            fontsize="small",
-        )
-    for ax in axes[:, 0]:
-        ax.set_ylabel(f"held-out r of the bridge, {N_PAIRS} pairs")
-    axes[0, 0].legend(fontsize="x-small", framealpha=0.8, edgecolor="none")
-    text = (
-        f"Overlap on training stimuli against held-out r of the bridge, {len(plain)} encoder pairs as they are. "
-        "rho: signed so that positive is more overlap, better alignment; ceiling of r is 1 where the target is no recording."
-    )
-    return save_panels(figure, run, "overlap", text)
-
-
-def ranks(run: Run, found: dict[str, list[Record]]) -> dict[str, str]:
-    from matplotlib import pyplot as plt
-
-    names = [name for name in found if name.split(",")[0] in ("real", "within sets", "recordings") or "less" in name]
-    figure, ax = plt.subplots(figsize=(9, 0.75 * len(names) + 1.8), layout="constrained")
-    markers = ("o", "s", "^", "D", "v", "P")
-    for k, measure in enumerate(MEASURES):
-        rows = [next(r for r in found[name] if r["measure"] == measure) for name in names]
-        places = np.arange(len(names)) + (k - 2.5) * 0.12
-        rho = np.array([r["rho"] for r in rows])
-        # A percentile interval need not hold the estimate.
-        bars = np.array([[max(r["rho"] - r["low"], 0) for r in rows], [max(r["high"] - r["rho"], 0) for r in rows]])
-        ax.errorbar(
-            rho, places, xerr=bars, fmt=markers[k], markersize=5, capsize=2, color=f"{0.12 * k:.2f}", label=measure
-        )
-    for k, name in enumerate(names):
-        bound = float(np.mean([r["null_95"] for r in found[name]]))
-        ax.plot(
-            [bound, bound],
-            [k - 0.45, k + 0.45],
-            color="#D55E00",
-            linestyle="--",
-            label="chance (95 % of the null)" if k == 0 else None,
-        )
-    ax.axvline(0, color="0.5", linewidth=1)
-    ax.axvline(1, color="black", linewidth=1, linestyle=":", label="ceiling: the same ranks")
-    ax.set_yticks(range(len(names)), labels=[f"{name} (n = {found[name][0]['n']})" for name in names])
-    ax.invert_yaxis()
-    ax.set_xlabel("Spearman correlation of overlap with alignment, 95 % bootstrap interval over encoder pairs")
-    ax.legend(fontsize="x-small", loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
-    caption = "Rank correlation of every overlap measure with alignment, by group of encoder pairs."
-    return save_panels(figure, run, "ranks", caption)
 
 
 STUDY = Study(

@@ -1,13 +1,16 @@
-"""Natural images and text: CLIP image embeddings and MiniLM embeddings of the captions, retrieval over few known pairs.
+"""Natural images and text: retrieval between CLIP and MiniLM embeddings over few known pairs.
 
-Real data: Flickr8k image embeddings (CLIP ViT-B/32) and the captions of the same 1,000 images, embedded here by MiniLM, which has
-seen no image. 200 images are held out with their captions; of the others P are known pairs, and the rest is dealt to one side
-each. A moved caption ranks the 200 held-out images by cosine, and a moved image the captions. Held-out control: the text
-embeddings of 1,203 class names lie in CLIP's space and are used by no method; a moved caption is named by its nearest classes,
-and right if a class that the caption itself mentions is among the first five.
+The data are real: Flickr8k image embeddings (CLIP ViT-B/32) and the captions of the same 1,000
+images, embedded by MiniLM, which has seen no image. 200 images are held out with their captions; P
+of the others are known pairs, and the rest is dealt to one side each. A moved caption ranks the
+200 held-out images by cosine, and a moved image the captions.
 
-In hundreds of dimensions the fused bridge takes a minute or two a fit and a flow more than half a minute: they run at fewer numbers
-of pairs, the flows on the first seed alone.
+Held-out control: the text embeddings of 1,203 class names lie in CLIP's space and are used by no
+method. A moved caption is named by its nearest classes; it is right if a class that the caption
+mentions is among the first five.
+
+In hundreds of dimensions a fit of the fused bridge takes a minute or two and a flow more than half
+a minute: they run at fewer numbers of pairs, the flows on the first seed alone.
 """
 
 from __future__ import annotations
@@ -39,7 +42,7 @@ DIRECTIONS = {"caption -> image": "images", "image -> caption": "captions"}
 
 
 class Spaces(NamedTuple):
-    """Both spaces, the class names' texts in CLIP's, and which of them each caption mentions."""
+    """Both spaces, the embedded class names in CLIP's, and which of them each caption mentions."""
 
     captions: xr.DataArray
     images: xr.DataArray
@@ -49,7 +52,7 @@ class Spaces(NamedTuple):
 
 
 def spaces(run: Run) -> Spaces:
-    """Load and embed, once a process."""
+    """Load and embed the data once in a process."""
 
     def make() -> Spaces:
         flickr: Any
@@ -66,8 +69,10 @@ def spaces(run: Run) -> Spaces:
         ]
         mentioned = []
         for line in stimuli["caption"]:
-            said = " " + " ".join(re.findall(r"[a-z]+", line.lower())) + " "
-            mentioned.append({k for k, forms in enumerate(words) if any(f" {form} " in said for form in forms)})
+            caption_words = " " + " ".join(re.findall(r"[a-z]+", line.lower())) + " "
+            mentioned.append(
+                {k for k, names in enumerate(words) if any(f" {name} " in caption_words for name in names)}
+            )
         digests = {**flickr.attrs["digests"], **classes.attrs["digests"]}
         return Spaces(text, images, classes.activations.values, mentioned, digests)
 
@@ -75,7 +80,7 @@ def spaces(run: Run) -> Spaces:
 
 
 def counts_of(run: Run, method: str, seed: int) -> tuple[int, ...]:
-    """Numbers of pairs at which a method runs with a seed."""
+    """Return the numbers of pairs at which a method runs with a seed."""
     if run.quick:
         return (50,) if method == "fused" else (50, 200) if method == "ridge" else ()
     if method in FLOWS:
@@ -92,60 +97,67 @@ def cells(run: Run) -> list[dict[str, Any]]:
     ]
 
 
-def aligner_of(run: Run, cell: dict[str, Any]) -> AssemblyAligner:
+def make_cell_aligner(run: Run, cell: dict[str, Any]) -> AssemblyAligner:
+    """Make the aligner of a cell; quick runs fit one candidate."""
     if run.quick and cell["method"] == "fused":
-        few = {"lams": (0.9,), "epsilons": (0.02,), "n_rounds": (1,), "kernel_rounds": (0,), "n_folds": 2}
-        return BridgeAligner(coupling="fused", map="barycentric", fuse_options=few, seed=cell["seed"])
+        one_candidate = {"lams": (0.9,), "epsilons": (0.02,), "n_rounds": (1,), "kernel_rounds": (0,), "n_folds": 2}
+        return BridgeAligner(coupling="fused", map="barycentric", fuse_options=one_candidate, seed=cell["seed"])
     return make_aligner(cell["method"], cell["seed"])
 
 
-def ranks(scores: np.ndarray, own: np.ndarray | None = None) -> np.ndarray:
-    """Rank (1 is best) of column ``own[i]``, by default i, in row i of the scores; ties count half."""
-    held = scores[np.arange(len(scores)), np.arange(len(scores)) if own is None else own][:, None]
-    return 1 + (scores > held).sum(axis=1) + ((scores == held).sum(axis=1) - 1) / 2
+def ranks(scores: np.ndarray, true_columns: np.ndarray | None = None) -> np.ndarray:
+    """Return the rank (1 is best) of the true column in each row; ties count half.
+
+    The true column of row i is i by default.
+    """
+    true_scores = scores[np.arange(len(scores)), np.arange(len(scores)) if true_columns is None else true_columns][
+        :, None
+    ]
+    return 1 + (scores > true_scores).sum(axis=1) + ((scores == true_scores).sum(axis=1) - 1) / 2
 
 
 def recalls(rank: np.ndarray) -> dict[str, float]:
+    """Return recall at 1, 5 and 10, and the median rank."""
     return {**{f"R@{k}": float((rank <= k).mean()) for k in (1, 5, 10)}, "median_rank": float(np.median(rank))}
 
 
 def nearest_classes(embedded: np.ndarray, classes: np.ndarray) -> list[set[int]]:
-    """The five nearest classes of every point."""
+    """Return the five nearest classes of every point."""
     return [set(five.tolist()) for five in np.argsort(-cosines(embedded, classes), axis=1)[:, :5]]
 
 
-def named(nearest: list[set[int]], mentioned: list[set[int]]) -> float:
-    """Share of captions of which a mentioned class is among the five nearest."""
-    return float(np.mean([bool(five & said) for five, said in zip(nearest, mentioned, strict=True)]))
+def share_named(nearest: list[set[int]], mentioned: list[set[int]]) -> float:
+    """Return the share of captions with a mentioned class among the five nearest."""
+    return float(np.mean([bool(five & true_classes) for five, true_classes in zip(nearest, mentioned, strict=True)]))
 
 
 def compute(run: Run, cell: dict[str, Any]) -> list[Record]:
     loaded = spaces(run)
     fold = draw_curve_fold(loaded.captions, loaded.images, cell["n_pairs"], seed=cell["seed"])
-    aligner = aligner_of(run, cell).fit(fold.source_train, fold.target_train, fold.pairs)
-    moved = {
+    aligner = make_cell_aligner(run, cell).fit(fold.source_train, fold.target_train, fold.pairs)
+    transports = {
         "caption -> image": (aligner.transform(fold.source_test).values, fold.target_test.values),
         "image -> caption": (aligner.inverse_transform(fold.target_test).values, fold.source_test.values),
     }
     rng = np.random.default_rng([cell["seed"], cell["n_pairs"]])
     records = []
-    for direction, (queries, gallery) in moved.items():
+    for direction, (queries, gallery) in transports.items():
         scores = cosines(queries, gallery)
         null = [recalls(ranks(scores, rng.permutation(len(scores))))["R@10"] for _ in range(200)]
         records.append({
             **cell, "direction": direction, **recalls(ranks(scores)), "null_mean": float(np.mean(null)),
             "null_95": float(np.quantile(null, 0.95)), "n_test": len(scores),
         })  # fmt: skip
-    place = {stimulus: k for k, stimulus in enumerate(loaded.images["stimulus_id"].values)}
-    said = [loaded.mentioned[place[stimulus]] for stimulus in fold.target_test["stimulus_id"].values]
-    kept = np.flatnonzero([bool(one_said) for one_said in said])
-    said = [said[k] for k in kept]
-    nearest = nearest_classes(moved["caption -> image"][0][kept], loaded.classes)
-    null = [named([nearest[k] for k in rng.permutation(len(kept))], said) for _ in range(200)]
+    row_of = {stimulus: k for k, stimulus in enumerate(loaded.images["stimulus_id"].values)}
+    mentioned = [loaded.mentioned[row_of[stimulus]] for stimulus in fold.target_test["stimulus_id"].values]
+    rows = np.flatnonzero([bool(classes) for classes in mentioned])
+    mentioned = [mentioned[k] for k in rows]
+    nearest = nearest_classes(transports["caption -> image"][0][rows], loaded.classes)
+    null = [share_named([nearest[k] for k in rng.permutation(len(rows))], mentioned) for _ in range(200)]
     records.append({
-        **cell, "direction": "class name", "named": named(nearest, said), "null_mean": float(np.mean(null)),
-        "null_95": float(np.quantile(null, 0.95)), "n_test": len(kept),
-        "true_embedding": named(nearest_classes(fold.target_test.values[kept], loaded.classes), said),
+        **cell, "direction": "class name", "named": share_named(nearest, mentioned), "null_mean": float(np.mean(null)),
+        "null_95": float(np.quantile(null, 0.95)), "n_test": len(rows),
+        "true_embedding": share_named(nearest_classes(fold.target_test.values[rows], loaded.classes), mentioned),
     })  # fmt: skip
     return records
 
@@ -183,28 +195,36 @@ def finish(run: Run, records: list[Record]) -> dict[str, Any]:
         )
     )
     draw(run, records)
-    means, control_means = score(records, "R@10"), score(records, "named")
-    ours, others = against(means), against(control_means)
+    means, control_means = mean_scores(records, "R@10"), mean_scores(records, "named")
+    recall_rows, naming_rows = beside_baselines(means), beside_baselines(control_means)
     chance = float(np.mean([r["null_95"] for r in control]))
     claims = [
         {
             "claim": "The fused bridge retrieves natural images and captions better than every baseline on the same pairs",
-            "verdict": positive([mine - best for _, mine, _, best in ours]),
-            "evidence": rule("R@10, mean of both directions and seeds", ours),
+            "verdict": verdict_on_gains(
+                [fused_value - baseline_value for _, fused_value, _, baseline_value in recall_rows]
+            ),
+            "evidence": evidence_of("R@10, mean of both directions and seeds", recall_rows),
         },
         {
             "claim": "It carries captions into CLIP's space so that class names, which no method has seen, are found",
-            "verdict": positive([mine - chance for _, mine, _, _ in others]),
+            "verdict": verdict_on_gains([fused_value - chance for _, fused_value, _, _ in naming_rows]),
             "evidence": f"above the 95 % quantile of chance ({chance:.3f}) at every, some or no number of pairs; "
-            + rule("named rightly, mean over seeds", others),
+            + evidence_of("named rightly, mean over seeds", naming_rows),
         },
     ]
     tenth = 10 / n_test
     answer = (
         f"R@10 among {n_test} held-out real images and captions (mean of both directions, chance {tenth:.2f}): "
-        + "; ".join(f"{n} pairs: fused {mine:.2f}, best baseline ({name}) {best:.2f}" for n, mine, name, best in ours)
+        + "; ".join(
+            f"{n} pairs: fused {fused_value:.2f}, best baseline ({name}) {baseline_value:.2f}"
+            for n, fused_value, name, baseline_value in recall_rows
+        )
         + ". Class names, used by no method, are among the first five for "
-        + "; ".join(f"{mine:.2f} of captions at {n} pairs ({name} {best:.2f})" for n, mine, name, best in others)
+        + "; ".join(
+            f"{fused_value:.2f} of captions at {n} pairs ({name} {baseline_value:.2f})"
+            for n, fused_value, name, baseline_value in naming_rows
+        )
         + f" (chance {chance:.2f}, true image embedding {np.mean([r['true_embedding'] for r in control]):.2f})."
     )
     note = (
@@ -223,19 +243,19 @@ def finish(run: Run, records: list[Record]) -> dict[str, Any]:
 
 
 def draw(run: Run, records: list[Record]) -> None:
-    """Both directions, and the control."""
+    """Draw retrieval in both directions, and the naming of classes."""
     figure, axes = make_panels(3)
     control = select_records(records, direction="class name")
     panel = [(direction, select_records(records, direction=direction), "R@10") for direction in DIRECTIONS]
-    for ax, (title, own, value) in zip(
+    for ax, (title, group, value) in zip(
         axes, [*panel, ("class names, used by no method", control, "named")], strict=True
     ):
         figures.learning_curve(
-            curves_of([r for r in own if r["method"] != "unbalanced"], value),
+            curves_of([r for r in group if r["method"] != "unbalanced"], value),
             ax=ax,
-            ylabel=f"R@10 among {own[0]['n_test']}" if value == "R@10" else "named rightly (top 5 of 1,203)",
-            null=float(np.mean([r["null_95"] for r in own])),
-            ceiling=1.0 if value == "R@10" else float(np.mean([r["true_embedding"] for r in own])),
+            ylabel=f"R@10 among {group[0]['n_test']}" if value == "R@10" else "named rightly (top 5 of 1,203)",
+            null=float(np.mean([r["null_95"] for r in group])),
+            ceiling=1.0 if value == "R@10" else float(np.mean([r["true_embedding"] for r in group])),
             title=title,
         )
         ax.legend().remove()
@@ -258,8 +278,8 @@ def draw(run: Run, records: list[Record]) -> None:
     save_panels(figure, run, "retrieval", caption)
 
 
-def score(records: list[Record], value: str) -> dict[int, dict[str, float]]:
-    """Number of pairs -> method -> mean over seeds and directions."""
+def mean_scores(records: list[Record], value: str) -> dict[int, dict[str, float]]:
+    """Return means over seeds and directions: number of pairs -> method -> mean."""
     group = [r for r in records if value in r]
     return {
         n: {
@@ -270,8 +290,8 @@ def score(records: list[Record], value: str) -> dict[int, dict[str, float]]:
     }
 
 
-def against(means: dict[int, dict[str, float]]) -> list[tuple[int, float, str, float]]:
-    """Pairs, fused, and the best baseline there, where fused ran."""
+def beside_baselines(means: dict[int, dict[str, float]]) -> list[tuple[int, float, str, float]]:
+    """Return pairs, fused, and the best baseline, where fused ran."""
     out = []
     for n, by_method in means.items():
         if "fused" in by_method:
@@ -280,14 +300,18 @@ def against(means: dict[int, dict[str, float]]) -> list[tuple[int, float, str, f
     return out
 
 
-def positive(gains: list[float]) -> str:
-    """At every, some or no number of pairs."""
+def verdict_on_gains(gains: list[float]) -> str:
+    """Judge gains at every, some or no number of pairs."""
     return verdict(sum(gain > 0 for gain in gains), len(gains), part=0)
 
 
-def rule(what: str, rows: list[tuple[int, float, str, float]]) -> str:
-    lines = "; ".join(f"{n} pairs: fused {mine:.3f}, best baseline {name} {best:.3f}" for n, mine, name, best in rows)
-    return f"{what}, higher at every, some or no number of pairs (the baseline is the best of all on the same stimuli): {lines}"
+def evidence_of(quantity: str, rows: list[tuple[int, float, str, float]]) -> str:
+    """Format the rule and the values behind a verdict."""
+    lines = "; ".join(
+        f"{n} pairs: fused {fused_value:.3f}, best baseline {name} {baseline_value:.3f}"
+        for n, fused_value, name, baseline_value in rows
+    )
+    return f"{quantity}, higher at every, some or no number of pairs (the baseline is the best of all on the same stimuli): {lines}"
 
 
 STUDY = Study(

@@ -21,8 +21,8 @@ def one_of(names: Iterable[str]) -> Callable[[Any], Any]:
     known = list(names)
 
     def check(value: Any) -> Any:
-        given = value if isinstance(value, (list, tuple)) else [] if value is None else [value]
-        unknown = [name for name in given if name not in known]
+        values = value if isinstance(value, (list, tuple)) else [] if value is None else [value]
+        unknown = [name for name in values if name not in known]
         if unknown:
             raise typer.BadParameter(f"found {unknown[0]!r}; expected one of {known}. Mend: choose one of them.")
         return value

@@ -128,7 +128,7 @@ def test_scalar_tuples_are_refused() -> None:
     value = np.empty((), dtype=object)
     value[()] = ("a", 1, 2)
     bad = recording().assign_coords(presentation_was=((), value))
-    with pytest.raises(AssemblyError, match=r"scalar coordinate 'presentation_was' = .*Mend: assembly\.drop_vars"):
+    with pytest.raises(AssemblyError, match=r"'presentation_was'.*drop_vars"):
         from_brainscore(bad)
 
 
@@ -149,13 +149,13 @@ def test_flattened_assemblies_can_be_averaged() -> None:
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (lambda a: a.values, "found ndarray; expected a Brain-Score assembly"),
-        (lambda a: nested(a.drop_vars("neuroid_id")), "expected 'neuroid_id' on 'neuroid'"),
+        (lambda a: a.values, "ndarray"),
+        (lambda a: nested(a.drop_vars("neuroid_id")), r"'neuroid_id'.*'neuroid'"),
         (
             lambda a: nested(a.drop_vars(["stimulus_id", "image_id"])),
-            "expected 'stimulus_id' on 'presentation'",
+            r"'stimulus_id'.*'presentation'",
         ),
-        (lambda a: a.rename(presentation="event"), r"Brain-Score assembly: found dims \('event'"),
+        (lambda a: a.rename(presentation="event"), "'event'"),
     ],
 )
 def test_what_is_no_assembly_is_refused(spoil, message: str) -> None:
@@ -167,7 +167,7 @@ def test_what_is_no_assembly_is_refused(spoil, message: str) -> None:
 def test_missing_package_names_the_extra(monkeypatch) -> None:
     monkeypatch.setitem(sys.modules, "brainscore_core", None)
     monkeypatch.setitem(sys.modules, "brainscore_core.supported_data_standards.brainio.assemblies", None)
-    with pytest.raises(ImportError, match=r"pip install 'neurobridge\[brainscore\]'"):
+    with pytest.raises(ImportError, match=r"neurobridge\[brainscore\]"):
         to_brainscore(recording())
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import os
+import re
 import subprocess
 
 import pytest
@@ -55,7 +56,7 @@ def test_links_of_a_moved_neurobridge_are_replaced(library):
 def test_what_is_not_ours_is_neither_replaced_nor_removed(library, kind):
     place = library / kind / "neurobridge"
     place.mkdir()
-    with pytest.raises(FileExistsError, match=r"neurobridge did not put there.*Mend: move it away"):
+    with pytest.raises(FileExistsError, match=re.escape(str(place))):
         link(library)
     assert not any(path.is_symlink() for path in library.glob("*/*"))
     assert unlink(library) == []
@@ -66,7 +67,7 @@ def test_what_is_not_ours_is_neither_replaced_nor_removed(library, kind):
 
 
 def test_a_folder_that_cannot_be_written_is_said(tmp_path):
-    with pytest.raises(OSError, match=r"found no way to link .*Mend: use an environment of your own"):
+    with pytest.raises(OSError, match=re.escape(str(tmp_path / "nowhere"))):
         link(tmp_path / "nowhere")
 
 

@@ -71,7 +71,7 @@ def test_the_same_seed_gives_the_same_numbers(pair):
 def test_units_that_are_silent_in_training_are_left_out_and_counted(pair):
     source, target = pair
     silent = source.copy(data=source.values * np.r_[np.ones(19), 0])
-    with pytest.warns(UserWarning, match="found up to 1 of 20 source neuroids constant"):
+    with pytest.warns(UserWarning, match=r"\b1 of 20\b"):
         score = aligned_predictivity(silent, target, RidgeAligner(), pairs=1.0, n_permutations=0)
     expected = aligned_predictivity(source.isel(neuroid=slice(19)), target, RidgeAligner(), pairs=1.0, n_permutations=0)
     np.testing.assert_allclose(score["raw"], expected["raw"])
@@ -79,17 +79,17 @@ def test_units_that_are_silent_in_training_are_left_out_and_counted(pair):
 
 @pytest.mark.parametrize("share", [0, -0.1, 1.5])
 def test_a_share_that_is_none_is_refused(pair, share):
-    with pytest.raises(AssemblyError, match=rf"pairs: found {share}; expected a share"):
+    with pytest.raises(AssemblyError, match=rf"pairs.*{share}"):
         aligned_predictivity(*pair, pairs=share)
 
 
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: BrainScoreMetric("lasso"), r"found metric 'lasso'; expected one of \['bridge', 'cca'"),
-        (lambda: BrainScoreMetric("pls", {"kfold": True}), "crossvalidation_kwargs: found 'kfold'"),
-        (lambda: majajhong2015_public("V1"), r"found region 'V1'; expected one of \['V4', 'IT'\]"),
-        (lambda: majajhong2015_public("IT", "lasso"), r"found metric 'lasso'; expected one of \['bridge', 'linear'"),
+        (lambda: BrainScoreMetric("lasso"), r"'lasso'.*'bridge', 'cca'"),
+        (lambda: BrainScoreMetric("pls", {"kfold": True}), r"crossvalidation_kwargs.*'kfold'"),
+        (lambda: majajhong2015_public("V1"), r"'V1'.*'V4', 'IT'"),
+        (lambda: majajhong2015_public("IT", "lasso"), r"'lasso'.*'bridge', 'linear'"),
     ],
 )
 def test_unknown_names_are_refused(make, message):
@@ -100,20 +100,20 @@ def test_unknown_names_are_refused(make, message):
 
 @pytest.mark.parametrize("name", sorted(set(ALL_METRICS) - set(SITE_METRICS)))
 def test_a_benchmark_that_divides_by_the_ceiling_of_sites_takes_metrics_of_sites_alone(name):
-    with pytest.raises(AssemblyError, match=rf"found metric '{name}'; expected one of .*r\^2 / ceiling.*Mend"):
+    with pytest.raises(AssemblyError, match=rf"'{name}'.*ceiling"):
         majajhong2015_public("IT", name)
 
 
 @pytest.mark.parametrize("name", ["pls", "bridge"])
 def test_other_stimuli_are_refused(pair, name):
     source, target = pair
-    with pytest.raises(AssemblyError, match=r"source: found 89 stimuli; expected those of the target \(90\)"):
+    with pytest.raises(AssemblyError, match=r"source.*\b89\b.*\b90\b"):
         BrainScoreMetric(name)(source.isel(presentation=slice(1, None)), target)
 
 
 def test_a_label_to_stratify_on_must_be_there(pair):
     source, target = pair
-    with pytest.raises(AssemblyError, match=r"no coordinate 'object_name' to stratify on.*stratification_coord"):
+    with pytest.raises(AssemblyError, match=r"'object_name'.*stratification_coord"):
         BrainScoreMetric("pls")(source, target.drop_vars("object_name"))
 
 

@@ -92,9 +92,9 @@ def test_regions_have_activations_and_aligners_of_their_own():
     for region, n in (("V4", 3), ("IT", 4)):
         model.start_recording(region, [(70, 170)])
         assert model.look_at(stimuli()).sizes["neuroid"] == n
-    with pytest.raises(AssemblyError, match=r"found activations for \['IT', 'V4'\]; expected also 'V1'.*Mend"):
+    with pytest.raises(AssemblyError, match=r"'IT', 'V4'.*'V1'"):
         model.start_recording("V1", [(70, 170)])
-    with pytest.raises(AssemblyError, match="found an aligner for"):
+    with pytest.raises(AssemblyError, match=r"'IT'.*'V4'"):
         AlignedBrainModel(units(), "m", aligner={"IT": RidgeAligner()}).start_recording("V4", [(70, 170)])
 
 
@@ -118,7 +118,7 @@ def test_passive_viewing_records_nothing_and_other_tasks_are_refused():
     model.start_recording("IT", [(70, 170)])
     model.start_task("passive")
     assert model.look_at(stimuli()) is None
-    with pytest.raises(NotImplementedError, match=r"found task 'label'; expected 'passive'.*Mend"):
+    with pytest.raises(NotImplementedError, match=r"'label'.*'passive'"):
         model.start_task("label", ["dog", "cat"])
 
 

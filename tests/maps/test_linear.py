@@ -36,7 +36,7 @@ def test_leave_one_out_is_what_leaving_one_out_gives():
 
 
 def test_lengths_must_agree():
-    with pytest.raises(ValueError, match=r"found 3 source and 4 target rows; expected the same number"):
+    with pytest.raises(ValueError, match=r"\b3\b.*\b4\b"):
         ridge_map(np.ones((3, 2)), np.ones((4, 2)))
 
 
@@ -64,5 +64,5 @@ def test_the_shared_penalty_is_that_of_least_summed_error():
 
 
 def test_unknown_penalties_are_refused():
-    with pytest.raises(ValueError, match=r"found penalty='none'; expected 'per-target' or 'shared'"):
+    with pytest.raises(ValueError, match=r"penalty='none'.*'per-target'.*'shared'"):
         ridge_map(np.ones((3, 2)), np.ones((3, 2)), penalty="none")

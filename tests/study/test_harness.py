@@ -79,7 +79,7 @@ def test_half_a_line_left_by_a_kill_is_computed_again(run):
 def test_another_run_does_not_mix_with_the_records(run, change, named):
     run_study(TOY, run, progress=False)
     other = replace(run, shared={}, **change)
-    with pytest.raises(StudyError, match=rf"another {named}\b.*{run.out.name}"):
+    with pytest.raises(StudyError, match=rf"\b{named}\b.*{run.out.name}.*--fresh"):
         run_study(TOY, other, progress=False)
     results = run_study(TOY, other, progress=False, fresh=True)
     assert len(results["records"]) == 2 * other.n_seeds
@@ -106,7 +106,7 @@ def test_a_record_that_is_not_plain_names_its_cell(run, value):
 def test_code_that_changed_does_not_mix_with_the_records(run, monkeypatch):
     run_study(TOY, run, progress=False)
     monkeypatch.setattr(harness, "_code_digest", lambda script: "sha256:other")
-    with pytest.raises(StudyError, match="another code"):
+    with pytest.raises(StudyError, match=r"\bcode\b.*--fresh"):
         run_study(TOY, run, progress=False)
 
 

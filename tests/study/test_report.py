@@ -28,5 +28,5 @@ def test_the_page_holds_tables_figures_and_provenance(tmp_path):
 
 
 def test_a_folder_without_results_is_refused(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"found no scores\.json.*Mend: neurobridge demo"):
+    with pytest.raises(FileNotFoundError, match=r"scores\.json.*neurobridge demo"):
         write_report(tmp_path)

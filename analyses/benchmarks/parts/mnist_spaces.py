@@ -1,12 +1,13 @@
-"""The two spaces of the quality protocol: VAE latents (32-d) and CNN features (128-d) of the same real MNIST digits.
+"""The two spaces of the quality protocol: VAE latents and CNN features of real MNIST digits.
 
-The prototype of DESIGN section 4: 5,000 real digits are used; both extractors and the target head are trained on *other* digits of
-the official training part, frozen, and never see the 5,000. The features are kept in an npz file: training takes a
-minute.
+5,000 real digits are used; both extractors and the target head are trained on *other* digits of
+the official training part, frozen, and never see the 5,000. The features are kept in an npz file:
+training takes a minute.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,24 +26,28 @@ N_DIGITS, N_VAE, N_CNN = 5000, 10_000, 5000
 
 
 class Pools(NamedTuple):
-    """Rows of one draw of the protocol: held out, known in both spaces, and of either pool (the known ones first)."""
+    """Rows of one draw of the protocol.
+
+    They are the held-out digits, those known in both spaces, and those of either pool (the known
+    ones first).
+    """
 
     test: np.ndarray
     known: np.ndarray
-    left: np.ndarray
-    right: np.ndarray
+    source: np.ndarray
+    target: np.ndarray
 
 
 def draw_pools(n_digits: int, n_pairs: int, seed: int) -> Pools:
     """Hold out 1,000 digits, pair the first of the others, and deal the rest to one pool each."""
     order = np.random.default_rng(seed).permutation(n_digits)
     test, train = order[:1000], order[1000:]
-    known, rest = train[:n_pairs], train[n_pairs:]
-    return Pools(test, known, np.concatenate([known, rest[0::2]]), np.concatenate([known, rest[1::2]]))
+    known, unpaired = train[:n_pairs], train[n_pairs:]
+    return Pools(test, known, np.concatenate([known, unpaired[0::2]]), np.concatenate([known, unpaired[1::2]]))
 
 
 def mean_and_ci(values: list[float]) -> dict[str, float]:
-    """Mean over seeds, and half the width of its 95 % interval."""
+    """Return the mean over seeds, and half the width of its 95 % interval."""
     return {"mean": float(np.mean(values)), "ci95": float(interval(np.asarray(values)))}
 
 
@@ -56,7 +61,7 @@ class Spaces(NamedTuple):
     head_bias: np.ndarray
 
     def accuracy(self, target: np.ndarray, rows: np.ndarray) -> float:
-        """Share of digits that the frozen head names rightly from target-space points."""
+        """Return the accuracy of the frozen head on points of the target space."""
         return float(((target @ self.head_weight.T + self.head_bias).argmax(axis=1) == self.labels[rows]).mean())
 
 
@@ -101,7 +106,7 @@ def _batches(n: int, n_epochs: int, rng: np.random.Generator, size: int = 100) -
 
 
 def build(mirror: str | os.PathLike[str] | None, cache: Path, *, seed: int = 0) -> Spaces:
-    """Train both extractors once, and give the views of the 5,000 digits; read from ``cache`` when it is there.
+    """Train both extractors once and return the views of the 5,000 digits.
 
     Parameters
     ----------
@@ -121,25 +126,33 @@ def build(mirror: str | os.PathLike[str] | None, cache: Path, *, seed: int = 0) 
     order = rng.permutation(len(digits))
     images = torch.as_tensor(digits.values[order, None], dtype=torch.float32) / 255
     labels = torch.as_tensor(digits["category_name"].values.astype(int)[order])
-    used, for_vae, for_cnn = np.split(np.arange(N_DIGITS + N_VAE + N_CNN), [N_DIGITS, N_DIGITS + N_VAE])
+    kept_rows, vae_rows, cnn_rows = np.split(np.arange(N_DIGITS + N_VAE + N_CNN), [N_DIGITS, N_DIGITS + N_VAE])
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         vae, cnn = VAE(), CNN()
         optimiser = torch.optim.Adam(vae.parameters(), lr=1e-3)
         for batch in _batches(N_VAE, 12, rng):
             optimiser.zero_grad()
-            vae.loss(images[for_vae[batch]]).backward()
+            vae.loss(images[vae_rows[batch]]).backward()
             optimiser.step()
         optimiser = torch.optim.Adam(cnn.parameters(), lr=1e-3)
         for batch in _batches(N_CNN, 8, rng):
             optimiser.zero_grad()
-            F.cross_entropy(cnn(images[for_cnn[batch]]), labels[for_cnn[batch]]).backward()
+            F.cross_entropy(cnn(images[cnn_rows[batch]]), labels[cnn_rows[batch]]).backward()
             optimiser.step()
     with torch.inference_mode():
-        source = vae.encoder(images[used]).chunk(2, dim=1)[0].double().numpy()
-        target = cnn.features(images[used]).double().numpy()
+        source = vae.encoder(images[kept_rows]).chunk(2, dim=1)[0].double().numpy()
+        target = cnn.features(images[kept_rows]).double().numpy()
         weight, bias = (p.double().numpy() for p in (cnn.head.weight, cnn.head.bias))
-    spaces = Spaces(source, target, labels[used].numpy(), weight, bias)
+    spaces = Spaces(source, target, labels[kept_rows].numpy(), weight, bias)
     with atomic_path(file) as partial, partial.open("wb") as stream:
         np.savez(stream, **spaces._asdict())
     return spaces
+
+
+def file_digests(mirror: Path | None) -> dict[str, str]:
+    """Return the sha256 of the real MNIST files that were read, by name."""
+    folder = mirror / "mnist" if mirror else None
+    if folder is None or not folder.is_dir():
+        return {}
+    return {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in sorted(folder.glob("train-*"))}

@@ -8,9 +8,11 @@ import xarray as xr
 from neurobridge.assemblies.schema import NEUROID
 
 
-def shuffled_accuracies(named: np.ndarray, truth: np.ndarray, rng: np.random.Generator, n: int = 200) -> list[float]:
-    """Return the accuracies of the same names where the truth is permuted."""
-    return [float((named == rng.permutation(truth)).mean()) for _ in range(n)]
+def shuffled_accuracies(
+    predicted: np.ndarray, truth: np.ndarray, rng: np.random.Generator, n: int = 200
+) -> list[float]:
+    """Return the accuracies of predicted names where the truth is permuted."""
+    return [float((predicted == rng.permutation(truth)).mean()) for _ in range(n)]
 
 
 def cosines(A: np.ndarray, B: np.ndarray) -> np.ndarray:

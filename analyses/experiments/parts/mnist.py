@@ -1,4 +1,4 @@
-"""Real MNIST beside captions of many wordings: frozen encoders, the pools, the digit head, and training end to end."""
+"""Real MNIST beside captions of many wordings: encoders, pools, and training end to end."""
 
 from __future__ import annotations
 
@@ -36,27 +36,32 @@ from .common import shuffled_accuracies
 from .digits import NAMES
 
 DIGITS = list(NAMES)
-#: The first training digits: settings were looked at on them alone.
+#: Number of first training digits, on which alone settings were chosen.
 N_DEVELOPMENT = 10_000
 N_CAPTIONS = 3000
-#: Least squared error of pairs would choose otherwise: most of it is the wording of single captions. See `fixed_fused`.
+#: Candidate of `fused_aligner`. The squared error of pairs would choose otherwise: it is mostly due to wording.
 FUSED = Candidate(lam=0.9, epsilon=0.02, n_rounds=5, readout="kernel", kernel_rounds=1)
-#: The encoder of image_text and supervised.
+#: Encoder of image_text and supervised.
 MAIN = "contrastive"
 LABEL_ONLY = ("logistic", "kNN")
 END_TO_END = ("end to end", "end to end, augmented")
-WHO = (
+OPENINGS = (
     "somebody wrote", "a child drew", "the clerk noted", "a student copied", "here we see", "this shows", "there is",
     "one can read",
 )  # fmt: skip
-WHAT = (
+NOUN_PHRASES = (
     "{a}", "the digit {label}", "the number {label}", "a handwritten {label}", "the numeral {label}",
     "a carefully drawn {label}", "a sketchy {label}", "the figure {label}", "a small {label}", "the symbol {label}",
 )  # fmt: skip
-WHERE = ("", "on paper", "in ink", "on a white card", "in the corner of a page", "on the blackboard")
-WORDINGS = [f"{who} {what} {where}".strip() for who in WHO for what in WHAT for where in WHERE]
+SCENES = ("", "on paper", "in ink", "on a white card", "in the corner of a page", "on the blackboard")
+WORDINGS = [
+    f"{opening} {noun_phrase} {scene}".strip()
+    for opening in OPENINGS
+    for noun_phrase in NOUN_PHRASES
+    for scene in SCENES
+]
 
-#: name -> reference, layer, arguments of its training. Every one is trained on the images alone.
+#: Name -> reference, layer, arguments of its training, which is on images alone.
 ENCODERS: dict[str, tuple[str, str, dict[str, int]]] = {
     "contrastive": ("conv_contrastive", "encoder.latents", {"width": 32, "epochs": 12}),
     "contrastive, short": ("conv_contrastive", "encoder.latents", {"width": 16, "epochs": 3}),
@@ -65,7 +70,7 @@ ENCODERS: dict[str, tuple[str, str, dict[str, int]]] = {
 
 
 class Digits(NamedTuple):
-    """Images and digits, official parts."""
+    """Images and digits of the official parts."""
 
     train: xr.DataArray
     test: xr.DataArray
@@ -75,7 +80,10 @@ class Digits(NamedTuple):
 
 
 class Captions(NamedTuple):
-    """Embedded captions with their digits: those of the pool, and those in wordings that nothing was fitted on."""
+    """Embedded captions with their digits.
+
+    Those of the pool, and new ones in wordings that nothing was fitted on.
+    """
 
     pool: np.ndarray
     labels: np.ndarray
@@ -84,7 +92,7 @@ class Captions(NamedTuple):
 
 
 def digits(run: Run) -> Digits:
-    """MNIST, once a process."""
+    """Load MNIST once in a process."""
 
     def make() -> Digits:
         train, test = (load("mnist", part=part, mirror=run.mirror) for part in ("train", "test"))
@@ -98,7 +106,10 @@ def digits(run: Run) -> Digits:
 
 
 def kept_reference(name: str, images: xr.DataArray, **arguments: Any) -> Reference:
-    """Train a reference, or read it back if the same was trained before (same code, images and arguments)."""
+    """Train a reference, or read it back where the same was trained before.
+
+    The same means: equal code, images and arguments.
+    """
     sha = hashlib.sha256(json.dumps([name, arguments], sort_keys=True).encode())
     for module in (conv_module, training_module):
         sha.update(Path(str(module.__file__)).read_bytes())
@@ -120,16 +131,19 @@ def latents(run: Run, encoder: str) -> tuple[np.ndarray, np.ndarray]:
         else:
             reference = kept_reference(name, mnist.train, seed=0, **arguments)
         sides = (mnist.train[: n_images(run)], mnist.test[: 1000 if run.quick else None])
-        read = [
+        layer_values = [
             extract(reference.model, item, layer, preprocess=reference.preprocess, batch_size=512) for item in sides
         ]
-        return read[0].values.astype(float), read[1].values.astype(float)
+        return layer_values[0].values.astype(float), layer_values[1].values.astype(float)
 
     return run.once(f"latents of {encoder}", make)
 
 
 def captions(run: Run, n: int = 4000) -> Captions:
-    """Different captions, as many of each digit, in five sixths of the wordings; and 800 in the others."""
+    """Embed different captions, as many of each digit, in five sixths of the wordings.
+
+    Another 800 are in the remaining wordings.
+    """
 
     def make() -> Captions:
         order = np.random.default_rng(0).permutation(len(WORDINGS))
@@ -145,36 +159,36 @@ def captions(run: Run, n: int = 4000) -> Captions:
 
 
 def digit_head(run: Run, text: Captions) -> LogisticRegression:
-    """Reads a digit from an embedded caption; fitted on captions alone, once a process."""
+    """Fit the readout of digits on embedded captions alone, once in a process."""
     return run.once(
         f"head {len(text.pool)}", lambda: LogisticRegression(C=100, max_iter=2000).fit(text.pool, text.labels)
     )
 
 
 def head_accuracy(run: Run, text: Captions) -> float:
-    """Return the head's accuracy on captions in new wordings: its ceiling on images."""
+    """Return the head's accuracy on captions in new wordings, its ceiling on images."""
     return float(digit_head(run, text).score(text.new, text.new_labels))
 
 
-def said_of(labels: np.ndarray, text: Captions, rng: np.random.Generator) -> np.ndarray:
-    """A row of the captions for every image, of its digit."""
-    said = np.empty(len(labels), dtype=int)
+def draw_captions(labels: np.ndarray, text: Captions, rng: np.random.Generator) -> np.ndarray:
+    """Draw a caption of its digit for every image, as rows of the pool."""
+    caption_rows = np.empty(len(labels), dtype=int)
     for digit in DIGITS:
         rows = np.flatnonzero(labels == digit)
-        said[rows] = rng.choice(np.flatnonzero(text.labels == digit), len(rows))
-    return said
+        caption_rows[rows] = rng.choice(np.flatnonzero(text.labels == digit), len(rows))
+    return caption_rows
 
 
 def balanced(labels: np.ndarray, n: int, rng: np.random.Generator) -> np.ndarray:
-    """Rows of n images, as many of each digit as there are (to one), in random order."""
+    """Return rows of n images in random order, as many of each digit (to one)."""
     order = rng.permutation(len(labels))
     rank = np.empty(len(labels), dtype=int)
     for digit in DIGITS:
-        own = order[labels[order] == digit]
-        rank[own] = np.arange(len(own))
-    # Of the last incomplete round, some digits at random.
-    turn = np.lexsort((rng.random(len(labels)), rank))
-    return rng.permutation(turn[:n])
+        digit_rows = order[labels[order] == digit]
+        rank[digit_rows] = np.arange(len(digit_rows))
+    # The last incomplete round takes digits at random.
+    order_by_rank = np.lexsort((rng.random(len(labels)), rank))
+    return rng.permutation(order_by_rank[:n])
 
 
 class Trial(NamedTuple):
@@ -186,33 +200,41 @@ class Trial(NamedTuple):
 
 
 def n_images(run: Run) -> int:
-    """Training images that a run knows of."""
+    """Return the number of training images of a run."""
     return 4000 if run.quick else 60_000
 
 
-def dealt(run: Run, seed: int) -> tuple[np.ndarray, np.random.Generator]:
-    """Rows of the images, of which the first are known, as many of each digit; and the generator that goes on from there."""
+def image_order(run: Run, seed: int) -> tuple[np.ndarray, np.random.Generator]:
+    """Return the rows of the images, the known ones first, and the generator for further draws.
+
+    The first n rows hold as many of each digit, for every n.
+    """
     labels = digits(run).labels[: n_images(run)]
     rng = np.random.default_rng([seed, 11])
     return balanced(labels, len(labels), rng), rng
 
 
-def draw(run: Run, encoder: str, n_pairs: int, seed: int, *, pool: int = 3000) -> Trial:
-    """Draw known images, a caption for each, and other images of the pool; fewer pairs are among more."""
-    text, places = captions(run, N_CAPTIONS), latents(run, encoder)[0]
-    order, rng = dealt(run, seed)
-    said = said_of(digits(run).labels[: n_images(run)], text, rng)
-    known = order[:n_pairs]
-    others = rng.permutation(order[n_pairs:])[: max(pool - n_pairs, 2 * pool // 3)]
-    rows = np.concatenate([known, others])
-    pairs = Pairs(np.array([f"image-{k}" for k in known]), np.array([f"caption-{k}" for k in said[known]]))
+def draw_trial(run: Run, encoder: str, n_pairs: int, seed: int, *, pool: int = 3000) -> Trial:
+    """Draw known images, a caption for each, and other images of the pool.
+
+    The pairs of a smaller number are among those of a larger one.
+    """
+    text, image_latents = captions(run, N_CAPTIONS), latents(run, encoder)[0]
+    order, rng = image_order(run, seed)
+    caption_rows = draw_captions(digits(run).labels[: n_images(run)], text, rng)
+    known_rows = order[:n_pairs]
+    other_rows = rng.permutation(order[n_pairs:])[: max(pool - n_pairs, 2 * pool // 3)]
+    rows = np.concatenate([known_rows, other_rows])
+    pairs = Pairs(
+        np.array([f"image-{k}" for k in known_rows]), np.array([f"caption-{k}" for k in caption_rows[known_rows]])
+    )
     return Trial(
-        assembly(places[rows], "image", rows), assembly(text.pool, "caption", np.arange(len(text.pool))), pairs
+        assembly(image_latents[rows], "image", rows), assembly(text.pool, "caption", np.arange(len(text.pool))), pairs
     )
 
 
 def assembly(values: np.ndarray, kind: str, numbers: np.ndarray) -> xr.DataArray:
-    """Points with their ids."""
+    """Label points with ids."""
     return make_assembly(
         values,
         presentation={"stimulus_id": [f"{kind}-{k}" for k in numbers]},
@@ -220,16 +242,22 @@ def assembly(values: np.ndarray, kind: str, numbers: np.ndarray) -> xr.DataArray
     )
 
 
-def fixed_fused(seed: int, how: Map = "barycentric") -> BridgeAligner:
-    """The fused bridge with settings that were chosen on the first 10,000 training digits; nothing is cross-validated."""
+def fused_aligner(seed: int, map_name: Map = "barycentric") -> BridgeAligner:
+    """Return the fused bridge with fixed settings.
+
+    They were chosen on the first 10,000 training digits; nothing is cross-validated.
+    """
     return BridgeAligner(
-        coupling="fused", map=how, fuse_options={"candidate": FUSED, "minibatch_size": None}, seed=seed
+        coupling="fused", map=map_name, fuse_options={"candidate": FUSED, "minibatch_size": None}, seed=seed
     )
 
 
-def loose(seed: int, how: Map = "barycentric") -> BridgeAligner:
-    """Unbalanced transport under the bridge, so loose that captions of an odd wording may stay without images."""
-    return BridgeAligner(coupling="factored", map=how, unbalanced=0.1, seed=seed)
+def unbalanced_aligner(seed: int, map_name: Map = "barycentric") -> BridgeAligner:
+    """Return the bridge with unbalanced transport.
+
+    It is loose enough that captions of an odd wording may stay without images.
+    """
+    return BridgeAligner(coupling="factored", map=map_name, unbalanced=0.1, seed=seed)
 
 
 #: Methods of this package with the settings of these experiments: name -> aligner of a seed.
@@ -238,79 +266,82 @@ OURS: dict[str, Callable[[int], AssemblyAligner]] = {
     "pairs-flow": partial(make_aligner, "pairs-flow"),
     "balanced": partial(make_aligner, "bridge"),
     "balanced-flow": partial(make_aligner, "bridge-flow"),
-    "unbalanced": loose,
-    "unbalanced-flow": lambda seed: loose(seed, "flow"),
-    "fused": fixed_fused,
-    "fused-flow": lambda seed: fixed_fused(seed, "flow"),
+    "unbalanced": unbalanced_aligner,
+    "unbalanced-flow": lambda seed: unbalanced_aligner(seed, "flow"),
+    "fused": fused_aligner,
+    "fused-flow": lambda seed: fused_aligner(seed, "flow"),
     "fused by squared error": partial(make_aligner, "fused"),
 }
 
 
-def moved(run: Run, encoder: str, method: str, trial: Trial, seed: int) -> np.ndarray:
-    """Test images in the space of the captions, (n_test, 384)."""
+def transported_test(run: Run, encoder: str, method: str, trial: Trial, seed: int) -> np.ndarray:
+    """Transport the test images into the space of the captions, shape (n_test, 384)."""
     aligner = OURS[method](seed) if method in OURS else make_aligner(method, seed)
     test = latents(run, encoder)[1]
     with warnings.catch_warnings():
-        # Images seldom land on a caption's own place: which digit they are near is what is asked.
+        # Images seldom land on the embedding of a caption; the head only asks for the nearest digit.
         warnings.simplefilter("ignore", OffSupportWarning)
         aligner.fit(trial.source, trial.target, trial.pairs)
         return np.asarray(aligner.transform(assembly(test, "test", np.arange(len(test)))).values)
 
 
-def read_by_label(run: Run, encoder: str, method: str, known: np.ndarray) -> np.ndarray:
-    """Digits of the test images by the known images' labels alone: no caption, no transport."""
+def predict_from_labels(run: Run, encoder: str, method: str, known_rows: np.ndarray) -> np.ndarray:
+    """Predict the test digits from the known images' labels, without captions or transport."""
     train, test = latents(run, encoder)
     scale = StandardScaler().fit(train)
-    X, labels = scale.transform(train[known]), digits(run).labels[known]
+    X, labels = scale.transform(train[known_rows]), digits(run).labels[known_rows]
     if method == "logistic":
         model = LogisticRegression(C=1.0, max_iter=1000)
     else:
-        model = KNeighborsClassifier(max(1, min(5, len(known) // 20)), weights="distance")
+        model = KNeighborsClassifier(max(1, min(5, len(known_rows) // 20)), weights="distance")
     return model.fit(X, labels).predict(scale.transform(test))
 
 
-def named_right(names: np.ndarray, truth: np.ndarray, seed: int) -> dict[str, Any]:
-    """Accuracy with its permutation null."""
+def accuracy_with_null(predicted: np.ndarray, truth: np.ndarray, seed: int) -> dict[str, Any]:
+    """Return the accuracy with its permutation null."""
     rng = np.random.default_rng([seed, 13])
-    null = shuffled_accuracies(names, truth, rng)
+    null = shuffled_accuracies(predicted, truth, rng)
     return {
-        "accuracy": float((names == truth).mean()), "null_mean": float(np.mean(null)),
+        "accuracy": float((predicted == truth).mean()), "null_mean": float(np.mean(null)),
         "null_95": float(np.quantile(null, 0.95)), "n_test": len(truth),
     }  # fmt: skip
 
 
-def measured(run: Run, cell: dict[str, Any]) -> list[dict[str, Any]]:
-    """The record of a cell: method, encoder, number of pairs and seed."""
+def accuracy_records(run: Run, cell: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the record of a cell: method, encoder, number of pairs and seed."""
     mnist, method, seed = digits(run), cell["method"], cell["seed"]
-    known = dealt(run, seed)[0][: cell["n_pairs"]]
+    known_rows = image_order(run, seed)[0][: cell["n_pairs"]]
     if method in END_TO_END:
-        some = mnist.train.isel(presentation=known)
-        net = end_to_end(some, augmented=method != END_TO_END[0], seed=seed, steps=150 if run.quick else 800)
-        names = named(net, mnist.test[: 1000 if run.quick else None])
+        known_images = mnist.train.isel(presentation=known_rows)
+        net = end_to_end(known_images, augmented=method != END_TO_END[0], seed=seed, steps=150 if run.quick else 800)
+        predicted = predict_classes(net, mnist.test[: 1000 if run.quick else None])
     elif method in LABEL_ONLY:
-        names = read_by_label(run, cell["encoder"], method, known)
+        predicted = predict_from_labels(run, cell["encoder"], method, known_rows)
     else:
-        trial = draw(run, cell["encoder"], cell["n_pairs"], seed)
-        names = digit_head(run, captions(run, N_CAPTIONS)).predict(moved(run, cell["encoder"], method, trial, seed))
-    return [{**cell, **named_right(names, mnist.test_labels[: len(names)], seed)}]
+        trial = draw_trial(run, cell["encoder"], cell["n_pairs"], seed)
+        predicted = digit_head(run, captions(run, N_CAPTIONS)).predict(
+            transported_test(run, cell["encoder"], method, trial, seed)
+        )
+    return [{**cell, **accuracy_with_null(predicted, mnist.test_labels[: len(predicted)], seed)}]
 
 
 def end_to_end(images: xr.DataArray, *, augmented: bool, seed: int, steps: int = 800) -> Reference:
-    """The conv net trained on the labels of these images alone, or on random views of them too.
+    """Train a conv net on the labels of these images alone, or on random views of them too.
 
-    Some 20,000 views, at least one and at most 200 an image. Until the loss is next to nothing: 800 steps, or four passes.
+    There are some 20,000 views, at least one and at most 200 for each image. Training runs until
+    the loss is next to nothing: 800 steps, or four passes.
     """
     n = images.sizes["presentation"]
     if augmented:
-        images = with_views(images, int(np.clip(20_000 // n, 1, 200)), seed)
+        images = add_views(images, int(np.clip(20_000 // n, 1, 200)), seed)
         n = images.sizes["presentation"]
     batch = 128 if n >= 3000 else int(np.clip(n // 8, 8, 64))
     epochs = -(-steps * batch // n)
     return train_reference("conv_net", images, seed=seed, batch_size=batch, epochs=max(epochs, 1 if steps < 800 else 4))
 
 
-def with_views(images: xr.DataArray, copies: int, seed: int) -> xr.DataArray:
-    """The images, and random views of each."""
+def add_views(images: xr.DataArray, copies: int, seed: int) -> xr.DataArray:
+    """Add random views of each image."""
     generator = torch.Generator().manual_seed(seed)
     pixels = torch.from_numpy(np.ascontiguousarray(images.values)).float().div(255)[:, None]
     views = [np.uint8(255 * random_views(pixels, generator)[:, 0].clamp(0, 1).numpy()) for _ in range(copies)]
@@ -322,7 +353,7 @@ def with_views(images: xr.DataArray, copies: int, seed: int) -> xr.DataArray:
     )
 
 
-def named(reference: Reference, images: xr.DataArray) -> np.ndarray:
+def predict_classes(reference: Reference, images: xr.DataArray) -> np.ndarray:
     """Return the class that a classifier gives each image."""
     scores = extract(reference.model, images, "head", preprocess=reference.preprocess, batch_size=512).values
     return np.asarray(reference.card["classes"])[scores.argmax(axis=1)]

@@ -1,4 +1,4 @@
-"""Codes and the factors behind them: simulated scenes, factors of digits, DCI, MIG, rank correlation by permutation."""
+"""Codes and their factors: simulated scenes, digits, DCI, MIG, and rank correlation."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from neurobridge.study.harness import Run
 
 SIDE, N_SITES = 24, 60
 OBJECTS = ("animal_1", "car_3", "face_2", "plane_5")
-# Codes are read with as many bins as in Locatello et al. 2019.
+# Number of bins of Locatello et al. 2019.
 N_BINS = 20
 
 
 class Sizes(NamedTuple):
-    """Images to train a VAE on, to measure factors on, and to align; epochs; images of the classifier."""
+    """Images that train a VAE, measure factors, and align; epochs; images of the classifier."""
 
     train: int
     factors: int
@@ -33,8 +33,11 @@ class Sizes(NamedTuple):
     classifier: int
 
 
-class View(NamedTuple):
-    """Images of one kind: to train on, to measure on with their factors, and the second space of the first of these."""
+class FactorData(NamedTuple):
+    """Images of one kind with their factors, and a second space.
+
+    The target space belongs to the first of the measured images.
+    """
 
     train: xr.DataArray
     measured: xr.DataArray
@@ -43,55 +46,59 @@ class View(NamedTuple):
     head: tuple[np.ndarray, np.ndarray] | None
     digests: dict[str, str]
 
-    def labels(self, some: xr.DataArray) -> np.ndarray:
-        """Class or object of some of the measured images."""
-        place = {stimulus: k for k, stimulus in enumerate(self.measured["stimulus_id"].values)}
-        return next(iter(self.factors.values()))[[place[i] for i in some["stimulus_id"].values]]
+    def labels(self, images: xr.DataArray) -> np.ndarray:
+        """Return the class or object of some of the measured images."""
+        row_of = {stimulus: k for k, stimulus in enumerate(self.measured["stimulus_id"].values)}
+        return next(iter(self.factors.values()))[[row_of[i] for i in images["stimulus_id"].values]]
 
 
 def sizes(run: Run) -> Sizes:
+    """Return the sizes of a run."""
     return Sizes(1000, 600, 300, 2, 2000) if run.quick else Sizes(7500, 3000, 600, 5, 15_000)
 
 
-def view(run: Run, data: str) -> View:
-    """Make or load both spaces, once a process; the same for all seeds."""
-    return run.once(data, lambda: _scenes(run) if data == "scenes" else _digits(run))
+def factor_data(run: Run, name: str) -> FactorData:
+    """Make or load both spaces once in a process; they are the same for all seeds."""
+    return run.once(name, lambda: _scenes(run) if name == "scenes" else _digits(run))
 
 
-def _scenes(run: Run) -> View:
+def _scenes(run: Run) -> FactorData:
     size = sizes(run)
     pixels, factors = draw_scenes(size.train + size.factors, np.random.default_rng(20170424))
     ids = np.array([f"scene-{k:05d}" for k in range(len(pixels))])
     images = xr.DataArray(pixels, dims=("presentation", "row", "column"), coords={"stimulus_id": ("presentation", ids)})
-    measured, told = images[size.train :], {name: values[size.train :] for name, values in factors.items()}
+    measured, measured_factors = images[size.train :], {name: values[size.train :] for name, values in factors.items()}
     target = make_assembly(
-        tuned_sites(told)[: size.align],
+        tuned_sites(measured_factors)[: size.align],
         presentation={"stimulus_id": ids[size.train : size.train + size.align]},
         neuroid={"neuroid_id": [f"site-{k:02d}" for k in range(N_SITES)]},
     )
-    return View(images[: size.train], measured, told, target, None, {})
+    return FactorData(images[: size.train], measured, measured_factors, target, None, {})
 
 
-def _digits(run: Run) -> View:
+def _digits(run: Run) -> FactorData:
     size = sizes(run)
     train, test = (load("mnist", part=part, mirror=run.mirror) for part in ("train", "test"))
     assert train.images is not None
     assert test.images is not None
     measured = test.images[: size.factors]
-    others = train.images[size.train : size.train + size.classifier]
-    net = train_reference("conv_net", others, seed=0, epochs=3, n_features=64)
+    classifier_images = train.images[size.train : size.train + size.classifier]
+    net = train_reference("conv_net", classifier_images, seed=0, epochs=3, n_features=64)
     target = drop_constant(extract(net.model, measured[: size.align], "features", preprocess=net.preprocess))
-    kept = [int(name.split(".")[1]) for name in target["neuroid_id"].values]
+    varying_units = [int(name.split(".")[1]) for name in target["neuroid_id"].values]
     head: Any = net.model.head
-    told = measure_digits(measured)
-    return View(
-        train.images[: size.train], measured, told, target,
-        (head.weight.numpy()[:, kept], head.bias.numpy()), {**train.attrs["digests"], **test.attrs["digests"]},
+    measured_factors = measure_digits(measured)
+    return FactorData(
+        train.images[: size.train], measured, measured_factors, target,
+        (head.weight.numpy()[:, varying_units], head.bias.numpy()), {**train.attrs["digests"], **test.attrs["digests"]},
     )  # fmt: skip
 
 
 def draw_scenes(n: int, rng: np.random.Generator) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """Grey images (n, 24, 24) of one lit object over a dim 1/f background, and the independent factors they were made from."""
+    """Render images (n, 24, 24) of one lit object over a dim 1/f background.
+
+    Returns them with the independent factors that they were made from.
+    """
     span = {"ty": 0.5, "tz": 0.5, "s": 0.25, "ryz": 60.0}
     factors: dict[str, np.ndarray] = {key: half * rng.uniform(-1, 1, size=n) for key, half in span.items()}
     factors["s"] = np.exp(factors["s"])
@@ -109,7 +116,10 @@ def draw_scenes(n: int, rng: np.random.Generator) -> tuple[np.ndarray, dict[str,
 
 
 def tuned_sites(factors: dict[str, np.ndarray]) -> np.ndarray:
-    """Noiseless responses (n, 60) of sites with mixed tuning: each a saturating function of a random mixture of all factors."""
+    """Simulate noiseless responses (n, 60) of sites with mixed tuning.
+
+    Each is a saturating function of a random mixture of all factors.
+    """
     rng = np.random.default_rng(20170425)
     which = factors["object"][:, None] == np.array(OBJECTS)
     poses = np.stack([values for key, values in factors.items() if key != "object"], axis=1)
@@ -119,9 +129,13 @@ def tuned_sites(factors: dict[str, np.ndarray]) -> np.ndarray:
 
 
 def measure_digits(images: xr.DataArray) -> dict[str, np.ndarray]:
-    """Class; slant, width and height from the second moments of the ink; thickness as ink over the length of its middle line.
+    """Measure class, slant, width, height and thickness of digits.
 
-    The middle line is where the distance to the nearest blank pixel is largest along a row or a column.
+    Slant, width and height follow from the second moments of the ink; thickness is ink over the
+    length of its middle line.
+
+    The middle line is where the distance to the nearest blank pixel is largest along a row or a
+    column.
     """
     ink = images.values / 255.0
     rows, columns = np.mgrid[: ink.shape[1], : ink.shape[2]]
@@ -130,8 +144,8 @@ def measure_digits(images: xr.DataArray) -> dict[str, np.ndarray]:
     dy, dx = rows - y[:, None, None], columns - x[:, None, None]
     syy, sxx, sxy = ((ink * product).sum(axis=(1, 2)) / mass for product in (dy**2, dx**2, dx * dy))
     thickness = []
-    for one in ink > 0.5:
-        depth = ndimage.distance_transform_edt(np.pad(one, 1))
+    for is_ink in ink > 0.5:
+        depth = ndimage.distance_transform_edt(np.pad(is_ink, 1))
         middle = (depth > 0) & (
             (depth == ndimage.maximum_filter1d(depth, 3, axis=0))
             | (depth == ndimage.maximum_filter1d(depth, 3, axis=1))
@@ -148,7 +162,10 @@ def measure_digits(images: xr.DataArray) -> dict[str, np.ndarray]:
 
 
 def importances(codes: np.ndarray, factors: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """Share of each latent in a random forest for each factor, (n_latents, n_factors), and held-out accuracy or R^2."""
+    """Return the share of each latent in a random forest for each factor, and held-out scores.
+
+    Shares have shape (n_latents, n_factors); scores are accuracy or R^2.
+    """
     half, columns, scores = len(codes) * 2 // 3, [], []
     for values in factors.values():
         kind = RandomForestRegressor if values.dtype.kind == "f" else RandomForestClassifier
@@ -159,24 +176,31 @@ def importances(codes: np.ndarray, factors: dict[str, np.ndarray]) -> tuple[np.n
 
 
 def dci(codes: np.ndarray, factors: dict[str, np.ndarray]) -> dict[str, float]:
-    """Eastwood & Williams 2018: disentanglement, completeness, informativeness (mean held-out accuracy or R^2)."""
-    R, told = importances(codes, factors)
+    """Return disentanglement, completeness and informativeness (Eastwood & Williams 2018).
+
+    Informativeness is the mean held-out accuracy or R^2.
+    """
+    R, accuracies = importances(codes, factors)
 
     def concentration(weights: np.ndarray) -> np.ndarray:
-        """One less the entropy of each row, in units of the entropy of an even row."""
+        """Return one less the entropy of each row, in units of the entropy of an even row."""
         share = weights / np.maximum(weights.sum(axis=1, keepdims=True), 1e-12)
         return 1 + (share * np.log(np.maximum(share, 1e-12))).sum(axis=1) / np.log(weights.shape[1])
 
-    disentangled = float((concentration(R) * R.sum(axis=1)).sum() / R.sum())
+    disentanglement = float((concentration(R) * R.sum(axis=1)).sum() / R.sum())
     return {
-        "dci": disentangled,
+        "dci": disentanglement,
         "completeness": float(concentration(R.T).mean()),
-        "informativeness": float(told.mean()),
+        "informativeness": float(accuracies.mean()),
     }
 
 
 def mig(codes: np.ndarray, factors: dict[str, np.ndarray]) -> float:
-    """Chen et al. 2018: gap of the two latents that tell most of a factor, in units of its entropy, mean over factors."""
+    """Return the mutual information gap (Chen et al. 2018).
+
+    It is the gap of the two latents most informative of a factor, in units of its entropy, mean
+    over factors.
+    """
     binned = [_binned(column) for column in codes.T]
     gaps = []
     for values in factors.values():
@@ -195,23 +219,26 @@ def _binned(values: np.ndarray) -> np.ndarray:
 def _information(a: np.ndarray, b: np.ndarray) -> float:
     joint = np.histogram2d(a, b, bins=(a.max() + 1, b.max() + 1))[0] / len(a)
     product = joint.sum(axis=1, keepdims=True) * joint.sum(axis=0, keepdims=True)
-    some = joint > 0
-    return float((joint[some] * np.log(joint[some] / product[some])).sum())
+    nonzero = joint > 0
+    return float((joint[nonzero] * np.log(joint[nonzero] / product[nonzero])).sum())
 
 
-def turned(codes: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Standardised codes in a random rotation."""
+def rotate_codes(codes: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Standardise codes and rotate them at random."""
     unit = (codes - codes.mean(axis=0)) / np.maximum(codes.std(axis=0), 1e-12)
     return unit @ stats.ortho_group.rvs(codes.shape[1], random_state=rng)
 
 
-def rank_correlation(
-    x: Sequence[float], y: Sequence[float], given: Sequence[float] | None = None
+def partial_rank_correlation(
+    x: Sequence[float], y: Sequence[float], control: Sequence[float] | None = None
 ) -> tuple[float, float]:
-    """Spearman's rho, partial where a third variable is given, and its two-sided p from 9,999 permutations."""
+    """Return Spearman's rho, partial where a control is given, and its two-sided p.
+
+    The p value is from 9,999 permutations.
+    """
     a, b = stats.rankdata(x), stats.rankdata(y)
-    if given is not None:
-        basis = np.stack([np.ones(len(a)), stats.rankdata(given)], axis=1)
+    if control is not None:
+        basis = np.stack([np.ones(len(a)), stats.rankdata(control)], axis=1)
         a, b = (v - basis @ np.linalg.lstsq(basis, v, rcond=None)[0] for v in (a, b))
     a, b = a - a.mean(), b - b.mean()
     scale = np.sqrt((a**2).sum() * (b**2).sum())
@@ -223,7 +250,7 @@ def rank_correlation(
     return rho, float((1 + (np.abs(null) >= abs(rho) - 1e-12).sum()) / 10_000)
 
 
-def steps_up(x: Sequence[float], y: Sequence[float]) -> str:
-    """Count the steps up of y in the order of x."""
+def rises_text(x: Sequence[float], y: Sequence[float]) -> str:
+    """Count the steps at which y rises in the order of x, as "5 of 6"."""
     rises = np.diff(np.asarray(y)[np.argsort(x)]) > 0
     return f"{int(rises.sum())} of {len(rises)}"

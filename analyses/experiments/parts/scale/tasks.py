@@ -1,6 +1,6 @@
 """Tasks that `scale` runs in processes of their own, so that the peak RSS of each is its own.
 
-python -m analyses.experiments.parts.scale_spaces {deform,align} FOLDER OPTIONS
+python -m analyses.experiments.parts.scale.tasks {deform,align} FOLDER OPTIONS
 """
 
 from __future__ import annotations
@@ -26,53 +26,54 @@ from neurobridge.study.machine import peak_rss
 
 SIDES = ("source", "target")
 PAIRS = (20, 100, 1000)
-#: Of `random_views`: digits stay what they were to the eye.
+#: Arguments of `random_views`, small enough that digits stay legible.
 VIEW = {"rotation": 12.0, "scale": 0.12, "shear": 0.15, "shift": 0.06, "elastic": 0.03, "contrast": 0.0}
-#: Looked at on development digits at 10,000 points: epsilon .01 to .2, 8 to 32 anchors kept, balanced and not.
+#: Chosen on development digits at 10,000 points among epsilon .01 to .2 and 8 to 32 anchors, balanced and not.
 EPSILON, NEAREST, TOL = 0.05, 8, 1e-3
-#: Draws of the plan that a flow trains on, and points whose mean partners the kernel map is fitted to.
+#: Draws of the plan for the training of a flow, and points whose mean partners the kernel map is fitted to.
 N_DRAWS, N_SMOOTHED = 128_000, 2000
-#: On geodesic plans the formula for new points was left out: it lost anchors where lists of them are short, until that was mended.
+#: Readouts by metric. Geodesic plans leave out the mean partner, whose formula lost anchors when this was designed.
 READOUTS = {"euclidean": ("mean partner", "kernel map", "flow"), "geodesic": ("kernel map", "flow")}
 _BLOCK = 512
 
 
-def child(task: str, folder: Path, **options: Any) -> dict[str, Any]:
-    """Run a task in a process of its own; what it warned of is warned of here."""
+def run_task(task: str, folder: Path, **options: Any) -> dict[str, Any]:
+    """Run a task in a process of its own and repeat its warnings here."""
     command = [sys.executable, "-m", __name__, task, str(folder), json.dumps(options)]
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode:
-        raise RuntimeError(f"{task} {options}: {(done.stderr.strip().splitlines() or ['killed'])[-1]}")
-    found: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
-    for text in found.pop("warnings"):
+    completed = subprocess.run(command, capture_output=True, text=True)
+    if completed.returncode:
+        raise RuntimeError(f"{task} {options}: {(completed.stderr.strip().splitlines() or ['killed'])[-1]}")
+    results: dict[str, Any] = json.loads(completed.stdout.strip().splitlines()[-1])
+    for text in results.pop("warnings"):
         warnings.warn(text, stacklevel=2)
-    return found
+    return results
 
 
 @contextmanager
 def timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
-    """Processor seconds of a stage: other work on the machine does not count."""
+    """Measure the processor seconds of a stage; other work on the machine does not count."""
     started = time.process_time()
     yield
     seconds[stage] = time.process_time() - started
 
 
 def deform(folder: Path, *, n: int, seed: int, first: int) -> dict[str, Any]:
-    """Write what each frozen encoder says of digits deformed on the fly, block by block, and which digits they are.
+    """Write the latents of digits deformed on the fly, block by block, and their classes.
 
-    The rows of a side: 1,000 images that are the same on both, so that the last P of them can be pairs; then images of its own.
+    The rows of a side: 1,000 images that are the same on both, so that the last P of them can be
+    pairs; then images of its own.
     """
     images, digits = np.load(folder / "images.npy", mmap_mode="r"), np.load(folder / "digits.npy")
     order = np.random.default_rng(seed).permutation(np.arange(first, len(images)))
-    shared, *own = order[: PAIRS[-1]], *np.array_split(order[PAIRS[-1] :], 2)
-    started, begun, dims = time.process_time(), time.perf_counter(), {}
+    shared, *side_rows = order[: PAIRS[-1]], *np.array_split(order[PAIRS[-1] :], 2)
+    cpu_started, wall_started, dims = time.process_time(), time.perf_counter(), {}
     for k, side in enumerate(SIDES):
         encoder: Any = load_reference(folder / side).model.encoder
-        parts = [(shared, 0), (np.resize(own[k], n - PAIRS[0]), k + 1)]
+        parts = [(shared, 0), (np.resize(side_rows[k], n - PAIRS[0]), k + 1)]
         with (folder / f"{side}.f32").open("wb") as file, torch.inference_mode():
             for rows, stream in parts:
-                drawn = np.random.SeedSequence([seed, stream]).generate_state(1)[0]
-                generator = torch.Generator().manual_seed(int(drawn))
+                stream_seed = np.random.SeedSequence([seed, stream]).generate_state(1)[0]
+                generator = torch.Generator().manual_seed(int(stream_seed))
                 for start in range(0, len(rows), _BLOCK):
                     pixels = torch.from_numpy(images[rows[start : start + _BLOCK]]).float().div(255)[:, None]
                     latents = encoder(random_views(pixels, generator, **VIEW)).numpy()
@@ -80,13 +81,13 @@ def deform(folder: Path, *, n: int, seed: int, first: int) -> dict[str, Any]:
         np.save(folder / f"{side}_digits.npy", np.concatenate([digits[rows] for rows, _ in parts]))
         dims[side] = latents.shape[1]
     return {
-        "dims": dims, "n_bases": len(own[0]), "features_s": time.process_time() - started,
-        "wall_s": time.perf_counter() - begun, "rss_gb": peak_rss() / 1e9,
+        "dims": dims, "n_bases": len(side_rows[0]), "features_s": time.process_time() - cpu_started,
+        "wall_s": time.perf_counter() - wall_started, "rss_gb": peak_rss() / 1e9,
     }  # fmt: skip
 
 
-def points(folder: Path, dims: dict[str, int], n: int, n_pairs: int) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """Both sides as memory maps of n rows, the pairs first; and their digits."""
+def load_points(folder: Path, dims: dict[str, int], n: int, n_pairs: int) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Return both sides as memory maps of n rows, the pairs first, and their digits."""
     rows = slice(PAIRS[-1] - n_pairs, PAIRS[-1] - n_pairs + n)
     maps = [np.memmap(folder / f"{s}.f32", np.float32, "r").reshape(-1, dims[s])[rows] for s in SIDES]
     return maps, [np.load(folder / f"{side}_digits.npy")[rows] for side in SIDES]
@@ -95,10 +96,13 @@ def points(folder: Path, dims: dict[str, int], n: int, n_pairs: int) -> tuple[li
 def align(
     folder: Path, *, dims: dict[str, int], n: int, n_pairs: int, metric: Any, seed: int, n_steps: int | None
 ) -> dict[str, Any]:
-    """Distances, transport, readouts of the plan and a flow on it; moves the test digits into ``moved.npz``."""
-    rss, begun = {"start": peak_rss()}, time.perf_counter()
-    (X, Y), (source_digits, target_digits) = points(folder, dims, n, n_pairs)
-    test, rng = np.load(folder / "test_source.npy"), np.random.default_rng(seed)
+    """Align both sides and move the test digits into ``moved.npz``.
+
+    The stages are distances, transport, readouts of the plan, and a flow trained on it.
+    """
+    rss, wall_started = {"start": peak_rss()}, time.perf_counter()
+    (X, Y), (source_digits, target_digits) = load_points(folder, dims, n, n_pairs)
+    test_points, rng = np.load(folder / "test_source.npy"), np.random.default_rng(seed)
     seconds: dict[str, float] = {}
     with timed(seconds, "distances"):
         pairs = (np.arange(n_pairs), np.arange(n_pairs))
@@ -109,22 +113,22 @@ def align(
     moved = {}
     if "mean partner" in READOUTS[metric]:
         with timed(seconds, "map"):
-            moved["mean partner"] = coupling.map(test, Y)
+            moved["mean partner"] = coupling.map(test_points, Y)
     with timed(seconds, "kernel map"):
-        some = rng.permutation(n)[:N_SMOOTHED]
-        smooth = kernel_map(X[some], coupling.barycentric(Y)[some], seed=seed)
-        moved["kernel map"] = smooth(test)
+        smoothed_rows = rng.permutation(n)[:N_SMOOTHED]
+        smooth_map = kernel_map(X[smoothed_rows], coupling.barycentric(Y)[smoothed_rows], seed=seed)
+        moved["kernel map"] = smooth_map(test_points)
     with timed(seconds, "draws"):
         i, j = coupling.sample(N_DRAWS, rng)
     with timed(seconds, "flow"):
-        drawn = Coupling.of_pairs((np.arange(len(i)), np.arange(len(i))), (len(i), len(i)))
+        drawn_pairs = Coupling.of_pairs((np.arange(len(i)), np.arange(len(i))), (len(i), len(i)))
         training = Training(validation=0.2, n_steps=n_steps)
-        flow = ConditionalFlow(smooth, training=training, seed=seed).fit(X[i], Y[j], drawn)
-        moved["flow"] = flow.transport(test)
+        flow = ConditionalFlow(smooth_map, training=training, seed=seed).fit(X[i], Y[j], drawn_pairs)
+        moved["flow"] = flow.transport(test_points)
     np.savez(folder / "moved.npz", **moved)
     return {
         **{f"{stage}_s": value for stage, value in seconds.items()},
-        "wall_s": time.perf_counter() - begun, "rss_start_gb": rss["start"] / 1e9,
+        "wall_s": time.perf_counter() - wall_started, "rss_start_gb": rss["start"] / 1e9,
         "rss_transport_gb": rss["transport"] / 1e9, "rss_gb": peak_rss() / 1e9,
         "purity": float((source_digits[i] == target_digits[j]).mean()), "iterations": coupling.n_iter,
         "marginal_error": coupling.marginal_error, "truncation_bound": cost.truncation_bound(EPSILON),
@@ -132,7 +136,7 @@ def align(
 
 
 def main() -> None:
-    """One task."""
+    """Run the task that the command line names."""
     task, folder, options = sys.argv[1:]
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")

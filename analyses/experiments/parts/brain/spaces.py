@@ -1,0 +1,151 @@
+"""Both spaces of each dataset of the brain and model experiment, and the folds of them."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import xarray as xr
+
+from neurobridge.assemblies import average_repetitions, drop_constant, select
+from neurobridge.assemblies.schema import NEUROID, PRESENTATION, STIMULUS_ID
+from neurobridge.datasets import load, locate
+from neurobridge.evaluate import Readout, internal_consistency, train_readout
+from neurobridge.evaluate.curves.folds import CurveFold, draw_curve_fold
+from neurobridge.features import GaborEnergy, Preprocess, extract, train_reference
+from neurobridge.study.harness import Run
+from neurobridge.study.methods import make_aligner
+
+from ..common import site_halves
+from .directions import TO_BRAIN, TO_MODEL
+
+PUBLIC, SIMULATED = "majajhong2015.public", "simulated-hvm"
+
+
+class Sides(NamedTuple):
+    """Both spaces of a dataset, one presentation for each stimulus."""
+
+    model: xr.DataArray
+    brain: xr.DataArray
+    ceiling: xr.DataArray | None
+    label: str | None
+    simulated: bool
+    model_name: str
+    digests: dict[str, str]
+
+
+def hvm(run: Run) -> tuple[Any, bool]:
+    """Load the real public recordings where their files are at hand, else the simulated ones."""
+    if not run.quick and all(locate(PUBLIC, mirror=run.mirror).values()):
+        return load(PUBLIC, mirror=run.mirror), False
+    size: dict[str, Any] = (
+        {"images_per_object": {0: 1, 3: 4}, "n_repetitions": 5, "image_size": 64} if run.quick else {}
+    )
+    return load(SIMULATED, **size), True
+
+
+def averaged(trials: xr.DataArray) -> tuple[xr.DataArray, xr.DataArray]:
+    """Average the responses over trials; return them with their split-half reliability."""
+    brain = drop_constant(average_repetitions(trials))
+    brain = brain.isel(time_bin=0, drop=True) if brain.ndim == 3 else brain
+    trials = select(trials, neuroid_id=brain["neuroid_id"].values)
+    return brain, internal_consistency(trials, n_bootstrap=0)["ceiling"]
+
+
+def hvm_sides(run: Run, region: str) -> Sides:
+    """Return Gabor energies and the sites of a region."""
+
+    def make() -> tuple[Any, ...]:
+        data, simulated = hvm(run)
+        # Real images are 256 x 256: the filters see both sets at one size.
+        options: dict[str, Any] = {} if simulated else {"preprocess": Preprocess(size=128)}
+        model = drop_constant(extract(GaborEnergy(), data.images, "v1", **options))
+        return *averaged(data.recordings), model, simulated, dict(data.attrs["digests"])
+
+    brain, ceiling, model, simulated, digests = run.once("hvm", make)
+    rows = {NEUROID: np.flatnonzero(brain["region"].values == region)}
+    return Sides(
+        model, brain.isel(rows), ceiling.isel(rows), "category_name", simulated, "Gabor energies (v1)", digests
+    )
+
+
+def session_sides(run: Run, kind: str, seed: int) -> Sides:
+    """Return Gabor energies or a trained encoder, and the real V4 session."""
+
+    def make() -> tuple[Any, ...]:
+        data: Any = load("cowley2023-v4-210325", mirror=run.mirror)
+        return *averaged(data.recordings), data.images, dict(data.attrs["digests"])
+
+    brain, ceiling, images, digests = run.once("v4", make)
+    if kind == "Gabor":
+        model = run.once("v4 Gabor", lambda: drop_constant(extract(GaborEnergy(), images, "v1")))
+        return Sides(model, brain, ceiling, None, False, "Gabor energies (v1)", digests)
+
+    def trained() -> xr.DataArray:
+        test = draw_curve_fold(brain, brain, 2, seed=seed).target_test[STIMULUS_ID].values
+        rows = images.isel({PRESENTATION: np.flatnonzero(~np.isin(images[STIMULUS_ID].values, test))})
+        reference = train_reference(
+            "conv_contrastive", rows, epochs=40, batch_size=128, preprocess=Preprocess(size=32), seed=seed
+        )
+        return drop_constant(extract(reference.model, images, "encoder.latents", preprocess=reference.preprocess))
+
+    model = run.once(f"v4 contrastive {seed}", trained)
+    return Sides(model, brain, ceiling, None, False, "contrastive encoder of the training images", digests)
+
+
+def it_sides(run: Run, kind: str) -> Sides:
+    """Return latents or half of the sites, and real IT sites."""
+    data: Any = run.once("it", lambda: load("majajhong2015-it-v6", mirror=run.mirror))
+    brain, digests = drop_constant(data.recordings), dict(data.attrs["digests"])
+    if kind == "latents":
+        latents = drop_constant(data.latents)
+        return Sides(latents, brain, None, "object_name", False, "generative latents (object, pose)", digests)
+    first, second = site_halves(brain)
+    return Sides(first, second, None, "object_name", False, "the other half of the IT sites", digests)
+
+
+def sides(run: Run, dataset: str, seed: int) -> Sides:
+    """Return both spaces of a dataset."""
+    name, _, kind = dataset.partition(", ")
+    if name.startswith("hvm"):
+        return hvm_sides(run, name.removeprefix("hvm-"))
+    return session_sides(run, kind, seed) if name == "v4-session" else it_sides(run, kind)
+
+
+class PreparedFold(NamedTuple):
+    """Fold with the frozen readouts of both spaces, and ridge's prediction of the brain."""
+
+    fold: CurveFold
+    heads: dict[str, Readout]
+    ridge: xr.DataArray
+
+
+def prepare_fold(run: Run, spaces: Sides, cell: dict[str, Any]) -> PreparedFold:
+    """Draw the fold of a cell.
+
+    The last one is kept: the methods follow each other on it.
+    """
+    key = cell["dataset"], cell["seed"], cell["n_pairs"]
+    if run.shared.get("drawn", (None,))[0] != key:
+        fold = draw_curve_fold(
+            spaces.model, spaces.brain, cell["n_pairs"], seed=cell["seed"], stratify=spaces.label and "object_name"
+        )
+        # A dimension that happens to be constant in a pool cannot be scaled.
+        model, brain = drop_constant(fold.source_train), drop_constant(fold.target_train)
+        fold = CurveFold(
+            model, brain, same_neuroids(fold.source_test, model), same_neuroids(fold.target_test, brain), fold.pairs
+        )
+        heads = {}
+        if spaces.label:
+            heads = {
+                side: train_readout(train, spaces.label, readout="lda", seed=cell["seed"])
+                for side, train in ((TO_MODEL, model), (TO_BRAIN, brain))
+            }
+        ridge = make_aligner("ridge", cell["seed"]).fit(model, brain, fold.pairs).transform(fold.source_test)
+        run.shared["drawn"] = key, PreparedFold(fold, heads, ridge)
+    return run.shared["drawn"][1]
+
+
+def same_neuroids(test: xr.DataArray, train: xr.DataArray) -> xr.DataArray:
+    """Keep the neuroids that the training assembly has."""
+    return test.isel({NEUROID: np.isin(test["neuroid_id"].values, train["neuroid_id"].values)})
