@@ -105,13 +105,12 @@ def stratified_splits(labels: npt.ArrayLike, *, n_splits: int = 10, train_size: 
     except ValueError as error:
         classes, counts = np.unique(labels, return_counts=True)
         # The largest share, in hundredths, that leaves one held-out row a class.
-        largest = (100 * (len(labels) - len(classes)) // max(len(labels), 1)) / 100
-        fits = counts.min(initial=0) >= 2 and 0 < train_size < 1
-        mend = f"train_size={largest}" if fits else "splits='shuffle', or leave out the classes with one row"
+        largest = (100 * (len(labels) - len(classes)) // len(labels)) / 100
+        mend = f"train_size={largest}" if counts.min() >= 2 else "leave out the classes with one row, or splits='shuffle'"
         raise AssemblyError(
             f"splits: found {len(labels)} rows of {len(classes)} classes, the rarest {str(classes[counts.argmin()])!r} with "
-            f"{counts.min()}, and train_size={train_size}; expected at least two rows a class and one held-out row a class "
-            f"({error}). Mend: {mend}, or a coarser label."
+            f"{counts.min()}, n_splits={n_splits} and train_size={train_size}; expected a split or more, a share in (0, 1), two "
+            f"rows a class or more, and one held-out row a class. Mend: {mend}, or a coarser label."
         ) from error
     return Splits(folds, f"{n_splits} stratified, {train_size:.0%} trained on, seed {seed}")
 

@@ -62,9 +62,8 @@ class FusedProblem:
     def pair_maps(self) -> tuple[LinearMap, LinearMap]:
         """Ridge maps fitted on the pairs, forward and backward."""
         source, target = self.X[self.rows[0]], self.Y[self.rows[1]]
-        return ridge_map(source, target, penalty="shared", alphas=ALPHAS), ridge_map(
-            target, source, penalty="shared", alphas=ALPHAS
-        )
+        forward = ridge_map(source, target, penalty="shared", alphas=ALPHAS)
+        return forward, ridge_map(target, source, penalty="shared", alphas=ALPHAS)
 
     def bridge(self) -> torch.Tensor:
         """Write the bridge cost out, float32 tensor of shape (n, m)."""
