@@ -30,7 +30,7 @@ from neurobridge.points.blocks import row_blocks
 #: Stimuli that split halves need. Over four, the r of two unrelated halves is uniform on [-1, 1], and the mean of
 #: 2 r / (1 + r) does not exist.
 MIN_STIMULI = 5
-# Least r of a resample: by chance three different stimuli lie on a falling line, and 2 r / (1 + r) has no bound.
+# Least r of two halves: towards -1, where few stimuli lie on a falling line by chance, 2 r / (1 + r) has no bound.
 _MIN_R = -0.999
 # Presentations whose responses are turned to double precision at a time.
 _CHUNK = 8192
@@ -90,7 +90,8 @@ def internal_consistency(
         numbers into one half, the same for all stimuli; with ``seed=1`` these are the halves of Brain-Score's
         ``internal_consistency``.
     n_bootstrap : int
-        Draws of the stimuli, with replacement, for the intervals; 0 leaves them out.
+        Draws of the stimuli, with replacement, for the intervals; 0 leaves them out. In a draw without variation r counts as 0,
+        below -0.999 as that.
     confidence : float
         Of the intervals, in (0, 1).
     seed : int
@@ -100,7 +101,7 @@ def internal_consistency(
     xarray.Dataset
         Score: ``raw`` (split, neuroid), the correlation of the halves; ``ceiling`` (neuroid), the mean corrected reliability,
         which chance makes negative for a neuroid without signal and which is not clipped (a warning counts those not above
-        zero); no null, and nothing normalised. And ``ceiling_low`` and
+        zero), and NaN with a warning where two halves have r below -0.999; no null, and nothing normalised. And ``ceiling_low`` and
         ``ceiling_high`` (neuroid), percentiles of the bootstrap; ``median``, ``median_low`` and
         ``median_high``, the median over neuroids and its interval. Attribute ``error``: standard error of the median over the
         halvings.
@@ -157,11 +158,11 @@ def internal_consistency(
             stacklevel=2,
         )
     halves_r = np.stack(raw)
-    corrected = spearman_brown(halves_r)
+    corrected = spearman_brown(np.where(halves_r < _MIN_R, np.nan, halves_r))
     undefined = np.isnan(corrected).any(axis=0)
     if undefined.any():
         warnings.warn(
-            f"found {int(undefined.sum())} neuroid(s) whose halves are exactly contrary (r = -1), e.g. "
+            f"found {int(undefined.sum())} neuroid(s) whose halves are contrary (r below {_MIN_R}), e.g. "
             f"{str(recordings[NEUROID_ID].values[undefined][0])!r}; their ceiling is NaN, and the median leaves them out.",
             UserWarning,
             stacklevel=2,

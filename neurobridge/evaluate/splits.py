@@ -106,7 +106,9 @@ def stratified_splits(labels: npt.ArrayLike, *, n_splits: int = 10, train_size: 
         classes, counts = np.unique(labels, return_counts=True)
         # The largest share, in hundredths, that leaves one held-out row a class.
         largest = (100 * (len(labels) - len(classes)) // len(labels)) / 100
-        mend = f"train_size={largest}" if counts.min() >= 2 else "leave out the classes with one row, or splits='shuffle'"
+        mend = (
+            f"train_size={largest}" if counts.min() >= 2 else "leave out the classes with one row, or splits='shuffle'"
+        )
         raise AssemblyError(
             f"splits: found {len(labels)} rows of {len(classes)} classes, the rarest {str(classes[counts.argmin()])!r} with "
             f"{counts.min()}, n_splits={n_splits} and train_size={train_size}; expected a split or more, a share in (0, 1), two "

@@ -74,7 +74,9 @@ def across(x: np.ndarray, y: np.ndarray) -> object:
 #: What is the same whatever the units of x and of y.
 FREE = {
     **{
-        f"metric {name}": lambda x, y, name=name: score(METRICS[name](labelled(x), labelled(y), "kfold,n_splits=2", **SEED))
+        f"metric {name}": lambda x, y, name=name: score(
+            METRICS[name](labelled(x), labelled(y), "kfold,n_splits=2", **SEED)
+        )
         for name in METRICS
         if name != "svcca"
     },
@@ -121,7 +123,14 @@ FREE = {
     "cross_space_decode": lambda x, y: score(across(x, y)),
     "decoding_curve": lambda x, y: score(
         evaluate.decoding_curve(
-            labelled(y), "category_name", n_sites=(2, 6), n_train=(10,), readout="lda", n_seeds=2, progress=False, **SEED
+            labelled(y),
+            "category_name",
+            n_sites=(2, 6),
+            n_train=(10,),
+            readout="lda",
+            n_seeds=2,
+            progress=False,
+            **SEED,
         )
     ),
     "generalise": lambda x, y: score(
