@@ -39,8 +39,9 @@ def predictivity(
     regression : {"pls", "ridge", "linear", "neuron_to_neuron"}
         A key of `REGRESSIONS`. "pls" has Brain-Score's 25 components, unscaled; "ridge" chooses a penalty for each neuroid.
     splits : Splits, str or sequence of (train, test), optional
-        Rows of the shared stimuli in the source's order. Default: Brain-Score's ten stratified 90/10 splits on ``object_name``
-        with random state 1, or shuffled ones where there is no such coordinate.
+        Rows of the shared stimuli in the source's order, or a text such as "kfold,n_splits=5" (`splits_from_text`). Default:
+        Brain-Score's ten stratified 90/10 splits on ``object_name`` with random state 1, or shuffled ones where there is no such
+        coordinate; of few stimuli more are held out, at least three: see `resolve_splits`.
     ceiling : xarray.DataArray, optional
         Reliability of each target neuroid: ``internal_consistency(recordings)["ceiling"]``.
     normalization : str

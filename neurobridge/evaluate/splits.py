@@ -502,9 +502,11 @@ def splits_from_text(text: str, assembly: xr.DataArray) -> Splits:
     label = named.pop("label", OBJECT if kind == "stratified" else None)
     of_stimuli = sorted(str(name) for name, coord in assembly.coords.items() if coord.dims == (PRESENTATION,))
     if label not in of_stimuli and (label is not None or kind in ("group", "condition")):
+        others = [name for name in of_stimuli if name != STIMULUS_ID]
+        mend = f"'{kind},label={others[0]}'" if others else "'kfold,n_splits=5', which needs no label"
         raise AssemblyError(
             f"splits: found presentation coordinates {of_stimuli} and the label {label!r} in {text!r}; expected it among them. "
-            f"Mend: '{kind},label=...' with one of them, or 'kfold,n_splits=5' without a label."
+            f"Mend: {mend}."
         )
     if kind == "brainscore":
         return brainscore_splits(assembly)

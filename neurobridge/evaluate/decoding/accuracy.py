@@ -96,7 +96,8 @@ def decode(
     label : str
         Coordinate on ``presentation``, e.g. ``category_name``.
     splits : Splits, str or sequence of (train, test), optional
-        Rows of the assembly. Default: ten 90/10 splits, stratified on the label.
+        Rows of the assembly. Default: ten splits, stratified on the label, that hold out 10 % or, where that is fewer, as many
+        stimuli as there are classes.
     readout, n_permutations, seed
         As in `cross_decode`.
 
