@@ -90,7 +90,6 @@ def main(
     figures.sites(
         {"ridge": best.held_out},
         ax=axes[1],
-        null=results["GaborEnergy"]["held_out"]["null_95"],
         title=f"GaborEnergy {best.layer} on the {best.scores.attrs['n_held_out']} other images",
     )
     figure.savefig(figure_file, dpi=150)

@@ -13,7 +13,7 @@ from neurobridge.aligners import AssemblyAligner, BridgeAligner
 from neurobridge.assemblies import AssemblyError, as_matrix, drop_constant, match_stimuli, require_varying_neuroids
 from neurobridge.assemblies import validate as validate_assembly
 from neurobridge.assemblies.schema import NEUROID, PRESENTATION
-from neurobridge.evaluate.correlation import score_folds
+from neurobridge.evaluate.correlation import MIN_CORRELATED, score_folds
 from neurobridge.evaluate.predict import GivenSplits
 from neurobridge.evaluate.splits import resolve_splits
 
@@ -85,7 +85,7 @@ def aligned_predictivity(
         validate_assembly(assembly, role=role)
     matched = match_stimuli(source, target)
     require_varying_neuroids(matched.target, role="target")
-    folds = resolve_splits(matched.target, splits)
+    folds = resolve_splits(matched.target, splits, min_held_out=MIN_CORRELATED)
     template = BridgeAligner(map="barycentric", seed=seed) if aligner is None else aligner
     predicted, n_dropped = [], 0
     for number, (train, test) in enumerate(folds):

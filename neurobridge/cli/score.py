@@ -88,7 +88,7 @@ def _write(score: xr.Dataset, summary: dict[str, Any], folder: Path) -> list[str
         kind = "SIMULATED, " if summary["kind"] == "simulated" else ""
         counts = f"{summary['n_stimuli']} stimuli, {summary['n_neuroids']} sites, seed {summary['seed']}"
         title = f"{summary['benchmark']}\n{kind}{counts}"
-        ax = figures.sites({summary["metric"].split(",")[0]: score}, null=summary["null_95"], title=title)
+        ax = figures.sites({summary["metric"].split(",")[0]: score}, title=title)
         paths = [str(path) for path in figures.save_figure(cast("Figure", ax.figure), folder, "sites")]
     write_json({**summary, "figures": paths}, folder / "score.json")
     return paths

@@ -19,14 +19,19 @@ from neurobridge.assemblies import (
     require_varying_neuroids,
     validate,
 )
-from neurobridge.assemblies.schema import NEUROID, PRESENTATION, REPETITION, STIMULUS_ID, blocks
-from neurobridge.evaluate.correlation import pearson
+from neurobridge.assemblies.schema import NEUROID, NEUROID_ID, PRESENTATION, REPETITION, STIMULUS_ID, blocks
+from neurobridge.evaluate.correlation import MIN_CORRELATED, pearson
 from neurobridge.evaluate.folds import Splits
 from neurobridge.evaluate.predict import GivenSplits, predictivity
 from neurobridge.evaluate.score.schema import SPLIT, make_score, neuroid_score, score_attrs, warn_low_ceilings
 from neurobridge.evaluate.splits import animal_splits, resolve_splits
 from neurobridge.points.blocks import row_blocks
 
+#: Stimuli that split halves need. Over four, the r of two unrelated halves is uniform on [-1, 1], and the mean of
+#: 2 r / (1 + r) does not exist.
+MIN_STIMULI = 5
+# Least r of two halves: towards -1, where few stimuli lie on a falling line by chance, 2 r / (1 + r) has no bound.
+_MIN_R = -0.999
 # Presentations whose responses are turned to double precision at a time.
 _CHUNK = 8192
 
@@ -43,7 +48,8 @@ def spearman_brown(r: np.ndarray, factor: float = 2.0) -> np.ndarray:
     Returns
     -------
     array of the shape of r
-        ``factor r / (1 + (factor - 1) r)``.
+        ``factor r / (1 + (factor - 1) r)``; NaN where the denominator is not positive: no reliability makes two measurements
+        as contrary as that.
 
     Examples
     --------
@@ -51,7 +57,8 @@ def spearman_brown(r: np.ndarray, factor: float = 2.0) -> np.ndarray:
     >>> round(spearman_brown(0.5), 2), round(spearman_brown(0.5, factor=3), 2)
     (0.67, 0.75)
     """
-    return factor * r / (1 + (factor - 1) * r)
+    denominator = 1 + (factor - 1) * np.asarray(r)
+    return (factor * r / np.where(denominator > 0, denominator, np.nan))[()]
 
 
 def internal_consistency(
@@ -74,7 +81,8 @@ def internal_consistency(
     Parameters
     ----------
     recordings : xarray.DataArray
-        One presentation a trial, dims ``(presentation, neuroid[, time_bin of size 1])``; every stimulus at least twice.
+        One presentation a trial, dims ``(presentation, neuroid[, time_bin of size 1])``; five stimuli or more, every one at
+        least twice.
     n_splits : int
         Random halvings that are averaged.
     halves : {"stimulus", "repetition"}
@@ -82,7 +90,8 @@ def internal_consistency(
         numbers into one half, the same for all stimuli; with ``seed=1`` these are the halves of Brain-Score's
         ``internal_consistency``.
     n_bootstrap : int
-        Draws of the stimuli, with replacement, for the intervals; 0 leaves them out.
+        Draws of the stimuli, with replacement, for the intervals; 0 leaves them out. In a draw without variation r counts as 0,
+        below -0.999 as that.
     confidence : float
         Of the intervals, in (0, 1).
     seed : int
@@ -92,7 +101,7 @@ def internal_consistency(
     xarray.Dataset
         Score: ``raw`` (split, neuroid), the correlation of the halves; ``ceiling`` (neuroid), the mean corrected reliability,
         which chance makes negative for a neuroid without signal and which is not clipped (a warning counts those not above
-        zero); no null, and nothing normalised. And ``ceiling_low`` and
+        zero), and NaN with a warning where two halves have r below -0.999; no null, and nothing normalised. And ``ceiling_low`` and
         ``ceiling_high`` (neuroid), percentiles of the bootstrap; ``median``, ``median_low`` and
         ``median_high``, the median over neuroids and its interval. Attribute ``error``: standard error of the median over the
         halvings.
@@ -100,7 +109,8 @@ def internal_consistency(
     Raises
     ------
     AssemblyError
-        A stimulus has one presentation only, or none in one half; a neuroid is constant; no ``repetition`` to halve by.
+        Fewer than five stimuli; a stimulus has one presentation only, or none in one half; a neuroid is constant; no
+        ``repetition`` to halve by.
 
     Examples
     --------
@@ -128,6 +138,11 @@ def internal_consistency(
             )
         recordings = recordings.isel({recordings.dims[2]: 0})
     codes, ids = pd.factorize(np.asarray(recordings[STIMULUS_ID].values))
+    if len(ids) < MIN_STIMULI:
+        raise AssemblyError(
+            f"recordings: found {len(ids)} stimuli; expected at least {MIN_STIMULI}: over fewer, the correlation of two halves "
+            "says nothing of their reliability. Mend: keep the repetitions of more stimuli, or score without a ceiling."
+        )
     in_first_half = deal_halves(recordings, codes, np.asarray(ids), halves, n_splits, seed)
     means = half_means(recordings, codes, in_first_half)
 
@@ -143,15 +158,23 @@ def internal_consistency(
             stacklevel=2,
         )
     halves_r = np.stack(raw)
-    corrected = spearman_brown(halves_r)
+    corrected = spearman_brown(np.where(halves_r < _MIN_R, np.nan, halves_r))
+    undefined = np.isnan(corrected).any(axis=0)
+    if undefined.any():
+        warnings.warn(
+            f"found {int(undefined.sum())} neuroid(s) whose halves are contrary (r below {_MIN_R}), e.g. "
+            f"{str(recordings[NEUROID_ID].values[undefined][0])!r}; their ceiling is NaN, and the median leaves them out.",
+            UserWarning,
+            stacklevel=2,
+        )
     ceiling = corrected.mean(axis=0)
     n_low = warn_low_ceilings(ceiling, stacklevel=2)
-    by_split = np.median(corrected, axis=1)
+    by_split = np.median(corrected[:, ~undefined], axis=1) if not undefined.all() else np.full(n_splits, np.nan)
     extra: dict[str, Any] = {"median": float(by_split.mean())}
     if n_bootstrap:
         drawn = _bootstrap(means, n_bootstrap, seed)
         tails = [(1 - confidence) / 2, (1 + confidence) / 2]
-        low, high = np.quantile(drawn, tails, axis=0)
+        low, high = (np.where(undefined, np.nan, bound) for bound in np.quantile(drawn, tails, axis=0))
         median_low, median_high = np.quantile(np.median(drawn, axis=1), tails)
         extra |= {"ceiling_low": (NEUROID, low), "ceiling_high": (NEUROID, high)}
         extra |= {"median_low": float(median_low), "median_high": float(median_high)}
@@ -264,21 +287,62 @@ def half_means(recordings: xr.DataArray, codes: np.ndarray, first: np.ndarray) -
 
 def _bootstrap(means: np.ndarray, n_bootstrap: int, seed: int) -> np.ndarray:
     """Estimate the ceiling of every neuroid over resampled stimuli, array of shape (n_bootstrap, n_neuroids)."""
-    n_stimuli = means.shape[2]
-    rng = np.random.default_rng(seed)
     # How often each stimulus is drawn; weighted moments then replace the resampled arrays.
-    weights = rng.multinomial(n_stimuli, np.full(n_stimuli, 1 / n_stimuli), size=n_bootstrap).astype(np.float32)
-    weights /= n_stimuli
+    weights = _resamples(means.shape[2], n_bootstrap, seed)
     total = np.zeros((n_bootstrap, means.shape[3]))
     for pair in means:
         centred = pair - pair.mean(axis=1, keepdims=True)
         scale = centred.std(axis=1, keepdims=True)
-        a, b = (centred / np.where(scale > 0, scale, 1)).astype(np.float32)
-        ma, mb, aa, bb, ab = np.split(weights @ np.concatenate([a, b, a * a, b * b, a * b], axis=1), 5, axis=1)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            r = (ab - ma * mb) / np.sqrt((aa - ma**2) * (bb - mb**2))
-        total += spearman_brown(np.where(np.isfinite(r), r, 0))
+        total += _corrected(centred / np.where(scale > 0, scale, 1), weights)
     return total / len(means)
+
+
+def _resamples(n_stimuli: int, n_bootstrap: int, seed: int) -> np.ndarray:
+    """Draw the weights of resampled stimuli, array of shape (n_bootstrap, n_stimuli), rows that sum to 1.
+
+    Rows with fewer than three different stimuli, over which r is always 1 or -1, are drawn again.
+    """
+    rng = np.random.default_rng(seed)
+    even = np.full(n_stimuli, 1 / n_stimuli)
+    counts = rng.multinomial(n_stimuli, even, size=n_bootstrap)
+    while (few := np.flatnonzero((counts > 0).sum(axis=1) < 3)).size:
+        counts[few] = rng.multinomial(n_stimuli, even, size=len(few))
+    weights = counts.astype(np.float32)
+    weights /= n_stimuli
+    return weights
+
+
+def _corrected(pair: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Estimate the corrected reliability of every resample and neuroid from two standardised halves.
+
+    Moments in single precision; where a resample leaves little of the variance, as of a site that responds to one stimulus, these
+    have no digits left and are computed again in double precision.
+
+    Parameters
+    ----------
+    pair : array of shape (2, n_stimuli, n_neuroids)
+    weights : array of shape (n_bootstrap, n_stimuli)
+
+    Returns
+    -------
+    array of shape (n_bootstrap, n_neuroids)
+        0 for a resample in which a half does not vary.
+    """
+    r, doubtful = _weighted_r(pair.astype(np.float32), weights, 1e-3)
+    sites = np.flatnonzero(doubtful.any(axis=0))
+    if sites.size:
+        exact, constant = _weighted_r(pair[:, :, sites].astype(np.float64), weights.astype(np.float64), 1e-12)
+        r[:, sites] = np.where(doubtful[:, sites], np.where(constant, 0, exact), r[:, sites])
+    return spearman_brown(np.maximum(r, _MIN_R))
+
+
+def _weighted_r(pair: np.ndarray, weights: np.ndarray, floor: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return weighted correlations, and where a variance is below ``floor`` of the second moment: no r is known there."""
+    a, b = pair
+    ma, mb, aa, bb, ab = np.split(weights @ np.concatenate([a, b, a * a, b * b, a * b], axis=1), 5, axis=1)
+    unknown = ~((aa - ma**2 > floor * aa) & (bb - mb**2 > floor * bb))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return (ab - ma * mb) / np.sqrt((aa - ma**2) * (bb - mb**2)), unknown
 
 
 def cross_animal_consistency(
@@ -340,7 +404,7 @@ def cross_animal_consistency(
     by_animal = animal_splits(recordings, animal=animal)
     if pd.Index(recordings[STIMULUS_ID].values).has_duplicates:
         recordings = average_repetitions(recordings)
-    folds: Splits = resolve_splits(recordings, splits)
+    folds: Splits = resolve_splits(recordings, splits, min_held_out=MIN_CORRELATED)
     parts = [
         predictivity(
             recordings.isel({NEUROID: others}),

@@ -13,7 +13,10 @@ from neurobridge.assemblies import AssemblyError, as_matrix, match_stimuli, requ
 from neurobridge.assemblies.schema import NEUROID_ID
 from neurobridge.evaluate.score.permutation import fold_null
 from neurobridge.evaluate.score.schema import neuroid_score, score_attrs
+from neurobridge.points.scale import within_range
 
+#: Stimuli that a correlation needs: over two it is always 1 or -1.
+MIN_CORRELATED = 3
 # Correlations of single sites that are kept for the null of a single site; of more, evenly spaced permutations are kept.
 N_KEPT = 1 << 24
 
@@ -49,12 +52,23 @@ def unit_columns(X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         Zero where a column does not vary.
     varies : bool array of shape (n_columns,)
     """
+    X = within_range(X)
     centred = X - X.mean(axis=0)
     norm = np.linalg.norm(centred, axis=0)
     # What rounding alone leaves of a constant column.
     floor = 1e-13 * np.sqrt(len(X)) * np.abs(X).max(axis=0)
     varies = norm > floor
     return centred / np.where(varies, norm, np.inf), varies
+
+
+def warn_constant(n_constant: int, what: str, *, stacklevel: int) -> None:
+    """Warn of columns that do not vary, whose correlation is scored as 0: no linear relation can be seen in them."""
+    if n_constant:
+        warnings.warn(
+            f"found {n_constant} constant {what}; they are scored r = 0. Check the fit if this is unexpected.",
+            UserWarning,
+            stacklevel=stacklevel + 1,
+        )
 
 
 def unit_rows(X: np.ndarray, *, out: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
@@ -188,22 +202,18 @@ def score_folds(
     stacklevel: int = 2,
 ) -> xr.Dataset:
     """Make a Score from the predicted and observed responses of every fold, arrays (n_stimuli, n_neuroids)."""
-    if min(len(predicted) for predicted, _ in folds) < 3:
+    n_held_out = min(len(predicted) for predicted, _ in folds)
+    if n_held_out < MIN_CORRELATED:
         raise AssemblyError(
-            f"found {min(len(p) for p, _ in folds)} held-out stimuli; expected at least 3 to correlate over. Mend: hold out more."
+            f"found {n_held_out} held-out stimuli; expected at least {MIN_CORRELATED} to correlate over. "
+            "Mend: predict more stimuli that were not trained on."
         )
     raw, n_constant = [], 0
     for predicted, observed in folds:
         r, varies = pearson(predicted, observed)
         raw.append(r)
         n_constant += int((~varies).sum())
-    if n_constant:
-        warnings.warn(
-            f"found {n_constant} constant prediction(s) (or held-out responses); they are scored r = 0. "
-            "Check the fit if this is unexpected.",
-            UserWarning,
-            stacklevel=stacklevel + 1,
-        )
+    warn_constant(n_constant, "prediction(s) (or held-out responses)", stacklevel=stacklevel + 1)
     step = -(-n_permutations * raw[0].size // N_KEPT)
     site_null: list[np.ndarray] = []
 

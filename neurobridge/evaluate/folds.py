@@ -160,5 +160,5 @@ def _refuse_shared_groups(groups: np.ndarray, fold: Fold, number: int) -> None:
         )
 
 
-#: Splits as a caller may give them; None stands for a default that the function names.
-GivenSplits = Splits | Sequence[tuple[npt.ArrayLike, npt.ArrayLike]] | None
+#: Splits as a caller may give them: a text is read by `splits_from_text`, None stands for a default that the function names.
+GivenSplits = Splits | str | Sequence[tuple[npt.ArrayLike, npt.ArrayLike]] | None

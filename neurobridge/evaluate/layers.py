@@ -12,7 +12,7 @@ import xarray as xr
 
 from neurobridge.assemblies import AssemblyError, coords_of, match_stimuli, select
 from neurobridge.assemblies.schema import NEUROID, PRESENTATION, STIMULUS_ID, plain
-from neurobridge.evaluate.folds import Splits
+from neurobridge.evaluate.folds import GivenSplits, Splits
 from neurobridge.evaluate.predict import predictivity
 from neurobridge.evaluate.score.aggregation import aggregate
 from neurobridge.evaluate.score.schema import SPLIT, make_score, reduce_raw
@@ -69,7 +69,7 @@ def select_layer(
     region: str | None = None,
     train: float | Sequence[str] | npt.NDArray[np.str_] = 0.8,
     regression: str = "pls",
-    splits: Splits | Sequence[tuple[npt.ArrayLike, npt.ArrayLike]] | None = None,
+    splits: GivenSplits = None,
     ceiling: xr.DataArray | None = None,
     n_permutations: int = 1000,
     seed: int = 0,
@@ -92,7 +92,7 @@ def select_layer(
         ids.
     regression : str
         A key of `REGRESSIONS`.
-    splits : Splits or sequence of (train, test), optional
+    splits : Splits, str or sequence of (train, test), optional
         Rows of the training stimuli in the activations' order. Default: as in `predictivity`.
     ceiling : xarray.DataArray, optional
         Reliability of each neuroid of `recordings`.
@@ -152,7 +152,7 @@ def select_layer(
         for assembly in of_layer.values()
     ]
     medians = [reduce_raw(score["raw"].values, by_site=True) for score in scores]
-    layer = names[int(np.argmax(medians))]
+    layer = names[int(np.nanargmax(medians))]
     held_out = None
     if len(kept_back):
         held_out = predictivity(

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import inspect
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import xarray as xr
 
 from neurobridge.assemblies import AssemblyError, as_matrix, match_stimuli, require_varying_neuroids, validate
-from neurobridge.evaluate.correlation import score_folds
-from neurobridge.evaluate.folds import GivenSplits, Splits
+from neurobridge.assemblies.schema import STIMULUS_ID
+from neurobridge.evaluate.correlation import MIN_CORRELATED, score_folds
+from neurobridge.evaluate.folds import GivenSplits
 from neurobridge.evaluate.regression import REGRESSIONS, predict_held_out
 from neurobridge.evaluate.splits import resolve_splits
 
@@ -37,9 +38,10 @@ def predictivity(
         Assembly of the predicted responses, likewise; recordings are averaged over repetitions first.
     regression : {"pls", "ridge", "linear", "neuron_to_neuron"}
         A key of `REGRESSIONS`. "pls" has Brain-Score's 25 components, unscaled; "ridge" chooses a penalty for each neuroid.
-    splits : Splits or sequence of (train, test), optional
-        Rows of the shared stimuli in the source's order. Default: Brain-Score's ten stratified 90/10 splits on ``object_name``
-        with random state 1, or shuffled ones where there is no such coordinate.
+    splits : Splits, str or sequence of (train, test), optional
+        Rows of the shared stimuli in the source's order, or a text such as "kfold,n_splits=5" (`splits_from_text`). Default:
+        Brain-Score's ten stratified 90/10 splits on ``object_name`` with random state 1, or shuffled ones where there is no such
+        coordinate; of few stimuli more are held out, at least three: see `resolve_splits`.
     ceiling : xarray.DataArray, optional
         Reliability of each target neuroid: ``internal_consistency(recordings)["ceiling"]``.
     normalization : str
@@ -84,7 +86,9 @@ def predictivity(
     unknown = sorted(set(options) - set(known))
     if unknown:
         raise AssemblyError(f"{regression}: found option {unknown[0]!r}; expected some of {known}. Mend: leave it out.")
-    X, Y, folds = matched_arrays(source, target, splits)
+    matched = matched_spaces(source, target)
+    X, Y = matched.X, matched.Y
+    folds = resolve_splits(matched.target, splits, min_held_out=MIN_CORRELATED)
     held_out = predict_held_out(fit, X, Y, folds, **options)
     predicted = [(values, Y[test]) for values, (_, test) in zip(held_out, folds, strict=True)]
     shown = "".join(f", {name}={np.asarray(value).tolist()}" for name, value in sorted(options.items()))
@@ -100,13 +104,36 @@ def predictivity(
     )
 
 
-def matched_arrays(
-    source: xr.DataArray, target: xr.DataArray, splits: GivenSplits
-) -> tuple[np.ndarray, np.ndarray, Splits]:
-    """Return the values of the shared stimuli, arrays (n_stimuli, n_neuroids), and the folds of their rows."""
+class MatchedSpaces(NamedTuple):
+    """Values of the stimuli that two assemblies share, in the source's order.
+
+    Attributes
+    ----------
+    X, Y : arrays of shape (n_stimuli, n_neuroids)
+        Of the source and of the target.
+    target : xarray.DataArray
+        The target's shared stimuli in that order, whose labels splits are drawn by.
+    stimuli : array of shape (n_stimuli,)
+        Their ids.
+    """
+
+    X: np.ndarray
+    Y: np.ndarray
+    target: xr.DataArray
+    stimuli: np.ndarray
+
+
+def matched_spaces(source: xr.DataArray, target: xr.DataArray) -> MatchedSpaces:
+    """Check two assemblies and take the values of their shared stimuli.
+
+    Raises
+    ------
+    AssemblyError
+        Bad assemblies, no shared stimulus, or a target neuroid that is constant over the shared ones.
+    """
     for role, assembly in (("source", source), ("target", target)):
         validate(assembly, role=role)
     matched = match_stimuli(source, target)
     require_varying_neuroids(matched.target, role="target")
     X, Y = as_matrix(matched.source, role="source"), as_matrix(matched.target, role="target")
-    return X, Y, resolve_splits(matched.target, splits)
+    return MatchedSpaces(X, Y, matched.target, np.asarray(matched.target[STIMULUS_ID].values))

@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 import scipy.linalg
 
+from neurobridge.maps.linear import mean_square
 from neurobridge.maps.pls import Predict, centred, fit_pls, linear_predictor
 
+#: Penalties that ridge chooses from, in units of the mean square of the centred features.
 ALPHAS = np.logspace(-3, 6, 19)
 
 
@@ -29,7 +31,8 @@ def fit_ridge(
     alpha : float, optional
         One penalty for all targets, in units of X squared times samples; nothing is chosen.
     alphas : sequence of float, optional
-        Penalties to choose from; default `ALPHAS`, 19 from 1e-3 to 1e6.
+        Penalties to choose from, in the same units. Default: `ALPHAS`, 19 from 1e-3 to 1e6, times the mean square of the centred
+        features, so that the choice does not depend on their unit.
 
     Returns
     -------
@@ -45,8 +48,8 @@ def fit_ridge(
         raise ValueError(
             "ridge: found both alpha and alphas; expected one of them. Mend: alpha to fix the penalty, alphas to choose from."
         )
-    grid = np.asarray(ALPHAS if alphas is None else alphas, dtype=np.float64)
-    if (grid <= 0).any() or (alpha is not None and alpha <= 0):
+    grid = None if alphas is None else np.asarray(alphas, dtype=np.float64)
+    if (grid is not None and (grid <= 0).any()) or (alpha is not None and alpha <= 0):
         raise ValueError("ridge: found a penalty that is not positive; expected alpha > 0. Mend: regression='linear'.")
     X, Y, x_mean, y_mean = centred(X, Y)
     tall = len(X) >= X.shape[1]
@@ -58,6 +61,8 @@ def fit_ridge(
         return linear_predictor(coef, x_mean, y_mean)
     values, vectors = np.linalg.eigh(gram)
     values = np.maximum(values, 0)
+    if grid is None:
+        grid = ALPHAS * (mean_square(X, x_mean) or 1.0)
     # Scores of the samples on the principal directions, Z Z^T = X X^T, and their products with the targets.
     Z = X @ vectors if tall else vectors * np.sqrt(values)
     ZtY = Z.T @ Y

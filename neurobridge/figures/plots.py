@@ -79,11 +79,11 @@ def learning_curve(
     return ax
 
 
-def _reference_lines(ax: Axes, null: float | None, ceiling: float | None) -> None:
+def _reference_lines(ax: Axes, null: float | None, ceiling: float | None, *, chance: str = "chance") -> None:
     if ceiling is not None and np.isfinite(ceiling):
         ax.axhline(ceiling, color="black", linestyle=":", linewidth=1, label=f"ceiling {ceiling:.2f}")
     if null is not None and np.isfinite(null):
-        ax.axhline(null, color="0.5", linestyle="--", linewidth=1, label=f"chance (95th pct.) {null:.2f}")
+        ax.axhline(null, color="0.5", linestyle="--", linewidth=1, label=f"{chance} (95th pct.) {null:.2f}")
 
 
 def sites(
@@ -95,9 +95,11 @@ def sites(
     ----------
     scores : mapping of method to Score
         Datasets with ``raw`` (split, neuroid) and ``ceiling`` (neuroid), a reliability: the largest correlation
-        that a perfect model can reach is its square root, drawn as the black line. Without ceilings, sites are ranked.
+        that a perfect model can reach is its square root, drawn as the black line. Without ceilings, sites are ranked by their
+        mean over methods: every method has a site at the same place.
     null : float, optional
-        95th percentile of the permutation null, drawn as the chance line.
+        Chance line: 95th percentile of the permutation null of a single site, above that of the median over sites. By default the
+        largest ``null_site_95`` of the scores; no line where they have none.
     ax : matplotlib.axes.Axes, optional
         A new one by default.
     title : str
@@ -106,33 +108,70 @@ def sites(
     -------
     matplotlib.axes.Axes
 
+    Raises
+    ------
+    ValueError
+        Scores without ceilings and without ``neuroid_id`` that have different numbers of sites.
+
     Examples
     --------
     >>> import xarray as xr
     >>> from neurobridge import figures
-    >>> score = xr.Dataset({"raw": (("split", "neuroid"), [[0.1, 0.5]]), "ceiling": ("neuroid", [0.4, 0.9])})
-    >>> figures.sites({"ridge": score}).get_xlabel()
+    >>> score = xr.Dataset(
+    ...     {"raw": (("split", "neuroid"), [[0.1, 0.5]]), "ceiling": ("neuroid", [0.4, 0.9]), "null_site_95": 0.2}
+    ... )
+    >>> ax = figures.sites({"ridge": score})
+    >>> ax.get_xlabel()
     'reliability of the site (Spearman-Brown)'
+    >>> [text.get_text() for text in ax.get_legend().get_texts()]
+    ['ridge', 'ceiling on r', 'chance of one site (95th pct.) 0.20']
     """
     ax = _axis(ax)
     reliable = all(bool(np.isfinite(score["ceiling"].values).any()) for score in scores.values())
+    place_of = {} if reliable else _shared_order(scores)
     for method, score in scores.items():
-        r = score["raw"].mean("split").values
         style = {"marker": ".", **STYLES.get(method, {}), "linestyle": "none"}
-        x = score["ceiling"].values if reliable else np.arange(1, len(r) + 1)
-        y = r if reliable else np.sort(r)[::-1]
-        ax.plot(x, y, markersize=4, alpha=0.75, label=method, **style)
+        r = score["raw"].mean("split").values
+        places = score["ceiling"].values if reliable else np.array([place_of[site] for site in _site_names(score)])
+        order = np.arange(len(r)) if reliable else np.argsort(places)
+        ax.plot(places[order], r[order], markersize=4, alpha=0.75, label=method, **style)
     if reliable:
         grid = np.linspace(0, 1, 100)
         ax.plot(grid, np.sqrt(grid), color="black", linestyle=":", linewidth=1, label="ceiling on r")
         ax.set_xlabel("reliability of the site (Spearman-Brown)")
     else:
-        ax.set_xlabel("site, ranked (count)")
-    _reference_lines(ax, null, None)
+        ax.set_xlabel("site, ranked by the mean over methods (count)" if len(scores) > 1 else "site, ranked (count)")
+    if null is None:
+        of_sites = [float(score["null_site_95"]) for score in scores.values() if "null_site_95" in score]
+        null = max((value for value in of_sites if np.isfinite(value)), default=None)
+    _reference_lines(ax, null, None, chance="chance of one site")
     ax.set_ylabel("Pearson r on held-out stimuli")
     ax.set_title(title, fontsize="medium")
     ax.legend(fontsize="small", framealpha=0.9, edgecolor="none")
     return ax
+
+
+def _site_names(score: xr.Dataset) -> list[Any]:
+    """Return what tells the sites of a score apart: their ids, or their numbers where they have none."""
+    if "neuroid_id" in score.coords:
+        return list(score["neuroid_id"].values.tolist())
+    return list(range(score["raw"].shape[-1]))
+
+
+def _shared_order(scores: Mapping[str, xr.Dataset]) -> dict[Any, int]:
+    """Rank the sites of all methods by their mean r over methods, the best first: place of each from 1."""
+    counts = {score["raw"].shape[-1] for score in scores.values()}
+    if len(counts) > 1 and any("neuroid_id" not in score.coords for score in scores.values()):
+        raise ValueError(
+            f"figures: found {sorted(counts)} sites in scores without neuroid_id; expected ids, or the same sites in every score. "
+            "Mend: draw the scores as they were returned, or select the same sites in all."
+        )
+    values: dict[Any, list[float]] = {}
+    for score in scores.values():
+        for site, r in zip(_site_names(score), score["raw"].mean("split").values.tolist(), strict=True):
+            values.setdefault(site, []).append(r)
+    mean = {site: float(np.mean([r for r in each if not np.isnan(r)] or [-np.inf])) for site, each in values.items()}
+    return {site: place for place, site in enumerate(sorted(mean, key=lambda site: -mean[site]), start=1)}
 
 
 def layer_profile(

@@ -83,3 +83,29 @@ def standardised(X: Any, scale: Standardiser) -> np.ndarray:
     for rows, block in read_blocks(X, BLOCK):
         out[rows] = scale.forward(block)
     return out
+
+
+def within_range(X: np.ndarray) -> np.ndarray:
+    """Bring values whose squares would leave double precision near one, by a power of two: no digit changes.
+
+    Parameters
+    ----------
+    X : array of any shape
+        Of floating type.
+
+    Returns
+    -------
+    array of the shape of X
+        X itself where its largest magnitude lies between 1e-70 and 1e70, is zero or is not finite.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from neurobridge.points.scale import within_range
+    >>> (within_range(np.array([3e-200, -4e-200])) ** 2).sum() > 0
+    np.True_
+    """
+    largest = float(np.abs(X).max(initial=0))
+    if largest == 0 or 1e-70 < largest < 1e70 or not np.isfinite(largest):
+        return X
+    return np.asarray(np.ldexp(X, -np.frexp(largest)[1]))

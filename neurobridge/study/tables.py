@@ -63,7 +63,7 @@ def mean_ci(values: Sequence[float]) -> tuple[float, float]:
 
 
 def format_value(value: float | None, digits: int = 3) -> str:
-    """Format a number for a table cell; ``n/a`` for None.
+    """Format a number for a table cell; ``n/a`` for None and NaN.
 
     Parameters
     ----------
@@ -77,7 +77,7 @@ def format_value(value: float | None, digits: int = 3) -> str:
     >>> format_value(0.12345), format_value(None)
     ('0.123', 'n/a')
     """
-    return "n/a" if value is None else f"{value:.{digits}f}"
+    return "n/a" if value is None or np.isnan(value) else f"{value:.{digits}f}"
 
 
 def format_mean(values: Sequence[float], digits: int = 3) -> str:
@@ -102,7 +102,7 @@ def format_mean(values: Sequence[float], digits: int = 3) -> str:
 
 
 def format_p(p_value: float) -> str:
-    """Format a p value with three digits, or state that it is smaller.
+    """Format a p value with three digits, or state that it is smaller; NaN, the p of what has no null, as ``n/a``.
 
     Parameters
     ----------
@@ -111,9 +111,11 @@ def format_p(p_value: float) -> str:
     Examples
     --------
     >>> from neurobridge.study import format_p
-    >>> format_p(0.0312), format_p(0.0001)
-    ('p = 0.031', 'p < .001')
+    >>> format_p(0.0312), format_p(0.0001), format_p(float("nan"))
+    ('p = 0.031', 'p < .001', 'p n/a')
     """
+    if np.isnan(p_value):
+        return "p n/a"
     return "p < .001" if p_value < 0.0005 else f"p = {p_value:.3f}"
 
 

@@ -15,8 +15,9 @@ import numpy as np
 import pytest
 
 from neurobridge.evaluate import METRICS, aggregate, crossvalidated_rdm, internal_consistency
-from neurobridge.evaluate.regression import REGRESSIONS
-from neurobridge.evaluate.similarity.rdms import DISTANCES, compare_rdms, rdm_noise_ceiling, subject_rdms
+from neurobridge.evaluate.regression import ALPHAS, REGRESSIONS
+from neurobridge.evaluate.similarity.distances import DISTANCES
+from neurobridge.evaluate.similarity.rdms import compare_rdms, rdm_noise_ceiling, subject_rdms
 from neurobridge.evaluate.splits import resolve_splits
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -111,7 +112,8 @@ def test_the_normalised_score_agrees_with_brain_score(spaces, theirs, ceiling):
 def test_regressions_agree_with_converged_scikit_learn(spaces, name, tolerance):
     source, target, _ = spaces
     train, test = resolve_splits(target, None)[0]
-    predicted = REGRESSIONS[name](source.values[train], target.values[train])(source.values[test])
+    options = {"alphas": ALPHAS} if name == "ridge" else {}
+    predicted = REGRESSIONS[name](source.values[train], target.values[train], **options)(source.values[test])
     assert np.abs(predicted - np.asarray(read("sklearn")[name])).max() < tolerance
 
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pytest
 import xarray as xr
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from neurobridge.assemblies import AssemblyError, make_assembly, split_halves
 from neurobridge.evaluate import cross_animal_consistency, internal_consistency, predictivity, spearman_brown
@@ -72,12 +76,12 @@ def test_the_mean_over_halvings_is_that_of_split_halves(make_random_assembly):
 
 
 def test_a_response_constant_in_one_half_is_said():
-    values = np.zeros((8, 2))
-    values[:, 1] = np.arange(8)
+    values = np.zeros((12, 2))
+    values[:, 1] = np.arange(12)
     values[0, 0] = 1
     trials = make_assembly(
         values,
-        presentation={"stimulus_id": ["a", "b", "c", "d"] * 2, "repetition": [0] * 4 + [1] * 4},
+        presentation={"stimulus_id": list("abcdef") * 2, "repetition": [0] * 6 + [1] * 6},
         neuroid={"neuroid_id": ["x", "y"]},
     )
     with (
@@ -112,6 +116,74 @@ def test_halves_that_cannot_bedeal_halves_are_refused(make_random_assembly):
     assert internal_consistency(lonely, n_bootstrap=0)["raw"].shape == (10, 3)
     with pytest.raises(AssemblyError, match=r"1 stimuli.*'s0000'.*Mend"):
         internal_consistency(lonely, halves="repetition")
+
+
+@pytest.mark.parametrize("n", [2, 3, 4])
+@pytest.mark.parametrize("halves", ["stimulus", "repetition"])
+def test_few_stimuli_have_no_ceiling(make_random_assembly, n, halves):
+    with pytest.raises(AssemblyError, match=rf"{n} stimuli.*at least 5.*Mend"):
+        internal_consistency(make_random_assembly(n, 3, n_repetitions=4), halves=halves)
+
+
+@settings(max_examples=10, deadline=None)
+@given(n=st.integers(5, 12), seed=st.integers(0, 1000))
+def test_ceilings_of_noise_are_finite_from_five_stimuli_on(n, seed):
+    values = np.random.default_rng(seed).normal(size=(4 * n, 3))
+    trials = make_assembly(
+        values,
+        presentation={"stimulus_id": list(range(n)) * 4, "repetition": np.repeat(range(4), n)},
+        neuroid={"neuroid_id": range(3)},
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        score = internal_consistency(trials, n_bootstrap=40, seed=seed)
+    for name in ("ceiling", "ceiling_low", "ceiling_high", "median_low", "median_high"):
+        assert np.isfinite(score[name].values).all(), name
+    assert (score["ceiling_high"] <= 1 + 1e-6).all()
+
+
+@settings(max_examples=10, deadline=None)
+@given(seed=st.integers(0, 1000), offset=st.floats(0, 100))
+def test_bounds_of_a_site_that_responds_to_one_stimulus_are_those_of_its_resamples(seed, offset):
+    """Most of such a site's resamples have no variance, or rounding alone."""
+    rng = np.random.default_rng(seed)
+    values = np.full((160, 2), offset)
+    values[:, 1] = rng.normal(size=160)
+    values[[3, 43, 83, 123], 0] += 5 + rng.normal(size=4)
+    trials = make_assembly(
+        values,
+        presentation={"stimulus_id": list(range(40)) * 4, "repetition": np.repeat(range(4), 40)},
+        neuroid={"neuroid_id": ["sparse", "noise"]},
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        score = internal_consistency(trials, n_bootstrap=60, seed=seed)
+    # The halves lie on one line wherever the stimulus is drawn; without it r counts as 0.
+    assert score["ceiling"].values[0] == pytest.approx(1)
+    assert score["ceiling_low"].values[0] == pytest.approx(0, abs=1e-6)
+    assert score["ceiling_high"].values[0] == pytest.approx(1)
+
+
+def test_halves_that_are_exactly_contrary_have_no_reliability():
+    response = np.array([0.0, 1, 2, 3, 4, 5])
+    values = np.column_stack([np.tile(response, 2), np.concatenate([response, -response])])
+    trials = make_assembly(
+        values,
+        presentation={"stimulus_id": list("abcdef") * 2, "repetition": [0] * 6 + [1] * 6},
+        neuroid={"neuroid_id": ["agrees", "contrary"]},
+    )
+    with pytest.warns(UserWarning, match=r"1 neuroid.*'contrary'.*NaN"):
+        score = internal_consistency(trials, halves="repetition", n_splits=2)
+    assert score["ceiling"].values[0] == pytest.approx(1)
+    assert np.isnan([score[name].values[1] for name in ("ceiling", "ceiling_low", "ceiling_high")]).all()
+    assert float(score["median"]) == pytest.approx(1)
+
+
+@given(r=st.floats(-1, 1), factor=st.floats(1, 20))
+def test_no_negative_correlation_becomes_a_positive_reliability(r, factor):
+    corrected = spearman_brown(r, factor)
+    assert np.isnan(corrected) or (corrected <= 1 + 1e-9 and np.sign(corrected) in (np.sign(r), 0))
+    assert np.isnan(spearman_brown(np.array([-1.0, -0.6]), 3)).all()
 
 
 def test_spearman_brown_undoes_itself():

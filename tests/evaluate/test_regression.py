@@ -33,7 +33,7 @@ SHAPES = [(60, 10, 6), (20, 50, 6), (30, 30, 1)]
 @pytest.mark.parametrize("shape", SHAPES)
 def test_ridge_per_site_is_scikit_learns(shape):
     X, Y, new = data(*shape)
-    peer = RidgeCV(alphas=ALPHAS, alpha_per_target=True).fit(X, Y).predict(new).reshape(9, -1)
+    peer = RidgeCV(alphas=ALPHAS * X.var(axis=0).mean(), alpha_per_target=True).fit(X, Y).predict(new).reshape(9, -1)
     assert np.allclose(REGRESSIONS["ridge"](X, Y)(new), peer, rtol=1e-6, atol=1e-6 * np.abs(peer).max())
 
 
@@ -63,7 +63,8 @@ def test_linear_is_the_smallest_map_where_there_are_many(shape):
 def test_sites_with_more_noise_get_larger_penalties():
     X, Y, new = data(80, 40, 2)
     quiet, loud = REGRESSIONS["ridge"](X, Y)(new).T
-    by_hand = [REGRESSIONS["ridge"](X, Y[:, [k]], alpha=float(alpha))(new)[:, 0] for k in (0, 1) for alpha in ALPHAS]
+    alphas = (ALPHAS * X.var(axis=0).mean()).tolist()
+    by_hand = [REGRESSIONS["ridge"](X, Y[:, [k]], alpha=alpha)(new)[:, 0] for k in (0, 1) for alpha in alphas]
     chosen = [
         int(np.argmin([np.abs(row - by_hand[k * 19 + a]).max() for a in range(19)]))
         for k, row in enumerate((quiet, loud))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -14,13 +16,16 @@ from neurobridge.evaluate import (
     REGRESSIONS,
     Splits,
     animal_splits,
+    brainscore_splits,
     condition_splits,
+    decode,
     group_splits,
     kfold_splits,
     predictivity,
     shuffle_splits,
     stratified_splits,
 )
+from neurobridge.evaluate.splits import resolve_splits, splits_from_text
 
 
 @settings(max_examples=25, deadline=None)
@@ -179,3 +184,124 @@ def _labelled(values):
         presentation={"stimulus_id": [f"s{k:03d}" for k in range(len(values))]},
         neuroid={"neuroid_id": [f"n{k}" for k in range(values.shape[1])]},
     )
+
+
+# ---- Defaults and texts ----------------------------------------------------------------------------------------
+
+
+def stimuli(n: int, **labels: object) -> object:
+    return make_assembly(
+        np.random.default_rng(0).normal(size=(n, 3)),
+        presentation={"stimulus_id": [f"s{k:03d}" for k in range(n)], **labels},
+        neuroid={"neuroid_id": range(3)},
+    )
+
+
+@pytest.mark.parametrize("n", [6, 7, 10, 15, 20, 21, 40])
+def test_the_default_holds_out_enough_to_correlate_over(n):
+    folds = resolve_splits(stimuli(n), None, min_held_out=3)
+    assert {len(test) for _, test in folds} == {max(3, -(-n // 10))}
+    score = predictivity(stimuli(n), stimuli(n), "ridge", n_permutations=0)
+    assert score["raw"].shape == (10, 3)
+    if n > 20:
+        assert all(
+            np.array_equal(mine[1], theirs[1])
+            for mine, theirs in zip(folds, brainscore_splits(stimuli(n)), strict=True)
+        )
+
+
+@pytest.mark.parametrize("n", [2, 5])
+def test_too_few_stimuli_are_refused_with_the_number_that_is_enough(n):
+    with pytest.raises(AssemblyError, match=rf"{n} stimuli.*at least 6.*Mend"):
+        predictivity(stimuli(n), stimuli(n), "ridge")
+
+
+@pytest.mark.parametrize("metric", ["ridge", "cca"])
+def test_given_folds_that_hold_out_too_few_name_some_that_do(metric):
+    assembly = stimuli(12)
+    with pytest.raises(AssemblyError, match=r"2 held-out stimuli in a fold of 12.*'kfold,n_splits=4'"):
+        METRICS[metric](assembly, assembly, kfold_splits(12, n_splits=6))
+    METRICS[metric](assembly, assembly, "kfold,n_splits=4", n_permutations=0)
+
+
+def test_one_image_an_object_is_shuffled_and_said():
+    alone = stimuli(40, object_name=[f"o{k}" for k in range(40)])
+    with pytest.warns(UserWarning, match=r"40 objects among 40 stimuli, 40 of them.*splits='shuffle'"):
+        folds = resolve_splits(alone, None)
+    assert all(np.array_equal(a, b) for (a, _), (b, _) in zip(folds, resolve_splits(stimuli(40), None), strict=True))
+    # What needs no folds draws none.
+    assert METRICS["cka"](alone, alone, n_permutations=0)["raw"].item() == pytest.approx(1)
+    with pytest.raises(AssemblyError, match=r"'o0' with 1.*splits='shuffle'"):
+        decode(alone, "object_name")
+    with pytest.raises(AssemblyError, match=r"'o0' with 1"):
+        brainscore_splits(alone)
+
+
+@settings(max_examples=25, deadline=None)
+@given(n_classes=st.integers(2, 12), each=st.integers(2, 5))
+def test_every_class_is_held_out_by_default_and_by_the_mend(n_classes, each):
+    labels = np.repeat(np.arange(n_classes), each)
+    folds = resolve_splits(stimuli(len(labels), label=labels), None, stratify="label")
+    assert all(len(np.unique(labels[side])) == n_classes for fold in folds for side in fold)
+    if 0.1 * len(labels) < n_classes - 1:
+        with pytest.raises(AssemblyError) as error:
+            stratified_splits(labels)
+        train_size = float(re.search(r"Mend: train_size=([\d.]+),", str(error.value))[1])
+        assert len(stratified_splits(labels, train_size=train_size)) == 10
+
+
+@pytest.mark.parametrize(
+    ("text", "sizes"),
+    [
+        ("shuffle", (10, 54, 6)),
+        ("shuffle, n_splits=3, train_size=0.5, seed=2", (3, 30, 30)),
+        ("stratified,train_size=0.8", (10, 48, 12)),
+        ("stratified,label=variation", (10, 54, 6)),
+        ("kfold", (5, 48, 12)),
+        ("kfold,n_splits=3,label=object_name", (3, 40, 20)),
+        ("group,label=object_name", (6, 50, 10)),
+        ("group,label=object_name,n_splits=2", (2, 30, 30)),
+        ("condition,label=variation,train=0|3,test=6", (1, 40, 20)),
+        ("condition,label=object_name,train=o1,test=o2|o3", (1, 10, 20)),
+        ("brainscore", (10, 54, 6)),
+    ],
+)
+def test_a_text_draws_the_folds_that_it_names(text, sizes):
+    labels = {"object_name": [f"o{k % 6}" for k in range(60)], "variation": np.repeat([0, 3, 6], 20)}
+    assembly = stimuli(60, **labels)
+    folds = splits_from_text(text, assembly)
+    assert (len(folds), len(folds[0][0]), len(folds[0][1])) == sizes
+    # The same stimuli, whatever their order.
+    order = np.random.default_rng(0).permutation(60)
+    shuffled = splits_from_text(text, assembly.isel(presentation=order))
+    for (_, test), (_, again) in zip(folds, shuffled, strict=True):
+        assert set(test) == set(order[again])
+    if "group" in text:
+        objects = assembly["object_name"].values
+        assert all(not set(objects[train]) & set(objects[test]) for train, test in folds)
+    scored = predictivity(assembly, assembly, "linear", splits=text, n_permutations=0)
+    assert scored.attrs["splits"] == folds.description
+
+
+@pytest.mark.parametrize(
+    ("text", "facts"),
+    [
+        ("loo", r"'loo'.*kfold"),
+        ("", r"''.*kfold"),
+        ("kfold,k=3", r"'k'.*n_splits"),
+        ("kfold,n_splits", r"'n_splits'.*name=value"),
+        ("kfold,n_splits=many", r"n_splits='many'.*number"),
+        ("kfold,n_splits=1", r"n_splits=1"),
+        ("shuffle,train_size=2", r"train_size=2"),
+        ("group", r"label None.*'group,label=variation'"),
+        ("group,label=colour", r"'stimulus_id', 'variation'.*'colour'.*'group,label=variation'"),
+        ("stratified", r"'object_name'"),
+        ("condition,label=variation,train=0", r"no conditions"),
+        ("condition,label=variation,train=0,test=easy", r"'easy'.*numbers"),
+        ("condition,label=variation,train=0,test=9", r"condition 9"),
+    ],
+)
+def test_texts_that_name_no_folds_are_refused(text, facts):
+    with pytest.raises(AssemblyError, match=facts) as error:
+        splits_from_text(text, stimuli(30, variation=np.repeat([0, 3, 6], 10)))
+    assert "Mend: " in str(error.value)

@@ -8,6 +8,8 @@ import pytest
 import xarray as xr
 
 from neurobridge import figures
+from neurobridge.assemblies import make_assembly
+from neurobridge.evaluate import correlate
 
 
 @pytest.fixture(autouse=True)
@@ -52,6 +54,53 @@ def test_sites_without_ceilings_are_ranked():
     ax = figures.sites({"ridge": score})
     np.testing.assert_allclose(ax.lines[0].get_ydata(), [0.5, 0.3, 0.1])
     assert "ranked" in ax.get_xlabel()
+
+
+def _by_site(r, *, ids=None, line=None, ceiling=None):
+    coords = {} if ids is None else {"neuroid_id": ("neuroid", ids)}
+    reliability = np.full(len(r), np.nan) if ceiling is None else ceiling
+    extra = {} if line is None else {"null_site_95": line}
+    return xr.Dataset({"raw": (("split", "neuroid"), [r]), "ceiling": ("neuroid", reliability), **extra}, coords=coords)
+
+
+def test_methods_without_ceilings_share_one_order_of_the_sites():
+    first, second = _by_site([0.1, 0.5, 0.3]), _by_site([0.6, 0.2, 0.1])
+    ax = figures.sites({"ridge": first, "pls": second})
+    # Means over methods .35, .35 and .2: equals stay in their order.
+    for line, expected in zip(ax.lines, ([0.1, 0.5, 0.3], [0.6, 0.2, 0.1]), strict=True):
+        np.testing.assert_allclose(line.get_xdata(), [1, 2, 3])
+        np.testing.assert_allclose(line.get_ydata(), expected)
+
+
+def test_sites_are_matched_by_their_ids_and_nan_stands_last():
+    first = _by_site([0.1, np.nan, 0.3, 0.9], ids=["a", "b", "c", "d"])
+    second = _by_site([0.2, 0.4], ids=["c", "a"])
+    ax = figures.sites({"ridge": first, "pls": second})
+    np.testing.assert_allclose(ax.lines[0].get_ydata(), [0.9, 0.1, 0.3, np.nan])
+    np.testing.assert_allclose(ax.lines[1].get_xdata(), [2, 3])
+    np.testing.assert_allclose(ax.lines[1].get_ydata(), [0.4, 0.2])
+    with pytest.raises(ValueError, match=r"\[2, 3\] sites.*neuroid_id.*Mend"):
+        figures.sites({"ridge": _by_site([0.1, 0.2, 0.3]), "pls": _by_site([0.1, 0.2])})
+
+
+def test_the_chance_line_of_sites_is_the_null_of_a_single_site():
+    scores = {"ridge": _by_site([0.1, 0.5], line=0.2, ceiling=[0.4, 0.9]), "pls": _by_site([0.2, 0.3], line=0.25)}
+    assert "chance of one site (95th pct.) 0.25" in _labels(figures.sites(scores))
+    assert "chance of one site (95th pct.) 0.07" in _labels(figures.sites(scores, null=0.07))
+    undefined = {"ridge": _by_site([0.1, 0.5], line=np.nan), "pls": _by_site([0.1, 0.5])}
+    assert _labels(figures.sites(undefined)) == ["ridge", "pls"]
+
+
+def test_one_site_of_noise_in_twenty_lies_above_the_chance_line():
+    rng, above = np.random.default_rng(0), []
+    names = {"presentation": {"stimulus_id": range(60)}, "neuroid": {"neuroid_id": range(40)}}
+    for seed in range(10):
+        noise, truth = (make_assembly(rng.normal(size=(60, 40)), **names) for _ in range(2))
+        score = correlate(noise, truth, n_permutations=50, seed=seed)
+        ax = figures.sites({"ridge": score})
+        (line,) = [line for line in ax.lines if line.get_linestyle() == "--"]
+        above.append(np.mean(ax.lines[0].get_ydata() > line.get_ydata()[0]))
+    assert np.mean(above) == pytest.approx(0.05, abs=0.03)
 
 
 def test_accuracies_marks_each_rows_own_chance():

@@ -372,7 +372,8 @@ def curve_dataset(
         null=null.reshape(*shape, -1) if null.size else np.empty((*shape, 0)),
         ceiling=np.sqrt(reliability) if reliability > 0 else np.nan,
         normalized=cube("normalized"),
-        p_values=cube("p_value"),
+        # Version 0.1 wrote p = 1 where nothing was permuted.
+        p_values=cube("p_value") if settings.n_permutations else np.full(shape, np.nan),
         normalization="squared_ratio",
         extra=extra,
         coords={METHOD: list(methods), COUNT: list(n_pairs), SEED: wanted_seeds},

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import xarray as xr
 
 from neurobridge.assemblies import as_matrix
@@ -18,7 +16,7 @@ from neurobridge.evaluate.decoding.readouts import (
     labels_of,
     train_readout,
 )
-from neurobridge.evaluate.folds import Splits
+from neurobridge.evaluate.folds import GivenSplits
 from neurobridge.evaluate.score.schema import make_score, score_attrs
 from neurobridge.evaluate.splits import resolve_splits
 
@@ -85,7 +83,7 @@ def decode(
     label: str,
     *,
     readout: str = "logistic",
-    splits: Splits | Sequence[tuple[npt.ArrayLike, npt.ArrayLike]] | None = None,
+    splits: GivenSplits = None,
     n_permutations: int = 1000,
     seed: int = 0,
 ) -> xr.Dataset:
@@ -97,8 +95,9 @@ def decode(
         Dims ``(presentation, neuroid)``, one presentation a stimulus.
     label : str
         Coordinate on ``presentation``, e.g. ``category_name``.
-    splits : Splits or sequence of (train, test), optional
-        Rows of the assembly. Default: ten 90/10 splits, stratified on the label.
+    splits : Splits, str or sequence of (train, test), optional
+        Rows of the assembly. Default: ten splits, stratified on the label, that hold out 10 % or, where that is fewer, as many
+        stimuli as there are classes.
     readout, n_permutations, seed
         As in `cross_decode`.
 

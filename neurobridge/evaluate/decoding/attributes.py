@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-import numpy.typing as npt
 import xarray as xr
 
 from neurobridge.assemblies import AssemblyError, as_matrix, require_unique_stimuli, validate
-from neurobridge.evaluate.correlation import pearson
+from neurobridge.evaluate.correlation import MIN_CORRELATED, pearson, unit_columns, warn_constant
 from neurobridge.evaluate.decoding.readouts import presentation_coordinate
-from neurobridge.evaluate.folds import Splits
+from neurobridge.evaluate.folds import GivenSplits
 from neurobridge.evaluate.regression import REGRESSIONS
 from neurobridge.evaluate.score.permutation import fold_null
 from neurobridge.evaluate.score.schema import SPLIT, make_score, score_attrs
@@ -23,7 +22,7 @@ def decode_attributes(
     attributes: Sequence[str] | Mapping[str, float | None],
     *,
     regression: str = "ridge",
-    splits: Splits | Sequence[tuple[npt.ArrayLike, npt.ArrayLike]] | None = None,
+    splits: GivenSplits = None,
     n_permutations: int = 1000,
     seed: int = 0,
 ) -> xr.Dataset:
@@ -43,7 +42,7 @@ def decode_attributes(
         attribute's own units makes it circular.
     regression : {"ridge", "pls", "linear"}
         A key of `REGRESSIONS`, except "neuron_to_neuron", whose predictions are in units of a response.
-    splits : Splits or sequence of (train, test), optional
+    splits : Splits, str or sequence of (train, test), optional
         Default: as `predictivity`.
     n_permutations : int
         Size of the null: held-out stimuli of the predictions are shuffled.
@@ -52,10 +51,11 @@ def decode_attributes(
     Returns
     -------
     xarray.Dataset
-        Score with the leading dim ``attribute``: ``raw`` (attribute, split). And, on the same dims, ``r2``, ``1 - sum of squares
-        of the error / sum of squares about the held-out mean``, NaN for circular attributes; ``error``, the median absolute
-        error in the attribute's units (of a circular attribute the shorter distance round the circle); ``error_of_mean``, that
-        of always predicting the training mean.
+        Score with the leading dim ``attribute``: ``raw`` (attribute, split), 0 with a warning where the attribute or its
+        prediction does not vary over the held-out stimuli. And, on the same dims, ``r2``, ``1 - sum of squares of the error / sum
+        of squares about the held-out mean``, NaN for circular attributes and where the held-out values are equal; ``error``, the
+        median absolute error in the attribute's units (of a circular attribute the shorter distance round the circle);
+        ``error_of_mean``, that of always predicting the training mean.
 
     Raises
     ------
@@ -92,10 +92,11 @@ def decode_attributes(
     truth = {name: _numbers(assembly, name, period) for name, period in periods.items()}
     if not truth:
         raise AssemblyError("attributes: found none; expected at least one. Mend: e.g. ['ty', 'tz'].")
-    X, folds = as_matrix(assembly), resolve_splits(assembly, splits)
+    X, folds = as_matrix(assembly), resolve_splits(assembly, splits, min_held_out=MIN_CORRELATED)
     fit, shape = fits[regression], (len(truth), len(folds))
     raw, r2, error, baseline = (np.full(shape, np.nan) for _ in range(4))
     correlated: list[list[tuple[np.ndarray, np.ndarray]]] = [[] for _ in truth]
+    n_constant = 0
     for k, (train, test) in enumerate(folds):
         for j, (name, values) in enumerate(truth.items()):
             period = periods[name]
@@ -108,14 +109,17 @@ def decode_attributes(
             if turn is None:
                 predicted, constant = predicted[:, 0], mean[:, 0]
                 spread = ((values[test] - values[test].mean()) ** 2).sum()
-                r2[j, k] = 1 - ((predicted - values[test]) ** 2).sum() / spread if spread > 0 else np.nan
+                varies = bool(unit_columns(values[test][:, None])[1][0])
+                r2[j, k] = 1 - ((predicted - values[test]) ** 2).sum() / spread if varies else np.nan
             else:
                 predicted, constant = (np.arctan2(v[:, 1], v[:, 0]) / turn for v in (predicted, mean))
             error[j, k] = np.median(_distance(predicted, values[test], period))
             baseline[j, k] = np.median(_distance(constant, values[test], period))
             units = (predicted, values[test]) if turn is None else _circular(turn * predicted, turn * values[test])
-            raw[j, k] = _correlation(*units)
+            raw[j, k], both_vary = _correlation(*units)
+            n_constant += not both_vary
             correlated[j].append(units)
+    warn_constant(n_constant, "attribute(s) or prediction(s) among the held-out stimuli of a fold", stacklevel=2)
     attrs = {"metric": f"attributes, {regression}", "splits": folds.description, "n_stimuli": len(X),
              "circular": [name for name, period in periods.items() if period is not None]}  # fmt: skip
     dims = ("attribute", SPLIT)
@@ -153,14 +157,16 @@ def _circular(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return tuple(np.sin(x - np.angle(np.exp(1j * x).mean())) for x in (a, b))
 
 
-def _correlation(a: np.ndarray, b: np.ndarray) -> float:
+def _correlation(a: np.ndarray, b: np.ndarray) -> tuple[float, bool]:
+    """Return the correlation, 0 where one does not vary, and whether both vary."""
     # The sines of deviations from a circular mean sum to zero, so Pearson's r of them is the circular correlation.
-    return float(pearson(a[:, None], b[:, None])[0][0])
+    r, varies = pearson(a[:, None], b[:, None])
+    return float(r[0]), bool(varies[0])
 
 
 def _null(folds: list[tuple[np.ndarray, np.ndarray]], n_permutations: int, seed: int) -> np.ndarray:
     def draw(k: int, rng: np.random.Generator, n: int) -> np.ndarray:
         predicted, truth = folds[k]
-        return np.array([_correlation(predicted[rng.permutation(len(predicted))], truth) for _ in range(n)])
+        return np.array([_correlation(predicted[rng.permutation(len(predicted))], truth)[0] for _ in range(n)])
 
     return fold_null(len(folds), n_permutations, seed, draw)

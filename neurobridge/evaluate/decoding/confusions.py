@@ -12,9 +12,9 @@ import xarray as xr
 from neurobridge.assemblies import AssemblyError, as_matrix
 from neurobridge.assemblies.schema import PRESENTATION, STIMULUS_ID
 from neurobridge.evaluate.decoding.readouts import fit_readout, labels_of
-from neurobridge.evaluate.folds import Splits
+from neurobridge.evaluate.folds import GivenSplits
 from neurobridge.evaluate.score.schema import score_attrs
-from neurobridge.evaluate.splits import kfold_splits
+from neurobridge.evaluate.splits import kfold_splits, resolve_splits
 
 CHOICE, TRUTH = "choice", "truth"
 
@@ -24,7 +24,7 @@ def choices(
     label: str,
     *,
     readout: str = "svm",
-    splits: Splits | Sequence[tuple[npt.ArrayLike, npt.ArrayLike]] | None = None,
+    splits: GivenSplits = None,
     n_repeats: int = 5,
     graded: bool = False,
     seed: int = 0,
@@ -39,7 +39,7 @@ def choices(
         Coordinate on ``presentation``.
     readout : str
         A key of `READOUTS`. For the weighted sums of "svm" and "correlation" the largest is the choice.
-    splits : Splits or sequence of (train, test), optional
+    splits : Splits, str or sequence of (train, test), optional
         Must hold every image out at least once. Default: ``n_repeats`` times five folds, stratified on the label.
     n_repeats : int
     graded : bool
@@ -84,7 +84,7 @@ def choices(
         ]
         description = f"{n_repeats} times 5-fold stratified, seed {seed}"
     else:
-        given = (splits if isinstance(splits, Splits) else Splits(splits)).check(len(truth))
+        given = resolve_splits(assembly, splits)
         folds, description = list(given), given.description
     total, count = np.zeros((len(truth), len(classes))), np.zeros(len(truth), dtype=np.int64)
     for train, test in folds:
@@ -231,7 +231,7 @@ def parts_of(chosen: xr.DataArray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     Raises
     ------
     AssemblyError
-        Not an array of choices, or classes without images.
+        Not an array of choices, classes without images, or fractions that are not in [0, 1].
     """
     if chosen.dims != (PRESENTATION, CHOICE) or TRUTH not in chosen.coords:
         raise AssemblyError(
@@ -245,4 +245,12 @@ def parts_of(chosen: xr.DataArray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
             f"choices: found images of {len(seen)} classes and {len(classes)} choices; expected the same classes on both sides, "
             "two or more. Mend: keep images of every class."
         )
-    return np.asarray(chosen.values, dtype=np.float64), np.searchsorted(classes, chosen[TRUTH].values), classes
+    fractions = np.asarray(chosen.values, dtype=np.float64)
+    # Sums of fractions may pass 1 by rounding.
+    bad = np.asarray(~((fractions >= -1e-9) & (fractions <= 1 + 1e-9)).all(axis=1))
+    if bad.any():
+        raise AssemblyError(
+            f"choices: found {int(bad.sum())} images of {len(bad)} with fractions that are NaN or outside [0, 1], the first in row "
+            f"{int(bad.argmax())}; expected the share of each choice. Mend: leave these images out: chosen.dropna('presentation')."
+        )
+    return fractions, np.searchsorted(classes, chosen[TRUTH].values), classes

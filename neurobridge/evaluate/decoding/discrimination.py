@@ -11,7 +11,7 @@ import xarray as xr
 from scipy.stats import norm
 
 from neurobridge.assemblies.schema import PRESENTATION, STIMULUS_ID
-from neurobridge.evaluate.correlation import unit_rows
+from neurobridge.evaluate.correlation import unit_columns, unit_rows
 from neurobridge.evaluate.decoding.confusions import CHOICE, TRUTH, parts_of
 from neurobridge.evaluate.score.schema import make_score, score_attrs
 
@@ -138,7 +138,7 @@ def discriminate(
     Raises
     ------
     AssemblyError
-        Not an array of choices, or classes without images.
+        Not an array of choices, classes without images, or fractions that are not in [0, 1].
     ValueError
         Unknown level or correction, or a cap that is not positive.
 
@@ -293,9 +293,10 @@ def consistency(
     stack = np.stack(halves)
     kept = np.asarray(np.isfinite(stack).all(axis=0))
     stack = stack[:, kept]
-    if stack.shape[1] < 3 or (np.ptp(stack, axis=1) == 0).any():
+    constant = ~unit_columns(stack.T)[1] if stack.shape[1] else np.ones(len(stack), dtype=bool)
+    if stack.shape[1] < 3 or constant.any():
         raise ValueError(
-            f"found {stack.shape[1]} items known to both (of {len(kept)}), {int((np.ptp(stack, axis=1) == 0).sum())} halves "
+            f"found {stack.shape[1]} items known to both (of {len(kept)}), {int(constant.sum())} halves "
             "without variation; expected three or more items and halves that vary. Mend: more items, or a finer measure."
         )
     unit = unit_rows(stack - stack.mean(axis=1, keepdims=True))[0]

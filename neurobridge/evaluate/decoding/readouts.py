@@ -47,7 +47,16 @@ class CorrelationTemplates(ClassifierMixin, BaseEstimator):
 
     def decision_function(self, X: np.ndarray) -> np.ndarray:
         """Correlate responses with the templates: array of shape (n_stimuli, n_classes)."""
-        return unit_rows(X - X.mean(axis=1, keepdims=True))[0] @ self.templates_.T
+        centred = X - X.mean(axis=1, keepdims=True)
+        unit, norm = unit_rows(centred)
+        flat = norm <= 1e-13 * np.sqrt(X.shape[1]) * np.abs(X).max(axis=1)
+        if flat.any():
+            raise AssemblyError(
+                f"found {int(flat.sum())} of {len(X)} stimuli with the same standardised response in all {X.shape[1]} sites, the "
+                f"first in row {int(flat.argmax())}; expected responses that differ: no correlation is defined. "
+                "Mend: readout='centroid', or leave these stimuli out."
+            )
+        return unit @ self.templates_.T
 
     def predict(self, X: np.ndarray) -> np.ndarray:
         """Return the class of the largest correlation."""

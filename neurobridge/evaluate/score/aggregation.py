@@ -48,9 +48,10 @@ def aggregate(score: xr.Dataset, *, confidence: float = 0.95, n_bootstrap: int =
     Returns
     -------
     dict, or xarray.Dataset for a Score with leading dims
-        ``raw``; ``raw_sem`` over splits; ``raw_low`` and ``raw_high``, or None where there is one split and no neuroids;
-        ``ceiling``, the median over neuroids, or None; ``normalized``, by the score's rule, of these two, or None;
-        ``normalized_low``, ``normalized_high``, likewise of the interval; ``normalized_median`` of the single neuroids, or None;
+        ``raw``, NaN where a site or a split is NaN, which nothing here leaves out; ``raw_sem`` over splits; ``raw_low`` and
+        ``raw_high``, or None where there is one split and no neuroids; ``ceiling``, the median over neuroids, or None;
+        ``normalized``, by the score's rule, of these two, or None; ``normalized_low``, ``normalized_high``, likewise of the
+        interval; ``normalized_median`` of the single neuroids, or None;
         ``null_mean``, or None without permutations; ``null_95``, the value that 95 % of the permutations do not reach: the 95 %
         quantile of the null, or the 5 % quantile where smaller is better; ``p_value``, or None; ``n_stimuli``, ``n_neuroids``,
         ``n_splits``, ``seed``, ``metric``, ``normalization``.
@@ -132,7 +133,7 @@ def _cell(
     value, reliability = reduce_raw(raw, by_site), np.atleast_1d(part["ceiling"])
     ceiling = float(np.median(reliability)) if np.isfinite(reliability).all() else None
     low, high = _interval(raw if raw.ndim else raw[None], by_site, confidence, n_bootstrap, seed)
-    known = bool(np.isfinite(normalised).any())
+    known = bool(np.isfinite(normalised).any()) and not np.isnan(value)
 
     def in_units(x: float | None) -> float | None:
         if x is None or ceiling is None or not ceiling > 0 or not known:
@@ -152,14 +153,15 @@ def _cell(
         "normalized_median": float(np.nanmedian(normalised)) if known else None,
         "null_mean": float(null.mean()) if null.size else None,
         "null_95": float(np.quantile(null, 0.05 if part["smaller"] else 0.95)) if null.size else None,
-        "p_value": None if np.isnan(part["p_value"]) else float(part["p_value"]),
+        # Version 0.1 wrote p-values of scores that are NaN.
+        "p_value": None if np.isnan(part["p_value"]) or np.isnan(value) else float(part["p_value"]),
     }
 
 
 def _interval(
     raw: np.ndarray, by_site: bool, confidence: float, n_bootstrap: int, seed: int
 ) -> tuple[float | None, float | None]:
-    if not n_bootstrap or raw.size < 2:
+    if not n_bootstrap or raw.size < 2 or np.isnan(raw).any():
         return None, None
     rng = np.random.default_rng(seed)
     draws = np.empty(n_bootstrap)

@@ -82,7 +82,8 @@ def make_score(
     normalized : array of shape (\*leading[, n_neuroids]), optional
         Default: the mean of ``raw`` over its repeats, divided by the ceiling by the rule.
     p_values : array of shape (\*leading,), optional
-        Default: one-sided permutation p-values, ``(1 + #{null >= value}) / (1 + n_permutations)``.
+        Default: one-sided permutation p-values, ``(1 + #{null >= value}) / (1 + n_permutations)``; NaN without a null. A score
+        that is NaN has a NaN p, given or not.
     normalization : str
         A key of `NORMALIZATIONS`.
     smaller_is_better : bool, or sequence of bool along the one leading dimension
@@ -131,19 +132,19 @@ def make_score(
         mean = values.mean(axis=len(leading)) if repeats else values
         normalized = normalise(mean, np.broadcast_to(reliability, mean.shape), normalization)
     smaller = np.asarray(smaller_is_better, dtype=bool)
+    reduced = np.array([reduce_raw(values[cell], bool(site)) for cell in np.ndindex(shape)]).reshape(shape)
     if p_values is None:
         signs = np.broadcast_to(np.where(smaller, -1.0, 1.0), shape)
         p_values = np.empty(shape)
         for cell in np.ndindex(shape):
-            p_values[cell] = p_value(
-                float(signs[cell]) * reduce_raw(values[cell], bool(site)), signs[cell] * by_cell[cell]
-            )
+            p_values[cell] = p_value(float(signs[cell] * reduced[cell]), signs[cell] * by_cell[cell])
+    p_values = np.where(np.isnan(reduced), np.nan, np.asarray(p_values, dtype=np.float64))
     data: dict[str, Any] = {
         "raw": (dims, values),
         "ceiling": (unit_dims[len(unit_dims) - reliability.ndim :], reliability),
         "normalized": (unit_dims, np.asarray(normalized, dtype=np.float64)),
         "null": ((*leading, PERMUTATION), by_cell),
-        "p_value": (leading, np.asarray(p_values, dtype=np.float64)),
+        "p_value": (leading, p_values),
     }
     if site:
         data["null_site_95"] = (leading, np.full(shape, np.nan) if null_site_95 is None else np.asarray(null_site_95))

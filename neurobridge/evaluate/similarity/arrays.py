@@ -10,7 +10,9 @@ from collections.abc import Callable
 
 import numpy as np
 
+from neurobridge.evaluate.correlation import unit_columns
 from neurobridge.points.memory import check_memory
+from neurobridge.points.scale import within_range
 
 Scorer = Callable[[np.ndarray | slice], float]
 
@@ -23,13 +25,22 @@ def _checked(X: np.ndarray, Y: np.ndarray, min_stimuli: int, name_of_measure: st
             f"least {min_stimuli}. "
             "Mend: match the stimuli first, or hold out more of them."
         )
-    X, Y = X - X.mean(axis=0), Y - Y.mean(axis=0)
+    centred = []
     for name, A in (("first", X), ("second", Y)):
-        if not np.any(A):
+        if not np.isfinite(A).all():
             raise ValueError(
-                f"{name_of_measure}: found no variance in the {name} array; expected responses that vary. Mend: check it."
+                f"{name_of_measure}: found {int((~np.isfinite(A)).sum())} NaN or infinite values in the {name} array, the first "
+                f"in row {int((~np.isfinite(A)).any(axis=1).argmax())}; expected finite ones. "
+                "Mend: leave these rows out of both arrays."
             )
-    return X, Y
+        A = within_range(A)
+        if not unit_columns(A)[1].any():
+            raise ValueError(
+                f"{name_of_measure}: found no variance in the {name} array of shape {A.shape}; expected responses that vary over "
+                "stimuli. Mend: leave this space out, or take stimuli to which it responds differently."
+            )
+        centred.append(A - A.mean(axis=0))
+    return centred[0], centred[1]
 
 
 def cka_scorer(X: np.ndarray, Y: np.ndarray, *, unbiased: bool = True, memory_limit: float = 4e9) -> Scorer:
@@ -59,7 +70,8 @@ def cka_scorer(X: np.ndarray, Y: np.ndarray, *, unbiased: bool = True, memory_li
     Raises
     ------
     ValueError
-        Fewer than four stimuli, different numbers of them, or no variance.
+        Fewer than four stimuli, different numbers of them, values that are not finite, no variance, or (without bias) stimuli
+        that are all equally far apart.
     MemoryError
         More than ``memory_limit`` is needed.
     """
@@ -88,11 +100,14 @@ def cka_scorer(X: np.ndarray, Y: np.ndarray, *, unbiased: bool = True, memory_li
         return float(np.vdot(K, L[np.ix_(rows, rows)]))
 
     self_similarity = [_hsic(value, d, d, unbiased) for value, d in zip(self_products, (dx, dy), strict=True)]
-    if min(self_similarity) <= 0:
-        raise ValueError(
-            f"cka: found a self-similarity of {min(self_similarity):.3g}; expected it above zero. "
-            "Mend: use more stimuli, or unbiased=False."
-        )
+    # Less than rounding leaves of the terms that cancel: stimuli that are all equally far apart.
+    floor = [1e-12 * value / (n * (n - 3) if unbiased else 1) for value in self_products]
+    for name, value, least in zip(("first", "second"), self_similarity, floor, strict=True):
+        if not value > least:
+            raise ValueError(
+                f"cka: found a self-similarity of {value:.3g} in the {name} array of {n} stimuli; expected it above zero, for "
+                "stimuli at different distances from each other. Mend: use more stimuli, or unbiased=False."
+            )
     norm = np.sqrt(self_similarity[0] * self_similarity[1])
     return lambda order: float(_hsic(cross(order), dx, dy[order], unbiased) / norm)
 

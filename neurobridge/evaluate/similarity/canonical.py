@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from neurobridge.evaluate.correlation import pearson
-from neurobridge.evaluate.predict import GivenSplits, matched_arrays
+from neurobridge.evaluate.correlation import MIN_CORRELATED, pearson, warn_constant
+from neurobridge.evaluate.predict import GivenSplits, matched_spaces
 from neurobridge.evaluate.similarity.arrays import Scorer, fit_cca
 from neurobridge.evaluate.similarity.scorers import score_rows
+from neurobridge.evaluate.splits import resolve_splits
 
 
 def cca(
@@ -30,7 +31,7 @@ def cca(
     ----------
     source, target, ceiling, seed
         As in `cka`.
-    splits : Splits or sequence of (train, test), optional
+    splits : Splits, str or sequence of (train, test), optional
         Default: Brain-Score's, as in `predictivity`.
     n_components : int, optional
         Canonical pairs averaged; default all. The training correlation is *not* reported: it grows with the number of features.
@@ -64,16 +65,21 @@ def cca(
     >>> float(cca(model, brain, n_permutations=0)["raw"].mean()) > 0.7
     True
     """
-    X, Y, folds = matched_arrays(source, target, splits)
+    matched = matched_spaces(source, target)
+    X, Y = matched.X, matched.Y
+    folds = resolve_splits(matched.target, splits, min_held_out=MIN_CORRELATED)
+    n_constant = 0
 
     def scorer(X_held: np.ndarray, Y_held: np.ndarray, number: int) -> Scorer:
         train = folds[number][0]
         to_x, to_y = fit_cca(X[train], Y[train], n_components=n_components, variance=variance)
         U, V = to_x(X_held), to_y(Y_held)
+        nonlocal n_constant
+        n_constant += int((~pearson(U, V)[1]).sum())
         return lambda order: float(pearson(U, V[order])[0].mean())
 
     name = "cca" if variance is None else f"svcca, {variance:.0%} of the variance"
-    return score_rows(
+    score = score_rows(
         len(X),
         [test for _, test in folds],
         lambda held_out, number: scorer(X[held_out], Y[held_out], number),
@@ -84,6 +90,8 @@ def cca(
         seed=seed,
         sources=(source, target),
     )
+    warn_constant(n_constant, "projection(s) of the held-out stimuli", stacklevel=2)
+    return score
 
 
 def svcca(

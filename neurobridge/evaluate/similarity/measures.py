@@ -12,9 +12,9 @@ from neurobridge.assemblies.schema import STIMULUS_ID
 from neurobridge.evaluate.predict import GivenSplits
 from neurobridge.evaluate.score.schema import SPLIT
 from neurobridge.evaluate.similarity.arrays import Scorer, cka_scorer, procrustes_scorer
+from neurobridge.evaluate.similarity.distances import DISTANCES
 from neurobridge.evaluate.similarity.rdms import (
     COMPARATORS,
-    DISTANCES,
     PREPARE,
     crossvalidated_rdm,
     rdm_noise_ceiling,
@@ -23,6 +23,7 @@ from neurobridge.evaluate.similarity.rdms import (
     subjects_of,
 )
 from neurobridge.evaluate.similarity.scorers import score_unfitted
+from neurobridge.points.scale import within_range
 
 SUBJECT = "subject"
 
@@ -45,7 +46,7 @@ def cka(
     ----------
     source, target : xarray.DataArray
         Dims ``(presentation, neuroid)``, one presentation a stimulus; joined on ``stimulus_id``.
-    splits : Splits or sequence of (train, test), optional
+    splits : Splits, str or sequence of (train, test), optional
         One value on the held-out rows of each fold. Default: all shared stimuli, one value.
     unbiased : bool
         The estimator that is zero on average for unrelated data (Brain-Score's ``cka``), or Kornblith's (``cka_biased``).
@@ -85,7 +86,7 @@ def cka(
         source,
         target,
         splits,
-        lambda X, Y: cka_scorer(X, Y, unbiased=unbiased),
+        lambda X, Y, stimuli: cka_scorer(X, Y, unbiased=unbiased),
         metric="cka, unbiased" if unbiased else "cka, biased",
         ceiling=ceiling,
         n_permutations=n_permutations,
@@ -167,7 +168,7 @@ def procrustes(
         source,
         target,
         splits,
-        procrustes_scorer,
+        lambda X, Y, stimuli: procrustes_scorer(X, Y),
         metric="procrustes, radians",
         ceiling=None,
         n_permutations=n_permutations,
@@ -211,7 +212,7 @@ def rdm_similarity(
     AssemblyError
         Bad assemblies or splits, unknown distance or comparator.
     ValueError
-        Dissimilarities that are all equal or undefined.
+        Dissimilarities that are all equal, or not defined for a stimulus, which is named.
 
     Examples
     --------
@@ -232,8 +233,9 @@ def rdm_similarity(
     name = f"rdm, {distance}, {comparator}"
     if distance != "crossvalidated":
 
-        def scorer(X: np.ndarray, Y: np.ndarray) -> Scorer:
-            return rdm_scorer(DISTANCES[distance](X), DISTANCES[distance](Y), len(X), comparator=comparator)
+        def scorer(X: np.ndarray, Y: np.ndarray, stimuli: np.ndarray) -> Scorer:
+            first, second = (DISTANCES[distance](within_range(space), stimuli) for space in (X, Y))
+            return rdm_scorer(first, second, len(X), comparator=comparator)
 
         return score_unfitted(
             source, target, splits, scorer, metric=name, ceiling=ceiling, n_permutations=n_permutations, seed=seed
@@ -242,12 +244,11 @@ def rdm_similarity(
     square = crossvalidated_rdm(target, whiten=whiten)
     average = average_repetitions(target)
     row_of = {stimulus: row for row, stimulus in enumerate(square[STIMULUS_ID].values)}
-    shared = [row_of[i] for i in source[STIMULUS_ID].values if i in row_of]
 
-    def crossvalidated(X: np.ndarray, Y: np.ndarray, held_out: np.ndarray) -> Scorer:
-        rows = np.asarray(shared)[held_out]
+    def crossvalidated(X: np.ndarray, Y: np.ndarray, stimuli: np.ndarray) -> Scorer:
+        rows = np.array([row_of[stimulus] for stimulus in stimuli])
         second = square.values[np.ix_(rows, rows)][~np.tri(len(rows), dtype=bool)]
-        return rdm_scorer(DISTANCES["sqeuclidean"](X), second, len(rows), comparator=comparator)
+        return rdm_scorer(DISTANCES["sqeuclidean"](within_range(X)), second, len(rows), comparator=comparator)
 
     return score_unfitted(
         source,
@@ -258,7 +259,6 @@ def rdm_similarity(
         ceiling=ceiling,
         n_permutations=n_permutations,
         seed=seed,
-        needs_rows=True,
     )
 
 
@@ -295,6 +295,8 @@ def rsa(
     ------
     AssemblyError
         Bad assemblies or splits, one subject only, unknown distance or comparator.
+    ValueError
+        A subject's dissimilarities are all equal, or not defined for a stimulus; the subject is named.
 
     Examples
     --------
@@ -318,10 +320,12 @@ def rsa(
     validate(target, role="target")
     labels = subjects_of(target, subject, distance)
 
-    def scorer(X: np.ndarray, Y: np.ndarray) -> Scorer:
-        rdms = subject_rdms(Y, labels, distance)
-        model = DISTANCES[distance](X)
-        bounds.append(rdm_noise_ceiling(rdms, comparator=comparator))
+    names = [f"{subject} {str(name)!r}" for name in np.unique(labels)]
+
+    def scorer(X: np.ndarray, Y: np.ndarray, stimuli: np.ndarray) -> Scorer:
+        rdms = subject_rdms(within_range(Y), labels, distance, stimuli)
+        model = DISTANCES[distance](within_range(X), stimuli)
+        bounds.append(rdm_noise_ceiling(rdms, comparator=comparator, subjects=names))
         each = [rdm_scorer(model, d, len(X), comparator=comparator) for d in rdms]
         by_subject.append([score(slice(None)) for score in each])
         if comparator in PREPARE:

@@ -2,43 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import scipy.stats
 import xarray as xr
-from scipy.spatial.distance import pdist
 
 from neurobridge.assemblies import AssemblyError, as_matrix, coords_of, validate
 from neurobridge.assemblies.schema import NEUROID, PRESENTATION, REPETITION, STIMULUS_ID
-from neurobridge.evaluate.correlation import unit_rows
+from neurobridge.evaluate.similarity.distances import DISTANCES
 from neurobridge.evaluate.similarity.ranks import ALL_EQUAL, average_ranks, rank_correlation
-from neurobridge.points.blocks import row_blocks
+from neurobridge.points.scale import within_range
 
 Scorer = Callable[[np.ndarray | slice], float]
-
-
-def _correlation(X: np.ndarray) -> np.ndarray:
-    centred = X - X.mean(axis=1, keepdims=True)
-    unit, norm = unit_rows(centred, out=centred)
-    flat = norm <= 1e-13 * np.sqrt(X.shape[1]) * np.abs(X).max(axis=1)
-    if flat.any():
-        raise ValueError(
-            f"rdm: found {int(flat.sum())} stimuli with the same response in all neuroids, the first in row "
-            f"{int(flat.argmax())}; expected "
-            "responses that differ: no correlation is defined. Mend: distance='euclidean'."
-        )
-    n, begin = len(unit), 0
-    distances = np.empty(n * (n - 1) // 2)
-    # Rows of the upper triangle in blocks that stay in the cache: the square matrix is never there.
-    for rows in row_blocks(n, 1, budget=256):
-        block = unit[rows] @ unit[rows.start :].T
-        for k, row in enumerate(block, start=1):
-            kept = distances[begin : begin + len(row) - k]
-            np.subtract(1, row[k:], out=kept)
-            begin += len(kept)
-    return distances
 
 
 def _condensed(square: np.ndarray) -> np.ndarray:
@@ -47,15 +26,6 @@ def _condensed(square: np.ndarray) -> np.ndarray:
 
 def _upper(n: int) -> np.ndarray:
     return ~np.tri(n, dtype=bool)
-
-
-#: Distance between the responses to two stimuli, arrays (n_stimuli, n_neuroids) -> (n_pairs,), pairs in the order of scipy's pdist.
-DISTANCES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
-    "correlation": _correlation,
-    "euclidean": lambda X: pdist(X, "euclidean"),
-    "sqeuclidean": lambda X: pdist(X, "sqeuclidean") / X.shape[1],
-    "cosine": lambda X: pdist(X, "cosine"),
-}
 
 
 def rdm(assembly: xr.DataArray, *, distance: str = "correlation") -> xr.DataArray:
@@ -78,6 +48,8 @@ def rdm(assembly: xr.DataArray, *, distance: str = "correlation") -> xr.DataArra
     ------
     AssemblyError
         Unknown distance, or an assembly that breaks the schema.
+    ValueError
+        A stimulus without a response ("cosine") or with the same response in all neuroids ("correlation"); it is named.
 
     Examples
     --------
@@ -96,7 +68,8 @@ def rdm(assembly: xr.DataArray, *, distance: str = "correlation") -> xr.DataArra
         raise AssemblyError(
             f"found distance {distance!r}; expected one of {sorted(DISTANCES)}. Mend: choose one of them."
         )
-    return _as_square(DISTANCES[distance](as_matrix(assembly)), assembly)
+    distances = DISTANCES[distance](as_matrix(assembly), assembly[STIMULUS_ID].values)
+    return _as_square(distances, assembly)
 
 
 def _as_square(condensed: np.ndarray, like: xr.DataArray) -> xr.DataArray:
@@ -130,7 +103,7 @@ def crossvalidated_rdm(recordings: xr.DataArray, *, whiten: bool = False) -> xr.
     Raises
     ------
     AssemblyError
-        No ``repetition``, or a stimulus presented once.
+        No ``repetition``, a stimulus presented once, or, with ``whiten``, repetitions without noise.
 
     Examples
     --------
@@ -186,6 +159,11 @@ def _noise_whitener(X: np.ndarray, codes: np.ndarray, counts: np.ndarray) -> np.
     means = np.zeros((len(counts), X.shape[1]))
     np.add.at(means, codes, X)
     residual = X - (means / counts[:, None])[codes]
+    if np.abs(residual).max() <= 1e-13 * np.abs(X).max():
+        raise AssemblyError(
+            f"recordings: found no noise in {len(X)} presentations of {len(counts)} stimuli; expected repetitions that differ, to "
+            "whiten by. Mend: whiten=False."
+        )
     # The mean takes one degree of freedom of every stimulus.
     covariance = ledoit_wolf(residual)[0] * len(X) / (len(X) - len(counts))
     values, vectors = np.linalg.eigh(covariance)
@@ -195,17 +173,22 @@ def _noise_whitener(X: np.ndarray, codes: np.ndarray, counts: np.ndarray) -> np.
 def _spearman(values: np.ndarray) -> np.ndarray:
     ranks = average_ranks(values)
     ranks -= (len(ranks) + 1) / 2
-    return _unit(ranks, out=ranks)
+    return _unit(ranks, len(ranks), out=ranks)
 
 
 def _pearson(values: np.ndarray) -> np.ndarray:
     centred = values - values.mean()
-    return _unit(centred, out=centred)
+    return _unit(centred, float(np.abs(values).max(initial=0)), out=centred)
 
 
-def _unit(values: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+def _cosine(values: np.ndarray) -> np.ndarray:
+    return _unit(values, float(np.abs(values).max(initial=0)))
+
+
+def _unit(values: np.ndarray, magnitude: float, out: np.ndarray | None = None) -> np.ndarray:
     norm = np.linalg.norm(values)
-    if norm <= 1e-12 * max(1.0, float(values.max(initial=0)), -float(values.min(initial=0))):
+    # What rounding alone leaves of equal numbers of that magnitude.
+    if norm <= 1e-13 * np.sqrt(len(values)) * magnitude:
         raise ValueError(ALL_EQUAL)
     return np.divide(values, norm, out=out)
 
@@ -214,7 +197,7 @@ def _unit(values: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
 PREPARE: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "spearman": _spearman,
     "pearson": _pearson,
-    "cosine": _unit,
+    "cosine": _cosine,
 }
 #: How two RDMs can be compared.
 COMPARATORS = ("cosine", "kendall", "pearson", "spearman")
@@ -240,7 +223,7 @@ def compare_rdms(first: np.ndarray, second: np.ndarray, *, comparator: str = "sp
     Raises
     ------
     ValueError
-        Unknown comparator, different lengths, or dissimilarities that are all equal.
+        Unknown comparator, different lengths, dissimilarities that are all equal, or some that are NaN or infinite.
 
     Examples
     --------
@@ -253,17 +236,42 @@ def compare_rdms(first: np.ndarray, second: np.ndarray, *, comparator: str = "sp
         raise ValueError(
             f"rdm: found comparator {comparator!r}; expected one of {list(COMPARATORS)}. Mend: choose one of them."
         )
-    if first.shape != second.shape or first.ndim != 1:
+    first, second = _dissimilarities(first), _dissimilarities(second)
+    if first.shape != second.shape:
         raise ValueError(
             f"rdm: found dissimilarities of shape {first.shape} and {second.shape}; expected two of the same length. "
             "Mend: compare RDMs of the same stimuli."
         )
     if comparator == "kendall":
-        return float(scipy.stats.kendalltau(first, second)[0])
+        return _kendall(_untied(first), _untied(second))
     if comparator == "spearman":
         return rank_correlation(first, second)
     prepare = PREPARE[comparator]
     return float(prepare(first) @ prepare(second))
+
+
+def _dissimilarities(condensed: npt.ArrayLike) -> np.ndarray:
+    values = np.asarray(condensed, dtype=np.float64)
+    undefined = ~np.isfinite(values)
+    if values.ndim != 1 or undefined.any():
+        at = f", the first of pair {int(undefined.argmax())}" if undefined.any() else ""
+        raise ValueError(
+            f"rdm: found dissimilarities of shape {values.shape}, {int(undefined.sum())} of them NaN or infinite{at}; expected "
+            "finite ones of shape (n_pairs,). Mend: leave out the stimuli whose distance is not defined, from both RDMs."
+        )
+    return within_range(values)
+
+
+def _untied(values: np.ndarray) -> np.ndarray:
+    """Rank values, refusing equal ones: ties are those of Spearman's coefficient."""
+    ranks = average_ranks(values)
+    if not len(ranks) or ranks.min() == ranks.max():
+        raise ValueError(ALL_EQUAL)
+    return ranks
+
+
+def _kendall(first: np.ndarray, second: np.ndarray) -> float:
+    return float(scipy.stats.kendalltau(first, second)[0])
 
 
 def rdm_scorer(first: np.ndarray, second: np.ndarray, n: int, *, comparator: str = "spearman") -> Scorer:
@@ -274,8 +282,14 @@ def rdm_scorer(first: np.ndarray, second: np.ndarray, n: int, *, comparator: str
     first, second : arrays of shape (n_pairs,)
     n : int
         Number of stimuli.
+
+    Raises
+    ------
+    ValueError
+        As `compare_rdms`.
     """
     observed = compare_rdms(first, second, comparator=comparator)
+    first, second = _dissimilarities(first), _dissimilarities(second)
 
     def square(condensed: np.ndarray) -> np.ndarray:
         full = np.zeros((n, n))
@@ -287,16 +301,19 @@ def rdm_scorer(first: np.ndarray, second: np.ndarray, n: int, *, comparator: str
     def score(order: np.ndarray | slice) -> float:
         if isinstance(order, slice):
             return observed
-        if comparator == "kendall":
-            return float(scipy.stats.kendalltau(first, square(second)[np.ix_(order, order)][_upper(n)])[0])
         if not prepared:
-            prepared.extend([square(PREPARE[comparator](first)), square(PREPARE[comparator](second))])
+            prepare = _untied if comparator == "kendall" else PREPARE[comparator]
+            prepared.extend([square(prepare(first)), square(prepare(second))])
+        if comparator == "kendall":
+            return _kendall(_condensed(prepared[0]), _condensed(prepared[1][order][:, order]))
         return float(np.sum(prepared[0] * prepared[1][order][:, order]) / 2)
 
     return score
 
 
-def rdm_noise_ceiling(rdms: np.ndarray, *, comparator: str = "spearman") -> tuple[float, float]:
+def rdm_noise_ceiling(
+    rdms: np.ndarray, *, comparator: str = "spearman", subjects: Sequence[str] | None = None
+) -> tuple[float, float]:
     """Bound the mean similarity of any model to these subjects' RDMs from below and above (Nili et al. 2014).
 
     Upper: each subject with the mean of all, itself included; no RDM does better on average. Lower: with the mean of the others.
@@ -308,6 +325,8 @@ def rdm_noise_ceiling(rdms: np.ndarray, *, comparator: str = "spearman") -> tupl
     rdms : array of shape (n_subjects, n_pairs)
     comparator : str
         One of `COMPARATORS`.
+    subjects : sequence of n_subjects str, optional
+        Names for the message of an error; their numbers by default.
 
     Returns
     -------
@@ -316,7 +335,8 @@ def rdm_noise_ceiling(rdms: np.ndarray, *, comparator: str = "spearman") -> tupl
     Raises
     ------
     ValueError
-        Fewer than two subjects.
+        Fewer than two subjects; a subject whose dissimilarities are all equal or not finite, which is named; or dissimilarities
+        that cancel in their average.
 
     Examples
     --------
@@ -327,16 +347,34 @@ def rdm_noise_ceiling(rdms: np.ndarray, *, comparator: str = "spearman") -> tupl
     >>> round(lower, 1), round(upper, 1)
     (0.8, 0.9)
     """
+    rdms = np.asarray(rdms, dtype=np.float64)
     if rdms.ndim != 2 or len(rdms) < 2:
         raise ValueError(
             f"rdm: found RDMs of shape {rdms.shape}; expected at least two subjects. Mend: keep all subjects."
         )
+    names = [f"subject {k}" for k in range(len(rdms))] if subjects is None else list(subjects)
     prepare = PREPARE["spearman" if comparator == "kendall" else comparator]
-    seen = np.stack([prepare(d) for d in rdms])
+    seen = np.stack(
+        [_of_subject(name, lambda d: prepare(_dissimilarities(d)), d) for name, d in zip(names, rdms, strict=True)]
+    )
     total = seen.sum(axis=0)
+    others = [total - left_out for left_out in seen]
+    if min(float(np.linalg.norm(average)) for average in (total, *others)) <= 1e-12 * len(rdms):
+        raise ValueError(
+            f"rdm: found RDMs of {len(rdms)} subjects that cancel in their average; expected subjects that agree in part: no bound "
+            "is defined. Mend: compare a model with each subject by compare_rdms."
+        )
     upper = [compare_rdms(d, total, comparator=comparator) for d in rdms]
-    lower = [compare_rdms(d, total - left_out, comparator=comparator) for d, left_out in zip(rdms, seen, strict=True)]
+    lower = [compare_rdms(d, average, comparator=comparator) for d, average in zip(rdms, others, strict=True)]
     return float(np.mean(lower)), float(np.mean(upper))
+
+
+def _of_subject(name: str, measure: Callable[..., np.ndarray], *arguments: Any) -> np.ndarray:
+    """Call with arguments; an error begins with the subject's name."""
+    try:
+        return measure(*arguments)
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from error
 
 
 def subjects_of(recordings: xr.DataArray, subject: str, distance: str) -> np.ndarray:
@@ -363,6 +401,19 @@ def subjects_of(recordings: xr.DataArray, subject: str, distance: str) -> np.nda
     return labels
 
 
-def subject_rdms(responses: np.ndarray, labels: np.ndarray, distance: str) -> np.ndarray:
-    """Compute one RDM a subject, in sorted order, from its sites: array of shape (n_subjects, n_pairs)."""
-    return np.stack([DISTANCES[distance](responses[:, labels == name]) for name in np.unique(labels)])
+def subject_rdms(
+    responses: np.ndarray, labels: np.ndarray, distance: str, stimuli: np.ndarray | None = None
+) -> np.ndarray:
+    """Compute one RDM a subject, in sorted order, from its sites: array of shape (n_subjects, n_pairs).
+
+    Raises
+    ------
+    ValueError
+        A subject's distance is not defined for a stimulus; both are named.
+    """
+    return np.stack(
+        [
+            _of_subject(f"subject {str(name)!r}", DISTANCES[distance], responses[:, labels == name], stimuli)
+            for name in np.unique(labels)
+        ]
+    )

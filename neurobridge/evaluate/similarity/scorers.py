@@ -8,31 +8,34 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from neurobridge.evaluate.predict import GivenSplits, matched_arrays
+from neurobridge.evaluate.predict import GivenSplits, matched_spaces
 from neurobridge.evaluate.score.schema import score_attrs, split_score
 from neurobridge.evaluate.similarity.arrays import Scorer
+from neurobridge.evaluate.splits import resolve_splits
 
 
 def score_unfitted(
     source: xr.DataArray,
     target: xr.DataArray,
     splits: GivenSplits,
-    scorer: Callable[..., Scorer],
-    *,
-    needs_rows: bool = False,
+    scorer: Callable[[np.ndarray, np.ndarray, np.ndarray], Scorer],
     **rest: Any,
 ) -> xr.Dataset:
     """Score a comparison without a fit: on the held-out rows of every fold, or on all stimuli at once.
 
-    ``scorer(X, Y)``, or ``scorer(X, Y, rows)`` with ``needs_rows``, prepares the comparison of some rows of both spaces.
+    ``scorer(X, Y, stimuli)`` prepares the comparison of some rows of both spaces, whose stimulus ids are ``stimuli``.
     """
-    X, Y, folds = matched_arrays(source, target, splits)
-    chosen = [np.arange(len(X))] if splits is None else [test for _, test in folds]
-    held_out = "all stimuli" if splits is None else f"held-out stimuli of {folds.description}"
+    matched = matched_spaces(source, target)
+    X, Y = matched.X, matched.Y
+    if splits is None:
+        chosen, held_out = [np.arange(len(X))], "all stimuli"
+    else:
+        folds = resolve_splits(matched.target, splits)
+        chosen, held_out = [test for _, test in folds], f"held-out stimuli of {folds.description}"
     return score_rows(
         len(X),
         chosen,
-        lambda rows, _: scorer(X[rows], Y[rows], rows) if needs_rows else scorer(X[rows], Y[rows]),
+        lambda rows, _: scorer(X[rows], Y[rows], matched.stimuli[rows]),
         splits_name=held_out,
         sources=(source, target),
         **rest,

@@ -40,7 +40,10 @@ def predictivity_table(task: Task, config: DemoConfig, records: list[Record]) ->
                 format_value(_mean(select_records(group, fraction=fraction), "median_r"))
                 for fraction in config.fractions
             ]
-            chance, worst = format_value(_mean(group, "null_95")), format_value(max(row["p_value"] for row in group))
+            chance, worst = (
+                format_value(_mean(group, "null_95")),
+                format_value(float(np.max([row["p_value"] for row in group]))),
+            )
             normalised = format_value(_mean(select_records(group, fraction=largest), "median_normalised"))
             rows.append([direction, method, *r, chance, worst, format_value(ceiling_on_r(task, direction)), normalised])
     n_pairs = [select_records(records, fraction=fraction)[0]["n_pairs"] for fraction in config.fractions]
@@ -130,8 +133,7 @@ def draw_figures(
     figures.save_figure(figure, out, "learning_curve")
 
     figure, ax = plt.subplots(figsize=(5.2, 4.4), layout="constrained")
-    null = _mean(select_records(records, direction=TO_BRAIN), "null_95")
-    figures.sites(shown, ax=ax, null=null, title=f"{TO_BRAIN} by site, {largest:.0%} paired")
+    figures.sites(shown, ax=ax, title=f"{TO_BRAIN} by site, {largest:.0%} paired")
     n_test = records[0]["n_stimuli"]
     figure.suptitle(f"{name} ({word}); n = {n_test} held-out stimuli, seed {config.seed}", fontsize="small")
     figures.save_figure(figure, out, "sites")

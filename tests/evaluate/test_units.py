@@ -1,0 +1,202 @@
+"""Scores do not depend on the units of the responses; distances follow them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from neurobridge import evaluate
+from neurobridge.aligners import ProcrustesAligner, RidgeAligner
+from neurobridge.assemblies import make_assembly
+from neurobridge.evaluate import METRICS, READOUTS, decoding, similarity
+from neurobridge.evaluate.similarity import COMPARATORS, DISTANCES
+
+N, SEED = 24, {"n_permutations": 9, "seed": 0}
+RNG = np.random.default_rng(0)
+LATENTS = RNG.normal(size=(N, 3))
+X = LATENTS @ RNG.normal(size=(3, 4)) + 0.3 * RNG.normal(size=(N, 4))
+Y = LATENTS @ RNG.normal(size=(3, 6)) + 0.3 * RNG.normal(size=(N, 6))
+LABELS = np.where(LATENTS[:, 0] > np.median(LATENTS[:, 0]), "boat", "car")
+#: From femtotesla to counts.
+UNITS = st.floats(-15, 9).map(lambda exponent: float(10**exponent))
+
+
+def labelled(values: np.ndarray, **stimuli: object) -> object:
+    return make_assembly(
+        values,
+        presentation={
+            "stimulus_id": [f"s{k:02d}" for k in range(N)],
+            "category_name": LABELS,
+            "tilt": LATENTS[:, 1],
+            "variation": np.arange(N) // 2 % 2,
+            **stimuli,
+        },
+        neuroid={
+            "neuroid_id": range(values.shape[1]),
+            "animal": [("Chabo", "Tito")[k // (values.shape[1] // 2)] for k in range(values.shape[1])],
+            "layer": [("first", "second")[k % 2] for k in range(values.shape[1])],
+        },
+    )
+
+
+def trials(values: np.ndarray) -> object:
+    noise = np.random.default_rng(1).normal(size=(4, *values.shape)) * values.std()
+    return make_assembly(
+        np.concatenate(values + noise),
+        presentation={"stimulus_id": [f"s{k:02d}" for k in range(N)] * 4, "repetition": np.repeat(range(4), N)},
+        neuroid={"neuroid_id": range(values.shape[1])},
+    )
+
+
+def halves(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    return values[:, 0], values[:, 0] + values[:, 1]
+
+
+def score(result: object) -> np.ndarray:
+    kept = [name for name in ("raw", "ceiling", "null", "p_value", "null_site_95") if name in result]
+    return np.concatenate([np.ravel(result[name].values) for name in kept])
+
+
+def decoded(assembly: object, **options: object) -> object:
+    return evaluate.decode(assembly, "category_name", splits="kfold,n_splits=3", **SEED, **options)
+
+
+def across(x: np.ndarray, y: np.ndarray) -> object:
+    source, target = labelled(x), labelled(y)
+    train, test = slice(0, 16), slice(16, N)
+    aligner = ProcrustesAligner().fit(source[train], target[train])
+    pairs = (source[train], target[train]), (source[test], target[test])
+    return evaluate.cross_space_decode(aligner, *pairs, "category_name", readout="lda", **SEED)
+
+
+#: What is the same whatever the units of x and of y.
+FREE = {
+    **{
+        f"metric {name}": lambda x, y, name=name: score(
+            METRICS[name](labelled(x), labelled(y), "kfold,n_splits=2", **SEED)
+        )
+        for name in METRICS
+        if name != "svcca"
+    },
+    **{
+        f"rdm {distance} {comparator}": lambda x, y, d=distance, c=comparator: score(
+            similarity.rdm_similarity(
+                labelled(x), trials(y) if d == "crossvalidated" else labelled(y), distance=d, comparator=c, **SEED
+            )
+        )
+        for distance in (*DISTANCES, "crossvalidated")
+        for comparator in COMPARATORS
+    },
+    **{f"decode {name}": lambda x, y, name=name: score(decoded(labelled(y), readout=name)) for name in READOUTS},
+    "svcca": lambda x, y: score(similarity.svcca(labelled(x), labelled(y), variance=0.9, **SEED)),
+    "predictivity": lambda x, y: score(evaluate.predictivity(labelled(x), labelled(y), n_components=2, **SEED)),
+    "correlate": lambda x, y: score(evaluate.correlate(labelled(y[:, :4]), labelled(x), **SEED)),
+    "internal_consistency": lambda x, y: np.concatenate(
+        [evaluate.internal_consistency(trials(y))[name].values for name in ("ceiling", "ceiling_low", "ceiling_high")]
+    ),
+    "cross_animal_consistency": lambda x, y: score(
+        evaluate.cross_animal_consistency(labelled(y), regression="ridge", **SEED)
+    ),
+    "select_layer": lambda x, y: score(
+        evaluate.select_layer(labelled(x), labelled(y), train=0.7, regression="ridge", **SEED).scores
+    ),
+    "learning_curve": lambda x, y: score(
+        evaluate.learning_curve(
+            labelled(x), labelled(y), {"ridge": RidgeAligner()}, n_pairs=(5, 10), n_seeds=1, progress=False, **SEED
+        )
+    ),
+    "overlap": lambda x, y: score(
+        similarity.overlap(labelled(x), labelled(y), k=4, n_alignments=2, n_projections=9, **SEED)
+    ),
+    "linear_cka": similarity.linear_cka,
+    "procrustes_distance": similarity.procrustes_distance,
+    "compare_rdms": lambda x, y: [similarity.compare_rdms(x[:, 0], y[:, 0], comparator=c) for c in COMPARATORS],
+    "rdm_noise_ceiling": lambda x, y: [similarity.rdm_noise_ceiling(y.T, comparator=c) for c in COMPARATORS],
+    "rdm": lambda x, y: [similarity.rdm(labelled(x), distance=d).values for d in ("correlation", "cosine")],
+    "whitened crossvalidated_rdm": lambda x, y: similarity.crossvalidated_rdm(trials(y), whiten=True).values,
+    "mmd": lambda x, y: similarity.mmd(x[:12], x[12:]),
+    "cross_decode": lambda x, y: score(
+        evaluate.cross_decode(labelled(y)[:16], labelled(y)[16:], "category_name", readout="lda", **SEED)
+    ),
+    "cross_space_decode": lambda x, y: score(across(x, y)),
+    "decoding_curve": lambda x, y: score(
+        evaluate.decoding_curve(
+            labelled(y),
+            "category_name",
+            n_sites=(2, 6),
+            n_train=(10,),
+            readout="lda",
+            n_seeds=2,
+            progress=False,
+            **SEED,
+        )
+    ),
+    "generalise": lambda x, y: score(
+        evaluate.generalise(labelled(y), "category_name", readout="lda", n_splits=2, **SEED)
+    ),
+    "decode_attributes": lambda x, y: score(
+        evaluate.decode_attributes(labelled(y, tilt=x[:, 0]), {"tilt": None}, splits="kfold,n_splits=2", **SEED)
+    ),
+    "discriminate": lambda x, y: score(
+        evaluate.discriminate(evaluate.choices(labelled(y), "category_name", readout="lda", n_repeats=1), **SEED)
+    ),
+    "consistency": lambda x, y: score(evaluate.consistency(halves(x), halves(y), **SEED)),
+}
+#: What follows the unit of y, with its power.
+FOLLOWING = {
+    "euclidean rdm": (1, lambda y: similarity.rdm(labelled(y), distance="euclidean").values),
+    "squared rdm": (2, lambda y: similarity.rdm(labelled(y), distance="sqeuclidean").values),
+    "crossvalidated_rdm": (2, lambda y: similarity.crossvalidated_rdm(trials(y)).values),
+    "sliced_wasserstein": (1, lambda y: similarity.sliced_wasserstein(y[:12], y[12:], n_projections=20)),
+    "frechet_distance": (2, lambda y: similarity.frechet_distance(y[:12], y[12:])),
+}
+#: Public callables whose input has no unit of its own, or (generation) whose unit is that of a network.
+WITHOUT = {
+    "CurveFold", "CurveSettings", "LayerChoice", "Readout", "Splits", "aggregate", "animal_splits", "brainscore_splits",
+    "check_score", "condition_splits", "confusion", "curve_dataset", "curve_records", "dprime", "draw_curve_fold", "generate",
+    "generation_fidelity", "group_splits", "kfold_splits", "make_score", "shuffle_splits", "spearman_brown", "stratified_splits",
+    "tabulate_choices",
+}  # fmt: skip
+#: Tried inside another.
+INSIDE = {"choices": "discriminate", "train_readout": "cross_decode", "decode": "decode svm", "cca": "metric cca",
+          "cka": "metric cka", "cka_biased": "metric cka_biased", "procrustes": "metric procrustes", "rsa": "metric rsa",
+          "rdm_similarity": "metric rdm"}  # fmt: skip
+
+
+@pytest.mark.filterwarnings("ignore:found .* (constant|ceiling)")
+@pytest.mark.parametrize("name", sorted(FREE))
+def test_a_score_does_not_depend_on_units(name):
+    expected = np.asarray(FREE[name](X, Y))
+
+    @settings(max_examples=3, deadline=None)
+    @given(UNITS, UNITS)
+    def unchanged(of_x: float, of_y: float) -> None:
+        np.testing.assert_allclose(np.asarray(FREE[name](of_x * X, of_y * Y)), expected, rtol=1e-5, atol=1e-7)
+
+    unchanged()
+
+
+@pytest.mark.parametrize("name", sorted(FOLLOWING))
+@settings(max_examples=5, deadline=None)
+@given(unit=UNITS)
+def test_a_distance_follows_its_unit(name, unit):
+    power, measure = FOLLOWING[name]
+    np.testing.assert_allclose(measure(unit * Y) / unit**power, measure(Y), rtol=1e-6, atol=1e-9)
+
+
+def test_every_public_function_is_tried():
+    public = {name for room in (evaluate, similarity, decoding) for name in dir(room) if callable(getattr(room, name))}
+    tried = {name.split()[-1] for name in (*FREE, *FOLLOWING)} | WITHOUT | set(INSIDE)
+    assert public <= tried
+    assert set(INSIDE.values()) <= set(FREE)
+
+
+@pytest.mark.parametrize("unit", [1e-200, 1e150])
+def test_units_whose_squares_are_beyond_double_precision(unit):
+    assert similarity.linear_cka(unit * X, Y) == pytest.approx(similarity.linear_cka(X, Y))
+    assert similarity.procrustes_distance(unit * X, Y) == pytest.approx(similarity.procrustes_distance(X, Y))
+    for distance in ("correlation", "cosine"):
+        np.testing.assert_allclose(DISTANCES[distance](unit * Y), DISTANCES[distance](Y), atol=1e-12)
+    assert evaluate.correlate(labelled(unit * X), labelled(X), **SEED)["raw"].values == pytest.approx(np.ones((1, 4)))
