@@ -1,11 +1,11 @@
 from .extraction import extract as extract
 from .loading import LoadedModel as LoadedModel
-from .loading import ModelError as ModelError
 from .loading import Program as Program
 from .loading import load_model as load_model
-from .loading import load_weights as load_weights
 from .models.frozen import weights_digest as weights_digest
 from .models.hooks import match_layers as match_layers
+from .models.weights import ModelError as ModelError
+from .models.weights import load_weights as load_weights
 from .pca import LayerPCA as LayerPCA
 from .pca import fit_pca as fit_pca
 from .reduction import POOLINGS as POOLINGS

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,8 @@ import xarray as xr
 from tqdm.auto import tqdm
 
 from neurobridge.assemblies import AssemblyError
+from neurobridge.features.forward import Forward, refuse_non_finite
+from neurobridge.features.models.axes import GivenAxes, given_axes
 from neurobridge.features.models.frozen import (
     Setting,
     architecture_digest,
@@ -26,13 +27,11 @@ from neurobridge.features.models.frozen import (
     unsaved_digest,
     weights_digest,
 )
-from neurobridge.features.models.hooks import match_layers, recording
+from neurobridge.features.models.hooks import Recorder, match_layers
 from neurobridge.features.reduction import Reduction, as_reduction
-from neurobridge.features.stimuli.images import Pixels, Root, Source, as_source, read_ahead
+from neurobridge.features.stimuli.images import Root, Source, as_source, read_ahead
 from neurobridge.features.stimuli.preprocess import Preprocess
 from neurobridge.features.storage import DTYPES, KEY, Memory, Partial, extraction_key, find_done, require_zarr
-
-Run = Callable[[torch.Tensor], dict[str, torch.Tensor]]
 
 
 def extract(
@@ -44,6 +43,7 @@ def extract(
     batch_size: int = 64,
     preprocess: Preprocess | None = None,
     pooling: str | Reduction = "flatten",
+    axes: GivenAxes | None = None,
     dtype: str = "float32",
     identifier: str | None = None,
     out: str | os.PathLike[str] | None = None,
@@ -80,6 +80,11 @@ def extract(
         Default: pixels scaled to [0, 1], nothing else. Images of several sizes need ``Preprocess(size=...)``.
     pooling : {"flatten", "mean", "cls"}, RandomProjection or LayerPCA
         Keep every unit, average over positions, take the first token, or project (see `fit_pca`).
+    axes : mapping of str to sequence of str, optional
+        Names of the axes of an output, in its own order, by layer name or pattern: ``"presentation"`` and ``"channel"``,
+        ``"row"``, ``"column"`` or ``"token"``, e.g. ``{"norm": "presentation,row,column,channel"}``. Axes that are not given
+        are found by a few passes with two and three images, with half an image and with half of the pixels replaced by noise.
+        A layer may put the images on any axis and the channels first or last.
     dtype : {"float32", "float16"}
         Of the stored values. netCDF has no float16: stream it to ``.zarr``.
     identifier : str, optional
@@ -110,21 +115,29 @@ def extract(
     xarray.DataArray
         Assembly, dims ``(presentation, neuroid)``, with the presentation coordinates of `stimuli` and
         the neuroid coordinates ``neuroid_id`` (``layer.channel.row.column``), ``layer``, ``channel``,
-        ``row``, ``column``. An output of shape (n, channel) has row = column = -1; (n, channel, row, column)
+        ``row``, ``column``, in the order (channel, row, column) or (token, channel) whatever the order of the output. An
+        output of shape (n, channel) has row = column = -1; (n, channel, row, column)
         has all three; (n, token, channel) has its token index as row and column = -1. Attributes: those of
         `stimuli`, ``model``, ``weights_digest``, ``architecture_digest`` (of the printed module tree),
-        ``preprocessing`` (JSON), ``visual_degrees`` where declared, ``layers``, ``pooling``; of a streamed result also
-        ``stimuli_digest`` and ``extraction_key``.
+        ``preprocessing`` (JSON), ``visual_degrees`` where declared, ``layers``, ``pooling``, ``axes`` (JSON) where
+        they were given; of a streamed result also ``stimuli_digest`` and ``extraction_key``.
 
     Raises
     ------
     AssemblyError
-        The stimuli are not images, or differ in size; a layer name matches nothing; a layer gives no usable tensor; an activation
-        is NaN or infinite (names layer and stimulus); the result would exceed `max_bytes` or the disk; or another file is at `out`.
+        The stimuli are not images, or differ in size; a layer name matches nothing; a layer gives no usable tensor, or one
+        without an axis of the images; an activation is NaN or infinite (names layer and stimulus); the result would exceed
+        `max_bytes` or the disk; or another file is at `out`.
     MemoryError
         There is not enough memory for a single image.
     RuntimeError
         The model changed its own weights or buffers, also those that are not persistent, during the pass.
+
+    Warns
+    -----
+    UserWarning
+        The axes of a layer could not be found and the usual order was taken, e.g. of a model that takes images of one size only
+        and mixes all their parts; or memory ran out and the batch was halved.
 
     Examples
     --------
@@ -141,6 +154,7 @@ def extract(
     reduction = as_reduction(pooling)
     source = as_source(stimuli, root)
     names = match_layers(model, layers)
+    named_axes = given_axes(axes, names)
     preprocess = preprocess or Preprocess()
     digest, unsaved = weights_digest(model), unsaved_digest(model)
     attrs: dict[str, Any] = {
@@ -154,12 +168,22 @@ def extract(
     }
     if preprocess.visual_degrees is not None:
         attrs["visual_degrees"] = preprocess.visual_degrees
+    if named_axes:
+        attrs["axes"] = json.dumps(named_axes, sort_keys=True)
     if check := getattr(reduction, "check", None):
         check(names, attrs)
 
     def fill(sink: Memory | Partial, skip: int, blocks: Sequence[slice]) -> xr.DataArray:
-        with frozen(model, device) as setting, recording(model, names, reduction) as run:
-            forward = _Forward(run, preprocess, setting, batch_size)
+        with frozen(model, device) as setting, Recorder(model, names) as recorder:
+            forward = Forward(
+                recorder,
+                names,
+                axes=named_axes,
+                reduction=reduction,
+                preprocess=preprocess,
+                setting=setting,
+                batch_size=batch_size,
+            )
             _stream(source, blocks[skip:], sink, forward, reduction, seed=seed, workers=workers, progress=progress)
         if (weights_digest(model), unsaved_digest(model)) != (digest, unsaved):
             raise RuntimeError(
@@ -185,6 +209,7 @@ def extract(
     key = extraction_key(
         **{name: attrs[name] for name in identity},
         unsaved=unsaved,
+        axes=named_axes,
         attributes=attributes_digest(model),
         code=code_digest(model),
         dtype=dtype,
@@ -194,9 +219,10 @@ def extract(
     suffix = ".nc" if dtype == "float32" else ".zarr"
     path = Path(out) if out is not None else Path(str(cache)) / f"{key.removeprefix('sha256:')}{suffix}"
     with Partial(path, key, len(source), dtype) as partial:
-        done = find_done(path, key, overwrite=overwrite)
-        if done is not None:
-            return done
+        finished = find_done(path, key, overwrite=overwrite)
+        if finished is not None:
+            partial.discard()
+            return finished
         n_done = partial.resume()
         skip = sum(rows.stop <= n_done for rows in blocks)
         partial.rewind(blocks[skip - 1].stop if skip else 0)
@@ -228,7 +254,7 @@ def _stream(
     source: Source,
     blocks: Sequence[slice],
     sink: Memory | Partial,
-    forward: _Forward,
+    forward: Forward,
     reduction: Reduction,
     *,
     seed: int,
@@ -241,100 +267,21 @@ def _stream(
         tqdm(total=len(source), initial=sink.n_done, disable=not progress, unit="image") as bar,
         closing(read_ahead(source, blocks, workers)) as reader,
     ):
-        for rows, pixels in reader:
-            forward.check_sizes(pixels, ids[rows], sink)
+        for k, (rows, pixels) in enumerate(reader):
+            if sink.image_shape is None:
+                sink.image_shape = pixels[0].shape
+            forward.check_sizes(pixels, ids[rows], sink.image_shape)
             if watch is not None:
                 watch(pixels, ids[rows])
+            if k == 0:
+                forward.learn_axes(pixels)
             # By the place of the block: the same after a resumption as without one.
             forward.setting.seed(int(np.random.SeedSequence([seed, rows.start]).generate_state(1)[0]))
-            at = rows.start
+            row = rows.start
             for activations in forward(pixels):
-                n = len(next(iter(activations.values())))
-                _refuse_non_finite(activations, ids[at : at + n])
-                sink.write(at, activations, ids[at : at + n])
-                at += n
-                bar.update(n)
-            sink.commit(at)
-
-
-class _Forward:
-    """Batches through the model; a batch that memory is too small for is halved, and so are those after it."""
-
-    def __init__(self, run: Run, preprocess: Preprocess, setting: Setting, batch_size: int) -> None:
-        self._run, self._preprocess, self.setting, self._size = run, preprocess, setting, batch_size
-
-    def __call__(self, pixels: Pixels) -> Iterator[dict[str, torch.Tensor]]:
-        done = 0
-        while done < len(pixels):
-            part = pixels[done : done + self._size]
-            activations = self._try(part)
-            # Not in the except clause, where the traceback keeps the tensors of the failed pass alive.
-            if activations is None:
-                if self.setting.device.type == "cuda":
-                    torch.cuda.empty_cache()
-                if len(part) == 1:
-                    raise MemoryError(
-                        f"found too little memory on {self.setting.device} for a batch of one image; expected room for its forward "
-                        "pass. Mend: Preprocess(size=...) with fewer pixels, fewer layers, or another device."
-                    )
-                self._size = len(part) // 2
-                warnings.warn(
-                    f"out of memory with a batch of {len(part)} images on {self.setting.device}: going on with {self._size}.",
-                    stacklevel=5,
-                )
-                continue
-            yield activations
-            done += len(part)
-
-    def check_sizes(self, pixels: Pixels, ids: Sequence[Any], sink: Memory | Partial) -> None:
-        """Refuse images of other sizes than the first, unless all are resized to one."""
-        if sink.image_shape is None:
-            sink.image_shape = pixels[0].shape
-        if self._preprocess.size is not None or (
-            isinstance(pixels, np.ndarray) and pixels.shape[1:] == sink.image_shape
-        ):
-            return
-        for image, stimulus in zip(pixels, ids, strict=True):
-            if image.shape != sink.image_shape:
-                raise AssemblyError(
-                    f"stimulus {stimulus!r}: found an image of {image.shape[0]} x {image.shape[1]} pixels, the first of "
-                    f"{sink.image_shape[0]} x {sink.image_shape[1]}; expected one size. Mend: preprocess=Preprocess(size=...)."
-                )
-
-    def _try(self, part: Pixels) -> dict[str, torch.Tensor] | None:
-        try:
-            return self._run(self._prepare(part))
-        except _out_of_memory():
-            return None
-        except RuntimeError as error:
-            # The CPU allocator raises a plain RuntimeError.
-            if "can't allocate memory" in str(error) or "not enough memory" in str(error):
-                return None
-            raise
-
-    def _prepare(self, part: Pixels) -> torch.Tensor:
-        device, dtype = self.setting
-        if isinstance(part, np.ndarray):
-            return self._preprocess(torch.from_numpy(part).to(device), dtype=dtype)
-        images = [self._preprocess(torch.from_numpy(image[None].copy()).to(device), dtype=dtype) for image in part]
-        return torch.cat(images)
-
-
-def _out_of_memory() -> type[RuntimeError]:
-    # torch before 2.5 has it under cuda alone.
-    return getattr(torch, "OutOfMemoryError", None) or torch.cuda.OutOfMemoryError
-
-
-def _refuse_non_finite(activations: Mapping[str, torch.Tensor], stimulus_ids: Sequence[Any]) -> None:
-    for name, tensor in activations.items():
-        # One fast reduction decides; each value is only looked at where it, or the sum of many large ones, is not finite.
-        if np.isfinite(float(tensor.sum())):
-            continue
-        bad = ~torch.isfinite(tensor.flatten(1)).all(dim=1)
-        if bad.any():
-            stimulus = stimulus_ids[int(bad.nonzero()[0])]
-            raise AssemblyError(
-                f"layer {name!r}: found NaN or infinite activations for {int(bad.sum())} of {len(bad)} "
-                f"images in the batch, first at stimulus {stimulus!r}; expected finite numbers. Mend: check "
-                "the preprocessing and the weights, or run the model in float32."
-            )
+                batch_ids = ids[row : row + len(next(iter(activations.values())))]
+                refuse_non_finite(activations, batch_ids)
+                sink.write(row, activations, batch_ids)
+                row += len(batch_ids)
+                bar.update(len(batch_ids))
+            sink.commit(row)

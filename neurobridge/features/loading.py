@@ -13,20 +13,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import safetensors
-import safetensors.torch
 import torch
 
 from neurobridge.features.models.frozen import describe_module
+from neurobridge.features.models.weights import ModelError, load_weights, wants_code
 from neurobridge.features.references.training import load_reference
 from neurobridge.features.stimuli.preprocess import Preprocess
 from neurobridge.points.display import html_repr, short_repr
 
 _FORCE = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
-
-
-class ModelError(ValueError):
-    """A model that cannot be found, or a file that is no weights; the message says what was found, expected and how to mend it."""
 
 
 @dataclass(frozen=True)
@@ -138,86 +133,6 @@ def load_model(spec: str, *, weights: str | os.PathLike[str] | None = None, pret
         load_weights(loaded.model, weights)
         loaded = LoadedModel(loaded.model, f"{spec} + {Path(weights).name}", loaded.preprocess)
     return loaded
-
-
-def load_weights(model: torch.nn.Module, path: str | os.PathLike[str]) -> torch.nn.Module:
-    """Load a state dict from disk into a model, every entry of it, and give the model back.
-
-    Parameters
-    ----------
-    model : torch.nn.Module
-    path : path
-        ``.safetensors``, or a file of ``torch.save``, read with ``weights_only=True``; a dict whose only use is to hold
-        ``state_dict`` is looked into.
-
-    Returns
-    -------
-    torch.nn.Module
-        The model given.
-
-    Raises
-    ------
-    FileNotFoundError
-        There is no such file.
-    ModelError
-        The file wants code executed, is damaged, or has other entries than the model.
-
-    Examples
-    --------
-    >>> import torch
-    >>> from safetensors.torch import save_file
-    >>> save_file({"weight": torch.eye(2), "bias": torch.ones(2)}, "weights.safetensors")
-    >>> load_weights(torch.nn.Linear(2, 2), "weights.safetensors").bias.tolist()
-    [1.0, 1.0]
-    """
-    path = Path(path)
-    if not path.exists():
-        raise FileNotFoundError(f"found no file at {path}; expected weights. Mend: check the path.")
-    state = _read_state(path)
-    have, want = (
-        {k: tuple(v.shape) for k, v in state.items()},
-        {k: tuple(v.shape) for k, v in model.state_dict().items()},
-    )
-    if have != want:
-        missing, extra = sorted(want.keys() - have.keys()), sorted(have.keys() - want.keys())
-        resized = sorted(key for key in want.keys() & have.keys() if want[key] != have[key])
-        raise ModelError(
-            f"{path}: found {len(missing)} entries missing, e.g. {missing[:1]}, {len(extra)} unknown, e.g. {extra[:1]}, and "
-            f"{len(resized)} of another shape, e.g. {resized[:1]}; expected the entries of {type(model).__name__}. Mend: build the "
-            "model that the weights belong to."
-        )
-    model.load_state_dict(state)
-    return model
-
-
-def _read_state(path: Path) -> dict[str, torch.Tensor]:
-    if path.suffix == ".safetensors":
-        try:
-            return safetensors.torch.load_file(path)
-        except safetensors.SafetensorError as error:
-            raise ModelError(
-                f"{path}: found no safetensors ({error}); expected weights. Mend: fetch the file again."
-            ) from error
-    try:
-        state: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
-        raise _wants_code(path, error) from error
-    if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
-        state = state["state_dict"]
-    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
-        raise ModelError(
-            f"{path}: found {type(state).__name__} that is no mapping of names to tensors; expected a state dict. "
-            "Mend: torch.save(model.state_dict(), path), or better safetensors."
-        )
-    return state
-
-
-def _wants_code(path: Path, error: Exception) -> ModelError:
-    first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    return ModelError(
-        f"{path}: found a file that cannot be read as weights alone ({first}); expected tensors, with no pickled code in it, which "
-        "is never executed. Mend: save model.state_dict() as safetensors where the file is trusted."
-    )
 
 
 @contextmanager
@@ -358,7 +273,7 @@ def _exported(path: Path, entries: list[str]) -> torch.nn.Module:
         try:
             program = torch.export.load(path)
         except (pickle.UnpicklingError, RuntimeError, KeyError) as error:
-            raise _wants_code(path, error) from error
+            raise wants_code(path, error) from error
         inputs = [node for node in program.graph.nodes if node.name in program.graph_signature.user_inputs]
         shape: tuple[Any, ...] = tuple(inputs[0].meta["val"].shape) if inputs else ()
         if len(inputs) != 1 or len(shape) != 4 or isinstance(shape[0], int):

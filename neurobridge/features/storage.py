@@ -23,7 +23,7 @@ from neurobridge.store.atomic import atomic_folder, sweep_partials, write_json
 DTYPES = ("float32", "float16")
 KEY = "extraction_key"
 # Part of every key: raised when the same inputs come to give other values or labels, so that files of earlier are not taken.
-FORMAT = 2
+FORMAT = 3
 _CHUNK_BYTES = 32 * 2**20
 # A kill loses at most this much work, and committing stays far below the cost of a forward pass.
 _COMMIT_BYTES = 4 * 2**20
@@ -150,6 +150,10 @@ class Partial:
         if self._file is not None:
             self._file.close()
         self._lock.release()
+
+    def discard(self) -> None:
+        """Remove what was left of this extraction, as by a kill after the finished file was written."""
+        shutil.rmtree(self._folder, ignore_errors=True)
 
     def resume(self) -> int:
         """Look for what an earlier process left, and say how many rows of it stand."""

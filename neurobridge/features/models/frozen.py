@@ -18,6 +18,7 @@ import torch
 
 from neurobridge.assemblies import AssemblyError
 
+_LINEAR_MAPS = (torch.nn.Linear, torch.nn.Conv1d, torch.nn.Conv2d, torch.nn.Conv3d)
 _OF_EVERY_MODULE = frozenset(vars(torch.nn.Module()))
 
 
@@ -46,7 +47,6 @@ def frozen(model: torch.nn.Module, device: str | torch.device | None) -> Iterato
     """
     tensors = [*model.parameters(), *model.buffers()]
     home = list(dict.fromkeys(tensor.device for tensor in tensors)) or [torch.device("cpu")]
-    floating = [tensor.dtype for tensor in tensors if tensor.is_floating_point()]
     where = torch.device(device) if device is not None else home[0]
     moves = device is not None and home != [where]
     if moves and len(home) > 1:
@@ -61,12 +61,24 @@ def frozen(model: torch.nn.Module, device: str | torch.device | None) -> Iterato
             model.eval()
             if moves:
                 model.to(where)
-            yield Setting(where, floating[0] if floating else torch.float32)
+            yield Setting(where, _input_dtype(model))
         finally:
             if moves:
                 model.to(home[0])
             for module, flag in training.items():
                 module.training = flag
+
+
+def _input_dtype(model: torch.nn.Module) -> torch.dtype:
+    """Return the floating type of the first convolution or linear map, else of the first tensor of floating type.
+
+    Models of mixed precision keep norms and embeddings in float32 beside weights in half precision.
+    """
+    maps = [module.weight for module in model.modules() if isinstance(module, _LINEAR_MAPS)]
+    for tensor in (*maps, *model.parameters(), *model.buffers()):
+        if isinstance(tensor, torch.Tensor) and tensor.is_floating_point():
+            return tensor.dtype
+    return torch.float32
 
 
 def describe_module(model: torch.nn.Module) -> tuple[str, str]:

@@ -1,10 +1,10 @@
-"""Named layers: which there are, which a pattern means, and what they put out in a forward pass."""
+"""Names of the layers of a model, patterns over them, and records of their outputs in a forward pass."""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -12,12 +12,12 @@ import torch
 
 from neurobridge.assemblies import AssemblyError
 
-Reduce = Callable[[str, torch.Tensor], torch.Tensor]
+Keep = Callable[[str, torch.Tensor], torch.Tensor]
 _TREE_LINES = 60
 
 
 def named_layers(model: torch.nn.Module) -> dict[str, torch.nn.Module]:
-    """Modules that a hook can be put on, by name, in the model's order.
+    """Return the modules that a hook can be put on, by name, in the model's order.
 
     TorchScript runs in an interpreter of its own, which calls no hooks: a script module and what is inside it are left out.
     """
@@ -78,13 +78,13 @@ def match_layers(model: torch.nn.Module, layers: str | Sequence[str]) -> list[st
 
 
 def _split_call(name: str) -> tuple[str, int]:
-    """``"relu@2"`` -> ("relu", 2); 0 stands for the only call."""
+    """Split ``"relu@2"`` into ("relu", 2); 0 stands for the only call."""
     base, _, call = name.rpartition("@")
     return (base, int(call)) if call.isdecimal() and int(call) > 0 and base else (name, 0)
 
 
 def layer_tree(model: torch.nn.Module) -> str:
-    """Indented list of the layers, at most 60 lines, for a message."""
+    """Return an indented list of the layers, at most 60 lines, for a message."""
     if isinstance(model, torch.jit.ScriptModule):
         return (
             "A TorchScript program shows no layers to hooks, only its output: wrap it as "
@@ -101,83 +101,121 @@ def layer_tree(model: torch.nn.Module) -> str:
     return "\n".join([f"Layers of {type(model).__name__}:", *lines[:_TREE_LINES], *rest, *note])
 
 
-@contextmanager
-def recording(
-    model: torch.nn.Module, names: Sequence[str], reduce: Reduce
-) -> Iterator[Callable[[torch.Tensor], dict[str, torch.Tensor]]]:
-    """Hook the named layers; the hooks are gone afterwards, whatever happens.
+class Recorder:
+    """Hooks on named layers, from entering the context to leaving it, whatever happens in between.
 
-    Yields a function that runs one batch of shape (n, channels, height, width) and gives what ``reduce(layer, output)`` made of
-    each output: float tensors on the CPU that share no memory with the model's.
+    Parameters
+    ----------
+    model : torch.nn.Module
+    layers : sequence of str
+        What `match_layers` returned.
 
-    Raises
-    ------
-    AssemblyError
-        A layer runs never or more than once in a forward pass, or puts out no usable tensor.
+    Examples
+    --------
+    >>> model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(4, 3))
+    >>> with Recorder(model, ["0", "1"]) as recorder:
+    ...     outputs = recorder.run(torch.zeros(2, 1, 2, 2), lambda layer, output: output.sum(dim=1))
+    >>> {layer: tuple(output.shape) for layer, output in outputs.items()}
+    {'0': (2,), '1': (2,)}
     """
-    modules = named_layers(model)
-    caught: dict[str, torch.Tensor] = {}
-    calls: dict[str, int] = {}
-    n_images = 0
 
-    def catch(name: str, call: int) -> Callable[..., None]:
-        def hook(module: torch.nn.Module, inputs: Any, output: Any) -> None:
-            calls[name] = calls.get(name, 0) + 1
-            if call and calls[name] != call:
-                return
-            if name in caught:
-                raise AssemblyError(
-                    f"layer {name!r}: found more than one call in a forward pass; expected one. "
-                    f"Mend: name the layers before or after it, or one of its calls, e.g. '{name}@2' for the second."
-                )
-            tensor = _as_tensor(output, name, n_images)
-            reduced = reduce(name, tensor)
-            kept = reduced.to("cpu", torch.float32)
-            # Copied at once where memory is shared: a later in-place module would overwrite it.
-            shared = kept.untyped_storage().data_ptr() == tensor.untyped_storage().data_ptr()
-            caught[name] = kept.clone(memory_format=torch.contiguous_format) if shared else kept
+    def __init__(self, model: torch.nn.Module, layers: Sequence[str]) -> None:
+        self._model, self._layers = model, list(layers)
+        self._handles: list[Any] = []
+        self._keep: Keep
+        self._kept: dict[str, torch.Tensor] = {}
+        self._calls: dict[str, int] = {}
 
-        return hook
+    def __enter__(self) -> Recorder:
+        modules = named_layers(self._model)
+        for layer in self._layers:
+            base, call = _split_call(layer)
+            self._handles.append(modules[base].register_forward_hook(self._hook(layer, call)))
+        return self
 
-    def run(batch: torch.Tensor) -> dict[str, torch.Tensor]:
-        nonlocal n_images
-        caught.clear()
-        calls.clear()
-        n_images = len(batch)
-        model(batch)
-        silent = [name for name in names if name not in caught]
+    def __exit__(self, *error: object) -> None:
+        for handle in self._handles:
+            handle.remove()
+
+    def run(self, batch: torch.Tensor, keep: Keep) -> dict[str, torch.Tensor]:
+        """Run one batch and return what ``keep(layer, output)`` made of each output.
+
+        Parameters
+        ----------
+        batch : tensor of shape (n, channels, height, width)
+        keep : callable
+            Gives the tensor to keep of the output of a layer.
+
+        Returns
+        -------
+        dict of str to tensor
+            float32 tensors on the CPU that share no memory with the model's.
+
+        Raises
+        ------
+        AssemblyError
+            A layer runs never or more than once in a forward pass, or its output is no usable tensor.
+        """
+        self._keep = keep
+        self._kept.clear()
+        self._calls.clear()
+        self._model(batch)
+        silent = [layer for layer in self._layers if layer not in self._kept]
         if silent:
             raise AssemblyError(
                 f"layers: found no activation of {silent}; expected each named layer to run in the forward pass. "
                 "Mend: leave out layers that forward does not call."
             )
-        return {name: caught[name] for name in names}
+        return {layer: self._kept[layer] for layer in self._layers}
 
-    handles: list[Any] = []
-    try:
-        for name in names:
-            base, call = _split_call(name)
-            handles.append(modules[base].register_forward_hook(catch(name, call)))
-        yield run
-    finally:
-        for handle in handles:
-            handle.remove()
+    def shapes(self, batch: torch.Tensor) -> dict[str, tuple[int, ...]]:
+        """Run one batch, which the model may refuse, and return the shape of each output that came before the refusal."""
+        shapes: dict[str, tuple[int, ...]] = {}
+
+        def note(layer: str, output: torch.Tensor) -> torch.Tensor:
+            shapes[layer] = tuple(output.shape)
+            return torch.zeros(())
+
+        # Any error of the model's own: the batch is of a size that the user did not give.
+        with suppress(Exception):
+            self.run(batch, note)
+        return shapes
+
+    def _hook(self, layer: str, call: int) -> Callable[..., None]:
+        def hook(module: torch.nn.Module, inputs: Any, output: Any) -> None:
+            self._calls[layer] = self._calls.get(layer, 0) + 1
+            if call and self._calls[layer] != call:
+                return
+            if layer in self._kept:
+                raise AssemblyError(
+                    f"layer {layer!r}: found more than one call in a forward pass; expected one. "
+                    f"Mend: name the layers before or after it, or one of its calls, e.g. '{layer}@2' for the second."
+                )
+            tensor = _as_tensor(output, layer)
+            kept = self._keep(layer, tensor).to("cpu", torch.float32)
+            # Copied at once where memory is shared: a later in-place module would overwrite it.
+            shared = kept.untyped_storage().data_ptr() == tensor.untyped_storage().data_ptr()
+            self._kept[layer] = kept.clone(memory_format=torch.contiguous_format) if shared else kept
+
+        return hook
 
 
-def _as_tensor(output: Any, name: str, n: int) -> torch.Tensor:
+def _as_tensor(output: Any, layer: str) -> torch.Tensor:
     parts = [part for part in output if part is not None] if isinstance(output, (tuple, list)) else [output]
     if len(parts) != 1 or not isinstance(parts[0], torch.Tensor):
         kinds = ", ".join(type(part).__name__ for part in parts)
         raise AssemblyError(
-            f"layer {name!r}: found an output of type {type(output).__name__} ({kinds}); expected one "
+            f"layer {layer!r}: found an output of type {type(output).__name__} ({kinds}); expected one "
             "tensor, alone or as the only entry of a tuple. Mend: name a layer inside it, or wrap it so that "
             "it returns one tensor."
         )
     tensor = parts[0]
-    if tensor.is_complex() or not 2 <= tensor.ndim <= 4 or tensor.shape[0] != n:
+    is_plain = tensor.layout == torch.strided and not (tensor.is_quantized or tensor.is_nested or tensor.is_meta)
+    if tensor.is_complex() or not is_plain or not 2 <= tensor.ndim <= 4 or tensor.numel() == 0:
+        shape = "nested" if tensor.is_nested else tuple(tensor.shape)
         raise AssemblyError(
-            f"layer {name!r}: found an output of shape {tuple(tensor.shape)} and dtype {tensor.dtype} for "
-            f"{n} images; expected real numbers of shape (n, channel), (n, token, channel) or (n, channel, "
-            "row, column). Mend: name another layer, or wrap it so that the batch comes first."
+            f"layer {layer!r}: found an output of shape {shape}, dtype {tensor.dtype} and layout {tensor.layout}; "
+            "expected real numbers in memory, of two to four axes, one of them the images. Mend: name another layer, or "
+            "wrap it so that it returns one value a unit and image."
         )
     return tensor

@@ -102,7 +102,7 @@ class Preprocess:
         pixels : uint8 tensor of shape (n, height, width) or (n, height, width, channels)
             Stored images, channels last, one or three channels.
         dtype : torch.dtype
-            Floating type of the result.
+            Floating type of the result; the steps are computed in float32 at least.
 
         Returns
         -------
@@ -116,7 +116,7 @@ class Preprocess:
         """
         batch = pixels.unsqueeze(-1) if pixels.ndim == 3 else pixels
         # In place from here on: these are passes over every pixel, and `batch` is a copy.
-        batch = batch.permute(0, 3, 1, 2).contiguous().to(dtype).div_(255)
+        batch = batch.permute(0, 3, 1, 2).contiguous().to(_at_least_single(dtype)).div_(255)
         if self.grayscale is True and batch.shape[1] == 3:
             batch = (batch * batch.new_tensor(_LUMA).view(1, 3, 1, 1)).sum(dim=1, keepdim=True)
         elif self.grayscale is False and batch.shape[1] == 1:
@@ -133,7 +133,7 @@ class Preprocess:
             batch = batch.sub_(self._per_channel("mean", self.mean, batch))
         if self.std is not None:
             batch = batch.div_(self._per_channel("std", self.std, batch))
-        return batch.contiguous()
+        return batch.to(dtype).contiguous()
 
     def record(self) -> dict[str, Any]:
         """Return the settings as plain values, for the attributes of an assembly."""
@@ -148,6 +148,11 @@ class Preprocess:
                 "three channels, or give one value."
             )
         return batch.new_tensor(values).view(1, -1, 1, 1)
+
+
+def _at_least_single(dtype: torch.dtype) -> torch.dtype:
+    # Resizing has no kernels in half precision on a CPU, and differences of bright pixels would be rounded.
+    return dtype if dtype.itemsize >= 4 else torch.float32
 
 
 def _central_square(batch: torch.Tensor, fraction: float) -> torch.Tensor:
