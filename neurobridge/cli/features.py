@@ -43,6 +43,14 @@ def extract_command(
     weights: Annotated[
         Path | None, typer.Option(help="State dict of the named model, .safetensors or torch.save; never executed.")
     ] = None,
+    trust: Annotated[
+        bool,
+        typer.Option(
+            "--trust",
+            help="Read a program file as --model. Programs are code: a .pt2 file can run any command of the shell while it is "
+            "read, TorchScript can overwrite files when it runs. Only where you know who made it; weights need no trust.",
+        ),
+    ] = False,
     untrained: Annotated[
         bool, typer.Option("--untrained", help="Leave a timm or torchvision model untrained.")
     ] = False,
@@ -55,6 +63,13 @@ def extract_command(
     ] = None,
     visual_degrees: Annotated[float | None, typer.Option(help="Width of the images in degrees, recorded.")] = None,
     pooling: Annotated[str, typer.Option(help=f"{_POOLING}.")] = "flatten",
+    axes: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Axes of the output of a layer, LAYER=presentation,row,column,channel (or token), in its order; found by itself "
+            "where not given. May be given several times."
+        ),
+    ] = None,
     fit_on: Annotated[
         str | None,
         typer.Option(help="For pca:K: dataset or csv with the fitting images, none of them among --stimuli."),
@@ -78,7 +93,7 @@ def extract_command(
     """
     from neurobridge.features import RandomProjection, extract, load_model
 
-    loaded = load_model(model, weights=weights, pretrained=not untrained)
+    loaded = load_model(model, weights=weights, pretrained=not untrained, trust=trust)
     preprocess = _preprocess(
         loaded,
         size=size,
@@ -89,7 +104,7 @@ def extract_command(
         visual_degrees=visual_degrees,
     )
     common: dict[str, Any] = {"preprocess": preprocess, "batch_size": batch_size, "workers": workers, "device": device}
-    common |= {"seed": seed, "progress": not as_json}
+    common |= {"seed": seed, "progress": not as_json, "axes": _axes(axes or [])}
     images, where = _stimuli(stimuli, root, mirror)
     kind, k = _pooling(pooling)
     reduction: Any = kind
@@ -138,6 +153,19 @@ def _numbers(option: str, text: str | None) -> tuple[float, ...] | None:
         raise ValueError(
             f"{option}: found {text!r}; expected numbers with commas. Mend: e.g. 0.485,0.456,0.406."
         ) from error
+
+
+def _axes(given: list[str]) -> dict[str, str] | None:
+    axes: dict[str, str] = {}
+    for text in given:
+        layer, equals, names = text.rpartition("=")
+        if not equals or layer in axes:
+            raise ValueError(
+                f"--axes: found {text!r}; expected LAYER=AXES, each layer once. "
+                "Mend: e.g. --axes norm=presentation,row,column,channel."
+            )
+        axes[layer] = names
+    return axes or None
 
 
 def _preprocess(loaded: LoadedModel, **given: Any) -> Preprocess:

@@ -1,4 +1,4 @@
-"""Models by name or from disk. Weights are data: a file that wants code executed to be read is refused."""
+"""Models by name or from disk. Weights are data; a program is code, and is read only where the user trusts it."""
 
 from __future__ import annotations
 
@@ -82,20 +82,24 @@ class Program(torch.nn.Module):
         return self.output(self.program(images))
 
 
-def load_model(spec: str, *, weights: str | os.PathLike[str] | None = None, pretrained: bool = True) -> LoadedModel:
+def load_model(
+    spec: str, *, weights: str | os.PathLike[str] | None = None, pretrained: bool = True, trust: bool = False
+) -> LoadedModel:
     """Load a model from a name or a file.
 
     Parameters
     ----------
     spec : str
         ``timm:NAME`` or ``torchvision:NAME`` (extra ``vision``); ``python:MODULE:NAME``, a callable without arguments that
-        builds a module; a folder that `save_reference` wrote; or a file: a program of ``torch.export.save`` (``.pt2``), whose
-        layers keep their names, or TorchScript, of which only ``output`` can be recorded. Programs are code by nature: load those
-        that you trust.
+        builds a module; a folder that `save_reference` wrote; or a file, with `trust`: a program of ``torch.export.save``
+        (``.pt2``), whose layers keep their names, or TorchScript, of which only ``output`` can be recorded.
     weights : path, optional
-        State dict for a named model, ``.safetensors`` or what ``torch.save`` wrote, in place of its published weights.
+        For a named model, in place of its published weights: see `load_weights`. Never executed, so that they need no trust.
     pretrained : bool
         Without `weights`: published weights for timm and torchvision, downloaded by them; False leaves the model untrained.
+    trust : bool
+        Read a program file. Programs are code: a ``.pt2`` file can run any command of the shell while it is read, and
+        TorchScript can overwrite files when it runs. Say True only where you know who made the file.
 
     Returns
     -------
@@ -105,8 +109,8 @@ def load_model(spec: str, *, weights: str | os.PathLike[str] | None = None, pret
     Raises
     ------
     ModelError
-        The name or the file is not a model, the weights do not fit it or want code executed, or timm crops its images in a way
-        that `Preprocess` cannot.
+        The name or the file is not a model, a program is not trusted, the weights do not fit the model or want code executed,
+        or timm crops its images in a way that `Preprocess` cannot.
     ImportError
         A timm or torchvision name without the extra ``vision``.
 
@@ -128,7 +132,7 @@ def load_model(spec: str, *, weights: str | os.PathLike[str] | None = None, pret
             f"weights: found {weights} beside the program {spec}; expected weights only for a named model. Mend: leave them out."
         )
     else:
-        return _from_file(Path(spec))
+        return _from_file(Path(spec), trust)
     if weights is not None:
         load_weights(loaded.model, weights)
         loaded = LoadedModel(loaded.model, f"{spec} + {Path(weights).name}", loaded.preprocess)
@@ -229,7 +233,7 @@ def _built(name: str) -> torch.nn.Module:
     return model
 
 
-def _from_file(path: Path) -> LoadedModel:
+def _from_file(path: Path, trust: bool) -> LoadedModel:
     if not path.exists():
         raise ModelError(
             f"found no model {str(path)!r}; expected timm:NAME, torchvision:NAME, python:MODULE:NAME, a folder or a file. "
@@ -240,12 +244,11 @@ def _from_file(path: Path) -> LoadedModel:
         return LoadedModel(reference.model, str(reference.card["name"]), reference.preprocess)
     entries = _entries(path)
     if any(entry.endswith("archive_format") for entry in entries):
+        _require_trust(path, trust, "a torch.export program, which can run any command of the shell while it is read")
         return LoadedModel(_exported(path, entries), path.name)
     if any("/code/" in entry for entry in entries):
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)
-            program = torch.jit.load(path, map_location="cpu")
-        return LoadedModel(Program(program), path.name)
+        _require_trust(path, trust, "a TorchScript program, which can overwrite any file when it runs")
+        return LoadedModel(Program(_scripted(path)), path.name)
     raise ModelError(
         f"{path}: found neither a torch.export nor a TorchScript program; expected one of them. Mend: weights alone need the model "
         "they belong to, e.g. load_model('timm:resnet50', weights=...)."
@@ -256,8 +259,35 @@ def _entries(path: Path) -> list[str]:
     try:
         with zipfile.ZipFile(path) as archive:
             return archive.namelist()
-    except zipfile.BadZipFile:
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
         return []
+
+
+def _require_trust(path: Path, trust: bool, what: str) -> None:
+    """Refuse a program of unknown origin before anything of it is read but the names in the archive."""
+    if not trust:
+        raise ModelError(
+            f"{path}: found {what}; expected to be told that it is trusted. Mend: load_model({str(path)!r}, trust=True), "
+            "or --trust, if you know who made it; else its weights as safetensors, with the code of the model: "
+            "load_model('python:MODULE:NAME', weights=...)."
+        )
+
+
+def _scripted(path: Path) -> torch.nn.Module:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        try:
+            return torch.jit.load(path, map_location="cpu")
+        except (RuntimeError, ValueError) as error:
+            raise _no_program(path, error) from error
+
+
+def _no_program(path: Path, error: Exception) -> ModelError:
+    lines = str(error).strip().splitlines() or [""]
+    return ModelError(
+        f"{path}: found a program that cannot be read ({type(error).__name__}: {lines[0]}); expected what torch.export.save or "
+        "torch.jit.save wrote, with a torch like this one. Mend: fetch the file again, or export the model again."
+    )
 
 
 def _exported(path: Path, entries: list[str]) -> torch.nn.Module:
@@ -272,8 +302,11 @@ def _exported(path: Path, entries: list[str]) -> torch.nn.Module:
         warnings.simplefilter("ignore", FutureWarning)
         try:
             program = torch.export.load(path)
-        except (pickle.UnpicklingError, RuntimeError, KeyError) as error:
+        except pickle.UnpicklingError as error:
             raise wants_code(path, error) from error
+        # A damaged graph ends in almost any exception of the reader.
+        except Exception as error:
+            raise _no_program(path, error) from error
         inputs = [node for node in program.graph.nodes if node.name in program.graph_signature.user_inputs]
         shape: tuple[Any, ...] = tuple(inputs[0].meta["val"].shape) if inputs else ()
         if len(inputs) != 1 or len(shape) != 4 or isinstance(shape[0], int):

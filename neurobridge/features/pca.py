@@ -20,14 +20,17 @@ from sklearn.decomposition import PCA
 
 from neurobridge.assemblies import AssemblyError
 from neurobridge.features.extraction import extract
+from neurobridge.features.models.axes import is_in_order
 from neurobridge.features.stimuli.images import Pixels, Root, as_source, pixel_digests, read_ahead
 from neurobridge.features.stimuli.preprocess import Preprocess
 from neurobridge.points.display import html_repr, short_repr
 from neurobridge.store.atomic import atomic_path
 
 _FORMAT = "neurobridge layer pca 1"
-_ARGUMENTS = ("batch_size", "device", "workers", "max_bytes", "progress")
-_OF_MODEL = ("weights_digest", "architecture_digest", "preprocessing")
+_ARGUMENTS = ("axes", "batch_size", "device", "workers", "max_bytes", "progress")
+_OF_MODEL = ("weights_digest", "architecture_digest", "preprocessing", "axes")
+# Order of the units, recorded since 0.2: before, components were fitted in the order of the output.
+_ORDER, _UNITS = "order", "channel,row,column; token,channel"
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,7 +96,7 @@ class LayerPCA:
         flat = output.flatten(1)
         if layer in self.kept:
             return flat
-        mean, components = (held[layer].to(flat.device, torch.float32) for held in (self.mean, self.components))
+        mean, components = (by_layer[layer].to(flat.device, torch.float32) for by_layer in (self.mean, self.components))
         return (flat.to(torch.float32) - mean) @ components.T
 
     def check(self, layers: Sequence[str], attrs: Mapping[str, Any]) -> None:
@@ -104,11 +107,19 @@ class LayerPCA:
                 f"pooling: found components of {[*self.components, *self.kept]}; expected also {missing}. Mend: fit_pca with the "
                 "same layers."
             )
-        other = [name for name in _OF_MODEL if attrs[name] != self.of_model[name]]
+        other = [name for name in _OF_MODEL if attrs.get(name) != self.of_model.get(name)]
         if other:
             raise AssemblyError(
                 f"pooling: found components fitted with another {' and '.join(other)}; expected those of this model and "
                 "preprocessing. Mend: fit_pca(model, other_images, layers, preprocess=...)."
+            )
+
+    def check_axes(self, layer: str, axes: Sequence[str]) -> None:
+        """Refuse components of version 0.1 for a layer whose units it took in another order."""
+        if self.of_model.get(_ORDER) != _UNITS and not is_in_order(tuple(axes)):
+            raise AssemblyError(
+                f"pooling: found components that version 0.1 fitted to layer {layer!r}, whose output has the axes {tuple(axes)}; "
+                f"expected units in the order {_UNITS}. Mend: fit_pca again."
             )
 
     def watch(self, pixels: Pixels, ids: Sequence[Any]) -> None:
@@ -162,7 +173,9 @@ class LayerPCA:
             with safetensors.safe_open(path, framework="pt") as file:
                 metadata = file.metadata() or {}
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        except safetensors.SafetensorError as error:
+        except (safetensors.SafetensorError, OSError) as error:
+            if not Path(path).is_file():
+                raise FileNotFoundError(f"found no file at {path}; expected components. Mend: check the path.") from error
             metadata, tensors = {"format": f"not safetensors: {error}"}, {}
         if metadata.get("format") != _FORMAT:
             raise AssemblyError(
@@ -208,7 +221,7 @@ def fit_pca(
     seed : int
         Of scikit-learn's randomised solver, where it takes that one.
     **arguments
-        Of `extract`: batch_size, device, workers, max_bytes, progress, and no others.
+        Of `extract`: axes, batch_size, device, workers, max_bytes, progress, and no others.
 
     Returns
     -------
@@ -256,13 +269,13 @@ def fit_pca(
         mean[name] = torch.from_numpy(np.ascontiguousarray(fitted.mean_, dtype=np.float32))
         components[name] = torch.from_numpy(np.ascontiguousarray(fitted.components_, dtype=np.float32))
         explained[name] = float(fitted.explained_variance_ratio_.sum())
-    seen = [digest for _, pixels in read_ahead(source, source.blocks(64), 0) for digest in pixel_digests(pixels)]
+    fitted_on = [digest for _, pixels in read_ahead(source, source.blocks(64), 0) for digest in pixel_digests(pixels)]
     return LayerPCA(
         n_components=n_components,
         mean=mean,
         components=components,
         explained=explained,
         kept=tuple(kept),
-        fitted_on=frozenset(seen),
-        of_model={name: activations.attrs[name] for name in _OF_MODEL},
+        fitted_on=frozenset(fitted_on),
+        of_model={_ORDER: _UNITS, **{name: activations.attrs[name] for name in _OF_MODEL if name in activations.attrs}},
     )

@@ -81,11 +81,18 @@ def load_weights(model: torch.nn.Module, path: str | os.PathLike[str]) -> torch.
     others = [other for other in whole if not _are_equal(whole[other].state, fit.state)]
     if others:
         raise ModelError(
-            f"{path}: found {len(whole)} sets of weights that fit, {sorted(whole)}, with other values; expected one. Mend: save one "
+            f"{path}: found {len(whole)} sets of weights that fit, {sorted(map('.'.join, whole))}, with other values; expected one. Mend: save one "
             f"alone, checkpoint = torch.load({str(path)!r}, weights_only=True); "
             f"torch.save({_expression(others[0])}, 'weights.pth'), and load that."
         )
-    model.load_state_dict(fit.state)
+    try:
+        model.load_state_dict(fit.state)
+    # Of a model with rules of its own for its state.
+    except RuntimeError as error:
+        raise ModelError(
+            f"{path}: found weights that {type(model).__name__} does not take ({error}); expected its entries. Mend: "
+            "model.load_state_dict by hand, and give extract the model."
+        ) from error
     return model
 
 
@@ -121,6 +128,8 @@ def _read(path: Path) -> Any:
             return safetensors.torch.load_file(path)
         with _plain_records():
             return torch.load(path, map_location="cpu", weights_only=True)
+    except MemoryError:
+        raise
     # Damaged bytes end in almost any exception of the unpickler and of the archive.
     except Exception as error:
         raise wants_code(path, error) from error
@@ -129,8 +138,10 @@ def _read(path: Path) -> Any:
 def wants_code(path: Path, error: Exception) -> ModelError:
     """Return the error for a file that cannot be read as tensors alone."""
     lines = str(error).strip().splitlines() or [type(error).__name__]
+    # What follows in torch's own messages advises to execute the file.
+    sentence = lines[0].partition(". ")[0]
     return ModelError(
-        f"{path}: found a file that cannot be read as weights alone ({lines[0]}); expected tensors, with no pickled code in it, "
+        f"{path}: found a file that cannot be read as weights alone ({sentence}); expected tensors, with no pickled code in it, "
         "which is never executed. Mend: fetch a damaged file again; where it is trusted, save model.state_dict() as safetensors."
     )
 
@@ -184,12 +195,20 @@ def _renamed(state: State, without: frozenset[str]) -> dict[str, tuple[str, torc
 def _prefixes(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Return what may stand in front of all names of the model, and of the file, and not of the other."""
     pairs = [("", "")]
-    # Long names say most: those of one part, as "weight", end many others.
-    for our_name in sorted(ours, key=len, reverse=True)[:1]:
-        pairs += [("", name.removesuffix(our_name)) for name in theirs if name.endswith(f".{our_name}")]
-    for their_name in sorted(theirs, key=len, reverse=True)[:1]:
-        pairs += [(name.removesuffix(their_name), "") for name in ours if name.endswith(f".{their_name}")]
+    pairs += [("", prefix) for prefix in _in_front(theirs, ours)]
+    pairs += [(prefix, "") for prefix in _in_front(ours, theirs)]
     return list(dict.fromkeys(pairs))
+
+
+def _in_front(names: Mapping[str, Any], others: Mapping[str, Any]) -> Iterator[str]:
+    # The longest say most: a name of one part, as "weight", ends many others.
+    longest = sorted((name for name in others if not _is_counter(name)), key=len, reverse=True)[:3]
+    for other in longest:
+        yield from (name.removesuffix(other) for name in names if name.endswith(f".{other}"))
+
+
+def _is_counter(name: str) -> bool:
+    return name.rpartition(".")[2] in _COUNTERS
 
 
 def _moved(name: str, their_prefix: str, our_prefix: str) -> str:
@@ -203,11 +222,12 @@ def _compared(
 ) -> _Fit:
     state = {our_name: theirs[name][1] for name, (our_name, _) in ours.items() if name in theirs}
     by_storage = {_storage(value): our_name for our_name, value in ours.values() if our_name in state}
+    by_storage.pop(None, None)
     missing = []
     for our_name, value in ours.values():
         if our_name in state:
             continue
-        if our_name.rpartition(".")[2] in _COUNTERS:
+        if _is_counter(our_name):
             state[our_name] = torch.zeros_like(value)
         elif (tied := by_storage.get(_storage(value))) is not None:
             state[our_name] = state[tied]
@@ -218,14 +238,17 @@ def _compared(
         their_name
         for name, (their_name, value) in theirs.items()
         if name not in ours
-        and name.rpartition(".")[2] not in _COUNTERS
+        and not _is_counter(name)
         and not (name in made and _are_equal({"": value}, {"": made[name]}))
     ]
     other = [name for name, value in ours.values() if name in state and _kind(state[name]) != _kind(value)]
     return _Fit(state, missing, unexpected, other)
 
 
-def _storage(value: torch.Tensor) -> tuple[Any, ...]:
+def _storage(value: torch.Tensor) -> tuple[Any, ...] | None:
+    """Return what two tensors share that are tied; None for one without bytes."""
+    if value.data_ptr() == 0:
+        return None
     return value.device, value.data_ptr(), tuple(value.shape), value.stride()
 
 
