@@ -23,8 +23,7 @@ from scipy import linalg
 from neurobridge.assemblies import Pairs, make_assembly
 from neurobridge.bridge import kernel_map
 from neurobridge.evaluate.curves.folds import CurveFold, draw_curve_fold
-from neurobridge.features import extract
-from neurobridge.features.references.training import train_reference
+from neurobridge.features import extract, train_reference
 from neurobridge.flow import Standardiser
 from neurobridge.study.command import main
 from neurobridge.study.harness import Record, Run, Study

@@ -22,8 +22,7 @@ import numpy as np
 from sklearn.linear_model import LogisticRegression
 
 from neurobridge.bridge import bridge_cost, couple, kernel_map, ridge_map
-from neurobridge.features import extract
-from neurobridge.features.references.training import save_reference, train_reference
+from neurobridge.features import extract, save_reference, train_reference
 from neurobridge.flow import ConditionalFlow, Training
 from neurobridge.study.command import main
 from neurobridge.study.harness import Record, Run, Study

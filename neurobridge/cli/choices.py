@@ -6,7 +6,7 @@ from __future__ import annotations
 BASELINES = ("ridge", "procrustes", "pls", "cca", "relative", "keypoints")
 #: Keys of `neurobridge.evaluate.REGRESSIONS`.
 REGRESSIONS = ("pls", "ridge", "linear", "neuron_to_neuron")
-#: Keys of `neurobridge.features.references.training.REFERENCES`.
+#: Keys of `neurobridge.features.references.recipes.REFERENCES`.
 REFERENCES = ("conv_net", "conv_vae", "conv_contrastive", "gabor_energy")
 #: `neurobridge.study.demo.DATASETS`; the first is simulated.
 DEMO_DATASETS = ("simulated-hvm", "cowley2023-v4-210325", "majajhong2015-it-v6")

@@ -35,8 +35,7 @@ def train_command(
     import numpy as np
 
     from neurobridge.datasets import load
-    from neurobridge.features import Preprocess
-    from neurobridge.features.references.training import save_reference, train_reference
+    from neurobridge.features import Preprocess, save_reference, train_reference
 
     images = load(dataset, mirror=mirror).images
     if images is None:

@@ -13,12 +13,12 @@ from .reduction import RandomProjection as RandomProjection
 from .references.conv import ConvContrastive as ConvContrastive
 from .references.conv import ConvNet as ConvNet
 from .references.conv import ConvVAE as ConvVAE
+from .references.files import Reference as Reference
+from .references.files import ReferenceFileError as ReferenceFileError
+from .references.files import load_reference as load_reference
+from .references.files import save_reference as save_reference
 from .references.gabor import GaborEnergy as GaborEnergy
-from .references.training import REFERENCES as REFERENCES
-from .references.training import Reference as Reference
-from .references.training import ReferenceFileError as ReferenceFileError
-from .references.training import load_reference as load_reference
-from .references.training import save_reference as save_reference
+from .references.recipes import REFERENCES as REFERENCES
 from .references.training import train_reference as train_reference
 from .stimuli.preprocess import Preprocess as Preprocess
 from .storage import open_features as open_features

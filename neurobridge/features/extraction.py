@@ -19,7 +19,6 @@ from neurobridge.assemblies import AssemblyError
 from neurobridge.features.forward import Forward, refuse_non_finite
 from neurobridge.features.models.axes import GivenAxes, given_axes
 from neurobridge.features.models.frozen import (
-    Setting,
     architecture_digest,
     attributes_digest,
     code_digest,

@@ -56,7 +56,8 @@ class Forward:
         """Find the axes of all layers that the user did not name, with the first of the images given."""
         unnamed = [layer for layer in self._layers if layer not in self._axes]
         if unnamed:
-            self._axes |= find_axes(self._recorder, self._prepare(pixels[:1]), unnamed)
+            n_images = min(self._size, len(pixels))
+            self._axes |= find_axes(self._recorder, self._prepare(pixels[:1]), unnamed, n_images=n_images)
 
     def __call__(self, pixels: Pixels) -> Iterator[dict[str, torch.Tensor]]:
         """Yield the activations of one batch after another.
@@ -127,8 +128,8 @@ class Forward:
         reduced = self._reduction(layer, arrange(layer, output, axes, self._n_images))
         if not 2 <= reduced.ndim <= 4 or len(reduced) != self._n_images or reduced.numel() == 0:
             raise AssemblyError(
-                f"pooling: found an output of shape {tuple(reduced.shape)} for {self._n_images} images of layer {layer!r}; expected "
-                "(n, channel), (n, token, channel) or (n, channel, row, column), not empty. Mend: return one of these shapes."
+                f"pooling: found an output of shape {tuple(reduced.shape)} for {self._n_images} images of layer {layer!r}; "
+                "expected (n, channel), (n, token, channel) or (n, channel, row, column), not empty. Mend: return such a shape."
             )
         return reduced
 

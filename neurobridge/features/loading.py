@@ -17,7 +17,7 @@ import torch
 
 from neurobridge.features.models.frozen import describe_module
 from neurobridge.features.models.weights import ModelError, load_weights, wants_code
-from neurobridge.features.references.training import load_reference
+from neurobridge.features.references.files import load_reference
 from neurobridge.features.stimuli.preprocess import Preprocess
 from neurobridge.points.display import html_repr, short_repr
 

@@ -175,7 +175,9 @@ class LayerPCA:
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         except (safetensors.SafetensorError, OSError) as error:
             if not Path(path).is_file():
-                raise FileNotFoundError(f"found no file at {path}; expected components. Mend: check the path.") from error
+                raise FileNotFoundError(
+                    f"found no file at {path}; expected components. Mend: check the path."
+                ) from error
             metadata, tensors = {"format": f"not safetensors: {error}"}, {}
         if metadata.get("format") != _FORMAT:
             raise AssemblyError(

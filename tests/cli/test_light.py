@@ -14,7 +14,7 @@ from neurobridge.aligners import BASELINES
 from neurobridge.cli import choices
 from neurobridge.cli.app import COMMANDS, app
 from neurobridge.evaluate import REGRESSIONS
-from neurobridge.features.references.training import REFERENCES
+from neurobridge.features import REFERENCES
 from neurobridge.study.demo import DATASETS
 
 HEAVY = ("torch", "xarray", "pandas", "scipy", "sklearn", "matplotlib")

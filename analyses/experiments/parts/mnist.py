@@ -23,11 +23,20 @@ from neurobridge.assemblies import Pairs, make_assembly
 from neurobridge.bridge import Candidate
 from neurobridge.datasets import load
 from neurobridge.datasets.files.fetch import cache_folder
-from neurobridge.features import captions_from_templates, embed_text, extract
+from neurobridge.features import (
+    Reference,
+    captions_from_templates,
+    embed_text,
+    extract,
+    load_reference,
+    save_reference,
+    train_reference,
+)
 from neurobridge.features.references import conv as conv_module
+from neurobridge.features.references import recipes as recipes_module
 from neurobridge.features.references import training as training_module
 from neurobridge.features.references.conv import random_views
-from neurobridge.features.references.training import Reference, load_reference, save_reference, train_reference
+from neurobridge.features.references.files import CARD
 from neurobridge.flow import OffSupportWarning
 from neurobridge.study.harness import Run
 from neurobridge.study.methods import make_aligner
@@ -111,11 +120,11 @@ def kept_reference(name: str, images: xr.DataArray, **arguments: Any) -> Referen
     The same means: equal code, images and arguments.
     """
     sha = hashlib.sha256(json.dumps([name, arguments], sort_keys=True).encode())
-    for module in (conv_module, training_module):
+    for module in (conv_module, recipes_module, training_module):
         sha.update(Path(str(module.__file__)).read_bytes())
     sha.update(np.ascontiguousarray(images.values).data)
     folder = cache_folder() / "references" / f"{name}-{sha.hexdigest()[:16]}"
-    if not (folder / training_module.CARD).exists():
+    if not (folder / CARD).exists():
         save_reference(train_reference(name, images, **arguments), folder)
     return load_reference(folder)
 

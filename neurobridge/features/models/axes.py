@@ -139,10 +139,11 @@ def _order(axes: Axes) -> Axes:
     return _USUAL[4] if {ROW, COLUMN} & set(axes) else _USUAL[2]
 
 
-def find_axes(recorder: Recorder, image: torch.Tensor, layers: Sequence[str]) -> dict[str, Axes]:
+def find_axes(recorder: Recorder, image: torch.Tensor, layers: Sequence[str], *, n_images: int = 1) -> dict[str, Axes]:
     """Name the axes of the outputs of layers by what happens to them when the images change.
 
-    1. The axis that has 2 entries for 2 images and 3 for 3 is that of the images.
+    1. The axis that has 2 entries for 2 images and 3 for 3 is that of the images; where the model takes no such batches,
+       others are tried, up to the size that it will be run with.
     2. If two or more axes are left, the images are halved, first in height, then in width: the axis that changes with the
        height alone is that of rows, with the width alone that of columns, with both that of tokens. The model may raise in
        these passes; what came before counts.
@@ -156,6 +157,8 @@ def find_axes(recorder: Recorder, image: torch.Tensor, layers: Sequence[str]) ->
     image : tensor of shape (1, channels, height, width)
         As the model takes it.
     layers : sequence of str
+    n_images : int
+        Images in the batches that the model will be run with.
 
     Returns
     -------
@@ -173,7 +176,7 @@ def find_axes(recorder: Recorder, image: torch.Tensor, layers: Sequence[str]) ->
         The usual order was taken for a layer.
     """
     shapes: dict[int, dict[str, tuple[int, ...]]] = {}
-    for n in (2, 3, 1):
+    for n in dict.fromkeys((2, 3, 1, n_images, max(1, n_images - 1))):
         shapes[n] = recorder.shapes(_repeated(image, n))
         if sum(set(layers) <= by_layer.keys() for by_layer in shapes.values()) == 2:
             break

@@ -62,7 +62,7 @@ def card_page(card: dict[str, Any]) -> str:
 
 ```python
 reference = neurobridge.features.load_reference(".")
-activations = neurobridge.features.extraction(
+activations = neurobridge.features.extract(
     reference.model, images, {card["layers"]!r}, preprocess=reference.preprocess
 )
 ```

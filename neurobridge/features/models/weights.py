@@ -77,12 +77,12 @@ def load_weights(model: torch.nn.Module, path: str | os.PathLike[str]) -> torch.
     whole = {place: fit for place, fit in fits.items() if fit.is_whole}
     if not whole:
         raise _misfit(path, model, fits)
-    place, fit = next(iter(whole.items()))
-    others = [other for other in whole if not _are_equal(whole[other].state, fit.state)]
+    fit = next(iter(whole.values()))
+    others = [place for place in whole if not _are_equal(whole[place].state, fit.state)]
     if others:
         raise ModelError(
-            f"{path}: found {len(whole)} sets of weights that fit, {sorted(map('.'.join, whole))}, with other values; expected one. Mend: save one "
-            f"alone, checkpoint = torch.load({str(path)!r}, weights_only=True); "
+            f"{path}: found {len(whole)} sets of weights that fit and differ, {sorted(map('.'.join, whole))}; expected one. Mend: "
+            f"save one alone, checkpoint = torch.load({str(path)!r}, weights_only=True); "
             f"torch.save({_expression(others[0])}, 'weights.pth'), and load that."
         )
     try:

@@ -1,152 +1,27 @@
-"""Train a small reference model with a seed, and keep it with its card: safetensors and JSON, no pickle."""
+"""Train a small reference model, from a seed."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
-import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
+from dataclasses import asdict, replace
 from typing import Any
 
-import filelock
 import numpy as np
 import torch
 import xarray as xr
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from tqdm.auto import tqdm
 
 from neurobridge._version import __version__
 from neurobridge.assemblies import AssemblyError
-from neurobridge.features.models.card import card_page
-from neurobridge.features.models.frozen import describe_module, weights_digest
-from neurobridge.features.references.conv import ConvContrastive, ConvNet, ConvVAE, random_views
-from neurobridge.features.references.gabor import GaborEnergy
+from neurobridge.features.models.frozen import weights_digest
+from neurobridge.features.references.files import Reference, freeze
+from neurobridge.features.references.recipes import REFERENCES, Loss, Recipe
 from neurobridge.features.stimuli.preprocess import Preprocess
-from neurobridge.points.display import html_repr, short_repr
-from neurobridge.store.atomic import atomic_path, write_text
-from neurobridge.store.errors import StateFileError
-from neurobridge.store.state import whole
 
-CARD, PAGE = "card.json", "README.md"
-#: Weights as version 0.1 named them.
-WEIGHTS_0_1 = "model.safetensors"
-_WEIGHTS = re.compile(r"model(-[0-9a-f]{16})?\.safetensors")
 _LIMIT = 4 * 2**30
-
-
-class ReferenceFileError(StateFileError):
-    """A folder that does not hold a whole reference model; the message says what was found, expected and how to mend it."""
-
-
-# loss(model, batch, labels, generator); labels are zeros where none are used.
-Loss = Callable[[Any, torch.Tensor, torch.Tensor, torch.Generator], torch.Tensor]
-
-
-def _loss_net(model: ConvNet, batch: torch.Tensor, labels: torch.Tensor, rng: torch.Generator) -> torch.Tensor:
-    return model.loss(batch, labels)
-
-
-def _loss_vae(model: ConvVAE, batch: torch.Tensor, labels: torch.Tensor, rng: torch.Generator) -> torch.Tensor:
-    return model.loss(batch, torch.randn((len(batch), model.encoder.mean.out_features), generator=rng))
-
-
-def _loss_contrastive(
-    model: ConvContrastive, batch: torch.Tensor, labels: torch.Tensor, rng: torch.Generator
-) -> torch.Tensor:
-    return model.loss(random_views(batch, rng), random_views(batch, rng))
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How a reference is built and trained.
-
-    Attributes
-    ----------
-    build : callable
-        Constructor; its keyword arguments are kept in the card.
-    layers : tuple of str
-        Names worth extracting, in order of depth.
-    epochs, batch_size, learning_rate
-        Of Adam with a one-cycle schedule; no epochs where nothing is trained.
-    loss : callable, optional
-        ``loss(model, batch, labels, generator)``.
-    supervised : bool
-        Whether labels are used.
-    inferred : tuple of str
-        Arguments that follow from the data: ``channels``, ``size``, ``n_classes``.
-    """
-
-    build: Callable[..., torch.nn.Module]
-    layers: tuple[str, ...]
-    epochs: int = 0
-    batch_size: int = 128
-    learning_rate: float = 1e-3
-    loss: Loss | None = None
-    supervised: bool = False
-    inferred: tuple[str, ...] = ()
-
-
-#: How each reference is built and trained, by name.
-REFERENCES: dict[str, Recipe] = {
-    "conv_net": Recipe(
-        ConvNet, ("conv1", "conv2", "features", "head"), 2, 128, 3e-3, _loss_net, True, ("channels", "n_classes")
-    ),
-    "conv_vae": Recipe(ConvVAE, ("encoder.body", "encoder.mean"), 3, 128, 3e-3, _loss_vae, False, ("channels", "size")),
-    "conv_contrastive": Recipe(
-        ConvContrastive,
-        ("encoder.conv1", "encoder.conv2", "encoder.conv3", "encoder.latents"),
-        3,
-        256,
-        4e-3,
-        _loss_contrastive,
-        False,
-        ("channels",),
-    ),
-    "gabor_energy": Recipe(GaborEnergy, ("colour", "v1", "v2")),
-}
-
-
-@dataclass(frozen=True, eq=False)
-class Reference:
-    """A frozen reference model and what is known of it.
-
-    Attributes
-    ----------
-    model : torch.nn.Module
-        In evaluation mode, no parameter asks for gradients.
-    card : dict
-        Plain values: name, arguments, seed, data and its digest, losses, weights digest. No date or machine in it: the same
-        seed, data and threads give the same card.
-
-    Examples
-    --------
-    >>> import neurobridge as nb
-    >>> reference = nb.features.Reference(nb.features.GaborEnergy(), {"name": "gabor_energy"})
-    >>> reference
-    Reference('gabor_energy', GaborEnergy, 0 parameters)
-    """
-
-    model: torch.nn.Module
-    card: dict[str, Any]
-
-    def __repr__(self) -> str:
-        training = self.card.get("training") or {}
-        facts = {name: training[name] for name in ("seed", "epochs") if name in training}
-        return short_repr("Reference", repr(self.card["name"]), *describe_module(self.model), **facts)
-
-    def _repr_html_(self) -> str:
-        kind, size = describe_module(self.model)
-        return html_repr(f"Reference {self.card['name']}", {"model": kind, "size": size, **self.card})
-
-    @property
-    def preprocess(self) -> Preprocess:
-        """What the pixels went through in training; give it to `extract`."""
-        return Preprocess(**self.card["preprocessing"])
 
 
 def train_reference(
@@ -262,112 +137,7 @@ def train_reference(
         else None,
         "data": _data(images, pixels, codes) if recipe.loss is not None else None,
     }
-    return Reference(_freeze(model), card)
-
-
-def save_reference(reference: Reference, folder: str | os.PathLike[str]) -> Path:
-    """Write weights (safetensors), card (JSON) and model card (markdown) into a folder.
-
-    The weights lie in a file named by their digest. Replacing ``card.json``, which has that digest, is the one step that
-    counts: whoever reads meanwhile, or after a kill, finds the old reference or the new one.
-
-    Parameters
-    ----------
-    reference : Reference
-    folder : path
-        Made if missing.
-
-    Returns
-    -------
-    pathlib.Path
-        The folder.
-
-    Examples
-    --------
-    >>> import numpy as np, xarray as xr
-    >>> import neurobridge as nb
-    >>> pixels = np.random.default_rng(0).integers(0, 255, (6, 48, 48)).astype(np.uint8)
-    >>> ids = ("presentation", [f"image{k}" for k in range(6)])
-    >>> images = xr.DataArray(pixels, dims=("presentation", "row", "column"), coords={"stimulus_id": ids})
-    >>> reference = nb.features.train_reference("conv_vae", images, epochs=1, progress=False)
-    >>> (nb.features.save_reference(reference, "vae") / "card.json").exists()
-    True
-    """
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    state = {key: value.contiguous() for key, value in reference.model.state_dict().items()}
-    text = json.dumps(reference.card, indent=1, sort_keys=True)
-    weights = _weights_file(folder, reference.card)
-    with filelock.FileLock(folder / ".card.lock"):
-        with atomic_path(weights) as partial:
-            save_file(state, partial)
-        write_text(folder / PAGE, card_page(reference.card))
-        write_text(folder / CARD, text + "\n")
-        for other in folder.iterdir():
-            if _WEIGHTS.fullmatch(other.name) and other != weights:
-                other.unlink()
-    return folder
-
-
-def load_reference(folder: str | os.PathLike[str]) -> Reference:
-    """Read a reference that `save_reference` wrote; it comes back frozen.
-
-    Parameters
-    ----------
-    folder : path
-        As given to `save_reference`.
-
-    Returns
-    -------
-    Reference
-
-    Raises
-    ------
-    ReferenceFileError
-        A file is missing or broken, or the weights are not those of the card.
-
-    Examples
-    --------
-    >>> import numpy as np, xarray as xr
-    >>> import neurobridge as nb
-    >>> pixels = np.random.default_rng(0).integers(0, 255, (6, 48, 48)).astype(np.uint8)
-    >>> ids = ("presentation", [f"image{k}" for k in range(6)])
-    >>> images = xr.DataArray(pixels, dims=("presentation", "row", "column"), coords={"stimulus_id": ids})
-    >>> reference = nb.features.train_reference("conv_vae", images, epochs=1, progress=False)
-    >>> _ = nb.features.save_reference(reference, "vae")
-    >>> nb.features.load_reference("vae").card == reference.card
-    True
-    """
-    folder = Path(folder)
-    return whole(folder / CARD, lambda: _load(folder))
-
-
-def _load(folder: Path) -> Reference:
-    mend = "Mend: train it again, neurobridge features train NAME --out FOLDER."
-    try:
-        card = json.loads((folder / CARD).read_text(encoding="utf-8"))
-        model = REFERENCES[card["name"]].build(**card["arguments"])
-        weights = _weights_file(folder, card)
-        model.load_state_dict(load_file(weights if weights.exists() else folder / WEIGHTS_0_1))
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
-        lines = str(error).splitlines() or [""]
-        raise ReferenceFileError(
-            f"{folder}: found no whole reference model ({type(error).__name__}: {lines[0]}); expected {CARD} and the weights "
-            f"that it names. {mend}"
-        ) from error
-    if (found := weights_digest(model)) != card.get("weights_digest"):
-        raise ReferenceFileError(
-            f"{folder}: found weights with the digest {found}; expected the card's {card.get('weights_digest')}. {mend}"
-        )
-    return Reference(_freeze(model), card)
-
-
-def _weights_file(folder: Path, card: Mapping[str, Any]) -> Path:
-    return folder / f"model-{str(card['weights_digest']).rpartition(':')[2][:16]}.safetensors"
-
-
-def _freeze(model: torch.nn.Module) -> torch.nn.Module:
-    return model.eval().requires_grad_(False)
+    return Reference(freeze(model), card)
 
 
 @contextmanager

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import os
-import struct
 import zipfile
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -17,16 +15,17 @@ from typing import Any, Protocol
 import numpy as np
 import pandas as pd
 import xarray as xr
-from PIL import ExifTags, Image
 
 from neurobridge.assemblies import AssemblyError, coords_of
+from neurobridge.features.stimuli.decoding import decode
 from neurobridge.points.blocks import row_blocks
 
 Pixels = np.ndarray | list[np.ndarray]
 Root = str | os.PathLike[str] | np.ndarray | None
 FILE_COLUMNS = ("file", "filename")
 _LAYOUTS = (("presentation", "row", "column"), ("presentation", "row", "column", "channel"))
-_OPAQUE, _WITH_ALPHA = ("1", "L", "RGB", "P"), ("LA", "PA", "RGBA")
+#: Most pixels that are decoded for one block of rows.
+BLOCK_BYTES = 4 * 2**30
 
 
 class Source(Protocol):
@@ -155,10 +154,17 @@ class TableSource:
 
     def read(self, rows: slice) -> Pixels:
         """Decode rows; one array if all have the same size, else a list."""
-        images = [
-            _decode(data, f"stimulus {str(self.coords['stimulus_id'][rows][k])!r} ({self._files[rows][k]})")
-            for k, data in enumerate(self._bytes(rows))
-        ]
+        images: list[np.ndarray] = []
+        contents = self._bytes(rows)
+        for stimulus, file in zip(self.coords["stimulus_id"][rows], self._files[rows], strict=True):
+            what = f"stimulus {str(stimulus)!r} ({file})"
+            images.append(decode(_next_bytes(contents, what), what))
+            n_bytes = sum(image.nbytes for image in images)
+            if n_bytes > BLOCK_BYTES:
+                raise AssemblyError(
+                    f"{what}: found {n_bytes / 2**30:.1f} GiB of pixels in {len(images)} images that are read together; expected "
+                    f"at most {BLOCK_BYTES / 2**30:.1f} GiB. Mend: batch_size={max(1, len(images) - 1)}."
+                )
         return np.stack(images) if len({image.shape for image in images}) == 1 else images
 
     def digest(self) -> str:
@@ -172,6 +178,20 @@ class TableSource:
     def _bytes(self, rows: slice) -> Iterator[bytes]:
         for file in self._files[rows]:
             yield (self._root / file).read_bytes() if self._archive is None else self._archive.read(file)
+
+
+def _next_bytes(contents: Iterator[bytes], what: str) -> bytes:
+    """Return the bytes of the next file; an error of the disk or the archive comes with the name of the stimulus."""
+    try:
+        return next(contents)
+    except MemoryError:
+        raise
+    # A member that is encrypted, damaged or packed in an unknown way ends in almost any exception.
+    except Exception as error:
+        raise AssemblyError(
+            f"{what}: found a file that cannot be read ({type(error).__name__}: {error}); expected its bytes. Mend: check that it "
+            "can be opened, or leave the row out of the table."
+        ) from error
 
 
 def read_ahead(source: Source, blocks: Sequence[slice], workers: int) -> Generator[tuple[slice, Pixels], None, None]:
@@ -213,48 +233,6 @@ def _digest(sha: Any, coords: dict[str, np.ndarray], attrs: dict[str, Any]) -> s
     labels = {name: column.astype(str).tolist() for name, column in coords.items()}
     sha.update(json.dumps([labels, attrs], sort_keys=True, default=str).encode())
     return "sha256:" + sha.hexdigest()
-
-
-def _decode(data: bytes, what: str) -> np.ndarray:
-    """RGB pixels of one file; refuses what does not say by itself which pixels were seen."""
-    try:
-        with Image.open(io.BytesIO(data)) as image:
-            if (n_frames := getattr(image, "n_frames", 1)) > 1:
-                raise AssemblyError(
-                    f"{what}: found {n_frames} pictures in one file; expected one. Mend: save the one that subjects saw by itself."
-                )
-            if (orientation := _orientation(image)) in range(2, 9):
-                raise AssemblyError(
-                    f"{what}: found EXIF orientation {orientation}, a picture to be turned or mirrored; expected pixels as they "
-                    "were seen. Mend: PIL.ImageOps.exif_transpose where the subjects saw it so, or drop the tag, and save it again."
-                )
-            if image.mode in _WITH_ALPHA or "transparency" in image.info:
-                if np.asarray(image.convert("RGBA"))[..., 3].min() < 255:
-                    raise AssemblyError(
-                        f"{what}: found an image with transparent pixels; expected opaque ones. Mend: put it on the background "
-                        "that the subjects saw, and save it again."
-                    )
-            elif image.mode not in _OPAQUE:
-                raise AssemblyError(
-                    f"{what}: found an image of mode {image.mode}; expected 8 bits a channel, grey or RGB. Mend: convert it, "
-                    "scaled as the subjects saw it."
-                )
-            return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
-    except AssemblyError:
-        raise
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise AssemblyError(
-            f"{what}: found a file that cannot be read as an image ({error}); expected JPEG, PNG or another format that pillow "
-            "knows. Mend: leave the row out of the table, or replace the file."
-        ) from error
-
-
-def _orientation(image: Image.Image) -> Any:
-    try:
-        return image.getexif().get(ExifTags.Base.Orientation, 1)
-    # A broken tag turns the picture nowhere, and its pixels are whole.
-    except (SyntaxError, ValueError, struct.error):
-        return 1
 
 
 def _columns(table: pd.DataFrame) -> tuple[dict[str, np.ndarray], list[str]]:

@@ -13,8 +13,7 @@ from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
 from neurobridge.assemblies import drop_constant, make_assembly
 from neurobridge.datasets import load
 from neurobridge.datasets.simulated.render import backgrounds, object_names, render, rotation, shapes
-from neurobridge.features import extract
-from neurobridge.features.references.training import train_reference
+from neurobridge.features import extract, train_reference
 from neurobridge.study.harness import Run
 
 SIDE, N_SITES = 24, 60

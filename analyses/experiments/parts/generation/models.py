@@ -13,8 +13,7 @@ from neurobridge.assemblies import make_assembly
 from neurobridge.bridge import Coupling, bridge_cost, couple, ridge_map
 from neurobridge.datasets import load
 from neurobridge.evaluate import generate, generation_fidelity
-from neurobridge.features import captions_from_templates, embed_text, extract
-from neurobridge.features.references.training import Reference, train_reference
+from neurobridge.features import Reference, captions_from_templates, embed_text, extract, train_reference
 from neurobridge.study.harness import Run
 
 from ..common import cosines

@@ -9,8 +9,7 @@ from sklearn.decomposition import PCA
 
 from neurobridge.assemblies import average_repetitions, split_halves
 from neurobridge.datasets import load
-from neurobridge.features import captions_from_templates, embed_text, extract
-from neurobridge.features.references.training import train_reference
+from neurobridge.features import captions_from_templates, embed_text, extract, train_reference
 from neurobridge.study.harness import Run
 
 from ..digits import NAMES, WORDINGS

@@ -19,8 +19,8 @@ import numpy as np
 import torch
 
 from neurobridge.bridge import Coupling, bridge_cost, couple, kernel_map
+from neurobridge.features import load_reference
 from neurobridge.features.references.conv import random_views
-from neurobridge.features.references.training import load_reference
 from neurobridge.flow import ConditionalFlow, Training
 from neurobridge.study.machine import peak_rss
 
