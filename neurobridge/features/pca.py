@@ -267,10 +267,10 @@ def fit_pca(
                 f"images: found {len(values)} to fit {n_components} components of layer {name!r} on; expected more images than "
                 "components. Mend: more fitting images, or fewer components."
             )
-        fitted = PCA(n_components, random_state=seed).fit(values)
-        mean[name] = torch.from_numpy(np.ascontiguousarray(fitted.mean_, dtype=np.float32))
-        components[name] = torch.from_numpy(np.ascontiguousarray(fitted.components_, dtype=np.float32))
-        explained[name] = float(fitted.explained_variance_ratio_.sum())
+        fitted_pca = PCA(n_components, random_state=seed).fit(values)
+        mean[name] = torch.from_numpy(np.ascontiguousarray(fitted_pca.mean_, dtype=np.float32))
+        components[name] = torch.from_numpy(np.ascontiguousarray(fitted_pca.components_, dtype=np.float32))
+        explained[name] = float(fitted_pca.explained_variance_ratio_.sum())
     fitted_on = [digest for _, pixels in read_ahead(source, source.blocks(64), 0) for digest in pixel_digests(pixels)]
     return LayerPCA(
         n_components=n_components,

@@ -1,4 +1,4 @@
-"""What is kept of a layer: all units, their mean over positions, the class token, components, a random projection."""
+"""Reductions of the output of a layer: all units, their mean over positions, the class token, components, a random projection."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from neurobridge.assemblies import AssemblyError
 
 
 class Reduction(Protocol):
-    """Turns the output of a layer into what is kept of it."""
+    """A rule that turns the output of a layer into what is kept of it."""
 
     def __call__(self, layer: str, output: torch.Tensor) -> torch.Tensor:
-        """Give (n, channel), (n, token, channel) or (n, channel, row, column)."""
+        """Reduce one batch to (n, channel), (n, token, channel) or (n, channel, row, column)."""
 
     def record(self) -> str:
-        """Text that says all of it: attribute of the result, part of the key of the cache."""
+        """Return a text that tells it from all others: attribute of the result, part of the key of the cache."""
 
 
 def _flatten(layer: str, output: torch.Tensor) -> torch.Tensor:
@@ -125,8 +125,10 @@ class RandomProjection:
             state = int(np.random.SeedSequence([self.seed, word]).generate_state(1)[0])
             kind = SparseRandomProjection if self.kind == "sparse" else GaussianRandomProjection
             # Only the number of units of the matrix fitted on is read.
-            fitted = kind(n_components=self.n_components, random_state=state).fit(np.zeros((1, n_units), np.float32))
-            self._fitted[key] = fitted.components_.astype(np.float32)
+            projection = kind(n_components=self.n_components, random_state=state).fit(
+                np.zeros((1, n_units), np.float32)
+            )
+            self._fitted[key] = projection.components_.astype(np.float32)
         return self._fitted[key]
 
 

@@ -35,7 +35,7 @@ def extraction_key(**parts: Any) -> str:
 
 
 class Layout:
-    """Which columns of the result belong to which layer.
+    """The columns of the result that belong to each layer.
 
     Parameters
     ----------
@@ -75,7 +75,7 @@ class Layout:
                 )
 
     def coords(self) -> dict[str, np.ndarray]:
-        """Neuroid coordinates: ``neuroid_id``, ``layer``, ``channel``, ``row``, ``column``."""
+        """Return the neuroid coordinates: ``neuroid_id``, ``layer``, ``channel``, ``row``, ``column``."""
         columns: dict[str, list[np.ndarray]] = {key: [] for key in ("layer", "channel", "row", "column")}
         for name, shape in self.shapes.items():
             grid = np.indices(shape).reshape(len(shape), -1)
@@ -99,8 +99,8 @@ class Memory:
         self.image_shape: tuple[int, ...] | None = None
         self.n_done = 0
 
-    def write(self, at: int, activations: Mapping[str, torch.Tensor], ids: Sequence[Any]) -> None:
-        """Keep the activations of the images from row `at` on."""
+    def write(self, row: int, activations: Mapping[str, torch.Tensor], ids: Sequence[Any]) -> None:
+        """Keep the activations of the images from this row on."""
         if self.layout is None:
             self.layout = Layout({name: tuple(tensor.shape[1:]) for name, tensor in activations.items()})
             needed = self._dtype.itemsize * self._n * self.layout.width
@@ -111,10 +111,10 @@ class Memory:
                     "out=..., or raise max_bytes."
                 )
             self._values = np.empty((self._n, self.layout.width), dtype=self._dtype)
-        self.layout.fill(self._values[at : at + len(ids)], activations, ids)
+        self.layout.fill(self._values[row : row + len(ids)], activations, ids)
 
     def commit(self, n_done: int) -> None:
-        """Nothing to do: memory does not outlive the process."""
+        """Do nothing: memory does not outlive the process."""
 
     def finish(self, presentation: Mapping[str, np.ndarray], attrs: Mapping[str, Any]) -> xr.DataArray:
         """Label the result."""
@@ -156,39 +156,50 @@ class Partial:
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def resume(self) -> int:
-        """Look for what an earlier process left, and say how many rows of it stand."""
+        """Look for rows that an earlier process left, and return how many of them are whole."""
         self._folder.mkdir(exist_ok=True)
         # Of a process killed while it wrote the finished file.
         sweep_partials(self.path.parent)
-        if not self._journal.exists():
-            self._file = self._raw.open("w+b")
-            return 0
-        state = json.loads(self._journal.read_text())
-        if state["key"] != self._key:
-            warnings.warn(
-                f"{self._folder}: found {state['n_done']} rows of an extraction with other weights, stimuli or settings; they are "
-                "deleted and this one starts at the first stimulus.",
-                stacklevel=4,
-            )
+        state = self._earlier_state()
+        if state is None:
             self._file = self._raw.open("w+b")
             return 0
         self.layout = Layout({name: tuple(shape) for name, shape in state["shapes"].items()})
         self.image_shape = tuple(state["image_shape"])
         self._file = self._raw.open("r+b")
-        row = self._row_bytes()
-        self.n_done = self._committed = min(state["n_done"], self._raw.stat().st_size // row)
+        self.n_done = self._committed = min(state["n_done"], self._raw.stat().st_size // self._row_bytes())
         return self.n_done
+
+    def _earlier_state(self) -> dict[str, Any] | None:
+        """Read the journal; None, with a warning if there is something to lose, where it is not one of this extraction."""
+        if not self._journal.exists():
+            return None
+        try:
+            state = json.loads(self._journal.read_text(encoding="utf-8"))
+            n_rows, is_same = int(state["n_done"]), state["key"] == self._key
+            reason = "" if is_same else f"{n_rows} rows of an extraction with other weights, stimuli or settings"
+            if is_same and not self._raw.exists():
+                reason = f"a journal of {n_rows} rows, and no rows"
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            reason = f"a journal that cannot be read ({type(error).__name__}: {error})"
+        if not reason:
+            return state
+        warnings.warn(
+            f"{self._folder}: found {reason}; they are deleted and this extraction starts at the first stimulus.",
+            stacklevel=5,
+        )
+        return None
 
     def rewind(self, n_done: int) -> None:
         """Cut back to whole blocks of this run."""
         assert self._file is not None
         self.n_done = self._committed = n_done
-        at = n_done * self._row_bytes() if self.layout else 0
-        self._file.truncate(at)
-        self._file.seek(at)
+        offset = n_done * self._row_bytes() if self.layout else 0
+        self._file.truncate(offset)
+        self._file.seek(offset)
 
-    def write(self, at: int, activations: Mapping[str, torch.Tensor], ids: Sequence[Any]) -> None:
-        """Append the activations of the images from row `at` on."""
+    def write(self, row: int, activations: Mapping[str, torch.Tensor], ids: Sequence[Any]) -> None:
+        """Append the activations of the images from this row on."""
         assert self._file is not None
         if self.layout is None:
             self.layout = Layout({name: tuple(tensor.shape[1:]) for name, tensor in activations.items()})

@@ -24,7 +24,7 @@ _LEAST_TREND, _LEAST_RATIO = 0.2, 3.0
 
 
 class Places(NamedTuple):
-    """Which axes of an output follow the tokens, rows and columns of an image; None where none is known to."""
+    """Axes of an output that follow the tokens, rows and columns of an image; None where none is known to."""
 
     token: int | None = None
     row: int | None = None

@@ -23,7 +23,7 @@ _OF_EVERY_MODULE = frozenset(vars(torch.nn.Module()))
 
 
 class Setting(NamedTuple):
-    """Where a frozen model runs, and the floating type it takes."""
+    """Device that a frozen model runs on, and the floating type that it takes."""
 
     device: torch.device
     dtype: torch.dtype
@@ -38,7 +38,9 @@ class Setting(NamedTuple):
 
 @contextmanager
 def frozen(model: torch.nn.Module, device: str | torch.device | None) -> Iterator[Setting]:
-    """Evaluation mode, no gradients, random state of its own; all as before afterwards, also when the body raises.
+    """Bring a model into evaluation mode, without gradients and with random numbers of its own, and restore it afterwards.
+
+    All is as before afterwards, also when the body raises.
 
     Raises
     ------
@@ -46,25 +48,25 @@ def frozen(model: torch.nn.Module, device: str | torch.device | None) -> Iterato
         A device is asked for and the model lies on several.
     """
     tensors = [*model.parameters(), *model.buffers()]
-    home = list(dict.fromkeys(tensor.device for tensor in tensors)) or [torch.device("cpu")]
-    where = torch.device(device) if device is not None else home[0]
-    moves = device is not None and home != [where]
-    if moves and len(home) > 1:
+    devices = list(dict.fromkeys(tensor.device for tensor in tensors)) or [torch.device("cpu")]
+    target = torch.device(device) if device is not None else devices[0]
+    moves = device is not None and devices != [target]
+    if moves and len(devices) > 1:
         raise AssemblyError(
-            f"device: found a model spread over {sorted(map(str, home))}; expected one device to move it "
+            f"device: found a model spread over {sorted(map(str, devices))}; expected one device to move it "
             "from. Mend: leave device=None."
         )
     training = {module: module.training for module in model.modules()}
-    cuda = [where] if where.type == "cuda" else []
+    cuda = [target] if target.type == "cuda" else []
     with torch.random.fork_rng(devices=cuda), torch.no_grad():
         try:
             model.eval()
             if moves:
-                model.to(where)
-            yield Setting(where, _input_dtype(model))
+                model.to(target)
+            yield Setting(target, _input_dtype(model))
         finally:
             if moves:
-                model.to(home[0])
+                model.to(devices[0])
             for module, flag in training.items():
                 module.training = flag
 
@@ -150,24 +152,24 @@ def attributes_digest(model: torch.nn.Module) -> str:
     sha = hashlib.sha256()
     for name, module in model.named_modules(remove_duplicate=False):
         for attribute, value in sorted(_attributes(module).items()):
-            sha.update(f"{name}|{attribute}|{_told(value)}|".encode())
+            sha.update(f"{name}|{attribute}|{_described(value)}|".encode())
     return "sha256:" + sha.hexdigest()
 
 
 def _attributes(module: torch.nn.Module) -> dict[str, Any]:
     if isinstance(module, torch.jit.ScriptModule):
         # They live in the interpreter, not in the Python object.
-        own = {name: getattr(module, name) for name in module._concrete_type.get_attributes()}
+        attributes = {name: getattr(module, name) for name in module._concrete_type.get_attributes()}
     else:
-        own = vars(module)
-    return {name: value for name, value in own.items() if name not in _OF_EVERY_MODULE}
+        attributes = vars(module)
+    return {name: value for name, value in attributes.items() if name not in _OF_EVERY_MODULE}
 
 
-def _told(value: Any, inside: tuple[int, ...] = ()) -> str:
-    """Text that two values share where they are the same, in this process or another."""
+def _described(value: Any, inside: tuple[int, ...] = ()) -> str:
+    """Describe a value by a text that another value shares if the two are the same, in this process or another."""
     if id(value) in inside:
         return "itself"
-    kind, tell = type(value).__qualname__, partial(_told, inside=(*inside, id(value)))
+    kind, describe = type(value).__qualname__, partial(_described, inside=(*inside, id(value)))
     if isinstance(value, torch.Tensor):
         sha = hashlib.sha256()
         _add_tensor(sha, kind, value)
@@ -178,17 +180,17 @@ def _told(value: Any, inside: tuple[int, ...] = ()) -> str:
     if value is None or isinstance(value, (int, float, complex, str, bytes, torch.dtype, Enum)):
         return f"{kind} {value!r}"
     if isinstance(value, (tuple, list)):
-        return f"{kind} [{', '.join(map(tell, value))}]"
+        return f"{kind} [{', '.join(map(describe, value))}]"
     if isinstance(value, (set, frozenset)):
-        return f"{kind} [{', '.join(sorted(map(tell, value)))}]"
+        return f"{kind} [{', '.join(sorted(map(describe, value)))}]"
     if isinstance(value, Mapping):
-        return f"{kind} [{', '.join(f'{tell(key)}: {tell(held)}' for key, held in value.items())}]"
+        return f"{kind} [{', '.join(f'{describe(key)}: {describe(item)}' for key, item in value.items())}]"
     if isinstance(value, partial):
-        return f"{kind} {tell(value.func)} {tell(value.args)} {tell(value.keywords)}"
+        return f"{kind} {describe(value.func)} {describe(value.args)} {describe(value.keywords)}"
     if inspect.isroutine(value) or isinstance(value, type):
         return f"{_path(value)} {_source(value)}"
     if is_dataclass(value):
-        return f"{kind} {tell({field.name: getattr(value, field.name) for field in fields(value)})}"
+        return f"{kind} {describe({field.name: getattr(value, field.name) for field in fields(value)})}"
     return f"{type(value).__module__}.{kind}"
 
 
@@ -232,13 +234,13 @@ def code_digest(model: torch.nn.Module) -> str:
     return "sha256:" + hashlib.sha256("\n".join(sorted(parts)).encode()).hexdigest()
 
 
-def _source(what: Any) -> str:
+def _source(code: Any) -> str:
     try:
-        return inspect.getsource(what)
+        return inspect.getsource(code)
     except (OSError, TypeError):
         # Typed at a prompt: there is no source, and the name must do.
-        return _path(what)
+        return _path(code)
 
 
-def _path(what: Any) -> str:
-    return f"{getattr(what, '__module__', None)}.{what.__qualname__}"
+def _path(code: Any) -> str:
+    return f"{getattr(code, '__module__', None)}.{code.__qualname__}"

@@ -43,16 +43,16 @@ class ConvNet(nn.Module):
         self.head = nn.Linear(n_features, n_classes)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Class scores (n, n_classes) of images (n, channels, height, width) in [0, 1]."""
+        """Compute class scores (n, n_classes) of images (n, channels, height, width) in [0, 1]."""
         return self.head(self.features(self.conv2(self.conv1(images))))
 
     def loss(self, images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        """Cross-entropy of the batch in nats."""
+        """Compute the cross-entropy of the batch in nats."""
         return F.cross_entropy(self(images), labels)
 
 
 class GaussianEncoder(nn.Module):
-    """Image to the mean of its latents; ``moments`` gives the logarithm of the variance too."""
+    """Encoder of an image to the mean of its latents; ``moments`` gives the logarithm of the variance too."""
 
     def __init__(self, channels: int, size: int, n_latents: int) -> None:
         super().__init__()
@@ -64,17 +64,17 @@ class GaussianEncoder(nn.Module):
         self.log_variance = nn.Linear(256, n_latents)
 
     def moments(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Mean and log variance, each (n, n_latents)."""
+        """Compute mean and log variance, each (n, n_latents)."""
         hidden = self.body(images)
         return self.mean(hidden), self.log_variance(hidden)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Mean latents (n, n_latents)."""
+        """Compute the mean latents (n, n_latents)."""
         return self.mean(self.body(images))
 
 
 class ConvDecoder(nn.Module):
-    """Latents (n, n_latents) to pixels in [0, 1], (n, channels, size, size); ``logits`` before the sigmoid."""
+    """Decoder of latents (n, n_latents) to pixels in [0, 1], (n, channels, size, size); ``logits`` before the sigmoid."""
 
     def __init__(self, channels: int, size: int, n_latents: int) -> None:
         super().__init__()
@@ -86,7 +86,7 @@ class ConvDecoder(nn.Module):
         )  # fmt: skip
 
     def forward(self, latents: torch.Tensor) -> torch.Tensor:
-        """Pixels of latents."""
+        """Compute the pixels of latents."""
         return torch.sigmoid(self.logits(latents))
 
 
@@ -138,11 +138,11 @@ class ConvVAE(nn.Module):
         return f"beta={self.beta}"
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Reconstructed pixels, the shape of `images`."""
+        """Reconstruct pixels, in the shape of `images`."""
         return self.decoder(self.encoder(images))
 
     def loss(self, images: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
-        """Loss of a batch in [0, 1], with standard normal `noise` of shape (n, n_latents)."""
+        """Compute the loss of a batch in [0, 1], with standard normal `noise` of shape (n, n_latents)."""
         mean, log_variance = self.encoder.moments(images)
         logits = self.decoder.logits(mean + noise * (log_variance / 2).exp())
         error = F.binary_cross_entropy_with_logits(logits, images, reduction="sum")
@@ -205,11 +205,11 @@ class ConvContrastive(nn.Module):
         return f"temperature={self.temperature}"
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Latents (n, n_latents) of images (n, channels, height, width)."""
+        """Compute the latents (n, n_latents) of images (n, channels, height, width)."""
         return self.encoder(images)
 
     def loss(self, first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
-        """NT-Xent of two views of the same images, in nats."""
+        """Compute NT-Xent of two views of the same images, in nats."""
         z = F.normalize(self.projection(self.encoder(torch.cat([first, second]))), dim=1)
         similarity = (z @ z.T / self.temperature).fill_diagonal_(-torch.inf)
         n = len(first)

@@ -68,7 +68,7 @@ class Reference:
 
     @property
     def preprocess(self) -> Preprocess:
-        """What the pixels went through in training; give it to `extract`."""
+        """Return the preprocessing of the training images; give it to `extract`."""
         return Preprocess(**self.card["preprocessing"])
 
 

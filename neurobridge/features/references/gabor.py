@@ -184,7 +184,7 @@ class GaborEnergy(torch.nn.Module):
 
 
 class _GridMean(torch.nn.Module):
-    """Average each map over the cells of a grid; maps of several sizes become channels of one tensor."""
+    """Mean of each map over the cells of a grid; maps of several sizes become channels of one tensor."""
 
     def __init__(self, grid: int) -> None:
         super().__init__()
@@ -230,14 +230,14 @@ def gabor_bank(wavelength: float, n_orientations: int) -> torch.Tensor:
 
 
 def _energy(maps: torch.Tensor, bank: torch.Tensor) -> torch.Tensor:
-    """Quadrature energy of one-channel maps, (n, 1, height, width) -> (n, n_orientations, height, width)."""
+    """Compute the quadrature energy of one-channel maps, (n, 1, height, width) -> (n, n_orientations, height, width)."""
     half = bank.shape[-1] // 2
     pair = F.conv2d(F.pad(maps, (half, half, half, half), mode="replicate"), bank)
     return torch.sqrt(pair[:, 0::2] ** 2 + pair[:, 1::2] ** 2 + _EPS)
 
 
 def _opponent(images: torch.Tensor) -> torch.Tensor:
-    """Luminance and opponent channels; a one-channel image has luminance alone."""
+    """Compute luminance and opponent channels; a one-channel image has luminance alone."""
     if images.shape[1] == 1:
         return images
     red, green, blue = images.unbind(dim=1)

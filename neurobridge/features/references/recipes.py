@@ -44,7 +44,7 @@ class Recipe:
     loss : callable, optional
         ``loss(model, batch, labels, generator)``.
     supervised : bool
-        Whether labels are used.
+        True where labels are used.
     inferred : tuple of str
         Arguments that follow from the data: ``channels``, ``size``, ``n_classes``.
     """

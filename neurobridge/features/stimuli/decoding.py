@@ -8,7 +8,7 @@ import struct
 from typing import Any
 
 import numpy as np
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageFile, UnidentifiedImageError
 
 from neurobridge.assemblies import AssemblyError
 
@@ -101,7 +101,7 @@ def _check_one_upright_picture(image: Image.Image, what: str) -> None:
         )
 
 
-def _check_bits(image: Image.Image, what: str) -> None:
+def _check_bits(image: ImageFile.ImageFile, what: str) -> None:
     """Refuse more than 8 bits a channel, before anything loads the pixels and drops the lower bits without a word."""
     deep = [part for tile in image.tile for part in _parts(tile.args) if _DEEP.fullmatch(str(part))]
     deep += [

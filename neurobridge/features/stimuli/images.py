@@ -38,13 +38,13 @@ class Source(Protocol):
         """Count the stimuli."""
 
     def blocks(self, batch_size: int) -> list[slice]:
-        """Rows that are read together."""
+        """Return the rows that are read together."""
 
     def read(self, rows: slice) -> Pixels:
-        """uint8 array of shape (n, row, column[, channel]), or a list of such images where their sizes differ."""
+        """Read a uint8 array of shape (n, row, column[, channel]), or a list of such images where their sizes differ."""
 
     def digest(self) -> str:
-        """sha256 of the pixels or files, the coordinates and the attributes."""
+        """Return the sha256 of the pixels or files, the coordinates and the attributes."""
 
 
 def as_source(stimuli: xr.DataArray | pd.DataFrame, root: Root = None) -> Source:
@@ -82,7 +82,7 @@ class ArraySource:
         return self._images.sizes["presentation"]
 
     def blocks(self, batch_size: int) -> list[slice]:
-        """Batches; where the array has chunks, as many whole ones as fit in a batch, at least one."""
+        """Return batches; where the array has chunks, as many whole ones as fit in a batch, at least one."""
         chunks = self._images.chunks
         if not chunks:
             return row_blocks(len(self), 1, budget=batch_size)
@@ -149,7 +149,7 @@ class TableSource:
         return len(self._files)
 
     def blocks(self, batch_size: int) -> list[slice]:
-        """Batches."""
+        """Return batches."""
         return row_blocks(len(self), 1, budget=batch_size)
 
     def read(self, rows: slice) -> Pixels:
@@ -220,7 +220,7 @@ def read_ahead(source: Source, blocks: Sequence[slice], workers: int) -> Generat
 
 
 def pixel_digests(pixels: Pixels) -> list[str]:
-    """sha256 of each image's size and pixels; grey, stored in one channel or in three, is the same image."""
+    """Return the sha256 of each image's size and pixels; grey, stored in one channel or in three, is the same image."""
     digests = []
     for image in pixels:
         if image.ndim == 3 and (image == image[..., :1]).all():

@@ -134,7 +134,7 @@ def captions_from_templates(
     ['the digit three', 'a three', 'the digit eight', 'an eight']
     """
     classes = [str(label) for label in plain(labels).tolist()]
-    ids = None if stimulus_id is None else [str(one) for one in plain(stimulus_id).tolist()]
+    ids = None if stimulus_id is None else [str(stimulus) for stimulus in plain(stimulus_id).tolist()]
     if not classes:
         raise AssemblyError("captions: found no labels; expected at least one. Mend: labels=['cat', 'dog'].")
     if ids is not None and len(ids) != len(classes):
@@ -150,23 +150,23 @@ def captions_from_templates(
     rng = np.random.default_rng(seed)
     rows = []
     for k, label in enumerate(classes):
-        ways = wordings[label]
-        n_templates = len({template for template, _ in ways})
+        choices = wordings[label]
+        n_templates = len({template for template, _ in choices})
         n = n_captions if n_captions is not None else (1 if ids is not None else n_templates)
-        if not 1 <= n <= len(ways):
+        if not 1 <= n <= len(choices):
             raise AssemblyError(
-                f"captions: found a request for {n} captions of {label!r}, which can be worded in {len(ways)} ways; expected "
+                f"captions: found a request for {n} captions of {label!r}, which can be worded in {len(choices)} ways; expected "
                 "between 1 and that. Mend: give more templates or names."
             )
         # Each template once before any comes again with another name.
-        order = rng.permutation(len(ways))
-        drawn = pd.Series([ways[i][0] for i in order])
+        order = rng.permutation(len(choices))
+        drawn = pd.Series([choices[i][0] for i in order])
         rank = drawn.groupby(drawn).cumcount().to_numpy()
         chosen = order[np.argsort(rank, kind="stable")][:n]
-        for number, way in enumerate(chosen):
-            template, name = ways[way]
-            one = ids[k] if ids is not None else f"{label}-{number:02d}"
-            rows.append((one, _fill(template, name), label, template))
+        for number, choice in enumerate(chosen):
+            template, name = choices[choice]
+            stimulus = ids[k] if ids is not None else f"{label}-{number:02d}"
+            rows.append((stimulus, _fill(template, name), label, template))
     return pd.DataFrame(rows, columns=[STIMULUS_ID, CAPTION, "category_name", "template"])
 
 
@@ -175,14 +175,14 @@ def _wordings(
     templates: Sequence[str] | Mapping[Any, Sequence[str]],
     names: Mapping[Any, str | Sequence[str]] | None,
 ) -> list[tuple[str, str]]:
-    own = (
+    label_templates = (
         {str(key): value for key, value in templates.items()}.get(label)
         if isinstance(templates, Mapping)
         else templates
     )
-    called = {str(key): value for key, value in (names or {}).items()}.get(label, label)
-    words = [called] if isinstance(called, str) else list(called)
-    kept = [own] if isinstance(own, str) else list(own or ())
+    label_names = {str(key): value for key, value in (names or {}).items()}.get(label, label)
+    words = [label_names] if isinstance(label_names, str) else list(label_names)
+    kept = [label_templates] if isinstance(label_templates, str) else list(label_templates or ())
     if not kept or not words:
         raise AssemblyError(
             f"captions: found {len(kept)} templates and {len(words)} names for {label!r}; expected at least one of each. "
