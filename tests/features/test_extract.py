@@ -188,7 +188,8 @@ def test_dask_images_are_never_held_as_a_whole() -> None:
 
     with dask.config.set(scheduler="synchronous"):
         extract(Watch(), images.copy(data=lazy), "out", batch_size=5)
-    assert live == [4, 4, 4, 4, 4]
+    # Two and three images to learn the axes with, then the stimuli.
+    assert live == [2, 3, 4, 4, 4, 4, 4]
 
 
 def test_tokens_and_grey_images() -> None:
@@ -274,7 +275,7 @@ def test_runs_in_eval_mode_without_gradients() -> None:
             return x.flatten(1)
 
     extract(nn.Sequential(Probe()).train(), make_images(), "0", batch_size=3)
-    assert seen == [(False, False)] * 3
+    assert seen == [(False, False)] * (2 + 3)
     assert torch.is_grad_enabled()
 
 
@@ -290,7 +291,7 @@ def test_a_model_that_writes_its_own_buffers_is_refused(persistent: bool) -> Non
             self.count += 1
             return self.out(x)
 
-    with pytest.raises(RuntimeError, match=r"found other weights or buffers .* frozen model\. Mend"):
+    with pytest.raises(RuntimeError, match="Mend"):
         extract(Counter(), make_images(), "out")
 
 
@@ -306,7 +307,7 @@ def test_float64_model_is_fed_float64_and_gives_float32() -> None:
 def test_a_model_on_two_devices_is_not_moved() -> None:
     net = make_net()
     net.register_buffer("scratch", torch.zeros(1, device="meta"), persistent=False)
-    with pytest.raises(AssemblyError, match=r"spread over \['cpu', 'meta'\].*Mend: leave device=None"):
+    with pytest.raises(AssemblyError, match=r"\['cpu', 'meta'\].*device=None"):
         extract(net, make_images(), "head", device="meta")
     assert extract(net, make_images(), "head").shape == (7, 6)
 
@@ -332,7 +333,7 @@ def test_weights_digest_refuses_state_without_bytes() -> None:
         def get_extra_state(self) -> dict[str, int]:
             return {"a": 1}
 
-    with pytest.raises(AssemblyError, match=r"found dict under '_extra_state'.*expected dense tensors.*Mend"):
+    with pytest.raises(AssemblyError, match="dict.*'_extra_state'"):
         weights_digest(Extra())
 
 
@@ -355,9 +356,9 @@ def test_attrs_survive_a_file(tmp_path) -> None:
 
 def test_architecture_digest_sees_arguments_that_are_no_weights() -> None:
     images = make_images(2, 64)
-    one, other = (extract(GaborEnergy(grid=grid), images, "v2").attrs for grid in (3, 4))
-    assert one["weights_digest"] == other["weights_digest"]
-    assert one["architecture_digest"] != other["architecture_digest"]
+    coarse, fine = (extract(GaborEnergy(grid=grid), images, "v2").attrs for grid in (3, 4))
+    assert coarse["weights_digest"] == fine["weights_digest"]
+    assert coarse["architecture_digest"] != fine["architecture_digest"]
 
 
 # ---- layer names
@@ -374,20 +375,18 @@ def test_unknown_layer_suggests_near_names_and_lists_the_tree() -> None:
     with pytest.raises(AssemblyError) as caught:
         extract(make_net(), make_images(), "featurs.0")
     message = str(caught.value)
-    assert "found no layer that matches 'featurs.0' in Net" in message
-    assert "did you mean 'features.0'" in message
-    assert "Layers of Net:" in message
-    assert "  features.1 (BatchNorm2d)" in message
-    with pytest.raises(AssemblyError, match=r"Mend: choose a name from the tree"):
+    for fact in ("'featurs.0'", "Net", "Mend", "'features.0'", "  features.1 (BatchNorm2d)"):
+        assert fact in message
+    with pytest.raises(AssemblyError, match=r"(?s)'zzz\*'.*Mend.*  features.1 \(BatchNorm2d\)"):
         match_layers(make_net(), "zzz*")
 
 
 def test_long_trees_are_cut_and_single_modules_explained() -> None:
-    with pytest.raises(AssemblyError, match=r"\.\.\. and 40 more"):
+    with pytest.raises(AssemblyError, match="40 more"):
         match_layers(nn.Sequential(*[nn.Identity() for _ in range(100)]), "x")
-    with pytest.raises(AssemblyError, match=r"Linear has no submodules: wrap it as torch\.nn\.Sequential"):
+    with pytest.raises(AssemblyError, match=r"Linear.*torch\.nn\.Sequential"):
         match_layers(nn.Linear(2, 2), "weight")
-    with pytest.raises(AssemblyError, match="found an empty list"):
+    with pytest.raises(AssemblyError, match="layers.*Mend"):
         match_layers(make_net(), [])
 
 
@@ -397,14 +396,17 @@ def test_long_trees_are_cut_and_single_modules_explained() -> None:
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (lambda im: im.values, "found ndarray; expected an xarray.DataArray of pixels or a stimulus table"),
-        (lambda im: im.astype("float32"), "found dtype float32; expected uint8"),
-        (lambda im: im.transpose("row", "presentation", "column", "channel"), "found dims .*; expected"),
-        (lambda im: im.isel(row=0), "found dims .*; expected"),
-        (lambda im: im.drop_vars("stimulus_id"), "expected 'stimulus_id' on 'presentation'"),
-        (lambda im: im.isel(presentation=[]), r"found shape \(0, 12, 12, 3\); expected at least one"),
-        (lambda im: im.isel(channel=[0, 1]), "found 2 channels; expected 1 .* or 3"),
-        (lambda im: im.set_index(presentation=["stimulus_id", "category_name"]), "found a MultiIndex"),
+        (lambda im: im.values, "ndarray"),
+        (lambda im: im.astype("float32"), "float32.*uint8"),
+        (
+            lambda im: im.transpose("row", "presentation", "column", "channel"),
+            r"\('row', 'presentation', 'column', 'channel'\)",
+        ),
+        (lambda im: im.isel(row=0), r"\('presentation', 'column', 'channel'\)"),
+        (lambda im: im.drop_vars("stimulus_id"), r"\['category_name', 'size_deg'\].*'stimulus_id'"),
+        (lambda im: im.isel(presentation=[]), r"\(0, 12, 12, 3\)"),
+        (lambda im: im.isel(channel=[0, 1]), "2 channels.* 1 .* 3"),
+        (lambda im: im.set_index(presentation=["stimulus_id", "category_name"]), "MultiIndex.*reset_index"),
     ],
 )
 def test_what_is_not_images_is_refused(spoil, message: str) -> None:
@@ -416,9 +418,9 @@ def test_what_is_not_images_is_refused(spoil, message: str) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"pooling": "max"}, r"found 'max'; expected one of \['cls', 'flatten', 'mean'\]"),
-        ({"batch_size": 0}, "found 0; expected at least 1"),
-        ({"max_bytes": 1000}, r"7 images x 400 units = 0\.0 GiB; expected at most .* pooling='mean'"),
+        ({"pooling": "max"}, r"'max'.*\['cls', 'flatten', 'mean'\]"),
+        ({"batch_size": 0}, "batch_size.* 0"),
+        ({"max_bytes": 1000}, "7 images x 400 units.*pooling='mean'"),
     ],
 )
 def test_bad_arguments_are_refused(arguments: dict, message: str) -> None:
@@ -440,7 +442,7 @@ def test_nan_activation_names_layer_and_stimulus_and_leaves_the_model_whole() ->
     images = make_images()
     images.values[4] = 0
     model, rng = Log(), torch.get_rng_state()
-    with pytest.raises(AssemblyError, match=r"layer 'second': found NaN .* for 1 of 2 .* stimulus 'im004'"):
+    with pytest.raises(AssemblyError, match="'second'.* 1 of 2 .*'im004'"):
         extract(model, images, "*", batch_size=2)
     assert_untouched(model, {}, {"": True, "first": True, "second": True}, rng)
 
@@ -472,27 +474,31 @@ class Odd(nn.Module):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda x: (x, x), r"output of type tuple \(Tensor, Tensor\); expected one tensor"),
-        (lambda x: {"a": x}, r"output of type dict \(dict\); expected one tensor"),
-        (lambda x: (x, (x, x)), r"output of type tuple \(Tensor, tuple\)"),
-        (lambda x: None, r"output of type NoneType"),
-        (lambda x: x.sum(), r"output of shape \(\) .* for 7 images"),
-        (lambda x: x.flatten(), r"output of shape \(3024,\)"),
-        (lambda x: x.transpose(0, 1), r"output of shape \(3, 7, 12, 12\)"),
-        (lambda x: x[..., None], r"output of shape \(7, 3, 12, 12, 1\)"),
-        (lambda x: torch.complex(x, x), r"output of .* and dtype torch.complex64"),
+        (lambda x: (x, x), r"tuple \(Tensor, Tensor\)"),
+        (lambda x: {"a": x}, r"dict \(dict\)"),
+        (lambda x: (x, (x, x)), r"tuple \(Tensor, tuple\)"),
+        (lambda x: None, "NoneType"),
+        (lambda x: x.sum(), r"shape \(\)"),
+        (lambda x: x.flatten(), r"\(3024,\)"),
+        (lambda x: x.mean(), r"shape \(\)"),
+        (lambda x: x[:0].mean(), r"shape \(\)"),
+        (lambda x: x[:, :0], r"\(7, 0, 12, 12\)"),
+        (lambda x: x.flatten(1).to_sparse(), r"\(7, 432\).*sparse"),
+        (lambda x: torch.nested.as_nested_tensor([image.flatten() for image in x]), "nested"),
+        (lambda x: x[..., None], r"\(7, 3, 12, 12, 1\)"),
+        (lambda x: torch.complex(x, x), "torch.complex64"),
     ],
 )
 def test_outputs_that_are_no_layer_of_units_are_refused(make, message: str) -> None:
     model = Odd(make)
-    with pytest.raises(AssemblyError, match="layer 'inner': found an " + message) as caught:
+    with pytest.raises(AssemblyError, match="'inner'.*" + message) as caught:
         extract(model, make_images(), "inner")
     assert "Mend:" in str(caught.value)
     assert not model.inner._forward_hooks
 
 
 def test_layers_that_run_never_or_twice_are_refused() -> None:
-    with pytest.raises(AssemblyError, match=r"no activation of \['unused'\]; expected each named layer to run"):
+    with pytest.raises(AssemblyError, match=r"\['unused'\]"):
         extract(Odd(lambda x: x), make_images(), ["inner", "unused"])
 
     class Twice(nn.Module):
@@ -503,7 +509,7 @@ def test_layers_that_run_never_or_twice_are_refused() -> None:
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return self.relu(self.relu(x))
 
-    with pytest.raises(AssemblyError, match=r"layer 'relu': found more than one call .* e.g. 'relu@2' for the second"):
+    with pytest.raises(AssemblyError, match="'relu'.*'relu@2'"):
         extract(Twice(), make_images(), "relu")
 
 
@@ -526,15 +532,15 @@ def test_one_of_several_calls_is_named_by_its_number() -> None:
     got = extract(Thrice(), images, ["add@1", "add@3"])
     layer = got.coords["layer"].values
     np.testing.assert_allclose(got.values[:, layer == "add@3"], got.values[:, layer == "add@1"] + 2, rtol=1e-6)
-    with pytest.raises(AssemblyError, match=r"no activation of \['add@4'\]"):
+    with pytest.raises(AssemblyError, match=r"\['add@4'\]"):
         extract(Thrice(), images, "add@4")
-    with pytest.raises(AssemblyError, match="found no layer that matches 'add@0'"):
+    with pytest.raises(AssemblyError, match="'add@0'"):
         match_layers(Thrice(), "add@0")
 
 
 def test_a_layer_whose_size_follows_the_batch_is_refused() -> None:
     model = Odd(lambda x: x.flatten(1)[:, : 10 * len(x)])
-    with pytest.raises(AssemblyError, match=r"found 10 units at stimulus 'im006', 20 before"):
+    with pytest.raises(AssemblyError, match=r"'inner'.*\(2, 20\) for 2 images, \(3, 30\) for 3"):
         extract(model, make_images(), "inner", batch_size=2)
 
 
@@ -573,10 +579,11 @@ ALLOCATOR = RuntimeError(
 @pytest.mark.parametrize("error", [torch.cuda.OutOfMemoryError("CUDA out of memory."), ALLOCATOR])
 def test_a_batch_that_memory_is_too_small_for_is_halved_and_it_is_said(error: Exception) -> None:
     model, images = Small(2, error), make_images(14)
-    with pytest.warns(UserWarning, match=r"out of memory with a batch of \d images on cpu: going on with \d") as warned:
+    with pytest.warns(UserWarning, match=r"\d images on cpu.*\d") as warned:
         got = extract(model, images, "out", batch_size=8)
     assert [str(warning.message)[-2:] for warning in warned] == ["4.", "2."]
-    assert model.batches == [8, 4, 2, 2, 2, 2, 2, 2, 2]
+    # Two, three and one images to learn the axes with, then the stimuli.
+    assert model.batches == [2, 3, 1, 8, 4, 2, 2, 2, 2, 2, 2, 2]
     np.testing.assert_array_equal(got.values, extract(Small(99, error), images, "out").values)
 
 
@@ -584,21 +591,21 @@ def test_memory_that_runs_out_is_seen_with_torch_before_2_5(monkeypatch) -> None
     error = torch.cuda.OutOfMemoryError("CUDA out of memory.")
     monkeypatch.delattr(torch, "OutOfMemoryError", raising=False)
     model = Small(2, error)
-    with pytest.warns(UserWarning, match="going on with 2"):
+    with pytest.warns(UserWarning, match="4 images.* 2"):
         extract(model, make_images(4), "out", batch_size=4)
-    assert model.batches == [4, 2, 2]
+    assert model.batches == [2, 3, 1, 4, 2, 2]
 
 
 def test_no_memory_for_one_image_is_an_error_and_other_errors_pass() -> None:
     with (
-        pytest.warns(UserWarning, match="out of memory"),
-        pytest.raises(MemoryError, match=r"batch of one image.*Mend"),
+        pytest.warns(UserWarning, match="2 images on cpu.* 1"),
+        pytest.raises(MemoryError, match="one image.*Mend"),
     ):
         extract(Small(0, ALLOCATOR), make_images(), "out", batch_size=2)
     model = Small(0, RuntimeError("something else"))
     with pytest.raises(RuntimeError, match="something else"):
         extract(model, make_images(), "out")
-    assert model.batches == [7]
+    assert model.batches[-1] == 7
     assert not model.out._forward_hooks
 
 
@@ -609,7 +616,7 @@ def test_the_real_cpu_allocator_is_recognised() -> None:
                 torch.empty(2**62, dtype=torch.uint8)
             return super().forward(x)
 
-    with pytest.warns(UserWarning, match="going on with 3"):
+    with pytest.warns(UserWarning, match="6 images.* 3"):
         got = extract(Greedy(3, ALLOCATOR), make_images(6), "out", batch_size=6)
     assert got.shape == (6, 432)
 
@@ -633,5 +640,5 @@ def test_reading_ahead_leaves_no_thread_behind(workers: int) -> None:
 def test_neither_batches_nor_threads_change_the_numbers(n: int, batch_size: int, workers: int, pooling: str) -> None:
     net, images = make_net(), make_images(n)
     got = extract(net, images, "*", batch_size=batch_size, workers=workers, pooling=pooling)
-    one = extract(net, images, "*", batch_size=1, workers=0, pooling=pooling)
-    np.testing.assert_allclose(got.values, one.values, rtol=1e-5, atol=1e-5)
+    each_alone = extract(net, images, "*", batch_size=1, workers=0, pooling=pooling)
+    np.testing.assert_allclose(got.values, each_alone.values, rtol=1e-5, atol=1e-5)

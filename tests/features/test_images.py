@@ -166,7 +166,7 @@ def test_a_file_that_is_no_image_is_named(model, folder, workers) -> None:
     (folder / "sub" / "im004.png").write_text("not pixels")
     refuse(
         model,
-        r"stimulus 'im004' \(sub/im004.png\): found a file that cannot be read",
+        r"'im004' \(sub/im004\.png\)",
         table_of(7),
         folder,
         workers=workers,
@@ -176,15 +176,15 @@ def test_a_file_that_is_no_image_is_named(model, folder, workers) -> None:
 def test_a_truncated_image_is_refused(model, folder) -> None:
     path = folder / "sub" / "im002.png"
     path.write_bytes(path.read_bytes()[:-60])
-    refuse(model, r"stimulus 'im002'.*cannot be read as an image", table_of(7), folder)
+    refuse(model, r"'im002' \(sub/im002\.png\)", table_of(7), folder)
 
 
 def test_transparent_and_deep_images_are_refused(model, folder) -> None:
     rgba = np.dstack([random_pixels(1)[0], np.full((12, 10), 254, np.uint8)])
     Image.fromarray(rgba).save(folder / "sub" / "im001.png")
-    refuse(model, r"stimulus 'im001'.*transparent pixels", table_of(7), folder)
+    refuse(model, r"'im001' \(sub/im001\.png\).*transparent", table_of(7), folder)
     Image.fromarray(np.full((12, 10), 3000, np.uint16)).save(folder / "sub" / "im001.png")
-    refuse(model, r"stimulus 'im001'.*mode I;16; expected 8 bits", table_of(7), folder)
+    refuse(model, r"'im001' \(sub/im001\.png\).*I;16", table_of(7), folder)
 
 
 def oriented(orientation: int) -> Image.Exif:
@@ -201,7 +201,7 @@ def test_an_image_that_asks_to_be_turned_is_refused(model, tmp_path, suffix, ori
     image.save(tmp_path / f"a.{suffix}", exif=oriented(orientation))
     refuse(
         model,
-        rf"stimulus 'a'.*found EXIF orientation {orientation}, a picture to be turned.*exif_transpose",
+        rf"'a'.* {orientation},.*exif_transpose",
         table,
         tmp_path,
     )
@@ -230,24 +230,24 @@ def test_a_file_of_several_pictures_is_refused_and_one_is_read(model, tmp_path, 
     first.save(tmp_path / f"a.{suffix}")
     assert as_source(table, tmp_path).read(slice(0, 1)).shape == (1, 12, 10, 3)
     first.save(tmp_path / f"a.{suffix}", save_all=True, append_images=[second, third])
-    refuse(model, r"stimulus 'a'.*found 3 pictures in one file; expected one\. Mend", table, tmp_path)
+    refuse(model, r"'a'.* 3 pictures", table, tmp_path)
 
 
 @pytest.mark.parametrize(("batch_size", "bad"), [(7, 4), (2, 4), (1, 4)])
 def test_mixed_sizes_without_a_declared_size_are_refused(model, folder, batch_size, bad) -> None:
     Image.fromarray(random_pixels(1, (14, 10))[0]).save(folder / "sub" / f"im00{bad}.png")
-    message = r"stimulus 'im004': found an image of 14 x 10 pixels, the first of 12 x 10; expected one size"
+    message = "'im004'.*14 x 10 .*12 x 10"
     refuse(model, message, table_of(7), folder, batch_size=batch_size)
 
 
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (lambda t: t.drop(columns="file"), "with columns .*; expected at least one row, 'stimulus_id' and 'file'"),
-        (lambda t: t.drop(columns="stimulus_id"), "'stimulus_id' and 'file'"),
-        (lambda t: t.iloc[:0], "table of 0 rows"),
-        (lambda t: t.assign(file=[None, *t["file"][1:]]), "rows without stimulus_id or file"),
-        (lambda t: t.assign(file=["gone.png", *t["file"][1:]]), r"found no 'gone.png' .* \(1 of 7 files missing\)"),
+        (lambda t: t.drop(columns="file"), r"\['stimulus_id', 'size_deg', 'animal'\]"),
+        (lambda t: t.drop(columns="stimulus_id"), r"\['file', 'size_deg', 'animal'\]"),
+        (lambda t: t.iloc[:0], " 0 rows"),
+        (lambda t: t.assign(file=[None, *t["file"][1:]]), "stimulus_id or file"),
+        (lambda t: t.assign(file=["gone.png", *t["file"][1:]]), r"'gone\.png'.*\(1 of 7"),
     ],
 )
 def test_incomplete_tables_are_refused(model, folder, archive, spoil, message) -> None:
@@ -258,11 +258,11 @@ def test_incomplete_tables_are_refused(model, folder, archive, spoil, message) -
 def test_roots_that_do_not_fit_are_refused(model, tmp_path) -> None:
     broken = tmp_path / "broken.zip"
     broken.write_bytes(b"PK nothing")
-    refuse(model, "cannot be read as zip", table_of(7), broken)
-    refuse(model, r"pixels of shape \(6, 12, 10, 3\) for a table of 7 rows", table_of(7), random_pixels(6))
+    refuse(model, r"broken\.zip", table_of(7), broken)
+    refuse(model, r"\(6, 12, 10, 3\).* 7 rows", table_of(7), random_pixels(6))
     images = xr.DataArray(
         random_pixels(),
         dims=("presentation", "row", "column", "channel"),
         coords={"stimulus_id": ("presentation", list("abcdefg"))},
     )
-    refuse(model, "root: found .* expected root only with a table", images, tmp_path)
+    refuse(model, "root.*DataArray", images, tmp_path)

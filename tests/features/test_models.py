@@ -117,41 +117,9 @@ def test_a_pickle_that_wants_code_executed_is_refused_and_nothing_runs(tmp_path,
         torch.save(state, path)
     else:
         path.write_bytes(pickle.dumps({"bomb": Bomb(mark)}, protocol=2))
-    with pytest.raises(ModelError, match=r"cannot be read as weights alone .* never executed. Mend"):
+    with pytest.raises(ModelError, match=r"w\.pt"):
         load_weights(make_net(), path)
     assert not mark.exists()
-
-
-@pytest.mark.parametrize(
-    ("spoil", "message"),
-    [
-        (lambda state: state.pop("head.bias"), r"found 1 entries missing, e.g. \['head.bias'\]"),
-        (lambda state: state.update(other=torch.zeros(1)), r"1 unknown, e.g. \['other'\]"),
-        (lambda state: state.update({"head.bias": torch.zeros(6)}), r"1 of another shape, e.g. \['head.bias'\]"),
-    ],
-)
-def test_weights_of_another_model_are_refused(tmp_path, spoil, message) -> None:
-    state = dict(make_net().state_dict())
-    spoil(state)
-    safetensors.torch.save_file(state, tmp_path / "w.safetensors")
-    net = make_net(2)
-    with pytest.raises(ModelError, match=message):
-        load_weights(net, tmp_path / "w.safetensors")
-    assert weights_digest(net) == weights_digest(make_net(2))
-
-
-def test_files_that_are_no_weights_are_refused(tmp_path) -> None:
-    with pytest.raises(FileNotFoundError, match="Mend: check the path"):
-        load_weights(make_net(), tmp_path / "gone.pt")
-    (tmp_path / "text.safetensors").write_text("nothing at all")
-    with pytest.raises(ModelError, match="found no safetensors"):
-        load_weights(make_net(), tmp_path / "text.safetensors")
-    torch.save([1, 2], tmp_path / "list.pt")
-    with pytest.raises(ModelError, match="found list that is no mapping"):
-        load_weights(make_net(), tmp_path / "list.pt")
-    (tmp_path / "empty.pt").write_bytes(b"")
-    with pytest.raises(ModelError, match="cannot be read as weights"):
-        load_weights(make_net(), tmp_path / "empty.pt")
 
 
 # ---- programs
@@ -180,7 +148,7 @@ def scripted(tmp_path_factory) -> Path:
 
 
 def test_an_exported_program_keeps_its_layers(exported) -> None:
-    loaded, images = load_model(str(exported)), make_images()
+    loaded, images = load_model(str(exported), trust=True), make_images()
     names = ["block.conv", "block", "head"]
     got = extract(loaded.model, images, names, batch_size=2, identifier=loaded.identifier)
     expected = extract(make_net(), images, names)
@@ -188,13 +156,13 @@ def test_an_exported_program_keeps_its_layers(exported) -> None:
     assert list(got.coords["neuroid_id"].values) == list(expected.coords["neuroid_id"].values)
     assert got.attrs["model"] == "net.pt2"
     assert got.attrs["weights_digest"] == expected.attrs["weights_digest"]
-    with pytest.raises(AssemblyError, match=r"did you mean 'block.conv'"):
+    with pytest.raises(AssemblyError, match="'block.cnv'.*'block.conv'"):
         extract(loaded.model, images, "block.cnv")
 
 
 def test_an_exported_program_for_one_batch_size_is_refused(exported) -> None:
-    with pytest.raises(ModelError, match=r"first of shape \(2, 3, 12, 12\); expected one batch .* with a free n"):
-        load_model(str(exported.with_name("fixed.pt2")))
+    with pytest.raises(ModelError, match=r"\(2, 3, 12, 12\).*dynamic_shapes"):
+        load_model(str(exported.with_name("fixed.pt2")), trust=True)
 
 
 def test_code_in_the_pickles_of_an_exported_program_is_refused(exported, tmp_path) -> None:
@@ -205,26 +173,26 @@ def test_code_in_the_pickles_of_an_exported_program_is_refused(exported, tmp_pat
         for entry in source.infolist():
             data = source.read(entry)
             target.writestr(entry, buffer.getvalue() if "sample_inputs" in entry.filename else data)
-    with pytest.raises(ModelError, match="never executed"):
-        load_model(str(spoiled))
+    with pytest.raises(ModelError, match=r"net\.pt2"):
+        load_model(str(spoiled), trust=True)
     assert not mark.exists()
     assert "TORCH_FORCE_WEIGHTS_ONLY_LOAD" not in os.environ
     with zipfile.ZipFile(exported) as source, zipfile.ZipFile(spoiled, "w") as target:
         for entry in source.infolist():
             target.writestr(entry, source.read(entry))
         target.writestr("net/data/constants/opaque_obj_0", pickle.dumps(Bomb(mark)))
-    with pytest.raises(ModelError, match=r"opaque_obj_0', pickled objects or machine code"):
-        load_model(str(spoiled))
+    with pytest.raises(ModelError, match="opaque_obj_0"):
+        load_model(str(spoiled), trust=True)
 
 
 def test_torchscript_gives_its_output_and_says_why_no_more(scripted) -> None:
-    loaded, images = load_model(str(scripted)), make_images()
+    loaded, images = load_model(str(scripted), trust=True), make_images()
     got = extract(loaded.model, images, "*", batch_size=2)
     assert got.attrs["layers"] == ["output"]
     np.testing.assert_allclose(got.values, extract(make_net(), images, "head").values, atol=1e-5)
-    with pytest.raises(AssemblyError, match=r"(?s)no layer that matches 'program.block'.*its layers call no hooks"):
+    with pytest.raises(AssemblyError, match="(?s)'program.block'.*TorchScript"):
         extract(loaded.model, images, "program.block")
-    with pytest.raises(AssemblyError, match=r"Program\(model\) and name layer 'output'"):
+    with pytest.raises(AssemblyError, match=r"Program\(model\).*'output'"):
         extract(loaded.model.program, images, "block")
     assert isinstance(loaded.model, Program)
 
@@ -241,14 +209,16 @@ def test_programs_that_differ_in_code_alone_have_other_keys(scripted, tmp_path) 
         torch.jit.script(twice).save(tmp_path / "net.ts")
     keys = set()
     for path in (scripted, tmp_path / "net.ts", scripted):
-        loaded = load_model(str(path))
+        loaded = load_model(str(path), trust=True)
         keys.add(extract(loaded.model, make_images(), "output", cache=tmp_path).attrs["extraction_key"])
     assert len(keys) == 2
 
 
 def test_a_program_loaded_again_hits_the_cache(exported, tmp_path) -> None:
     keys = [
-        extract(load_model(str(exported)).model, make_images(), "head", cache=tmp_path).attrs["extraction_key"]
+        extract(load_model(str(exported), trust=True).model, make_images(), "head", cache=tmp_path).attrs[
+            "extraction_key"
+        ]
         for _ in range(2)
     ]
     assert keys[0] == keys[1]
@@ -270,13 +240,13 @@ def test_torchscript_programs_that_differ_in_an_attribute_alone_have_other_keys(
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             torch.jit.script(model).save(tmp_path / "net.ts")
-        loaded = load_model(str(tmp_path / "net.ts"))
+        loaded = load_model(str(tmp_path / "net.ts"), trust=True)
         keys.append(extract(loaded.model, make_images(), "output", cache=tmp_path).attrs["extraction_key"])
     assert keys[0] == keys[2] != keys[1]
 
 
 def test_weights_beside_a_program_are_refused(exported) -> None:
-    with pytest.raises(ModelError, match="expected weights only for a named model"):
+    with pytest.raises(ModelError, match=r"w\.safetensors.*net\.pt2"):
         load_model(str(exported), weights="w.safetensors")
 
 
@@ -286,11 +256,11 @@ def test_weights_beside_a_program_are_refused(exported) -> None:
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        ("resnet50", "found no model 'resnet50'; expected timm:NAME, torchvision:NAME"),
-        ("python:mine:gone", "found no such object"),
-        ("python:not_there:build", "found no such object"),
-        ("python:", "found no such object"),
-        ("python:mine:number", "found int; expected a callable that builds a torch.nn.Module"),
+        ("resnet50", "'resnet50'.*timm:NAME"),
+        ("python:mine:gone", "mine:gone"),
+        ("python:not_there:build", "not_there:build"),
+        ("python:", "python:MODULE:NAME"),
+        ("python:mine:number", "mine:number.* int"),
     ],
 )
 def test_names_that_are_no_models_are_refused(importable, spec, message) -> None:
@@ -312,14 +282,14 @@ def test_a_file_that_is_no_program_is_refused(tmp_path) -> None:
     torch.save(make_net().state_dict(), tmp_path / "w.pt")
     (tmp_path / "text").write_text("hello")
     for name in ("w.pt", "text"):
-        with pytest.raises(ModelError, match=r"neither a torch.export nor a TorchScript program.*weights alone need"):
+        with pytest.raises(ModelError, match=f"{name}.*weights="):
             load_model(str(tmp_path / name))
 
 
 @pytest.mark.parametrize("package", ["timm", "torchvision"])
 def test_a_missing_package_names_the_extra(monkeypatch, package) -> None:
     monkeypatch.setitem(sys.modules, package, None)
-    with pytest.raises(ImportError, match=rf"found no usable package {package} .*pip install 'neurobridge\[vision\]'"):
+    with pytest.raises(ImportError, match=rf"{package} .*neurobridge\[vision\]"):
         load_model(f"{package}:resnet18")
 
 
@@ -362,11 +332,11 @@ def test_timm_names_come_with_their_preprocessing(stand_in_timm, tmp_path) -> No
     )
     assert extract(loaded.model, make_images(), "head", preprocess=loaded.preprocess).shape == (5, 5)
     safetensors.torch.save_file(make_net(1).state_dict(), tmp_path / "w.safetensors")
-    own = load_model("timm:tiny", weights=tmp_path / "w.safetensors")
+    replaced = load_model("timm:tiny", weights=tmp_path / "w.safetensors")
     assert stand_in_timm.asked[1][1] is False
-    assert weights_digest(own.model) == weights_digest(make_net(1))
-    assert own.preprocess == loaded.preprocess
-    with pytest.raises(ModelError, match=r"found no timm model 'tinny'.*Mend: \['tiny'\]"):
+    assert weights_digest(replaced.model) == weights_digest(make_net(1))
+    assert replaced.preprocess == loaded.preprocess
+    with pytest.raises(ModelError, match=r"'tinny'.*\['tiny'\]"):
         load_model("timm:tinny")
 
 
@@ -379,7 +349,7 @@ def test_timm_crops_that_can_be_declared_are(stand_in_timm, mode, share, crop) -
 @pytest.mark.parametrize(("mode", "share"), [("squash", 0.9), ("border", 1.0), ("border", 0.9)])
 def test_timm_crops_that_cannot_be_declared_are_refused(stand_in_timm, mode, share) -> None:
     stand_in_timm.config.update(crop_mode=mode, crop_pct=share)
-    with pytest.raises(ModelError, match=rf"timm:tiny: found crop_mode '{mode}' with crop_pct {share}.*Mend: build"):
+    with pytest.raises(ModelError, match=rf"timm:tiny.*'{mode}'.* {share}"):
         load_model("timm:tiny")
 
 
@@ -412,7 +382,7 @@ def test_torchvision_names_come_with_their_preprocessing(stand_in_torchvision) -
     assert loaded.preprocess == Preprocess(size=8, mean=(0.1, 0.2, 0.3), std=(1.0, 1.0, 1.0), grayscale=False, crop=0.8)
     load_model("torchvision:tiny", pretrained=False)
     assert stand_in_torchvision.asked == [stand_in_torchvision.default, None]
-    with pytest.raises(ModelError, match=r"found no torchvision model 'tinyy'.*Mend: \['tiny'\]"):
+    with pytest.raises(ModelError, match=r"'tinyy'.*\['tiny'\]"):
         load_model("torchvision:tinyy")
 
 

@@ -106,17 +106,17 @@ def test_record_is_json_and_says_everything() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"size": 0}, "found size 0; expected a positive"),
-        ({"size": (3, 4, 5)}, r"found size \(3, 4, 5\)"),
-        ({"size": (3, -4)}, r"found size \(3, -4\)"),
-        ({"mean": (0.1, 0.2)}, "found 2 values of mean"),
-        ({"std": ()}, "found 0 values of std"),
-        ({"std": (1.0, 0.0, 1.0)}, "expected positive values"),
-        ({"visual_degrees": 0.0}, "found visual_degrees 0.0; expected a positive angle"),
-        ({"visual_degrees": float("nan")}, "found visual_degrees nan"),
-        ({"crop": 0.0}, r"found crop 0.0; expected a fraction in \(0, 1\]"),
-        ({"crop": 1.5}, "found crop 1.5"),
-        ({"interpolation": "nearest"}, "found interpolation 'nearest'; expected 'bilinear' or 'bicubic'"),
+        ({"size": 0}, "size 0"),
+        ({"size": (3, 4, 5)}, r"size \(3, 4, 5\)"),
+        ({"size": (3, -4)}, r"size \(3, -4\)"),
+        ({"mean": (0.1, 0.2)}, "2 values of mean"),
+        ({"std": ()}, "0 values of std"),
+        ({"std": (1.0, 0.0, 1.0)}, r"std \(1\.0, 0\.0, 1\.0\)"),
+        ({"visual_degrees": 0.0}, r"visual_degrees 0\.0"),
+        ({"visual_degrees": float("nan")}, "visual_degrees nan"),
+        ({"crop": 0.0}, r"crop 0\.0"),
+        ({"crop": 1.5}, r"crop 1\.5"),
+        ({"interpolation": "nearest"}, "'nearest'.*'bilinear'.*'bicubic'"),
     ],
 )
 def test_bad_settings_are_refused(arguments: dict, message: str) -> None:
@@ -127,7 +127,5 @@ def test_bad_settings_are_refused(arguments: dict, message: str) -> None:
 
 @pytest.mark.parametrize("name", ["mean", "std"])
 def test_three_values_for_grey_images_are_refused(name: str) -> None:
-    with pytest.raises(
-        AssemblyError, match=f"found 3 values of {name} for images of 1 channel.*Mend: set grayscale=False"
-    ):
+    with pytest.raises(AssemblyError, match=f"3 values of {name}.* 1 channel.*grayscale=False"):
         Preprocess(**{name: (0.4, 0.5, 0.6)})(pixels((2, 4, 4)))

@@ -54,7 +54,7 @@ def test_class_token_is_the_first() -> None:
 
 
 def test_class_token_of_maps_is_refused(model) -> None:
-    with pytest.raises(AssemblyError, match=r"layer '0': found maps .* expected tokens .* Mend: use pooling='mean'"):
+    with pytest.raises(AssemblyError, match=r"'0'.*\(2, .*pooling='mean'"):
         extract(model, make_images(2), "0", pooling="cls")
 
 
@@ -102,13 +102,13 @@ def test_nan_is_not_lost_in_a_reduction(pooling) -> None:
             flat[2, 300] = torch.nan
             return self.out(flat)
 
-    with pytest.raises(AssemblyError, match=r"layer 'out': found NaN .* stimulus 'im002'"):
+    with pytest.raises(AssemblyError, match="'out'.* 1 of 4 .*'im002'"):
         extract(Spoil(), make_images(4), "out", pooling=pooling)
 
 
 @pytest.mark.parametrize("arguments", [{"n_components": 0}, {"kind": "dense"}])
 def test_bad_projections_are_refused(arguments) -> None:
-    with pytest.raises(ValueError, match=r"expected .* Mend"):
+    with pytest.raises(ValueError, match=str(*arguments)):
         RandomProjection(**arguments)
 
 
@@ -142,7 +142,7 @@ def test_components_survive_a_file(model, tmp_path) -> None:
         extract(model, images, "1", pooling=again).values, extract(model, images, "1", pooling=pca).values
     )
     (tmp_path / "text.safetensors").write_text("nothing")
-    with pytest.raises(AssemblyError, match=r"not safetensors.*expected what LayerPCA.save wrote"):
+    with pytest.raises(AssemblyError, match=r"text\.safetensors.*LayerPCA\.save"):
         LayerPCA.load(tmp_path / "text.safetensors")
 
 
@@ -152,28 +152,26 @@ def test_an_evaluated_stimulus_among_the_fitting_images_is_refused_whatever_its_
     assert set(shown.coords["stimulus_id"].values) <= set(fitting.coords["stimulus_id"].values)
     assert extract(model, shown, "1", pooling=pca).shape == (6, 5)
     shown.values[4] = fitting.values[17]
-    with pytest.raises(
-        AssemblyError, match=r"stimulus 'im004': found it among the 20 images .* Mend: fit_pca on images"
-    ):
+    with pytest.raises(AssemblyError, match="'im004'.* 20 images"):
         extract(model, shown, "1", pooling=pca, batch_size=2)
 
 
 def test_components_of_another_model_preprocessing_or_layer_are_refused(model) -> None:
     pca = fit_pca(model, make_images(20, seed=1), "1", n_components=5)
     shown = make_images(3)
-    with pytest.raises(AssemblyError, match=r"components of \['1'\]; expected also \['0'\]"):
+    with pytest.raises(AssemblyError, match=r"\['1'\].*\['0'\]"):
         extract(model, shown, ["0", "1"], pooling=pca)
-    with pytest.raises(AssemblyError, match="fitted with another preprocessing"):
+    with pytest.raises(AssemblyError, match="preprocessing.*Mend"):
         extract(model, shown, "1", pooling=pca, preprocess=Preprocess(mean=(0.5,)))
     with torch.no_grad():
         model[0].bias[0] += 1
-    with pytest.raises(AssemblyError, match="fitted with another weights_digest"):
+    with pytest.raises(AssemblyError, match="weights_digest.*Mend"):
         extract(model, shown, "1", pooling=pca)
 
 
 @pytest.mark.parametrize(
     ("n_components", "message"),
-    [(0, "found 0; expected at least 1"), (20, "found 20 to fit 20 components of layer '1'")],
+    [(0, "n_components.* 0"), (20, "20 .* 20 components .*'1'")],
 )
 def test_too_few_fitting_images_are_refused(model, n_components, message) -> None:
     with pytest.raises(AssemblyError, match=message):
@@ -186,9 +184,7 @@ def test_too_few_fitting_images_are_refused(model, n_components, message) -> Non
 )
 def test_arguments_that_components_cannot_follow_are_refused(model, tmp_path, monkeypatch, arguments) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(
-        AssemblyError, match=rf"fit_pca: found the argument\(s\) {re.escape(str([*arguments]))}; .*Mend"
-    ):
+    with pytest.raises(AssemblyError, match=re.escape(str([*arguments]))):
         fit_pca(model, make_images(20), "1", n_components=5, **arguments)
     assert list(tmp_path.iterdir()) == []
 
@@ -196,8 +192,8 @@ def test_arguments_that_components_cannot_follow_are_refused(model, tmp_path, mo
 def test_arguments_of_the_pass_change_no_component(model) -> None:
     images = make_images(20, seed=1)
     arguments = {"batch_size": 3, "workers": 0, "device": "cpu", "max_bytes": 10**8, "progress": False}
-    one, other = fit_pca(model, images, "1", n_components=5), fit_pca(model, images, "1", n_components=5, **arguments)
-    np.testing.assert_allclose(other.components["1"], one.components["1"], atol=1e-4)
+    plain, other = fit_pca(model, images, "1", n_components=5), fit_pca(model, images, "1", n_components=5, **arguments)
+    np.testing.assert_allclose(other.components["1"], plain.components["1"], atol=1e-4)
 
 
 def test_a_reduction_of_ones_own_needs_a_call_and_a_record(model) -> None:

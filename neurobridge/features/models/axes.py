@@ -21,6 +21,7 @@ PRESENTATION, TOKEN, CHANNEL, ROW, COLUMN = NAMES = ("presentation", "token", "c
 _USUAL = {2: (PRESENTATION, CHANNEL), 3: (PRESENTATION, TOKEN, CHANNEL), 4: (PRESENTATION, CHANNEL, ROW, COLUMN)}
 # Least difference of the two halves of an axis, in units of the whole response, and least ratio to that of other axes.
 _LEAST_TREND, _LEAST_RATIO = 0.2, 3.0
+_N_DRAWS = 4
 
 
 class Places(NamedTuple):
@@ -192,7 +193,7 @@ def find_axes(recorder: Recorder, image: torch.Tensor, layers: Sequence[str], *,
     unclear: set[str] = set()
     for find_places in (_places_by_size, _places_by_noise):
         open_axes = {layer: axis for layer, axis in batch_axes.items() if layer not in named.keys() | unclear}
-        places = find_places(recorder, image, open_axes) if open_axes else {}
+        places = find_places(recorder, image, open_axes, shapes[2]) if open_axes else {}
         for layer in open_axes:
             place = places.get(layer, Places())
             axes = None if place is None else _named(references[layer], batch_axes[layer], place)
@@ -258,17 +259,19 @@ def _not_of_images(layer: str, text: str) -> AssemblyError:
     )
 
 
-def _places_by_size(recorder: Recorder, image: torch.Tensor, batch_axes: Mapping[str, int]) -> dict[str, Places | None]:
-    """Compare shapes for whole and half images; None for a layer of which several axes follow the same side."""
+def _places_by_size(
+    recorder: Recorder, image: torch.Tensor, batch_axes: Mapping[str, int], whole: Mapping[str, tuple[int, ...]]
+) -> dict[str, Places | None]:
+    """Compare shapes for two whole and two half images; None for a layer of which several axes follow the same side."""
     height, width = image.shape[-2:]
     if height < 2 or width < 2:
         return {}
-    whole, low, narrow = (
-        recorder.shapes(_repeated(part, 2)) for part in (image, image[..., : height // 2, :], image[..., : width // 2])
+    low, narrow = (
+        recorder.shapes(_repeated(part, 2)) for part in (image[..., : height // 2, :], image[..., : width // 2])
     )
     places: dict[str, Places | None] = {}
     for layer, axis in batch_axes.items():
-        if not all(layer in shapes and len(shapes[layer]) == len(whole[layer]) for shapes in (low, narrow)):
+        if len({len(shapes.get(layer, ())) for shapes in (whole, low, narrow)}) > 1 or layer not in whole:
             continue
         rows, columns = (
             {k for k, size in enumerate(shapes[layer]) if size != whole[layer][k]} for shapes in (low, narrow)
@@ -282,48 +285,60 @@ def _places_by_size(recorder: Recorder, image: torch.Tensor, batch_axes: Mapping
 
 
 def _places_by_noise(
-    recorder: Recorder, image: torch.Tensor, batch_axes: Mapping[str, int]
+    recorder: Recorder, image: torch.Tensor, batch_axes: Mapping[str, int], whole: Mapping[str, tuple[int, ...]]
 ) -> dict[str, Places | None]:
     """Compare the output for an image with those for four copies, each with another half replaced by noise."""
+    sums: dict[str, np.ndarray] = {}
+
+    def compare(layer: str, output: torch.Tensor) -> torch.Tensor:
+        axis = batch_axes.get(layer)
+        if axis is not None and output.shape[axis] == 5:
+            responses = output.movedim(axis, 0).to("cpu", torch.float32)
+            sums[layer] = sums.get(layer, 0.0) + _sums_of_halves((responses[1:] - responses[:1]).abs())
+        return torch.zeros(())
+
+    for seed in range(_N_DRAWS):
+        with suppress(Exception):
+            recorder.run(_with_noisy_halves(image, seed), compare)
+    places: dict[str, Places | None] = {}
+    for layer, by_axis in sums.items():
+        # The axes of the output but that of the images, which its changes do not have.
+        axes = [axis for axis in range(len(whole[layer])) if axis != batch_axes[layer]]
+        upper, lower, left, right = np.moveaxis(by_axis, 1, 0)
+        places[layer] = _outstanding(_trends(upper, lower), _trends(left, right), axes)
+    return places
+
+
+def _with_noisy_halves(image: torch.Tensor, seed: int) -> torch.Tensor:
+    """Return an image, and copies with noise as its upper, lower, left and right half."""
     height, width = image.shape[-2:]
     low, high = float(image.min()), float(image.max())
-    noise = torch.rand(image.shape[1:], generator=torch.Generator().manual_seed(0))
+    noise = torch.rand(image.shape[1:], generator=torch.Generator().manual_seed(seed))
     noise = noise.mul_(max(high - low, 1.0)).add_(low).to(image)
     batch = _repeated(image, 5)
     for k, rows in ((1, slice(0, height // 2)), (2, slice((height + 1) // 2, None))):
         batch[k, :, rows] = noise[:, rows]
     for k, columns in ((3, slice(0, width // 2)), (4, slice((width + 1) // 2, None))):
         batch[k, :, :, columns] = noise[:, :, columns]
-    places: dict[str, Places | None] = {}
-
-    def compare(layer: str, output: torch.Tensor) -> torch.Tensor:
-        axis = batch_axes.get(layer)
-        if axis is not None and output.shape[axis] == len(batch):
-            responses = output.movedim(axis, 0).to("cpu", torch.float32)
-            changes = (responses[1:] - responses[:1]).abs()
-            # Numbered as the axes of the output, of which that of the images has none of its own.
-            axes = [k for k in range(output.ndim) if k != axis]
-            places[layer] = _outstanding(_trends(changes[0], changes[1]), _trends(changes[2], changes[3]), axes)
-        return torch.zeros(())
-
-    with suppress(Exception):
-        recorder.run(batch, compare)
-    return places
+    return batch
 
 
-def _trends(first: torch.Tensor, second: torch.Tensor) -> list[float]:
+def _sums_of_halves(changes: torch.Tensor) -> np.ndarray:
+    """Sum changes of shape (n_changes, ...) over the first and the second half of each axis: (n_axes, n_changes, 2)."""
+    sums = np.empty((changes.ndim - 1, len(changes), 2))
+    for axis, size in enumerate(changes.shape[1:]):
+        by_entry = changes.movedim(axis + 1, 1).flatten(2).sum(dim=2, dtype=torch.float64)
+        for k, part in enumerate((slice(0, size // 2), slice((size + 1) // 2, None))):
+            sums[axis, :, k] = by_entry[:, part].sum(dim=1)
+    return sums
+
+
+def _trends(first: np.ndarray, second: np.ndarray) -> list[float]:
     """Return how much more the first half of each axis follows the first change than the second half does, from 0 to 2."""
-    trends = []
-    for axis, size in enumerate(first.shape):
-        contrasts = []
-        for part in (slice(0, size // 2), slice((size + 1) // 2, None)):
-            one_change, other_change = (
-                float(changes.movedim(axis, 0)[part].double().sum()) for changes in (first, second)
-            )
-            total = one_change + other_change
-            contrasts.append((one_change - other_change) / total if 0 < total < np.inf else 0.0)
-        trends.append(abs(contrasts[0] - contrasts[1]))
-    return trends
+    total = first + second
+    is_known = np.isfinite(total) & (total > 0)
+    contrast = np.divide(first - second, total, out=np.zeros_like(total), where=is_known)
+    return np.abs(contrast[:, 0] - contrast[:, 1]).tolist()
 
 
 def _outstanding(by_rows: list[float], by_columns: list[float], axes: list[int]) -> Places:
