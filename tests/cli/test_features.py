@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 import types
+import warnings
 
 import numpy as np
 import pandas as pd
@@ -190,3 +192,26 @@ def test_real_images_of_cowley2023(mirror, tmp_path, monkeypatch) -> None:
 
     images = load("cowley2023-v4-210325", mirror=mirror).images.isel(presentation=slice(0, 64))
     np.testing.assert_allclose(streamed.values[:64], extract(GaborEnergy(), images, "v1").values, rtol=1e-5, atol=1e-6)
+
+
+def test_a_program_needs_trust_and_the_help_says_why(stimuli, monkeypatch, capsys) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.jit.script(build()).save(stimuli / "net.ts")
+    message = fail(stimuli, monkeypatch, capsys, "--model", stimuli / "net.ts")
+    assert "--trust" in message
+    assert "net.ts" in message
+    summary = json.loads(run(stimuli, "--model", stimuli / "net.ts", "--trust", "--layer", "output", "--json"))
+    assert summary["shape"] == [6, 5]
+    text = CliRunner().invoke(app, ["features", "extract", "--help"], env={"COLUMNS": "300"}).stdout
+    assert re.search(r"--trust.*code", text)
+
+
+def test_axes_are_given_by_layer(stimuli, monkeypatch, capsys) -> None:
+    summary = json.loads(run(stimuli, "--layer", "0", "--axes", "0=presentation,channel,column,row", "--json"))
+    assembly = open_assembly(summary["out"])
+    assert json.loads(assembly.attrs["axes"]) == {"0": ["presentation", "channel", "column", "row"]}
+    for axes in ("0", "0=presentation,channel,height,width", "9=presentation,channel"):
+        assert axes[0] in fail(stimuli, monkeypatch, capsys, "--axes", axes)
+    twice = fail(stimuli, monkeypatch, capsys, "--axes", "4=presentation,channel", "--axes", "4=presentation,token")
+    assert "4=presentation,token" in twice

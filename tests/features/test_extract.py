@@ -333,7 +333,7 @@ def test_weights_digest_refuses_state_without_bytes() -> None:
         def get_extra_state(self) -> dict[str, int]:
             return {"a": 1}
 
-    with pytest.raises(AssemblyError, match="dict.*'_extra_state'"):
+    with pytest.raises(AssemblyError, match=r"dict.*'_extra_state'"):
         weights_digest(Extra())
 
 
@@ -386,7 +386,7 @@ def test_long_trees_are_cut_and_single_modules_explained() -> None:
         match_layers(nn.Sequential(*[nn.Identity() for _ in range(100)]), "x")
     with pytest.raises(AssemblyError, match=r"Linear.*torch\.nn\.Sequential"):
         match_layers(nn.Linear(2, 2), "weight")
-    with pytest.raises(AssemblyError, match="layers.*Mend"):
+    with pytest.raises(AssemblyError, match=r"layers.*Mend"):
         match_layers(make_net(), [])
 
 
@@ -442,7 +442,7 @@ def test_nan_activation_names_layer_and_stimulus_and_leaves_the_model_whole() ->
     images = make_images()
     images.values[4] = 0
     model, rng = Log(), torch.get_rng_state()
-    with pytest.raises(AssemblyError, match="'second'.* 1 of 2 .*'im004'"):
+    with pytest.raises(AssemblyError, match=r"'second'.* 1 of 2 .*'im004'"):
         extract(model, images, "*", batch_size=2)
     assert_untouched(model, {}, {"": True, "first": True, "second": True}, rng)
 
@@ -509,7 +509,7 @@ def test_layers_that_run_never_or_twice_are_refused() -> None:
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return self.relu(self.relu(x))
 
-    with pytest.raises(AssemblyError, match="'relu'.*'relu@2'"):
+    with pytest.raises(AssemblyError, match=r"'relu'.*'relu@2'"):
         extract(Twice(), make_images(), "relu")
 
 
@@ -599,7 +599,7 @@ def test_memory_that_runs_out_is_seen_with_torch_before_2_5(monkeypatch) -> None
 def test_no_memory_for_one_image_is_an_error_and_other_errors_pass() -> None:
     with (
         pytest.warns(UserWarning, match="2 images on cpu.* 1"),
-        pytest.raises(MemoryError, match="one image.*Mend"),
+        pytest.raises(MemoryError, match=r"one image.*Mend"),
     ):
         extract(Small(0, ALLOCATOR), make_images(), "out", batch_size=2)
     model = Small(0, RuntimeError("something else"))

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import io
+import struct
+import warnings
 import zipfile
+import zlib
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 import xarray as xr
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import ExifTags, Image, features
 from torch import nn
 
@@ -219,6 +225,119 @@ def test_a_broken_exif_tag_leaves_the_pixels_readable(tmp_path, broken) -> None:
     Image.fromarray(random_pixels(1)[0]).save(tmp_path / "a.png", exif=broken)
     table = pd.DataFrame({"stimulus_id": ["a"], "file": ["a.png"]})
     np.testing.assert_array_equal(as_source(table, tmp_path).read(slice(0, 1)), random_pixels(1))
+
+
+def png(width: int, height: int, depth: int, colour: int, rows: bytes) -> bytes:
+    """Bytes of a png file, of any depth and with any claim of its size."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
+    parts = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + parts
+
+
+def read_bytes(folder, content: bytes) -> np.ndarray:
+    (folder / "a.png").write_bytes(content)
+    return as_source(pd.DataFrame({"stimulus_id": ["a1"], "file": ["a.png"]}), folder).read(slice(0, 1))
+
+
+@pytest.mark.parametrize(
+    ("colour", "channels", "mode"), [(0, 1, "I;16B"), (2, 3, "RGB;16B"), (4, 2, "LA;16B"), (6, 4, "RGBA;16B")]
+)
+def test_sixteen_bits_are_refused_in_every_kind_of_png(tmp_path, colour, channels, mode) -> None:
+    row = b"\0" + b"\x12\x34" * (channels - 1) * 4 + b"\xff\xff" * 4
+    with pytest.raises(AssemblyError, match=rf"'a1' \(a\.png\).*{mode}"):
+        read_bytes(tmp_path, png(4, 2, 16, colour, row * 2))
+
+
+@pytest.mark.parametrize(("maximum", "n_bytes"), [(255, 1), (1023, 2), (65535, 2)])
+def test_depth_of_ppm(tmp_path, maximum, n_bytes) -> None:
+    content = f"P6 4 4 {maximum}\n".encode() + b"\1" * 48 * n_bytes
+    if n_bytes == 1:
+        assert (read_bytes(tmp_path, content) == 1).all()
+        return
+    with pytest.raises(AssemblyError, match=rf"'a1'.*{maximum}"):
+        read_bytes(tmp_path, content)
+
+
+@pytest.mark.parametrize("mode", ["CMYK", "LAB", "F", "I"])
+def test_other_kinds_of_pixels_are_refused(tmp_path, mode) -> None:
+    stream = io.BytesIO()
+    image = Image.fromarray(random_pixels(1)[0])
+    (image.convert("L") if mode in "FI" else image).convert(mode).save(stream, "tiff")
+    with pytest.raises(AssemblyError, match=rf"'a1'.* {mode};"):
+        read_bytes(tmp_path, stream.getvalue())
+
+
+@pytest.mark.parametrize("side", [70_000, 10_000])
+def test_a_decompression_bomb_is_refused(tmp_path, side) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with pytest.raises(AssemblyError, match=rf"'a1' \(a\.png\).*{side**2}.*{Image.MAX_IMAGE_PIXELS}"):
+            read_bytes(tmp_path, png(side, side, 8, 0, b"\0" * 999))
+    # Warnings that are errors change nothing.
+    with pytest.raises(AssemblyError, match=r"'a1' \(a\.png\)"):
+        read_bytes(tmp_path, png(side, side, 8, 0, b"\0" * 999))
+
+
+def test_images_that_fill_the_memory_together_are_refused(folder, monkeypatch) -> None:
+    monkeypatch.setattr("neurobridge.features.stimuli.images.BLOCK_BYTES", 3 * 12 * 10 * 3)
+    source = as_source(table_of(7), folder)
+    assert len(source.read(slice(0, 3))) == 3
+    with pytest.raises(AssemblyError, match=r"'im003' .*batch_size=3"):
+        source.read(slice(0, 7))
+
+
+def test_files_that_start_programs_are_not_opened(tmp_path, monkeypatch) -> None:
+    Image.init()
+    monkeypatch.setattr("PIL.EpsImagePlugin.Ghostscript", lambda *arguments: pytest.fail("a program was started"))
+    eps = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\nshowpage\n"
+    with pytest.raises(AssemblyError, match=r"'a1' \(a\.png\)"):
+        read_bytes(tmp_path, eps)
+
+
+@given(
+    suffix=st.sampled_from(["png", "jpeg", "gif", "bmp", "tiff", "ppm"]),
+    places=st.lists(st.tuples(st.floats(0, 1), st.integers(1, 255)), max_size=6),
+    keep=st.floats(0, 1),
+)
+@settings(max_examples=60, deadline=None)
+def test_a_damaged_image_is_refused_or_read(tmp_path_factory, suffix, places, keep) -> None:
+    stream = io.BytesIO()
+    Image.fromarray(random_pixels(1)[0]).save(stream, suffix)
+    data = bytearray(stream.getvalue())
+    for place, value in places:
+        data[int(place * (len(data) - 1))] ^= value
+    folder = tmp_path_factory.mktemp("damaged")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            pixels = read_bytes(folder, bytes(data[: round(keep * len(data))]))
+        except AssemblyError as error:
+            assert "'a1' (a.png)" in str(error)  # noqa: PT017
+            assert "Mend:" in str(error)  # noqa: PT017
+        else:
+            assert pixels.dtype == np.uint8
+            assert pixels.shape[0] == 1
+            assert pixels.shape[3] == 3
+
+
+@pytest.mark.parametrize("spoil", ["damaged", "vanished"])
+def test_a_member_that_cannot_be_read_is_named(archive, folder, spoil) -> None:
+    source = TableSource(table_of(7), archive if spoil != "vanished" else folder)
+    if spoil == "vanished":
+        (folder / "sub" / "im000.png").unlink()
+    else:
+        data = bytearray(archive.read_bytes())
+        with zipfile.ZipFile(archive) as members:
+            first = members.getinfo("sub/im000.png")
+        start = first.header_offset + 30 + len(first.filename)
+        data[start : start + 40] = bytes(40)
+        archive.write_bytes(bytes(data))
+    with pytest.raises(AssemblyError, match=r"'im000' \(sub/im000\.png\)"):
+        source.read(slice(0, 2))
 
 
 @pytest.mark.parametrize("suffix", ["gif", "tiff", "png", "webp"])

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import importlib
 import io
+import json
 import os
 import pickle
+import re
 import sys
 import types
 import warnings
@@ -30,7 +32,6 @@ from neurobridge.features import (
     Program,
     extract,
     load_model,
-    load_weights,
     save_reference,
     train_reference,
     weights_digest,
@@ -99,6 +100,9 @@ def test_weights_from_disk_are_those_of_the_model(tmp_path, importable, suffix) 
     assert loaded.preprocess is None
 
 
+# ---- programs
+
+
 class Bomb:
     """Pickled, it asks for a file to be made by whoever reads it."""
 
@@ -107,22 +111,6 @@ class Bomb:
 
     def __reduce__(self):
         return os.mkdir, (str(self.path),)
-
-
-@pytest.mark.parametrize("how", ["torch", "pickle"])
-def test_a_pickle_that_wants_code_executed_is_refused_and_nothing_runs(tmp_path, how) -> None:
-    path, mark = tmp_path / "w.pt", tmp_path / "executed"
-    state = {**make_net().state_dict(), "bomb": Bomb(mark)}
-    if how == "torch":
-        torch.save(state, path)
-    else:
-        path.write_bytes(pickle.dumps({"bomb": Bomb(mark)}, protocol=2))
-    with pytest.raises(ModelError, match=r"w\.pt"):
-        load_weights(make_net(), path)
-    assert not mark.exists()
-
-
-# ---- programs
 
 
 @pytest.fixture(scope="module")
@@ -147,6 +135,46 @@ def scripted(tmp_path_factory) -> Path:
     return path
 
 
+def test_programs_are_read_where_they_are_trusted_alone(exported, scripted, monkeypatch) -> None:
+    def read(*arguments: object, **options: object) -> None:
+        raise AssertionError("a program was read")
+
+    monkeypatch.setattr(torch.export, "load", read)
+    monkeypatch.setattr(torch.jit, "load", read)
+    for path in (exported, scripted):
+        for options in ({}, {"trust": False}):
+            with pytest.raises(ModelError, match=f"{path.name}.*trust=True.*--trust.*python:MODULE:NAME"):
+                load_model(str(path), **options)
+    with pytest.raises(AssertionError, match="a program was read"):
+        load_model(str(scripted), trust=True)
+
+
+def test_code_in_the_symbols_of_a_program_does_not_run(exported, tmp_path) -> None:
+    mark, spoiled = tmp_path / "executed", tmp_path / "net.pt2"
+    with zipfile.ZipFile(exported) as source, zipfile.ZipFile(spoiled, "w") as target:
+        for entry in source.infolist():
+            data = source.read(entry)
+            if entry.filename.endswith(".json"):
+                code = json.dumps(f"__import__('os').mkdir({str(mark)!r})")
+                data = re.sub(rb'"expr_str": *"[^"]*"', b'"expr_str": ' + code.encode(), data)
+            target.writestr(entry, data)
+    assert spoiled.read_bytes() != exported.read_bytes()
+    with pytest.raises(ModelError, match=r"net\.pt2"):
+        load_model(str(spoiled))
+    assert not mark.exists()
+
+
+def test_a_program_that_cannot_be_read_is_refused(exported, scripted, tmp_path) -> None:
+    for path in (exported, scripted):
+        spoiled = tmp_path / path.name
+        with zipfile.ZipFile(path) as source, zipfile.ZipFile(spoiled, "w") as target:
+            for entry in source.infolist():
+                is_data = entry.filename.endswith((".json", ".pkl", ".pt"))
+                target.writestr(entry, b"{}" if is_data else source.read(entry))
+        with pytest.raises(ModelError, match=path.name):
+            load_model(str(spoiled), trust=True)
+
+
 def test_an_exported_program_keeps_its_layers(exported) -> None:
     loaded, images = load_model(str(exported), trust=True), make_images()
     names = ["block.conv", "block", "head"]
@@ -156,7 +184,7 @@ def test_an_exported_program_keeps_its_layers(exported) -> None:
     assert list(got.coords["neuroid_id"].values) == list(expected.coords["neuroid_id"].values)
     assert got.attrs["model"] == "net.pt2"
     assert got.attrs["weights_digest"] == expected.attrs["weights_digest"]
-    with pytest.raises(AssemblyError, match="'block.cnv'.*'block.conv'"):
+    with pytest.raises(AssemblyError, match=r"'block.cnv'.*'block.conv'"):
         extract(loaded.model, images, "block.cnv")
 
 
@@ -190,7 +218,7 @@ def test_torchscript_gives_its_output_and_says_why_no_more(scripted) -> None:
     got = extract(loaded.model, images, "*", batch_size=2)
     assert got.attrs["layers"] == ["output"]
     np.testing.assert_allclose(got.values, extract(make_net(), images, "head").values, atol=1e-5)
-    with pytest.raises(AssemblyError, match="(?s)'program.block'.*TorchScript"):
+    with pytest.raises(AssemblyError, match=r"(?s)'program.block'.*TorchScript"):
         extract(loaded.model, images, "program.block")
     with pytest.raises(AssemblyError, match=r"Program\(model\).*'output'"):
         extract(loaded.model.program, images, "block")

@@ -102,7 +102,7 @@ def test_nan_is_not_lost_in_a_reduction(pooling) -> None:
             flat[2, 300] = torch.nan
             return self.out(flat)
 
-    with pytest.raises(AssemblyError, match="'out'.* 1 of 4 .*'im002'"):
+    with pytest.raises(AssemblyError, match=r"'out'.* 1 of 4 .*'im002'"):
         extract(Spoil(), make_images(4), "out", pooling=pooling)
 
 
@@ -152,7 +152,7 @@ def test_an_evaluated_stimulus_among_the_fitting_images_is_refused_whatever_its_
     assert set(shown.coords["stimulus_id"].values) <= set(fitting.coords["stimulus_id"].values)
     assert extract(model, shown, "1", pooling=pca).shape == (6, 5)
     shown.values[4] = fitting.values[17]
-    with pytest.raises(AssemblyError, match="'im004'.* 20 images"):
+    with pytest.raises(AssemblyError, match=r"'im004'.* 20 images"):
         extract(model, shown, "1", pooling=pca, batch_size=2)
 
 
@@ -161,11 +161,11 @@ def test_components_of_another_model_preprocessing_or_layer_are_refused(model) -
     shown = make_images(3)
     with pytest.raises(AssemblyError, match=r"\['1'\].*\['0'\]"):
         extract(model, shown, ["0", "1"], pooling=pca)
-    with pytest.raises(AssemblyError, match="preprocessing.*Mend"):
+    with pytest.raises(AssemblyError, match=r"preprocessing.*Mend"):
         extract(model, shown, "1", pooling=pca, preprocess=Preprocess(mean=(0.5,)))
     with torch.no_grad():
         model[0].bias[0] += 1
-    with pytest.raises(AssemblyError, match="weights_digest.*Mend"):
+    with pytest.raises(AssemblyError, match=r"weights_digest.*Mend"):
         extract(model, shown, "1", pooling=pca)
 
 

@@ -133,7 +133,7 @@ def test_bad_arguments_are_refused(arguments: dict, message: str) -> None:
 def test_bad_input_is_refused() -> None:
     with pytest.raises(AssemblyError, match=r"\(1, 2, 64, 64\)"):
         GaborEnergy()(torch.zeros((1, 2, 64, 64)))
-    with pytest.raises(AssemblyError, match="28 x 28.* 48 .*size=48"):
+    with pytest.raises(AssemblyError, match=r"28 x 28.* 48 .*size=48"):
         GaborEnergy()(torch.zeros((1, 1, 28, 28)))
     assert GaborEnergy()(torch.zeros((1, 1, 48, 48))).shape[0] == 1
 

@@ -245,6 +245,34 @@ def test_a_values_file_shorter_than_the_journal_says_is_believed(tmp_path) -> No
     np.testing.assert_array_equal(got.values, extract(Counting(), images, "noise", batch_size=3).values)
 
 
+@pytest.mark.usefixtures("commit_every_block")
+@pytest.mark.parametrize("spoil", ["no rows", "a journal cut off", "another journal"])
+def test_leftovers_that_cannot_be_used_start_the_extraction_anew(tmp_path, spoil) -> None:
+    images, out, model = make_images(), tmp_path / "a.nc", Counting()
+    model.fail_at = 8 + LEARNT["conv"]
+    with pytest.raises(KeyboardInterrupt):
+        extract(model, images, "conv", out=out, batch_size=3)
+    folder = tmp_path / ".a.nc.partial"
+    if spoil == "no rows":
+        (folder / "values.raw").unlink()
+    else:
+        journal = (folder / "progress.json").read_text()
+        (folder / "progress.json").write_text(journal[:20] if spoil == "a journal cut off" else "[]")
+    with pytest.warns(UserWarning, match=r"\.a\.nc\.partial"):
+        got = extract(Counting(), images, "conv", out=out, batch_size=3)
+    np.testing.assert_array_equal(got.values, extract(Counting(), images, "conv", batch_size=3).values)
+    assert leftovers(tmp_path) == []
+
+
+def test_what_a_kill_after_the_last_step_left_is_removed(tmp_path) -> None:
+    out = tmp_path / "a.nc"
+    extract(Counting(), make_images(), "conv", out=out)
+    (tmp_path / ".a.nc.partial").mkdir()
+    (tmp_path / ".a.nc.partial" / "values.raw").write_bytes(b"rows")
+    extract(Counting(), make_images(), "conv", out=out)
+    assert leftovers(tmp_path) == []
+
+
 def test_a_kill_while_the_file_is_finished_costs_no_forward_pass(tmp_path, monkeypatch) -> None:
     images, out, model = make_images(), tmp_path / "a.nc", Counting()
 
@@ -480,5 +508,5 @@ def test_attributes_digest_leaves_out_what_is_no_setting_and_ends_in_a_circle() 
     model.circle.append(model.circle)
     assert attributes_digest(model) != before
     model.circle = torch.eye(2).to_sparse()
-    with pytest.raises(AssemblyError, match="Tensor.*'Tensor'"):
+    with pytest.raises(AssemblyError, match=r"Tensor.*'Tensor'"):
         attributes_digest(model)

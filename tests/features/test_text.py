@@ -69,7 +69,7 @@ def test_default_model_is_read_without_a_network(encoder: Any, monkeypatch: pyte
     assert found.attrs["weights_digest"].startswith("sha256:")
     assert found.attrs["pooling"] == "sentence"
     assert found.attrs["max_tokens"] == 256
-    with pytest.raises(OSError, match="'nobody/no-such-model'.*download=True"):
+    with pytest.raises(OSError, match=r"'nobody/no-such-model'.*download=True"):
         embed_text(["a cat"], "nobody/no-such-model")
 
 

@@ -209,10 +209,10 @@ def test_broken_folders_are_refused(tmp_path: Path) -> None:
     (file,), (others,) = folder.glob("model-*.safetensors"), other.glob("model-*.safetensors")
     weights = file.read_bytes()
     file.write_bytes(others.read_bytes())
-    with pytest.raises(ReferenceFileError, match="sha256:.*sha256:"):
+    with pytest.raises(ReferenceFileError, match=r"sha256:.*sha256:"):
         load_reference(folder)
     file.write_bytes(weights[:-8])
-    with pytest.raises(ReferenceFileError, match="ModelError.*Mend"):
+    with pytest.raises(ReferenceFileError, match=r"ModelError.*Mend"):
         load_reference(folder)
     file.write_bytes(weights)
     card = json.loads((folder / "card.json").read_text())
