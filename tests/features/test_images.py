@@ -258,7 +258,7 @@ def test_incomplete_tables_are_refused(model, folder, archive, spoil, message) -
 def test_roots_that_do_not_fit_are_refused(model, tmp_path) -> None:
     broken = tmp_path / "broken.zip"
     broken.write_bytes(b"PK nothing")
-    refuse(model, "cannot be read as zip", table_of(7), broken)
+    refuse(model, "broken.zip", table_of(7), broken)
     refuse(model, r"pixels of shape \(6, 12, 10, 3\) for a table of 7 rows", table_of(7), random_pixels(6))
     images = xr.DataArray(
         random_pixels(),

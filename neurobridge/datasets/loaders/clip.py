@@ -15,6 +15,7 @@ from neurobridge.datasets.experiment import Experiment
 from neurobridge.datasets.files.fetch import fetch
 from neurobridge.datasets.files.manifests import find_manifest
 from neurobridge.datasets.labels import assembly_attrs, describe, make_experiment
+from neurobridge.store.npy import read_npy
 
 FLICKR, CLASSES = "clip-flickr8k", "clip-class-text"
 
@@ -32,7 +33,7 @@ def load_flickr8k(*, mirror: str | os.PathLike[str] | None = None) -> Experiment
     captions = _json(paths["captions.json"])
     ids = [f"flickr8k-{k:04d}" for k in range(len(captions))]
     stimuli = pd.DataFrame({"stimulus_id": ids, "caption": [str(caption) for caption in captions]})
-    return _embedded(FLICKR, np.load(paths["clip_embeddings.npy"], allow_pickle=False), stimuli)
+    return _embedded(FLICKR, read_npy(paths["clip_embeddings.npy"]), stimuli)
 
 
 def load_class_text(*, mirror: str | os.PathLike[str] | None = None) -> Experiment:
@@ -63,7 +64,7 @@ def load_class_text(*, mirror: str | os.PathLike[str] | None = None) -> Experime
             "frequency": [one["frequency"] for one in classes],
         }
     )
-    return _embedded(CLASSES, np.load(paths["lvis_v1_clip_a+cname.npy"], allow_pickle=False), stimuli)
+    return _embedded(CLASSES, read_npy(paths["lvis_v1_clip_a+cname.npy"]), stimuli)
 
 
 def _json(path: Path) -> Any:
