@@ -7,23 +7,31 @@ than its size on disk can explain.
 
 from __future__ import annotations
 
-import bz2
 import gzip
-import io
 import lzma
 import os
-import stat
 import struct
 import tarfile
-import threading
 import unicodedata
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path, PurePosixPath
 from types import TracebackType
-from typing import IO, Any, NamedTuple, Protocol, Self, TypeVar
+from typing import IO, Self, TypeVar
+
+from neurobridge.store.archive_formats import (
+    LIMITS,
+    ArchiveError,
+    Entry,
+    Limits,
+    Reader,
+    explained_bytes,
+    open_reader,
+    too_large,
+)
+
+__all__ = ["LIMITS", "Archive", "ArchiveError", "Limits", "read_gzip"]
 
 _T = TypeVar("_T")
 
@@ -41,70 +49,6 @@ _BROKEN = (
     OverflowError,
 )
 _PIECE = 2**20
-# A few bytes of these methods can stand for gigabytes, and zipfile unpacks them in one step.
-_METHODS = {zipfile.ZIP_STORED: "stored", zipfile.ZIP_DEFLATED: "deflated"}
-
-
-class ArchiveError(ValueError):
-    """An archive that is broken, or that holds what an archive of data has no use for."""
-
-
-class Limits(NamedTuple):
-    """The size that an archive may have.
-
-    Attributes
-    ----------
-    total : int
-        Bytes of all members, unpacked.
-    member : int
-        Bytes of one member that is read into memory.
-    ratio : float
-        Unpacked bytes for each byte on disk, of a member and of the archive.
-    harmless : int
-        Bytes up to which the ratio is not asked for: a blank image may be packed a thousandfold.
-    members : int
-        Number of entries.
-
-    Examples
-    --------
-    >>> Limits(members=10)._replace(total=100).total
-    100
-    """
-
-    total: int = 20 * 10**9
-    member: int = 2**31
-    ratio: float = 200.0
-    harmless: int = 2**26
-    members: int = 2_000_000
-
-
-LIMITS = Limits()
-
-
-class _Entry(NamedTuple):
-    """One entry of an archive; ``handle`` is what its reader opens."""
-
-    name: str
-    size: int
-    packed: int | None
-    is_folder: bool
-    problem: str
-    handle: Any
-
-
-class _Reader(Protocol):
-    """The part of zipfile and tarfile that `Archive` needs; ``turn`` is held while a member is read."""
-
-    turn: AbstractContextManager[Any]
-
-    def entries(self) -> list[_Entry]:
-        """List the entries."""
-
-    def open(self, entry: _Entry) -> IO[bytes]:
-        """Open the file of an entry."""
-
-    def close(self) -> None:
-        """Close the archive."""
 
 
 class Archive:
@@ -140,7 +84,7 @@ class Archive:
     def __init__(self, path: str | os.PathLike[str], *, limits: Limits = LIMITS) -> None:
         self.path, self.limits = Path(path), limits
         try:
-            self._reader: _Reader = _reader(self.path, limits)
+            self._reader: Reader = open_reader(self.path, limits)
         except ArchiveError:
             raise
         except (*_BROKEN, MemoryError) as error:
@@ -213,7 +157,7 @@ class Archive:
                 "the file is damaged; fetch or write it again."
             ) from error
 
-    def _entry(self, name: str) -> _Entry:
+    def _entry(self, name: str) -> Entry:
         try:
             return self._entries[name]
         except KeyError:
@@ -247,7 +191,7 @@ def read_gzip(path: str | os.PathLike[str], *, limits: Limits = LIMITS) -> bytes
     """
     path = Path(path)
     try:
-        most = min(limits.member, _explained(path.stat().st_size, limits))
+        most = min(limits.member, explained_bytes(path.stat().st_size, limits))
         if path.stat().st_size == 0:
             raise EOFError("the file is empty")
         pieces, total = [], 0
@@ -255,18 +199,13 @@ def read_gzip(path: str | os.PathLike[str], *, limits: Limits = LIMITS) -> bytes
             while piece := stream.read(_PIECE):
                 total += len(piece)
                 if total > most:
-                    raise _too_large(path, "more", most, "gzip file")
+                    raise too_large(path, "more", most, "gzip file")
                 pieces.append(piece)
     except ArchiveError:
         raise
     except (*_BROKEN, MemoryError) as error:
         raise _broken(path, error) from error
     return b"".join(pieces)
-
-
-def _explained(packed: int, limits: Limits) -> int:
-    """Return the bytes that a packed size can stand for."""
-    return max(limits.harmless, int(limits.ratio * packed))
 
 
 def _shown(error: BaseException) -> str:
@@ -280,27 +219,20 @@ def _broken(path: Path, error: BaseException) -> ArchiveError:
     )
 
 
-def _too_large(path: Path, size: str, most: int, what: str) -> ArchiveError:
-    return ArchiveError(
-        f"{path}: found {size} bytes in the {what}, unpacked, of {path.stat().st_size} on disk; expected at most {most}. Mend: do "
-        "not use this file if you do not know its origin; if you do, pack it again in parts, or without compression."
-    )
-
-
-def _check(path: Path, entries: list[_Entry], limits: Limits) -> None:
+def _check(path: Path, entries: list[Entry], limits: Limits) -> None:
     if len(entries) > limits.members:
         raise ArchiveError(
             f"{path}: found {len(entries)} entries; expected at most {limits.members}. Mend: pack them into several archives."
         )
     for entry in entries:
         _check_place(path, entry)
-        if entry.packed is not None and entry.size > _explained(entry.packed, limits):
-            raise _too_large(path, str(entry.size), _explained(entry.packed, limits), f"member {entry.name!r}")
+        if entry.packed is not None and entry.size > explained_bytes(entry.packed, limits):
+            raise too_large(path, str(entry.size), explained_bytes(entry.packed, limits), f"member {entry.name!r}")
     _check_collisions(path, entries)
     total, on_disk = sum(entry.size for entry in entries), path.stat().st_size
-    most = min(limits.total, _explained(on_disk, limits))
+    most = min(limits.total, explained_bytes(on_disk, limits))
     if total > most:
-        raise _too_large(path, str(total), most, f"archive of {len(entries)} entries")
+        raise too_large(path, str(total), most, f"archive of {len(entries)} entries")
     packed = sum(entry.packed or 0 for entry in entries)
     if packed > on_disk:
         raise ArchiveError(
@@ -309,7 +241,7 @@ def _check(path: Path, entries: list[_Entry], limits: Limits) -> None:
         )
 
 
-def _check_place(path: Path, entry: _Entry) -> None:
+def _check_place(path: Path, entry: Entry) -> None:
     problem = entry.problem
     parts = PurePosixPath(entry.name.replace("\\", "/")).parts
     if not parts or parts[0].startswith("/") or ".." in parts or ":" in parts[0] or "\0" in entry.name:
@@ -321,7 +253,7 @@ def _check_place(path: Path, entry: _Entry) -> None:
         )
 
 
-def _check_collisions(path: Path, entries: list[_Entry]) -> None:
+def _check_collisions(path: Path, entries: list[Entry]) -> None:
     """Refuse two files that would be one on a system that does not tell capitals, or composed from decomposed letters."""
     files: dict[str, str] = {}
     folders: set[str] = set()
@@ -351,135 +283,3 @@ def _parents(key: str) -> Iterable[str]:
     while place > 0:
         yield key[:place]
         place = key.rfind("/", 0, place)
-
-
-def _reader(path: Path, limits: Limits) -> _Reader:
-    if zipfile.is_zipfile(path):
-        return _Zip(path)
-    return _Tar(path, limits)
-
-
-class _Zip:
-    """A zip file."""
-
-    def __init__(self, path: Path) -> None:
-        # A zip file may be read by several threads at once.
-        self.turn: AbstractContextManager[Any] = nullcontext()
-        self._file = zipfile.ZipFile(path)
-
-    def entries(self) -> list[_Entry]:
-        return [
-            _Entry(
-                info.filename,
-                0 if info.is_dir() else info.file_size,
-                info.compress_size,
-                info.is_dir(),
-                self._problem(info),
-                info,
-            )
-            for info in self._file.infolist()
-        ]
-
-    def open(self, entry: _Entry) -> IO[bytes]:
-        return self._file.open(entry.handle)
-
-    def close(self) -> None:
-        self._file.close()
-
-    @staticmethod
-    def _problem(info: zipfile.ZipInfo) -> str:
-        kind = stat.S_IFMT(info.external_attr >> 16)
-        if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
-            return "is a link or a device"
-        if "\0" in info.orig_filename:
-            return "has a name that is cut off by a zero byte"
-        if info.flag_bits & 0x1:
-            return "is encrypted"
-        if info.compress_type not in _METHODS:
-            return (
-                f"is packed with method {info.compress_type} (only {' and '.join(_METHODS.values())} members are read)"
-            )
-        return ""
-
-
-class _Tar:
-    """A tar file, packed or not."""
-
-    def __init__(self, path: Path, limits: Limits) -> None:
-        self.turn: AbstractContextManager[Any] = threading.Lock()
-        with path.open("rb") as stream:
-            start = stream.read(6)
-        opened: Any
-        if start.startswith(b"\x1f\x8b"):
-            opened = gzip.open(path, "rb")
-        elif start.startswith(b"BZh"):
-            opened = bz2.open(path, "rb")
-        elif start == b"\xfd7zXZ\x00":
-            opened = lzma.open(path, "rb")
-        else:
-            opened = path.open("rb")
-        most = min(limits.total, _explained(path.stat().st_size, limits))
-        self._stream = _Counted(opened, path, most)
-        try:
-            self._file = tarfile.open(fileobj=self._stream, mode="r:")
-        except BaseException:
-            self._stream.close()
-            raise
-
-    def entries(self) -> list[_Entry]:
-        members = self._file.getmembers()
-        # tarfile takes a damaged header in the middle for the end.
-        self._stream.seek(self._file.offset)
-        if self._stream.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
-            raise tarfile.ReadError(f"the list of members breaks off after {len(members)}")
-        return [
-            _Entry(info.name, info.size if info.isfile() else 0, None, info.isdir(), self._problem(info), info)
-            for info in members
-            if info.name != "."
-        ]
-
-    def open(self, entry: _Entry) -> IO[bytes]:
-        stream = self._file.extractfile(entry.handle)
-        if stream is None:
-            raise tarfile.ReadError("not a file")
-        return stream
-
-    def close(self) -> None:
-        self._file.close()
-        self._stream.close()
-
-    @staticmethod
-    def _problem(info: tarfile.TarInfo) -> str:
-        return "" if info.isfile() or info.isdir() else "is a link or a device"
-
-
-class _Counted(io.RawIOBase):
-    """A stream of which no more than a number of bytes is unpacked."""
-
-    def __init__(self, stream: IO[bytes], path: Path, most: int) -> None:
-        self._inner, self._path, self._most = stream, path, most
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._inner.tell()
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        if whence == os.SEEK_SET and offset > self._most:
-            raise _too_large(self._path, str(offset), self._most, "tar file")
-        return self._inner.seek(offset, whence)
-
-    def read(self, size: int | None = -1) -> bytes:
-        left = self._most - self._inner.tell()
-        data = self._inner.read(left + 1 if size is None or size < 0 else min(size, left + 1))
-        if len(data) > left:
-            raise _too_large(self._path, "more", self._most, "tar file")
-        return data
-
-    def close(self) -> None:
-        self._inner.close()
-        super().close()

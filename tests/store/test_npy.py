@@ -87,7 +87,7 @@ def test_other_bytes_are_refused(tmp_path, data):
 
 
 def test_a_missing_file_and_a_folder_are_refused(tmp_path):
-    with pytest.raises(FileNotFoundError, match="gone.npy"):
+    with pytest.raises(FileNotFoundError, match=r"gone\.npy"):
         read_npy(tmp_path / "gone.npy")
     with pytest.raises(ArchiveError, match=tmp_path.name):
         read_npy(tmp_path)
