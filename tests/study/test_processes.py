@@ -21,7 +21,7 @@ pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals of POSIX sys
 SLEEPER = """
 import os, signal, subprocess, sys, time
 folder, polite = sys.argv[1], sys.argv[2] == "polite"
-inner = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+inner = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], stderr=subprocess.DEVNULL)
 def end(number, frame):
     open(os.path.join(folder, f"{os.getpid()}.ended"), "w").close()
     os._exit(128 + number)
