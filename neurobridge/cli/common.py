@@ -47,7 +47,7 @@ Json = Annotated[
     bool,
     typer.Option("--json", help="Print JSON instead of tables; all else goes to stderr.", callback=_reserve_stdout),
 ]
-Seed = Annotated[int, typer.Option("--seed", help="Seed of every random draw.")]
+Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of every random draw.")]
 
 
 def make_console() -> Console:

@@ -200,7 +200,8 @@ def _read_state(path: Path) -> dict[str, torch.Tensor]:
             ) from error
     try:
         state: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+    # Bytes that are no pickle at all end in errors of many kinds.
+    except Exception as error:
         raise _wants_code(path, error) from error
     if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
         state = state["state_dict"]
@@ -306,7 +307,13 @@ def _built(name: str) -> torch.nn.Module:
             f"python:{name}: found no such object ({error}); expected python:MODULE:NAME that can be imported. Mend: check the "
             "spelling and PYTHONPATH."
         ) from error
-    model = factory()
+    try:
+        model = factory()
+    except Exception as error:
+        raise ModelError(
+            f"python:{name}: found {type(error).__name__} when it was called ({error}); expected a callable without arguments "
+            "that builds a torch.nn.Module. Mend: write a function that calls it with its arguments, and name that."
+        ) from error
     if not isinstance(model, torch.nn.Module):
         raise ModelError(
             f"python:{name}: found {type(model).__name__}; expected a callable that builds a torch.nn.Module. Mend: return one."

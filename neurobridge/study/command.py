@@ -53,7 +53,7 @@ def main(study: Study, arguments: Sequence[str] | None = None) -> NoReturn:
         quick: Annotated[
             bool, typer.Option("--quick", help="At most 90 s on two cores; proves the code, no claim.")
         ] = False,
-        seed: Annotated[int, typer.Option("--seed", help="First seed.")] = 0,
+        seed: Annotated[int, typer.Option("--seed", min=0, help="First seed.")] = 0,
         n_seeds: Annotated[
             int | None,
             typer.Option("--seeds", min=1, help="Repetitions; by default those of the study, 1 with --quick."),

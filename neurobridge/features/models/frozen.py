@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from neurobridge.assemblies import AssemblyError
+from neurobridge.points.devices import find_device
 
 _OF_EVERY_MODULE = frozenset(vars(torch.nn.Module()))
 
@@ -41,13 +42,15 @@ def frozen(model: torch.nn.Module, device: str | torch.device | None) -> Iterato
 
     Raises
     ------
+    ValueError
+        There is no such device here.
     AssemblyError
         A device is asked for and the model lies on several.
     """
     tensors = [*model.parameters(), *model.buffers()]
     home = list(dict.fromkeys(tensor.device for tensor in tensors)) or [torch.device("cpu")]
     floating = [tensor.dtype for tensor in tensors if tensor.is_floating_point()]
-    where = torch.device(device) if device is not None else home[0]
+    where = find_device(device) if device is not None else home[0]
     moves = device is not None and home != [where]
     if moves and len(home) > 1:
         raise AssemblyError(
