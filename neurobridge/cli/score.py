@@ -3,28 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from neurobridge.cli.choices import REGRESSIONS
+from neurobridge.cli.choices import REGRESSIONS, SPLITS
 from neurobridge.cli.common import Json, Mirror, Seed, print_json, print_tables
 from neurobridge.store.atomic import atomic_path, write_json
 
 if TYPE_CHECKING:
     import xarray as xr
     from matplotlib.figure import Figure
-
-    from neurobridge.evaluate.splits import Splits
-
-#: Rule by which stimuli are held out -> the options that go with it.
-SPLITS: dict[str, tuple[str, ...]] = {
-    "brainscore": (),
-    "shuffled": ("--n-splits", "--test-size"),
-    "stratified": ("--n-splits", "--test-size", "--group"),
-    "kfold": ("--n-splits", "--group"),
-    "groups": ("--n-splits", "--group"),
-}
 
 
 def score_command(
@@ -48,19 +37,20 @@ def score_command(
     ] = None,
     splits: Annotated[
         str | None,
-        typer.Option(help=f"Of two files: one of {', '.join(SPLITS)}; by default brainscore, ten of 90/10 by object."),
+        typer.Option(
+            help=f"Of two files: one of {', '.join(SPLITS)}, perhaps with options of its own (kfold,n_splits=5); by default "
+            "Brain-Score's ten of 90/10 by object."
+        ),
     ] = None,
-    n_splits: Annotated[
-        int | None, typer.Option(min=1, help="Number of splits; default 10, 5 of kfold, one a group of groups.")
-    ] = None,
+    n_splits: Annotated[int | None, typer.Option(min=1, help="With --splits: number of splits.")] = None,
     test_size: Annotated[
-        float | None, typer.Option(help="Share of the stimuli held out, of shuffled and stratified; default 0.1.")
+        float | None, typer.Option(help="With --splits shuffle or stratified: share of the stimuli held out.")
     ] = None,
     group: Annotated[
         str | None,
         typer.Option(
-            help="Coordinate of the target by which to split: whole groups are held out (groups, the default with --group), "
-            "or each has its share on both sides (stratified, kfold)."
+            help="Label of the stimuli of which whole groups are held out; with --splits stratified or kfold, of which each value "
+            "has its share on both sides."
         ),
     ] = None,
     out: Annotated[
@@ -81,8 +71,8 @@ def score_command(
                 "--benchmark with --activations. "
                 "Mend: neurobridge score --benchmark majajhong2015.public.IT-pls --activations FILE.nc."
             )
-        rule = SplitRule(splits, n_splits, test_size, group, seed)
-        _score_files(source, target, regression or "pls", rule, out, as_json=as_json)
+        text = _splits_text(splits, n_splits, test_size, group)
+        _score_files(source, target, regression or "pls", text, out, seed=seed, as_json=as_json)
         return
     if any(option is not None for option in (splits, n_splits, test_size, group)):
         raise ValueError(
@@ -133,89 +123,35 @@ def _keep(score: xr.Dataset, path: Path) -> None:
         score.to_netcdf(partial, engine="netcdf4")
 
 
-class SplitRule(NamedTuple):
-    """The splits that the command line asks for; None where it leaves the choice."""
-
-    name: str | None
-    n_splits: int | None
-    test_size: float | None
-    label: str | None
-    seed: int
-
-    def draw(self, source: xr.DataArray, target: xr.DataArray) -> Splits | None:
-        """Draw the splits over the stimuli that two assemblies share, whatever their order; None is the default of the metric.
-
-        Raises
-        ------
-        ValueError
-            The rule is unknown, or an option is not one of this rule.
-        AssemblyError
-            The label is missing, or there are too few stimuli or groups.
-        """
-        import numpy as np
-
-        from neurobridge.assemblies import match_stimuli
-        from neurobridge.evaluate import splits
-
-        name = self.name or ("brainscore" if self.label is None else "groups")
-        if name not in SPLITS:
-            raise ValueError(f"--splits: found {name!r}; expected one of {list(SPLITS)}. Mend: choose one of them.")
-        self._refuse_unused(name)
-        if name == "brainscore":
+def _splits_text(splits: str | None, n_splits: int | None, test_size: float | None, group: str | None) -> str | None:
+    """Put the options together in one text, as `neurobridge.evaluate.splits.splits_from_text` reads it; None for the default."""
+    if splits is None and group is None:
+        if n_splits is None and test_size is None:
             return None
-        matched = match_stimuli(source, target).target
-        order = np.argsort(matched["stimulus_id"].values, kind="stable")
-        label = self.label or ("object_name" if name in ("stratified", "groups") else None)
-        labels: Any = None if label is None else _labels(matched, label)[order]
-        sizes: dict[str, Any] = {"seed": self.seed}
-        if self.n_splits is not None:
-            sizes["n_splits"] = self.n_splits
-        if self.test_size is not None:
-            sizes["train_size"] = 1 - self.test_size
-        if name == "shuffled":
-            drawn = splits.shuffle_splits(len(order), **sizes)
-        elif name == "stratified":
-            drawn = splits.stratified_splits(labels, **sizes)
-        elif name == "kfold":
-            drawn = splits.kfold_splits(len(order), labels=labels, **sizes)
-        else:
-            drawn = splits.group_splits(labels, **sizes)
-        described = drawn.description + ("" if label is None else f", on {label}")
-        return splits.Splits([(order[train], order[test]) for train, test in drawn], described)
-
-    def _refuse_unused(self, name: str) -> None:
-        given = {"--n-splits": self.n_splits, "--test-size": self.test_size, "--group": self.label}
-        unused = [option for option, value in given.items() if value is not None and option not in SPLITS[name]]
-        if unused:
-            raise ValueError(
-                f"--splits {name}: found {' and '.join(unused)}; expected {' and '.join(SPLITS[name]) or 'no such option'} "
-                f"with it. Mend: leave {' and '.join(unused)} out, or choose another of {list(SPLITS)}."
-            )
-        if self.test_size is not None and not 0 < self.test_size < 1:
-            raise ValueError(
-                f"--test-size: found {self.test_size}; expected a share above 0 and below 1. Mend: e.g. --test-size 0.2."
-            )
-
-
-def _labels(assembly: xr.DataArray, name: str) -> Any:
-    if name not in assembly.coords or assembly[name].dims != ("presentation",):
-        known = sorted(str(label) for label, coord in assembly.coords.items() if coord.dims == ("presentation",))
+        given = "--n-splits" if n_splits is not None else "--test-size"
         raise ValueError(
-            f"--group: found no coordinate {name!r} of the target's stimuli; expected one of {known}. Mend: --group NAME, or "
-            "--splits shuffled."
+            f"{given}: found it without --splits; expected the kind of splits that it is for. Mend: e.g. --splits kfold --n-splits 5, "
+            "--splits shuffle --test-size 0.2, or --group object_name."
         )
-    return assembly[name].values
+    if test_size is not None and not 0 < test_size < 1:
+        raise ValueError(
+            f"--test-size: found {test_size}; expected a share above 0 and below 1. Mend: e.g. --test-size 0.2."
+        )
+    parts = [splits or "group"]
+    parts += [] if group is None else [f"label={group}"]
+    parts += [] if n_splits is None else [f"n_splits={n_splits}"]
+    parts += [] if test_size is None else [f"train_size={1 - test_size:.15g}"]
+    return ",".join(parts)
 
 
 def _score_files(
-    source: Path, target: Path, regression: str, rule: SplitRule, out: Path | None, *, as_json: bool
+    source: Path, target: Path, regression: str, splits: str | None, out: Path | None, *, seed: int, as_json: bool
 ) -> None:
     from neurobridge.assemblies import open_assembly
     from neurobridge.evaluate import aggregate, predictivity
 
     predictors, recordings = open_assembly(source), open_assembly(target)
-    drawn = rule.draw(predictors, recordings)
-    score = predictivity(predictors, recordings, regression=regression, splits=drawn, seed=rule.seed)
+    score = predictivity(predictors, recordings, regression=regression, splits=splits, seed=seed)
     summary = {**aggregate(score), "splits": score.attrs["splits"]}
     if out is not None:
         _keep(score, out)
