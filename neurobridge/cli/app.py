@@ -97,7 +97,7 @@ def main() -> NoReturn:
 
 
 def _run() -> int:
-    """Run the application; give its exit status."""
+    """Run the application and return its exit status."""
     try:
         app(prog_name="neurobridge")
     except Terminated:

@@ -1,4 +1,4 @@
-"""Names that help texts list, written out so that help needs no torch; a test holds them equal to those of the rooms."""
+"""The names that help texts list, written out so that help needs no torch; a test compares them with those of the rooms."""
 
 from __future__ import annotations
 

@@ -51,7 +51,7 @@ Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of every random d
 
 
 def make_console() -> Console:
-    """Console on stdout, wide enough where the output is piped."""
+    """Return a console on stdout, wide enough where the output is piped."""
     console = Console()
     # Piped output has no width of its own; wrapped cells could not be read.
     return console if console.is_terminal else Console(width=140)

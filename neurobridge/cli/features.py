@@ -149,7 +149,7 @@ def _preprocess(loaded: LoadedModel, **given: Any) -> Preprocess:
 
 
 def _pooling(text: str) -> tuple[str, int]:
-    """``"pca:100"`` -> ("pca", 100); 0 where there is no number."""
+    """Split a pooling from its number: "pca:100" is ("pca", 100); 0 where there is none."""
     match = re.fullmatch(r"(pca|sparse|gaussian):([1-9]\d*)|(flatten|mean|cls)", text)
     if match is None:
         raise ValueError(f"--pooling: found {text!r}; expected {_POOLING}. Mend: e.g. pca:1000.")

@@ -63,16 +63,16 @@ def run_command(
     With ``--all``, an experiment whose data can neither be found nor fetched is skipped and listed as such. With
     ``--jobs`` above one, the output of an experiment is printed when it ends.
     """
-    known = list_scripts()
+    scripts = list_scripts()
     if name is None and not every:
         if as_json:
-            print_json(list(known))
+            print_json(list(scripts))
         else:
-            typer.echo("\n".join(known) if known else "found no experiment")
+            typer.echo("\n".join(scripts) if scripts else "found no experiment")
         return
-    if name is not None and (every or name not in known):
+    if name is not None and (every or name not in scripts):
         raise ValueError(
-            f"found experiment {name!r}{' and --all' if every else ''}; expected one of {list(known)}, or --all alone. "
+            f"found experiment {name!r}{' and --all' if every else ''}; expected one of {list(scripts)}, or --all alone. "
             "Mend: neurobridge run lists them."
         )
     arguments = [
@@ -87,9 +87,9 @@ def run_command(
         folder = _folder(out, name, quick)
         arguments += ["--out", str(folder), *(["--json"] if as_json else [])]
         with Children() as children:
-            ended = _run_script(children, known[name], name, arguments)
+            ended = _run_script(children, scripts[name], name, arguments)
         raise typer.Exit(INTERRUPTED if ended is None else _status(ended))
-    _run_all(known, arguments, out, quick, as_json, jobs)
+    _run_all(scripts, arguments, out, quick, as_json, jobs)
 
 
 def _folder(out: Path, name: str, quick: bool) -> Path:
@@ -112,7 +112,7 @@ def _status(ended: subprocess.CompletedProcess[bytes]) -> int:
     return ended.returncode if ended.returncode >= 0 else 128 - ended.returncode
 
 
-def _run_all(known: dict[str, Place], arguments: list[str], out: Path, quick: bool, as_json: bool, jobs: int) -> None:
+def _run_all(scripts: dict[str, Place], arguments: list[str], out: Path, quick: bool, as_json: bool, jobs: int) -> None:
     interrupted = threading.Event()
 
     def run(name: str) -> dict[str, Any] | None:
@@ -126,7 +126,7 @@ def _run_all(known: dict[str, Place], arguments: list[str], out: Path, quick: bo
         options: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT} if jobs > 1 else {}
         if as_json:
             options["stdout"] = subprocess.DEVNULL
-        ended = _run_script(children, known[name], name, [*arguments, "--out", str(folder)], **options)
+        ended = _run_script(children, scripts[name], name, [*arguments, "--out", str(folder)], **options)
         if ended is None:
             return None
         if not as_json and jobs > 1:
@@ -144,7 +144,7 @@ def _run_all(known: dict[str, Place], arguments: list[str], out: Path, quick: bo
 
     # The pool is left last: its threads wait for the children.
     with ThreadPoolExecutor(jobs) as pool, Children() as children:
-        rows = [row for row in pool.map(run, known) if row is not None]
+        rows = [row for row in pool.map(run, scripts) if row is not None]
     failed = [row["name"] for row in rows if row["ended"] not in ENDS.values()]
     if as_json:
         print_json(rows)

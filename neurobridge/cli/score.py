@@ -103,10 +103,10 @@ def score_command(
 
 
 def _write(score: xr.Dataset, summary: dict[str, Any], folder: Path) -> list[str]:
-    """Write score.json, score.nc and, where there are sites, the figure by site; gives the files of the figure."""
+    """Write score.json, score.nc and, where there are sites, the figure by site; return the files of the figure."""
     from neurobridge import figures
 
-    _keep(score, folder / "score.nc")
+    _write_score(score, folder / "score.nc")
     paths: list[str] = []
     if score["raw"].ndim == 2:
         kind = "SIMULATED, " if summary["kind"] == "simulated" else ""
@@ -118,7 +118,7 @@ def _write(score: xr.Dataset, summary: dict[str, Any], folder: Path) -> list[str
     return paths
 
 
-def _keep(score: xr.Dataset, path: Path) -> None:
+def _write_score(score: xr.Dataset, path: Path) -> None:
     with atomic_path(path) as partial:
         score.to_netcdf(partial, engine="netcdf4")
 
@@ -130,8 +130,8 @@ def _splits_text(splits: str | None, n_splits: int | None, test_size: float | No
             return None
         given = "--n-splits" if n_splits is not None else "--test-size"
         raise ValueError(
-            f"{given}: found it without --splits; expected the kind of splits that it is for. Mend: e.g. --splits kfold --n-splits 5, "
-            "--splits shuffle --test-size 0.2, or --group object_name."
+            f"{given}: found it without --splits; expected the kind of splits that it is for. Mend: e.g. --splits kfold "
+            "--n-splits 5, --splits shuffle --test-size 0.2, or --group object_name."
         )
     if test_size is not None and not 0 < test_size < 1:
         raise ValueError(
@@ -154,7 +154,7 @@ def _score_files(
     score = predictivity(predictors, recordings, regression=regression, splits=splits, seed=seed)
     summary = {**aggregate(score), "splits": score.attrs["splits"]}
     if out is not None:
-        _keep(score, out)
+        _write_score(score, out)
     if as_json:
         print_json(summary)
     else:

@@ -107,6 +107,11 @@ class ArrayArchive:
 
     def __init__(self, path: str | os.PathLike[str], *, limits: Limits = LIMITS) -> None:
         self.path = Path(path)
+        if not zipfile.is_zipfile(self.path):
+            raise ArchiveError(
+                f"{self.path}: found a file that is no zip archive; expected an npz file of arrays. Mend: check the path, "
+                "or write it again with np.savez."
+            )
         self._archive = Archive(self.path, limits=limits)
         self.names = sorted(name.removesuffix(".npy") for name in self._archive.names if name.endswith(".npy"))
 

@@ -118,7 +118,7 @@ class Run:
 
 @dataclass(frozen=True, repr=False)
 class Study:
-    """One question, the cells that answer it, and how they are summarised.
+    """A question, the cells that answer it, and how they are summarised.
 
     Attributes
     ----------
@@ -179,7 +179,7 @@ class Study:
 def run_study(
     study: Study, run: Run, *, fresh: bool = False, progress: bool = True, n_cells: int | None = None
 ) -> dict[str, Any] | None:
-    """Compute the cells that are not there yet, and summarise.
+    """Compute the cells that are missing, and summarise.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""One self-contained HTML page from a results folder."""
+"""A self-contained HTML page from a results folder."""
 
 from __future__ import annotations
 

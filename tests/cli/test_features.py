@@ -85,34 +85,34 @@ def test_extract_writes_an_assembly_and_says_what_it_is(stimuli) -> None:
         "--batch-size",
         4,
     ]
-    said = json.loads(run(stimuli, *arguments, "--json"))
+    summary = json.loads(run(stimuli, *arguments, "--json"))
     assembly = open_assembly(stimuli / "out.nc")
-    assert said["shape"] == list(assembly.shape) == [6, 4 * 10 * 10 + 5]
-    assert said["layers"] == ["0", "4"]
-    assert said["model"] == "python:mine:build"
-    assert said["extraction_key"] == assembly.attrs["extraction_key"]
-    assert json.loads(said["preprocessing"])["mean"] == [0.5]
+    assert summary["shape"] == list(assembly.shape) == [6, 4 * 10 * 10 + 5]
+    assert summary["layers"] == ["0", "4"]
+    assert summary["model"] == "python:mine:build"
+    assert summary["extraction_key"] == assembly.attrs["extraction_key"]
+    assert json.loads(summary["preprocessing"])["mean"] == [0.5]
     assert assembly.attrs["visual_degrees"] == 8
     assert list(assembly.coords["stimulus_id"].values) == [str(k) for k in range(100, 106)]
     assert list(assembly.coords["object_name"].values) == ["a", "b"] * 3
     again = json.loads(run(stimuli, *arguments, "--json"))
-    assert again["extraction_key"] == said["extraction_key"]
+    assert again["extraction_key"] == summary["extraction_key"]
     table = run(stimuli, *arguments)
-    assert said["weights_digest"] in table
+    assert summary["weights_digest"] in table
 
 
 def test_weights_from_a_file(stimuli) -> None:
     state = {name: value * 0 for name, value in build().state_dict().items()}
     safetensors.torch.save_file(state, stimuli / "w.safetensors")
-    said = json.loads(run(stimuli, "--layer", "4", "--weights", stimuli / "w.safetensors", "--json"))
-    assert said["model"] == "python:mine:build + w.safetensors"
+    summary = json.loads(run(stimuli, "--layer", "4", "--weights", stimuli / "w.safetensors", "--json"))
+    assert summary["model"] == "python:mine:build + w.safetensors"
     assert not open_assembly(stimuli / "out.nc").values.any()
 
 
 @pytest.mark.parametrize(("pooling", "width"), [("mean", 4), ("sparse:7", 7), ("gaussian:7", 7)])
 def test_poolings(stimuli, pooling, width) -> None:
-    said = json.loads(run(stimuli, "--layer", "0", "--pooling", pooling, "--json"))
-    assert said["shape"] == [6, width]
+    summary = json.loads(run(stimuli, "--layer", "0", "--pooling", pooling, "--json"))
+    assert summary["shape"] == [6, width]
 
 
 def test_components_are_fitted_on_other_images_and_kept(stimuli) -> None:
@@ -138,9 +138,9 @@ def test_images_of_a_dataset(stimuli, monkeypatch) -> None:
         return types.SimpleNamespace(images=images)
 
     monkeypatch.setattr("neurobridge.datasets.load", load)
-    said = json.loads(run(stimuli, "--stimuli", "some-dataset", "--mirror", stimuli, "--layer", "4", "--json"))
+    summary = json.loads(run(stimuli, "--stimuli", "some-dataset", "--mirror", stimuli, "--layer", "4", "--json"))
     assert asked == [("some-dataset", stimuli)]
-    np.testing.assert_array_equal(open_assembly(said["out"]).values, extract(build(), images, "4").values)
+    np.testing.assert_array_equal(open_assembly(summary["out"]).values, extract(build(), images, "4").values)
 
 
 @pytest.mark.parametrize(

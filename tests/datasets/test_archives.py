@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import re
 import zipfile
 
 import numpy as np
@@ -13,6 +12,7 @@ from PIL import Image
 from neurobridge.datasets import ArchiveError
 from neurobridge.datasets.files.archives import lazy_rows, members_of, zip_images
 from neurobridge.store.archives import Limits
+from tests.refusals import refused
 
 
 def write(path, entries, **options):
@@ -34,17 +34,11 @@ def test_members_are_files_in_order_with_the_endings_asked_for(tmp_path):
     assert members_of(path, suffixes=(".jpg",)) == ["b.JPG", "sub/a.jpg"]
 
 
-def refused(*facts):
-    """Context of an ArchiveError that names each of the facts and a way out."""
-    pattern = "".join(f"(?=.*{re.escape(str(fact))})" for fact in (*facts, "Mend:"))
-    return pytest.raises(ArchiveError, match=pattern)
-
-
 @pytest.mark.parametrize("entry", ["../evil.jpg", "A.JPG"])
 def test_archives_that_would_do_harm_are_refused(tmp_path, entry):
     path = write(tmp_path / "a.zip", [("a.jpg", picture(1)), (entry, picture(2))])
     for use in (members_of, lambda path: zip_images(path, ["a.jpg"])):
-        with refused(path, repr(entry)):
+        with refused(ArchiveError, path, repr(entry)):
             use(path)
 
 
@@ -52,16 +46,16 @@ def test_a_bomb_is_refused_by_its_size(tmp_path):
     path = write(tmp_path / "a.zip", [(f"{k}.bin", bytes(10**6)) for k in range(5)], compression=zipfile.ZIP_DEFLATED)
     assert path.stat().st_size < 10**5
     assert len(members_of(path)) == 5
-    with refused(path, 5 * 10**6, 5 * 10**6 - 1, path.stat().st_size):
+    with refused(ArchiveError, path, 5 * 10**6, 5 * 10**6 - 1, path.stat().st_size):
         members_of(path, limits=Limits(total=5 * 10**6 - 1))
 
 
 @pytest.mark.parametrize("spoil", [lambda data: data[: len(data) // 2], lambda data: b"not an image", lambda data: b""])
 def test_a_member_that_is_no_whole_image_is_refused_by_name(tmp_path, spoil):
     path = write(tmp_path / "a.zip", [("a.png", picture(1)), ("b.png", spoil(picture(2)))])
-    with refused(path, "b.png"):
+    with refused(ArchiveError, path, "b.png"):
         zip_images(path, ["a.png", "b.png"]).compute()
-    with refused(path, "b.png"):
+    with refused(ArchiveError, path, "b.png"):
         zip_images(path, ["b.png", "a.png"])
 
 
@@ -69,7 +63,7 @@ def test_an_image_that_unpacks_to_gigabytes_is_refused(tmp_path):
     stream = io.BytesIO()
     Image.new("1", (2**14, 2**13)).save(stream, format="PNG")
     path = write(tmp_path / "a.zip", [("a.png", stream.getvalue())])
-    with refused(path, "a.png", 2**14, 2**13):
+    with refused(ArchiveError, path, "a.png", 2**14, 2**13):
         zip_images(path, ["a.png"])
 
 
@@ -86,11 +80,11 @@ def test_images_are_read_in_the_order_asked_for_a_chunk_at_a_time(tmp_path, shap
 
 def test_missing_and_uneven_images_are_refused(tmp_path):
     path = write(tmp_path / "a.zip", [("a.png", picture(1)), ("b.png", picture(1, (5, 4, 3)))])
-    with refused(path, "1 of 2", "['c.png']"):
+    with refused(ArchiveError, path, "1 of 2", "['c.png']"):
         zip_images(path, ["a.png", "c.png"])
-    with refused(path, "0 of 0"):
+    with refused(ArchiveError, path, "0 of 0"):
         zip_images(path, [])
-    with refused(path, (5, 4, 3), (6, 4, 3)):
+    with refused(ArchiveError, path, (5, 4, 3), (6, 4, 3)):
         zip_images(path, ["a.png", "b.png"]).compute()
 
 

@@ -33,7 +33,7 @@ class FeatureFileError(ValueError):
 
 
 class Features(NamedTuple):
-    """One file: ``values``, a dask array of shape (n, d), and the labels of its rows, text arrays of shape (n,)."""
+    """The contents of a file: ``values``, a dask array of shape (n, d), and the labels of its rows, text arrays of shape (n,)."""
 
     values: dask.array.Array
     stimulus_id: np.ndarray
@@ -41,7 +41,7 @@ class Features(NamedTuple):
 
 
 def find_feature_files(folder: Path) -> list[Path]:
-    """Feature files of a folder, sorted by name."""
+    """Return the feature files of a folder, sorted by name."""
     return sorted(path for path in folder.iterdir() if path.suffix in READERS and not path.name.startswith("."))
 
 
@@ -66,9 +66,9 @@ def open_features(path: Path, rows: int) -> Features:
     return features
 
 
-def _wrong(path: Path, found: str, expected: str) -> FeatureFileError:
+def _wrong(path: Path, contents: str, expected: str) -> FeatureFileError:
     return FeatureFileError(
-        f"{path}: found {found}; expected {expected}. Mend: see neurobridge.datasets.files.feature_files."
+        f"{path}: found {contents}; expected {expected}. Mend: see neurobridge.datasets.files.feature_files."
     )
 
 

@@ -83,6 +83,6 @@ def load(*, session: str = SESSION, mirror: str | os.PathLike[str] | None = None
 
 
 def _images(path: Path) -> tuple[list[str], np.ndarray]:
-    """File names in order, and their pixels of shape (n_images, 112, 112, 3)."""
+    """Return the file names in order, and their pixels of shape (n_images, 112, 112, 3)."""
     files = members_of(path, suffixes=(".jpg",))
     return files, zip_images(path, files).compute()

@@ -105,7 +105,7 @@ def _dissimilarity(similarity: np.ndarray, stimuli: pd.DataFrame) -> xr.DataArra
 
 
 def pose_latents(stimuli: pd.DataFrame, *, attrs: Mapping[str, object]) -> xr.DataArray:
-    """Generative parameters of HvM stimuli as an assembly.
+    """Return the generative parameters of HvM stimuli as an assembly.
 
     Parameters
     ----------
