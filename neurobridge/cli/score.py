@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     import xarray as xr
     from matplotlib.figure import Figure
 
+# Kinds of splits that take the share to hold out.
+_SHARES = ("shuffle", "stratified")
+
 
 def score_command(
     source: Annotated[
@@ -136,6 +139,12 @@ def _splits_text(splits: str | None, n_splits: int | None, test_size: float | No
     if test_size is not None and not 0 < test_size < 1:
         raise ValueError(
             f"--test-size: found {test_size}; expected a share above 0 and below 1. Mend: e.g. --test-size 0.2."
+        )
+    kind = (splits or "group").partition(",")[0]
+    if test_size is not None and kind not in _SHARES:
+        raise ValueError(
+            f"--test-size: found {test_size} with splits of the kind {kind!r}; expected one of {list(_SHARES)}, the kinds that "
+            "hold out a share. Mend: leave it out, or --splits shuffle."
         )
     parts = [splits or "group"]
     parts += [] if group is None else [f"label={group}"]

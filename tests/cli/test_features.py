@@ -144,35 +144,36 @@ def test_images_of_a_dataset(stimuli, monkeypatch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("arguments", "facts"),
     [
-        (["--pooling", "max"], "found 'max'; expected flatten, mean"),
-        (["--pooling", "pca:3"], "found no fitting images; expected other images than the stimuli"),
-        (["--mean", "a,b"], "--mean: found 'a,b'; expected numbers"),
-        (["--stimuli", "gone.csv"], "found no table at gone.csv"),
-        (["--stimuli", "clip-class-text", "--root", "."], "--root: found . beside the dataset"),
-        (["--layer", "conv"], "found no layer that matches 'conv'"),
-        (["--weights", "gone.pt"], "found no file at gone.pt"),
-        (["--dtype", "float16"], "netCDF has no such type"),
+        (["--pooling", "max"], ["--pooling", "'max'", "pca:K"]),
+        (["--pooling", "pca:3"], ["--fit-on", "--pca"]),
+        (["--mean", "a,b"], ["--mean", "'a,b'"]),
+        (["--stimuli", "gone.csv"], ["gone.csv"]),
+        (["--stimuli", "clip-class-text", "--root", "."], ["--root", "'clip-class-text'"]),
+        (["--layer", "conv"], ["'conv'"]),
+        (["--weights", "gone.pt"], ["gone.pt"]),
+        (["--dtype", "float16"], ["float16", ".zarr"]),
     ],
 )
-def test_mistakes_are_one_message(stimuli, monkeypatch, capsys, arguments, message) -> None:
-    assert message in fail(stimuli, monkeypatch, capsys, *arguments)
+def test_mistakes_are_one_message(stimuli, monkeypatch, capsys, arguments, facts) -> None:
+    message = fail(stimuli, monkeypatch, capsys, *arguments)
+    assert all(fact in message for fact in facts)
 
 
 def test_components_that_saw_the_stimuli_or_are_of_another_number_are_refused(stimuli, monkeypatch, capsys) -> None:
     same = ["--layer", "0", "--pooling", "pca:3", "--fit-on", stimuli / "shown.csv"]
-    assert "found it among the 6 images that the components were fitted on" in fail(stimuli, monkeypatch, capsys, *same)
+    assert "6 images" in fail(stimuli, monkeypatch, capsys, *same)
     file = stimuli / "pca.safetensors"
     run(stimuli, "--layer", "0", "--pooling", "pca:3", "--pca", file, "--fit-on", stimuli / "other.csv")
     other = ["--layer", "0", "--pooling", "pca:4", "--pca", file]
-    assert "found 3 components" in fail(stimuli, monkeypatch, capsys, *other)
+    assert "3 components" in fail(stimuli, monkeypatch, capsys, *other)
 
 
 def test_a_dataset_without_images_is_refused(stimuli, monkeypatch, capsys) -> None:
     nothing = types.SimpleNamespace(images=None)
     monkeypatch.setattr("neurobridge.datasets.load", lambda name, mirror: nothing)
-    assert "found no images in the dataset 'x'" in fail(stimuli, monkeypatch, capsys, "--stimuli", "x")
+    assert "'x'" in fail(stimuli, monkeypatch, capsys, "--stimuli", "x")
 
 
 @pytest.mark.realdata
