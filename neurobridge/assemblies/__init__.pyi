@@ -16,3 +16,4 @@ from .schema import require_unique_stimuli as require_unique_stimuli
 from .schema import require_varying_neuroids as require_varying_neuroids
 from .schema import validate as validate
 from .selection import select as select
+from .tables import read_table as read_table

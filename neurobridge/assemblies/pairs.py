@@ -21,6 +21,7 @@ from neurobridge.assemblies.schema import (
     plain,
     require_unique_stimuli,
 )
+from neurobridge.assemblies.tables import read_table
 from neurobridge.points.display import format_fact, html_repr, short_repr
 from neurobridge.store.atomic import atomic_path
 from neurobridge.store.kinds import register
@@ -177,27 +178,16 @@ class Pairs:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Pairs:
-        """Read pairs from a csv file with the columns ``source_id`` and ``target_id``; ids are text.
+        """Read pairs from a csv file with the columns ``source_id`` and ``target_id``; ids are text, "NA" and "007" too.
 
         Raises
         ------
         FileNotFoundError
             There is no such file.
         AssemblyError
-            A column is missing or an id is empty.
+            The file is no table, a column is missing or an id is empty.
         """
-        path = Path(path)
-        if not path.exists():
-            raise FileNotFoundError(f"found no file at {path}; expected a csv table of pairs. Mend: check the path.")
-        table = pd.read_csv(path, dtype=str, keep_default_na=False)
-        pairs = cls.from_table(table)
-        empty = (pairs.source_id == "") | (pairs.target_id == "")
-        if empty.any():
-            raise AssemblyError(
-                f"{path}: found an empty id in row {int(np.flatnonzero(empty)[0]) + 1}; expected both ids in every row. "
-                "Mend: fill it or drop the row."
-            )
-        return pairs
+        return cls.from_table(read_table(path, what="pairs", required=("source_id", "target_id"), numbers=False))
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write pairs as csv, atomically; missing parent folders are made.

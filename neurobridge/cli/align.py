@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -57,14 +58,17 @@ def align_command(
 
 
 def _read_pairs(pairs: str | None) -> Pairs | int | float | None:
-    import pandas as pd
-
     from neurobridge.assemblies import Pairs
 
     if pairs is None:
         return None
     try:
         number = float(pairs)
-        return int(number) if number.is_integer() and number > 1 else number
     except ValueError:
-        return Pairs.from_table(pd.read_csv(pairs, dtype=str))
+        return Pairs.load(pairs)
+    if not 0 < number < math.inf or (number > 1 and not number.is_integer()):
+        raise ValueError(
+            f"--pairs: found {pairs}; expected a whole number, or a fraction above 0 and at most 1. Mend: e.g. --pairs 20, "
+            "--pairs 0.2, or the path of a csv with source_id and target_id."
+        )
+    return int(number) if number > 1 else number

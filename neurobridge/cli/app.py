@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import signal
+import sys
 from typing import Annotated, NoReturn
 
 import typer
 
 from neurobridge._version import __version__
 from neurobridge.cli.lazy import LazyCommand, LazyGroup
+from neurobridge.store.endings import DEBUG, INTERRUPTED, Terminated, end_on_signals, tell_error, wants_traceback
 
 COMMANDS = {
     "demo": LazyCommand(
@@ -55,17 +60,59 @@ app = typer.Typer(
 @app.callback(invoke_without_command=True)
 def _root(
     version: Annotated[bool, typer.Option("--version", help="Print the version and stop.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help=f"Show the traceback of an error, as {DEBUG}=1 does.")] = False,
 ) -> None:
+    if debug:
+        # Processes that a command starts show theirs too.
+        os.environ[DEBUG] = "1"
     if version:
         typer.echo(__version__)
         raise typer.Exit
 
 
 def main() -> NoReturn:
-    """Run the command line; expected errors are one message on stderr and exit code 1, not a traceback."""
+    """Run the command line and exit.
+
+    The exit status is 0 when all is done, 1 on an expected error and 70 on one that was not foreseen, each told in one line on
+    stderr; 2 on wrong options; 128 and the number of the signal where one ended it: 130 for Ctrl-C, 143 for SIGTERM. A traceback
+    is shown with ``--debug`` or NEUROBRIDGE_DEBUG=1 alone.
+
+    Raises
+    ------
+    SystemExit
+        Always.
+    """
+    with end_on_signals():
+        try:
+            status = _run()
+        except Terminated as end:
+            status = int(str(end.code))
+            _tell(f"ended by {signal.Signals(status - 128).name}; what was written whole is kept.")
+        except Exception as error:
+            if wants_traceback():
+                raise
+            line, status = tell_error(error, ["neurobridge", *sys.argv[1:]])
+            _tell(line)
+    raise SystemExit(status)
+
+
+def _run() -> int:
+    """Run the application and return its exit status."""
     try:
         app(prog_name="neurobridge")
-    except (ValueError, OSError, MemoryError, RuntimeError, FloatingPointError, ImportError) as error:
-        typer.echo(f"neurobridge: {error}", err=True)
-        raise SystemExit(1) from error
-    raise SystemExit(0)
+    except Terminated:
+        raise
+    except SystemExit as end:
+        # Output that cannot be written is an error, too.
+        sys.stdout.flush()
+        status = end.code if isinstance(end.code, int) else int(end.code is not None)
+        if status == INTERRUPTED:
+            _tell("interrupted; what was written whole is kept.")
+        return status
+    return 0
+
+
+def _tell(line: str) -> None:
+    # Where nobody listens any more, the exit status is all there is to say.
+    with contextlib.suppress(OSError):
+        typer.echo(f"neurobridge: {line}", err=True)

@@ -1,4 +1,4 @@
-"""Names that help texts list, written out so that help needs no torch; a test holds them equal to those of the rooms."""
+"""The names that help texts list, written out so that help needs no torch; a test compares them with those of the rooms."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from __future__ import annotations
 BASELINES = ("ridge", "procrustes", "pls", "cca", "relative", "keypoints")
 #: Keys of `neurobridge.evaluate.REGRESSIONS`.
 REGRESSIONS = ("pls", "ridge", "linear", "neuron_to_neuron")
+#: Keys of `neurobridge.evaluate.splits.KINDS`.
+SPLITS = ("shuffle", "stratified", "kfold", "group", "condition", "brainscore")
 #: Keys of `neurobridge.features.references.recipes.REFERENCES`.
 REFERENCES = ("conv_net", "conv_vae", "conv_contrastive", "gabor_energy")
 #: `neurobridge.study.demo.DATASETS`; the first is simulated.

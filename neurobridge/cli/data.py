@@ -138,12 +138,12 @@ def data_verify(
 
     _report_sets_without_files([name] if name else [])
     names = [name] if name else [manifest.name for manifest in datasets.list_datasets() if manifest.files]
-    status = {each: datasets.verify(each, mirror=mirror) for each in names}
+    status = {dataset: datasets.verify(dataset, mirror=mirror) for dataset in names}
     states = [state for files in status.values() for state in files.values()]
     if as_json:
         print_json(status)
     else:
-        rows = [[each, file, state] for each, files in status.items() for file, state in files.items()]
+        rows = [[dataset, file, state] for dataset, files in status.items() for file, state in files.items()]
         columns = ["dataset", "file", "status"]
         print_tables([{"title": "Files and their digests", "columns": columns, "rows": rows, "left": columns}])
         wrong = len(states) - states.count("ok") - states.count("missing")

@@ -177,23 +177,20 @@ def _preprocess(loaded: LoadedModel, **given: Any) -> Preprocess:
 
 
 def _pooling(text: str) -> tuple[str, int]:
-    """``"pca:100"`` -> ("pca", 100); 0 where there is no number."""
-    match = re.fullmatch(r"(pca|sparse|gaussian):(\d+)|(flatten|mean|cls)", text)
+    """Split a pooling from its number: "pca:100" is ("pca", 100); 0 where there is none."""
+    match = re.fullmatch(r"(pca|sparse|gaussian):([1-9]\d*)|(flatten|mean|cls)", text)
     if match is None:
         raise ValueError(f"--pooling: found {text!r}; expected {_POOLING}. Mend: e.g. pca:1000.")
     return match[1] or match[3], int(match[2] or 0)
 
 
 def _stimuli(given: str, root: Path | None, mirror: Path | None) -> tuple[xr.DataArray | pd.DataFrame, Path | None]:
-    import pandas as pd
-
     from neurobridge import datasets
+    from neurobridge.assemblies import read_table
 
     path = Path(given)
     if path.suffix.lower() == ".csv":
-        if not path.exists():
-            raise FileNotFoundError(f"found no table at {path}; expected a csv. Mend: check the path.")
-        return pd.read_csv(path, dtype={"stimulus_id": str}), root or path.parent
+        return read_table(path, what="stimuli", required=("stimulus_id",)), root or path.parent
     if root is not None:
         raise ValueError(
             f"--root: found {root} beside the dataset {given!r}; expected it only with a csv. Mend: leave it out."
@@ -220,9 +217,10 @@ def _components(
 
     if fit_on is None:
         if file is None or not file.exists():
+            absent = "" if file is None else f" and no components at --pca {file}"
             raise ValueError(
-                "--pooling pca: found no fitting images; expected other images than the stimuli, or components of earlier. Mend: "
-                "--fit-on DATASET_OR_CSV, or --pca FILE."
+                f"--pooling pca: found no fitting images{absent}; expected other images than the stimuli, or components of an "
+                "earlier fit. Mend: --fit-on DATASET_OR_CSV, or --pca FILE."
             )
         pca = LayerPCA.load(file)
         if pca.n_components != n_components:

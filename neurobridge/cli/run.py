@@ -15,7 +15,9 @@ from typing import Annotated, Any, NamedTuple
 import typer
 
 from neurobridge.cli.common import Json, Mirror, Seed, print_json, print_tables
+from neurobridge.store.endings import INTERRUPTED
 from neurobridge.study.harness import NO_DATA, RESULTS
+from neurobridge.study.processes import Children
 
 
 class Place(NamedTuple):
@@ -61,16 +63,16 @@ def run_command(
     With ``--all``, an experiment whose data can neither be found nor fetched is skipped and listed as such. With
     ``--jobs`` above one, the output of an experiment is printed when it ends.
     """
-    known = list_scripts()
+    scripts = list_scripts()
     if name is None and not every:
         if as_json:
-            print_json(list(known))
+            print_json(list(scripts))
         else:
-            typer.echo("\n".join(known) if known else "found no experiment")
+            typer.echo("\n".join(scripts) if scripts else "found no experiment")
         return
-    if name is not None and (every or name not in known):
+    if name is not None and (every or name not in scripts):
         raise ValueError(
-            f"found experiment {name!r}{' and --all' if every else ''}; expected one of {list(known)}, or --all alone. "
+            f"found experiment {name!r}{' and --all' if every else ''}; expected one of {list(scripts)}, or --all alone. "
             "Mend: neurobridge run lists them."
         )
     arguments = [
@@ -84,24 +86,33 @@ def run_command(
     if name is not None:
         folder = _folder(out, name, quick)
         arguments += ["--out", str(folder), *(["--json"] if as_json else [])]
-        raise typer.Exit(_run_script(known[name], name, arguments).returncode)
-    _run_all(known, arguments, out, quick, as_json, jobs)
+        with Children() as children:
+            ended = _run_script(children, scripts[name], name, arguments)
+        raise typer.Exit(INTERRUPTED if ended is None else _status(ended))
+    _run_all(scripts, arguments, out, quick, as_json, jobs)
 
 
 def _folder(out: Path, name: str, quick: bool) -> Path:
     return out / name / "quick" if quick else out / name
 
 
-def _run_script(place: Place, name: str, arguments: list[str], **options: Any) -> subprocess.CompletedProcess[bytes]:
+def _run_script(
+    children: Children, place: Place, name: str, arguments: list[str], **options: Any
+) -> subprocess.CompletedProcess[bytes] | None:
     """Run the script as a module: its siblings are imported from its package, wherever that lies."""
     paths = [str(place.root), *filter(None, [os.environ.get("PYTHONPATH")])]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "PYTHONUNBUFFERED": "1"}
     # -P: a folder of the same name in the working directory is not meant.
     command = [sys.executable, "-P", "-m", f"{place.package}.{name}", *arguments]
-    return subprocess.run(command, env=environment, **options)
+    return children.run(command, env=environment, **options)
 
 
-def _run_all(known: dict[str, Place], arguments: list[str], out: Path, quick: bool, as_json: bool, jobs: int) -> None:
+def _status(ended: subprocess.CompletedProcess[bytes]) -> int:
+    """Return the exit status of a process, as a shell gives it: 128 and the number of the signal that ended it."""
+    return ended.returncode if ended.returncode >= 0 else 128 - ended.returncode
+
+
+def _run_all(scripts: dict[str, Place], arguments: list[str], out: Path, quick: bool, as_json: bool, jobs: int) -> None:
     interrupted = threading.Event()
 
     def run(name: str) -> dict[str, Any] | None:
@@ -115,21 +126,25 @@ def _run_all(known: dict[str, Place], arguments: list[str], out: Path, quick: bo
         options: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT} if jobs > 1 else {}
         if as_json:
             options["stdout"] = subprocess.DEVNULL
-        done = _run_script(known[name], name, [*arguments, "--out", str(folder)], **options)
+        ended = _run_script(children, scripts[name], name, [*arguments, "--out", str(folder)], **options)
+        if ended is None:
+            return None
         if not as_json and jobs > 1:
-            typer.echo(f"{name} ...\n{done.stdout.decode(errors='replace')}")
-        if done.returncode == 130:
+            typer.echo(f"{name} ...\n{ended.stdout.decode(errors='replace')}")
+        status = _status(ended)
+        if status == INTERRUPTED:
             interrupted.set()
         return {
             "name": name,
-            "ended": ENDS.get(done.returncode, f"failed ({done.returncode})"),
+            "ended": ENDS.get(status, f"failed ({status})"),
             "seconds": round(time.monotonic() - started, 1),
             "out": str(folder),
-            "claims": _claims(folder) if done.returncode == 0 else [],
+            "claims": _claims(folder) if status == 0 else [],
         }
 
-    with ThreadPoolExecutor(jobs) as pool:
-        rows = [row for row in pool.map(run, known) if row is not None]
+    # The pool is left last: its threads wait for the children.
+    with ThreadPoolExecutor(jobs) as pool, Children() as children:
+        rows = [row for row in pool.map(run, scripts) if row is not None]
     failed = [row["name"] for row in rows if row["ended"] not in ENDS.values()]
     if as_json:
         print_json(rows)

@@ -7,13 +7,16 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from neurobridge.cli.choices import REGRESSIONS
+from neurobridge.cli.choices import REGRESSIONS, SPLITS
 from neurobridge.cli.common import Json, Mirror, Seed, print_json, print_tables
 from neurobridge.store.atomic import atomic_path, write_json
 
 if TYPE_CHECKING:
     import xarray as xr
     from matplotlib.figure import Figure
+
+# Kinds of splits that take the share to hold out.
+_SHARES = ("shuffle", "stratified")
 
 
 def score_command(
@@ -35,6 +38,24 @@ def score_command(
     regression: Annotated[
         str | None, typer.Option(help=f"Of two files: one of {', '.join(REGRESSIONS)}; pls by default.")
     ] = None,
+    splits: Annotated[
+        str | None,
+        typer.Option(
+            help=f"Of two files: one of {', '.join(SPLITS)}, perhaps with options of its own (kfold,n_splits=5); by default "
+            "Brain-Score's ten of 90/10 by object."
+        ),
+    ] = None,
+    n_splits: Annotated[int | None, typer.Option(min=1, help="With --splits: number of splits.")] = None,
+    test_size: Annotated[
+        float | None, typer.Option(help="With --splits shuffle or stratified: share of the stimuli held out.")
+    ] = None,
+    group: Annotated[
+        str | None,
+        typer.Option(
+            help="Label of the stimuli of which whole groups are held out; with --splits stratified or kfold, of which each value "
+            "has its share on both sides."
+        ),
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -53,8 +74,14 @@ def score_command(
                 "--benchmark with --activations. "
                 "Mend: neurobridge score --benchmark majajhong2015.public.IT-pls --activations FILE.nc."
             )
-        _score_files(source, target, regression or "pls", out, seed=seed, as_json=as_json)
+        text = _splits_text(splits, n_splits, test_size, group)
+        _score_files(source, target, regression or "pls", text, out, seed=seed, as_json=as_json)
         return
+    if any(option is not None for option in (splits, n_splits, test_size, group)):
+        raise ValueError(
+            f"found --benchmark {benchmark} with --splits={splits}, --n-splits={n_splits}, --test-size={test_size}, "
+            f"--group={group}; expected none of them: the benchmark has its own splits. Mend: leave them out."
+        )
     if activations is None or source is not None or regression is not None:
         raise ValueError(
             f"found --benchmark {benchmark} with --activations={activations}, source={source}, --regression={regression}; expected "
@@ -79,10 +106,10 @@ def score_command(
 
 
 def _write(score: xr.Dataset, summary: dict[str, Any], folder: Path) -> list[str]:
-    """Write score.json, score.nc and, where there are sites, the figure by site; gives the files of the figure."""
+    """Write score.json, score.nc and, where there are sites, the figure by site; return the files of the figure."""
     from neurobridge import figures
 
-    _keep(score, folder / "score.nc")
+    _write_score(score, folder / "score.nc")
     paths: list[str] = []
     if score["raw"].ndim == 2:
         kind = "SIMULATED, " if summary["kind"] == "simulated" else ""
@@ -94,19 +121,49 @@ def _write(score: xr.Dataset, summary: dict[str, Any], folder: Path) -> list[str
     return paths
 
 
-def _keep(score: xr.Dataset, path: Path) -> None:
+def _write_score(score: xr.Dataset, path: Path) -> None:
     with atomic_path(path) as partial:
         score.to_netcdf(partial, engine="netcdf4")
 
 
-def _score_files(source: Path, target: Path, regression: str, out: Path | None, *, seed: int, as_json: bool) -> None:
+def _splits_text(splits: str | None, n_splits: int | None, test_size: float | None, group: str | None) -> str | None:
+    """Put the options together in one text, as `neurobridge.evaluate.splits.splits_from_text` reads it; None for the default."""
+    if splits is None and group is None:
+        if n_splits is None and test_size is None:
+            return None
+        given = "--n-splits" if n_splits is not None else "--test-size"
+        raise ValueError(
+            f"{given}: found it without --splits; expected the kind of splits that it is for. Mend: e.g. --splits kfold "
+            "--n-splits 5, --splits shuffle --test-size 0.2, or --group object_name."
+        )
+    if test_size is not None and not 0 < test_size < 1:
+        raise ValueError(
+            f"--test-size: found {test_size}; expected a share above 0 and below 1. Mend: e.g. --test-size 0.2."
+        )
+    kind = (splits or "group").partition(",")[0]
+    if test_size is not None and kind not in _SHARES:
+        raise ValueError(
+            f"--test-size: found {test_size} with splits of the kind {kind!r}; expected one of {list(_SHARES)}, the kinds that "
+            "hold out a share. Mend: leave it out, or --splits shuffle."
+        )
+    parts = [splits or "group"]
+    parts += [] if group is None else [f"label={group}"]
+    parts += [] if n_splits is None else [f"n_splits={n_splits}"]
+    parts += [] if test_size is None else [f"train_size={1 - test_size:.15g}"]
+    return ",".join(parts)
+
+
+def _score_files(
+    source: Path, target: Path, regression: str, splits: str | None, out: Path | None, *, seed: int, as_json: bool
+) -> None:
     from neurobridge.assemblies import open_assembly
     from neurobridge.evaluate import aggregate, predictivity
 
-    score = predictivity(open_assembly(source), open_assembly(target), regression=regression, seed=seed)
-    summary = aggregate(score)
+    predictors, recordings = open_assembly(source), open_assembly(target)
+    score = predictivity(predictors, recordings, regression=regression, splits=splits, seed=seed)
+    summary = {**aggregate(score), "splits": score.attrs["splits"]}
     if out is not None:
-        _keep(score, out)
+        _write_score(score, out)
     if as_json:
         print_json(summary)
     else:

@@ -3,15 +3,11 @@ from .catalogue import has_loader as has_loader
 from .catalogue import load as load
 from .experiment import Experiment as Experiment
 from .files.archives import ArchiveError as ArchiveError
+from .files.download import DigestError as DigestError
+from .files.download import DownloadError as DownloadError
 from .files.feature_files import FeatureFileError as FeatureFileError
-from .files.fetch import DigestError as DigestError
-from .files.fetch import DownloadError as DownloadError
-from .files.fetch import cache_folder as cache_folder
 from .files.fetch import copy_to_mirror as copy_to_mirror
 from .files.fetch import fetch as fetch
-from .files.fetch import locate as locate
-from .files.fetch import mirrored as mirrored
-from .files.fetch import path_of as path_of
 from .files.fetch import verify as verify
 from .files.manifests import File as File
 from .files.manifests import Manifest as Manifest
@@ -20,4 +16,8 @@ from .files.manifests import UnknownDatasetError as UnknownDatasetError
 from .files.manifests import find_manifest as find_manifest
 from .files.manifests import list_datasets as list_datasets
 from .files.manifests import read_manifest as read_manifest
+from .files.places import cache_folder as cache_folder
+from .files.places import locate as locate
+from .files.places import mirrored as mirrored
+from .files.places import path_of as path_of
 from .simulated.hvm import simulate_hvm as simulate_hvm

@@ -1,4 +1,4 @@
-"""What a loader hands over: recordings, images and a stimulus table of one experiment."""
+"""The experiment that a loader returns: recordings, images and a stimulus table."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Kind = Literal["recorded", "simulated", "stimuli", "embeddings"]
 
 @dataclass(frozen=True, eq=False)
 class Experiment:
-    """One dataset in memory.
+    """A dataset in memory.
 
     Attributes
     ----------

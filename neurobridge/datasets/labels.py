@@ -1,4 +1,4 @@
-"""What every loader says of its data: the attributes, and the citation."""
+"""The attributes that every loader gives its data, and the citation."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _cited: set[str] = set()
 def describe(
     manifest: Manifest, files: Sequence[str] | None = None, *, more: Mapping[str, str] | None = None
 ) -> dict[str, Any]:
-    """Attributes of an experiment: citation, licence, note and digests.
+    """Collect the attributes of an experiment: citation, licence, note and digests.
 
     Parameters
     ----------
@@ -40,15 +40,15 @@ def describe(
 
 
 def assembly_attrs(
-    manifest: Manifest, about: Mapping[str, Any], *, identifier: str | None = None, **own: Any
+    manifest: Manifest, about: Mapping[str, Any], *, identifier: str | None = None, **others: Any
 ) -> dict[str, Any]:
-    """Attributes of one array: identifier, kind, citation, digests, and ``own`` ones such as units."""
+    """Collect the attributes of an array: identifier, kind, citation, digests, and ``others`` such as units."""
     return {
         "identifier": identifier or manifest.name,
         "kind": manifest.kind,
         "citation": about["citation"],
         "digests": about["digests"],
-        **own,
+        **others,
     }
 
 

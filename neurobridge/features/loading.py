@@ -225,7 +225,13 @@ def _built(name: str) -> torch.nn.Module:
             f"python:{name}: found no such object ({error}); expected python:MODULE:NAME that can be imported. Mend: check the "
             "spelling and PYTHONPATH."
         ) from error
-    model = factory()
+    try:
+        model = factory()
+    except Exception as error:
+        raise ModelError(
+            f"python:{name}: found {type(error).__name__} when it was called ({error}); expected a callable without arguments "
+            "that builds a torch.nn.Module. Mend: write a function that calls it with its arguments, and name that."
+        ) from error
     if not isinstance(model, torch.nn.Module):
         raise ModelError(
             f"python:{name}: found {type(model).__name__}; expected a callable that builds a torch.nn.Module. Mend: return one."

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
@@ -12,14 +14,16 @@ import matplotlib as mpl
 import typer
 
 from neurobridge.datasets import DownloadError
-from neurobridge.study.harness import NO_DATA, RESULTS, Run, Study, StudyError, run_study
+from neurobridge.store.endings import INTERRUPTED, Terminated, end_on_signals, tell_error, wants_traceback
+from neurobridge.study.harness import NO_DATA, RESULTS, Run, Study, run_study
 
 
 def main(study: Study, arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command line of a study's script and exit.
 
     The exit status is 0 when all is done (or the asked number of cells is), `NO_DATA` when the data can neither be found nor
-    fetched, 130 when interrupted, 2 on wrong options and 1 on every other error, which is one message on stderr.
+    fetched, 130 when interrupted, 143 when ended by SIGTERM, 2 on wrong options and 1 on every other error, which is one message
+    on stderr; with NEUROBRIDGE_DEBUG=1 it is a traceback.
 
     Parameters
     ----------
@@ -49,7 +53,7 @@ def main(study: Study, arguments: Sequence[str] | None = None) -> NoReturn:
         quick: Annotated[
             bool, typer.Option("--quick", help="At most 90 s on two cores; proves the code, no claim.")
         ] = False,
-        seed: Annotated[int, typer.Option("--seed", help="First seed.")] = 0,
+        seed: Annotated[int, typer.Option("--seed", min=0, help="First seed.")] = 0,
         n_seeds: Annotated[
             int | None,
             typer.Option("--seeds", min=1, help="Repetitions; by default those of the study, 1 with --quick."),
@@ -76,25 +80,39 @@ def main(study: Study, arguments: Sequence[str] | None = None) -> NoReturn:
 
     # A script only writes its figures; it never shows them.
     mpl.use("Agg")
-    app(args=None if arguments is None else list(arguments), prog_name=f"neurobridge run {study.name}")
+    with end_on_signals():
+        app(args=None if arguments is None else list(arguments), prog_name=f"neurobridge run {study.name}")
     raise SystemExit(0)
 
 
 def _run(study: Study, run: Run, *, fresh: bool, n_cells: int | None, as_json: bool) -> None:
+    # What others print must not mix with the results.
+    printed = contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext()
     try:
-        results = run_study(study, run, fresh=fresh, progress=not as_json, n_cells=n_cells)
+        with printed:
+            results = run_study(study, run, fresh=fresh, progress=not as_json, n_cells=n_cells)
     except KeyboardInterrupt:
-        typer.echo(f"{study.name}: interrupted; finished cells are kept in {run.out}. Run again to go on.", err=True)
-        raise SystemExit(130) from None
-    except (StudyError, ValueError, OSError, MemoryError, ImportError) as error:
-        typer.echo(f"{study.name}: {error}", err=True)
-        raise SystemExit(NO_DATA if _lacks_data(error) else 1) from error
+        _tell_kept(study, run, "interrupted")
+        raise SystemExit(INTERRUPTED) from None
+    except Terminated:
+        _tell_kept(study, run, "ended by a signal")
+        raise
+    except Exception as error:
+        if wants_traceback():
+            raise
+        line, status = tell_error(error, sys.argv)
+        typer.echo(f"{study.name}: {line}", err=True)
+        raise SystemExit(NO_DATA if _lacks_data(error) else status) from error
     if as_json:
         typer.echo(json.dumps(results, indent=1))
     elif results is None:
         typer.echo(f"{study.name}: cells are left; run again to go on")
     else:
         _show(results, run.out)
+
+
+def _tell_kept(study: Study, run: Run, what: str) -> None:
+    typer.echo(f"{study.name}: {what}; finished cells are kept in {run.out}. Run again to go on.", err=True)
 
 
 def _lacks_data(error: BaseException | None) -> bool:

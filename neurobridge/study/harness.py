@@ -43,6 +43,8 @@ EXTRAS = {
 #: Exit status of a study's script whose data can neither be found nor fetched.
 NO_DATA = 3
 RESULTS, RECORDS = "scores.json", "records.jsonl"
+# Fields of a line of records.
+_LINE = {"cell", "records", "warnings", "seconds", "peak_rss_gb"}
 #: Folder beside a study's script with the modules that studies share.
 PARTS = "parts"
 
@@ -116,7 +118,7 @@ class Run:
 
 @dataclass(frozen=True, repr=False)
 class Study:
-    """One question, the cells that answer it, and how they are summarised.
+    """A question, the cells that answer it, and how they are summarised.
 
     Attributes
     ----------
@@ -177,7 +179,7 @@ class Study:
 def run_study(
     study: Study, run: Run, *, fresh: bool = False, progress: bool = True, n_cells: int | None = None
 ) -> dict[str, Any] | None:
-    """Compute the cells that are not there yet, and summarise.
+    """Compute the cells that are missing, and summarise.
 
     Parameters
     ----------
@@ -287,9 +289,7 @@ def _open_records(study: Study, run: Run, *, fresh: bool) -> dict[str, dict[str,
     path, header = run.out / RECORDS, _header(study, run)
     lines: list[dict[str, Any]] = []
     if path.exists() and not fresh:
-        # A killed run may leave half a line at the end: that cell is computed again.
-        whole = path.read_text().rpartition("\n")[0]
-        lines = [json.loads(line) for line in whole.splitlines()]
+        lines = _read_records(path)
     if lines and lines[0] != header:
         other = sorted(name for name in header if lines[0].get(name) != header[name])
         raise StudyError(
@@ -298,6 +298,21 @@ def _open_records(study: Study, run: Run, *, fresh: bool) -> dict[str, dict[str,
         )
     write_text(path, "".join(json.dumps(line, allow_nan=False) + "\n" for line in lines or [header]))
     return {_key(line["cell"]): line for line in lines[1:]}
+
+
+def _read_records(path: Path) -> list[dict[str, Any]]:
+    try:
+        # A killed run may leave half a line at the end: that cell is computed again.
+        whole = path.read_text(encoding="utf-8").rpartition("\n")[0]
+        lines = [json.loads(line) for line in whole.splitlines()]
+        if not all(isinstance(line, dict) for line in lines) or not all(line.keys() >= _LINE for line in lines[1:]):
+            raise ValueError("a line is no record")
+    except (ValueError, RecursionError) as error:
+        raise StudyError(
+            f"{path}: found records that cannot be read ({error}); expected those of an earlier run. Mend: --fresh drops them, "
+            "--out keeps them apart."
+        ) from error
+    return lines
 
 
 def _compute(study: Study, run: Run, cell: Cell, done: int, total: int) -> dict[str, Any]:

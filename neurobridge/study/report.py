@@ -1,4 +1,4 @@
-"""One self-contained HTML page from a results folder."""
+"""A self-contained HTML page from a results folder."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ _STYLE = (
     "img{max-width:100%}table{border-collapse:collapse;margin:1rem 0}"
     "td,th{border-bottom:1px solid #ccc;padding:.2rem .8rem;text-align:right}td:first-child,th:first-child{text-align:left}"
 )
+_FIELDS: dict[str, type] = {"title": str, "note": str, "tables": list, "run": dict}
+_TABLE: dict[str, type] = {"title": str, "columns": list, "rows": list}
 
 
 def write_report(folder: str | os.PathLike[str]) -> Path:
@@ -35,6 +37,8 @@ def write_report(folder: str | os.PathLike[str]) -> Path:
     ------
     FileNotFoundError
         The folder has no ``scores.json``.
+    ValueError
+        ``scores.json`` is not what a demo or an experiment writes.
 
     Examples
     --------
@@ -51,7 +55,7 @@ def write_report(folder: str | os.PathLike[str]) -> Path:
         raise FileNotFoundError(
             f"found no scores.json in {folder}; expected a results folder. Mend: neurobridge demo --out {folder}"
         )
-    results: dict[str, Any] = json.loads(scores.read_text())
+    results = _read_results(scores)
     parts = [f"<h1>{html.escape(results['title'])}</h1>", f"<p>{html.escape(results['note'])}</p>"]
     for table in results["tables"]:
         parts.append(f"<h2>{html.escape(table['title'])}</h2>{_table(table['columns'], table['rows'])}")
@@ -64,7 +68,33 @@ def write_report(folder: str | os.PathLike[str]) -> Path:
     return write_text(page, f"<!doctype html><html lang=en><head>{head}</head><body>{''.join(parts)}</body></html>")
 
 
+def _read_results(path: Path) -> dict[str, Any]:
+    """Read scores.json, and refuse what is not a page's title, note, tables and run."""
+    try:
+        results = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise _no_results(path, f"text that is not JSON ({type(error).__name__}: {error})") from error
+    if not isinstance(results, dict):
+        raise _no_results(path, f"a JSON {type(results).__name__}")
+    wrong = [name for name, kind in _FIELDS.items() if not isinstance(results.get(name), kind)]
+    if wrong:
+        raise _no_results(path, f"fields {sorted(results)}, of which {', '.join(wrong)} cannot be used")
+    for number, table in enumerate(results["tables"]):
+        if not (isinstance(table, dict) and all(isinstance(table.get(name), kind) for name, kind in _TABLE.items())):
+            raise _no_results(path, f"table {number} without {', '.join(_TABLE)}")
+        if not all(isinstance(row, list) for row in table["rows"]):
+            raise _no_results(path, f"table {number} with rows that are no lists")
+    return results
+
+
+def _no_results(path: Path, what: str) -> ValueError:
+    return ValueError(
+        f"{path}: found {what}; expected {', '.join(_FIELDS)}, as neurobridge demo and neurobridge run write them. "
+        f"Mend: neurobridge demo --out FOLDER, then neurobridge report FOLDER."
+    )
+
+
 def _table(columns: list[str], rows: list[list[Any]]) -> str:
-    head = "".join(f"<th>{html.escape(column)}</th>" for column in columns)
+    head = "".join(f"<th>{html.escape(str(column))}</th>" for column in columns)
     body = "".join("<tr>" + "".join(f"<td>{html.escape(str(cell))}</td>" for cell in row) + "</tr>" for row in rows)
     return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"

@@ -65,9 +65,9 @@ def test_show():
 
 def test_path(home):
     assert run("path", "mnist").strip() == str(home / "mnist")
-    found = json.loads(run("path", "mnist", "--json"))
-    assert found["folder"] == str(home / "mnist")
-    assert set(found["files"].values()) == {None}
+    places = json.loads(run("path", "mnist", "--json"))
+    assert places["folder"] == str(home / "mnist")
+    assert set(places["files"].values()) == {None}
 
 
 @pytest.mark.realdata
@@ -75,9 +75,9 @@ def test_fetch_without_names_brings_every_mirrored_set_and_verify_passes(mirror,
     described = {manifest.name for manifest in list_datasets()}
     sets = sorted(folder.name for folder in mirror.iterdir() if folder.name in described)
     assert sets
-    found = json.loads(run("fetch", "--mirror", mirror, "--json"))
-    assert sorted(found) == sets
-    for name, files in found.items():
+    fetched = json.loads(run("fetch", "--mirror", mirror, "--json"))
+    assert sorted(fetched) == sets
+    for name, files in fetched.items():
         for file, path in files.items():
             assert path == str(home / name / file)
             assert (home / name / file).stat().st_size == (mirror / name / file).stat().st_size
@@ -94,8 +94,8 @@ def test_fetch_without_names_brings_every_mirrored_set_and_verify_passes(mirror,
 
 @pytest.mark.realdata
 def test_fetch_in_place_leaves_files_in_the_mirror(mirror, home):
-    found = json.loads(run("fetch", "majajhong2015-it-v6", "--mirror", mirror, "--in-place", "--json"))
-    assert found["majajhong2015-it-v6"]["data_subset.npy"].startswith(str(mirror))
+    fetched = json.loads(run("fetch", "majajhong2015-it-v6", "--mirror", mirror, "--in-place", "--json"))
+    assert fetched["majajhong2015-it-v6"]["data_subset.npy"].startswith(str(mirror))
     assert not home.exists()
     assert "data_subset.npy" in run("fetch", "majajhong2015-it-v6", "--mirror", mirror)
 

@@ -87,34 +87,34 @@ def test_extract_writes_an_assembly_and_says_what_it_is(stimuli) -> None:
         "--batch-size",
         4,
     ]
-    said = json.loads(run(stimuli, *arguments, "--json"))
+    summary = json.loads(run(stimuli, *arguments, "--json"))
     assembly = open_assembly(stimuli / "out.nc")
-    assert said["shape"] == list(assembly.shape) == [6, 4 * 10 * 10 + 5]
-    assert said["layers"] == ["0", "4"]
-    assert said["model"] == "python:mine:build"
-    assert said["extraction_key"] == assembly.attrs["extraction_key"]
-    assert json.loads(said["preprocessing"])["mean"] == [0.5]
+    assert summary["shape"] == list(assembly.shape) == [6, 4 * 10 * 10 + 5]
+    assert summary["layers"] == ["0", "4"]
+    assert summary["model"] == "python:mine:build"
+    assert summary["extraction_key"] == assembly.attrs["extraction_key"]
+    assert json.loads(summary["preprocessing"])["mean"] == [0.5]
     assert assembly.attrs["visual_degrees"] == 8
     assert list(assembly.coords["stimulus_id"].values) == [str(k) for k in range(100, 106)]
     assert list(assembly.coords["object_name"].values) == ["a", "b"] * 3
     again = json.loads(run(stimuli, *arguments, "--json"))
-    assert again["extraction_key"] == said["extraction_key"]
+    assert again["extraction_key"] == summary["extraction_key"]
     table = run(stimuli, *arguments)
-    assert said["weights_digest"] in table
+    assert summary["weights_digest"] in table
 
 
 def test_weights_from_a_file(stimuli) -> None:
     state = {name: value * 0 for name, value in build().state_dict().items()}
     safetensors.torch.save_file(state, stimuli / "w.safetensors")
-    said = json.loads(run(stimuli, "--layer", "4", "--weights", stimuli / "w.safetensors", "--json"))
-    assert said["model"] == "python:mine:build + w.safetensors"
+    summary = json.loads(run(stimuli, "--layer", "4", "--weights", stimuli / "w.safetensors", "--json"))
+    assert summary["model"] == "python:mine:build + w.safetensors"
     assert not open_assembly(stimuli / "out.nc").values.any()
 
 
 @pytest.mark.parametrize(("pooling", "width"), [("mean", 4), ("sparse:7", 7), ("gaussian:7", 7)])
 def test_poolings(stimuli, pooling, width) -> None:
-    said = json.loads(run(stimuli, "--layer", "0", "--pooling", pooling, "--json"))
-    assert said["shape"] == [6, width]
+    summary = json.loads(run(stimuli, "--layer", "0", "--pooling", pooling, "--json"))
+    assert summary["shape"] == [6, width]
 
 
 def test_components_are_fitted_on_other_images_and_kept(stimuli) -> None:
@@ -140,41 +140,42 @@ def test_images_of_a_dataset(stimuli, monkeypatch) -> None:
         return types.SimpleNamespace(images=images)
 
     monkeypatch.setattr("neurobridge.datasets.load", load)
-    said = json.loads(run(stimuli, "--stimuli", "some-dataset", "--mirror", stimuli, "--layer", "4", "--json"))
+    summary = json.loads(run(stimuli, "--stimuli", "some-dataset", "--mirror", stimuli, "--layer", "4", "--json"))
     assert asked == [("some-dataset", stimuli)]
-    np.testing.assert_array_equal(open_assembly(said["out"]).values, extract(build(), images, "4").values)
+    np.testing.assert_array_equal(open_assembly(summary["out"]).values, extract(build(), images, "4").values)
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("arguments", "facts"),
     [
-        (["--pooling", "max"], "found 'max'; expected flatten, mean"),
-        (["--pooling", "pca:3"], "found no fitting images; expected other images than the stimuli"),
-        (["--mean", "a,b"], "--mean: found 'a,b'; expected numbers"),
-        (["--stimuli", "gone.csv"], "found no table at gone.csv"),
-        (["--stimuli", "clip-class-text", "--root", "."], "--root: found . beside the dataset"),
-        (["--layer", "conv"], "found no layer that matches 'conv'"),
-        (["--weights", "gone.pt"], "found no file at gone.pt"),
-        (["--dtype", "float16"], "netCDF has no such type"),
+        (["--pooling", "max"], ["--pooling", "'max'", "pca:K"]),
+        (["--pooling", "pca:3"], ["--fit-on", "--pca"]),
+        (["--mean", "a,b"], ["--mean", "'a,b'"]),
+        (["--stimuli", "gone.csv"], ["gone.csv"]),
+        (["--stimuli", "clip-class-text", "--root", "."], ["--root", "'clip-class-text'"]),
+        (["--layer", "conv"], ["'conv'"]),
+        (["--weights", "gone.pt"], ["gone.pt"]),
+        (["--dtype", "float16"], ["float16", ".zarr"]),
     ],
 )
-def test_mistakes_are_one_message(stimuli, monkeypatch, capsys, arguments, message) -> None:
-    assert message in fail(stimuli, monkeypatch, capsys, *arguments)
+def test_mistakes_are_one_message(stimuli, monkeypatch, capsys, arguments, facts) -> None:
+    message = fail(stimuli, monkeypatch, capsys, *arguments)
+    assert all(fact in message for fact in facts)
 
 
 def test_components_that_saw_the_stimuli_or_are_of_another_number_are_refused(stimuli, monkeypatch, capsys) -> None:
     same = ["--layer", "0", "--pooling", "pca:3", "--fit-on", stimuli / "shown.csv"]
-    assert "found it among the 6 images that the components were fitted on" in fail(stimuli, monkeypatch, capsys, *same)
+    assert "6 images" in fail(stimuli, monkeypatch, capsys, *same)
     file = stimuli / "pca.safetensors"
     run(stimuli, "--layer", "0", "--pooling", "pca:3", "--pca", file, "--fit-on", stimuli / "other.csv")
     other = ["--layer", "0", "--pooling", "pca:4", "--pca", file]
-    assert "found 3 components" in fail(stimuli, monkeypatch, capsys, *other)
+    assert "3 components" in fail(stimuli, monkeypatch, capsys, *other)
 
 
 def test_a_dataset_without_images_is_refused(stimuli, monkeypatch, capsys) -> None:
     nothing = types.SimpleNamespace(images=None)
     monkeypatch.setattr("neurobridge.datasets.load", lambda name, mirror: nothing)
-    assert "found no images in the dataset 'x'" in fail(stimuli, monkeypatch, capsys, "--stimuli", "x")
+    assert "'x'" in fail(stimuli, monkeypatch, capsys, "--stimuli", "x")
 
 
 @pytest.mark.realdata

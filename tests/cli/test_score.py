@@ -107,6 +107,55 @@ def test_contradictions_are_one_message(arguments, message, monkeypatch, capsys)
     assert message in " ".join(capsys.readouterr().err.split())
 
 
+@pytest.fixture
+def few(tmp_path):
+    """Fifteen stimuli, one image an object, in two sessions; the target is linear in the source."""
+    source = np.random.default_rng(0).normal(size=(15, 3))
+    labels = {
+        "stimulus_id": [f"s{k:02d}" for k in range(15)],
+        "object_name": [f"o{k}" for k in range(15)],
+        "session": [0, 1, 2] * 5,
+    }
+    paths = []
+    for name, values in (("source", source), ("target", source @ np.diag([1.0, 2.0, 3.0]))):
+        made = make_assembly(values, presentation=labels, neuroid={"neuroid_id": list("abc")})
+        paths.append(save_assembly(made, tmp_path / f"{name}.nc"))
+    return paths
+
+
+@pytest.mark.parametrize(
+    ("options", "description", "n_splits"),
+    [
+        (["--splits", "kfold", "--n-splits", "3"], "3-fold", 3),
+        (["--splits", "kfold,n_splits=3"], "3-fold", 3),
+        (["--splits", "kfold", "--n-splits", "5", "--group", "session"], "5-fold stratified", 5),
+        (["--splits", "shuffle", "--test-size", "0.4", "--n-splits", "4"], "4 shuffled, 60% trained on", 4),
+        (["--splits", "stratified", "--group", "session", "--test-size", "0.2"], "10 stratified, 80% trained on", 10),
+        (["--group", "session"], "3 parts of 3 whole groups", 3),
+        (["--splits", "condition,label=session,train=0|1,test=2"], "train [0, 1], test [2]", 1),
+    ],
+)
+def test_splits_of_two_files_are_chosen_by_options(few, tmp_path, options, description, n_splits):
+    out = tmp_path / "score.nc"
+    summary = json.loads(run("score", *few, "--regression", "ridge", *options, "--out", out, "--json"))
+    assert description in summary["splits"]
+    assert summary["raw"] > 0.9
+    with xr.open_dataset(out) as score:
+        assert score.sizes["split"] == n_splits
+
+
+@pytest.mark.parametrize(
+    "options", [["--n-splits", "3"], ["--splits", "kfold"], ["--test-size", "0.3"], ["--group", "session"]]
+)
+def test_a_benchmark_has_its_own_splits(few, monkeypatch, capsys, options):
+    arguments = ["score", "--benchmark", "simulated-hvm.IT-pls", "--activations", str(few[0]), *options]
+    monkeypatch.setattr("sys.argv", ["neurobridge", *arguments])
+    with pytest.raises(SystemExit) as caught:
+        main()
+    assert caught.value.code == 1
+    assert f"{options[0]}={options[1]}" in capsys.readouterr().err
+
+
 def test_an_unknown_benchmark_lists_what_there_is(tmp_path, monkeypatch, capsys):
     path = save_assembly(
         make_assembly(np.eye(3), presentation={"stimulus_id": list("abc")}, neuroid={"neuroid_id": list("xyz")}),

@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 from neurobridge.cli.train import train_command
 from neurobridge.features import load_reference
+from tests.refusals import refused
 
 app = typer.Typer(pretty_exceptions_enable=False)
 app.command("train")(train_command)
@@ -41,16 +42,16 @@ def test_a_reference_is_trained_from_a_seed_and_kept(mirror: Path, tmp_path: Pat
 
 @pytest.mark.realdata
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("arguments", "facts"),
     [
-        (["conv_vae", "--images", "70000"], "--images: found 70000; expected at most the 60000 of mnist"),
-        (["conv_net", "--images", "20", "--beta", "1"], "conv_net: found the arguments .*beta"),
-        (["conv_vae", "--dataset", "clip-flickr8k"], "found no images"),
-        (["transformer", "--images", "20"], "reference: found 'transformer'"),
+        (["conv_vae", "--images", "70000"], ["--images", "70000", "60000", "mnist"]),
+        (["conv_net", "--images", "20", "--beta", "1"], ["conv_net", "beta"]),
+        (["conv_vae", "--dataset", "clip-flickr8k"], ["'clip-flickr8k'", "images"]),
+        (["transformer", "--images", "20"], ["'transformer'"]),
     ],
 )
-def test_bad_requests_are_refused(mirror: Path, tmp_path: Path, arguments: list[str], message: str) -> None:
+def test_bad_requests_are_refused(mirror: Path, tmp_path: Path, arguments: list[str], facts: list[str]) -> None:
     result = CliRunner().invoke(app, [*arguments, "--mirror", str(mirror), "--out", str(tmp_path / "kept")])
-    with pytest.raises(ValueError, match=message):
+    with refused(ValueError, *facts):
         raise result.exception
     assert not (tmp_path / "kept").exists()

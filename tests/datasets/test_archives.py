@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import stat
 import zipfile
 
 import numpy as np
@@ -12,6 +11,8 @@ from PIL import Image
 
 from neurobridge.datasets import ArchiveError
 from neurobridge.datasets.files.archives import lazy_rows, members_of, zip_images
+from neurobridge.store.archives import Limits
+from tests.refusals import refused
 
 
 def write(path, entries, **options):
@@ -33,45 +34,37 @@ def test_members_are_files_in_order_with_the_endings_asked_for(tmp_path):
     assert members_of(path, suffixes=(".jpg",)) == ["b.JPG", "sub/a.jpg"]
 
 
-@pytest.mark.parametrize(
-    "name",
-    ["../evil.jpg", "a/../../evil.jpg", "/etc/evil.jpg", "..\\evil.jpg", "C:\\evil.jpg", "\\\\host\\evil.jpg", "a/.."],
-)
-def test_an_entry_that_leads_out_is_refused(tmp_path, name):
-    path = write(tmp_path / "a.zip", [("good.jpg", b"1"), (name, b"2")])
-    with pytest.raises(ArchiveError, match=r"a.zip: found the entry .* leads out of the archive's folder.*Mend"):
-        members_of(path)
+@pytest.mark.parametrize("entry", ["../evil.jpg", "A.JPG"])
+def test_archives_that_would_do_harm_are_refused(tmp_path, entry):
+    path = write(tmp_path / "a.zip", [("a.jpg", picture(1)), (entry, picture(2))])
+    for use in (members_of, lambda path: zip_images(path, ["a.jpg"])):
+        with refused(ArchiveError, path, repr(entry)):
+            use(path)
 
 
-def test_a_link_is_refused(tmp_path):
-    link = zipfile.ZipInfo("link.jpg")
-    link.external_attr = (stat.S_IFLNK | 0o777) << 16
-    path = write(tmp_path / "a.zip", [(link, b"/etc/passwd")])
-    with pytest.raises(ArchiveError, match=r"found the entry 'link.jpg', which leads out .* or is a link"):
-        members_of(path)
-
-
-def test_a_bomb_is_refused_by_its_total_size(tmp_path):
+def test_a_bomb_is_refused_by_its_size(tmp_path):
     path = write(tmp_path / "a.zip", [(f"{k}.bin", bytes(10**6)) for k in range(5)], compression=zipfile.ZIP_DEFLATED)
     assert path.stat().st_size < 10**5
-    assert len(members_of(path, limit=5 * 10**6)) == 5
-    with pytest.raises(ArchiveError, match=r"found 0\.01 GB uncompressed in 0\.00 GB; expected at most 0\.00 GB. Mend"):
-        members_of(path, limit=5 * 10**6 - 1)
+    assert len(members_of(path)) == 5
+    with refused(ArchiveError, path, 5 * 10**6, 5 * 10**6 - 1, path.stat().st_size):
+        members_of(path, limits=Limits(total=5 * 10**6 - 1))
 
 
-def test_a_name_twice_is_refused(tmp_path):
-    with pytest.warns(UserWarning, match="Duplicate name"):
-        path = write(tmp_path / "a.zip", [("a.jpg", b"1"), ("a.jpg", b"2")])
-    with pytest.raises(ArchiveError, match=r"found 'a.jpg' twice; expected each name once. Mend"):
-        members_of(path)
+@pytest.mark.parametrize("spoil", [lambda data: data[: len(data) // 2], lambda data: b"not an image", lambda data: b""])
+def test_a_member_that_is_no_whole_image_is_refused_by_name(tmp_path, spoil):
+    path = write(tmp_path / "a.zip", [("a.png", picture(1)), ("b.png", spoil(picture(2)))])
+    with refused(ArchiveError, path, "b.png"):
+        zip_images(path, ["a.png", "b.png"]).compute()
+    with refused(ArchiveError, path, "b.png"):
+        zip_images(path, ["b.png", "a.png"])
 
 
-@pytest.mark.parametrize("data", [b"", b"not a zip"])
-def test_what_is_no_zip_is_refused(tmp_path, data):
-    path = tmp_path / "a.zip"
-    path.write_bytes(data)
-    with pytest.raises(ArchiveError, match=r"a.zip: found a file that cannot be read as zip.*Mend: fetch it again"):
-        members_of(path)
+def test_an_image_that_unpacks_to_gigabytes_is_refused(tmp_path):
+    stream = io.BytesIO()
+    Image.new("1", (2**14, 2**13)).save(stream, format="PNG")
+    path = write(tmp_path / "a.zip", [("a.png", stream.getvalue())])
+    with refused(ArchiveError, path, "a.png", 2**14, 2**13):
+        zip_images(path, ["a.png"])
 
 
 @pytest.mark.parametrize(("shape", "kind"), [((6, 4, 3), "PNG"), ((6, 4), "PNG"), ((6, 4, 3), "JPEG")])
@@ -87,11 +80,11 @@ def test_images_are_read_in_the_order_asked_for_a_chunk_at_a_time(tmp_path, shap
 
 def test_missing_and_uneven_images_are_refused(tmp_path):
     path = write(tmp_path / "a.zip", [("a.png", picture(1)), ("b.png", picture(1, (5, 4, 3)))])
-    with pytest.raises(ArchiveError, match=r"found 1 of 2 images missing, e.g. \['c.png'\]; expected all.*Mend"):
+    with refused(ArchiveError, path, "1 of 2", "['c.png']"):
         zip_images(path, ["a.png", "c.png"])
-    with pytest.raises(ArchiveError, match=r"found 0 of 0 images missing"):
+    with refused(ArchiveError, path, "0 of 0"):
         zip_images(path, [])
-    with pytest.raises(ArchiveError, match=r"found an image of shape \(5, 4, 3\); expected \(6, 4, 3\).*Mend"):
+    with refused(ArchiveError, path, (5, 4, 3), (6, 4, 3)):
         zip_images(path, ["a.png", "b.png"]).compute()
 
 

@@ -23,6 +23,7 @@ from neurobridge.datasets.loaders import kriegeskorte2008 as kriegeskorte_module
 from neurobridge.datasets.loaders.hvm import hvm_stimuli, pose_latents
 from neurobridge.datasets.loaders.mnist import read_idx
 from neurobridge.evaluate import internal_consistency
+from tests.refusals import refused
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -188,7 +189,7 @@ def test_mnist_is_the_official_one(mirror, part, n, first):
 
 
 def test_mnist_refuses_other_parts():
-    with pytest.raises(ValueError, match=r"found part 'validation'; expected one of \['test', 'train'\].*Mend"):
+    with refused(ValueError, "'validation'", ["test", "train"]):
         load("mnist", part="validation")
 
 
@@ -205,7 +206,7 @@ def test_mnist_refuses_other_parts():
 def test_a_broken_idx_file_is_refused(tmp_path, data):
     path = tmp_path / "digits.gz"
     path.write_bytes(gzip.compress(data))
-    with pytest.raises(AssemblyError, match=r"digits.gz: found .* bytes that are not one IDX array.*Mend"):
+    with refused(AssemblyError, path, f"{len(data)} bytes"):
         read_idx(path)
 
 
@@ -224,7 +225,7 @@ def test_a_shortened_majajhong_file_is_refused(monkeypatch, tmp_path):
         lambda *a, **k: {"data_subset.npy": tmp_path / "data_subset.npy"},
     )
     monkeypatch.setattr("neurobridge.datasets.loaders.majajhong2015.hvm_stimuli", lambda **k: stimuli)
-    with pytest.raises(AssemblyError, match=r"found responses of shape \(3, 168\); expected \(2, 168\).*Mend"):
+    with refused(AssemblyError, (3, 168), (2, 168)):
         load("majajhong2015-it-v6")
 
 
@@ -272,23 +273,20 @@ def test_a_sister_session_needs_only_a_manifest(sister_session):
 
 
 def test_a_session_without_a_manifest_is_unknown():
-    with pytest.raises(UnknownDatasetError, match=r"found dataset 'cowley2023-v4-990101'; .*did you mean 'cowley2023"):
+    with refused(UnknownDatasetError, "'cowley2023-v4-990101'", "'cowley2023-v4-210325'"):
         load("cowley2023-v4-990101")
 
 
 @pytest.mark.parametrize(
-    ("spoil", "message"),
+    ("spoil", "facts"),
     [
-        (lambda counts: counts[:, :2], r"found 3 images and responses to 2; expected as many.*Mend"),
-        (
-            lambda counts: np.where(np.arange(4)[:, None, None] == 0, np.nan, counts),
-            r"missing for some neurons only; expected whole trials",
-        ),
+        (lambda counts: counts[:, :2], ["3 images", "responses to 2"]),
+        (lambda counts: np.where(np.arange(4)[:, None, None] == 0, np.nan, counts), ["trials", "some neurons"]),
     ],
 )
-def test_an_inconsistent_session_is_refused(sister_session, spoil, message):
+def test_an_inconsistent_session_is_refused(sister_session, spoil, facts):
     mirror = sister_session(spoil(np.ones((4, 3, 5))))
-    with pytest.raises(AssemblyError, match=message):
+    with refused(AssemblyError, "cowley2023-v4-990101", *facts):
         load("cowley2023-v4-990101", mirror=mirror)
 
 
@@ -301,11 +299,9 @@ def test_inconsistent_hvm_summaries_are_refused(monkeypatch, tmp_path):
     paths["it_object_similarity.npy"] = tmp_path / "similarity.npy"
     monkeypatch.setattr(hvm_module, "fetch", lambda *a, **k: paths)
     monkeypatch.setattr(hvm_module, "hvm_stimuli", lambda **k: stimuli)
-    with pytest.raises(AssemblyError, match=r"public_train_image_ids.txt: found ids that .* lacks.*Mend"):
+    with refused(AssemblyError, "public_train_image_ids.txt"):
         load("hvm-metadata", split=True)
-    with pytest.raises(
-        AssemblyError, match=r"found an array of shape \(3, 3\); expected a symmetric one of shape \(2, 2\)"
-    ):
+    with refused(AssemblyError, (3, 3), (2, 2)):
         load("hvm-metadata", similarity=True)
 
 
@@ -317,13 +313,13 @@ def test_broken_kriegeskorte_files_are_refused(monkeypatch, tmp_path):
         "fetch",
         lambda *a, **k: dict.fromkeys([kriegeskorte_module.SUPPLEMENT, kriegeskorte_module.SUBJECTS], path),
     )
-    with pytest.raises(AssemblyError, match=r"x.mat: found a file that cannot be read as MATLAB 5 .*Mend"):
+    with refused(AssemblyError, path):
         load("kriegeskorte2008")
     scipy.io.savemat(path, {"other": 1})
-    with pytest.raises(AssemblyError, match=r"x.mat: found no \['stimuli_92objs', .*Mend"):
+    with refused(AssemblyError, path, "stimuli_92objs"):
         load("kriegeskorte2008")
     record = {"name": "hIT | BE | Session: 1", "RDM": np.zeros((3, 3))}
-    with pytest.raises(AssemblyError, match=r"of shape \(3, 3\) for 92 images; expected a symmetric matrix.*Mend"):
+    with refused(AssemblyError, "'hIT | BE | Session: 1'", (3, 3), 92):
         kriegeskorte_module._rdms([record], np.arange(92))
 
 
@@ -334,11 +330,9 @@ def test_broken_clip_files_are_refused(monkeypatch, tmp_path):
     paths = {"clip_embeddings.npy": tmp_path / "v.npy", "captions.json": tmp_path / "c.json"}
     paths["lvis_v1_train_cat_info.json"] = tmp_path / "i.json"
     monkeypatch.setattr("neurobridge.datasets.loaders.clip.fetch", lambda *a, **k: paths)
-    with pytest.raises(
-        AssemblyError, match=r"found embeddings of shape \(2, 4\) for 1 labels; expected a row each. Mend"
-    ):
+    with refused(AssemblyError, (2, 4), "1 labels"):
         load("clip-flickr8k")
-    with pytest.raises(AssemblyError, match=r"found category ids that are not 1 to 1; expected row = id - 1. Mend"):
+    with refused(AssemblyError, "1 to 1"):
         load("clip-class-text")
 
 

@@ -17,6 +17,7 @@ from neurobridge.assemblies import AssemblyError, average_repetitions, validate
 from neurobridge.datasets import ArchiveError, load
 from neurobridge.datasets.files import manifests
 from neurobridge.datasets.loaders.majajhong_public import read_stimuli
+from tests.refusals import refused
 
 
 @pytest.fixture
@@ -134,22 +135,20 @@ def test_files_that_do_not_belong_together_are_refused(files):
     path = folder / "stimulus_hvm-public.csv"
     table = pd.read_csv(path, index_col=0)
     table.iloc[1:].to_csv(path)
-    with pytest.raises(
-        AssemblyError, match=r"found 1 stimuli in the recordings that stimulus_hvm-public.csv lacks.*Mend"
-    ):
+    with refused(AssemblyError, "1 stimuli", "stimulus_hvm-public.csv"):
         load("majajhong2015.public", mirror=use())
     table.drop(columns="filename").to_csv(path)
-    with pytest.raises(AssemblyError, match=r"expected one of \['filename', 'image_file_name'\].*Mend.*images=False"):
+    with refused(AssemblyError, ["filename", "image_file_name"], "images=False"):
         load("majajhong2015.public", mirror=use())
     table.assign(filename="elsewhere.png").to_csv(path)
-    with pytest.raises(ArchiveError, match=r"images missing, e.g. \['elsewhere.png'\].*Mend"):
+    with refused(ArchiveError, ["elsewhere.png"]):
         load("majajhong2015.public", mirror=use())
 
 
 @pytest.mark.parametrize("table", ["a,b\n1,2\n", "stimulus_id\nx\nx\n"])
 def test_a_table_without_ids_is_refused(tmp_path, table):
     (tmp_path / "t.csv").write_text(table)
-    with pytest.raises(AssemblyError, match=r"t.csv: found columns .*; expected stimulus_id .*each once. Mend"):
+    with refused(AssemblyError, "t.csv", "stimulus_id"):
         read_stimuli(tmp_path / "t.csv")
 
 

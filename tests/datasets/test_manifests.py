@@ -20,6 +20,7 @@ from neurobridge.datasets import (
     read_manifest,
 )
 from neurobridge.datasets.catalogue import LOADERS
+from tests.refusals import refused
 
 ROOT = Path(__file__).resolve().parents[2]
 GOOD = """
@@ -65,61 +66,60 @@ def test_a_good_manifest_is_read(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("change", "message"),
+    ("change", "line", "facts"),
     [
-        (("[[files]]", "[[files"), r"made.toml: found text that is not TOML \(.*line 12.*\); expected a manifest"),
-        (('kind = "recorded"', 'kind = "guessed"'), r"made.toml, line 5: kind: .*found 'guessed'"),
-        (('access = "public"', 'access = "secret"'), r"made.toml, line 6: access: .*found 'secret'"),
-        (('licence = "none stated"\n', ""), r"made.toml, line 1: licence: Field required"),
-        (
-            ('note = "made"', 'note = "made"\nmood = "good"'),
-            r"made.toml, line 10: mood: Extra inputs are not permitted",
-        ),
-        (('note = "made"', 'note = ""'), r"made.toml, line 9: note: .*found ''"),
-        (('"@misc{made}"', '"""\nMade et al.\n"""'), r"made.toml, line 8: citation: "),
-        (('["a cake"]', '[\n  "a cake",\n  7,\n]'), r"made.toml, line 10: is_not.1: .*found 7"),
-        (("md5:0", "crc:0"), r"made.toml, line 15: files.0.digests.0: .*expected md5:, sha1: or sha256:"),
-        (("md5:0", "md5:"), r"made.toml, line 15: files.0.digests.0: .*expected md5:, sha1: or sha256:"),
-        (('name = "a.npy"', 'name = "../a.npy"'), r"made.toml, line 13: files.0.name: .*found '../a.npy'"),
-        (('name = "a.npy"', 'name = ".a.partial"'), r"made.toml, line 13: files.0.name: .*without a leading dot"),
-        (('name = "a.npy"\n', ""), r"made.toml, line 12: files.0.name: Field required"),
+        (("[[files]]", "[[files"), 12, []),
+        (('kind = "recorded"', 'kind = "guessed"'), 5, ["kind", "'guessed'"]),
+        (('access = "public"', 'access = "secret"'), 6, ["access", "'secret'"]),
+        (('licence = "none stated"\n', ""), 1, ["licence"]),
+        (('note = "made"', 'note = "made"\nmood = "good"'), 10, ["mood"]),
+        (('note = "made"', 'note = ""'), 9, ["note", "''"]),
+        (('"@misc{made}"', '"""\nMade et al.\n"""'), 8, ["citation"]),
+        (('["a cake"]', '[\n  "a cake",\n  7,\n]'), 10, ["is_not.1", 7]),
+        (("md5:0", "crc:0"), 15, ["files.0.digests.0", "sha256:"]),
+        (("md5:0", "md5:"), 15, ["files.0.digests.0", "sha256:"]),
+        (('name = "a.npy"', 'name = "../a.npy"'), 13, ["files.0.name", "'../a.npy'"]),
+        (('name = "a.npy"', 'name = ".a.partial"'), 13, ["files.0.name", "'.a.partial'"]),
+        (('name = "a.npy"\n', ""), 12, ["files.0.name"]),
         (
             (
                 "[[files]]",
                 '[[files]]\nname = "a.npy"\ndigests = ["md5:{0}"]\norigin = "x"\n[[files]]'.replace("{0}", "0" * 32),
             ),
-            r"made.toml, line 12: files: .*expected each name once",
+            12,
+            ["files", ["a.npy", "a.npy"]],
         ),
-        (("[[files]]", "[requires]\nother = 3\n[[files]]"), r"made.toml, line 13: requires.other: .*found 3"),
-        (
-            ('url = "https://example.org/a.npy"', 'url = "ftp://x"'),
-            r"made.toml, line 14: files.0.url: .*found 'ftp://x'",
-        ),
-        (
-            ('url = "https://example.org/a.npy"\n', ""),
-            r"made.toml, line 12: files: .*without url or origin; expected one",
-        ),
-        (('name = "made"', 'name = "other"'), r"made.toml, line 2: found name 'other'; expected 'made'"),
+        (("[[files]]", "[requires]\nother = 3\n[[files]]"), 13, ["requires.other", 3]),
+        (('url = "https://example.org/a.npy"', 'url = "ftp://x"'), 14, ["files.0.url", "'ftp://x'"]),
+        (('url = "https://example.org/a.npy"\n', ""), 12, ["files", "'a.npy'", "url", "origin"]),
+        (('name = "made"', 'name = "other"'), 2, ["'other'", "'made'"]),
     ],
 )
-def test_a_bad_manifest_names_the_file_the_line_and_the_field(tmp_path, change, message):
+def test_a_bad_manifest_names_the_file_the_line_and_the_field(tmp_path, change, line, facts):
     path = tmp_path / "made.toml"
     path.write_text(GOOD.replace(*change, 1))
-    with pytest.raises(ManifestError, match=message) as caught:
+    with refused(ManifestError, path, f"line {line}", *facts):
         read_manifest(path)
-    assert "Mend: " in str(caught.value)
+
+
+@pytest.mark.parametrize("data", [b"\xff\xfe\x00", b"", b"[[" * 5000, bytes(100)])
+def test_what_is_no_text_is_refused_by_name(tmp_path, data):
+    path = tmp_path / "made.toml"
+    path.write_bytes(data)
+    with refused(ManifestError, path):
+        read_manifest(path)
 
 
 def test_the_line_is_that_of_the_right_file_and_the_right_element(tmp_path):
     second = '[[files]]\nname = "b.npy"\norigin = "x"\ndigests = [\n  "md5:' + "1" * 32 + '",\n  "md4:0",\n]\n'
     (tmp_path / "made.toml").write_text(GOOD + second)
-    with pytest.raises(ManifestError, match=r"line 21: files.1.digests.1: .*found digest 'md4:0'"):
+    with refused(ManifestError, "line 21", "files.1.digests.1", "'md4:0'"):
         read_manifest(tmp_path / "made.toml")
 
 
 def test_public_data_has_files(tmp_path):
     (tmp_path / "made.toml").write_text(GOOD.partition("[[files]]")[0])
-    with pytest.raises(ManifestError, match=r"files: .*found public access and no files; expected at least one"):
+    with refused(ManifestError, "made.toml", "files", "public"):
         read_manifest(tmp_path / "made.toml")
 
 
@@ -129,23 +129,18 @@ def test_manifests_of_ones_own_are_found_and_shadow_nothing(tmp_path, monkeypatc
     assert find_manifest("made").title == "made"
     assert "made" in [manifest.name for manifest in list_datasets()]
     (tmp_path / "mnist.toml").write_text(GOOD.replace('"made"', '"mnist"', 1))
-    with pytest.raises(
-        ManifestError, match=r"found a second manifest of 'mnist' beside .*expected each dataset once. Mend"
-    ):
+    with refused(ManifestError, "'mnist'", tmp_path / "mnist.toml"):
         find_manifest("made")
     monkeypatch.setenv("NEUROBRIDGE_MANIFESTS", str(tmp_path / "nowhere"))
-    with pytest.raises(ManifestError, match=r"NEUROBRIDGE_MANIFESTS: found no folder at .*nowhere; expected one.*Mend"):
+    with refused(ManifestError, "NEUROBRIDGE_MANIFESTS", tmp_path / "nowhere"):
         list_datasets()
 
 
 @pytest.mark.parametrize("act", [find_manifest, load])
 def test_an_unknown_name_suggests_the_nearest(act):
-    with pytest.raises(
-        UnknownDatasetError,
-        match=r"found dataset 'majajhong2015-it'; expected one of .*Mend: did you mean 'majajhong2015-it-v6'",
-    ):
+    with refused(UnknownDatasetError, "'majajhong2015-it'", "'majajhong2015-it-v6'"):
         act("majajhong2015-it")
-    with pytest.raises(UnknownDatasetError, match=r"found dataset '###'; .*Mend: neurobridge data list"):
+    with refused(UnknownDatasetError, "'###'", "neurobridge data list"):
         act("###")
 
 
@@ -155,7 +150,7 @@ def test_a_dataset_without_a_loader_says_which_have_one(tmp_path, monkeypatch):
     assert not has_loader("made")
     assert has_loader("mnist")
     assert has_loader("simulated-hvm")
-    with pytest.raises(UnknownDatasetError, match=r"found dataset 'made'; expected one of \['clip-class-text'"):
+    with refused(UnknownDatasetError, "'made'", "['clip-class-text'"):
         load("made")
 
 

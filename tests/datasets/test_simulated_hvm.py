@@ -20,6 +20,7 @@ from neurobridge.datasets.simulated.hvm import MEDIAN_CEILINGS
 from neurobridge.datasets.simulated.render import HALF_WIDTH, Shape, backgrounds, object_names, render, rotation, shapes
 from neurobridge.datasets.simulated.stimuli import draw_stimuli
 from neurobridge.evaluate import decode, internal_consistency
+from tests.refusals import refused
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -113,10 +114,9 @@ def test_turning_in_the_image_plane_turns_the_image():
 def test_nearer_parts_hide_farther_ones_and_rotations_are_rotations():
     two = Shape(np.array([[0.5, 0, 0], [-0.5, 0, 0]]), np.full((2, 3), 0.3), np.array([1.0, 0.1]))
     front = rotation(*np.zeros((3, 1))) * 0 + np.eye(3)
-    back = np.diag([-1.0, 1, -1])[None]
-    zero, one = np.zeros(1), np.ones(1)
-    bright, _ = render(two, front, zero, zero, one, 32)
-    dark, _ = render(two, back, zero, zero, one, 32)
+    half_turn = np.diag([-1.0, 1, -1])[None]
+    bright, _ = render(two, front, np.zeros(1), np.zeros(1), np.ones(1), 32)
+    dark, _ = render(two, half_turn, np.zeros(1), np.zeros(1), np.ones(1), 32)
     assert bright[0, 16, 16] > 5 * dark[0, 16, 16]
     turns = rotation(*np.random.default_rng(0).uniform(-180, 180, size=(3, 20)))
     assert np.allclose(turns @ turns.transpose(0, 2, 1), np.eye(3))
@@ -196,22 +196,18 @@ def test_load_knows_it_by_name():
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("arguments", "facts"),
     [
-        ({"images_per_object": {2: 5}}, r"found variation levels \[2\]; expected some of \[0, 3, 6\]"),
-        ({"images_per_object": {}}, r"found variation levels \[\]; expected some of \[0, 3, 6\]"),
-        (
-            {"images_per_object": {3: 0}},
-            r"found images_per_object=\{3: 0\}, n_repetitions=46; expected at least 1 each",
-        ),
-        ({"n_repetitions": 0}, r"n_repetitions=0; expected at least 1 each"),
-        ({"image_size": 16}, r"image_size: found 16; expected at least 32 pixels"),
+        ({"images_per_object": {2: 5}}, [[2], [0, 3, 6]]),
+        ({"images_per_object": {}}, [[], [0, 3, 6]]),
+        ({"images_per_object": {3: 0}}, ["images_per_object={3: 0}", "n_repetitions=46"]),
+        ({"n_repetitions": 0}, ["n_repetitions=0"]),
+        ({"image_size": 16}, ["image_size", 16, 32]),
     ],
 )
-def test_bad_arguments_are_refused(arguments, message):
-    with pytest.raises(ValueError, match=message) as caught:
+def test_bad_arguments_are_refused(arguments, facts):
+    with refused(ValueError, *facts):
         simulate_hvm(**arguments)
-    assert "Mend: " in str(caught.value)
 
 
 @pytest.mark.slow

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from neurobridge.study import Run, Study, StudyError, harness, run_study, write_json
+from tests.refusals import refused
 
 
 def _cells(run: Run) -> list[dict]:
@@ -79,7 +80,7 @@ def test_half_a_line_left_by_a_kill_is_computed_again(run):
 def test_another_run_does_not_mix_with_the_records(run, change, named):
     run_study(TOY, run, progress=False)
     other = replace(run, shared={}, **change)
-    with pytest.raises(StudyError, match=rf"\b{named}\b.*{run.out.name}.*--fresh"):
+    with refused(StudyError, named, run.out, "--fresh"):
         run_study(TOY, other, progress=False)
     results = run_study(TOY, other, progress=False, fresh=True)
     assert len(results["records"]) == 2 * other.n_seeds
@@ -91,7 +92,7 @@ def test_a_failing_cell_says_which_and_keeps_the_others(run):
             raise ValueError("no such thing")
         return _compute(run, cell)
 
-    with pytest.raises(StudyError, match=r"'seed': 4, 'size': 1.*ValueError: no such thing.*2 of 4"):
+    with refused(StudyError, {"seed": 4, "size": 1}, "ValueError: no such thing", "2 of 4"):
         run_study(replace(TOY, compute=fails), run, progress=False)
     assert len((run.out / "records.jsonl").read_text().splitlines()) == 3
 
@@ -99,14 +100,14 @@ def test_a_failing_cell_says_which_and_keeps_the_others(run):
 @pytest.mark.parametrize("value", [float("nan"), np.int64(3)])
 def test_a_record_that_is_not_plain_names_its_cell(run, value):
     strange = replace(TOY, compute=lambda run, cell: [{"value": value}])
-    with pytest.raises(StudyError, match=r"'seed': 3, 'size': 1.*(ValueError|TypeError)"):
+    with refused(StudyError, {"seed": 3, "size": 1}):
         run_study(strange, run, progress=False)
 
 
 def test_code_that_changed_does_not_mix_with_the_records(run, monkeypatch):
     run_study(TOY, run, progress=False)
     monkeypatch.setattr(harness, "_code_digest", lambda script: "sha256:other")
-    with pytest.raises(StudyError, match=r"\bcode\b.*--fresh"):
+    with refused(StudyError, "code", "--fresh"):
         run_study(TOY, run, progress=False)
 
 
@@ -123,15 +124,15 @@ def test_warnings_of_cells_are_counted(run):
 
 def test_a_missing_extra_is_named(run, monkeypatch):
     monkeypatch.setitem(harness.EXTRAS, "text", "no_such_module")
-    with pytest.raises(StudyError, match=r"no_such_module.*neurobridge\[text\]"):
+    with refused(StudyError, "no_such_module", "neurobridge[text]"):
         run_study(replace(TOY, extras=("text",)), run, progress=False)
 
 
 def test_too_little_memory_or_disk_is_said_before_the_full_mode(run):
     full = replace(run, quick=False)
-    with pytest.raises(StudyError, match=r"memory.*1e\+06 GB.*--quick"):
+    with refused(StudyError, "memory", "1e+06 GB", "--quick"):
         run_study(replace(TOY, memory_gb=1e6), full, progress=False)
-    with pytest.raises(StudyError, match=r"disk.*1e\+06 GB"):
+    with refused(StudyError, "disk", "1e+06 GB"):
         run_study(replace(TOY, memory_gb=0.0, disk_gb=1e6), full, progress=False)
     assert run_study(replace(TOY, memory_gb=1e6, disk_gb=1e6), run, progress=False) is not None
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 
-import pytest
-
 from neurobridge.study.report import write_report
+from tests.refusals import refused
 
 
 def test_the_page_holds_tables_figures_and_provenance(tmp_path):
@@ -28,5 +27,5 @@ def test_the_page_holds_tables_figures_and_provenance(tmp_path):
 
 
 def test_a_folder_without_results_is_refused(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"scores\.json.*neurobridge demo"):
+    with refused(FileNotFoundError, tmp_path, "scores.json"):
         write_report(tmp_path)

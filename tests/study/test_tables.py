@@ -28,6 +28,7 @@ from neurobridge.study import (
     verdict,
 )
 from neurobridge.study.methods import BRIDGES, FLOWS
+from tests.refusals import refused
 
 RECORDS = [
     {"method": method, "n_pairs": n, "seed": seed, "r": round(0.1 * n + seed + 10 * (method == "ridge"), 3)}
@@ -98,7 +99,7 @@ def test_every_method_has_an_aligner_with_its_seed_and_a_style():
         assert aligner.get_params()["seed"] == 7
         assert isinstance(aligner, BridgeAligner) == (name in BRIDGES)
     assert make_aligner("fused", map="flow").get_params()["map"] == "flow"
-    with pytest.raises(ValueError, match=r"'magic'.*'ridge'"):
+    with refused(ValueError, "'magic'", "'ridge'"):
         make_aligner("magic")
 
 

@@ -22,7 +22,7 @@ from neurobridge.aligners.bridge import Map
 from neurobridge.assemblies import Pairs, make_assembly
 from neurobridge.bridge import Candidate
 from neurobridge.datasets import load
-from neurobridge.datasets.files.fetch import cache_folder
+from neurobridge.datasets.files.places import cache_folder
 from neurobridge.features import (
     Reference,
     captions_from_templates,

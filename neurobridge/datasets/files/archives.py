@@ -1,85 +1,57 @@
-"""Zip files that are not trusted, and images that are read when they are needed."""
+"""Images of an archive, read when they are needed."""
 
 from __future__ import annotations
 
 import io
-import stat
+import struct
 import uuid
-import zipfile
+import warnings
 from collections.abc import Callable, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import dask.array
 import numpy as np
 from PIL import Image
 
-# Far above any stimulus set here, far below what fills a disk or the memory.
-LIMIT_BYTES = 20 * 10**9
+from neurobridge.store.archives import LIMITS, Archive, ArchiveError, Limits
+
+__all__ = ["ArchiveError", "decode", "lazy_rows", "members_of", "stack", "zip_images"]
+
+#: Bytes of one image file, packed as its format packs it.
+IMAGE_BYTES = 2**28
+#: Pixels of one image: far above any stimulus, far below what fills the memory.
+IMAGE_PIXELS = 2**26
 
 
-class ArchiveError(ValueError):
-    """A zip file that is broken, or that holds what a stimulus archive has no use for."""
-
-
-def members_of(path: Path, *, suffixes: Sequence[str] = (), limit: int = LIMIT_BYTES) -> list[str]:
-    """Names of the files in a zip, sorted, after all of its entries were checked.
-
-    Nothing is ever unpacked to disk by neurobridge; the check refuses archives that would do harm where someone else unpacks them.
+def members_of(path: Path, *, suffixes: Sequence[str] = (), limits: Limits = LIMITS) -> list[str]:
+    """Return the names of the files in an archive, sorted, after all of its entries were checked.
 
     Parameters
     ----------
     path : path
-        Zip file.
+        Zip or tar file.
     suffixes : sequence of str, optional
         Endings to keep, lower case, e.g. ``(".jpg", ".png")``; all by default.
-    limit : int
-        Largest sum of the uncompressed sizes, in bytes.
+    limits : Limits
+        Largest sizes.
 
     Raises
     ------
     ArchiveError
-        Not a zip, an entry that leads out of the folder, a link, a name that appears twice, or too many bytes.
+        `Archive` refuses the file.
     """
-    try:
-        with zipfile.ZipFile(path) as archive:
-            entries = archive.infolist()
-    except (zipfile.BadZipFile, OSError) as error:
-        raise ArchiveError(
-            f"{path}: found a file that cannot be read as zip ({error}); expected a complete archive. Mend: fetch it again."
-        ) from error
-    seen: set[str] = set()
-    for entry in entries:
-        parts = PurePosixPath(entry.filename.replace("\\", "/")).parts
-        outside = not parts or parts[0].startswith("/") or ".." in parts or ":" in parts[0]
-        if outside or stat.S_ISLNK(entry.external_attr >> 16):
-            raise ArchiveError(
-                f"{path}: found the entry {entry.filename!r}, which leads out of the archive's folder or is a link; expected plain "
-                "relative names. Mend: do not use this file; fetch it again from its publisher."
-            )
-        if entry.filename in seen:
-            raise ArchiveError(
-                f"{path}: found {entry.filename!r} twice; expected each name once. Mend: fetch the file again from its publisher."
-            )
-        seen.add(entry.filename)
-    total = sum(entry.file_size for entry in entries)
-    if total > limit:
-        raise ArchiveError(
-            f"{path}: found {total / 1e9:.2f} GB uncompressed in {path.stat().st_size / 1e9:.2f} GB; expected at most "
-            f"{limit / 1e9:.2f} "
-            "GB. Mend: do not use this file; fetch it again from its publisher."
-        )
-    files = sorted(entry.filename for entry in entries if not entry.is_dir())
-    return [name for name in files if not suffixes or name.lower().endswith(tuple(suffixes))]
+    with Archive(path, limits=limits) as archive:
+        return [name for name in archive.names if not suffixes or name.lower().endswith(tuple(suffixes))]
 
 
 def zip_images(path: Path, names: Sequence[str], *, chunk: int = 64) -> dask.array.Array:
-    """Images of a zip as one lazy array; a chunk is decoded when it is computed, and nothing is unpacked to disk.
+    """Return the images of an archive as one lazy array; a chunk is decoded when it is computed.
 
     Parameters
     ----------
     path : path
-        Zip file.
+        Zip or tar file. A packed tar file is unpacked from its start for every chunk.
     names : sequence of str
         Members, in the order of the result. All must have the size of the first; grey ones stay grey if the first is.
     chunk : int
@@ -95,28 +67,60 @@ def zip_images(path: Path, names: Sequence[str], *, chunk: int = 64) -> dask.arr
     ArchiveError
         The archive fails `members_of`, or lacks one of the names.
     """
-    missing = sorted(set(names) - set(members_of(path)))
-    if missing or not names:
-        raise ArchiveError(
-            f"{path}: found {len(missing)} of {len(names)} images missing, e.g. {missing[:1]}; expected all that the "
-            f"stimulus table "
-            "names, and at least one. Mend: fetch the archive and the table again."
-        )
-    with zipfile.ZipFile(path) as archive:
-        mode = "L" if Image.open(io.BytesIO(archive.read(names[0]))).mode in ("1", "L", "I;16") else "RGB"
-        first = decode(archive.read(names[0]), mode)
+    with Archive(path) as archive:
+        missing = sorted(set(names) - set(archive.names))
+        if missing or not names:
+            raise ArchiveError(
+                f"{path}: found {len(missing)} of {len(names)} images missing, e.g. {missing[:1]}; expected all that the "
+                "stimulus table names, and at least one. Mend: fetch the archive and the table again."
+            )
+        first = decode(archive.read(names[0], most=IMAGE_BYTES), None, f"{path}: {names[0]}")
+    mode = "L" if first.ndim == 2 else "RGB"
 
     def read(rows: np.ndarray) -> np.ndarray:
-        with zipfile.ZipFile(path) as archive:
-            return stack([decode(archive.read(names[k]), mode) for k in rows], first.shape, f"{path}")
+        with Archive(path) as archive:
+            images = [decode(archive.read(names[k], most=IMAGE_BYTES), mode, f"{path}: {names[k]}") for k in rows]
+        return stack(images, first.shape, f"{path}")
 
     return lazy_rows(read, len(names), first.shape, chunk)
 
 
-def decode(data: bytes, mode: str) -> np.ndarray:
-    """Pixels of an image file, uint8 array of shape (n_rows, n_columns) or (n_rows, n_columns, 3)."""
-    with Image.open(io.BytesIO(data)) as image:
-        return np.asarray(image.convert(mode))
+def decode(data: bytes, mode: str | None, where: str) -> np.ndarray:
+    """Return the pixels of an image file, uint8 array of shape (n_rows, n_columns) or (n_rows, n_columns, 3).
+
+    Parameters
+    ----------
+    data : bytes
+    mode : {"L", "RGB"} or None
+        Grey or colours; by default as the image is stored.
+    where : str
+        Name of the file in messages.
+
+    Raises
+    ------
+    ArchiveError
+        The bytes are no whole image, or one of more than `IMAGE_PIXELS`.
+    """
+    try:
+        with warnings.catch_warnings():
+            # pillow warns from a size on that is refused here.
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            image = Image.open(io.BytesIO(data))
+        with image:
+            n_pixels = image.width * image.height
+            if n_pixels > IMAGE_PIXELS:
+                raise ArchiveError(
+                    f"{where}: found an image of {image.width} x {image.height} pixels; expected at most {IMAGE_PIXELS} pixels. "
+                    "Mend: scale it down to what the subjects saw."
+                )
+            return np.asarray(image.convert(mode or ("L" if image.mode in ("1", "L", "I;16") else "RGB")))
+    except ArchiveError:
+        raise
+    except (OSError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError) as error:
+        raise ArchiveError(
+            f"{where}: found a file that cannot be read as an image ({type(error).__name__}: {error}); expected JPEG, PNG or "
+            "another format that pillow knows. Mend: fetch the file again."
+        ) from error
 
 
 def stack(images: Sequence[np.ndarray], shape: tuple[int, ...], where: str) -> np.ndarray:
@@ -142,7 +146,7 @@ def lazy_rows(
     chunk: int,
     dtype: Any = np.uint8,
 ) -> dask.array.Array:
-    """Array whose rows are made by ``read(row_numbers)``, a chunk at a time; shape (n_rows, *shape)."""
+    """Return an array whose rows are made by ``read(row_numbers)``, a chunk at a time; shape (n_rows, *shape)."""
     rows = dask.array.arange(n_rows, chunks=chunk)
     return rows.map_blocks(
         read,

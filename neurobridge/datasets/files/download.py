@@ -1,4 +1,4 @@
-"""One file over HTTP: resumed where it stopped, retried with backoff, refused before it is too large."""
+"""The download of a file over HTTP: resumed where it stopped, retried with backoff, refused before it is too large."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ class DigestError(ValueError):
 
 
 class DownloadError(OSError):
-    """A file could not be had from anywhere."""
+    """A file cannot be downloaded, and no other place has it."""
 
 
 class _PassingError(Exception):
-    """A failure that may be over at the next attempt."""
+    """A failure that may have passed at the next attempt."""
 
     def __init__(self, message: str, pause_s: float = 0.0) -> None:
         super().__init__(message)
@@ -97,12 +97,12 @@ def download(url: str, partial: Path, *, size: int | None, label: str, progress:
                 most = max(most, _length(partial))
                 if failures >= ATTEMPTS:
                     raise DownloadError(
-                        f"{label}: found no way to download {url} in {ATTEMPTS} attempts ({error}); {most} bytes are kept. "
+                        f"{label}: found no answer with the file at {url} in {ATTEMPTS} attempts ({error}); {most} bytes are kept. "
                         f"Mend: check "
                         "the connection and run again to go on from there, or take the file from a folder with --mirror."
                     ) from error
-                asked = error.pause_s if isinstance(error, _PassingError) else 0.0
-                pause = min(max(PAUSE_S * 2 ** (failures - 1), asked), LONGEST_PAUSE_S)
+                requested = error.pause_s if isinstance(error, _PassingError) else 0.0
+                pause = min(max(PAUSE_S * 2 ** (failures - 1), requested), LONGEST_PAUSE_S)
                 warnings.warn(f"{url}: {error}; trying again in {pause:g} s.", UserWarning, stacklevel=2)
                 time.sleep(pause)
 
@@ -112,21 +112,21 @@ def _length(path: Path) -> int:
 
 
 def _start(url: str, partial: Path, state: Path, size: int | None) -> int:
-    """Bytes at hand to go on from: those of the same address, and not more than the file has."""
-    have = _length(partial)
-    if have and (_read(state).get("url") != url or (size is not None and have > size)):
+    """Return the number of bytes to go on from: those of the same address, and not more than the file has."""
+    length = _length(partial)
+    if length and (_read(state).get("url") != url or (size is not None and length > size)):
         partial.unlink()
         return 0
-    return have
+    return length
 
 
 def _read(state: Path) -> dict[str, Any]:
     try:
-        found = json.loads(state.read_text(encoding="utf-8"))
+        contents = json.loads(state.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         # Absent, or cut off when a process was killed: then nothing is known of the bytes.
         return {}
-    return found if isinstance(found, dict) else {}
+    return contents if isinstance(contents, dict) else {}
 
 
 def _attempt(
@@ -165,10 +165,10 @@ def _attempt(
 
 
 def _accept(response: requests.Response, url: str, partial: Path, start: int, label: str) -> tuple[int, int | None]:
-    """Where the answer's body begins, and how long the whole file is, if that is said."""
+    """Return the position at which the body of an answer begins, and the length of the whole file where the server states it."""
     code = response.status_code
-    found = re.fullmatch(r"bytes (?:(\d+)-\d+|\*)/(\d+|\*)", response.headers.get("Content-Range", "").strip())
-    total = int(found[2]) if found and found[2] != "*" else None
+    content_range = re.fullmatch(r"bytes (?:(\d+)-\d+|\*)/(\d+|\*)", response.headers.get("Content-Range", "").strip())
+    total = int(content_range[2]) if content_range and content_range[2] != "*" else None
     if code == 416 and start:
         if total == start:
             return start, total
@@ -177,7 +177,7 @@ def _accept(response: requests.Response, url: str, partial: Path, start: int, la
     if code in _PASSING or code >= 500:
         raise _PassingError(f"found HTTP status {code}", _retry_after(response))
     if code == 206 and start:
-        if not found or found[1] is None or int(found[1]) != start:
+        if not content_range or content_range[1] is None or int(content_range[1]) != start:
             partial.unlink()
             raise _PassingError(f"the server sent other bytes than those after the {start} at hand; starting over")
         return start, total
@@ -196,8 +196,8 @@ def _refused(label: str, url: str, why: str) -> DownloadError:
 
 
 def _retry_after(response: requests.Response) -> float:
-    asked = response.headers.get("Retry-After", "")
-    return float(asked) if asked.isdigit() else 0.0
+    seconds = response.headers.get("Retry-After", "")
+    return float(seconds) if seconds.isdigit() else 0.0
 
 
 def _require_space(folder: Path, needed: int, label: str) -> None:

@@ -11,7 +11,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,6 +20,8 @@ import numpy as np
 import pandas as pd
 
 from neurobridge.assemblies import as_matrix, open_assembly
+from neurobridge.store.archives import ArchiveError
+from neurobridge.store.npy import ArrayArchive, read_npy
 
 # Largest compressed file that is read as one chunk.
 LIMIT_BYTES = 2**30
@@ -32,7 +33,7 @@ class FeatureFileError(ValueError):
 
 
 class Features(NamedTuple):
-    """One file: ``values``, a dask array of shape (n, d), and the labels of its rows, text arrays of shape (n,)."""
+    """The contents of a file: ``values``, a dask array of shape (n, d), and the labels of its rows, text arrays of shape (n,)."""
 
     values: dask.array.Array
     stimulus_id: np.ndarray
@@ -40,7 +41,7 @@ class Features(NamedTuple):
 
 
 def find_feature_files(folder: Path) -> list[Path]:
-    """Feature files of a folder, sorted by name."""
+    """Return the feature files of a folder, sorted by name."""
     return sorted(path for path in folder.iterdir() if path.suffix in READERS and not path.name.startswith("."))
 
 
@@ -65,9 +66,9 @@ def open_features(path: Path, rows: int) -> Features:
     return features
 
 
-def _wrong(path: Path, found: str, expected: str) -> FeatureFileError:
+def _wrong(path: Path, contents: str, expected: str) -> FeatureFileError:
     return FeatureFileError(
-        f"{path}: found {found}; expected {expected}. Mend: see neurobridge.datasets.files.feature_files."
+        f"{path}: found {contents}; expected {expected}. Mend: see neurobridge.datasets.files.feature_files."
     )
 
 
@@ -99,67 +100,36 @@ def _npy(path: Path, rows: int) -> Features:
     if "stimulus_id" not in table:
         raise _wrong(table_path, f"columns {list(table)}", "stimulus_id among them")
     try:
-        values = np.load(path, mmap_mode="r", allow_pickle=False)
-    except ValueError as error:
-        raise _wrong(path, f"a file that numpy cannot map ({error})", "a plain array") from error
+        values = read_npy(path, mmap=True)
+    except ArchiveError as error:
+        raise FeatureFileError(str(error)) from error
     return _labelled(path, _lazy(_Mapped(values), rows), table["stimulus_id"], table.get("wnid"))
 
 
 def _npz(path: Path, rows: int) -> Features:
-    if not zipfile.is_zipfile(path):
-        raise _wrong(path, "a file that is no npz archive", _ARRAYS)
     try:
-        with np.load(path, allow_pickle=False) as stored:
-            names = set(stored.files)
-            if not {"features", "stimulus_id"} <= names:
-                raise _wrong(path, f"{sorted(names)}", _ARRAYS)
-            ids, wnids = stored["stimulus_id"], stored["wnid"] if "wnid" in names else None
-        with zipfile.ZipFile(path) as archive:
-            member = archive.getinfo("features.npy")
-    except FeatureFileError:
-        raise
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
-        raise _wrong(path, f"a file that numpy cannot read ({error})", _ARRAYS) from error
-    if member.compress_type == zipfile.ZIP_STORED:
-        return _labelled(path, _lazy(_Mapped(_map_member(path, member)), rows), ids, wnids)
-    if member.file_size > LIMIT_BYTES:
+        with ArrayArchive(path) as arrays:
+            if not {"features", "stimulus_id"} <= set(arrays.names):
+                raise _wrong(path, f"{arrays.names}", _ARRAYS)
+            ids, wnids = arrays.read("stimulus_id"), arrays.read("wnid") if "wnid" in arrays.names else None
+            header, size, mapped = arrays.header("features"), arrays.size("features"), arrays.map("features")
+    except ArchiveError as error:
+        raise FeatureFileError(str(error)) from error
+    if mapped is not None:
+        return _labelled(path, _lazy(_Mapped(mapped), rows), ids, wnids)
+    if size > LIMIT_BYTES:
         raise _wrong(
             path,
-            f"{member.file_size / 2**30:.2f} GiB of compressed features, which cannot be read in parts",
+            f"{size / 2**30:.2f} GiB of compressed features, which cannot be read in parts",
             f"at most {LIMIT_BYTES / 2**30:.2f} GiB a compressed file, or np.savez, or several files",
         )
-    with zipfile.ZipFile(path) as archive, archive.open(member) as stream:
-        shape, _, dtype = _header(stream, path)
 
     def read() -> np.ndarray:
-        with np.load(path, allow_pickle=False) as stored:
-            return stored["features"]
+        with ArrayArchive(path) as arrays:
+            return arrays.read("features")
 
-    values = dask.array.from_delayed(dask.delayed(read)(), shape=shape, dtype=dtype)
+    values = dask.array.from_delayed(dask.delayed(read)(), shape=header.shape, dtype=header.dtype)
     return _labelled(path, values, ids, wnids)
-
-
-def _header(stream: Any, path: Path) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
-    version = np.lib.format.read_magic(stream)
-    if version not in ((1, 0), (2, 0)):
-        raise _wrong(path, f"npy version {version}", "1.0 or 2.0")
-    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, fortran, dtype = read(stream)
-    if dtype.hasobject:
-        raise _wrong(path, "Python objects", "numbers")
-    return shape, fortran, dtype
-
-
-def _map_member(path: Path, member: zipfile.ZipInfo) -> np.ndarray:
-    """Map an uncompressed member of an npz: its bytes lie in the zip as they are."""
-    with path.open("rb") as stream:
-        stream.seek(member.header_offset)
-        local = stream.read(30)
-        # The name and the extra field of the local header, whose lengths may differ from the directory's.
-        stream.seek(int.from_bytes(local[26:28], "little") + int.from_bytes(local[28:30], "little"), 1)
-        shape, fortran, dtype = _header(stream, path)
-        offset = stream.tell()
-    return np.memmap(path, dtype=dtype, mode="r", offset=offset, shape=shape, order="F" if fortran else "C")
 
 
 def _nc(path: Path, rows: int) -> Features:

@@ -1,4 +1,4 @@
-"""What is known of a dataset before it is fetched: one TOML file each, shipped with the package or in a folder of one's own."""
+"""Manifests: what is known of a dataset before it is fetched. Each is a TOML file, shipped with the package or the user's own."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ Digest = Annotated[str, AfterValidator(_known_algorithm)]
 
 
 class File(BaseModel):
-    """One file of a dataset.
+    """A file of a dataset.
 
     Attributes
     ----------
@@ -88,7 +88,7 @@ class File(BaseModel):
 
 
 class Manifest(BaseModel):
-    """One dataset: what it is, what it is not, whom to cite, and its files.
+    """A dataset: what it is, what it is not, whom to cite, and its files.
 
     Attributes
     ----------
@@ -165,7 +165,7 @@ class Manifest(BaseModel):
 
     @property
     def statement(self) -> str:
-        """What the data is and what it is not, in one text."""
+        """The statement of what the data is and what it is not, in one text."""
         return " ".join([self.note, *self.is_not])
 
     def file(self, name: str) -> File:
@@ -203,16 +203,16 @@ def read_manifest(path: Path) -> Manifest:
     >>> read_manifest(manifest_folders()[0] / "mnist.toml").kind
     'stimuli'
     """
-    text = path.read_text(encoding="utf-8")
     try:
+        text = path.read_text(encoding="utf-8")
         manifest = Manifest.model_validate(tomllib.loads(text))
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ManifestError(
             f"{path}: found text that is not TOML ({error}); expected a manifest. Mend: correct it."
         ) from error
     except ValidationError as error:
         lines = _lines(text)
-        wrong = "; ".join(_one_mistake(lines, each) for each in error.errors())
+        wrong = "; ".join(_describe_mistake(lines, mistake) for mistake in error.errors())
         raise ManifestError(f"{path}, {wrong}. Mend: correct the named field(s).") from error
     if path.stem != manifest.name:
         line = _line_of(_lines(text), ("name",), manifest.name)
@@ -223,7 +223,7 @@ def read_manifest(path: Path) -> Manifest:
     return manifest
 
 
-def _one_mistake(lines: Mapping[Location, tuple[int, list[str]]], error: Any) -> str:
+def _describe_mistake(lines: Mapping[Location, tuple[int, list[str]]], error: Any) -> str:
     # What concerns the manifest as a whole concerns its files.
     location = error["loc"] or ("files", 0)
     field = ".".join(map(str, error["loc"])) or "files"
@@ -232,11 +232,11 @@ def _one_mistake(lines: Mapping[Location, tuple[int, list[str]]], error: Any) ->
 
 
 def _lines(text: str) -> dict[Location, tuple[int, list[str]]]:
-    """First line (from 1) and text of every table and key of a TOML document, by its path.
+    """Return the first line (from 1) and the text of every table and key of a TOML document, by its path.
 
     Each statement is the shortest run of lines that is TOML by itself, so that the parser, not a pattern, says where it ends.
     """
-    found: dict[Location, tuple[int, list[str]]] = {}
+    statements: dict[Location, tuple[int, list[str]]] = {}
     table: Location = ()
     counts: dict[Location, int] = {}
     statement: list[str] = []
@@ -258,11 +258,11 @@ def _lines(text: str) -> dict[Location, tuple[int, list[str]]]:
                 elif table in counts:
                     table = (*table, counts[table])
                 parsed = inner
-            found[table] = (start, whole)
+            statements[table] = (start, whole)
         else:
             for path in _paths(parsed):
-                found[(*table, *path)] = (start, whole)
-    return found
+                statements[(*table, *path)] = (start, whole)
+    return statements
 
 
 def _paths(value: Mapping[str, Any]) -> list[Location]:
@@ -273,7 +273,7 @@ def _paths(value: Mapping[str, Any]) -> list[Location]:
 
 
 def _line_of(lines: Mapping[Location, tuple[int, list[str]]], location: Location, value: Any) -> int:
-    """Line of a field; of its table where the field itself is missing; 1 where the whole document lacks it."""
+    """Return the line of a field, or of its table where the field is missing, or 1 where both are."""
     for n in range(len(location), 0, -1):
         if location[:n] in lines:
             start, whole = lines[location[:n]]
@@ -284,9 +284,9 @@ def _line_of(lines: Mapping[Location, tuple[int, list[str]]], location: Location
 
 
 def manifest_folders() -> list[Path]:
-    """Folders of manifests: the package's own (inside it, or beside it in a source tree), then those of NEUROBRIDGE_MANIFESTS.
+    """Return the folders of manifests: that of the package (in it, or beside it in a source tree), then those of the user.
 
-    The environment variable names one or more folders, separated as in PATH, for datasets of one's own.
+    The environment variable NEUROBRIDGE_MANIFESTS names one or more folders, separated as in PATH, for the user's own datasets.
 
     Raises
     ------
@@ -294,8 +294,8 @@ def manifest_folders() -> list[Path]:
         One of them is not there.
     """
     package = Path(__file__).resolve().parents[2]
-    own = next((f for f in (package / "data_manifests", package.parent / "data_manifests") if f.is_dir()), None)
-    if own is None:
+    shipped = next((f for f in (package / "data_manifests", package.parent / "data_manifests") if f.is_dir()), None)
+    if shipped is None:
         raise ManifestError(
             f"found no data_manifests in {package} or beside it; expected the folder that is shipped with the package. "
             "Mend: install neurobridge again."
@@ -308,20 +308,20 @@ def manifest_folders() -> list[Path]:
                 f"or unset "
                 "the variable."
             )
-    return [own, *more]
+    return [shipped, *more]
 
 
 def _manifest_paths() -> dict[str, Path]:
-    found: dict[str, Path] = {}
+    paths: dict[str, Path] = {}
     for folder in manifest_folders():
         for path in sorted(folder.glob("*.toml")):
-            if path.stem in found:
+            if path.stem in paths:
                 raise ManifestError(
-                    f"{path}: found a second manifest of {path.stem!r} beside {found[path.stem]}; expected each dataset once. "
+                    f"{path}: found a second manifest of {path.stem!r} beside {paths[path.stem]}; expected each dataset once. "
                     "Mend: give yours another name."
                 )
-            found[path.stem] = path
-    return dict(sorted(found.items()))
+            paths[path.stem] = path
+    return dict(sorted(paths.items()))
 
 
 def list_datasets() -> list[Manifest]:

@@ -1,1 +1,1 @@
-"""One module a dataset: files in, assemblies out."""
+"""The readers of datasets, one module each: files in, assemblies out."""

@@ -15,6 +15,7 @@ from neurobridge.datasets.experiment import Experiment
 from neurobridge.datasets.files.fetch import fetch
 from neurobridge.datasets.files.manifests import find_manifest
 from neurobridge.datasets.labels import assembly_attrs, describe, make_experiment
+from neurobridge.store.npy import read_npy
 
 FLICKR, CLASSES = "clip-flickr8k", "clip-class-text"
 
@@ -32,7 +33,7 @@ def load_flickr8k(*, mirror: str | os.PathLike[str] | None = None) -> Experiment
     captions = _json(paths["captions.json"])
     ids = [f"flickr8k-{k:04d}" for k in range(len(captions))]
     stimuli = pd.DataFrame({"stimulus_id": ids, "caption": [str(caption) for caption in captions]})
-    return _embedded(FLICKR, np.load(paths["clip_embeddings.npy"], allow_pickle=False), stimuli)
+    return _embedded(FLICKR, read_npy(paths["clip_embeddings.npy"]), stimuli)
 
 
 def load_class_text(*, mirror: str | os.PathLike[str] | None = None) -> Experiment:
@@ -47,23 +48,23 @@ def load_class_text(*, mirror: str | os.PathLike[str] | None = None) -> Experime
         Embeddings and classes differ in number, or the ids of the classes are not 1, 2, 3, ...
     """
     paths = fetch(CLASSES, mirror=mirror)
-    classes = sorted(_json(paths["lvis_v1_train_cat_info.json"]), key=lambda one: one["id"])
-    if [one["id"] for one in classes] != list(range(1, len(classes) + 1)):
+    classes = sorted(_json(paths["lvis_v1_train_cat_info.json"]), key=lambda entry: entry["id"])
+    if [entry["id"] for entry in classes] != list(range(1, len(classes) + 1)):
         raise AssemblyError(
             f"{CLASSES}: found category ids that are not 1 to {len(classes)}; expected row = id - 1. Mend: fetch the files again."
         )
-    names = [one["name"] for one in classes]
+    names = [entry["name"] for entry in classes]
     stimuli = pd.DataFrame(
         {
-            "stimulus_id": [f"lvis-{one['id']:04d}" for one in classes],
+            "stimulus_id": [f"lvis-{entry['id']:04d}" for entry in classes],
             "category_name": names,
-            "definition": [one["def"] for one in classes],
-            "synonyms": ["; ".join(one["synonyms"]) for one in classes],
-            "synset": [one["synset"] for one in classes],
-            "frequency": [one["frequency"] for one in classes],
+            "definition": [entry["def"] for entry in classes],
+            "synonyms": ["; ".join(entry["synonyms"]) for entry in classes],
+            "synset": [entry["synset"] for entry in classes],
+            "frequency": [entry["frequency"] for entry in classes],
         }
     )
-    return _embedded(CLASSES, np.load(paths["lvis_v1_clip_a+cname.npy"], allow_pickle=False), stimuli)
+    return _embedded(CLASSES, read_npy(paths["lvis_v1_clip_a+cname.npy"]), stimuli)
 
 
 def _json(path: Path) -> Any:

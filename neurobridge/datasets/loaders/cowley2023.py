@@ -15,6 +15,7 @@ from neurobridge.datasets.files.archives import members_of, zip_images
 from neurobridge.datasets.files.fetch import fetch
 from neurobridge.datasets.files.manifests import find_manifest
 from neurobridge.datasets.labels import assembly_attrs, describe, make_experiment
+from neurobridge.store.npy import read_npy
 
 SESSION = "210325"
 NAME = f"cowley2023-v4-{SESSION}"
@@ -48,7 +49,7 @@ def load(*, session: str = SESSION, mirror: str | os.PathLike[str] | None = None
     responses, archive = f"responses_{session}.npy", f"images_{session}.zip"
     manifest = find_manifest(name)
     paths = fetch(name, files=[responses, archive], mirror=mirror)
-    counts = np.load(paths[responses], allow_pickle=False)
+    counts = read_npy(paths[responses])
     files, pixels = _images(paths[archive])
     n_neuroids, n_images, _ = counts.shape
     if len(pixels) != n_images:
@@ -82,6 +83,6 @@ def load(*, session: str = SESSION, mirror: str | os.PathLike[str] | None = None
 
 
 def _images(path: Path) -> tuple[list[str], np.ndarray]:
-    """File names in order, and their pixels of shape (n_images, 112, 112, 3)."""
+    """Return the file names in order, and their pixels of shape (n_images, 112, 112, 3)."""
     files = members_of(path, suffixes=(".jpg",))
     return files, zip_images(path, files).compute()

@@ -14,6 +14,7 @@ from neurobridge.datasets.experiment import Experiment
 from neurobridge.datasets.files.fetch import fetch
 from neurobridge.datasets.files.manifests import find_manifest
 from neurobridge.datasets.labels import assembly_attrs, describe, make_experiment
+from neurobridge.store.npy import read_npy
 
 NAME = "hvm-metadata"
 TABLE = "2020-11-22_hvm_from_dldata.csv"
@@ -81,7 +82,7 @@ def load(*, mirror: str | os.PathLike[str] | None = None, split: bool = False, s
     rdms = None
     if similarity:
         attrs = assembly_attrs(manifest, about, units="1 - Pearson correlation of object means over 168 IT sites")
-        rdms = _dissimilarity(np.load(paths[SIMILARITY], allow_pickle=False), stimuli).assign_attrs(attrs)
+        rdms = _dissimilarity(read_npy(paths[SIMILARITY]), stimuli).assign_attrs(attrs)
     return make_experiment(manifest, about, stimuli, rdms=rdms)
 
 
@@ -104,7 +105,7 @@ def _dissimilarity(similarity: np.ndarray, stimuli: pd.DataFrame) -> xr.DataArra
 
 
 def pose_latents(stimuli: pd.DataFrame, *, attrs: Mapping[str, object]) -> xr.DataArray:
-    """Generative parameters of HvM stimuli as an assembly.
+    """Return the generative parameters of HvM stimuli as an assembly.
 
     Parameters
     ----------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import struct
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
@@ -86,14 +87,14 @@ def load(
     features = find_feature_files(place) if read != "images" else []
     images = _list_images(place) if read != "features" else []
     if bool(features) == bool(images):
-        found = "both images and feature files" if features else f"no {read or 'images or feature files'}"
+        contents = "both images and feature files" if features else f"no {read or 'images or feature files'}"
         mend = (
             "read='images' or read='features'"
             if features
             else "check the folder: <folder>/<class>/<image>, or feature files"
         )
         error = ValueError if features else FileNotFoundError
-        raise error(f"{place}: found {found}; expected one of them. Mend: {mend}.")
+        raise error(f"{place}: found {contents}; expected one of them. Mend: {mend}.")
     manifest = find_manifest(NAME)
     about = {**describe(manifest), "folder": str(place)}
     if features:
@@ -132,14 +133,14 @@ def _folder(folder: str | os.PathLike[str] | None, mirror: str | os.PathLike[str
 
 
 def _list_images(place: Path) -> list[str]:
-    """Paths of the images below the folder, ``<class>/<image>``, sorted."""
-    found = []
+    """Return the paths of the images below the folder, ``<class>/<image>``, sorted."""
+    images = []
     with os.scandir(place) as classes:
         folders = sorted(entry.name for entry in classes if entry.is_dir() and not entry.name.endswith(".zarr"))
     for name in folders:
         with os.scandir(place / name) as entries:
-            found += sorted(f"{name}/{e.name}" for e in entries if e.name.lower().endswith(_SUFFIXES) and e.is_file())
-    return found
+            images += sorted(f"{name}/{e.name}" for e in entries if e.name.lower().endswith(_SUFFIXES) and e.is_file())
+    return images
 
 
 def _pixels(path: Path, resize: int, size: int) -> np.ndarray:
@@ -149,9 +150,10 @@ def _pixels(path: Path, resize: int, size: int) -> np.ndarray:
             scale = resize / min(width, height)
             shape = (max(resize, round(width * scale)), max(resize, round(height * scale)))
             scaled = image.convert("RGB").resize(shape, Image.Resampling.BILINEAR)
-    except (OSError, SyntaxError) as error:
+    except (OSError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError) as error:
         raise ValueError(
-            f"{path}: found a file that cannot be decoded ({error}); expected an image. Mend: replace or remove it."
+            f"{path}: found a file that cannot be decoded ({type(error).__name__}: {error}); expected an image. "
+            "Mend: replace or remove it."
         ) from error
     left, top = (shape[0] - size) // 2, (shape[1] - size) // 2
     return np.asarray(scaled.crop((left, top, left + size, top + size)))
@@ -170,15 +172,15 @@ def read_class_names(path: Path) -> dict[str, str]:
     ValueError
         Neither lines of id and name, nor JSON of them.
     """
-    text = path.read_text(encoding="utf-8")
     try:
+        text = path.read_text(encoding="utf-8")
         if path.suffix == ".json":
-            found = json.loads(text)
-            pairs = list(found.values()) if all(isinstance(v, list) for v in found.values()) else list(found.items())
+            table = json.loads(text)
+            pairs = list(table.values()) if all(isinstance(v, list) for v in table.values()) else list(table.items())
         else:
             pairs = [line.split(maxsplit=1) for line in text.splitlines() if line.strip()]
         return {str(wnid): str(name).strip() for wnid, name in pairs}
-    except (ValueError, AttributeError, TypeError) as error:
+    except (OSError, ValueError, AttributeError, TypeError, RecursionError) as error:
         raise ValueError(
             f"{path}: found a table that cannot be read ({error}); expected a WordNet id and a name a line, or JSON of them. "
             f"Mend: use "

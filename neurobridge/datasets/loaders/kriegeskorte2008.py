@@ -54,9 +54,11 @@ def load(*, mirror: str | os.PathLike[str] | None = None) -> Experiment:
     ids = np.array([f"kriegeskorte-{k + 1:02d}" for k in range(len(shown))])
     labels = [str(label) for label in supplement["categoryLabels"]]
     vectors = {_VECTORS.get(label, label): supplement["categoryVectors"][:, k] > 0 for k, label in enumerate(labels)}
-    stimuli = pd.DataFrame({"stimulus_id": ids, "category_name": [str(one["category"]) for one in shown], **vectors})
+    stimuli = pd.DataFrame(
+        {"stimulus_id": ids, "category_name": [str(image["category"]) for image in shown], **vectors}
+    )
     images = xr.DataArray(
-        np.stack([one["image"] for one in shown]),
+        np.stack([image["image"] for image in shown]),
         dims=("presentation", "row", "column", "channel"),
         coords={
             "stimulus_id": ("presentation", ids),
@@ -76,15 +78,16 @@ def _text(column: pd.Series) -> np.ndarray:
 def _read(path: Path, names: list[str]) -> dict[str, Any]:
     # Structures come as numpy records, never as Python objects of the file's choosing.
     try:
-        found = scipy.io.loadmat(path, squeeze_me=True, struct_as_record=True, variable_names=names)
-    except (ValueError, TypeError, NotImplementedError, OSError) as error:
+        contents = scipy.io.loadmat(path, squeeze_me=True, struct_as_record=True, variable_names=names)
+    # Damaged bytes end in almost any error of the reader.
+    except Exception as error:
         raise AssemblyError(
             f"{path}: found a file that cannot be read as MATLAB 5 ({error}); expected the published one. Mend: fetch it again."
         ) from error
-    missing = [name for name in names if name not in found]
+    missing = [name for name in names if name not in contents]
     if missing:
         raise AssemblyError(f"{path}: found no {missing}; expected {names}. Mend: fetch the file again.")
-    return found
+    return contents
 
 
 def _rdms(records: list[Any], ids: np.ndarray) -> xr.DataArray:

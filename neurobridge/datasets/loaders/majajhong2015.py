@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 
-import numpy as np
-
 from neurobridge.assemblies import AssemblyError, make_assembly
 from neurobridge.datasets.experiment import Experiment
 from neurobridge.datasets.files.fetch import digests_of, fetch
@@ -13,6 +11,7 @@ from neurobridge.datasets.files.manifests import find_manifest
 from neurobridge.datasets.labels import assembly_attrs, describe, make_experiment
 from neurobridge.datasets.loaders.hvm import NAME as HVM
 from neurobridge.datasets.loaders.hvm import TABLE, hvm_stimuli, pose_latents
+from neurobridge.store.npy import read_npy
 
 NAME = "majajhong2015-it-v6"
 
@@ -27,7 +26,7 @@ def load(*, mirror: str | os.PathLike[str] | None = None) -> Experiment:
     AssemblyError
         The file does not have one row an image.
     """
-    values = np.load(fetch(NAME, mirror=mirror)["data_subset.npy"], allow_pickle=False)
+    values = read_npy(fetch(NAME, mirror=mirror)["data_subset.npy"])
     table = hvm_stimuli(mirror=mirror)
     stimuli = table[(table["variation"] == 6) & table["category_name"].isin(["Animals", "Boats"])].reset_index(
         drop=True

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import os
 import struct
 from pathlib import Path
@@ -16,6 +15,7 @@ from neurobridge.datasets.experiment import Experiment
 from neurobridge.datasets.files.fetch import fetch
 from neurobridge.datasets.files.manifests import find_manifest
 from neurobridge.datasets.labels import assembly_attrs, describe, make_experiment
+from neurobridge.store.archives import read_gzip
 
 NAME = "mnist"
 _PARTS = {"train": "train", "test": "t10k"}
@@ -60,11 +60,12 @@ def read_idx(path: Path) -> np.ndarray:
 
     Raises
     ------
+    ArchiveError
+        The file is no whole gzip file.
     AssemblyError
-        Another format, or fewer bytes than the header says.
+        Another format, or another number of bytes than the header states.
     """
-    with gzip.open(path, "rb") as stream:
-        data = stream.read()
+    data = read_gzip(path)
     zero, kind, n_dims = struct.unpack_from(">HBB", data) if len(data) >= 4 else (1, 0, 0)
     shape = struct.unpack_from(f">{n_dims}I", data, 4) if zero == 0 and len(data) >= 4 + 4 * n_dims else ()
     body = np.frombuffer(data, dtype=np.uint8, offset=min(len(data), 4 + 4 * n_dims))

@@ -16,7 +16,7 @@ import scipy.linalg
 from numpy.lib.stride_tricks import sliding_window_view
 from tqdm.auto import tqdm
 
-from neurobridge.datasets.files.fetch import cache_folder
+from neurobridge.datasets.files.places import cache_folder
 from neurobridge.datasets.simulated import render
 from neurobridge.datasets.simulated import stimuli as _stimuli
 from neurobridge.datasets.simulated.stimuli import draw_stimuli, render_stimuli
@@ -34,7 +34,7 @@ _SEED = 70170
 
 
 def responses(pixels: np.ndarray, *, progress: bool = False) -> np.ndarray:
-    """Noiseless responses of the simulated sites.
+    """Compute the noiseless responses of the simulated sites.
 
     Parameters
     ----------
@@ -86,7 +86,7 @@ class _Sites:
         return (self._drive(*self._read(energy_maps(pixels))) - self.weights["offset"]) / self.weights["scale"]
 
     def _read(self, maps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """V4 sites, (n, 88), and what IT pools, (n, 6 * _N_TYPES), from V1 energy maps."""
+        """Compute the V4 sites, (n, 88), and what IT pools, (n, 6 * _N_TYPES), from V1 energy maps."""
         population = np.maximum(_patches(maps) @ self.prototypes.T - 0.1, 0)
         row, col = self.positions
         around = [population[:, row + i, col + j, self.types] for i in (-1, 0, 1) for j in (-1, 0, 1)]
@@ -139,7 +139,7 @@ def _read_weights(path: Path) -> dict[str, np.ndarray] | None:
 
 
 def energy_maps(pixels: np.ndarray) -> np.ndarray:
-    """Normalised V1 energy, array of shape (n, grid, grid, n_channels), from uint8 images (n, size, size)."""
+    """Compute normalised V1 energy, array of shape (n, grid, grid, n_channels), from uint8 images (n, size, size)."""
     W = _area_weights(pixels.shape[1], _RETINA)
     retina = W @ (pixels / np.float32(255)) @ W.T
     spectrum = scipy.fft.fft2(retina - retina.mean(axis=(1, 2), keepdims=True))
@@ -164,7 +164,7 @@ def _analytic_gabors() -> np.ndarray:
 
 
 def _area_weights(size: int, target: int) -> np.ndarray:
-    """Matrix (target, size) that averages pixels by the area they share with each target pixel."""
+    """Return the matrix (target, size) that averages pixels by the area they share with each target pixel."""
     edges, marks = np.linspace(0, size, target + 1), np.arange(size + 1)
     upper = np.minimum(edges[1:, None], marks[None, 1:])
     lower = np.maximum(edges[:-1, None], marks[None, :-1])
@@ -173,7 +173,7 @@ def _area_weights(size: int, target: int) -> np.ndarray:
 
 
 def _patches(maps: np.ndarray) -> np.ndarray:
-    """Centred and saturating patches of 3 x 3 positions and all channels, (n, side, side, 9 * n_channels)."""
+    """Cut centred and saturating patches of 3 x 3 positions and all channels, (n, side, side, 9 * n_channels)."""
     windows = sliding_window_view(maps, (3, 3), axis=(1, 2))
     flat = windows.reshape(*windows.shape[:3], -1)
     flat = flat - flat.mean(axis=-1, keepdims=True)
@@ -181,7 +181,7 @@ def _patches(maps: np.ndarray) -> np.ndarray:
 
 
 def _prototypes(maps: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Patches seen in development, one a conjunction type, from the livelier places of as many images."""
+    """Choose patches seen in development, one a conjunction type, from the livelier places of as many images."""
     shown = maps[rng.choice(len(maps), size=_N_TYPES, replace=False)]
     patches = _patches(shown)
     energy = shown[:, 1:-1, 1:-1].sum(axis=-1).reshape(_N_TYPES, -1)
@@ -192,7 +192,7 @@ def _prototypes(maps: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def _pool(population: np.ndarray) -> np.ndarray:
-    """Maximum over quadrants and mean over all positions of each type."""
+    """Take the maximum over quadrants and the mean over all positions of each type."""
     half = population.shape[1] // 2
     quadrants = [
         population[:, r, c].max(axis=(1, 2))
@@ -203,7 +203,7 @@ def _pool(population: np.ndarray) -> np.ndarray:
 
 
 def _fisher(features: np.ndarray, objects: np.ndarray) -> np.ndarray:
-    """Directions that vary most between objects relative to the views of one object, array (n_features, _N_TOLERANT).
+    """Find the directions that vary most between objects relative to the views of one object, array (n_features, _N_TOLERANT).
 
     What the trace rule learns from watching objects move (Foldiak 1991; Wallis & Rolls 1997), in closed form.
     """

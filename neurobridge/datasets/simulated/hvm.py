@@ -196,7 +196,7 @@ def _record(
 
 
 def _sites(regions: np.ndarray) -> dict[str, np.ndarray]:
-    """Coordinates of the sites, named as those of the public recordings; array positions are made up."""
+    """Make the coordinates of the sites, named as those of the public recordings; array positions are made up."""
     n = len(regions)
     number = np.arange(n)
     within = np.concatenate([np.arange((regions == region).sum()) for region in N_SITES])

@@ -35,14 +35,14 @@ class Shape(NamedTuple):
 
 
 def object_names() -> tuple[np.ndarray, np.ndarray]:
-    """Names of the 64 simulated objects and of their categories, arrays of shape (64,)."""
+    """Return the names of the 64 simulated objects and of their categories, arrays of shape (64,)."""
     categories = np.repeat(CATEGORIES, N_EXEMPLARS)
     names = np.array([f"{category.lower().rstrip('s')}_{k}" for category in CATEGORIES for k in range(N_EXEMPLARS)])
     return names, categories
 
 
 def shapes() -> list[Shape]:
-    """The 64 objects, always the same ones: exemplars differ in the proportions and the shade of their parts."""
+    """Make the 64 objects, always the same ones: exemplars differ in the proportions and the shade of their parts."""
     rng = np.random.default_rng(20150930)
     made = []
     for category in CATEGORIES:
@@ -84,9 +84,9 @@ def _car(k: int) -> list[Part]:
 
 
 def _chair(k: int) -> list[Part]:
-    back = 0.5 + 0.07 * (k % 4)
+    height = 0.5 + 0.07 * (k % 4)
     arms: list[Part] = [((0, 0.2, side * 0.5), (0.4, 0.05, 0.06), 0.5) for side in (-1, 1)] if k // 4 else []
-    seat: list[Part] = [((0, 0, 0), (0.5, 0.09, 0.5), 0.8), ((-0.45, back, 0), (0.08, back, 0.5), 0.75)]
+    seat: list[Part] = [((0, 0, 0), (0.5, 0.09, 0.5), 0.8), ((-0.45, height, 0), (0.08, height, 0.5), 0.75)]
     return seat + arms + _legs(0.4, 0.4, 0.0, length=0.45, width=0.07, shade=0.45)
 
 
@@ -131,7 +131,7 @@ _PARTS = dict(zip(CATEGORIES, (_animal, _boat, _car, _chair, _face, _fruit, _pla
 
 
 def rotation(rxy: np.ndarray, rxz: np.ndarray, ryz: np.ndarray) -> np.ndarray:
-    """Rotation matrices of shape (n, 3, 3).
+    """Make rotation matrices of shape (n, 3, 3).
 
     Degrees in the x-y, x-z and y-z planes, in this order, from a view a little to the side and from above; y-z is the image plane.
     """

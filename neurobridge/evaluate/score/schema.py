@@ -263,7 +263,9 @@ def score_attrs(
     -------
     dict
     """
-    digests = {key: value for source in sources for key, value in dict(source.attrs.get("digests", {})).items()}
+    # Files of other programs may use the name for something else.
+    known = [source.attrs["digests"] for source in sources if isinstance(source.attrs.get("digests"), Mapping)]
+    digests = {str(key): str(value) for mapping in known for key, value in mapping.items()}
     return {
         **attrs,
         "n_splits": n_splits,

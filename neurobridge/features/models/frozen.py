@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from neurobridge.assemblies import AssemblyError
+from neurobridge.points.devices import find_device
 
 _LINEAR_MAPS = (torch.nn.Linear, torch.nn.Conv1d, torch.nn.Conv2d, torch.nn.Conv3d)
 _OF_EVERY_MODULE = frozenset(vars(torch.nn.Module()))
@@ -44,12 +45,14 @@ def frozen(model: torch.nn.Module, device: str | torch.device | None) -> Iterato
 
     Raises
     ------
+    ValueError
+        There is no such device here.
     AssemblyError
         A device is asked for and the model lies on several.
     """
     tensors = [*model.parameters(), *model.buffers()]
     devices = list(dict.fromkeys(tensor.device for tensor in tensors)) or [torch.device("cpu")]
-    target = torch.device(device) if device is not None else devices[0]
+    target = find_device(device) if device is not None else devices[0]
     moves = device is not None and devices != [target]
     if moves and len(devices) > 1:
         raise AssemblyError(

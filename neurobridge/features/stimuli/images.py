@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import zipfile
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import pairwise
@@ -19,10 +18,13 @@ import xarray as xr
 from neurobridge.assemblies import AssemblyError, coords_of
 from neurobridge.features.stimuli.decoding import decode
 from neurobridge.points.blocks import row_blocks
+from neurobridge.store.archives import Archive, ArchiveError
 
 Pixels = np.ndarray | list[np.ndarray]
 Root = str | os.PathLike[str] | np.ndarray | None
 FILE_COLUMNS = ("file", "filename")
+#: Largest size of one image file in an archive.
+FILE_BYTES = 2**28
 _LAYOUTS = (("presentation", "row", "column"), ("presentation", "row", "column", "channel"))
 #: Most pixels that are decoded for one block of rows.
 BLOCK_BYTES = 4 * 2**30
@@ -124,18 +126,14 @@ class TableSource:
         self.coords, self._files = _columns(table)
         self.attrs = {str(key): value for key, value in table.attrs.items()}
         self._root = Path(root) if root is not None else Path()
-        self._archive: zipfile.ZipFile | None = None
+        self._archive: Archive | None = None
         if self._root.is_file():
             try:
-                # Kept open: its list of members can be long, and threads may read from one ZipFile at once.
-                self._archive = zipfile.ZipFile(self._root)
-            except (zipfile.BadZipFile, OSError) as error:
-                raise AssemblyError(
-                    f"root: found {self._root}, which cannot be read as zip ({error}); expected a folder or a zip. "
-                    "Mend: check the path, or fetch the archive again."
-                ) from error
-            have = set(self._archive.namelist())
-            missing = [file for file in self._files if file not in have]
+                # Kept open: its list of members can be long, and threads may read from one zip at once.
+                self._archive = Archive(self._root)
+            except ArchiveError as error:
+                raise AssemblyError(f"root: {error}") from error
+            missing = [file for file in self._files if file not in self._archive]
         else:
             missing = [file for file in self._files if not (self._root / file).is_file()]
         if missing:
@@ -177,14 +175,16 @@ class TableSource:
 
     def _bytes(self, rows: slice) -> Iterator[bytes]:
         for file in self._files[rows]:
-            yield (self._root / file).read_bytes() if self._archive is None else self._archive.read(file)
+            yield (
+                (self._root / file).read_bytes() if self._archive is None else self._archive.read(file, most=FILE_BYTES)
+            )
 
 
 def _next_bytes(contents: Iterator[bytes], what: str) -> bytes:
     """Return the bytes of the next file; an error of the disk or the archive comes with the name of the stimulus."""
     try:
         return next(contents)
-    except MemoryError:
+    except (MemoryError, ArchiveError):
         raise
     # A member that is encrypted, damaged or packed in an unknown way ends in almost any exception.
     except Exception as error:

@@ -105,7 +105,7 @@ def run_demo(
 
 
 def _summarise(caught: list[warnings.WarningMessage]) -> list[str]:
-    """One line for each place that warned: its first message, and how often."""
+    """Give one line for each place that warned: its first message, and how often."""
     places: dict[tuple[str, int], list[str]] = {}
     for warning in caught:
         places.setdefault((warning.filename, warning.lineno), []).append(str(warning.message))

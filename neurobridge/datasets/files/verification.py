@@ -1,0 +1,52 @@
+"""The check of a file against its manifest, and what is done with a file that fails it."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from neurobridge.datasets.files.download import DigestError
+from neurobridge.datasets.files.manifests import File
+from neurobridge.store.atomic import move
+
+
+def problem_of(path: Path, entry: File) -> str | None:
+    """Tell what is wrong with a file; None where it has the size and one of the accepted digests."""
+    size = path.stat().st_size
+    if entry.size is not None and size != entry.size:
+        return f"{size} bytes; expected {entry.size}"
+    digests: dict[str, str] = {}
+    for digest in entry.digests:
+        algorithm = digest.partition(":")[0]
+        if algorithm not in digests:
+            with path.open("rb") as stream:
+                digests[algorithm] = f"{algorithm}:{hashlib.file_digest(stream, algorithm).hexdigest()}"
+        if digests[algorithm] == digest:
+            return None
+    return f"{', '.join(digests.values())}; expected {' or '.join(entry.digests)}"
+
+
+def refuse_wrong(path: Path, entry: File, mend: str) -> None:
+    """Refuse a file that fails the check; it stays where it is.
+
+    Raises
+    ------
+    DigestError
+        With what is wrong, and ``mend``.
+    """
+    problem = problem_of(path, entry)
+    if problem is not None:
+        raise DigestError(f"{path}: found {problem}. It is not used, and left where it is. {mend}")
+
+
+def set_aside(path: Path, name: str) -> Path:
+    """Rename a file, so that it is not used and not lost; return its new path."""
+    with path.open("rb") as stream:
+        short = hashlib.file_digest(stream, "sha256").hexdigest()[:12]
+    aside = path.with_name(f".bad-{short}-{name}")
+    return move(path, aside)
+
+
+def make_read_only(path: Path) -> None:
+    """Make a file read-only."""
+    path.chmod(path.stat().st_mode & ~0o222)
