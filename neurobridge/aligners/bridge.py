@@ -17,7 +17,6 @@ from neurobridge.bridge.cost.dense import linear_cost
 from neurobridge.bridge.cost.geometry import Scale
 from neurobridge.bridge.cost.metrics import Metric
 from neurobridge.flow import Base, ConditionalFlow, OffSupportWarning
-from neurobridge.maps.linear import ALPHAS
 from neurobridge.points.arrays import Rows
 from neurobridge.store.kinds import register
 
@@ -335,7 +334,7 @@ class BridgeAligner(AssemblyAligner):
         if backward:
             X, Y, rows = Y, X, rows[::-1]
         if kind == "linear":
-            return ridge_map(X[rows[0]], Y[rows[1]], alphas=ALPHAS)
+            return ridge_map(X[rows[0]], Y[rows[1]])
         if self.coupling == "fused":
             geometry = self._geometry()
             return FusedMap(self._fuse(X, Y, rows, geometry.transposed() if backward else geometry))

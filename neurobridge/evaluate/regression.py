@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import scipy.linalg
 
-from neurobridge.maps.linear import mean_square
 from neurobridge.maps.pls import Predict, centred, fit_pls, linear_predictor
 
 #: Penalties that ridge chooses from, in units of the mean square of the centred features.
@@ -62,7 +61,7 @@ def fit_ridge(
     values, vectors = np.linalg.eigh(gram)
     values = np.maximum(values, 0)
     if grid is None:
-        grid = ALPHAS * (mean_square(X, x_mean) or 1.0)
+        grid = ALPHAS * (_mean_square(X, x_mean) or 1.0)
     # Scores of the samples on the principal directions, Z Z^T = X X^T, and their products with the targets.
     Z = X @ vectors if tall else vectors * np.sqrt(values)
     ZtY = Z.T @ Y
@@ -70,6 +69,12 @@ def fit_ridge(
     chosen = grid[error.argmin(axis=0)]
     dual = vectors @ ((ZtY if tall else vectors.T @ Y) / (values[:, None] + chosen))
     return linear_predictor(dual if tall else X.T @ dual, x_mean, y_mean)
+
+
+def _mean_square(centred: np.ndarray, mean: np.ndarray) -> float:
+    """Return the mean square of centred features; 0 where there is nothing but what rounding leaves of constant ones."""
+    value = float(np.vdot(centred, centred)) / max(centred.size, 1)
+    return value if value > (1e-13 * float(np.abs(mean).max(initial=0))) ** 2 else 0.0
 
 
 def _leave_one_out(Z: np.ndarray, Y: np.ndarray, ZtY: np.ndarray, values: np.ndarray, alpha: float) -> np.ndarray:

@@ -14,7 +14,7 @@ from neurobridge.flow.bases import BASES, MAPS, PointMap, StandardisedMap, Veloc
 from neurobridge.flow.networks import build_network
 from neurobridge.flow.settings import Training, named
 from neurobridge.flow.train import Draw, PathPoints, TrainingRecord, train
-from neurobridge.maps.linear import ALPHAS, ridge_map
+from neurobridge.maps.linear import ridge_map
 from neurobridge.points.arrays import pad_to, read_blocks, read_rows
 from neurobridge.points.scale import Standardiser
 
@@ -160,7 +160,7 @@ def base_maps(
     if base == "affine":
         i, j = coupling.anchors
         source, target = scales[0].forward(read_rows(X, i)), scales[1].forward(read_rows(Y, j, "Y"))
-        return ridge_map(source, target, alphas=ALPHAS), ridge_map(target, source, alphas=ALPHAS)
+        return ridge_map(source, target), ridge_map(target, source)
     if isinstance(base, str):
         return None, None
     forward, backward = as_pair(base)

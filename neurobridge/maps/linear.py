@@ -11,7 +11,6 @@ from neurobridge.points.arrays import Array, host, same_kind
 from neurobridge.points.display import Displayed
 from neurobridge.store.kinds import register
 
-#: Penalties that ridge chooses from, in units of the mean square of the centred source points.
 ALPHAS: tuple[float, ...] = tuple(np.logspace(-3, 5, 33).tolist())
 
 Penalty = Literal["per-target", "shared"]
@@ -53,9 +52,7 @@ class LinearMap(Displayed):
         return same_kind((host(X) - self.x_mean) @ self.coef + self.y_mean, X)
 
 
-def ridge_map(
-    X: Array, Y: Array, *, alphas: tuple[float, ...] | None = None, penalty: Penalty = "per-target"
-) -> LinearMap:
+def ridge_map(X: Array, Y: Array, *, alphas: tuple[float, ...] = ALPHAS, penalty: Penalty = "per-target") -> LinearMap:
     """Fit a ridge map from X to Y, with the penalty of least exact leave-one-out error.
 
     With the thin SVD ``X - mean = U S V^T`` and ``h = diag(U (S^2 / (S^2 + alpha)) U^T) + 1/n``, the leave-one-out
@@ -65,9 +62,8 @@ def ridge_map(
     ----------
     X : array of shape (n_samples, n_source_dims)
     Y : array of shape (n_samples, n_target_dims)
-    alphas : tuple of float, optional
-        Candidate penalties, in units of X squared. Default: `ALPHAS`, 33 from 1e-3 to 1e5, times the mean square of the centred X,
-        so that the map of X in other units is the same map. For points standardised already, pass `ALPHAS` as it is.
+    alphas : tuple of float
+        Candidate penalties, in units of the summed squares of X.
     penalty : {"per-target", "shared"}
         One penalty a target dimension, which suits recordings: every site has its own noise, and its axis means something. Or one
         for all dimensions, by their summed error: the map then turns with any rotation of the target space, and the choice rests
@@ -81,7 +77,7 @@ def ridge_map(
     Raises
     ------
     ValueError
-        Lengths differ, there are fewer than two samples, values are not finite, or an unknown penalty.
+        Lengths differ, there are fewer than two samples, or an unknown penalty.
 
     Examples
     --------
@@ -90,7 +86,7 @@ def ridge_map(
     >>> X = np.random.default_rng(0).normal(size=(20, 3))
     >>> forward_map = ridge_map(X, 2 * X, penalty="shared")
     >>> forward_map
-    LinearMap(3 to 3 dims, alpha=0.000595)
+    LinearMap(3 to 3 dims, alpha=0.001)
     >>> bool(np.allclose(forward_map(X), 2 * X, atol=1e-3))
     True
 
@@ -111,18 +107,14 @@ class RidgeDesign:
     Parameters
     ----------
     X : array of shape (n_samples, n_source_dims)
-    alphas : tuple of float, rising, optional
-        Candidate penalties; as in `ridge_map`.
+    alphas : tuple of float, rising
+        Candidate penalties.
     """
 
-    def __init__(self, X: np.ndarray, alphas: tuple[float, ...] | None = None) -> None:
-        self.x_mean = X.mean(axis=0)
-        centred = X - self.x_mean
-        if alphas is None:
-            unit = mean_square(centred, self.x_mean) or 1.0
-            alphas = tuple(alpha * unit for alpha in ALPHAS)
+    def __init__(self, X: np.ndarray, alphas: tuple[float, ...] = ALPHAS) -> None:
         self.alphas = alphas
-        self.U, self.S, self.Vt = np.linalg.svd(centred, full_matrices=False)
+        self.x_mean = X.mean(axis=0)
+        self.U, self.S, self.Vt = np.linalg.svd(X - self.x_mean, full_matrices=False)
         self._scores, self._squares = self.U * self.S, self.S**2
 
     def per_target(self, Y: np.ndarray) -> LinearMap:
@@ -166,38 +158,14 @@ class RidgeDesign:
         return LinearMap(self.Vt.T @ (weights * (self.U.T @ (Y - y_mean))), self.x_mean, y_mean, alpha)
 
 
-def mean_square(centred: np.ndarray, mean: np.ndarray) -> float:
-    """Return the mean square of centred samples over samples and dimensions: the unit of a penalty.
-
-    Parameters
-    ----------
-    centred : array of shape (n_samples, n_dims)
-    mean : array of shape (n_dims,)
-        What was subtracted.
-
-    Returns
-    -------
-    float
-        0 where nothing is left but what rounding leaves of constant dimensions.
-    """
-    value = float(np.vdot(centred, centred)) / max(centred.size, 1)
-    return value if value > (1e-13 * float(np.abs(mean).max(initial=0))) ** 2 else 0.0
-
-
 def checked_samples(X: Array, Y: Array) -> tuple[np.ndarray, np.ndarray]:
-    """Convert to float64 arrays of equally many source and target rows, finite and at least two."""
+    """Float64 arrays of equally many source and target rows, at least two."""
     X, Y = np.asarray(host(X), dtype=np.float64), np.asarray(host(Y), dtype=np.float64)
     if len(X) != len(Y) or len(X) < 2:
         raise ValueError(
             f"found {len(X)} source and {len(Y)} target rows; expected the same number, at least 2. "
             "Mend: pass one target row for each source row."
         )
-    for name, points in (("X", X), ("Y", Y)):
-        if not np.isfinite(points).all():
-            raise ValueError(
-                f"{name}: found {int((~np.isfinite(points)).sum())} NaN or infinite values of {points.size}; expected finite ones. "
-                "Mend: leave out the rows that hold them, from X and from Y."
-            )
     return X, Y
 
 

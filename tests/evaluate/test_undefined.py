@@ -83,7 +83,7 @@ def test_without_permutations_nothing_is_significant_or_not():
     X = responses(60)
     assert np.isnan(predictivity(labelled(X), labelled(X), "ridge", n_permutations=0)["p_value"])
     with_labels = labelled(X).assign_coords(kind=("presentation", ["a", "b"] * 30))
-    assert np.isnan(decode(with_labels, "kind", n_permutations=0)["p_value"])
+    assert np.isnan(decode(with_labels, "kind", readout="ridge", n_permutations=0)["p_value"])
     numbers = {"raw": 0.5, "normalized": None, "p_value": 1.0, "seconds": 0.1, "n_neuroids": 3, "n_stimuli": 20}
     records = [{"aligner": "ridge", "n_pairs": 5, "seed": 0, **numbers}]
     curve = curve_dataset(records, ["ridge"], CurveSettings(n_pairs=(5,), n_seeds=1, n_permutations=0))

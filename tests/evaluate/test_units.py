@@ -166,6 +166,8 @@ INSIDE = {"choices": "discriminate", "train_readout": "cross_decode", "decode": 
 
 
 @pytest.mark.filterwarnings("ignore:found .* (constant|ceiling)")
+# Of scikit-learn's logistic regression, with a newer scipy than its own.
+@pytest.mark.filterwarnings("ignore:scipy.optimize:DeprecationWarning")
 @pytest.mark.parametrize("name", sorted(FREE))
 def test_a_score_does_not_depend_on_units(name):
     expected = np.asarray(FREE[name](X, Y))

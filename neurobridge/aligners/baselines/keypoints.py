@@ -10,7 +10,6 @@ from scipy.special import entr, softmax
 
 from neurobridge.aligners.base import AssemblyAligner
 from neurobridge.bridge import LinearMap, ridge_map
-from neurobridge.maps.linear import ALPHAS
 from neurobridge.points.memory import check_memory
 from neurobridge.store.kinds import register
 
@@ -134,4 +133,4 @@ def _partner_ridge(plan: sparse.csr_matrix, X: np.ndarray, Y: np.ndarray) -> Lin
     """Fit ridge regression from points to their mean partners; points without partners are left out."""
     mass = np.asarray(plan.sum(axis=1)).ravel()
     coupled = np.flatnonzero(mass > 0)
-    return ridge_map(X[coupled], (plan @ Y)[coupled] / mass[coupled, None], penalty="shared", alphas=ALPHAS)
+    return ridge_map(X[coupled], (plan @ Y)[coupled] / mass[coupled, None], penalty="shared")

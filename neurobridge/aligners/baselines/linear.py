@@ -6,7 +6,6 @@ import numpy as np
 
 from neurobridge.aligners.base import AssemblyAligner
 from neurobridge.bridge import ridge_map
-from neurobridge.maps.linear import ALPHAS
 from neurobridge.maps.orthogonal import rotation_and_scales
 from neurobridge.points.arrays import pad_to
 from neurobridge.store.kinds import register
@@ -56,7 +55,7 @@ class RidgeAligner(AssemblyAligner):
 
     def _fit_arrays(self, X: np.ndarray, Y: np.ndarray, rows: tuple[np.ndarray, np.ndarray]) -> None:
         left, right = X[rows[0]], Y[rows[1]]
-        self.maps_ = ridge_map(left, right, alphas=ALPHAS), ridge_map(right, left, alphas=ALPHAS)
+        self.maps_ = ridge_map(left, right), ridge_map(right, left)
 
     def _forward(self, X: np.ndarray) -> np.ndarray:
         return self.maps_[0](X)

@@ -24,7 +24,7 @@ from neurobridge.bridge.fused.rounds import (
 from neurobridge.bridge.transport.couple import couple
 from neurobridge.bridge.transport.plans import FactoredPlan, Plan
 from neurobridge.maps.kernel import KernelMap
-from neurobridge.maps.linear import ALPHAS, ridge_map
+from neurobridge.maps.linear import ridge_map
 from neurobridge.points.arrays import PointSource, Rows, row_blocks
 from neurobridge.points.display import html_repr, short_repr
 from neurobridge.store.kinds import register
@@ -363,7 +363,5 @@ def _refitted(problem: FusedProblem, solved: list[_Solved], batches: list[Rows],
     if isinstance(state.blend.forward, KernelMap):
         forward = curved_map(X, images, pair_weights(len(X), paired_source), seed)
     else:
-        forward = ridge_map(X, images, penalty="shared", alphas=ALPHAS)
-    return replace(
-        state, images=images, forward=forward, backward=ridge_map(Y, origins, penalty="shared", alphas=ALPHAS)
-    )
+        forward = ridge_map(X, images, penalty="shared")
+    return replace(state, images=images, forward=forward, backward=ridge_map(Y, origins, penalty="shared"))

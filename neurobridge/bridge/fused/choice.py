@@ -15,7 +15,7 @@ from neurobridge.bridge.fused.candidate import KERNEL_RIDGE, RIDGE, Candidate, R
 from neurobridge.bridge.fused.cost import AnyMap, FusedProblem
 from neurobridge.bridge.fused.rounds import RoundSettings, State, WarmStart, predict, solve
 from neurobridge.maps.kernel import kernel_map
-from neurobridge.maps.linear import ALPHAS, ridge_map
+from neurobridge.maps.linear import ridge_map
 from neurobridge.points.arrays import Rows
 
 # Rounds and readouts are compared on at most this many points a side, lam and epsilon before them on fewer and in few rounds.
@@ -371,7 +371,7 @@ def _errors_of_pair_maps(folds: list[Fold], search: Search, n_pairs: int) -> dic
         for candidate, values in errors.items():
             pair_map: AnyMap
             if candidate == RIDGE:
-                pair_map = ridge_map(source, target, penalty="shared", alphas=ALPHAS)
+                pair_map = ridge_map(source, target, penalty="shared")
             else:
                 pair_map = kernel_map(source, target, seed=search.seed)
             values[fold.held] = fold.squared_errors(pair_map(fold.held_source))

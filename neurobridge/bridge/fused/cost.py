@@ -11,7 +11,7 @@ import torch
 from neurobridge.bridge.cost.bridge import BridgeCost
 from neurobridge.bridge.cost.protocol import TransposedCost, written_out
 from neurobridge.maps.kernel import KernelMap
-from neurobridge.maps.linear import ALPHAS, LinearMap, RidgeDesign, ridge_map
+from neurobridge.maps.linear import LinearMap, RidgeDesign, ridge_map
 from neurobridge.points.arrays import Array, Rows
 from neurobridge.points.display import html_repr, short_repr
 from neurobridge.store.kinds import register
@@ -56,14 +56,13 @@ class FusedProblem:
     @cached_property
     def designs(self) -> tuple[RidgeDesign, RidgeDesign]:
         """Both clouds decomposed for ridge regression on any targets."""
-        return RidgeDesign(self.X, ALPHAS), RidgeDesign(self.Y, ALPHAS)
+        return RidgeDesign(self.X), RidgeDesign(self.Y)
 
     @cached_property
     def pair_maps(self) -> tuple[LinearMap, LinearMap]:
         """Ridge maps fitted on the pairs, forward and backward."""
         source, target = self.X[self.rows[0]], self.Y[self.rows[1]]
-        forward = ridge_map(source, target, penalty="shared", alphas=ALPHAS)
-        return forward, ridge_map(target, source, penalty="shared", alphas=ALPHAS)
+        return ridge_map(source, target, penalty="shared"), ridge_map(target, source, penalty="shared")
 
     def bridge(self) -> torch.Tensor:
         """Write the bridge cost out, float32 tensor of shape (n, m)."""

@@ -24,7 +24,7 @@ from neurobridge.bridge.fused.rounds import RoundSettings, State, solve
 from neurobridge.bridge.transport.coupling import ConvergenceWarning, Coupling
 from neurobridge.bridge.transport.plans import DensePlan
 from neurobridge.maps.kernel import kernel_map
-from neurobridge.maps.linear import ALPHAS, LinearMap, ridge_map
+from neurobridge.maps.linear import LinearMap, ridge_map
 from neurobridge.points.arrays import Array, Rows, host
 from neurobridge.points.memory import check_memory
 
@@ -290,11 +290,11 @@ def _maps(chosen: Candidate, problem: FusedProblem, state: State, seed: int) -> 
     """The linear map, and the map of the readout: of the pairs, or refitted on the last images."""
     i, j = problem.rows
     if chosen == RIDGE:
-        linear = ridge_map(problem.X[i], problem.Y[j], penalty="shared", alphas=ALPHAS)
+        linear = ridge_map(problem.X[i], problem.Y[j], penalty="shared")
     elif isinstance(state.forward, LinearMap):
         linear = state.forward
     else:
-        linear = ridge_map(state.problem.X, state.images, penalty="shared", alphas=ALPHAS)
+        linear = ridge_map(state.problem.X, state.images, penalty="shared")
     if chosen == KERNEL_RIDGE:
         return linear, kernel_map(problem.X[i], problem.Y[j], seed=seed)
     return linear, state.forward if chosen.kernel_rounds else linear

@@ -25,7 +25,6 @@ from neurobridge.bridge.fused.candidate import KERNEL_RIDGE, RIDGE
 from neurobridge.bridge.fused.choice import beats, make_folds
 from neurobridge.bridge.fused.cost import BRIDGE_EPSILON, FusedProblem, bridge_matrix
 from neurobridge.bridge.fused.rounds import sinkhorn
-from neurobridge.maps.linear import ALPHAS
 
 # Clusters this far apart leave the graph in pieces, which is joined and said; test_distances holds that.
 pytestmark = pytest.mark.filterwarnings("ignore::neurobridge.bridge.DisconnectedGraphWarning")
@@ -108,7 +107,7 @@ def test_a_fallback_is_exactly_the_map_of_the_pairs():
     Y[:40] = X[:40] @ rng.normal(size=(3, 4))
     bridge = fuse(X, Y, (known, known), metric="euclidean", **QUICK)
     assert bridge.candidate == RIDGE
-    np.testing.assert_array_equal(bridge.map(X), ridge_map(X[:40], Y[:40], penalty="shared", alphas=ALPHAS)(X))
+    np.testing.assert_array_equal(bridge.map(X), ridge_map(X[:40], Y[:40], penalty="shared")(X))
     np.testing.assert_array_equal(bridge.linear(X), bridge.map(X))
 
 
