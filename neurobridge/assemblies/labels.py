@@ -70,7 +70,9 @@ def _unmasked(column: np.ma.MaskedArray, name: str) -> np.ndarray:
         )
     if column.dtype.kind == "f":
         return np.asarray(column.filled(np.nan))
-    return np.asarray(np.where(mask, None, column.data.astype(object)))
+    objects = np.array(column.data, dtype=object)
+    objects[mask] = None
+    return objects
 
 
 def _of_one_type(values: Sequence[Any], name: str) -> np.ndarray:

@@ -141,7 +141,7 @@ class Pairs:
                 f"pairs table: found columns {sorted(map(str, table))}; expected source_id and target_id. "
                 "Mend: rename the columns."
             )
-        return cls(table["source_id"], table["target_id"])
+        return cls(*(plain(table[name], name=name) for name in ("source_id", "target_id")))
 
     @classmethod
     def by_label(cls, source: xr.DataArray, target: xr.DataArray, label: str) -> Pairs:

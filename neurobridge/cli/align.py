@@ -57,8 +57,6 @@ def align_command(
 
 
 def _read_pairs(pairs: str | None) -> Pairs | int | float | None:
-    import pandas as pd
-
     from neurobridge.assemblies import Pairs
 
     if pairs is None:
@@ -67,4 +65,4 @@ def _read_pairs(pairs: str | None) -> Pairs | int | float | None:
         number = float(pairs)
         return int(number) if number.is_integer() and number > 1 else number
     except ValueError:
-        return Pairs.from_table(pd.read_csv(pairs, dtype=str))
+        return Pairs.load(pairs)

@@ -157,15 +157,12 @@ def _pooling(text: str) -> tuple[str, int]:
 
 
 def _stimuli(given: str, root: Path | None, mirror: Path | None) -> tuple[xr.DataArray | pd.DataFrame, Path | None]:
-    import pandas as pd
-
     from neurobridge import datasets
+    from neurobridge.assemblies import read_table
 
     path = Path(given)
     if path.suffix.lower() == ".csv":
-        if not path.exists():
-            raise FileNotFoundError(f"found no table at {path}; expected a csv. Mend: check the path.")
-        return pd.read_csv(path, dtype={"stimulus_id": str}), root or path.parent
+        return read_table(path, what="stimuli"), root or path.parent
     if root is not None:
         raise ValueError(
             f"--root: found {root} beside the dataset {given!r}; expected it only with a csv. Mend: leave it out."

@@ -168,7 +168,9 @@ def _unmasked(array: np.ma.MaskedArray, name: str, error: type[ValueError]) -> n
     if not mask.any():
         return np.asarray(array.data)
     if array.dtype == object:
-        return np.asarray(np.where(mask, None, array.data))
+        objects = np.array(array.data)
+        objects[mask] = None
+        return objects
     if array.dtype.kind != "f":
         raise error(
             f"{name}: found {int(mask.sum())} masked values of {mask.size} in an array of {array.dtype}, for which there is "
