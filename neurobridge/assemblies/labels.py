@@ -113,16 +113,21 @@ def _numbers(cells: Sequence[Any], absent: np.ndarray, present: Sequence[Any], n
         return np.array(cells, dtype=bool)
     whole = [int(cell) for cell in present if isinstance(cell, Integral)]
     if whole and len(whole) == len(cells):
-        integers = np.array(whole)
-        if integers.dtype.kind in "iu":
-            return integers
+        exact = next((kind for kind in (np.int64, np.uint64) if _holds(kind, whole)), None)
+        if exact is not None:
+            return np.array(whole, dtype=exact)
     elif all(abs(number) <= 2**53 for number in whole):
         return np.array([np.nan if a else float(cell) for cell, a in zip(cells, absent, strict=True)])
     largest = max(whole, key=abs)
+    beside = " beside missing values or fractions" if len(whole) < len(cells) else ""
     raise AssemblyError(
-        f"{name}: found the integer {largest} {'beside missing values or fractions' if len(whole) < len(cells) else ''}; "
+        f"{name}: found the integer {largest}{beside}; "
         "expected integers that a numpy type holds exactly. Mend: give them as text, [str(value) for value in column]."
     )
+
+
+def _holds(kind: type[np.integer], numbers: Sequence[int]) -> bool:
+    return np.iinfo(kind).min <= min(numbers) and max(numbers) <= np.iinfo(kind).max
 
 
 def _as_text(cells: Sequence[Any], absent: np.ndarray, name: str) -> np.ndarray:
@@ -196,7 +201,7 @@ def present_labels(column: npt.ArrayLike, *, name: str, role: str, mend: str | N
         )
         rows = ", ".join(map(str, absent[:5])) + (", ..." if len(absent) > 5 else "")
         raise AssemblyError(
-            f"{role}: found {len(absent)} of {values.size} {name} missing (None, NaN, NaT or blank), row{'s' * (len(absent) > 1)} "
-            f"{rows}; expected a value in every row. Mend: {mend}."
+            f"{role}: found {len(absent)} of {values.size} values of {name!r} missing (None, NaN, NaT or blank), in "
+            f"row{'s' * (len(absent) > 1)} {rows}; expected a value in every row. Mend: {mend}."
         )
     return values

@@ -10,7 +10,7 @@ import pandas as pd
 import xarray as xr
 
 from neurobridge.assemblies.errors import AssemblyError
-from neurobridge.assemblies.ids import alike, mend_ids, of_assembly, show_ids
+from neurobridge.assemblies.ids import mend_ids, of_assembly, show_ids
 from neurobridge.assemblies.labels import plain
 from neurobridge.assemblies.schema import PRESENTATION, STIMULUS_ID, require_unique_stimuli
 from neurobridge.points.display import html_repr, short_repr
@@ -133,11 +133,13 @@ def match_stimuli(source: xr.DataArray, target: xr.DataArray, *, how: str = "inn
 
 
 def _warn_of_alike(left: np.ndarray, right: np.ndarray) -> None:
-    difference = alike(left, right) if len(left) and len(right) else None
-    if difference is not None:
+    if not (len(left) and len(right)):
+        return
+    difference, mend = mend_ids(left, right, of_assembly("source"), of_assembly("target"))
+    if mend:
         warnings.warn(
-            f"found ids that are left out on both sides and print alike: they differ in {difference.what}. Where they name the "
-            f"same stimulus, {of_assembly('source')(difference.first_calls)}, and the target alike.",
+            f"found {len(left)} ids of the source and {len(right)} of the target left out, some of which print alike{difference}. "
+            f"Mend: where they name the same stimulus, {mend}.",
             UserWarning,
             stacklevel=3,
         )

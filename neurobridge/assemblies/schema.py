@@ -89,8 +89,18 @@ def make_assembly(
                     f"found coordinate {name!r} of shape {flat.shape}; expected ({size},) to match dimension "
                     f"{dim!r}. Mend: {flatten}."
                 )
+            if name in (STIMULUS_ID, NEUROID_ID, REPETITION):
+                mend = (
+                    f"kept = ~neurobridge.assemblies.missing_rows({name}), and values and all columns of {dim} at kept"
+                )
+                present_labels(flat, name=str(name), role="make_assembly", mend=mend)
             coords[str(name)] = (dim, flat)
-    return validate(xr.DataArray(data, dims=dims, coords=coords, attrs=dict(attrs or {}), name="data"))
+    assembly = xr.DataArray(data, dims=dims, coords=coords, attrs=dict(attrs or {}), name="data")
+    mend = (
+        "values = numpy.ma.filled(values, numpy.nan); kept = numpy.isfinite(values).reshape(len(values), -1).all(axis=1), and "
+        "values and all columns of presentation at kept"
+    )
+    return _validated(assembly, "assembly", mend)
 
 
 def validate(assembly: xr.DataArray, *, role: str = "assembly") -> xr.DataArray:
@@ -127,6 +137,11 @@ def validate(assembly: xr.DataArray, *, role: str = "assembly") -> xr.DataArray:
     >>> validate(array) is array
     True
     """
+    return _validated(assembly, role, None)
+
+
+def _validated(assembly: xr.DataArray, role: str, mend: str | None) -> xr.DataArray:
+    """Validate; ``mend`` says how to leave out values that are not finite, where the assembly is only being made."""
     if not isinstance(assembly, xr.DataArray):
         raise AssemblyError(
             f"{role}: found {type(assembly).__name__}; expected an xarray.DataArray. "
@@ -168,7 +183,7 @@ def validate(assembly: xr.DataArray, *, role: str = "assembly") -> xr.DataArray:
         )
     # A dask-backed assembly is checked block by block when it is computed, not here.
     if not is_dask(assembly.data):
-        _refuse_non_finite(assembly, assembly.values, role)
+        _refuse_non_finite(assembly, assembly.values, role, mend=mend)
     return assembly
 
 
@@ -232,7 +247,9 @@ def _read(data: Any, role: str) -> np.ndarray:
     return values.astype(working_dtype(values.dtype), copy=False) if values.dtype.kind == "f" else values
 
 
-def _refuse_non_finite(assembly: xr.DataArray, values: np.ndarray, role: str, *, start: int = 0) -> None:
+def _refuse_non_finite(
+    assembly: xr.DataArray, values: np.ndarray, role: str, *, start: int = 0, mend: str | None = None
+) -> None:
     # One reduction decides; locating the offenders is only paid for when there are some.
     if values.dtype.kind != "f" or np.isfinite(values.sum(dtype=np.float64)):
         return
@@ -242,10 +259,13 @@ def _refuse_non_finite(assembly: xr.DataArray, values: np.ndarray, role: str, *,
     where = np.argwhere(bad)[0]
     stimulus = assembly.coords[STIMULUS_ID].values[start + where[0]]
     neuroid = assembly.coords[NEUROID_ID].values[where[1]]
+    axes = tuple(range(1, values.ndim))
+    default = (
+        f"drop the missing presentations, assembly.isel(presentation=numpy.isfinite(assembly.values).all(axis={axes}))"
+    )
     raise AssemblyError(
         f"{role}: found {int(bad.sum())} NaN or infinite values of {values.size}, first at stimulus {str(stimulus)!r}, "
-        f"neuroid {str(neuroid)!r}; expected finite numbers. Mend: drop the missing presentations, e.g. "
-        "assembly.isel(presentation=np.isfinite(assembly.values).all(axis=1))."
+        f"neuroid {str(neuroid)!r}; expected finite numbers. Mend: {mend or default}."
     )
 
 
