@@ -21,7 +21,7 @@ _MENDS = {
     "S": "numpy.asarray({name}, dtype='float64'), where the text reads as numbers",
     "M": "({name} - {name}.min()) / numpy.timedelta64(1, 's') gives seconds",
     "m": "{name} / numpy.timedelta64(1, 's') gives seconds",
-    "V": "numpy.lib.recfunctions.structured_to_unstructured({name}), of records of numbers",
+    "V": "numpy.stack([{name}[field] for field in {name}.dtype.names], axis=-1), of records of numbers",
 }
 
 

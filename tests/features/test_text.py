@@ -221,8 +221,8 @@ def test_tables_come_from_files_and_sequences(tmp_path: Any) -> None:
     ("captions", "message"),
     [
         ([], "captions: found none"),
-        (["a", " "], "found an empty caption in row 1"),
-        ({"stimulus_id": ["a", None], "caption": ["x", "y"]}, "found an empty stimulus_id in row 1"),
+        (["a", " "], "1 of 2 values of 'caption' missing.*row 1"),
+        ({"stimulus_id": ["a", None], "caption": ["x", "y"]}, "1 of 2 values of 'stimulus_id' missing.*row 1"),
         ({"image": ["a"], "caption": ["x"]}, r"found columns \['image', 'caption'\]"),
     ],
 )

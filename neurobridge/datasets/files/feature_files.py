@@ -55,10 +55,7 @@ def open_features(path: Path, rows: int) -> Features:
     ImportError
         A zarr file without the extra ``zarr``.
     """
-    try:
-        features = READERS[path.suffix](path, rows)
-    except AssemblyError as error:
-        raise FeatureFileError(str(error)) from error
+    features = READERS[path.suffix](path, rows)
     require_real(features.values, name=str(path), error=FeatureFileError)
     n = features.values.shape[0] if features.values.ndim == 2 else -1
     if not n == len(features.stimulus_id) == len(features.wnid):
@@ -77,7 +74,12 @@ def _wrong(path: Path, found: str, expected: str) -> FeatureFileError:
 
 
 def _labelled(path: Path, values: dask.array.Array, ids: Any, wnids: Any) -> Features:
-    ids = present_labels(ids, name="stimulus_id", role=str(path), mend="write the file again with an id in every row")
+    try:
+        ids = present_labels(
+            ids, name="stimulus_id", role=str(path), mend="write the file again with an id in every row"
+        )
+    except AssemblyError as error:
+        raise FeatureFileError(str(error)) from error
     wnids = np.full(len(ids), "") if wnids is None else plain(wnids, name="wnid")
     return Features(values, ids.astype(str), wnids.astype(str))
 
@@ -101,7 +103,10 @@ def _npy(path: Path, rows: int) -> Features:
     table_path = path.with_suffix(".csv")
     if not table_path.exists():
         raise _wrong(path, f"no {table_path.name} beside it", "a table with a column stimulus_id, a row each")
-    table = read_table(table_path, what="labels of features", required=("stimulus_id",), numbers=False)
+    try:
+        table = read_table(table_path, what="labels of features", required=("stimulus_id",), numbers=False)
+    except AssemblyError as error:
+        raise FeatureFileError(str(error)) from error
     try:
         values = np.load(path, mmap_mode="r", allow_pickle=False)
     except ValueError as error:
