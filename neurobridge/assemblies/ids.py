@@ -166,6 +166,8 @@ def show_ids(ids: npt.ArrayLike) -> str:
     ("'a.png' (str)", '3 (int64)')
     """
     values = plain(ids)
+    if not len(values):
+        return "none"
     return f"{values.tolist()[0]!a} ({'str' if values.dtype.kind == 'U' else values.dtype})"
 
 

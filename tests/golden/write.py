@@ -103,7 +103,7 @@ def rsatoolbox() -> dict[str, Any]:
         for name in names
     ]
     subjects = rsa.rdm.concat(each)
-    few = recordings.isel(presentation=recordings["stimulus_id"].values < "210325-image0012")
+    few = recordings.isel(presentation=recordings["stimulus_id"].values < "image0012")
     data = rsa.data.Dataset(
         few.values, obs_descriptors={"stimulus": few["stimulus_id"].values, "run": few["repetition"].values}
     )
