@@ -406,7 +406,9 @@ def resolve_splits(
     label = stratify or (OBJECT if OBJECT in assembly.coords else None)
     n_held_out = max(min_held_out, n_rows - int((1 - HELD_OUT) * n_rows))
     if label is not None:
-        counts = np.unique(assembly[label].values, return_counts=True)[1]
+        mend = f"neurobridge.assemblies.drop_missing(assembly, {label!r}) leaves them out, or splits='shuffle'"
+        labels = present_labels(assembly[label].values, name=label, role="splits", mend=mend)
+        counts = np.unique(labels, return_counts=True)[1]
         possible = counts.min() >= 2
         if possible:
             n_held_out = max(n_held_out, len(counts))
@@ -514,7 +516,7 @@ def splits_from_text(text: str, assembly: xr.DataArray) -> Splits:
     if kind == "brainscore":
         return brainscore_splits(assembly)
     order = np.argsort(assembly[STIMULUS_ID].values, kind="stable")
-    labels: Any = None if label is None else np.asarray(assembly[label].values)[order]
+    labels: Any = None if label is None else plain(assembly[label].values, name=label)[order]
     if kind == "condition":
         sides = {side: _conditions(named.get(side, ""), labels, text) for side in ("train", "test")}
         return _over(order, condition_splits(labels, **sides))

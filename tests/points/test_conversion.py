@@ -191,3 +191,36 @@ def test_the_working_precision_holds_every_value(dtype):
 def test_what_torch_shares_has_no_negative_stride():
     assert torch.from_numpy(host(np.arange(6.0).reshape(3, 2)[::-1]))[0].tolist() == [4.0, 5.0]
     assert host(torch.ones(2).bfloat16()).dtype == np.float32
+
+
+@pytest.mark.parametrize("fit", [nb.bridge.ridge_map, nb.bridge.kernel_map])
+def test_maps_take_matrices_of_real_numbers(fit):
+    X = np.random.default_rng(0).normal(size=(8, 3))
+    fitted = fit(X, X[:, :2])
+    for values, message in (
+        (X[:, 0], r"X of shape \(8,\)"),
+        (X + 1j, "complex128"),
+        (np.ma.masked_greater(X, 1), "NaN"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            fit(values, X[:, :2])
+    for values, message in (
+        (X[0], r"shape \(3,\); expected \(n_points, 3\)"),
+        (X[:, :2], r"\(8, 2\)"),
+        (X + 1j, "complex"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            fitted(values)
+    np.testing.assert_array_equal(fitted(pd.DataFrame(X)), fitted(X))
+
+
+@pytest.mark.parametrize("measure", ["linear_cka", "procrustes_distance", "frechet_distance", "mmd", "compare_rdms"])
+def test_measures_of_arrays_take_real_numbers(measure):
+    X = np.random.default_rng(0).uniform(size=(12, 2))
+    first, second = (X[:, 0], X[:, 1]) if measure == "compare_rdms" else (X, X[::-1])
+    compare = getattr(nb.similarity, measure)
+    with pytest.raises(ValueError, match=r"complex128.*Mend"):
+        compare(first + 1j, second)
+    with pytest.raises(ValueError, match=r"dtype <U6.*Mend"):
+        compare("values", second)
+    assert compare(torch.tensor(first), second) == compare(first, second)
