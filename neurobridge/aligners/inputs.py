@@ -12,6 +12,7 @@ from scipy import sparse
 from neurobridge.assemblies import AssemblyError
 from neurobridge.points.arrays import Rows, host
 from neurobridge.points.blocks import is_dask
+from neurobridge.points.conversion import real_array
 
 
 def is_assembly(values: Any, role: str) -> bool:
@@ -78,21 +79,11 @@ def read_points(values: Any, role: str) -> np.ndarray:
     AssemblyError
         Another number of dimensions, none of either, values that are not real numbers, NaN or infinite values.
     """
-    try:
-        array = np.asarray(host(values))
-    except ValueError as error:
-        raise AssemblyError(
-            f"{role}: found rows of different lengths ({error}); expected (n_rows, n_columns). "
-            "Mend: make all rows equally long."
-        ) from error
+    array = real_array(values, name=role, error=AssemblyError)
     if array.ndim != 2 or 0 in array.shape:
         raise AssemblyError(
             f"{role}: found shape {array.shape}; expected (n_rows, n_columns), neither zero. "
             f"Mend: {role}.reshape(-1, 1) for a single column."
-        )
-    if array.dtype.kind not in "fiub":
-        raise AssemblyError(
-            f"{role}: found dtype {array.dtype}; expected real numbers. Mend: {role}.astype(float), or {role}.real."
         )
     points = array.astype(np.float64)
     if not np.isfinite(points).all():

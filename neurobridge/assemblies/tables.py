@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from neurobridge.assemblies.schema import AssemblyError
+from neurobridge.assemblies.errors import AssemblyError
 
 #: Columns that are text whatever they look like: "007" and "NA" are names.
 TEXT_COLUMNS = (
@@ -80,14 +80,14 @@ def read_table(
     missing = [name for name in required if name not in table]
     if missing:
         raise AssemblyError(
-            f"{what}: found columns {table.columns.tolist()} in {path}; expected {' and '.join(required)}, separated by commas. "
+            f"{path} ({what}): found columns {table.columns.tolist()}; expected {' and '.join(required)}, separated by commas. "
             "Mend: rename the columns in the first line."
         )
     for name in required:
         blank = np.flatnonzero(table[name].str.strip() == "")
         if len(blank):
             raise AssemblyError(
-                f"{what}: found {len(blank)} empty {name} in {path}, the first in row {blank[0] + 1}; expected one in every row. "
+                f"{path} ({what}): found {len(blank)} empty {name}, the first in row {blank[0] + 1}; expected one in every row. "
                 "Mend: fill it or drop the row."
             )
     if numbers:
@@ -111,12 +111,12 @@ def _cells(path: Path, what: str) -> pd.DataFrame:
         )
     except UnicodeDecodeError as error:
         raise AssemblyError(
-            f"{what}: found a file at {path} that is not text in UTF-8 ({error}); expected a csv table. "
+            f"{path} ({what}): found a file that is not text in UTF-8 ({error}); expected a csv table. "
             "Mend: save it as csv in UTF-8, e.g. pandas.read_csv(path, encoding='latin-1').to_csv(path, index=False)."
         ) from error
     except (ValueError, pd.errors.ParserError) as error:
         raise AssemblyError(
-            f"{what}: found a file at {path} that cannot be read as a table ({str(error).strip()}); expected one line of column "
+            f"{path} ({what}): found a file that cannot be read as a table ({str(error).strip()}); expected one line of column "
             "names and lines of as many cells, separated by commas. Mend: put cells with commas in double quotes."
         ) from error
     rows = rows.fillna("")
@@ -125,7 +125,7 @@ def _cells(path: Path, what: str) -> pd.DataFrame:
     repeated = sorted({name for name in names if name and names.count(name) > 1})
     if repeated:
         raise AssemblyError(
-            f"{what}: found the column {repeated[0]!r} {names.count(repeated[0])} times in {path}; expected each name once. "
+            f"{path} ({what}): found the column {repeated[0]!r} {names.count(repeated[0])} times; expected each name once. "
             "Mend: rename or delete one."
         )
     table.columns = pd.RangeIndex(len(names))
@@ -133,7 +133,7 @@ def _cells(path: Path, what: str) -> pd.DataFrame:
     nameless = [k for k in kept if not names[k]]
     if nameless:
         raise AssemblyError(
-            f"{what}: found no name over column {nameless[0] + 1} in {path}; expected one. Mend: name it, or delete the column."
+            f"{path} ({what}): found no name over column {nameless[0] + 1}; expected one. Mend: name it, or delete the column."
         )
     table = table[kept]
     table.columns = pd.Index([names[k] for k in kept])

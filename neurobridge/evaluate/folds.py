@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from neurobridge.assemblies import AssemblyError
+from neurobridge.assemblies.labels import plain, present_labels
 from neurobridge.assemblies.schema import PRESENTATION
 from neurobridge.points.display import format_fact, html_repr, short_repr
 
@@ -33,7 +34,8 @@ class Splits(Sequence[Fold]):
     Raises
     ------
     AssemblyError
-        There is no fold, a fold is empty on one side, a row is on both sides or twice on one, or a group is on both sides.
+        There is no fold, a fold is empty on one side, a row is on both sides or twice on one, or a group is on both sides or
+        missing.
 
     Examples
     --------
@@ -55,6 +57,7 @@ class Splits(Sequence[Fold]):
         dim: str = PRESENTATION,
     ) -> None:
         self.description, self.dim = description, dim
+        groups = None if groups is None else plain(groups, name="group")
         self._folds: list[Fold] = []
         for number, (train, test) in enumerate(folds):
             fold = _rows(train, number), _rows(test, number)
@@ -70,7 +73,7 @@ class Splits(Sequence[Fold]):
                     "expected disjoint rows. Mend: draw the held-out rows from those not trained on."
                 )
             if groups is not None:
-                _refuse_shared_groups(np.asarray(groups), fold, number)
+                _refuse_shared_groups(groups, fold, number)
             self._folds.append(fold)
         if not self._folds:
             raise AssemblyError("splits: found no fold; expected at least one. Mend: n_splits=10.")
@@ -151,7 +154,9 @@ def _refuse_shared_groups(groups: np.ndarray, fold: Fold, number: int) -> None:
             f"splits: found {len(groups)} group labels and row {max(rows.max() for rows in fold)} in fold {number}; expected one "
             "label a row. Mend: pass the label of every row."
         )
-    shared = np.intersect1d(groups[fold[0]], groups[fold[1]])
+    # Rows that no fold uses may be without a group.
+    train, test = (present_labels(groups[rows], name="group", role=f"splits, fold {number}") for rows in fold)
+    shared = np.intersect1d(train, test)
     if len(shared):
         raise AssemblyError(
             f"splits: found {len(shared)} group(s) of fold {number} both trained on and held out, e.g. "

@@ -12,6 +12,7 @@ import torch
 import xarray as xr
 
 from neurobridge.assemblies import AssemblyError, as_matrix, coords_of, validate
+from neurobridge.assemblies.labels import present_labels
 from neurobridge.assemblies.schema import PRESENTATION, STIMULUS_ID
 from neurobridge.evaluate.score.schema import make_score, score_attrs
 from neurobridge.evaluate.similarity.distribution import frechet_distance
@@ -279,7 +280,8 @@ def _labels(images: xr.DataArray, label: str, classes: npt.ArrayLike, role: str)
             f"{role}: found presentation coordinates {names}; expected {label!r} among them. "
             f"Mend: images.assign_coords({label}=('presentation', labels))."
         )
-    labels = np.asarray(images.coords[label].values)
+    mend = f"neurobridge.assemblies.drop_missing(images, {label!r}) leaves them out"
+    labels = present_labels(images.coords[label].values, name=label, role=role, mend=mend)
     unknown = ~np.isin(labels, np.asarray(classes))
     if unknown.any():
         raise AssemblyError(

@@ -12,6 +12,7 @@ import xarray as xr
 from sklearn.model_selection import KFold, ShuffleSplit, StratifiedKFold, StratifiedShuffleSplit
 
 from neurobridge.assemblies import AssemblyError
+from neurobridge.assemblies.labels import plain, present_labels
 from neurobridge.assemblies.schema import NEUROID, PRESENTATION, STIMULUS_ID
 from neurobridge.evaluate.folds import GivenSplits, Splits
 
@@ -87,7 +88,7 @@ def stratified_splits(labels: npt.ArrayLike, *, n_splits: int = 10, train_size: 
     Raises
     ------
     AssemblyError
-        A class has one row only, or there are more classes than held-out (or training) rows.
+        A label is missing, a class has one row only, or there are more classes than held-out (or training) rows.
 
     Examples
     --------
@@ -98,7 +99,7 @@ def stratified_splits(labels: npt.ArrayLike, *, n_splits: int = 10, train_size: 
     >>> np.unique(labels[test], return_counts=True)[1].tolist()
     [4, 4]
     """
-    labels = np.asarray(labels)
+    labels = present_labels(labels, name="label", role="splits")
     drawn = StratifiedShuffleSplit(n_splits, train_size=train_size, random_state=seed)
     try:
         folds = list(drawn.split(np.empty((len(labels), 0)), labels))
@@ -136,7 +137,7 @@ def kfold_splits(n_rows: int, *, n_splits: int = 5, labels: npt.ArrayLike | None
     Raises
     ------
     AssemblyError
-        Fewer rows, or rows of a class, than parts.
+        A label is missing, or there are fewer rows, or rows of a class, than parts.
 
     Examples
     --------
@@ -145,11 +146,12 @@ def kfold_splits(n_rows: int, *, n_splits: int = 5, labels: npt.ArrayLike | None
     >>> sorted(row for _, test in folds for row in test.tolist())
     [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]
     """
-    if labels is not None and len(np.asarray(labels)) != n_rows:
+    labels = None if labels is None else present_labels(labels, name="label", role="splits")
+    if labels is not None and len(labels) != n_rows:
         raise AssemblyError(
-            f"splits: found {len(np.asarray(labels))} labels; expected {n_rows}, one a row. Mend: pass the label of every row."
+            f"splits: found {len(labels)} labels; expected {n_rows}, one a row. Mend: pass the label of every row."
         )
-    rarest = n_rows if labels is None else int(np.unique(np.asarray(labels), return_counts=True)[1].min())
+    rarest = n_rows if labels is None else int(np.unique(labels, return_counts=True)[1].min())
     if not 2 <= n_splits <= rarest:
         raise AssemblyError(
             f"splits: found n_splits={n_splits} for {n_rows} rows, the rarest class with {rarest}; expected between 2 "
@@ -181,7 +183,7 @@ def group_splits(groups: npt.ArrayLike, *, n_splits: int | None = None, seed: in
     Raises
     ------
     AssemblyError
-        One group only, or fewer groups than parts.
+        A group is missing, there is one group only, or fewer groups than parts.
 
     Examples
     --------
@@ -189,7 +191,7 @@ def group_splits(groups: npt.ArrayLike, *, n_splits: int | None = None, seed: in
     >>> [test.tolist() for _, test in group_splits(["ape", "ape", "boat", "boat"])]  # one object at a time
     [[0, 1], [2, 3]]
     """
-    groups = np.asarray(groups)
+    groups = present_labels(groups, name="group", role="splits")
     names, codes = np.unique(groups, return_inverse=True)
     n_parts = len(names) if n_splits is None else n_splits
     if not 2 <= n_parts <= len(names):
@@ -212,7 +214,7 @@ def condition_splits(
     Parameters
     ----------
     values : array of shape (n_rows,)
-        Condition of each row, e.g. ``assembly["variation"].values``.
+        Condition of each row, e.g. ``assembly["variation"].values``. Rows without one are not used.
     train, test : sequence
         Conditions of either side, disjoint. Rows of other conditions are not used.
 
@@ -233,7 +235,7 @@ def condition_splits(
     >>> train.tolist(), test.tolist()
     ([0, 1, 2, 3], [4])
     """
-    values = np.asarray(values)
+    values = plain(values, name="condition")
     shared = [value for value in train if value in list(test)]
     if shared:
         raise AssemblyError(
@@ -268,7 +270,7 @@ def animal_splits(assembly: xr.DataArray, *, animal: str = "animal") -> Splits:
     Raises
     ------
     AssemblyError
-        No such coordinate, or one animal only.
+        No such coordinate, a neuroid without an animal, or one animal only.
 
     Examples
     --------
@@ -289,7 +291,8 @@ def animal_splits(assembly: xr.DataArray, *, animal: str = "animal") -> Splits:
             f"recordings: found neuroid coordinates {on_neuroid}; expected {animal!r} among them. "
             f"Mend: assembly.assign_coords({animal}=('neuroid', names))."
         )
-    of_site = assembly[animal].values
+    mend = f"neurobridge.assemblies.drop_missing(assembly, {animal!r})"
+    of_site = present_labels(assembly[animal].values, name=animal, role="recordings", mend=mend)
     names = np.unique(of_site)
     if len(names) < 2:
         raise AssemblyError(
@@ -403,7 +406,9 @@ def resolve_splits(
     label = stratify or (OBJECT if OBJECT in assembly.coords else None)
     n_held_out = max(min_held_out, n_rows - int((1 - HELD_OUT) * n_rows))
     if label is not None:
-        counts = np.unique(assembly[label].values, return_counts=True)[1]
+        mend = f"neurobridge.assemblies.drop_missing(assembly, {label!r}) leaves them out, or splits='shuffle'"
+        labels = present_labels(assembly[label].values, name=label, role="splits", mend=mend)
+        counts = np.unique(labels, return_counts=True)[1]
         possible = counts.min() >= 2
         if possible:
             n_held_out = max(n_held_out, len(counts))
@@ -511,7 +516,7 @@ def splits_from_text(text: str, assembly: xr.DataArray) -> Splits:
     if kind == "brainscore":
         return brainscore_splits(assembly)
     order = np.argsort(assembly[STIMULUS_ID].values, kind="stable")
-    labels: Any = None if label is None else np.asarray(assembly[label].values)[order]
+    labels: Any = None if label is None else plain(assembly[label].values, name=label)[order]
     if kind == "condition":
         sides = {side: _conditions(named.get(side, ""), labels, text) for side in ("train", "test")}
         return _over(order, condition_splits(labels, **sides))

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from scipy.spatial.distance import cdist, pdist
 
-from neurobridge.maps.linear import checked_samples, leave_one_out
+from neurobridge.maps.linear import checked_samples, leave_one_out, mapped_points
 from neurobridge.points.arrays import Array, host, same_kind
 from neurobridge.points.display import Displayed
 from neurobridge.store.kinds import register
@@ -72,7 +72,7 @@ class KernelMap(Displayed):
 
     def __call__(self, X: Array) -> Array:
         """Map points of shape (n_points, n_source_dims) to (n_points, n_target_dims); numpy or torch, and the same out."""
-        points = host(X)
+        points = mapped_points(X, len(self.x_mean))
         images = (points - self.x_mean) @ self.coef + self.y_mean
         if self.mix:
             images = images + _gauss(points, self.centres, self.width) @ self.kernel_coef

@@ -7,7 +7,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from neurobridge.points.arrays import Array, host, same_kind
+from neurobridge.points.arrays import Array, same_kind
+from neurobridge.points.conversion import real_array
 from neurobridge.points.display import Displayed
 from neurobridge.store.kinds import register
 
@@ -49,7 +50,7 @@ class LinearMap(Displayed):
 
     def __call__(self, X: Array) -> Array:
         """Map points of shape (n_points, n_source_dims) to (n_points, n_target_dims); numpy or torch, and the same out."""
-        return same_kind((host(X) - self.x_mean) @ self.coef + self.y_mean, X)
+        return same_kind((mapped_points(X, len(self.x_mean)) - self.x_mean) @ self.coef + self.y_mean, X)
 
 
 def ridge_map(X: Array, Y: Array, *, alphas: tuple[float, ...] = ALPHAS, penalty: Penalty = "per-target") -> LinearMap:
@@ -158,9 +159,31 @@ class RidgeDesign:
         return LinearMap(self.Vt.T @ (weights * (self.U.T @ (Y - y_mean))), self.x_mean, y_mean, alpha)
 
 
+def mapped_points(X: Array, n_dims: int) -> np.ndarray:
+    """Read the points that a map is asked to map.
+
+    Raises
+    ------
+    ValueError
+        No real numbers, or another shape than (n_points, n_dims).
+    """
+    points = real_array(X, name="X")
+    if points.ndim != 2 or points.shape[1] != n_dims:
+        raise ValueError(
+            f"X: found shape {points.shape}; expected (n_points, {n_dims}), the dimensions of fitting. "
+            "Mend: select and order the columns as in fitting."
+        )
+    return points
+
+
 def checked_samples(X: Array, Y: Array) -> tuple[np.ndarray, np.ndarray]:
-    """Float64 arrays of equally many source and target rows, at least two."""
-    X, Y = np.asarray(host(X), dtype=np.float64), np.asarray(host(Y), dtype=np.float64)
+    """Convert to float64 arrays of equally many source and target rows, finite and at least two."""
+    X, Y = (real_array(side, name=name).astype(np.float64, copy=False) for side, name in ((X, "X"), (Y, "Y")))
+    if X.ndim != 2 or Y.ndim != 2 or 0 in (*X.shape[1:], *Y.shape[1:]):
+        raise ValueError(
+            f"found X of shape {X.shape} and Y of shape {Y.shape}; expected (n_samples, n_dims) of both, at least one dimension. "
+            "Mend: reshape to two dimensions, e.g. Y[:, None]."
+        )
     if len(X) != len(Y) or len(X) < 2:
         raise ValueError(
             f"found {len(X)} source and {len(Y)} target rows; expected the same number, at least 2. "

@@ -109,7 +109,7 @@ def test_resolve_pairs_takes_every_way_of_naming_them(spaces):
         ),
         (
             lambda s, t: match_stimuli(s, t.assign_coords(stimulus_id=("presentation", [f"x{i}" for i in range(30)]))),
-            r"stimulus_id.*\(e.g. 's0000'\).*\(e.g. 'x0'\)",
+            r"stimulus_id.*'s0000' \(str\).*'x0' \(str\)",
         ),
         (
             lambda s, t: match_stimuli(s.isel(presentation=[0, 0]), t),

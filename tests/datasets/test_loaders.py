@@ -16,7 +16,14 @@ import scipy.io
 import xarray as xr
 from PIL import Image
 
-from neurobridge.assemblies import AssemblyError, average_repetitions, open_assembly, save_assembly, validate
+from neurobridge.assemblies import (
+    AssemblyError,
+    average_repetitions,
+    match_stimuli,
+    open_assembly,
+    save_assembly,
+    validate,
+)
 from neurobridge.datasets import LOADERS, Experiment, UnknownDatasetError, fetch, load
 from neurobridge.datasets.loaders import hvm as hvm_module
 from neurobridge.datasets.loaders import kriegeskorte2008 as kriegeskorte_module
@@ -171,6 +178,8 @@ def test_cowley_trials_and_images_belong_together(mirror):
     assert (len(counts), counts.min(), counts.max()) == (640, 6, 10)
     assert experiment.images.shape == (640, 112, 112, 3)
     assert experiment.images.dtype == np.uint8
+    assert set(trials["session"].values) == {"210325"}
+    assert set(trials["animal"].values) == {"PE"}
     averaged = average_repetitions(trials)
     assert averaged["stimulus_id"].values.tolist() == experiment.images["stimulus_id"].values.tolist()
     raw = np.load(fetch("cowley2023-v4-210325", mirror=mirror)["responses_210325.npy"], allow_pickle=False)
@@ -241,20 +250,20 @@ def jpegs(path, n=3, names="image{:04d}.jpg"):
 def sister_session(tmp_path, monkeypatch):
     """A made-up session 990101, supplied by its user: two files in a mirror, and their manifest in a folder."""
 
-    def make(counts, n_images=3):
-        folder = tmp_path / "mirror" / "cowley2023-v4-990101"
+    def make(counts, n_images=3, session="990101"):
+        folder = tmp_path / "mirror" / f"cowley2023-v4-{session}"
         folder.mkdir(parents=True)
-        np.save(folder / "responses_990101.npy", counts)
-        jpegs(folder / "images_990101.zip", n_images)
+        np.save(folder / f"responses_{session}.npy", counts)
+        jpegs(folder / f"images_{session}.zip", n_images)
         manifests = tmp_path / "manifests"
-        manifests.mkdir()
+        manifests.mkdir(exist_ok=True)
         text = (ROOT / "data_manifests" / "cowley2023-v4-210325.toml").read_text().partition("[[files]]")[0]
-        text = text.replace("210325", "990101")
+        text = text.replace("210325", session)
         for path in sorted(folder.iterdir()):
             digest = hashlib.sha256(path.read_bytes()).hexdigest()
             text += f'[[files]]\nname = "{path.name}"\norigin = "mine"\nsize = {path.stat().st_size}\n'
             text += f'digests = ["sha256:{digest}"]\n'
-        (manifests / "cowley2023-v4-990101.toml").write_text(text)
+        (manifests / f"cowley2023-v4-{session}.toml").write_text(text)
         monkeypatch.setenv("NEUROBRIDGE_MANIFESTS", str(manifests))
         return tmp_path / "mirror"
 
@@ -270,6 +279,25 @@ def test_a_sister_session_needs_only_a_manifest(sister_session):
     assert experiment.images.shape == (3, 8, 8, 3)
     assert experiment.stimuli["n_repetitions"].tolist() == [5, 3, 5]
     assert set(experiment.attrs["digests"]) == {"responses_990101.npy", "images_990101.zip"}
+
+
+def test_sister_sessions_share_neither_images_nor_neurons(sister_session):
+    counts = np.random.default_rng(0).poisson(5, size=(4, 3, 5)).astype(float)
+    sessions = ("990101", "190925", "211022")
+    mirrors = [sister_session(counts, session=session) for session in sessions]
+    experiments = [load(f"cowley2023-v4-{name}", mirror=path) for name, path in zip(sessions, mirrors, strict=True)]
+    averaged = [average_repetitions(experiment.recordings) for experiment in experiments]
+    with pytest.raises(AssemblyError, match=r"no stimulus_id shared.*'990101-image0001'.*'190925-image0001'"):
+        match_stimuli(averaged[0], averaged[1])
+    ids = [set(recordings["neuroid_id"].values) for recordings in averaged]
+    assert ids[0].isdisjoint(ids[1])
+    assert [set(recordings["session"].values) for recordings in averaged] == [{name} for name in sessions]
+    # A made-up day, and two of the table that the authors give beside their files.
+    assert [set(recordings["animal"].values) for recordings in averaged] == [{""}, {"WE"}, {"RA"}]
+    for experiment in experiments:
+        shown = set(experiment.recordings["stimulus_id"].values)
+        assert shown == set(experiment.images["stimulus_id"].values) == set(experiment.stimuli["stimulus_id"])
+    assert len(match_stimuli(averaged[0], averaged[0]).source) == 3
 
 
 def test_a_session_without_a_manifest_is_unknown():

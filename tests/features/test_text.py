@@ -220,10 +220,10 @@ def test_tables_come_from_files_and_sequences(tmp_path: Any) -> None:
 @pytest.mark.parametrize(
     ("captions", "message"),
     [
-        ([], "captions.*Mend"),
-        (["a", " "], "caption in row 1"),
-        ({"stimulus_id": ["a", None], "caption": ["x", "y"]}, "stimulus_id in row 1"),
-        ({"image": ["a"], "caption": ["x"]}, r"\['image', 'caption'\].*stimulus_id"),
+        ([], "captions: found none"),
+        (["a", " "], "1 of 2 values of 'caption' missing.*row 1"),
+        ({"stimulus_id": ["a", None], "caption": ["x", "y"]}, "1 of 2 values of 'stimulus_id' missing.*row 1"),
+        ({"image": ["a"], "caption": ["x"]}, r"found columns \['image', 'caption'\]"),
     ],
 )
 def test_bad_tables_are_refused(captions: Any, message: str) -> None:

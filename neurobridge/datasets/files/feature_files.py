@@ -17,9 +17,10 @@ from typing import Any, NamedTuple
 
 import dask.array
 import numpy as np
-import pandas as pd
 
-from neurobridge.assemblies import as_matrix, open_assembly
+from neurobridge.assemblies import AssemblyError, as_matrix, open_assembly, read_table
+from neurobridge.assemblies.labels import plain, present_labels
+from neurobridge.points.conversion import require_real
 from neurobridge.store.archives import ArchiveError
 from neurobridge.store.npy import ArrayArchive, read_npy
 
@@ -51,11 +52,12 @@ def open_features(path: Path, rows: int) -> Features:
     Raises
     ------
     FeatureFileError
-        The arrays are missing, or their lengths or dimensions do not fit.
+        The arrays are missing, hold no real numbers, or their lengths or dimensions do not fit; a row has no id.
     ImportError
         A zarr file without the extra ``zarr``.
     """
     features = READERS[path.suffix](path, rows)
+    require_real(features.values, name=str(path), error=FeatureFileError)
     n = features.values.shape[0] if features.values.ndim == 2 else -1
     if not n == len(features.stimulus_id) == len(features.wnid):
         raise FeatureFileError(
@@ -73,8 +75,14 @@ def _wrong(path: Path, contents: str, expected: str) -> FeatureFileError:
 
 
 def _labelled(path: Path, values: dask.array.Array, ids: Any, wnids: Any) -> Features:
-    ids = np.asarray(ids).astype(str)
-    return Features(values, ids, np.full(len(ids), "") if wnids is None else np.asarray(wnids).astype(str))
+    try:
+        ids = present_labels(
+            ids, name="stimulus_id", role=str(path), mend="write the file again with an id in every row"
+        )
+    except AssemblyError as error:
+        raise FeatureFileError(str(error)) from error
+    wnids = np.full(len(ids), "") if wnids is None else plain(wnids, name="wnid")
+    return Features(values, ids.astype(str), wnids.astype(str))
 
 
 class _Mapped:
@@ -96,9 +104,10 @@ def _npy(path: Path, rows: int) -> Features:
     table_path = path.with_suffix(".csv")
     if not table_path.exists():
         raise _wrong(path, f"no {table_path.name} beside it", "a table with a column stimulus_id, a row each")
-    table = pd.read_csv(table_path, dtype=str)
-    if "stimulus_id" not in table:
-        raise _wrong(table_path, f"columns {list(table)}", "stimulus_id among them")
+    try:
+        table = read_table(table_path, what="labels of features", required=("stimulus_id",), numbers=False)
+    except AssemblyError as error:
+        raise FeatureFileError(str(error)) from error
     try:
         values = read_npy(path, mmap=True)
     except ArchiveError as error:

@@ -21,12 +21,16 @@ SESSION = "210325"
 NAME = f"cowley2023-v4-{SESSION}"
 # Sister sessions: a manifest of this name in a folder of NEUROBRIDGE_MANIFESTS, and two files named alike.
 PATTERN = r"cowley2023-v4-(\d{6})"
+# From the table of sessions in data_V4_responses/readme.txt, beside the files of the manifest.
+_ANIMALS = {range(190923, 190930): "WE", range(201016, 210327): "PE", range(210620, 211104): "RA"}
 
 
 def load(*, session: str = SESSION, mirror: str | os.PathLike[str] | None = None) -> Experiment:
     """Load the V4 neurons of one session (210325: 50 neurons, 640 images, 6 to 10 trials each), and the images (112 x 112 RGB).
 
-    The file pads missing trials with NaN, at the same places for all neurons; they are left out.
+    The file pads missing trials with NaN, at the same places for all neurons; they are left out. Every session shows images and
+    has neurons of its own, so ``stimulus_id`` ("210325-image0001") and ``neuroid_id`` ("v4-210325-00") carry the session. The
+    neurons have the coordinates ``session`` and ``animal`` ("WE", "PE" or "RA"; blank on days that are not theirs).
 
     Parameters
     ----------
@@ -63,13 +67,19 @@ def load(*, session: str = SESSION, mirror: str | os.PathLike[str] | None = None
         )
     shown = ~missing[0]
     image, repetition = np.nonzero(shown)
-    ids = np.array([Path(file).stem for file in files])
+    ids = np.array([f"{session}-{Path(file).stem}" for file in files])
+    animal = next((name for sessions, name in _ANIMALS.items() if int(session) in sessions), "")
     about = describe(manifest, [responses, archive])
     attrs = assembly_attrs(manifest, about, units="spikes per 100 ms")
     recordings = make_assembly(
         counts[:, shown].T,
         presentation={"stimulus_id": ids[image], "repetition": repetition},
-        neuroid={"neuroid_id": [f"v4-{k:02d}" for k in range(n_neuroids)], "region": ["V4"] * n_neuroids},
+        neuroid={
+            "neuroid_id": [f"v4-{session}-{k:02d}" for k in range(n_neuroids)],
+            "region": ["V4"] * n_neuroids,
+            "session": [session] * n_neuroids,
+            "animal": [animal] * n_neuroids,
+        },
         attrs=attrs,
     )
     images = xr.DataArray(

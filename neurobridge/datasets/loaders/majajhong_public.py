@@ -12,6 +12,7 @@ import pandas as pd
 import xarray as xr
 
 from neurobridge.assemblies import AssemblyError, open_assembly
+from neurobridge.assemblies.labels import plain
 from neurobridge.datasets.experiment import Experiment
 from neurobridge.datasets.files.archives import zip_images
 from neurobridge.datasets.files.fetch import fetch
@@ -78,7 +79,7 @@ def _with_labels(recordings: xr.DataArray, stimuli: pd.DataFrame) -> xr.DataArra
             "all of them. Mend: fetch both files again."
         )
     absent = [str(name) for name in stimuli if name not in recordings.coords and name not in _FILE_COLUMNS]
-    labels = {name: ("presentation", _plain(stimuli[name])[row][inverse]) for name in absent}
+    labels = {name: ("presentation", plain(stimuli[name], name=name)[row][inverse]) for name in absent}
     return recordings.assign_coords(labels)
 
 
@@ -110,12 +111,7 @@ def _lazy_images(path: Path, stimuli: pd.DataFrame, attrs: Mapping[str, object])
         )
     pixels = zip_images(path, stimuli[column].astype(str).tolist())
     labels = ("stimulus_id", "object_name", "category_name", "variation", "background_id")
-    coords = {name: ("presentation", _plain(stimuli[name])) for name in labels if name in stimuli}
+    coords = {name: ("presentation", plain(stimuli[name], name=name)) for name in labels if name in stimuli}
     return xr.DataArray(
         pixels, dims=("presentation", "row", "column", "channel")[: pixels.ndim], coords=coords, attrs=dict(attrs)
     )
-
-
-def _plain(column: pd.Series) -> np.ndarray:
-    values = column.to_numpy()
-    return values if values.dtype.kind in "iufb" else values.astype(str)

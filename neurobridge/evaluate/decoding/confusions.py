@@ -10,6 +10,7 @@ import numpy.typing as npt
 import xarray as xr
 
 from neurobridge.assemblies import AssemblyError, as_matrix
+from neurobridge.assemblies.labels import present_labels
 from neurobridge.assemblies.schema import PRESENTATION, STIMULUS_ID
 from neurobridge.evaluate.decoding.readouts import fit_readout, labels_of
 from neurobridge.evaluate.folds import GivenSplits
@@ -133,7 +134,7 @@ def tabulate_choices(
     Raises
     ------
     AssemblyError
-        The columns differ in length, an image has two classes, or a class is not among ``classes``.
+        The columns differ in length or lack a value, an image has two classes, or a class is not among ``classes``.
 
     Examples
     --------
@@ -142,7 +143,11 @@ def tabulate_choices(
     >>> tabulate_choices(images, truth, ["car", "face", "face", "face"]).values.tolist()
     [[0.5, 0.5], [0.0, 1.0]]
     """
-    ids, shown, answers = (np.asarray(column) for column in (stimulus_id, truth, choice))
+    given = {"stimulus_id": stimulus_id, "truth": truth, "choice": choice}
+    ids, shown, answers = (
+        present_labels(column, name=name, role="trials", mend="leave those trials out of all three columns")
+        for name, column in given.items()
+    )
     if not (ids.shape == shown.shape == answers.shape and ids.ndim == 1 and len(ids)):
         raise AssemblyError(
             f"trials: found columns of shapes {ids.shape}, {shown.shape} and {answers.shape}; expected three equally long ones. "

@@ -17,6 +17,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import LinearSVC
 
 from neurobridge.assemblies import AssemblyError, as_matrix, require_unique_stimuli, validate
+from neurobridge.assemblies.labels import present_labels
 from neurobridge.assemblies.schema import NEUROID_ID, PRESENTATION, STIMULUS_ID
 from neurobridge.evaluate.correlation import unit_rows
 from neurobridge.evaluate.score.permutation import fold_null
@@ -222,12 +223,12 @@ def labels_of(assembly: xr.DataArray, label: str, *, role: str) -> np.ndarray:
 
 
 def presentation_coordinate(assembly: xr.DataArray, label: str, *, role: str) -> np.ndarray:
-    """Return the values of a presentation coordinate; the error lists the names that exist.
+    """Return the values of a presentation coordinate, of which none is missing.
 
     Raises
     ------
     AssemblyError
-        No such coordinate.
+        No such coordinate (the message lists those that exist), or presentations without a value of it.
     """
     if label not in assembly.coords or assembly.coords[label].dims != (PRESENTATION,):
         names = sorted(str(name) for name, coord in assembly.coords.items() if coord.dims == (PRESENTATION,))
@@ -235,7 +236,8 @@ def presentation_coordinate(assembly: xr.DataArray, label: str, *, role: str) ->
             f"{role}: found presentation coordinates {names}; expected {label!r} among them. "
             f"Mend: assembly.assign_coords({label}=('presentation', labels))."
         )
-    return np.asarray(assembly.coords[label].values)
+    mend = f"neurobridge.assemblies.drop_missing(assembly, {label!r}) leaves them out"
+    return present_labels(assembly.coords[label].values, name=label, role=role, mend=mend)
 
 
 def fit_readout(X: np.ndarray, labels: np.ndarray, label: str, readout: str, seed: int) -> Any:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 import numpy as np
 
 from neurobridge.evaluate.correlation import unit_columns
+from neurobridge.points.conversion import real_array
 from neurobridge.points.memory import check_memory
 from neurobridge.points.scale import within_range
 
@@ -18,7 +19,8 @@ Scorer = Callable[[np.ndarray | slice], float]
 
 
 def _checked(X: np.ndarray, Y: np.ndarray, min_stimuli: int, name_of_measure: str) -> tuple[np.ndarray, np.ndarray]:
-    X, Y = np.asarray(X, dtype=np.float64), np.asarray(Y, dtype=np.float64)
+    X, Y = (real_array(A, name=f"{name_of_measure}, {side} array").astype(np.float64, copy=False) for side, A in
+            (("first", X), ("second", Y)))  # fmt: skip
     if X.ndim != 2 or Y.ndim != 2 or len(X) != len(Y) or len(X) < min_stimuli:
         raise ValueError(
             f"{name_of_measure}: found arrays of shape {X.shape} and {Y.shape}; expected two with the same rows, at "

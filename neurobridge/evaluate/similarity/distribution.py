@@ -10,6 +10,7 @@ from scipy.linalg import qr, svdvals
 from scipy.spatial.distance import cdist, pdist
 
 from neurobridge.points.blocks import row_blocks
+from neurobridge.points.conversion import real_array
 
 # The median distance is taken over this many points of each cloud, the kernel over as many rows at a time.
 N_MEDIAN, BLOCK = 2000, 2048
@@ -147,7 +148,7 @@ def frechet_distance(X: np.ndarray, Y: np.ndarray) -> float:
 
 
 def _clouds(X: np.ndarray, Y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    X, Y = np.asarray(X, dtype=np.float64), np.asarray(Y, dtype=np.float64)
+    X, Y = (real_array(Z, name=name).astype(np.float64, copy=False) for name, Z in (("X", X), ("Y", Y)))
     for name, Z in (("X", X), ("Y", Y)):
         if Z.ndim != 2 or len(Z) < 2 or Z.shape[1] == 0 or not np.isfinite(Z).all():
             raise ValueError(

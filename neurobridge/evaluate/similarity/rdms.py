@@ -12,9 +12,11 @@ import scipy.stats
 import xarray as xr
 
 from neurobridge.assemblies import AssemblyError, as_matrix, coords_of, validate
+from neurobridge.assemblies.labels import present_labels
 from neurobridge.assemblies.schema import NEUROID, PRESENTATION, REPETITION, STIMULUS_ID
 from neurobridge.evaluate.similarity.distances import DISTANCES
 from neurobridge.evaluate.similarity.ranks import ALL_EQUAL, average_ranks, rank_correlation
+from neurobridge.points.conversion import real_array
 from neurobridge.points.scale import within_range
 
 Scorer = Callable[[np.ndarray | slice], float]
@@ -251,7 +253,7 @@ def compare_rdms(first: np.ndarray, second: np.ndarray, *, comparator: str = "sp
 
 
 def _dissimilarities(condensed: npt.ArrayLike) -> np.ndarray:
-    values = np.asarray(condensed, dtype=np.float64)
+    values = real_array(condensed, name="rdm").astype(np.float64, copy=False)
     undefined = ~np.isfinite(values)
     if values.ndim != 1 or undefined.any():
         at = f", the first of pair {int(undefined.argmax())}" if undefined.any() else ""
@@ -347,7 +349,7 @@ def rdm_noise_ceiling(
     >>> round(lower, 1), round(upper, 1)
     (0.8, 0.9)
     """
-    rdms = np.asarray(rdms, dtype=np.float64)
+    rdms = real_array(rdms, name="rdms").astype(np.float64, copy=False)
     if rdms.ndim != 2 or len(rdms) < 2:
         raise ValueError(
             f"rdm: found RDMs of shape {rdms.shape}; expected at least two subjects. Mend: keep all subjects."
@@ -390,7 +392,8 @@ def subjects_of(recordings: xr.DataArray, subject: str, distance: str) -> np.nda
             f"target: found no coordinate {subject!r} on 'neuroid'; expected the subject of each site. "
             f"Mend: target.assign_coords({subject}=('neuroid', names))."
         )
-    labels = np.asarray(recordings[subject].values).astype(str)
+    mend = f"neurobridge.assemblies.drop_missing(recordings, {subject!r}) leaves them out"
+    labels = present_labels(recordings[subject].values, name=subject, role="recordings", mend=mend).astype(str)
     counts = np.unique(labels, return_counts=True)[1]
     if len(counts) < 2 or (distance == "correlation" and counts.min() < 3):
         raise AssemblyError(

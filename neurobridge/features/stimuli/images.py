@@ -16,6 +16,7 @@ import pandas as pd
 import xarray as xr
 
 from neurobridge.assemblies import AssemblyError, coords_of
+from neurobridge.assemblies.labels import plain, present_labels
 from neurobridge.features.stimuli.decoding import decode
 from neurobridge.points.blocks import row_blocks
 from neurobridge.store.archives import Archive, ArchiveError
@@ -242,16 +243,11 @@ def _columns(table: pd.DataFrame) -> tuple[dict[str, np.ndarray], list[str]]:
             f"stimuli: found a table of {len(table)} rows with columns {list(map(str, table.columns))}; expected at least one row, "
             "'stimulus_id' and 'file'. Mend: table.rename(columns={...: 'stimulus_id', ...: 'file'})."
         )
-    if table[[names[0], "stimulus_id"]].isna().to_numpy().any():
-        raise AssemblyError(
-            f"stimuli: found rows without stimulus_id or {names[0]}; expected both in each. Mend: table.dropna()."
-        )
-    coords = {str(name): _plain(table[name]) for name in table.columns}
-    return coords, table[names[0]].astype(str).tolist()
-
-
-def _plain(column: pd.Series) -> np.ndarray:
-    return column.to_numpy() if column.dtype.kind in "fiubM" else column.astype(str).to_numpy().astype(str)
+    coords = {str(name): plain(table[name], name=f"stimuli, column {name!r}") for name in table.columns}
+    for name in ("stimulus_id", names[0]):
+        mend = f"table[~neurobridge.assemblies.missing_rows(table[{name!r}])]"
+        present_labels(coords[name], name=name, role="stimuli", mend=mend)
+    return coords, coords[names[0]].astype(str).tolist()
 
 
 def _labelled(table: pd.DataFrame, pixels: np.ndarray) -> xr.DataArray:
@@ -260,7 +256,9 @@ def _labelled(table: pd.DataFrame, pixels: np.ndarray) -> xr.DataArray:
             f"root: found pixels of shape {pixels.shape} for a table of {len(table)} rows; expected (n_rows, row, column"
             "[, channel]). Mend: one image a row, in the same order."
         )
-    coords = {str(name): ("presentation", _plain(table[name])) for name in table.columns}
+    coords = {
+        str(name): ("presentation", plain(table[name], name=f"stimuli, column {name!r}")) for name in table.columns
+    }
     return xr.DataArray(pixels, dims=_LAYOUTS[pixels.ndim - 3], coords=coords, attrs=dict(table.attrs))
 
 

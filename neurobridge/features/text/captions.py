@@ -12,8 +12,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from neurobridge.assemblies import AssemblyError
-from neurobridge.assemblies.schema import STIMULUS_ID, plain
+from neurobridge.assemblies import AssemblyError, read_table
+from neurobridge.assemblies.labels import plain, present_labels
+from neurobridge.assemblies.schema import STIMULUS_ID
 
 CAPTION = "caption"
 TEMPLATES = (
@@ -60,13 +61,12 @@ def read_captions(
     ['caption-0000', 'caption-0001']
     """
     if isinstance(captions, (str, os.PathLike)):
-        path = Path(captions)
-        if not path.is_file():
+        if not Path(captions).is_file():
             raise FileNotFoundError(
-                f"found no file at {path}; expected a csv table with {STIMULUS_ID} and {CAPTION}. Mend: check the path; give a "
+                f"found no file at {captions}; expected a csv table with {STIMULUS_ID} and {CAPTION}. Mend: check the path; give a "
                 "single caption as a list, ['a cat']."
             )
-        table = pd.read_csv(path, dtype=str, keep_default_na=False)
+        table = read_table(captions, what="captions", numbers=False)
     elif isinstance(captions, (pd.DataFrame, Mapping)):
         table = pd.DataFrame(captions).reset_index(drop=True)
     else:
@@ -81,13 +81,9 @@ def read_captions(
     if table.empty:
         raise AssemblyError("captions: found none; expected at least one. Mend: give one a stimulus.")
     for name in (STIMULUS_ID, CAPTION):
-        blank = table[name].isna() | (table[name].astype(str).str.strip() == "")
-        if blank.any():
-            raise AssemblyError(
-                f"captions: found an empty {name} in row {int(np.flatnonzero(blank)[0])}; expected text in every row. "
-                "Mend: fill it or drop the row."
-            )
-        table[name] = table[name].astype(str)
+        table[name] = present_labels(table[name], name=name, role="captions", mend="fill them or drop the rows").astype(
+            str
+        )
     return table
 
 
