@@ -13,13 +13,13 @@ from . import splits as splits
 from . import study as study
 from .aligners.bridge import BridgeAligner as BridgeAligner
 from .assemblies.matching import match_stimuli as match_stimuli
-from .assemblies.netcdf import open_assembly as open_assembly
-from .assemblies.netcdf import save_assembly as save_assembly
 from .assemblies.pairs import Pairs as Pairs
 from .assemblies.repeats import average_repetitions as average_repetitions
 from .assemblies.schema import make_assembly as make_assembly
 from .assemblies.schema import validate as validate
 from .assemblies.selection import select as select
+from .assemblies.storage.files import open_assembly as open_assembly
+from .assemblies.storage.files import save_assembly as save_assembly
 from .datasets.catalogue import load as load
 from .datasets.files.manifests import list_datasets as list_datasets
 from .datasets.simulated.hvm import simulate_hvm as simulate_hvm

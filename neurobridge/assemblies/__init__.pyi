@@ -2,8 +2,6 @@ from .errors import AssemblyError as AssemblyError
 from .labels import missing_rows as missing_rows
 from .matching import Matched as Matched
 from .matching import match_stimuli as match_stimuli
-from .netcdf import open_assembly as open_assembly
-from .netcdf import save_assembly as save_assembly
 from .pairs import Pairs as Pairs
 from .repeats import average_repetitions as average_repetitions
 from .repeats import bootstrap_repetitions as bootstrap_repetitions
@@ -18,4 +16,7 @@ from .selection import drop_constant as drop_constant
 from .selection import drop_missing as drop_missing
 from .selection import require_varying_neuroids as require_varying_neuroids
 from .selection import select as select
+from .storage.files import open_assembly as open_assembly
+from .storage.files import save_assembly as save_assembly
+from .storage.layout import require_storable as require_storable
 from .tables import read_table as read_table

@@ -79,6 +79,7 @@ def make_assembly(
             f"found values of shape {data.shape}; expected {len(dims)} dimensions {dims}. "
             "Mend: pass one axis for each of presentation and neuroid, and time_bin coordinates for a third."
         )
+    _refuse_repeated_names(columns)
     coords = {}
     for dim, size in zip(dims, data.shape, strict=True):
         for name, column in columns[dim].items():
@@ -101,6 +102,20 @@ def make_assembly(
         "values and all columns of presentation at kept"
     )
     return _validated(assembly, "assembly", mend)
+
+
+def _refuse_repeated_names(columns: Mapping[str, Mapping[Any, Any] | pd.DataFrame]) -> None:
+    """Refuse a name that two columns have, or a dimension and a column of another: an array keeps one of the two."""
+    holders: dict[str, str] = {dim: f"the dimension {dim!r}" for dim in columns}
+    for dim, table in columns.items():
+        for key, _ in table.items():
+            name = str(key)
+            if name in holders and name != dim:
+                raise AssemblyError(
+                    f"found a coordinate {name!r} of {dim!r}, and {holders[name]} has that name too; expected each name once. "
+                    f"Mend: rename one of them, e.g. {dim}_{name}."
+                )
+            holders[name] = f"a coordinate of {dim!r}"
 
 
 def validate(assembly: xr.DataArray, *, role: str = "assembly") -> xr.DataArray:

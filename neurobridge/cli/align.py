@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
 
 def align_command(
-    source: Annotated[Path, typer.Argument(help="netCDF assembly to move.")],
-    target: Annotated[Path, typer.Argument(help="netCDF assembly whose space to move into.")],
-    out: Annotated[Path, typer.Option(help="netCDF file to write.")],
+    source: Annotated[Path, typer.Argument(help="Assembly to move, netCDF or zarr.")],
+    target: Annotated[Path, typer.Argument(help="Assembly whose space to move into, netCDF or zarr.")],
+    out: Annotated[Path, typer.Option(help="File to write, .nc or .zarr.")],
     pairs: Annotated[
         str | None,
         typer.Option(

@@ -21,10 +21,10 @@ _SHARES = ("shuffle", "stratified")
 
 def score_command(
     source: Annotated[
-        Path | None, typer.Argument(help="netCDF assembly of activations; leave out with --benchmark.")
+        Path | None, typer.Argument(help="Assembly of activations, netCDF or zarr; leave out with --benchmark.")
     ] = None,
     target: Annotated[
-        Path | None, typer.Argument(help="netCDF assembly of recordings, averaged over repetitions; likewise.")
+        Path | None, typer.Argument(help="Assembly of recordings, averaged over repetitions; likewise.")
     ] = None,
     benchmark: Annotated[
         str | None,
@@ -33,7 +33,8 @@ def score_command(
         ),
     ] = None,
     activations: Annotated[
-        Path | None, typer.Option(help="netCDF assembly with an activation of every stimulus of the benchmark.")
+        Path | None,
+        typer.Option(help="Assembly with an activation of every stimulus of the benchmark, netCDF or zarr."),
     ] = None,
     regression: Annotated[
         str | None, typer.Option(help=f"Of two files: one of {', '.join(REGRESSIONS)}; pls by default.")

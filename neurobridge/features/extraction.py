@@ -16,6 +16,7 @@ import xarray as xr
 from tqdm.auto import tqdm
 
 from neurobridge.assemblies import AssemblyError
+from neurobridge.assemblies.storage.netcdf import require_zarr
 from neurobridge.features.forward import Forward, refuse_non_finite
 from neurobridge.features.models.axes import GivenAxes, given_axes
 from neurobridge.features.models.frozen import (
@@ -30,7 +31,7 @@ from neurobridge.features.models.hooks import Recorder, match_layers
 from neurobridge.features.reduction import Reduction, as_reduction
 from neurobridge.features.stimuli.images import Root, Source, as_source, read_ahead
 from neurobridge.features.stimuli.preprocess import Preprocess
-from neurobridge.features.storage import DTYPES, KEY, Memory, Partial, extraction_key, find_done, require_zarr
+from neurobridge.features.storage import DTYPES, KEY, Memory, Partial, check_result, extraction_key, find_done
 
 
 def extract(
@@ -171,6 +172,7 @@ def extract(
         attrs["axes"] = json.dumps(named_axes, sort_keys=True)
     if check := getattr(reduction, "check", None):
         check(names, attrs)
+    check_result(source.coords, attrs, to_file=out is not None or cache is not None)
 
     def fill(sink: Memory | Partial, skip: int, blocks: Sequence[slice]) -> xr.DataArray:
         with frozen(model, device) as setting, Recorder(model, names) as recorder:

@@ -17,9 +17,11 @@ import numpy as np
 import torch
 import xarray as xr
 
-from neurobridge.assemblies import AssemblyError, make_assembly, open_assembly, save_assembly
-from neurobridge.store.atomic import atomic_folder, sweep_partials, write_json
+from neurobridge.assemblies import AssemblyError, make_assembly, open_assembly, require_storable, save_assembly
+from neurobridge.store.atomic import sweep_partials, write_json
 
+# Coordinates that a unit has beside its id.
+GRID = ("layer", "channel", "row", "column")
 DTYPES = ("float32", "float16")
 KEY = "extraction_key"
 # Part of every key: raised when the same inputs come to give other values or labels, so that files of earlier are not taken.
@@ -76,7 +78,7 @@ class Layout:
 
     def coords(self) -> dict[str, np.ndarray]:
         """Return the neuroid coordinates: ``neuroid_id``, ``layer``, ``channel``, ``row``, ``column``."""
-        columns: dict[str, list[np.ndarray]] = {key: [] for key in ("layer", "channel", "row", "column")}
+        columns: dict[str, list[np.ndarray]] = {key: [] for key in GRID}
         for name, shape in self.shapes.items():
             grid = np.indices(shape).reshape(len(shape), -1)
             absent = np.full(grid.shape[1], -1)
@@ -238,10 +240,7 @@ class Partial:
         assembly = make_assembly(lazy, presentation=presentation, neuroid=self.layout.coords(), attrs=attrs)
         # One thread, so that one chunk is in memory at a time.
         with dask.config.set(scheduler="synchronous"):
-            if self.path.suffix == ".zarr":
-                _save_zarr(assembly, self.path)
-            else:
-                save_assembly(assembly, self.path, compress=False)
+            save_assembly(assembly, self.path, compress=False)
         shutil.rmtree(self._folder)
         return open_features(self.path)
 
@@ -307,19 +306,42 @@ def open_features(path: str | os.PathLike[str], *, rows: int | None = None) -> x
     >>> open_features("kept.nc").sizes["neuroid"]
     192
     """
-    path = Path(path)
-    if path.suffix != ".zarr":
-        assembly = open_assembly(path, chunks={"presentation": -1, "neuroid": -1})
-    elif not path.exists():
-        raise FileNotFoundError(f"found no folder at {path}; expected a zarr store. Mend: check the path.")
-    else:
-        require_zarr(path)
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="Consolidated metadata")
-            data = xr.open_zarr(path)["data"]
-        assembly = data.assign_coords({name: coord.load() for name, coord in data.coords.items()})
-    row = assembly.dtype.itemsize * assembly.sizes["neuroid"]
-    return assembly.chunk({"presentation": rows or max(1, _CHUNK_BYTES // row), "neuroid": -1})
+
+    def chunks(assembly: xr.DataArray) -> dict[str, int]:
+        row = assembly.dtype.itemsize * assembly.sizes["neuroid"]
+        return {"presentation": rows or max(1, _CHUNK_BYTES // row), "neuroid": -1}
+
+    return open_assembly(path, chunks=chunks)
+
+
+def check_result(presentation: Mapping[str, np.ndarray], attrs: Mapping[str, Any], *, to_file: bool) -> None:
+    """Refuse labels of stimuli that the result cannot have, before anything is computed: `finish` would find them at the end.
+
+    Parameters
+    ----------
+    presentation : mapping of str to array of shape (n_stimuli,)
+        Coordinates of the stimuli.
+    attrs : mapping
+        Attributes of the result.
+    to_file : bool
+        The result is written to a file.
+
+    Raises
+    ------
+    AssemblyError
+        A coordinate has the name of one of the units, the labels break the schema, or a file cannot hold them.
+    """
+    one_unit: dict[str, np.ndarray] = {"neuroid_id": np.array(["0"]), **{name: np.array([0]) for name in GRID}}
+    taken = [name for name in one_unit if name in presentation]
+    if taken:
+        raise AssemblyError(
+            f"stimuli: found the columns {taken}; expected other names, as the units of a network have coordinates of these. Mend: "
+            f"rename them in the table, e.g. stimuli.rename(columns={{{taken[0]!r}: 'stimulus_{taken[0]}'}})."
+        )
+    values = np.zeros((len(next(iter(presentation.values()))), 1), dtype=np.float32)
+    sample = make_assembly(values, presentation=presentation, neuroid=one_unit, attrs=attrs)
+    if to_file:
+        require_storable(sample, role="stimuli")
 
 
 def find_done(path: Path, key: str, *, overwrite: bool) -> xr.DataArray | None:
@@ -333,35 +355,15 @@ def find_done(path: Path, key: str, *, overwrite: bool) -> xr.DataArray | None:
     if not path.exists():
         return None
     try:
-        there = open_features(path)
-        found = there.attrs.get(KEY, "none")
+        features = open_features(path)
+        stored_key = features.attrs.get(KEY, "none")
     except AssemblyError as error:
-        found = f"unreadable ({error})"
-    if found == key:
-        return there
+        stored_key = f"unreadable ({error})"
+    if stored_key == key:
+        return features
     if overwrite:
         return None
     raise AssemblyError(
-        f"out: found another file at {path} (extraction key {found}); expected none, or one of the same weights, stimuli and "
+        f"out: found another file at {path} (extraction key {stored_key}); expected none, or one of the same weights, stimuli and "
         f"settings ({key}). Mend: another path, or overwrite=True."
     )
-
-
-def require_zarr(path: Path) -> None:
-    """Refuse a zarr path where zarr is not installed."""
-    try:
-        import zarr  # noqa: F401
-    except ImportError as error:
-        raise ImportError(
-            f"{path}: found no package zarr; expected it for a .zarr folder. Mend: pip install 'neurobridge[zarr]', or write .nc."
-        ) from error
-
-
-def _save_zarr(assembly: xr.DataArray, path: Path) -> None:
-    plain = json.loads(json.dumps(assembly.attrs, default=lambda value: value.tolist()))
-    dataset = assembly.rename("data").assign_attrs(plain).to_dataset()
-    dataset["data"].attrs = plain
-    dataset.attrs = {}
-    with atomic_folder(path) as partial:
-        # Format 2: fixed-width text has no settled form in format 3.
-        dataset.to_zarr(partial, mode="w", zarr_format=2)

@@ -5,7 +5,7 @@
 ``X.npz``             ``features`` (n, d), ``stimulus_id`` (n,) and perhaps ``wnid`` (n,); ``np.savez`` is memory-mapped, a
                       compressed file is one chunk and may hold at most 1 GiB: write several
 ``X.nc``              a netCDF assembly, one variable (presentation, neuroid), as `neurobridge.save_assembly` writes it
-``X.zarr``            a group with the arrays of an npz (needs the extra ``zarr``)
+``X.zarr``            the same as zarr, or a group with the arrays of an npz (needs the extra ``zarr``)
 ====================  =================================================================================================
 """
 
@@ -141,7 +141,7 @@ def _npz(path: Path, rows: int) -> Features:
     return _labelled(path, values, ids, wnids)
 
 
-def _nc(path: Path, rows: int) -> Features:
+def _assembly(path: Path, rows: int) -> Features:
     assembly = open_assembly(path, chunks={"presentation": rows})
     if assembly.ndim != 2:
         as_matrix(assembly.isel(presentation=slice(0, 1)), role=str(path))
@@ -159,6 +159,8 @@ def _zarr(path: Path, rows: int) -> Features:
         ) from error
     group = zarr.open_group(str(path), mode="r")
     names = sorted(group.array_keys())
+    if "data" in names and "features" not in names:
+        return _assembly(path, rows)
     if not {"features", "stimulus_id"} <= set(names):
         raise _wrong(path, f"{names}", _ARRAYS)
     arrays: dict[str, Any] = dict(group.arrays())
@@ -166,4 +168,4 @@ def _zarr(path: Path, rows: int) -> Features:
     return _labelled(path, _lazy(arrays["features"], rows), arrays["stimulus_id"][:], wnids)
 
 
-READERS: dict[str, Callable[[Path, int], Features]] = {".npy": _npy, ".npz": _npz, ".nc": _nc, ".zarr": _zarr}
+READERS: dict[str, Callable[[Path, int], Features]] = {".npy": _npy, ".npz": _npz, ".nc": _assembly, ".zarr": _zarr}

@@ -1,0 +1,181 @@
+"""Opening of netCDF and zarr, with damaged files kept from taking the machine's memory or time."""
+
+from __future__ import annotations
+
+import mmap
+import os
+import subprocess
+import sys
+import warnings
+from collections.abc import Iterable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import netCDF4
+import numpy as np
+import xarray as xr
+from xarray.backends import CachingFileManager, NetCDF4DataStore
+
+from neurobridge.assemblies.errors import AssemblyError
+from neurobridge.assemblies.storage import probe
+
+_HDF5 = b"\x89HDF\r\n\x1a\n"
+_HEAP = b"GCOL"
+# Deflate shrinks nothing more than 1032 times; below the floor nobody needs protection.
+_LARGEST_RATIO, _FLOOR = 1100, 2**26
+# Of the heaps in a file, those in so many of its first bytes are looked at.
+_SCANNED = 2**28
+# What the program that reads a suspect file may take, beside a share for the file's size; the wait is for a busy machine.
+_PROBE_BYTES, _PROBE_SECONDS, _PROBE_WAIT = 2**29, 4, 120
+_RAW: dict[str, Any] = {"mask_and_scale": False, "decode_times": False, "decode_timedelta": False}
+
+
+def open_netcdf(path: Path) -> xr.Dataset:
+    """Open a netCDF file lazily, text decoded and nothing else.
+
+    HDF5 protects the headers of new files with checksums, but not the heaps that hold text of any length, nor older headers: what a
+    damaged one says can take gigabytes, or never end. Files that depend on those are first read by a process of its own.
+
+    Raises
+    ------
+    AssemblyError
+        The library cannot read the file, or the file declares far more than it can hold.
+    """
+    try:
+        with path.open("rb") as stream:
+            head = stream.read(9)
+            safe = head[:8] == _HDF5 and head[8] >= 2 and _heaps_are_sound(stream.fileno())
+        if not safe:
+            _read_elsewhere(path)
+        with netCDF4.Dataset(path) as file:
+            variables = list(file.variables.values())
+            _refuse_bombs(path, path.stat().st_size, ((v.shape, v.dtype) for v in variables))
+            if safe and any(v.dtype is str or v.dtype.kind not in "iufS" for v in variables):
+                _read_elsewhere(path)
+        # By its own opener: old versions of xarray give the file that had the path before, where that is still open.
+        opened = CachingFileManager(partial(netCDF4.Dataset), str(path), mode="r")
+        return xr.open_dataset(NetCDF4DataStore(opened), **_RAW)
+    except AssemblyError:
+        raise
+    except Exception as error:
+        raise unreadable(path, error) from error
+
+
+def open_zarr(path: Path) -> xr.Dataset:
+    """Open a zarr folder lazily, text decoded and nothing else.
+
+    Raises
+    ------
+    AssemblyError
+        The library cannot read the folder, or it declares far more than it can hold.
+    ImportError
+        The package zarr is missing.
+    """
+    require_zarr(path)
+    import zarr
+
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Consolidated metadata")
+            shapes = [(array.shape, array.dtype) for _, array in zarr.open_group(str(path), mode="r").arrays()]
+            if _declared(shapes) > _FLOOR:
+                _refuse_bombs(path, sum(file.stat().st_size for file in path.rglob("*") if file.is_file()), shapes)
+            return xr.open_dataset(path, engine="zarr", chunks=None, **_RAW)
+    except AssemblyError:
+        raise
+    except Exception as error:
+        raise unreadable(path, error) from error
+
+
+def require_zarr(path: Path) -> None:
+    """Refuse a zarr path where zarr is not installed."""
+    try:
+        import zarr  # noqa: F401
+    except ImportError as error:
+        raise ImportError(
+            f"{path}: found no package zarr; expected it for a zarr folder. Mend: pip install 'neurobridge[zarr]', or write .nc."
+        ) from error
+
+
+def unreadable(path: Path, error: object) -> AssemblyError:
+    """Make the error of a file that its library cannot read."""
+    reason = f"{type(error).__name__}: {error}" if isinstance(error, Exception) else str(error)
+    return AssemblyError(
+        f"{path}: found what cannot be read as an assembly ({reason}); expected a complete netCDF file or zarr folder. "
+        "Mend: fetch or write it again; it may be truncated or damaged."
+    )
+
+
+def _read_elsewhere(path: Path) -> None:
+    """Read the header and the text in a process with a limit of memory and time, and pass on what went wrong."""
+    if not sys.executable:
+        return
+    size = path.stat().st_size
+    seconds = _PROBE_SECONDS + size // 2**24
+    numbers = (str(_PROBE_BYTES + 64 * size), str(seconds))
+    command = [sys.executable, "-P", str(Path(probe.__file__)), str(path), *numbers]
+    # Each thread of a linear algebra library would take memory of its own.
+    settings = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=_PROBE_WAIT + seconds, env=settings, check=False
+        )
+    except subprocess.TimeoutExpired as error:
+        raise unreadable(path, f"the library does not end in {seconds} s") from error
+    lines = done.stdout.splitlines()
+    if not lines:
+        warnings.warn(
+            f"{path}: read without a limit of memory, as no process for it starts ({done.stderr[-200:]})", stacklevel=4
+        )
+    elif done.returncode:
+        reason = lines[-1] if len(lines) > 1 else f"the library was stopped in {seconds} s, with code {done.returncode}"
+        raise unreadable(path, reason)
+
+
+def _heaps_are_sound(descriptor: int) -> bool:
+    """Walk through the global heaps of an HDF5 file: objects of no size send the library round for ever."""
+    size = os.fstat(descriptor).st_size
+    with mmap.mmap(descriptor, min(size, _SCANNED), access=mmap.ACCESS_READ) as data:
+        at = data.find(_HEAP)
+        while at >= 0:
+            if not _heap_is_sound(data, at):
+                return False
+            at = data.find(_HEAP, at + 4)
+    return True
+
+
+def _heap_is_sound(data: mmap.mmap, at: int) -> bool:
+    end = at + int.from_bytes(data[at + 8 : at + 16], "little")
+    if data[at + 4 : at + 5] != b"\x01" or end > len(data):
+        return False
+    place = at + 16
+    while place + 16 <= end:
+        index = int.from_bytes(data[place : place + 2], "little")
+        size = int.from_bytes(data[place + 8 : place + 16], "little")
+        # The object with index 0 is the free space, which counts its own header.
+        step = size if index == 0 else 16 + -(-size // 8) * 8
+        if step < 16 or place + step > end:
+            return False
+        place += step
+    return True
+
+
+def _declared(shapes: Iterable[tuple[tuple[int, ...], Any]]) -> int:
+    # Python's integers: a product of damaged sizes does not wrap around.
+    total = 0
+    for shape, dtype in shapes:
+        n = 1
+        for length in shape:
+            n *= int(length)
+        total += n * (np.dtype(dtype).itemsize if isinstance(dtype, np.dtype) else 8)
+    return total
+
+
+def _refuse_bombs(path: Path, stored: int, shapes: Iterable[tuple[tuple[int, ...], Any]]) -> None:
+    declared = _declared(shapes)
+    if declared > max(_FLOOR, _LARGEST_RATIO * stored):
+        raise AssemblyError(
+            f"{path}: found a header that declares {declared / 2**20:.0f} MiB in {stored / 2**20:.2f} MiB; expected at most "
+            f"{_LARGEST_RATIO} times what is stored. Mend: fetch or write it again; it may be damaged."
+        )
