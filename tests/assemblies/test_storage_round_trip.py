@@ -25,7 +25,8 @@ RESERVED = [
 ]  # fmt: skip
 NAMES = [
     "object name", "size/deg", " note", "data", "Unnamed: 0", "string5", "größe", "1st", "a", "A", "", ".", "..", "x" * 300,
-    "presentation", "neuroid_num", "presentation_num", "values", "dtype", "time_bin", "index", "scale_factor", "coordinates", "neurobridge_name",
+    "presentation", "neuroid_num", "presentation_num", "values", "dtype", "time_bin", "index", "scale_factor",
+    "coordinates", "neurobridge_name",
 ]  # fmt: skip
 
 
@@ -67,7 +68,8 @@ SCALARS = st.one_of(
 ARRAYS = st.sampled_from(
     [
         np.arange(3.0), np.array([1.5]), np.array([]), np.eye(2), np.arange(3, dtype=">i2"), np.array(["a", "bc"]),
-        np.array([True]), np.array([1, "a", None], dtype=object), np.array([1 + 2j]), np.array([np.nan, np.inf]), np.float16([1, 2]), np.array(3),
+        np.array([True]), np.array([1, "a", None], dtype=object), np.array([1 + 2j]), np.array([np.nan, np.inf]),
+        np.float16([1, 2]), np.array(3),
     ]
 )  # fmt: skip
 VALUES = st.recursive(

@@ -216,3 +216,32 @@ def test_axes_are_given_by_layer(stimuli, monkeypatch, capsys) -> None:
         assert axes[0] in fail(stimuli, monkeypatch, capsys, "--axes", axes)
     twice = fail(stimuli, monkeypatch, capsys, "--axes", "4=presentation,channel", "--axes", "4=presentation,token")
     assert "4=presentation,token" in twice
+
+
+def test_a_table_with_the_index_column_of_pandas_is_shown(stimuli) -> None:
+    table = pd.read_csv(stimuli / "shown.csv").assign(**{"size/deg": 8.0, "object name": "x"})
+    table.to_csv(stimuli / "shown.csv")
+    run(stimuli, "--layer", "4", "--json")
+    read = open_assembly(stimuli / "out.nc")
+    assert read["Unnamed: 0"].values.tolist() == list(range(6))
+    assert {"size/deg", "object name"} <= set(read.coords)
+
+
+def test_columns_with_names_of_the_units_are_refused_before_the_work(stimuli, monkeypatch, capsys) -> None:
+    pd.read_csv(stimuli / "shown.csv").assign(row=1, layer="fg").to_csv(stimuli / "shown.csv", index=False)
+    monkeypatch.setattr(nn.Sequential, "forward", None)
+    assert "['layer', 'row']" in fail(stimuli, monkeypatch, capsys)
+    assert not (stimuli / "out.nc").exists()
+
+
+def test_a_zarr_of_extract_is_aligned_and_scored(stimuli) -> None:
+    pytest.importorskip("zarr", minversion="3")
+    run(stimuli, "--layer", "4", "--out", stimuli / "out.zarr", "--dtype", "float16")
+    run(stimuli, "--layer", "0")
+    for command in (
+        ["align", stimuli / "out.zarr", stimuli / "out.nc", "--method", "ridge", "--out", stimuli / "aligned.zarr"],
+        ["score", stimuli / "out.zarr", stimuli / "out.zarr", "--regression", "ridge"],
+    ):
+        result = CliRunner().invoke(app, list(map(str, command)))
+        assert result.exit_code == 0, (result.output, result.exception)
+    assert open_assembly(stimuli / "aligned.zarr").sizes == open_assembly(stimuli / "out.nc").sizes

@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import netCDF4
 import numpy as np
@@ -27,7 +27,7 @@ _LARGEST_RATIO, _FLOOR = 1100, 2**26
 # Of the heaps in a file, those in so many of its first bytes are looked at.
 _SCANNED = 2**28
 # What the program that reads a suspect file may take, beside a share for the file's size; the wait is for a busy machine.
-_PROBE_BYTES, _PROBE_SECONDS, _PROBE_WAIT = 2**29, 4, 120
+_PROBE_BYTES, _PROBE_SECONDS, _PROBE_WAIT = 2**29, 2, 120
 _RAW: dict[str, Any] = {"mask_and_scale": False, "decode_times": False, "decode_timedelta": False}
 
 
@@ -54,7 +54,7 @@ def open_netcdf(path: Path) -> xr.Dataset:
             if safe and any(v.dtype is str or v.dtype.kind not in "iufS" for v in variables):
                 _read_elsewhere(path)
         # By its own opener: old versions of xarray give the file that had the path before, where that is still open.
-        opened = CachingFileManager(partial(netCDF4.Dataset), str(path), mode="r")
+        opened: Any = CachingFileManager(cast("Any", partial(netCDF4.Dataset)), str(path), mode="r")
         return xr.open_dataset(NetCDF4DataStore(opened), **_RAW)
     except AssemblyError:
         raise

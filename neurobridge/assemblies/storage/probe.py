@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
+from typing import Any
 
 import netCDF4
 
@@ -36,7 +37,8 @@ def read(path: str) -> None:
     """Read every attribute, and every variable that is no array of numbers or characters."""
     with netCDF4.Dataset(path) as file:
         file.set_auto_maskandscale(False)
-        for holder in (file, *file.variables.values()):
+        holders: list[Any] = [file, *file.variables.values()]
+        for holder in holders:
             for name in holder.ncattrs():
                 holder.getncattr(name)
         for variable in file.variables.values():
