@@ -47,6 +47,12 @@ def test_version_is_printed():
     assert run("--version").strip() == neurobridge.__version__
 
 
+def test_score_reads_zarr(files, tmp_path):
+    pytest.importorskip("zarr", minversion="3")
+    source = save_assembly(open_assembly(files[0]), tmp_path / "source.zarr")
+    assert json.loads(run("score", source, files[1], "--regression", "ridge", "--json"))["raw"] > 0.9
+
+
 @pytest.mark.parametrize("method", ["ridge", "procrustes"])
 def test_align_writes_an_assembly_in_the_targets_space(files, tmp_path, method):
     out = tmp_path / "aligned.nc"

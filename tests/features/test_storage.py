@@ -144,20 +144,17 @@ def test_half_precision_in_memory_and_in_zarr(tmp_path) -> None:
     np.testing.assert_array_equal(stored.values, half.values)
 
 
-@pytest.mark.parametrize("spoil", ["attribute", "label", "name of the units", "repetition"])
+@pytest.mark.parametrize("spoil", ["attribute", "name of the units", "repetition"])
 def test_what_the_result_cannot_hold_is_refused_before_a_forward_pass(tmp_path, spoil) -> None:
     model, images = Counting(), make_images()
     images = {
         "attribute": lambda: images.assign_attrs(made_by=print),
-        "label": lambda: images.assign_coords(odd=("presentation", np.array([object()] * 11))),
         "name of the units": lambda: images.drop_vars("object_name").assign_coords(layer=("presentation", ["a"] * 11)),
         "repetition": lambda: images.assign_coords(
             stimulus_id=("presentation", ["a"] * 11), repetition=("presentation", [0] * 11)
         ),
     }[spoil]()
-    message = {"attribute": "'made_by'", "label": "'odd'", "name of the units": "'layer'", "repetition": "'a, 0'"}[
-        spoil
-    ]
+    message = {"attribute": "'made_by'", "name of the units": "'layer'", "repetition": "'a, 0'"}[spoil]
     with pytest.raises(AssemblyError, match=rf"found .*{message}.*Mend"):
         extract(model, images, "conv", out=tmp_path / "a.nc")
     assert model.shown == 0
