@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -65,9 +66,9 @@ class DenseCost(Displayed):
             )
         if self.anchors is not None:
             check_rows(self.anchors, *shape)
-        if not (bool(self._tensor.isfinite().all()) and self.unit > 0):
+        if not (bool(self._tensor.isfinite().all()) and 0 < self.unit < math.inf):
             raise ValueError(
-                f"cost: found a unit of {self.unit}; expected a positive one. "
+                f"cost: found a unit of {self.unit}; expected a positive finite one. "
                 "Mend: scale=1.0 takes epsilon in the units of the matrix."
             )
 
@@ -84,7 +85,14 @@ class DenseCost(Displayed):
     @cached_property
     def unit(self) -> float:
         """The cost that epsilon and rho are a fraction of."""
-        return float(self._tensor.abs().mean(dtype=torch.float64)) if self.scale is None else float(self.scale)
+        if self.scale is not None:
+            return float(self.scale)
+        sizes = self._tensor.abs()
+        unit = float(sizes.mean(dtype=torch.float64))
+        # The sum may leave double precision where the mean does not.
+        return (
+            unit if math.isfinite(unit) else float(sizes.max()) * float((sizes / sizes.max()).mean(dtype=torch.float64))
+        )
 
     def rows(self, block: slice | np.ndarray) -> torch.Tensor:
         """Cost of some source points to all target points, tensor of shape (n_rows, m)."""

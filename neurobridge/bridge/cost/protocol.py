@@ -50,17 +50,28 @@ def anchors_of(cost: Cost | None) -> Rows:
     return (np.empty(0, dtype=np.int64),) * 2 if anchors is None else anchors
 
 
-def written_out(cost: Cost, memory_limit: float, *, mend: str = "pass a cost of fewer points") -> torch.Tensor:
+def written_out(
+    cost: Cost, memory_limit: float, *, mend: str = "pass a cost of fewer points", working: float = 0.0
+) -> torch.Tensor:
     """Write a cost out as a tensor of shape (n, m).
+
+    Parameters
+    ----------
+    cost : Cost
+    memory_limit : float
+        Bytes that the matrix may take.
+    mend : str
+    working : float
+        Bytes that the caller takes besides, for which there has to be room.
 
     Raises
     ------
     MemoryError
-        The matrix would be larger than ``memory_limit`` bytes.
+        The matrix would be larger than ``memory_limit`` bytes, or the process has no room for it.
     """
     n, m = cost.shape
     size = cost.rows(slice(0, 1)).element_size()
-    check_memory(n * m * size, memory_limit, f"the dense {n} x {m} cost", mend=mend)
+    check_memory(n * m * size, memory_limit, f"the dense {n} x {m} cost", mend=mend, working=working)
     return cost.rows(slice(None))
 
 
