@@ -334,7 +334,7 @@ class BridgeAligner(AssemblyAligner):
         if backward:
             X, Y, rows = Y, X, rows[::-1]
         if kind == "linear":
-            return ridge_map(X[rows[0]], Y[rows[1]])
+            return ridge_map(X[rows[0]], Y[rows[1]], unit=1.0)
         if self.coupling == "fused":
             geometry = self._geometry()
             return FusedMap(self._fuse(X, Y, rows, geometry.transposed() if backward else geometry))
