@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 import xarray as xr
 
-from neurobridge.assemblies.schema import (
-    PRESENTATION,
-    STIMULUS_ID,
-    AssemblyError,
-    require_unique_stimuli,
-)
+from neurobridge.assemblies.errors import AssemblyError
+from neurobridge.assemblies.ids import alike, mend_ids, of_assembly, show_ids
+from neurobridge.assemblies.labels import plain
+from neurobridge.assemblies.schema import PRESENTATION, STIMULUS_ID, require_unique_stimuli
 from neurobridge.points.display import html_repr, short_repr
 
 
@@ -82,10 +81,16 @@ def match_stimuli(source: xr.DataArray, target: xr.DataArray, *, how: str = "inn
     Matched
         Both with the shared stimuli in the same order, and the ids that each side had alone.
 
+    Warns
+    -----
+    UserWarning
+        Some of the ids left out on both sides print alike, such as "a.png" and "A.png".
+
     Raises
     ------
     AssemblyError
-        No stimulus is shared, one is presented more than once, or ``how`` is not "inner".
+        No stimulus is shared (the message shows in what ids that print alike differ), one is presented more than once or
+        has no id, or ``how`` is not "inner".
 
     Examples
     --------
@@ -107,18 +112,32 @@ def match_stimuli(source: xr.DataArray, target: xr.DataArray, *, how: str = "inn
         )
     for role, assembly in (("source", source), ("target", target)):
         require_unique_stimuli(assembly, role=role)
-    left, right = (pd.Index(a.coords[STIMULUS_ID].values) for a in (source, target))
-    rows = right.get_indexer(left)
+    left, right = (plain(a.coords[STIMULUS_ID].values) for a in (source, target))
+    # pandas compares text with numbers without complaint, and finds nothing.
+    rows = pd.Index(right).get_indexer(pd.Index(left))
     kept = rows >= 0
     if not kept.any():
+        difference, mend = mend_ids(left, right, of_assembly("source"), of_assembly("target"))
         raise AssemblyError(
-            f"found no stimulus_id shared by source (e.g. {str(left[0])!r}) and target (e.g. {str(right[0])!r}); expected at "
-            "least one. Mend: check that both use the same naming, or pass a table of pairs."
+            f"found no stimulus_id shared by source (e.g. {show_ids(left)}) and target (e.g. {show_ids(right)}){difference}; "
+            f"expected at least one. Mend: {mend or 'check that both use the same naming, or pass a table of pairs'}."
         )
     unused = np.setdiff1d(np.arange(len(right)), rows[kept])
+    _warn_of_alike(left[~kept], right[unused])
     return Matched(
         source.isel({PRESENTATION: np.flatnonzero(kept)}),
         target.isel({PRESENTATION: rows[kept]}),
         np.asarray(left[~kept]),
         np.asarray(right[unused]),
     )
+
+
+def _warn_of_alike(left: np.ndarray, right: np.ndarray) -> None:
+    difference = alike(left, right) if len(left) and len(right) else None
+    if difference is not None:
+        warnings.warn(
+            f"found ids that are left out on both sides and print alike: they differ in {difference.what}. Where they name the "
+            f"same stimulus, {of_assembly('source')(difference.first_calls)}, and the target alike.",
+            UserWarning,
+            stacklevel=3,
+        )

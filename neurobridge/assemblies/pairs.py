@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,14 +14,12 @@ import numpy.typing as npt
 import pandas as pd
 import xarray as xr
 
+from neurobridge.assemblies.errors import AssemblyError
+from neurobridge.assemblies.ids import find_rows, mend_ids, of_assembly, show_ids
+from neurobridge.assemblies.labels import missing_rows, plain, present_labels
 from neurobridge.assemblies.matching import match_stimuli
-from neurobridge.assemblies.schema import (
-    PRESENTATION,
-    STIMULUS_ID,
-    AssemblyError,
-    plain,
-    require_unique_stimuli,
-)
+from neurobridge.assemblies.schema import PRESENTATION, STIMULUS_ID, present_ids, require_unique_stimuli
+from neurobridge.assemblies.tables import read_table
 from neurobridge.points.display import format_fact, html_repr, short_repr
 from neurobridge.store.atomic import atomic_path
 from neurobridge.store.kinds import register
@@ -39,7 +38,7 @@ class Pairs:
     Raises
     ------
     AssemblyError
-        The two columns differ in length, or a pair is listed twice.
+        The two columns differ in length, an id is missing, or a pair is listed twice.
 
     Examples
     --------
@@ -55,7 +54,10 @@ class Pairs:
     target_id: np.ndarray
 
     def __post_init__(self) -> None:
-        source, target = plain(self.source_id), plain(self.target_id)
+        source, target = (
+            present_labels(ids, name=f"{role}_id", role="pairs", mend="drop the rows without an id on either side")
+            for role, ids in (("source", self.source_id), ("target", self.target_id))
+        )
         if source.shape != target.shape or source.ndim != 1:
             raise AssemblyError(
                 f"pairs: found {source.shape} source ids and {target.shape} target ids; expected two equally long "
@@ -131,7 +133,7 @@ class Pairs:
         Raises
         ------
         AssemblyError
-            A column is missing, or a pair is listed twice.
+            A column or an id is missing, or a pair is listed twice.
         """
         missing = [name for name in ("source_id", "target_id") if name not in table]
         if missing:
@@ -139,7 +141,7 @@ class Pairs:
                 f"pairs table: found columns {sorted(map(str, table))}; expected source_id and target_id. "
                 "Mend: rename the columns."
             )
-        return cls(plain(table["source_id"]), plain(table["target_id"]))
+        return cls(table["source_id"], table["target_id"])
 
     @classmethod
     def by_label(cls, source: xr.DataArray, target: xr.DataArray, label: str) -> Pairs:
@@ -149,55 +151,65 @@ class Pairs:
         ----------
         source, target : xarray.DataArray
         label : str
-            Presentation coordinate of both.
+            Presentation coordinate of both. Stimuli without a label (None, NaN, NaT, blank text) are in no pair.
 
         Returns
         -------
         Pairs
 
+        Warns
+        -----
+        UserWarning
+            Counts the stimuli without a label.
+
         Raises
         ------
         AssemblyError
-            The coordinate is missing, or no label is shared.
+            The coordinate is missing, no label is shared, or a stimulus without an id has a label.
+
+        Examples
+        --------
+        >>> from neurobridge.assemblies import Pairs, make_assembly
+        >>> photos = make_assembly(
+        ...     [[1.0], [2.0], [3.0]],  # simulated
+        ...     presentation={"stimulus_id": ["p0", "p1", "p2"], "animal": ["dog", "cat", "dog"]},
+        ...     neuroid={"neuroid_id": ["n0"]},
+        ... )
+        >>> words = make_assembly(
+        ...     [[1.0], [2.0]],
+        ...     presentation={"stimulus_id": ["w0", "w1"], "animal": ["dog", "cow"]},
+        ...     neuroid={"neuroid_id": ["n0"]},
+        ... )
+        >>> Pairs.by_label(photos, words, "animal").source_id.tolist()
+        ['p0', 'p2']
         """
-        columns = []
-        for role, assembly in (("source", source), ("target", target)):
-            if label not in assembly.coords:
-                raise AssemblyError(
-                    f"{role}: found coordinates {sorted(map(str, assembly.coords))}; expected {label!r}. "
-                    f"Mend: assembly.assign_coords({label}=('presentation', labels))."
-                )
-            ids = assembly.coords[STIMULUS_ID].values
-            columns.append(pd.DataFrame({f"{role}_id": ids, "label": assembly.coords[label].values}))
-        merged = columns[0].merge(columns[1], on="label", how="inner")
+        tables = [_labelled(assembly, role, label) for role, assembly in (("source", source), ("target", target))]
+        of_source, of_target = (table["label"].to_numpy() for table in tables)
+        # pandas refuses to join text with numbers.
+        comparable = len({kind == "U" for kind in (plain(of_source).dtype.kind, plain(of_target).dtype.kind)}) == 1
+        merged = tables[0].merge(tables[1], on="label", how="inner") if comparable else tables[0].iloc[:0]
         if merged.empty:
-            raise AssemblyError(f"pairs: found no {label!r} shared by source and target; expected at least one. "
-                                "Mend: check the spelling of the labels on both sides.")  # fmt: skip
+            sides = of_assembly("source", label), of_assembly("target", label)
+            difference, mend = mend_ids(of_source, of_target, *sides)
+            raise AssemblyError(
+                f"pairs: found no {label!r} shared by source (e.g. {show_ids(of_source)}) and target (e.g. "
+                f"{show_ids(of_target)}){difference}; expected at least one. "
+                f"Mend: {mend or 'check the spelling of the labels on both sides'}."
+            )
         return cls.from_table(merged)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Pairs:
-        """Read pairs from a csv file with the columns ``source_id`` and ``target_id``; ids are text.
+        """Read pairs from a csv file with the columns ``source_id`` and ``target_id``; ids are text, "NA" and "007" too.
 
         Raises
         ------
         FileNotFoundError
             There is no such file.
         AssemblyError
-            A column is missing or an id is empty.
+            The file is no table, a column is missing or an id is empty.
         """
-        path = Path(path)
-        if not path.exists():
-            raise FileNotFoundError(f"found no file at {path}; expected a csv table of pairs. Mend: check the path.")
-        table = pd.read_csv(path, dtype=str, keep_default_na=False)
-        pairs = cls.from_table(table)
-        empty = (pairs.source_id == "") | (pairs.target_id == "")
-        if empty.any():
-            raise AssemblyError(
-                f"{path}: found an empty id in row {int(np.flatnonzero(empty)[0]) + 1}; expected both ids in every row. "
-                "Mend: fill it or drop the row."
-            )
-        return pairs
+        return cls.from_table(read_table(path, what="pairs", required=("source_id", "target_id"), numbers=False))
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write pairs as csv, atomically; missing parent folders are made.
@@ -235,7 +247,8 @@ class Pairs:
         Raises
         ------
         AssemblyError
-            More pairs are asked for than there are, the fraction is outside (0, 1], or there are more classes than pairs to draw.
+            More pairs are asked for than there are, the fraction is outside (0, 1], a class is missing, or there are more
+            classes than pairs to draw.
         """
         if isinstance(size, float):
             if not 0 < size <= 1:
@@ -252,7 +265,10 @@ class Pairs:
         if stratify is None:
             chosen = np.sort(rng.choice(len(self), size=size, replace=False))
         else:
-            chosen = self._stratified(size, plain(stratify), rng)
+            labels = present_labels(
+                stratify, name="label", role="pairs", mend="leave those pairs out, or stratify on another label"
+            )
+            chosen = self._stratified(size, labels, rng)
         return Pairs(self.source_id[chosen], self.target_id[chosen])
 
     def _stratified(self, size: int, labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -284,6 +300,8 @@ class Pairs:
     def indices(self, source: xr.DataArray, target: xr.DataArray) -> tuple[np.ndarray, np.ndarray]:
         """Return the rows of the pairs in two assemblies.
 
+        Ids of pairs that are text name ids that are numbers by their text, as a csv file does: "5" is 5, "05" is not.
+
         Parameters
         ----------
         source, target : xarray.DataArray
@@ -302,105 +320,50 @@ class Pairs:
         rows_of_role = []
         for role, assembly, ids in (("source", source, self.source_id), ("target", target, self.target_id)):
             require_unique_stimuli(assembly, role=role)
-            rows = pd.Index(assembly.coords[STIMULUS_ID].values).get_indexer(pd.Index(ids))
+            given = assembly.coords[STIMULUS_ID].values
+            rows = find_rows(ids, given)
             if (rows < 0).any():
                 unknown = ids[rows < 0]
+                difference, mend = mend_ids(unknown, given, _of_pairs(role), of_assembly(role))
                 raise AssemblyError(
-                    f"pairs: found {len(unknown)} {role} id(s) that are not in the data, e.g. {str(unknown[0])!r}; expected ids "
-                    f"among the {len(assembly[PRESENTATION])} {role} stimuli. Mend: drop those pairs or load their data."
+                    f"pairs: found {len(unknown)} {role} id(s) that are not in the data, e.g. {show_ids(unknown)}; expected ids "
+                    f"among the {len(given)} {role} stimuli, e.g. {show_ids(given)}{difference}. "
+                    f"Mend: {mend or 'drop those pairs or load their data'}."
                 )
             rows_of_role.append(rows)
         return rows_of_role[0], rows_of_role[1]
 
 
-def resolve_pairs(
-    source: xr.DataArray,
-    target: xr.DataArray,
-    pairs: Pairs | pd.DataFrame | Mapping[str, npt.ArrayLike] | Sequence[Any] | np.ndarray | int | float | None,
-    *,
-    seed: int = 0,
-    stratify: str | None = None,
-) -> Pairs:
-    """Turn any form in which pairs are named into `Pairs`.
+def _of_pairs(role: str) -> Callable[[str], str]:
+    """Return the function that writes the statement which changes the ids of one side of pairs by some calls."""
+    columns = {side: f"pairs.{side}_id" for side in ("source", "target")}
 
-    Parameters
-    ----------
-    source, target : xarray.DataArray
-        Assemblies with one presentation a stimulus.
-    pairs : Pairs, table, int, float, sequence of ids, or None
-        Ready-made pairs; a table with ``source_id`` and ``target_id``; a number (``int``) or a fraction (``float`` in
-        (0, 1]) of the shared stimuli, drawn with ``seed``; the ids of shared stimuli; or None for all shared stimuli.
-    seed : int
-        Of the draw of a number or a fraction.
-    stratify : str, optional
-        Coordinate of the source, e.g. ``category_name``: the drawn pairs then represent every class.
+    def change(calls: str) -> str:
+        changed = {**columns, role: f"pandas.Series({columns[role]}){calls}"}
+        return f"pairs = neurobridge.Pairs({changed['source']}, {changed['target']})"
 
-    Returns
-    -------
-    Pairs
+    return change
 
-    Raises
-    ------
-    AssemblyError
-        Fewer than two pairs result, no stimulus is shared, or a pair id is unknown.
 
-    Examples
-    --------
-    >>> from neurobridge.assemblies import make_assembly, resolve_pairs
-    >>> def simulated(ids):
-    ...     values = [[float(k)] for k in range(len(ids))]
-    ...     return make_assembly(values, presentation={"stimulus_id": ids}, neuroid={"neuroid_id": ["n0"]})
-    >>> source, target = simulated(["a", "b", "c", "d"]), simulated(["d", "c", "b"])
-    >>> resolve_pairs(source, target, None).source_id.tolist()
-    ['b', 'c', 'd']
-    >>> len(resolve_pairs(source, target, 0.7, seed=0)), len(resolve_pairs(source, target, 3))
-    (2, 3)
-    >>> resolve_pairs(source, target, ["d", "b"]).source_id.tolist()
-    ['d', 'b']
-    """
-    if pairs is None:
-        resolved = Pairs.shared(source, target)
-    elif isinstance(pairs, Pairs):
-        resolved = pairs
-    elif isinstance(pairs, (pd.DataFrame, Mapping)):
-        resolved = Pairs.from_table(pairs)
-    elif isinstance(pairs, (int, float, np.integer)) and not isinstance(pairs, bool):
-        size = pairs if isinstance(pairs, float) else int(pairs)
-        shared = Pairs.shared(source, target)
-        resolved = shared.draw(size, seed=seed, stratify=_labels_of(shared, source, stratify))
-    elif isinstance(pairs, (list, tuple, np.ndarray)) and np.asarray(pairs).dtype.kind in "UTO" and np.ndim(pairs) == 1:
-        resolved = _named(source, target, np.asarray(pairs))
-    else:
+def _labelled(assembly: xr.DataArray, role: str, label: str) -> pd.DataFrame:
+    """Return the id and the label of the stimuli that have a label; warn of those that have none."""
+    if label not in assembly.coords or assembly.coords[label].dims != (PRESENTATION,):
         raise AssemblyError(
-            f"pairs: found {type(pairs).__name__}; expected Pairs, a table, a number (int) or fraction (float) of the shared "
-            "stimuli, a list of their ids, or None. Mend: e.g. pairs=20, or pairs=['s0001', 's0002']."
+            f"{role}: found coordinates {sorted(map(str, assembly.coords))}; expected {label!r} on presentation. "
+            f"Mend: assembly.assign_coords({label}=('presentation', labels))."
         )
-    if len(resolved) < 2:
+    ids, labels = present_ids(assembly, role=role), plain(assembly.coords[label].values, name=label)
+    absent = missing_rows(labels)
+    if absent.all():
         raise AssemblyError(
-            f"pairs: found {len(resolved)}; expected at least 2. Mend: pair more stimuli; a map between two spaces is "
-            "not determined by one point."
+            f"{role}: found no {label!r} of {len(labels)} stimuli that is not missing; expected labels. "
+            f"Mend: assembly.assign_coords({label}=('presentation', labels))."
         )
-    return resolved
-
-
-def _named(source: xr.DataArray, target: xr.DataArray, ids: np.ndarray) -> Pairs:
-    """Pair the stimuli of these ids, in this order."""
-    unknown = sorted(set(ids.tolist()) - set(Pairs.shared(source, target).source_id.tolist()), key=str)
-    if unknown:
-        raise AssemblyError(
-            f"pairs: found {len(unknown)} of {len(ids)} ids that are not in both assemblies, e.g. {unknown[0]!r}; expected ids of "
-            "shared stimuli. Mend: leave them out, or pass a table with source_id and target_id."
+    if absent.any():
+        warnings.warn(
+            f"{role}: found {int(absent.sum())} of {len(labels)} stimuli without {label!r}, e.g. {show_ids(ids[absent])}; they are "
+            f"in no pair. Mend: neurobridge.assemblies.drop_missing({role}, {label!r}) leaves them out beforehand.",
+            UserWarning,
+            stacklevel=3,
         )
-    return Pairs(ids, ids)
-
-
-def _labels_of(pairs: Pairs, source: xr.DataArray, label: str | None) -> np.ndarray | None:
-    if label is None:
-        return None
-    if label not in source.coords or source.coords[label].dims != (PRESENTATION,):
-        raise AssemblyError(
-            f"source: found coordinates {sorted(map(str, source.coords))}; expected {label!r} on presentation to stratify on. "
-            f"Mend: source.assign_coords({label}=('presentation', labels))."
-        )
-    rows = pd.Index(source.coords[STIMULUS_ID].values).get_indexer(pd.Index(pairs.source_id))
-    return np.asarray(source.coords[label].values[rows])
+    return pd.DataFrame({f"{role}_id": ids[~absent], "label": labels[~absent]})

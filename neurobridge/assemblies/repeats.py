@@ -7,15 +7,10 @@ import pandas as pd
 import xarray as xr
 from scipy import sparse
 
-from neurobridge.assemblies.schema import (
-    PRESENTATION,
-    REPETITION,
-    STIMULUS_ID,
-    AssemblyError,
-    blocks,
-    coords_of,
-    validate,
-)
+from neurobridge.assemblies.errors import AssemblyError
+from neurobridge.assemblies.labels import missing_rows, plain
+from neurobridge.assemblies.schema import PRESENTATION, REPETITION, blocks, coords_of, present_ids, validate
+from neurobridge.points.conversion import working_dtype
 
 
 def average_repetitions(assembly: xr.DataArray) -> xr.DataArray:
@@ -109,7 +104,7 @@ def split_halves(assembly: xr.DataArray, *, seed: int) -> tuple[xr.DataArray, xr
 
 
 def _stimulus_codes(assembly: xr.DataArray) -> tuple[np.ndarray, np.ndarray]:
-    codes, ids = pd.factorize(np.asarray(assembly.coords[STIMULUS_ID].values))
+    codes, ids = pd.factorize(present_ids(assembly))
     return codes, np.asarray(ids)
 
 
@@ -159,7 +154,7 @@ def _average(assembly: xr.DataArray, codes: np.ndarray, weight: np.ndarray) -> x
     n_stimuli = int(codes.max()) + 1
     weight = weight.astype(np.intp)
     counts = np.bincount(codes, weights=weight, minlength=n_stimuli).astype(np.intp)
-    out_dtype = assembly.dtype if assembly.dtype.kind == "f" else np.dtype(np.float64)
+    out_dtype = working_dtype(assembly.dtype) if assembly.dtype.kind == "f" else np.dtype(np.float64)
     total: np.ndarray | None = None
     for rows, values in blocks(assembly):
         counted = np.flatnonzero(weight[rows])
@@ -173,11 +168,12 @@ def _average(assembly: xr.DataArray, codes: np.ndarray, weight: np.ndarray) -> x
 
     _, first_rows = np.unique(codes, return_index=True)
     coords = {}
-    for name, (_, column) in coords_of(assembly, PRESENTATION).items():
+    for name, (_, labels) in coords_of(assembly, PRESENTATION).items():
+        column = plain(labels, name=name)
         head = column[first_rows]
         same = head[codes] == column
-        if column.dtype.kind == "f":
-            same |= np.isnan(head[codes]) & np.isnan(column)
+        absent = missing_rows(column)
+        same |= absent & absent[first_rows][codes]
         if name != REPETITION and same.all():
             coords[name] = (PRESENTATION, head)
     coords["n_repetitions"] = (PRESENTATION, counts)

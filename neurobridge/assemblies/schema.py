@@ -10,27 +10,15 @@ import numpy.typing as npt
 import pandas as pd
 import xarray as xr
 
+from neurobridge.assemblies.errors import AssemblyError
+from neurobridge.assemblies.labels import plain, present_labels
 from neurobridge.points.blocks import is_dask
+from neurobridge.points.conversion import real_array, require_real, unlabelled, working_dtype
 
 PRESENTATION, NEUROID, TIME_BIN = "presentation", "neuroid", "time_bin"
 STIMULUS_ID, NEUROID_ID, REPETITION = "stimulus_id", "neuroid_id", "repetition"
 
 _LAYOUTS = ((PRESENTATION, NEUROID), (PRESENTATION, NEUROID, TIME_BIN))
-
-
-class AssemblyError(ValueError):
-    """Error of an array that does not meet the schema; the message says what was found, expected and how to mend it.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from neurobridge.assemblies import AssemblyError, validate
-    >>> try:
-    ...     validate(np.zeros((3, 2)))
-    ... except AssemblyError as error:
-    ...     print(str(error).split(". Mend")[0])
-    assembly: found ndarray; expected an xarray.DataArray
-    """
 
 
 def make_assembly(
@@ -46,9 +34,11 @@ def make_assembly(
     Parameters
     ----------
     values : array of shape (n_presentations, n_neuroids) or (n_presentations, n_neuroids, n_time_bins)
-        Responses or activations, any real dtype; numpy or dask.
+        Responses or activations, any real dtype: what `numpy.asarray` takes, masked arrays (masked is missing), torch
+        tensors, or dask, which stays lazy.
     presentation, neuroid, time_bin : mapping of str to array of shape (n,)
-        Coordinates of each dimension. ``presentation`` needs ``stimulus_id``, ``neuroid`` needs ``neuroid_id``.
+        Coordinates of each dimension. ``presentation`` needs ``stimulus_id``, ``neuroid`` needs ``neuroid_id``. Missing
+        values (None, NaN, NaT, ``pandas.NA``) become NaN among numbers and the empty text among text; ids have none.
     attrs : mapping, optional
         Free metadata: identifier, digests, citation.
 
@@ -60,7 +50,8 @@ def make_assembly(
     Raises
     ------
     AssemblyError
-        A coordinate is missing or has the wrong length, or the values break the schema (see `validate`).
+        A coordinate is missing, has the wrong length or mixes what cannot be told apart (see the message), or the values
+        are no real numbers or break the schema (see `validate`).
 
     Examples
     --------
@@ -74,7 +65,11 @@ def make_assembly(
     >>> dict(recordings.sizes), recordings["region"].dims
     ({'presentation': 3, 'neuroid': 2}, ('neuroid',))
     """
-    data: Any = values if is_dask(values) else np.asarray(values)
+    data = unlabelled(values)
+    if is_dask(data):
+        require_real(data, name="values", error=AssemblyError)
+    else:
+        data = real_array(data, name="values", error=AssemblyError)
     columns: dict[str, Mapping[Any, Any] | pd.DataFrame] = {PRESENTATION: presentation, NEUROID: neuroid}
     if time_bin is not None:
         columns[TIME_BIN] = time_bin
@@ -87,28 +82,15 @@ def make_assembly(
     coords = {}
     for dim, size in zip(dims, data.shape, strict=True):
         for name, column in columns[dim].items():
-            flat = plain(column)
+            flat = plain(column, name=f"coordinate {name!r}")
             if flat.shape != (size,):
+                flatten = "numpy.ravel(column)" if flat.size == size else f"give one {name!r} for each {dim}"
                 raise AssemblyError(
                     f"found coordinate {name!r} of shape {flat.shape}; expected ({size},) to match dimension "
-                    f"{dim!r}. Mend: give one {name!r} for each {dim}."
+                    f"{dim!r}. Mend: {flatten}."
                 )
             coords[str(name)] = (dim, flat)
     return validate(xr.DataArray(data, dims=dims, coords=coords, attrs=dict(attrs or {}), name="data"))
-
-
-def plain(column: Any) -> np.ndarray:
-    """Return a coordinate as a numpy array, text as fixed-width ``<U`` (never object or an extension type)."""
-    array = np.asarray(column)
-    if array.dtype.kind in "OTS":
-        kinds = {type(value) for value in array.ravel().tolist()}
-        if kinds <= {str, np.str_, bytes}:
-            decoded = [v.decode() if isinstance(v, bytes) else v for v in array.ravel().tolist()]
-            return np.array(decoded, dtype=str).reshape(array.shape)
-        if kinds <= {int, float, bool, np.int64, np.float64}:
-            return np.array(array.tolist())
-        return array.astype(str)
-    return array
 
 
 def validate(assembly: xr.DataArray, *, role: str = "assembly") -> xr.DataArray:
@@ -128,8 +110,9 @@ def validate(assembly: xr.DataArray, *, role: str = "assembly") -> xr.DataArray:
     Raises
     ------
     AssemblyError
-        Wrong type or dims, MultiIndex, missing or mis-shaped ``stimulus_id`` / ``neuroid_id``, empty dimension, duplicate
-        neuroids, duplicate (stimulus, repetition) presentations, non-numeric dtype, NaN or infinite values.
+        Wrong type or dims, MultiIndex, missing or mis-shaped ``stimulus_id`` / ``neuroid_id``, a row without an id or
+        ``repetition``, empty dimension, duplicate neuroids, duplicate (stimulus, repetition) presentations, values that are
+        no real numbers, NaN or infinite values.
 
     Examples
     --------
@@ -175,11 +158,13 @@ def validate(assembly: xr.DataArray, *, role: str = "assembly") -> xr.DataArray:
                 f"Mend: assembly.assign_coords({name}=({dim!r}, ids))."
             )
     _refuse_duplicates(assembly, [NEUROID_ID], role)
+    present_ids(assembly, role=role)
     if REPETITION in assembly.coords and assembly.coords[REPETITION].dims == (PRESENTATION,):
         _refuse_duplicates(assembly, [STIMULUS_ID, REPETITION], role)
     if assembly.dtype.kind not in "fiub":
+        require_real(assembly, name=role, error=AssemblyError)
         raise AssemblyError(
-            f"{role}: found dtype {assembly.dtype}; expected real numbers. Mend: assembly.astype('float32')."
+            f"{role}: found values of dtype {assembly.dtype}; expected real numbers. Mend: assembly.astype('float64')."
         )
     # A dask-backed assembly is checked block by block when it is computed, not here.
     if not is_dask(assembly.data):
@@ -187,8 +172,30 @@ def validate(assembly: xr.DataArray, *, role: str = "assembly") -> xr.DataArray:
     return assembly
 
 
+def present_ids(assembly: xr.DataArray, name: str = STIMULUS_ID, *, role: str = "assembly") -> np.ndarray:
+    """Return the ids of an assembly, and refuse missing ones.
+
+    Parameters
+    ----------
+    assembly : xarray.DataArray
+    name : str
+        Coordinate: ``stimulus_id``, ``neuroid_id`` or ``repetition``.
+    role : str
+        Name of the argument in messages.
+
+    Raises
+    ------
+    AssemblyError
+        Counts the missing ids and names their rows.
+    """
+    mend = (
+        f"neurobridge.assemblies.drop_missing({role if role.isidentifier() else 'assembly'}, {name!r}) leaves them out"
+    )
+    return present_labels(assembly.coords[name].values, name=name, role=role, mend=mend)
+
+
 def _refuse_duplicates(assembly: xr.DataArray, names: Sequence[str], role: str) -> None:
-    keys = pd.MultiIndex.from_arrays([np.asarray(assembly.coords[name].values) for name in names])
+    keys = pd.MultiIndex.from_arrays([present_ids(assembly, name, role=role) for name in names])
     duplicated = keys.duplicated()
     if duplicated.any():
         label = " and ".join(names)
@@ -202,6 +209,8 @@ def _refuse_duplicates(assembly: xr.DataArray, names: Sequence[str], role: str) 
 def blocks(assembly: xr.DataArray, *, role: str = "assembly") -> Iterator[tuple[slice, np.ndarray]]:
     """Yield the values of successive presentations with their rows, one dask chunk at a time (or all at once, if in memory).
 
+    Floating values are float32 or float64 in the byte order of this machine, which every library computes with.
+
     Raises
     ------
     AssemblyError
@@ -209,13 +218,18 @@ def blocks(assembly: xr.DataArray, *, role: str = "assembly") -> Iterator[tuple[
     """
     data = assembly.data
     if not is_dask(data):
-        yield slice(0, assembly.sizes[PRESENTATION]), np.asarray(data)
+        yield slice(0, assembly.sizes[PRESENTATION]), _read(data, role)
         return
     stops = np.cumsum(data.chunks[0]).tolist()
     for start, stop in zip([0, *stops], stops, strict=False):
-        values = np.asarray(data[start:stop])
+        values = _read(data[start:stop], role)
         _refuse_non_finite(assembly, values, role, start=start)
         yield slice(start, stop), values
+
+
+def _read(data: Any, role: str) -> np.ndarray:
+    values = real_array(data, name=role, error=AssemblyError)
+    return values.astype(working_dtype(values.dtype), copy=False) if values.dtype.kind == "f" else values
 
 
 def _refuse_non_finite(assembly: xr.DataArray, values: np.ndarray, role: str, *, start: int = 0) -> None:
@@ -252,7 +266,7 @@ def require_unique_stimuli(assembly: xr.DataArray, *, role: str = "assembly") ->
     Raises
     ------
     AssemblyError
-        A ``stimulus_id`` appears twice; average the repetitions first.
+        A ``stimulus_id`` appears twice (average the repetitions first) or is missing.
 
     Examples
     --------
@@ -265,7 +279,7 @@ def require_unique_stimuli(assembly: xr.DataArray, *, role: str = "assembly") ->
     >>> require_unique_stimuli(average_repetitions(trials)).sizes["presentation"]
     2
     """
-    ids = pd.Index(assembly.coords[STIMULUS_ID].values)
+    ids = pd.Index(present_ids(assembly, role=role))
     duplicated = ids.duplicated()
     if duplicated.any():
         raise AssemblyError(
@@ -273,81 +287,6 @@ def require_unique_stimuli(assembly: xr.DataArray, *, role: str = "assembly") ->
             "presentation a stimulus. Mend: neurobridge.average_repetitions(assembly)."
         )
     return assembly
-
-
-def require_varying_neuroids(assembly: xr.DataArray, *, role: str = "assembly") -> xr.DataArray:
-    """Refuse neuroids whose response never changes: no correlation or scaling is defined for them.
-
-    Parameters
-    ----------
-    assembly : xarray.DataArray
-    role : str
-        Name of the argument in messages.
-
-    Returns
-    -------
-    xarray.DataArray
-        The same assembly.
-
-    Raises
-    ------
-    AssemblyError
-        A neuroid is constant; the message names one and the call that drops them.
-
-    Examples
-    --------
-    >>> from neurobridge.assemblies import make_assembly, require_varying_neuroids
-    >>> assembly = make_assembly(
-    ...     [[0.0, 1.0], [0.5, 2.0]], presentation={"stimulus_id": ["a", "b"]}, neuroid={"neuroid_id": [0, 1]}
-    ... )  # simulated
-    >>> require_varying_neuroids(assembly) is assembly
-    True
-    """
-    constant = _constant(assembly)
-    if constant.any():
-        ids = assembly.coords[NEUROID_ID].values[constant]
-        raise AssemblyError(
-            f"{role}: found {len(ids)} neuroid(s) with zero variance over {assembly.sizes[PRESENTATION]} presentations, "
-            f"e.g. {str(ids[0])!r}; expected responses that vary. Mend: neurobridge.assemblies.drop_constant(assembly)."
-        )
-    return assembly
-
-
-def drop_constant(assembly: xr.DataArray) -> xr.DataArray:
-    """Leave out neuroids whose response is the same for every presentation.
-
-    Parameters
-    ----------
-    assembly : xarray.DataArray
-        Dims ``(presentation, neuroid[, time_bin])``.
-
-    Returns
-    -------
-    xarray.DataArray
-        The same assembly without constant neuroids; ``attrs["dropped_constant_neuroids"]`` counts them.
-
-    Examples
-    --------
-    >>> from neurobridge.assemblies import drop_constant, make_assembly
-    >>> assembly = make_assembly(
-    ...     [[0.0, 1.0], [0.0, 2.0]], presentation={"stimulus_id": ["a", "b"]}, neuroid={"neuroid_id": ["n0", "n1"]}
-    ... )  # simulated: the first site is silent
-    >>> drop_constant(assembly)["neuroid_id"].values.tolist()
-    ['n1']
-    """
-    constant = _constant(assembly)
-    kept = assembly.isel({NEUROID: np.flatnonzero(~constant)})
-    return kept.assign_attrs(dropped_constant_neuroids=int(constant.sum()))
-
-
-def _constant(assembly: xr.DataArray) -> np.ndarray:
-    low = high = None
-    for _, values in blocks(assembly):
-        axes = (0,) if values.ndim == 2 else (0, 2)
-        below, above = values.min(axis=axes), values.max(axis=axes)
-        low = below if low is None else np.minimum(low, below)
-        high = above if high is None else np.maximum(high, above)
-    return np.asarray(low == high)
 
 
 def as_matrix(assembly: xr.DataArray, *, role: str = "assembly", dtype: npt.DTypeLike = np.float64) -> np.ndarray:

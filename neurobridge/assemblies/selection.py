@@ -1,4 +1,4 @@
-"""Selection of parts of an assembly by the values of its coordinates."""
+"""Selection of parts of an assembly: by the values of its coordinates, and without missing labels or constant neuroids."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from neurobridge.assemblies.schema import AssemblyError, plain
+from neurobridge.assemblies.errors import AssemblyError
+from neurobridge.assemblies.labels import missing_rows, plain
+from neurobridge.assemblies.schema import NEUROID, NEUROID_ID, PRESENTATION, blocks
 
 
 def select(assembly: xr.DataArray, **wanted: Any) -> xr.DataArray:
@@ -52,7 +54,7 @@ def select(assembly: xr.DataArray, **wanted: Any) -> xr.DataArray:
                 f"select: found coordinates {flat}; expected {name!r} among them. Mend: check the spelling."
             )
         (dim,) = map(str, assembly.coords[name].dims)
-        column = assembly.coords[name].values
+        column = plain(assembly.coords[name].values, name=name)
         among = plain(np.atleast_1d(values))
         if {column.dtype.kind, among.dtype.kind} & {"U"} and column.dtype.kind != among.dtype.kind:
             # numpy would compare text with numbers without complaint, and find nothing.
@@ -70,3 +72,115 @@ def select(assembly: xr.DataArray, **wanted: Any) -> xr.DataArray:
             )
         kept[dim] = mask
     return assembly.isel({dim: np.flatnonzero(mask) for dim, mask in kept.items()})
+
+
+def drop_missing(assembly: xr.DataArray, name: str) -> xr.DataArray:
+    """Leave out the presentations, neuroids or time bins without a value of a coordinate.
+
+    Parameters
+    ----------
+    assembly : xarray.DataArray
+        Need not meet the schema yet: ids may be missing.
+    name : str
+        Coordinate with one dimension.
+
+    Returns
+    -------
+    xarray.DataArray
+
+    Raises
+    ------
+    AssemblyError
+        No such coordinate.
+
+    Examples
+    --------
+    >>> from neurobridge.assemblies import drop_missing, make_assembly
+    >>> photos = make_assembly(
+    ...     [[1.0], [2.0], [3.0]],  # simulated
+    ...     presentation={"stimulus_id": ["a", "b", "c"], "caption": ["a dog", None, "a cat"]},
+    ...     neuroid={"neuroid_id": ["n0"]},
+    ... )
+    >>> drop_missing(photos, "caption")["stimulus_id"].values.tolist()
+    ['a', 'c']
+    """
+    if name not in assembly.coords or assembly.coords[name].ndim != 1:
+        flat = sorted(str(key) for key, coord in assembly.coords.items() if coord.ndim == 1)
+        raise AssemblyError(f"found coordinates {flat}; expected {name!r} among them. Mend: check the spelling.")
+    column = assembly.coords[name]
+    return assembly.isel({column.dims[0]: np.flatnonzero(~missing_rows(column.values))})
+
+
+def require_varying_neuroids(assembly: xr.DataArray, *, role: str = "assembly") -> xr.DataArray:
+    """Refuse neuroids whose response never changes: no correlation or scaling is defined for them.
+
+    Parameters
+    ----------
+    assembly : xarray.DataArray
+    role : str
+        Name of the argument in messages.
+
+    Returns
+    -------
+    xarray.DataArray
+        The same assembly.
+
+    Raises
+    ------
+    AssemblyError
+        A neuroid is constant; the message names one and the call that drops them.
+
+    Examples
+    --------
+    >>> from neurobridge.assemblies import make_assembly, require_varying_neuroids
+    >>> assembly = make_assembly(
+    ...     [[0.0, 1.0], [0.5, 2.0]], presentation={"stimulus_id": ["a", "b"]}, neuroid={"neuroid_id": [0, 1]}
+    ... )  # simulated
+    >>> require_varying_neuroids(assembly) is assembly
+    True
+    """
+    constant = _constant(assembly)
+    if constant.any():
+        ids = assembly.coords[NEUROID_ID].values[constant]
+        raise AssemblyError(
+            f"{role}: found {len(ids)} neuroid(s) with zero variance over {assembly.sizes[PRESENTATION]} presentations, "
+            f"e.g. {str(ids[0])!r}; expected responses that vary. Mend: neurobridge.assemblies.drop_constant(assembly)."
+        )
+    return assembly
+
+
+def drop_constant(assembly: xr.DataArray) -> xr.DataArray:
+    """Leave out neuroids whose response is the same for every presentation.
+
+    Parameters
+    ----------
+    assembly : xarray.DataArray
+        Dims ``(presentation, neuroid[, time_bin])``.
+
+    Returns
+    -------
+    xarray.DataArray
+        The same assembly without constant neuroids; ``attrs["dropped_constant_neuroids"]`` counts them.
+
+    Examples
+    --------
+    >>> from neurobridge.assemblies import drop_constant, make_assembly
+    >>> assembly = make_assembly(
+    ...     [[0.0, 1.0], [0.0, 2.0]], presentation={"stimulus_id": ["a", "b"]}, neuroid={"neuroid_id": ["n0", "n1"]}
+    ... )  # simulated: the first site is silent
+    >>> drop_constant(assembly)["neuroid_id"].values.tolist()
+    ['n1']
+    """
+    constant = _constant(assembly)
+    kept = assembly.isel({NEUROID: np.flatnonzero(~constant)})
+    return kept.assign_attrs(dropped_constant_neuroids=int(constant.sum()))
+
+
+def _constant(assembly: xr.DataArray) -> np.ndarray:
+    low = high = None
+    for _, values in blocks(assembly):
+        axes = (0,) if values.ndim == 2 else (0, 2)
+        below, above = values.min(axis=axes), values.max(axis=axes)
+        low = below if low is None else np.minimum(low, below)
+        high = above if high is None else np.maximum(high, above)
+    return np.asarray(low == high)

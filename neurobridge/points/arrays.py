@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from neurobridge.points.blocks import is_lazy, row_blocks
+from neurobridge.points.conversion import real_array, require_real, unlabelled, working_dtype
 from neurobridge.points.display import Displayed, by
 from neurobridge.store.kinds import register
 
@@ -18,25 +19,26 @@ Rows = tuple[np.ndarray, np.ndarray]
 
 
 def to_tensor(x: Array, *, name: str = "array", device: str | torch.device | None = None) -> torch.Tensor:
-    """Return a floating tensor of ``x``: float64 stays float64, anything else becomes float32.
+    """Return a floating tensor of anything array-like, as `real_array` reads it.
+
+    Its dtype is that of `working_dtype`: float32 where that holds every value of the dtype of ``x``, float64 otherwise.
 
     Raises
     ------
     ValueError
-        The array holds NaN or infinite values.
+        The array holds NaN or infinite values, or something else than real numbers.
     """
     if isinstance(x, torch.Tensor):
-        tensor = x.detach()
+        require_real(x, name=name)
+        tensor = x.detach().resolve_neg()
+        tensor = tensor.to(torch.float32 if _fits_float32(tensor.dtype) else torch.float64)
     else:
-        array = np.asarray(x)
-        if array.dtype != np.float64:
-            array = array.astype(np.float32, copy=False)
+        array = real_array(x, name=name)
+        array = array.astype(working_dtype(array.dtype), copy=False)
         # torch shares the memory but wants it writeable and with positive strides.
         if not array.flags.writeable or any(stride < 0 for stride in array.strides):
             array = array.copy()
         tensor = torch.from_numpy(array)
-    if tensor.dtype != torch.float64:
-        tensor = tensor.to(torch.float32)
     tensor = tensor.to(device) if device is not None else tensor
     if not bool(torch.isfinite(tensor).all()):
         bad = int((~torch.isfinite(tensor)).sum())
@@ -45,6 +47,10 @@ def to_tensor(x: Array, *, name: str = "array", device: str | torch.device | Non
             "Mend: drop or impute those rows."
         )
     return tensor
+
+
+def _fits_float32(dtype: torch.dtype) -> bool:
+    return dtype.itemsize <= 2 or dtype == torch.float32
 
 
 def points(x: Array, *, name: str, device: str | torch.device | None = None) -> torch.Tensor:
@@ -63,8 +69,12 @@ def _require_points(x: Array, name: str) -> None:
 
 
 def host(X: Array) -> np.ndarray:
-    """Return an array or a tensor on any device as a numpy array."""
-    return X.detach().cpu().numpy() if isinstance(X, torch.Tensor) else np.asarray(X)
+    """Return an array or a tensor on any device as a numpy array that torch can share: no stride of it is negative.
+
+    What it holds is not checked, as `real_array` does, but for tensors and masked arrays.
+    """
+    array = real_array(X) if isinstance(X, (torch.Tensor, np.ma.MaskedArray)) else np.asarray(X)
+    return array.copy() if any(stride < 0 for stride in array.strides) else array
 
 
 def same_kind(values: Array, reference: Array) -> Array:
@@ -110,8 +120,10 @@ class PointSource(Displayed):
         ValueError
             Another number of dimensions, none of either, or (in memory) values that are not finite.
         """
+        x = unlabelled(x)
         if not is_lazy(x):
             return cls(points(x, name=name, device=device), name, device)
+        require_real(x, name=name)
         _require_points(x, name)
         return cls(x, name, device)
 
@@ -123,7 +135,9 @@ class PointSource(Displayed):
     @property
     def element_size(self) -> int:
         """Bytes of a number, as it is worked with."""
-        return 8 if str(self.data.dtype).endswith("float64") else 4
+        return (
+            self.data.element_size() if isinstance(self.data, torch.Tensor) else working_dtype(self.data.dtype).itemsize
+        )
 
     def block(self, rows: slice | np.ndarray | torch.Tensor) -> torch.Tensor:
         """Some rows, as a tensor of shape (n_rows, n_dims)."""
@@ -131,7 +145,7 @@ class PointSource(Displayed):
             return self.data[rows]
         if isinstance(rows, torch.Tensor):
             rows = rows.cpu().numpy()
-        return to_tensor(np.asarray(self.data[rows]), name=self.name, device=self.device)
+        return to_tensor(self.data[rows], name=self.name, device=self.device)
 
     def slices(self, n_columns: int, *, budget: int = 1 << 21) -> list[slice]:
         """Cut the rows so that ``n_columns`` numbers a row stay within a budget, along the chunks of a dask array."""
@@ -156,32 +170,33 @@ def pad_to(X: np.ndarray, n_dims: int) -> np.ndarray:
 
 
 def as_points(X: Any, name: str) -> Any:
-    """Return ``X`` as something of shape (n_points, n_dims) that slices by rows: numpy, torch and dask stay themselves.
+    """Return ``X`` as something of shape (n_points, n_dims) that slices by rows.
+
+    Tensors, memory maps and dask arrays stay themselves; anything else becomes the numpy array of `real_array`.
 
     Raises
     ------
     ValueError
-        Not two-dimensional, or empty.
+        Not two-dimensional, empty, or something else than real numbers.
     """
-    X = X if hasattr(X, "shape") and hasattr(X, "ndim") else np.asarray(X, dtype=np.float64)
-    if X.ndim != 2 or 0 in X.shape:
-        raise ValueError(
-            f"{name}: found shape {tuple(X.shape)}; expected (n_points, n_dims), neither zero. "
-            "Mend: reshape to two dimensions."
-        )
+    X = unlabelled(X)
+    if isinstance(X, torch.Tensor) or is_lazy(X):
+        require_real(X, name=name)
+    else:
+        X = real_array(X, name=name)
+    _require_points(X, name)
     return X
 
 
 def read_rows(X: Any, rows: Any, name: str = "X") -> np.ndarray:
-    """Read some rows as float64.
+    """Read some rows of what `as_points` returned as float64.
 
     Raises
     ------
     ValueError
         Values that are NaN or infinite.
     """
-    part = X[rows]
-    values = np.asarray(part.detach().cpu() if isinstance(part, torch.Tensor) else part, dtype=np.float64)
+    values = real_array(X[rows], name=name).astype(np.float64, copy=False)
     if not np.isfinite(values).all():
         raise ValueError(
             f"{name}: found shape {tuple(X.shape)} with NaN or infinite values; expected finite values of shape "

@@ -29,7 +29,8 @@ def row_blocks(n_rows: int, n_columns: int, *, budget: int = 1 << 24) -> list[sl
 
 def is_dask(x: Any) -> bool:
     """Tell whether ``x`` is a dask array, without importing dask."""
-    return hasattr(x, "__dask_graph__") and hasattr(x, "map_blocks")
+    # A DataArray has both methods, but dims too, and slices by labels.
+    return hasattr(x, "__dask_graph__") and hasattr(x, "map_blocks") and not hasattr(x, "dims")
 
 
 def is_lazy(x: Any) -> bool:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from neurobridge.points.arrays import read_blocks
+from neurobridge.points.arrays import as_points, read_blocks
 from neurobridge.points.display import html_repr, short_repr
 from neurobridge.store.kinds import register
 
@@ -50,6 +50,7 @@ class Standardiser:
         -------
         Standardiser
         """
+        X = as_points(X, "X")
         total = np.zeros(X.shape[1])
         for _, block in read_blocks(X, BLOCK):
             total += block.sum(axis=0)
@@ -79,6 +80,7 @@ class Standardiser:
 
 def standardised(X: Any, scale: Standardiser) -> np.ndarray:
     """Standardise all rows into one float32 array, a block at a time, so that no float64 copy of X exists."""
+    X = as_points(X, "X")
     out = np.empty(X.shape, dtype=np.float32)
     for rows, block in read_blocks(X, BLOCK):
         out[rows] = scale.forward(block)

@@ -9,7 +9,9 @@ import pytest
 import xarray as xr
 
 from neurobridge.assemblies import AssemblyError, as_matrix, drop_constant, make_assembly, select, validate
-from neurobridge.assemblies.schema import plain, require_unique_stimuli, require_varying_neuroids
+from neurobridge.assemblies import require_varying_neuroids
+from neurobridge.assemblies.labels import plain
+from neurobridge.assemblies.schema import require_unique_stimuli
 
 
 def build(values=None, **changes):

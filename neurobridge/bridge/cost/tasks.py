@@ -52,7 +52,7 @@ def to_torch(array: np.ndarray) -> torch.Tensor:
 
 def measure_chunk(chunk: Array, space: AnchorDistances, k: int | None, name: str) -> Measured:
     """Measure the points of a chunk to all anchors; keep all distances, or the k smallest of each."""
-    points = PointSource(to_tensor(np.asarray(chunk), name=name), name)
+    points = PointSource(to_tensor(chunk, name=name), name)
     n, n_columns = points.shape[0], len(space.anchors)
     if k is not None:
         near, mean = nearest_anchors(points, space, k)
