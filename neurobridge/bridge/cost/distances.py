@@ -274,7 +274,7 @@ def positive_unit(unit: float, scale: Scale) -> float:
     """Refuse a unit of length that is not positive."""
     if not 0 < unit < float("inf"):
         raise ValueError(
-            f"found a {scale} anchor distance of {unit}; expected a positive unit of length. "
-            "Mend: drop duplicate points, or use scale='none'."
+            f"found a {scale} anchor distance of {unit}; expected a positive finite unit of length. Mend: drop duplicate points; "
+            "where the numbers are very small or very large, divide them by their size, X / numpy.abs(X).max(), or pass float64."
         )
     return unit

@@ -27,7 +27,7 @@ from neurobridge.bridge.cost.distances import (
 from neurobridge.bridge.cost.factors import BLOCK_ELEMENTS, Factor
 from neurobridge.bridge.cost.geometry import Geometry, Scale
 from neurobridge.bridge.cost.graph import geodesic, nearest_geodesic
-from neurobridge.bridge.cost.metrics import Metric, distance_function
+from neurobridge.bridge.cost.metrics import Metric, distance_function, lengths
 from neurobridge.points.arrays import PointSource, row_blocks
 from neurobridge.store.kinds import register
 
@@ -321,7 +321,7 @@ def nearest_anchors(points: PointSource, space: AnchorDistances, k: int) -> tupl
         part = nearest_of(block_distances, k)
         # The search may round; what is kept is exact, so that an anchor is at distance zero from itself.
         if is_single(points) and space.metric in ("euclidean", "sqeuclidean"):
-            exact = (block[:, None, :] - anchors[part.index]).norm(dim=2)
+            exact = lengths(block[:, None, :] - anchors[part.index])
             part = replace(part, distances=exact if space.metric == "euclidean" else exact**2)
         distances[rows], index[rows], radius[rows] = part.distances, part.index, part.radius
     return NearestFactor(distances, index, n_columns, radius), total / (n * n_columns)

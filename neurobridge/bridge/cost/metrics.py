@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Literal
 
@@ -17,6 +18,9 @@ OF_ALL_POINTS = ("geodesic", "precomputed")
 
 def euclidean(X: torch.Tensor, Z: torch.Tensor) -> torch.Tensor:
     """Return ``||x - z||`` of shape (n, k); zero exactly where x equals z."""
+    power = _power(X, Z)
+    if power != 1:
+        return euclidean(X / power, Z / power) * power
     return torch.cdist(X, Z, compute_mode="donot_use_mm_for_euclid_dist")
 
 
@@ -44,10 +48,36 @@ def correlation(X: torch.Tensor, Z: torch.Tensor) -> torch.Tensor:
     ValueError
         A vector is constant over its dimensions.
     """
+    X, Z = _near_one(X), _near_one(Z)
     return cosine(X - X.mean(dim=1, keepdim=True), Z - Z.mean(dim=1, keepdim=True))
 
 
+def lengths(differences: torch.Tensor) -> torch.Tensor:
+    """Return the Euclidean lengths of vectors along the last axis, also where their squares leave the precision."""
+    power = _power(differences, differences)
+    return differences.norm(dim=-1) if power == 1 else (differences / power).norm(dim=-1) * power
+
+
+def _power(X: torch.Tensor, Z: torch.Tensor) -> float:
+    """Return the power of two that both are divided by, so that squares neither vanish nor overflow; 1 for usual sizes."""
+    if not X.numel() or not Z.numel():
+        return 1.0
+    peak = max(float(bound.abs()) for side in (X, Z) for bound in side.aminmax())
+    low, high = (-36, 50) if X.dtype == torch.float32 else (-400, 400)
+    exponent = math.frexp(peak)[1] if 0 < peak < math.inf else 0
+    return 1.0 if low <= exponent <= high else math.ldexp(1.0, exponent)
+
+
+def _near_one(X: torch.Tensor) -> torch.Tensor:
+    """Divide every vector by a power of two, which changes no digit, so that its largest number is near 1."""
+    exponent = torch.frexp(X.abs().amax(dim=1, keepdim=True)).exponent
+    # Twice half of it: a power of two beyond the precision has no number of its own.
+    half = exponent // 2
+    return torch.ldexp(torch.ldexp(X, -half), half - exponent)
+
+
 def _unit(X: torch.Tensor) -> torch.Tensor:
+    X = _near_one(X)
     norm = X.norm(dim=1, keepdim=True)
     zero = int((norm == 0).sum())
     if zero:
@@ -69,6 +99,9 @@ METRICS: dict[str, Distance] = {
 
 def _fast_euclidean(X: torch.Tensor, Z: torch.Tensor) -> torch.Tensor:
     # One matrix product; centred first, so that little is lost to cancellation. Not exactly zero where x equals z.
+    power = _power(X, Z)
+    if power != 1:
+        return _fast_euclidean(X / power, Z / power) * power
     centre = Z.mean(dim=0)
     return torch.cdist(X - centre, Z - centre, compute_mode="use_mm_for_euclid_dist")
 

@@ -6,7 +6,6 @@ import math
 import warnings
 
 import numpy as np
-import torch
 
 from neurobridge.bridge.cost.bridge import BridgeCost
 from neurobridge.bridge.cost.dense import DenseCost
@@ -107,7 +106,7 @@ def couple(
     Coupling(2 x 2, exact, converged, epsilon=0.05)
     """
     if not isinstance(cost, Cost):
-        cost = DenseCost(cost if isinstance(cost, torch.Tensor) else np.asarray(cost))
+        cost = DenseCost(cost)
     if epsilon is None:
         epsilon = getattr(cost, "epsilon", None) or 0.05
     if method not in SOLVERS:
