@@ -10,8 +10,9 @@ import xarray as xr
 from scipy import sparse
 
 from neurobridge.assemblies import AssemblyError
-from neurobridge.points.arrays import Rows, host
+from neurobridge.points.arrays import Rows
 from neurobridge.points.blocks import is_dask
+from neurobridge.points.conversion import real_array
 
 
 def is_assembly(values: Any, role: str) -> bool:
@@ -78,21 +79,11 @@ def read_points(values: Any, role: str) -> np.ndarray:
     AssemblyError
         Another number of dimensions, none of either, values that are not real numbers, NaN or infinite values.
     """
-    try:
-        array = np.asarray(host(values))
-    except ValueError as error:
-        raise AssemblyError(
-            f"{role}: found rows of different lengths ({error}); expected (n_rows, n_columns). "
-            "Mend: make all rows equally long."
-        ) from error
+    array = real_array(values, name=role, error=AssemblyError)
     if array.ndim != 2 or 0 in array.shape:
         raise AssemblyError(
             f"{role}: found shape {array.shape}; expected (n_rows, n_columns), neither zero. "
             f"Mend: {role}.reshape(-1, 1) for a single column."
-        )
-    if array.dtype.kind not in "fiub":
-        raise AssemblyError(
-            f"{role}: found dtype {array.dtype}; expected real numbers. Mend: {role}.astype(float), or {role}.real."
         )
     points = array.astype(np.float64)
     if not np.isfinite(points).all():
@@ -160,7 +151,7 @@ def resolve_rows(pairs: Any, n_source: int, n_target: int) -> Rows:
                 "Mend: np.unique(np.stack(pairs), axis=1) leaves out the copies."
             )
     else:
-        mask = np.ones(n_source, dtype=bool) if pairs is None else np.asarray(host(pairs))
+        mask = np.ones(n_source, dtype=bool) if pairs is None else real_array(pairs, name="pairs", error=AssemblyError)
         if mask.dtype != bool or mask.shape != (n_source,):
             raise AssemblyError(
                 f"pairs: found {type(pairs).__name__}; expected two index arrays, a mask of shape ({n_source},) or None, "
@@ -181,7 +172,7 @@ def resolve_rows(pairs: Any, n_source: int, n_target: int) -> Rows:
 
 
 def _checked_rows(rows: Any, n: int, role: str) -> np.ndarray:
-    index = np.asarray(host(rows))
+    index = real_array(rows, name=f"pairs, {role} rows", error=AssemblyError)
     if index.ndim != 1 or index.dtype.kind not in "iu" or (len(index) and not 0 <= index.min() <= index.max() < n):
         extent = f" in [{index.min()}, {index.max()}]" if index.size and index.dtype.kind in "iu" else ""
         raise AssemblyError(

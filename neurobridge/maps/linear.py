@@ -7,7 +7,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from neurobridge.points.arrays import Array, host, same_kind
+from neurobridge.points.arrays import Array, as_points, read_rows, same_kind
+from neurobridge.points.conversion import real_array
 from neurobridge.points.display import Displayed
 from neurobridge.store.kinds import register
 
@@ -52,7 +53,7 @@ class LinearMap(Displayed):
 
     def __call__(self, X: Array) -> Array:
         """Map points of shape (n_points, n_source_dims) to (n_points, n_target_dims); numpy or torch, and the same out."""
-        return same_kind((host(X) - self.x_mean) @ self.coef + self.y_mean, X)
+        return same_kind((real_array(X, name="X") - self.x_mean) @ self.coef + self.y_mean, X)
 
 
 def ridge_map(
@@ -200,8 +201,14 @@ def unit_of_cloud(X: np.ndarray) -> float:
 
 
 def checked_samples(X: Array, Y: Array) -> tuple[np.ndarray, np.ndarray]:
-    """Float64 arrays of equally many source and target rows, at least two."""
-    X, Y = np.asarray(host(X), dtype=np.float64), np.asarray(host(Y), dtype=np.float64)
+    """Return float64 arrays of equally many source and target rows, at least two.
+
+    Raises
+    ------
+    ValueError
+        Different or too small numbers of rows, another shape, or values that are not finite real numbers.
+    """
+    X, Y = (read_rows(as_points(side, name), slice(None), name) for side, name in ((X, "X"), (Y, "Y")))
     if len(X) != len(Y) or len(X) < 2:
         raise ValueError(
             f"found {len(X)} source and {len(Y)} target rows; expected the same number, at least 2. "

@@ -54,7 +54,7 @@ def test_the_linear_cost_is_what_the_map_of_the_pairs_misses_and_transposes():
     X, Y = rng.normal(size=(9, 3)), rng.normal(size=(7, 5))
     rows = np.arange(6), np.arange(6)
     cost = linear_cost(X, Y, rows)
-    mapped = ridge_map(X[:6], Y[:6], penalty="shared")(X)
+    mapped = ridge_map(X[:6], Y[:6], penalty="shared", unit=1.0)(X)
     squares = ((mapped[:, None, :] - Y[None, :, :]) ** 2).sum(axis=2)
     np.testing.assert_allclose(cost.dense(), squares / squares.mean(), rtol=1e-12)
     np.testing.assert_allclose(cost.transposed().dense(), cost.dense().T, rtol=1e-12)

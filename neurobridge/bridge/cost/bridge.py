@@ -20,7 +20,7 @@ from neurobridge.bridge.cost.geometry import Geometry, Scale
 from neurobridge.bridge.cost.in_memory import DenseFactor, NearestFactor, StreamedFactor
 from neurobridge.bridge.cost.metrics import Metric
 from neurobridge.bridge.cost.protocol import check_rows, written_out
-from neurobridge.points.arrays import Array, PointSource, Rows, row_blocks
+from neurobridge.points.arrays import Array, PointSource, Rows, row_blocks, to_tensor
 from neurobridge.points.display import Displayed, by
 from neurobridge.points.memory import check_memory
 from neurobridge.store.kinds import fields_of, register
@@ -458,7 +458,7 @@ def _bytes_kept(points: PointSource, anchors: Anchors, nearest: int | None, stre
 def _log_confidence(confidence: Array | None, n_pairs: int, reduce: str, left: PointSource) -> torch.Tensor | None:
     if confidence is None:
         return None
-    weight = torch.as_tensor(confidence, dtype=torch.float64).cpu()
+    weight = to_tensor(confidence, name="confidence").double().cpu()
     if reduce != "softmin":
         raise ValueError(
             "found confidence with reduce='min'; expected reduce='softmin', since a minimum has no weights. "

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from neurobridge.points.arrays import Array, Rows
+from neurobridge.points.conversion import real_array
 from neurobridge.points.display import Displayed, by
 from neurobridge.points.memory import check_memory
 from neurobridge.store.kinds import register
@@ -135,7 +136,7 @@ def check_rows(pairs: tuple[Array, Array], n: int, m: int) -> Rows:
     ValueError
         Different lengths, no pair, or rows that are no whole numbers or outside the points.
     """
-    rows = [np.asarray(side.cpu() if isinstance(side, torch.Tensor) else side) for side in pairs]
+    rows = [real_array(side, name="pairs") for side in pairs]
     if len(rows) != 2 or rows[0].ndim != 1 or rows[0].shape != rows[1].shape:
         raise ValueError(
             f"pairs: found {[side.shape for side in rows]}; expected two index arrays of the same length. "
