@@ -108,9 +108,15 @@ def check_memory(
         raise MemoryError(_no_room(what, f"needs {in_gb(taken)}", left, mend))
 
 
-def fits(needed: float, limit: float) -> bool:
-    """Tell whether bytes are within a limit and within what the process may still take."""
-    return needed <= limit and (needed < _SMALL or needed <= room().n_bytes - _RESERVE)
+def within_room(limit: float) -> float:
+    """Return a limit in bytes, or what this process may still take, if that is less.
+
+    Examples
+    --------
+    >>> within_room(1e6)
+    1000000.0
+    """
+    return limit if limit < _SMALL else max(0.0, min(limit, room().n_bytes - _RESERVE))
 
 
 @contextlib.contextmanager
@@ -150,8 +156,9 @@ def in_gb(n_bytes: float) -> str:
 
 
 def _no_room(what: str, taken: str, left: Room, mend: str) -> str:
+    free = max(0.0, left.n_bytes - _RESERVE)
     most = (
-        "room for it" if math.isinf(left.n_bytes) else f"at most {in_gb(max(0.0, left.n_bytes))}, left by {left.limit}"
+        "room for it" if math.isinf(free) else f"at most {in_gb(free)}, left by {left.limit}"
     )
     more = f", or {left.mend}" if left.mend else ""
     return f"found {what}, which {taken}; expected {most}. Mend: {mend}{more}."

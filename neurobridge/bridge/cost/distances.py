@@ -11,9 +11,8 @@ import numpy as np
 import torch
 
 from neurobridge.bridge.cost.factors import Factor
-from neurobridge.bridge.cost.geometry import Geometry, Scale
 from neurobridge.bridge.cost.graph import neighbors
-from neurobridge.bridge.cost.metrics import FAST, METRICS, OF_ALL_POINTS, Distance, distance_function
+from neurobridge.bridge.cost.metrics import FAST, METRICS, OF_ALL_POINTS, Distance, Geometry, Scale, distance_function
 from neurobridge.points.arrays import PointSource, row_blocks
 from neurobridge.points.display import Displayed
 from neurobridge.store.errors import StateFileError

@@ -25,9 +25,8 @@ from neurobridge.bridge.cost.distances import (
     unit_of_length,
 )
 from neurobridge.bridge.cost.factors import BLOCK_ELEMENTS, Factor
-from neurobridge.bridge.cost.geometry import Geometry, Scale
 from neurobridge.bridge.cost.graph import geodesic, nearest_geodesic
-from neurobridge.bridge.cost.metrics import Metric, distance_function, lengths
+from neurobridge.bridge.cost.metrics import Geometry, Metric, Scale, distance_function, lengths
 from neurobridge.bridge.cost.protocol import check_rows
 from neurobridge.points.arrays import Array, PointSource, row_blocks
 from neurobridge.store.kinds import register

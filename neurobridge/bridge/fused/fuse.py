@@ -11,9 +11,8 @@ import numpy as np
 import torch
 from threadpoolctl import threadpool_limits
 
-from neurobridge.bridge.cost.bridge import BridgeCost
-from neurobridge.bridge.cost.geometry import Geometry, Scale
-from neurobridge.bridge.cost.metrics import Metric
+from neurobridge.bridge.cost.measured import measured_cost
+from neurobridge.bridge.cost.metrics import Geometry, Metric, Scale
 from neurobridge.bridge.cost.protocol import check_rows
 from neurobridge.bridge.fused.batches import Solution, complete, deal
 from neurobridge.bridge.fused.candidate import KERNEL_RIDGE, RIDGE, Candidate, check_candidate
@@ -27,11 +26,14 @@ from neurobridge.bridge.transport.plans import DensePlan
 from neurobridge.maps.kernel import kernel_map
 from neurobridge.maps.linear import LinearMap, unit_of_cloud
 from neurobridge.points.arrays import Array, Rows, points
-from neurobridge.points.memory import check_memory
+from neurobridge.points.memory import check_memory, named_shortage, within_room
 
 # The bridge cost, the two squared residuals and the kernel in float32, blocks of it and the plan in float64.
 _BYTES_PER_ENTRY = 40.0
 _LARGEST_MINIBATCH = 2000
+# Problems of fewer bytes are solved at once without a look at the machine.
+_SMALL = 1e8
+_SHORTAGE = "minibatch_size=500, or couple(bridge_cost(X, Y, pairs)), which builds no n x m matrix"
 # Marginal errors accepted before the last plan, in units of that of the last.
 _TOL_BEFORE = 10
 
@@ -200,13 +202,14 @@ def fuse(
     units = unit_of_cloud(X), unit_of_cloud(Y)
 
     def pose(source: np.ndarray, target: np.ndarray, rows: Rows) -> FusedProblem:
-        cost = BridgeCost.measure(source, target, rows, geometry, memory_limit=memory_limit, device=device)
+        cost = measured_cost(source, target, rows, geometry, memory_limit=memory_limit, device=device)
         X, Y = (np.asarray(side, dtype=np.float64) for side in (source, target))
         return FusedProblem(cost, X, Y, rows, units)
 
     size = _check_minibatch_size(minibatch_size, X, Y, rows, memory_limit)
     # The rounds alternate between torch and numpy: two pools of threads that wait for each other take four times as long.
-    with threadpool_limits(limits=1, user_api="blas"):
+    what = f"a fused bridge of {len(X)} x {len(Y)} points"
+    with threadpool_limits(limits=1, user_api="blas"), named_shortage(what, _SHORTAGE):
         problem = pose(source, target, rows)
         choice = choose(X, Y, rows, search, pose) if candidate is None else Choice.given(candidate)
         solution = _solve(problem, choice.solved, size, tol, seed)
@@ -236,6 +239,10 @@ def _check_minibatch_size(
     n, m, n_pairs = len(X), len(Y), max(len(np.unique(side)) for side in rows)
     problem = f"a fused bridge of {n} x {m} points"
     n_bytes = _BYTES_PER_ENTRY * n * m
+    if minibatch_size == "auto" and n_bytes > _SMALL:
+        smallest = f"a fused bridge of {n_pairs} pairs in minibatches of {2 * n_pairs} points"
+        check_memory(_BYTES_PER_ENTRY * 4 * n_pairs**2, math.inf, smallest, mend="pass fewer pairs")
+        memory_limit = within_room(memory_limit)
     if minibatch_size is None or (minibatch_size == "auto" and n_bytes <= memory_limit):
         mend = "minibatch_size='auto' or minibatch_size=2000 solves in minibatches"
         check_memory(n_bytes, memory_limit, problem, mend=mend)

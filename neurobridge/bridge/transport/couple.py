@@ -13,6 +13,13 @@ from neurobridge.bridge.cost.protocol import Cost
 from neurobridge.bridge.transport.coupling import ConvergenceWarning, Coupling
 from neurobridge.bridge.transport.solvers import SOLVERS, Problem, Solution, solve_pinned
 from neurobridge.points.arrays import Array, to_tensor
+from neurobridge.points.memory import named_shortage
+
+# What to do where memory runs out: of a method that writes the matrix out, and of "factored".
+_SHORTAGE = (
+    "use method='factored' with a bridge cost, or fewer points",
+    "bridge_cost(..., nearest=32) or bridge_cost(..., stream=True) holds less",
+)
 
 
 def couple(
@@ -147,10 +154,11 @@ def couple(
         None if unbalanced is None else _in_units(unbalanced, cost.unit, "unbalanced"),
         tol, max_iter, memory_limit, None if init is None else _started(init, epsilon, m),
     )  # fmt: skip
-    if pinned:
-        problem, solution = solve_pinned(problem, SOLVERS[method])
-    else:
-        solution = SOLVERS[method](problem)
+    with named_shortage(f"couple(method={method!r}) of {n} x {m} points", _SHORTAGE[method == "factored"]):
+        if pinned:
+            problem, solution = solve_pinned(problem, SOLVERS[method])
+        else:
+            solution = SOLVERS[method](problem)
     _check_mass(solution, cost, epsilon, unbalanced)
     # The exact solver answers to rounding, not to tol.
     converged = solution.finished and solution.marginal_error <= max(tol, 1e-9)

@@ -19,6 +19,8 @@ _LARGEST_WEIGHT = 1e12
 # Accuracy of the potentials, far below any tolerance of a plan: the objective is flat at the optimum.
 _ACCURACY = 1e-10
 _MOST_STEPS = 200
+# A plan of less, where one was asked for, is none.
+_LEAST_MASS = 1e-200
 # Share of the way to the border that a step may go.
 _TO_BORDER = 0.995
 
@@ -119,7 +121,8 @@ def relaxed_plan(
         interior, potentials, n_iter = _solve_interior(cost, log_a, log_b, rho, unit, min(max_iter, _MOST_STEPS))
         rows, columns = interior.sum(axis=1), interior.sum(axis=0)
         mass = float(rows.sum())
-    if not (math.isfinite(mass) and mass > 0):
+    if not _LEAST_MASS < mass < math.inf:
+        mass = 0.0 if mass <= _LEAST_MASS else math.nan
         return RelaxedPlan(np.full(cost.shape, mass), n_iter, mass, mass)
     shares, log = ot.emd(rows / mass, columns / columns.sum(), cost, numItermax=n_pivots, log=True)
     # Dual feasible to the last bit, which a certificate has to be.
@@ -150,7 +153,7 @@ def _solve_interior(
     before = math.inf
     for n_iter in range(max_iter):
         sums, mass = (plan.sum(axis=1), plan.sum(axis=0)), float(plan.sum())
-        if not 0 < mass < math.inf:
+        if not _LEAST_MASS < mass < math.inf:
             return plan, potentials, n_iter
         residual = sum(float(np.abs(p - q).sum()) for p, q in zip(sums, potentials.marginals(), strict=True)) / mass
         complementarity = float((plan * slack).sum()) / (unit * mass)
@@ -219,7 +222,7 @@ class _NewtonSystem(NamedTuple):
         row_misfit = self.row_target - centred.sum(axis=1)
         column_misfit = self.column_target - centred.sum(axis=0)
         right = row_misfit - self.weight @ (column_misfit / self.column_diagonal)
-        F_step = linalg.cho_solve(self.factor, right)
+        F_step = linalg.cho_solve(self.factor, right, check_finite=False)
         G_step = (column_misfit - self.weight.T @ F_step) / self.column_diagonal
         slack_step = -(F_step[:, None] + G_step)
         return F_step, G_step, slack_step, centred - self.plan - self.weight * slack_step
