@@ -19,6 +19,7 @@ _SMALL = 32e6
 # What an interpreter with torch may take at any time without being asked: thread stacks, arenas, code.
 _RESERVE = 64e6
 _CGROUPS = Path("/sys/fs/cgroup")
+_MEMBERSHIP = Path("/proc/self/cgroup")
 _UNLIMITED = 1 << 60
 
 
@@ -145,21 +146,19 @@ def named_shortage(what: str, mend: str) -> Iterator[None]:
 
 
 def in_gb(n_bytes: float) -> str:
-    """Write a number of bytes in GB, small ones with more digits.
+    """Write a number of bytes in GB.
 
     Examples
     --------
-    >>> in_gb(2.5e9), in_gb(3e6)
-    ('2.50 GB', '0.003 GB')
+    >>> in_gb(2.5e9)
+    '2.50 GB'
     """
-    return f"{n_bytes / 1e9:.2f} GB" if n_bytes >= 1e8 else f"{n_bytes / 1e9:.3f} GB"
+    return f"{n_bytes / 1e9:.2f} GB"
 
 
 def _no_room(what: str, taken: str, left: Room, mend: str) -> str:
     free = max(0.0, left.n_bytes - _RESERVE)
-    most = (
-        "room for it" if math.isinf(free) else f"at most {in_gb(free)}, left by {left.limit}"
-    )
+    most = "room for it" if math.isinf(free) else f"at most {in_gb(free)}, left by {left.limit}"
     more = f", or {left.mend}" if left.mend else ""
     return f"found {what}, which {taken}; expected {most}. Mend: {mend}{more}."
 
@@ -193,7 +192,7 @@ def _process_rooms() -> list[Room]:
 def _group_rooms() -> list[Room]:
     """Room in each control group that this process is in, of version 2 and of version 1."""
     try:
-        lines = Path("/proc/self/cgroup").read_text().splitlines()
+        lines = _MEMBERSHIP.read_text().splitlines()
     except OSError:
         return []
     rooms = []

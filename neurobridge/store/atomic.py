@@ -232,7 +232,7 @@ def _machine() -> str:
 
 def _left_behind(path: Path, pid: int, machine: str) -> bool:
     try:
-        written = path.stat().st_mtime
+        status = path.stat()
     except OSError:
         return False
     # Elsewhere than on POSIX systems signal 0 would end the process.
@@ -243,10 +243,10 @@ def _left_behind(path: Path, pid: int, machine: str) -> bool:
             return True
         except (PermissionError, OverflowError):
             pass
-        # The number may have gone to another process since: the writer is no younger than what it wrote.
+        # The number may have gone to another process since: a writer is older than what it wrote, which nobody can date back.
         started = _start_of(pid)
-        return started is not None and started > written + _CLOCKS_APART
-    return time.time() - written > OLD
+        return started is not None and started > status.st_ctime + _CLOCKS_APART
+    return time.time() - status.st_mtime > OLD
 
 
 def _start_of(pid: int) -> float | None:

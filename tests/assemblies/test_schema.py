@@ -8,8 +8,15 @@ import pandas as pd
 import pytest
 import xarray as xr
 
-from neurobridge.assemblies import AssemblyError, as_matrix, drop_constant, make_assembly, select, validate
-from neurobridge.assemblies import require_varying_neuroids
+from neurobridge.assemblies import (
+    AssemblyError,
+    as_matrix,
+    drop_constant,
+    make_assembly,
+    require_varying_neuroids,
+    select,
+    validate,
+)
 from neurobridge.assemblies.labels import plain
 from neurobridge.assemblies.schema import require_unique_stimuli
 

@@ -165,10 +165,12 @@ def _sinkhorn(problem: Problem) -> Solution:
     a, b = problem.a, problem.b
     if problem.unbalanced is not None:
         return _unbalanced_sinkhorn(problem, cost)
-    matrix, log = ot.bregman.sinkhorn(
-        a, b, cost, problem.epsilon, method="sinkhorn_log", stopThr=problem.tol / math.sqrt(len(b)),
-        numItermax=problem.max_iter, log=True, warn=False,
-    )  # fmt: skip
+    # What overflows at a tiny epsilon is refused by `couple`.
+    with np.errstate(all="ignore"):
+        matrix, log = ot.bregman.sinkhorn(
+            a, b, cost, problem.epsilon, method="sinkhorn_log", stopThr=problem.tol / math.sqrt(len(b)),
+            numItermax=problem.max_iter, log=True, warn=False,
+        )  # fmt: skip
     plan = DensePlan(np.asarray(matrix))
     return Solution(plan, int(log["niter"]) + 1, _l1(plan, a, b))
 

@@ -90,7 +90,9 @@ def test_masses_of_different_totals_meet_in_the_middle():
 
 
 @pytest.mark.parametrize("factor", [1e-300, 1e-160, 1e-9, 1e9, 1e160, 1e300])
-@pytest.mark.parametrize("options", [{"method": "exact"}, {"method": "exact", "unbalanced": 1.0}, {"method": "sinkhorn"}])
+@pytest.mark.parametrize(
+    "options", [{"method": "exact"}, {"method": "exact", "unbalanced": 1.0}, {"method": "sinkhorn"}]
+)
 def test_the_plan_does_not_depend_on_the_unit_of_the_cost(factor, options):
     C = np.random.default_rng(0).random((9, 8))
     here, there = couple(C, **options), couple(C * factor, **options)
@@ -141,17 +143,22 @@ def test_what_has_no_finite_plan_is_refused(cost, options, error, message):
 )  # fmt: skip
 def test_a_plan_is_finite_or_an_error(method, epsilon, rho, spread, seed):
     rng = np.random.default_rng(seed)
-    cost = spaces(seed, 8, 7) if method == "factored" else rng.random((8, 7)) * 10.0 ** rng.integers(-spread, spread + 1)
+    cost = (
+        spaces(seed, 8, 7) if method == "factored" else rng.random((8, 7)) * 10.0 ** rng.integers(-spread, spread + 1)
+    )
     masses = [10.0 ** rng.uniform(-spread, spread, size) for size in (8, 7)]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
+        refusal, coupling = "", None
         try:
             coupling = couple(
                 cost, method=method, epsilon=epsilon, unbalanced=rho, a=masses[0], b=masses[1], max_iter=200
             )
         except (ValueError, FloatingPointError) as error:
-            assert "Mend" in str(error)
-            return
+            refusal = str(error)
+    if coupling is None:
+        assert "Mend" in refusal
+        return
     P = coupling.dense()
     assert np.isfinite(P).all()
     assert (P >= 0).all()
