@@ -113,7 +113,7 @@ def resolve(name: str) -> Any:
     >>> with warnings.catch_warnings():
     ...     warnings.simplefilter("ignore", DeprecationWarning)
     ...     resolve("bridge_cost").__module__
-    'neurobridge.bridge.cost.bridge'
+    'neurobridge.bridge.cost.measured'
     """
     if name in MODULES:
         warn_moved(f"neurobridge.{name}", MODULES[name], stacklevel=3)

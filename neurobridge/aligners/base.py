@@ -11,9 +11,9 @@ import xarray as xr
 
 from neurobridge.aligners.estimator import AlignerEstimator
 from neurobridge.aligners.inputs import both_assemblies, read_points, require_varying_columns, resolve_rows
+from neurobridge.aligners.scoring import explained_share, refuse_constant, refuse_fitted
 from neurobridge.aligners.spaces import Space
 from neurobridge.assemblies import (
-    AssemblyError,
     Pairs,
     as_matrix,
     coords_of,
@@ -24,7 +24,7 @@ from neurobridge.assemblies import (
 )
 from neurobridge.assemblies.schema import NEUROID, PRESENTATION
 from neurobridge.flow import Standardiser, Support
-from neurobridge.points.arrays import Array, Rows
+from neurobridge.points.arrays import Array, Rows, host
 
 Self = TypeVar("Self", bound="AssemblyAligner")
 Direction = Literal["forward", "backward"]
@@ -322,7 +322,7 @@ class AssemblyAligner(AlignerEstimator):
             Y = as_matrix(target, role="target")
             scored = resolve_pairs(source, target, pairs, seed=self.seed)
             if fitted_pairs == "refuse":
-                self._refuse_fitted(scored)
+                refuse_fitted(scored, self.pairs_)
             rows = scored.indices(source, target)
             chosen = source.isel({PRESENTATION: rows[0]})
         else:
@@ -330,22 +330,8 @@ class AssemblyAligner(AlignerEstimator):
             rows = resolve_rows(pairs, len(source), len(Y))
             chosen = read_points(source, "source")[rows[0]]
         truth = self.target_scale_.forward(Y)[rows[1]]
-        total = float(np.square(truth - truth.mean(axis=0)).sum())
-        if (truth == truth[0]).all():
-            raise AssemblyError(
-                f"target: found {len(truth)} stimuli with the same responses; expected targets that vary. Mend: score more stimuli."
-            )
-        moved = self.target_scale_.forward(np.asarray(self.transform(chosen)))
-        return 1 - float(np.square(moved - truth).sum()) / total
-
-    def _refuse_fitted(self, scored: Pairs) -> None:
-        known = np.isin(scored.source_id, self.pairs_.source_id)
-        if known.any():
-            raise AssemblyError(
-                f"found {int(known.sum())} of {len(scored)} stimuli that were pairs in fitting, e.g. "
-                f"{str(scored.source_id[known][0])!r}; expected held-out ones. "
-                "Mend: leave them out, or fitted_pairs='allow' for the fit's own error."
-            )
+        refuse_constant(truth)
+        return explained_share(self.target_scale_.forward(host(self.transform(chosen))), truth)
 
     @property
     def n_features_in_(self) -> int:
@@ -369,6 +355,16 @@ class AssemblyAligner(AlignerEstimator):
     def _maps_rows_alone(self) -> bool:
         """Tell if a presentation is mapped the same whatever others are mapped with it."""
         return True
+
+    def _try_out(self) -> None:
+        source, target = self._space("source"), self._space("target")
+        for entry, arrival, move in ((source, target, self._forward), (target, source, self._backward)):
+            moved = move(entry.scale.forward(entry.scale.backward(entry.support.points[:3])))
+            arrival.flag_off_support(moved, warn=False, stacklevel=1)
+            values = arrival.scale.backward(moved)
+            if values.shape[1:] != arrival.support.points.shape[1:] or not np.isfinite(values).all():
+                raise ValueError(f"a point of the {entry.role} is mapped to {values.tolist()!r:.80}")
+        self._facts()
 
     def _facts(self) -> dict[str, Any]:
         facts = super()._facts()

@@ -12,10 +12,10 @@ import numpy as np
 from neurobridge.aligners.base import AssemblyAligner, Direction
 from neurobridge.aligners.estimator import AlignerNotFittedError
 from neurobridge.aligners.partners import partner_kernel_map
-from neurobridge.bridge import SOLVERS, BridgeCost, Coupling, FusedBridge, Geometry, couple, fuse, ridge_map
+from neurobridge.bridge import SOLVERS, Coupling, FusedBridge, Geometry, couple, fuse, ridge_map
 from neurobridge.bridge.cost.dense import linear_cost
-from neurobridge.bridge.cost.geometry import Scale
-from neurobridge.bridge.cost.metrics import Metric
+from neurobridge.bridge.cost.measured import measured_cost
+from neurobridge.bridge.cost.metrics import Metric, Scale
 from neurobridge.flow import Base, ConditionalFlow, OffSupportWarning
 from neurobridge.points.arrays import Rows
 from neurobridge.store.kinds import register
@@ -291,9 +291,7 @@ class BridgeAligner(AssemblyAligner):
         if self.cost == "linear":
             epsilon = 0.02 if self.epsilon is None else self.epsilon
             return couple(linear_cost(X, Y, rows), method=self.coupling, epsilon=epsilon, unbalanced=self.unbalanced)
-        cost = BridgeCost.measure(
-            X, Y, rows, self._geometry(), reduce=self.reduce, nearest=self.nearest, device=self.device
-        )
+        cost = measured_cost(X, Y, rows, self._geometry(), reduce=self.reduce, nearest=self.nearest, device=self.device)
         epsilon = 0.05 if self.epsilon is None else self.epsilon
         return couple(cost, method=self.coupling, epsilon=epsilon, unbalanced=self.unbalanced)
 
@@ -334,7 +332,7 @@ class BridgeAligner(AssemblyAligner):
         if backward:
             X, Y, rows = Y, X, rows[::-1]
         if kind == "linear":
-            return ridge_map(X[rows[0]], Y[rows[1]])
+            return ridge_map(X[rows[0]], Y[rows[1]], unit=1.0)
         if self.coupling == "fused":
             geometry = self._geometry()
             return FusedMap(self._fuse(X, Y, rows, geometry.transposed() if backward else geometry))

@@ -13,6 +13,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.utils.metadata_routing import UNUSED
 
 from neurobridge.aligners.storage import (
+    NAME,
     AlignerFileError,
     KeptAligner,
     read_aligner,
@@ -22,6 +23,7 @@ from neurobridge.aligners.storage import (
 )
 from neurobridge.points.display import LIMIT, html_repr
 from neurobridge.store.kinds import HOMES, class_of, kind_of, name_of, upgraded
+from neurobridge.store.state import named_damage
 
 Self = TypeVar("Self", bound="AlignerEstimator")
 
@@ -141,22 +143,33 @@ class AlignerEstimator(TransformerMixin, BaseEstimator, ABC, auto_wrap_output_ke
         where = Path(folder)
         kept = read_aligner(where, lambda kind: _class_of(kind, cls, where), params, device)
         kind = _class_of(kept.kind, cls, where)
+        with named_damage(str(where / f"{NAME}.json"), AlignerFileError):
+            aligner = kind._of_kept(kept, where, device)
+            aligner._try_out()
+        return aligner
+
+    @classmethod
+    def _of_kept(cls: type[Self], kept: KeptAligner, where: Path, device: str | None) -> Self:
+        """Build the aligner of what was read from a folder."""
         values, state = dict(kept.params), dict(kept.state)
-        if name_of(kind) is not None:
+        if name_of(cls) is not None:
             state = upgraded(kind_of(kept.kind), kept.version, state)
-        if "device" in kind._get_param_names():
+        if "device" in cls._get_param_names():
             values["device"] = device
-        if unknown := sorted(set(values) - set(kind._get_param_names())):
+        if unknown := sorted(set(values) - set(cls._get_param_names())):
             raise AlignerFileError(
-                f"{folder}: found parameters {unknown}; expected some of {sorted(kind._get_param_names())} of {kind.__name__}. "
+                f"{where}: found parameters {unknown}; expected some of {sorted(cls._get_param_names())} of {cls.__name__}. "
                 "Mend: load it with the neurobridge that wrote it, or fit again."
             )
         # Parameters that are newer than the file have their defaults.
-        aligner = kind(**values)
+        aligner = cls(**values)
         for name, value in state.items():
             setattr(aligner, RENAMED_STATE.get(name, name), value)
         aligner._mark_fitted()
         return aligner
+
+    def _try_out(self) -> None:
+        """Map a point of either space, which a damaged state does not survive; raises whatever it runs into."""
 
     def _state(self) -> dict[str, Any]:
         """Return the fitted attributes by name."""

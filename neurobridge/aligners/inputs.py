@@ -10,7 +10,7 @@ import xarray as xr
 from scipy import sparse
 
 from neurobridge.assemblies import AssemblyError
-from neurobridge.points.arrays import Rows, host
+from neurobridge.points.arrays import Rows
 from neurobridge.points.blocks import is_dask
 from neurobridge.points.conversion import real_array
 
@@ -151,7 +151,7 @@ def resolve_rows(pairs: Any, n_source: int, n_target: int) -> Rows:
                 "Mend: np.unique(np.stack(pairs), axis=1) leaves out the copies."
             )
     else:
-        mask = np.ones(n_source, dtype=bool) if pairs is None else np.asarray(host(pairs))
+        mask = np.ones(n_source, dtype=bool) if pairs is None else real_array(pairs, name="pairs", error=AssemblyError)
         if mask.dtype != bool or mask.shape != (n_source,):
             raise AssemblyError(
                 f"pairs: found {type(pairs).__name__}; expected two index arrays, a mask of shape ({n_source},) or None, "
@@ -172,7 +172,7 @@ def resolve_rows(pairs: Any, n_source: int, n_target: int) -> Rows:
 
 
 def _checked_rows(rows: Any, n: int, role: str) -> np.ndarray:
-    index = np.asarray(host(rows))
+    index = real_array(rows, name=f"pairs, {role} rows", error=AssemblyError)
     if index.ndim != 1 or index.dtype.kind not in "iu" or (len(index) and not 0 <= index.min() <= index.max() < n):
         extent = f" in [{index.min()}, {index.max()}]" if index.size and index.dtype.kind in "iu" else ""
         raise AssemblyError(

@@ -16,7 +16,7 @@ from neurobridge.flow import ConditionalFlow
 from neurobridge.flow.storage import network_of
 from neurobridge.store.errors import StateFileError
 from neurobridge.store.kinds import NAMES_0_1
-from neurobridge.store.state import read_state, whole, write_state
+from neurobridge.store.state import named_damage, read_state, whole, write_state
 from neurobridge.store.trees import TreeReader, TreeWriter, is_plain
 
 KIND = "neurobridge aligner"
@@ -95,7 +95,7 @@ def read_aligner(
     AlignerFileError
         Anything does not fit.
     """
-    with _aligner_errors():
+    with named_damage(str(folder / f"{NAME}.json"), AlignerFileError):
         # Files of version 0.1 name folders of flows, which a new save removes: all of them are read, or all again.
         return whole(folder / f"{NAME}.json", lambda: _read(folder, accepts, given, device))
 
@@ -132,7 +132,7 @@ def _read(folder: Path, accepts: Callable[[str], object], given: Mapping[str, An
     kind = NAMES_0_1.get(name, name) if header["aligner_version"] == 1 else name
     accepts(kind)
     reader = _Reader(folder, where, tensors, given, device)
-    try:
+    with named_damage(where, AlignerFileError):
         code = list(header["code"])
         params = {name: reader.value(tree) for name, tree in header["params"].items()}
         if sorted(given) != sorted(code):
@@ -142,10 +142,6 @@ def _read(folder: Path, accepts: Callable[[str], object], given: Mapping[str, An
             )
         state = {name: reader.value(tree) for name, tree in header["state"].items()}
         _check_fit(state, where)
-    except (KeyError, TypeError, AttributeError, IndexError) as error:
-        raise AlignerFileError(
-            f"{where}: found no usable entry ({type(error).__name__}: {error}); expected a complete aligner. Mend: save it again."
-        ) from error
     return KeptAligner(kind, header.get("class_version", 1), params | dict(given), state)
 
 

@@ -1,11 +1,11 @@
 from .cost.bridge import BridgeCost as BridgeCost
-from .cost.bridge import bridge_cost as bridge_cost
 from .cost.dense import DenseCost as DenseCost
 from .cost.distances import AnchorDistances as AnchorDistances
-from .cost.geometry import Geometry as Geometry
 from .cost.graph import DisconnectedGraphWarning as DisconnectedGraphWarning
 from .cost.in_memory import anchor_distances as anchor_distances
+from .cost.measured import bridge_cost as bridge_cost
 from .cost.metrics import METRICS as METRICS
+from .cost.metrics import Geometry as Geometry
 from .cost.protocol import Cost as Cost
 from .diagnosis.coverage import Coverage as Coverage
 from .diagnosis.diagnose import diagnose as diagnose

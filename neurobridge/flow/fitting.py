@@ -160,7 +160,7 @@ def base_maps(
     if base == "affine":
         i, j = coupling.anchors
         source, target = scales[0].forward(read_rows(X, i)), scales[1].forward(read_rows(Y, j, "Y"))
-        return ridge_map(source, target), ridge_map(target, source)
+        return ridge_map(source, target, unit=1.0), ridge_map(target, source, unit=1.0)
     if isinstance(base, str):
         return None, None
     forward, backward = as_pair(base)

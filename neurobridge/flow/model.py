@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,11 +21,13 @@ from neurobridge.flow.storage import Fitted, network_of, pack_flow, read_flow, u
 from neurobridge.flow.transport import Transport
 from neurobridge.points.arrays import as_points
 from neurobridge.points.display import html_repr, short_repr
+from neurobridge.points.memory import check_memory, named_shortage
 from neurobridge.points.scale import Standardiser, standardised
 from neurobridge.points.support import Support
 from neurobridge.store.kinds import register
 
 _TRAINING, _ODE = Training(), ODE()
+_SHORTAGE = "fit on fewer points, or a smaller Training(batch_size=...)"
 
 
 @register("conditional-flow")
@@ -225,7 +228,15 @@ class ConditionalFlow(FlatSettings, Transport, BaseEstimator):
                 f"found {len(X)} source and {len(Y)} target points for a coupling of shape {tuple(shape)}; expected "
                 "the points it was solved for. Mend: pass those, in the same order."
             )
+        with named_shortage(f"a flow between {len(X)} + {len(Y)} points", _SHORTAGE):
+            return self._fit(X, Y, coupling)
+
+    def _fit(self, X: Any, Y: Any, coupling: PairSampler) -> ConditionalFlow:
         scales = Standardiser.fit(X), Standardiser.fit(Y)
+        n_state = max(X.shape[1], Y.shape[1])
+        # Standardised points, their starts and ends, and those of the second field.
+        needed = 4.0 * (3 * len(X) + 2 * len(Y)) * n_state
+        check_memory(needed, math.inf, f"a flow between {len(X)} + {len(Y)} points", mend=_SHORTAGE)
         source, target = standardised(X, scales[0]), standardised(Y, scales[1])
         support = {
             "forward": Support.fit(target, quantile=self.support_quantile, seed=self.seed),

@@ -21,7 +21,7 @@ from neurobridge.points.scale import Standardiser
 from neurobridge.points.support import Support
 from neurobridge.store.errors import StateFileError
 from neurobridge.store.kinds import NAMES_0_1, build, kind_of, name_of, state_of
-from neurobridge.store.state import check_shapes, read_state, write_state
+from neurobridge.store.state import check_shapes, named_damage, read_state, write_state
 
 KIND = "neurobridge flow"
 NAME = "flow"
@@ -72,7 +72,9 @@ def read_flow(
         Missing or damaged files, another format version, shapes that do not fit, or a network or maps of the user's not given.
     """
     tensors, header = read_state(folder, NAME, kind=KIND, error=FlowFileError)
-    return unpack_flow(tensors, header, str(folder / f"{NAME}.json"), network=network, maps=maps, device=device)
+    where = str(folder / f"{NAME}.json")
+    with named_damage(where, FlowFileError):
+        return unpack_flow(tensors, header, where, network=network, maps=maps, device=device)
 
 
 def pack_flow(fitted: Fitted, params: dict[str, Any]) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:

@@ -10,7 +10,8 @@ import numpy as np
 from scipy.spatial.distance import cdist, pdist
 
 from neurobridge.maps.linear import checked_samples, leave_one_out, mapped_points
-from neurobridge.points.arrays import Array, host, same_kind
+from neurobridge.points.arrays import Array, same_kind
+from neurobridge.points.conversion import real_array
 from neurobridge.points.display import Displayed
 from neurobridge.store.kinds import register
 
@@ -138,7 +139,7 @@ def kernel_map(
             f"found shapes={tuple(shapes)}, n_centres={n_centres}; expected (width, mix) with width > 0 and mix in [0, 1], and at "
             "least one centre. Mend: leave them out for the defaults."
         )
-    share = np.full(len(X), 1 / len(X)) if weights is None else np.asarray(host(weights), dtype=np.float64)
+    share = np.full(len(X), 1 / len(X)) if weights is None else real_array(weights, name="weights").astype(np.float64)
     if share.shape != (len(X),) or not (np.isfinite(share) & (share > 0)).all():
         raise ValueError(
             f"weights: found shape {share.shape}; expected {len(X)} positive numbers, one a sample. Mend: drop samples of weight 0."

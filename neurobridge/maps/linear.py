@@ -13,6 +13,8 @@ from neurobridge.points.display import Displayed
 from neurobridge.store.kinds import register
 
 ALPHAS: tuple[float, ...] = tuple(np.logspace(-3, 5, 33).tolist())
+# A cloud whose unit is 1 to so many digits is standardised, and left as it is to the last bit.
+_ONE = 1e-9
 
 Penalty = Literal["per-target", "shared"]
 
@@ -28,7 +30,8 @@ class LinearMap(Displayed):
     x_mean : array of shape (n_source_dims,)
     y_mean : array of shape (n_target_dims,)
     alpha : array of shape (n_target_dims,)
-        Ridge penalty of each target dimension; all the same if it was shared.
+        Ridge penalty of each target dimension, as a multiple of the squared unit of the source (see `ridge_map`); all the
+        same if it was shared.
 
     Examples
     --------
@@ -53,7 +56,14 @@ class LinearMap(Displayed):
         return same_kind((mapped_points(X, len(self.x_mean)) - self.x_mean) @ self.coef + self.y_mean, X)
 
 
-def ridge_map(X: Array, Y: Array, *, alphas: tuple[float, ...] = ALPHAS, penalty: Penalty = "per-target") -> LinearMap:
+def ridge_map(
+    X: Array,
+    Y: Array,
+    *,
+    alphas: tuple[float, ...] = ALPHAS,
+    penalty: Penalty = "per-target",
+    unit: float | None = None,
+) -> LinearMap:
     """Fit a ridge map from X to Y, with the penalty of least exact leave-one-out error.
 
     With the thin SVD ``X - mean = U S V^T`` and ``h = diag(U (S^2 / (S^2 + alpha)) U^T) + 1/n``, the leave-one-out
@@ -64,12 +74,15 @@ def ridge_map(X: Array, Y: Array, *, alphas: tuple[float, ...] = ALPHAS, penalty
     X : array of shape (n_samples, n_source_dims)
     Y : array of shape (n_samples, n_target_dims)
     alphas : tuple of float
-        Candidate penalties, in units of the summed squares of X.
+        Candidate penalties, as multiples of ``unit ** 2``.
     penalty : {"per-target", "shared"}
         One penalty a target dimension, which suits recordings: every site has its own noise, and its axis means something. Or one
         for all dimensions, by their summed error: the map then turns with any rotation of the target space, and the choice rests
         on all dimensions at once, which is what counts when samples are few. On MNIST features (128 dimensions) "shared" gives an
         R^2 of .24 against .20 at 10 samples, .52 against .46 at 20, and the same from 100 on. `fuse` uses "shared".
+    unit : float, optional
+        Length in the source space that the penalties are measured in. Default: `unit_of_cloud` of X, so that the map does not
+        depend on the units of X; 1.0 takes the penalties as they are, as scikit-learn does.
 
     Returns
     -------
@@ -78,7 +91,7 @@ def ridge_map(X: Array, Y: Array, *, alphas: tuple[float, ...] = ALPHAS, penalty
     Raises
     ------
     ValueError
-        Lengths differ, there are fewer than two samples, or an unknown penalty.
+        Lengths differ, there are fewer than two samples, an unknown penalty, or a unit that is not positive and finite.
 
     Examples
     --------
@@ -98,7 +111,7 @@ def ridge_map(X: Array, Y: Array, *, alphas: tuple[float, ...] = ALPHAS, penalty
     if penalty not in ("per-target", "shared"):
         raise ValueError(f"found penalty={penalty!r}; expected 'per-target' or 'shared'. Mend: choose one of them.")
     X, Y = checked_samples(X, Y)
-    design = RidgeDesign(X, alphas)
+    design = RidgeDesign(X, alphas, unit=unit_of_cloud(X) if unit is None else unit)
     return design.shared(Y)[0] if penalty == "shared" else design.per_target(Y)
 
 
@@ -109,13 +122,17 @@ class RidgeDesign:
     ----------
     X : array of shape (n_samples, n_source_dims)
     alphas : tuple of float, rising
-        Candidate penalties.
+        Candidate penalties, as multiples of ``unit ** 2``.
+    unit : float
+        Length in the source space.
     """
 
-    def __init__(self, X: np.ndarray, alphas: tuple[float, ...] = ALPHAS) -> None:
-        self.alphas = alphas
+    def __init__(self, X: np.ndarray, alphas: tuple[float, ...] = ALPHAS, *, unit: float = 1.0) -> None:
+        if not 0 < unit < float("inf"):
+            raise ValueError(f"found unit={unit}; expected a positive finite length. Mend: leave it out.")
+        self.alphas, self.unit = alphas, unit
         self.x_mean = X.mean(axis=0)
-        self.U, self.S, self.Vt = np.linalg.svd(X - self.x_mean, full_matrices=False)
+        self.U, self.S, self.Vt = np.linalg.svd((X - self.x_mean) / unit, full_matrices=False)
         self._scores, self._squares = self.U * self.S, self.S**2
 
     def per_target(self, Y: np.ndarray) -> LinearMap:
@@ -156,7 +173,31 @@ class RidgeDesign:
     def _map(self, Y: np.ndarray, alpha: np.ndarray) -> LinearMap:
         y_mean = Y.mean(axis=0)
         weights = self.S[:, None] / (self._squares[:, None] + alpha[None, :])
-        return LinearMap(self.Vt.T @ (weights * (self.U.T @ (Y - y_mean))), self.x_mean, y_mean, alpha)
+        coef = self.Vt.T @ (weights * (self.U.T @ (Y - y_mean))) / self.unit
+        return LinearMap(coef, self.x_mean, y_mean, alpha)
+
+
+def unit_of_cloud(X: np.ndarray) -> float:
+    """Measure the length that a cloud is measured in: the root mean square deviation from its mean, over all dimensions.
+
+    Parameters
+    ----------
+    X : float64 array of shape (n_points, n_dims)
+
+    Returns
+    -------
+    float
+        1.0 for a standardised cloud, and for one whose points are all the same.
+
+    Examples
+    --------
+    >>> unit_of_cloud(np.array([[1e-9, 0.0], [-1e-9, 0.0]]))
+    7.071067811865475e-10
+    """
+    deviations = np.abs(X - X.mean(axis=0))
+    peak = float(deviations.max(initial=0.0))
+    unit = peak * float(np.sqrt(np.square(deviations / peak).mean())) if peak > 0 else 1.0
+    return 1.0 if abs(unit - 1) < _ONE else unit
 
 
 def mapped_points(X: Array, n_dims: int) -> np.ndarray:

@@ -15,10 +15,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from neurobridge.store.space import named_full_disk
+
 # Temporary name of a file: the process that writes it, a tag of the machine it runs on, and a random part.
 _PARTIAL = re.compile(r"\..+\.(?P<pid>\d+)-(?P<machine>[0-9a-f]{6})[0-9a-f]{8}\.partial")
 # A partial of another machine, whose processes cannot be asked, counts as left behind after this many seconds.
 OLD = 7 * 24 * 3600.0
+# Seconds by which the clock of a disk and that of the processes may differ.
+_CLOCKS_APART = 60.0
 
 
 def write_bytes(path: str | os.PathLike[str], payload: bytes) -> Path:
@@ -105,6 +109,11 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     pathlib.Path
         In the same folder. Nothing is there yet.
 
+    Raises
+    ------
+    DiskFullError
+        The disk is full; what was written of the file is removed, and the old file is as it was.
+
     Examples
     --------
     >>> import tempfile
@@ -115,12 +124,13 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     ['table.csv']
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     sweep_partials(path.parent)
     partial = _partial_of(path)
     try:
-        yield partial
-        publish(partial, path)
+        with named_full_disk(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            yield partial
+            publish(partial, path)
     finally:
         partial.unlink(missing_ok=True)
 
@@ -142,17 +152,17 @@ def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
     ['0']
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     sweep_partials(path.parent)
     partial, replaced = _partial_of(path), _partial_of(path)
-    partial.mkdir()
     try:
-        yield partial
-        for file in [*partial.rglob("*"), partial]:
-            _sync(file)
-        if path.exists():
-            move(path, replaced)
-        move(partial, path)
+        with named_full_disk(path):
+            partial.mkdir(parents=True)
+            yield partial
+            for file in [*partial.rglob("*"), partial]:
+                _sync(file)
+            if path.exists():
+                move(path, replaced)
+            move(partial, path)
     finally:
         for left in (partial, replaced):
             shutil.rmtree(left, ignore_errors=True)
@@ -221,6 +231,10 @@ def _machine() -> str:
 
 
 def _left_behind(path: Path, pid: int, machine: str) -> bool:
+    try:
+        status = path.stat()
+    except OSError:
+        return False
     # Elsewhere than on POSIX systems signal 0 would end the process.
     if machine == _machine() and os.name == "posix":
         try:
@@ -228,12 +242,23 @@ def _left_behind(path: Path, pid: int, machine: str) -> bool:
         except ProcessLookupError:
             return True
         except (PermissionError, OverflowError):
-            return False
-        return False
+            pass
+        # The number may have gone to another process since: a writer is older than what it wrote, which nobody can date back.
+        started = _start_of(pid)
+        return started is not None and started > status.st_ctime + _CLOCKS_APART
+    return time.time() - status.st_mtime > OLD
+
+
+def _start_of(pid: int) -> float | None:
+    """Time at which a process started, in seconds since the epoch; None where the system does not say."""
     try:
-        return time.time() - path.stat().st_mtime > OLD
-    except OSError:
-        return False
+        # The name of the program, in parentheses, may hold spaces.
+        ticks = float(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
+        lines = Path("/proc/stat").read_text().splitlines()
+        booted = next(float(line.split()[1]) for line in lines if line.startswith("btime "))
+        return booted + ticks / os.sysconf("SC_CLK_TCK")
+    except (OSError, ValueError, IndexError, StopIteration):
+        return None
 
 
 def _sync(path: Path) -> None:

@@ -8,7 +8,7 @@ import json
 import re
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,6 +19,7 @@ import torch
 
 from neurobridge.store.atomic import write_bytes
 from neurobridge.store.errors import StateFileError
+from neurobridge.store.space import named_full_disk
 
 #: Version 2 was written by neurobridge 0.1; its JSON has no digest of its own.
 FORMAT_VERSION = 3
@@ -28,6 +29,11 @@ _NO_DIGEST = "0" * 64
 _SEAL = re.compile(rb'\A\{\n "digest": "([0-9a-f]{64})"')
 # Pauses, in seconds, before a state is read again that is not whole although nothing has replaced it.
 _PAUSES = (0.005, 0.02)
+# What content that is none of ours makes constructors, parsers and array libraries raise.
+_DAMAGE = (
+    safetensors.SafetensorError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RuntimeError,
+    AssertionError, MemoryError,
+)  # fmt: skip
 
 Read = TypeVar("Read")
 
@@ -67,8 +73,12 @@ def write_state(
     -------
     Path
         Of the JSON file.
+
+    Raises
+    ------
+    DiskFullError
+        The disk is full; the former state is as it was, and the new one takes no space.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     plain = {key: tensor.detach().cpu().contiguous().clone() for key, tensor in tensors.items()}
     payload = safetensors.torch.save(plain)
     digest = hashlib.sha256(payload).hexdigest()
@@ -83,11 +93,20 @@ def write_state(
     }
     path = folder / f"{name}.json"
     text = sealed(contents)
-    with filelock.FileLock(folder / f".{name}.lock"):
-        if not (weights.is_file() and weights.read_bytes() == payload):
-            write_bytes(weights, payload)
-        write_bytes(path, text)
-        _remove_former(folder, name, weights, former)
+    with named_full_disk(path):
+        folder.mkdir(parents=True, exist_ok=True)
+        with filelock.FileLock(folder / f".{name}.lock"):
+            is_new = not weights.exists()
+            try:
+                if is_new or weights.read_bytes() != payload:
+                    write_bytes(weights, payload)
+                write_bytes(path, text)
+            except BaseException:
+                # Nothing names them: they would only take space.
+                if is_new:
+                    weights.unlink(missing_ok=True)
+                raise
+            _remove_former(folder, name, weights, former)
     return path
 
 
@@ -187,7 +206,7 @@ def _read(
     weights = folder / Path(str(header.get("tensors"))).name
     if not weights.is_file():
         raise error(f"{weights}: found no such file; expected the tensors of {path.name}. Mend: copy both files.")
-    payload = weights.read_bytes()
+    payload = _bytes_of(weights, error)
     if hashlib.sha256(payload).hexdigest() != header.get("sha256"):
         raise error(
             f"{weights}: found a digest other than the one in {path.name}; expected {str(header.get('sha256'))[:16]}... "
@@ -196,7 +215,7 @@ def _read(
     try:
         tensors = safetensors.torch.load(payload)
         shapes = {str(key): tuple(shape) for key, shape in dict(header["shapes"]).items()}
-    except (safetensors.SafetensorError, KeyError, TypeError, ValueError) as problem:
+    except _DAMAGE as problem:
         raise error(
             f"{weights}: found no usable tensors ({type(problem).__name__}: {problem}); expected those of {path.name}. Mend: the "
             "files are damaged; copy or save them again."
@@ -207,10 +226,10 @@ def _read(
 
 def _unsealed(path: Path, kind: str, error: type[StateFileError]) -> dict[str, Any]:
     """Read a header: JSON of the right kind and version whose digest is that of its text."""
-    text = path.read_bytes()
+    text = _bytes_of(path, error)
     try:
         header = json.loads(text)
-    except ValueError as problem:
+    except (ValueError, RecursionError) as problem:
         raise error(
             f"{path}: found text that is not JSON ({problem}); expected a saved {kind}. Mend: save again."
         ) from problem
@@ -233,6 +252,56 @@ def _unsealed(path: Path, kind: str, error: type[StateFileError]) -> dict[str, A
                 "was altered; copy or save it again."
             )
     return header
+
+
+@contextlib.contextmanager
+def named_damage(where: str, error: type[StateFileError], mend: str = "save it again") -> Iterator[None]:
+    """Raise whatever the content of a damaged or altered file runs into as one class of error, with the file's name.
+
+    Parameters
+    ----------
+    where : str
+        The file.
+    error : type
+        Class of the errors that are raised; errors of this class pass.
+    mend : str
+
+    Raises
+    ------
+    StateFileError
+        Of the class ``error``.
+
+    Examples
+    --------
+    >>> with named_damage("aligner.json", StateFileError):
+    ...     {}["means"]
+    Traceback (most recent call last):
+    neurobridge.store.errors.StateFileError: aligner.json: found no usable content (KeyError: 'means'); expected a whole file...
+    """
+    try:
+        yield
+    except error:
+        raise
+    except StateFileError as problem:
+        raise error(str(problem)) from problem
+    except _DAMAGE as problem:
+        raise error(
+            f"{where}: found no usable content ({type(problem).__name__}: {problem}); expected a whole file of this package. "
+            f"Mend: {mend}."
+        ) from problem
+
+
+def _bytes_of(path: Path, error: type[StateFileError]) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        # Replaced meanwhile: the caller reads again.
+        raise
+    except OSError as problem:
+        raise error(
+            f"{path}: found a file that cannot be read ({problem.strerror}); expected one that can. Mend: check its permissions "
+            "and the disk, or copy it again."
+        ) from problem
 
 
 def _remove_former(folder: Path, name: str, weights: Path, former: re.Pattern[str] | None) -> None:

@@ -17,6 +17,7 @@ from neurobridge.bridge import couple, kernel_map, ridge_map
 from neurobridge.bridge.cost.dense import linear_cost
 from neurobridge.evaluate import correlate
 from neurobridge.flow import OffSupportWarning, Training, VelocityMLP
+from neurobridge.maps.linear import unit_of_cloud
 
 FAST = {"training": Training(n_steps=60, width=32, depth=1)}
 # Four candidates, where what is asked does not depend on how many are tried.
@@ -54,7 +55,7 @@ def test_the_linear_cost_is_what_the_map_of_the_pairs_misses_and_transposes():
     X, Y = rng.normal(size=(9, 3)), rng.normal(size=(7, 5))
     rows = np.arange(6), np.arange(6)
     cost = linear_cost(X, Y, rows)
-    mapped = ridge_map(X[:6], Y[:6], penalty="shared")(X)
+    mapped = ridge_map(X[:6], Y[:6], penalty="shared", unit=unit_of_cloud(X))(X)
     squares = ((mapped[:, None, :] - Y[None, :, :]) ** 2).sum(axis=2)
     np.testing.assert_allclose(cost.dense(), squares / squares.mean(), rtol=1e-12)
     np.testing.assert_allclose(cost.transposed().dense(), cost.dense().T, rtol=1e-12)

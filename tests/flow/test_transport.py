@@ -44,7 +44,7 @@ def test_an_affine_path_starts_at_the_ridge_map_of_the_pairs(flows):
     X, Y, trained = flows.X, flows.Y, flows.of
     flow = trained["affine"]
     scales = flow.source_scale_, flow.target_scale_
-    linear = ridge_map(scales[0].forward(X[:20]), scales[1].forward(Y[:20]))
+    linear = ridge_map(scales[0].forward(X[:20]), scales[1].forward(Y[:20]), unit=1.0)
     np.testing.assert_allclose(flow.start(X), scales[1].backward(linear(scales[0].forward(X))), atol=1e-9)
 
 

@@ -39,7 +39,7 @@ def test_agrees_with_scikit_learn():
 def test_its_linear_limit_is_ridge():
     length = ((X - X.mean(0)) ** 2).sum(1).mean()
     ours = kernel_map(X, Y, shapes=[(1.0, 0.0)], alphas=(0.1,))
-    theirs = ridge_map(X, Y, alphas=(0.1 * length,))
+    theirs = ridge_map(X, Y, alphas=(0.1 * length,), unit=1.0)
     np.testing.assert_allclose(ours(NEW), theirs(NEW), rtol=1e-8, atol=1e-10)
 
 

@@ -16,7 +16,7 @@ def test_agrees_with_scikit_learn(shape):
     X = RNG.normal(size=shape) + 3
     Y = X @ RNG.normal(size=(shape[1], 5)) + RNG.normal(size=(shape[0], 5)) * [0.1, 1, 3, 10, 30]
     alphas = (0.1, 1.0, 10.0, 100.0, 1000.0)
-    ours = ridge_map(X, Y, alphas=alphas)
+    ours = ridge_map(X, Y, alphas=alphas, unit=1.0)
     theirs = RidgeCV(alphas=alphas, alpha_per_target=True).fit(X, Y)
     np.testing.assert_array_equal(ours.alpha, theirs.alpha_)
     np.testing.assert_allclose(ours(X), theirs.predict(X), rtol=1e-8, atol=1e-8)
@@ -32,7 +32,7 @@ def test_leave_one_out_is_what_leaving_one_out_gives():
             for i in range(15)
         ]
         errors.append(np.mean(np.square(left_out)))
-    assert ridge_map(X, Y, alphas=alphas).alpha[0] == alphas[int(np.argmin(errors))]
+    assert ridge_map(X, Y, alphas=alphas, unit=1.0).alpha[0] == alphas[int(np.argmin(errors))]
 
 
 def test_lengths_must_agree():
@@ -60,7 +60,7 @@ def test_the_shared_penalty_is_that_of_least_summed_error():
             for i in range(15)
         ]
         errors.append(np.sum(np.square(left_out)))
-    assert set(ridge_map(X, Y, alphas=alphas, penalty="shared").alpha) == {alphas[int(np.argmin(errors))]}
+    assert set(ridge_map(X, Y, alphas=alphas, penalty="shared", unit=1.0).alpha) == {alphas[int(np.argmin(errors))]}
 
 
 def test_unknown_penalties_are_refused():

@@ -133,4 +133,4 @@ def _partner_ridge(plan: sparse.csr_matrix, X: np.ndarray, Y: np.ndarray) -> Lin
     """Fit ridge regression from points to their mean partners; points without partners are left out."""
     mass = np.asarray(plan.sum(axis=1)).ravel()
     coupled = np.flatnonzero(mass > 0)
-    return ridge_map(X[coupled], (plan @ Y)[coupled] / mass[coupled, None], penalty="shared")
+    return ridge_map(X[coupled], (plan @ Y)[coupled] / mass[coupled, None], penalty="shared", unit=1.0)

@@ -55,7 +55,7 @@ class RidgeAligner(AssemblyAligner):
 
     def _fit_arrays(self, X: np.ndarray, Y: np.ndarray, rows: tuple[np.ndarray, np.ndarray]) -> None:
         left, right = X[rows[0]], Y[rows[1]]
-        self.maps_ = ridge_map(left, right), ridge_map(right, left)
+        self.maps_ = ridge_map(left, right, unit=1.0), ridge_map(right, left, unit=1.0)
 
     def _forward(self, X: np.ndarray) -> np.ndarray:
         return self.maps_[0](X)

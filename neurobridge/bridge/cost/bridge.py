@@ -4,25 +4,18 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any, Literal
 
 import numpy as np
 import torch
 
 from neurobridge.bridge.cost.blocks import log_product
-from neurobridge.bridge.cost.distances import AnchorDistances, Anchors
-from neurobridge.bridge.cost.distributed import DistributedFactor, check_distributed
+from neurobridge.bridge.cost.distances import AnchorDistances
 from neurobridge.bridge.cost.factors import Factor
-from neurobridge.bridge.cost.geometry import Geometry, Scale
-from neurobridge.bridge.cost.in_memory import DenseFactor, NearestFactor, StreamedFactor
-from neurobridge.bridge.cost.metrics import Metric
-from neurobridge.bridge.cost.protocol import check_rows, written_out
-from neurobridge.points.arrays import Array, PointSource, Rows, row_blocks
+from neurobridge.bridge.cost.protocol import written_out
+from neurobridge.points.arrays import Array, Rows, row_blocks
 from neurobridge.points.display import Displayed, by
-from neurobridge.points.memory import check_memory
 from neurobridge.store.kinds import fields_of, register
 
 Reduce = Literal["softmin", "min"]
@@ -104,57 +97,6 @@ class BridgeCost(Displayed):
     def to_state(self) -> dict[str, Any]:
         """Return the state on disk: all but the device of points that are not there."""
         return fields_of(self, without=("torch_device",))
-
-    @classmethod
-    def measure(
-        cls,
-        X: Array,
-        Y: Array,
-        pairs: tuple[Array, Array],
-        geometry: Geometry,
-        *,
-        reduce: Reduce = "softmin",
-        nearest: int | None = None,
-        confidence: Array | None = None,
-        stream: bool = False,
-        distributed: bool = False,
-        memory_limit: float = 4e9,
-        device: str | torch.device | None = None,
-    ) -> BridgeCost:
-        """Measure both spaces: `bridge_cost`, with the settings of the distances as one object."""
-        if reduce not in ("softmin", "min"):
-            raise ValueError(f"found reduce={reduce!r}; expected 'softmin' or 'min'. Mend: choose one of them.")
-        if nearest is not None and nearest < 1:
-            raise ValueError(
-                f"found nearest={nearest}; expected at least 1 anchor. Mend: nearest=None keeps all of them."
-            )
-        if stream and (nearest is not None or geometry.needs_all_points):
-            raise ValueError(
-                f"found stream=True with nearest={nearest}, metric={geometry.metric!r}; expected nearest=None and distances that "
-                "can be computed from two points alone. Mend: stream=False, or nearest=None and metric='euclidean'."
-            )
-        sides = PointSource.of(X, name="X", device=device), PointSource.of(Y, name="Y", device=device)
-        if distributed:
-            check_distributed(sides, geometry, stream)
-        rows = check_rows(pairs, sides[0].shape[0], sides[1].shape[0])
-        log_weight = _log_confidence(confidence, len(rows[0]), reduce, sides[0])
-        anchors = Anchors.of(rows[0]), Anchors.of(rows[1])
-        kept = sum(_bytes_kept(*side, nearest, stream) for side in zip(sides, anchors, strict=True))
-        check_memory(
-            kept,
-            memory_limit,
-            f"a cost of {sides[0].shape[0]} + {sides[1].shape[0]} points and {len(rows[0])} pairs",
-            mend="nearest=32 keeps each point's nearest anchors, stream=True keeps no distances",
-        )
-        hold = _holder(nearest, stream, distributed)
-        (source, source_factor), (target, target_factor) = (
-            hold(*side) for side in zip(sides, anchors, geometry.sides, strict=True)
-        )
-        if log_weight is not None:
-            # Once: the weight of a pair belongs to the product, not to both factors.
-            source_factor = source_factor.weighted(log_weight)
-        torch_device = str(X.device) if isinstance(X, torch.Tensor) else None
-        return cls(source, target, source_factor, target_factor, reduce, rows, torch_device)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -347,126 +289,3 @@ class BridgeCost(Displayed):
                 "Mend: cost.at(0.05), or build the cost with reduce='min'."
             )
         return self.epsilon
-
-
-def bridge_cost(
-    X: Array,
-    Y: Array,
-    pairs: tuple[Array, Array],
-    *,
-    metric: Metric | tuple[Metric, Metric] = "euclidean",
-    scale: Scale = "mean",
-    reduce: Reduce = "softmin",
-    nearest: int | None = None,
-    n_neighbors: int = 10,
-    confidence: Array | None = None,
-    stream: bool = False,
-    distributed: bool = False,
-    memory_limit: float = 4e9,
-    device: str | torch.device | None = None,
-) -> BridgeCost:
-    """Measure how far apart points of two spaces are, over the labelled pairs.
-
-    Parameters
-    ----------
-    X : array of shape (n_source, n_source_dims)
-        Points of the source space, paired or not; numpy or torch. A memory map or a dask array is read block by block.
-    Y : array of shape (n_target, n_target_dims)
-        Points of the target space.
-    pairs : tuple of two int arrays of shape (n_pairs,)
-        One pair at least; over a single one every path leads through it, and all plans with the same marginals cost the same.
-        ``X[pairs[0][p]]`` and ``Y[pairs[1][p]]`` are the same thing seen in both spaces. A point may be in several pairs (many
-        images, one caption): its distances are computed and kept once.
-    metric : str, callable, or a tuple of two
-        Distance inside each space: "euclidean", "sqeuclidean", "cosine", "correlation", "geodesic" (shortest paths on the
-        neighbour graph of all points), "precomputed" (X or Y holds the distances to the anchors, (n, n_pairs)), or a function
-        from tensors (n, d), (k, d) to distances (n, k). A tuple gives each space its own.
-    scale : {"mean", "median", "none"}
-        Unit of length of each space, so that epsilon is dimensionless. With ``nearest`` or ``stream`` the median is that of 4,096
-        evenly spaced rows (with ``distributed`` too), and the geodesic mean that of paths from 16 anchors.
-    reduce : {"softmin", "min"}
-        "softmin" makes the Gibbs kernel an exact product of the two factors; "min" is the paper's cost.
-    nearest : int, optional
-        Keep only this many nearest anchors of each point: memory O((n + m) k). See `BridgeCost.truncation_bound`.
-    n_neighbors : int
-        Links a point has in the graph of ``metric="geodesic"``.
-    confidence : array of shape (n_pairs,), optional
-        Weight of each pair in (0, 1], for noisy labels: multiplies its term of the softmin.
-    stream : bool
-        Keep no distances, compute them again on every pass: memory O(n d) whatever the number of pairs, more time.
-    distributed : bool
-        Keep the distances on the workers of dask, a task a row chunk: X and Y are dask arrays, and an iteration of the factored
-        solver moves vectors of one value a pair. Runs on the active client, or on threads where there is none; the client must
-        stay open while the cost and its couplings are used. See `neurobridge.bridge.cost.distributed`.
-    memory_limit : float
-        Bytes the kept distances may take (on all workers together, where ``distributed``).
-    device : str, optional
-        Where to compute; the device of the input by default.
-
-    Returns
-    -------
-    BridgeCost
-
-    Raises
-    ------
-    ValueError
-        Mismatched lengths, no pair, a pair outside the data, non-finite values, an unknown option, or options that
-        exclude each other.
-    MemoryError
-        The distances would take more than ``memory_limit``; says how much, and what to use instead.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from neurobridge.bridge import bridge_cost
-    >>> rng = np.random.default_rng(0)
-    >>> X, Y = rng.normal(size=(60, 4)), rng.normal(size=(50, 6))
-    >>> pairs = np.arange(8), np.arange(8)
-    >>> bridge_cost(X, Y, pairs, metric=("cosine", "geodesic"), nearest=3)
-    BridgeCost(60 x 50, 8 pairs, cosine and geodesic, softmin, 3 nearest anchors)
-    >>> shortest = bridge_cost(X, Y, pairs, reduce="min").dense()
-    >>> shortest[pairs]
-    array([0., 0., 0., 0., 0., 0., 0., 0.])
-    """
-    geometry = Geometry(metric, scale, n_neighbors)
-    return BridgeCost.measure(
-        X, Y, pairs, geometry, reduce=reduce, nearest=nearest, confidence=confidence, stream=stream,
-        distributed=distributed, memory_limit=memory_limit, device=device,
-    )  # fmt: skip
-
-
-def _holder(
-    nearest: int | None, stream: bool, distributed: bool
-) -> Callable[[PointSource, Anchors, Geometry], tuple[AnchorDistances, Factor]]:
-    """Choose the class that measures and holds the distances of a space."""
-    if stream:
-        return StreamedFactor.measure
-    if distributed:
-        return partial(DistributedFactor.measure, nearest=nearest)
-    return DenseFactor.measure if nearest is None else partial(NearestFactor.measure, nearest=nearest)
-
-
-def _bytes_kept(points: PointSource, anchors: Anchors, nearest: int | None, stream: bool) -> float:
-    if stream:
-        return 0.0
-    n_columns = len(anchors.columns)
-    if nearest is None:
-        return points.shape[0] * n_columns * points.element_size
-    return points.shape[0] * min(nearest, n_columns) * (points.element_size + 4.0)
-
-
-def _log_confidence(confidence: Array | None, n_pairs: int, reduce: str, left: PointSource) -> torch.Tensor | None:
-    if confidence is None:
-        return None
-    weight = torch.as_tensor(confidence, dtype=torch.float64).cpu()
-    if reduce != "softmin":
-        raise ValueError(
-            "found confidence with reduce='min'; expected reduce='softmin', since a minimum has no weights. "
-            "Mend: reduce='softmin', or leave out the pairs you do not trust."
-        )
-    if weight.shape != (n_pairs,) or not bool(((weight > 0) & (weight <= 1)).all()):
-        raise ValueError(
-            f"confidence: found shape {tuple(weight.shape)} with values in [{float(weight.min())}, {float(weight.max())}]; "
-            f"expected ({n_pairs},) values in (0, 1]. Mend: one for each pair; drop pairs of confidence zero."
-        )
-    return weight.log().to(left.data.device if isinstance(left.data, torch.Tensor) else left.device or "cpu")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -10,8 +11,9 @@ import numpy as np
 import torch
 
 from neurobridge.bridge.cost.protocol import check_rows, written_out
-from neurobridge.maps.linear import ridge_map
-from neurobridge.points.arrays import Array, Rows, host, same_kind, to_tensor
+from neurobridge.maps.linear import ridge_map, unit_of_cloud
+from neurobridge.points.arrays import Array, Rows, points, same_kind, to_tensor
+from neurobridge.points.conversion import real_array
 from neurobridge.points.display import Displayed, by
 from neurobridge.points.memory import check_memory
 from neurobridge.store.kinds import register
@@ -57,7 +59,10 @@ class DenseCost(Displayed):
         return {"points": by(*self.shape), **known, "unit": self.unit}
 
     def __post_init__(self) -> None:
-        shape = tuple(np.shape(self.matrix))
+        if not isinstance(self.matrix, torch.Tensor):
+            # Frames, masked arrays and lists have no columns to index, or hide values.
+            object.__setattr__(self, "matrix", real_array(self.matrix, name="cost"))
+        shape = tuple(self.matrix.shape)
         if len(shape) != 2 or 0 in shape:
             raise ValueError(
                 f"cost: found a matrix of shape {shape}; expected (n, m), neither zero. "
@@ -65,9 +70,9 @@ class DenseCost(Displayed):
             )
         if self.anchors is not None:
             check_rows(self.anchors, *shape)
-        if not (bool(self._tensor.isfinite().all()) and self.unit > 0):
+        if not (bool(self._tensor.isfinite().all()) and 0 < self.unit < math.inf):
             raise ValueError(
-                f"cost: found a unit of {self.unit}; expected a positive one. "
+                f"cost: found a unit of {self.unit}; expected a positive finite one. "
                 "Mend: scale=1.0 takes epsilon in the units of the matrix."
             )
 
@@ -84,7 +89,14 @@ class DenseCost(Displayed):
     @cached_property
     def unit(self) -> float:
         """The cost that epsilon and rho are a fraction of."""
-        return float(self._tensor.abs().mean(dtype=torch.float64)) if self.scale is None else float(self.scale)
+        if self.scale is not None:
+            return float(self.scale)
+        sizes = self._tensor.abs()
+        unit = float(sizes.mean(dtype=torch.float64))
+        # The sum may leave double precision where the mean does not.
+        return (
+            unit if math.isfinite(unit) else float(sizes.max()) * float((sizes / sizes.max()).mean(dtype=torch.float64))
+        )
 
     def rows(self, block: slice | np.ndarray) -> torch.Tensor:
         """Cost of some source points to all target points, tensor of shape (n_rows, m)."""
@@ -138,11 +150,17 @@ def linear_cost(X: Array, Y: Array, pairs: tuple[Array, Array], *, memory_limit:
     >>> linear_cost(X, 2 * X, (np.arange(10), np.arange(10))).shape
     (30, 30)
     """
-    source, target = (np.asarray(host(side), dtype=np.float64) for side in (X, Y))
-    rows = np.asarray(host(pairs[0])), np.asarray(host(pairs[1]))
+    source, target = (points(side, name=name).double().cpu().numpy() for side, name in ((X, "X"), (Y, "Y")))
     n, m = len(source), len(target)
-    check_memory(8.0 * n * m, memory_limit, f"the dense {n} x {m} linear cost", mend="use the bridge cost")
-    images = ridge_map(source[rows[0]], target[rows[1]], penalty="shared")(source)
+    rows = check_rows(pairs, n, m)
+    check_memory(
+        8.0 * n * m,
+        memory_limit,
+        f"the dense {n} x {m} linear cost",
+        mend="use the bridge cost",
+        working=24.0 * n * m,
+    )
+    images = ridge_map(source[rows[0]], target[rows[1]], penalty="shared", unit=unit_of_cloud(source))(source)
     left, right = torch.as_tensor(images), torch.as_tensor(target)
     squares = torch.cdist(left, right, compute_mode="donot_use_mm_for_euclid_dist").square_()
-    return DenseCost((squares / max(float(squares.mean()), 1e-12)).numpy(), rows, 1.0)
+    return DenseCost((squares / max(float(squares.mean()), 1e-12 * unit_of_cloud(target) ** 2)).numpy(), rows, 1.0)

@@ -11,9 +11,8 @@ import numpy as np
 import torch
 
 from neurobridge.bridge.cost.factors import Factor
-from neurobridge.bridge.cost.geometry import Geometry, Scale
 from neurobridge.bridge.cost.graph import neighbors
-from neurobridge.bridge.cost.metrics import FAST, METRICS, OF_ALL_POINTS, Distance, distance_function
+from neurobridge.bridge.cost.metrics import FAST, METRICS, OF_ALL_POINTS, Distance, Geometry, Scale, distance_function
 from neurobridge.points.arrays import PointSource, row_blocks
 from neurobridge.points.display import Displayed
 from neurobridge.store.errors import StateFileError
@@ -274,7 +273,7 @@ def positive_unit(unit: float, scale: Scale) -> float:
     """Refuse a unit of length that is not positive."""
     if not 0 < unit < float("inf"):
         raise ValueError(
-            f"found a {scale} anchor distance of {unit}; expected a positive unit of length. "
-            "Mend: drop duplicate points, or use scale='none'."
+            f"found a {scale} anchor distance of {unit}; expected a positive finite unit of length. Mend: drop duplicate points; "
+            "where the numbers are very small or very large, divide them by their size, X / numpy.abs(X).max(), or pass float64."
         )
     return unit

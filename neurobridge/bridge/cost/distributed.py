@@ -28,7 +28,7 @@ from neurobridge.bridge.cost import tasks
 from neurobridge.bridge.cost.blocks import Block, Carried, LogSums
 from neurobridge.bridge.cost.distances import AnchorDistances, Anchors, positive_unit, streamed_unit
 from neurobridge.bridge.cost.factors import BLOCK_ELEMENTS, Factor, HalfStep
-from neurobridge.bridge.cost.geometry import Geometry
+from neurobridge.bridge.cost.metrics import Geometry
 from neurobridge.points.arrays import PointSource, row_blocks
 from neurobridge.points.display import Displayed
 

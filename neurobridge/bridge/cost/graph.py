@@ -12,6 +12,7 @@ from scipy import sparse
 from scipy.sparse import csgraph
 from tqdm.auto import tqdm
 
+from neurobridge.bridge.cost.metrics import euclidean, lengths
 from neurobridge.points.arrays import row_blocks
 
 # Above this many points the exact search (quadratic) gives way to an approximate index.
@@ -43,7 +44,7 @@ def neighbors(X: torch.Tensor, Z: torch.Tensor, k: int) -> tuple[torch.Tensor, t
     distance = torch.empty((len(X), k), dtype=X.dtype, device=X.device)
     index = torch.empty((len(X), k), dtype=torch.int64, device=X.device)
     for rows in row_blocks(len(X), len(Z), budget=1 << 22):
-        block = torch.cdist(X[rows], Z, compute_mode="donot_use_mm_for_euclid_dist")
+        block = euclidean(X[rows], Z)
         distance[rows], index[rows] = block.topk(k, dim=1, largest=False, sorted=True)
     return distance, index
 
@@ -73,7 +74,7 @@ def _approximate(X: torch.Tensor, Z: torch.Tensor, k: int) -> tuple[torch.Tensor
         places = index.search(np.ascontiguousarray(block.cpu().numpy(), dtype=np.float32), k)[1]
         # A cell with fewer than k points is filled up with -1: repeat the nearest.
         candidates = torch.as_tensor(np.where(places < 0, places[:, :1], places), device=X.device)
-        exact = (block[:, None, :] - Z[candidates]).norm(dim=2)
+        exact = lengths(block[:, None, :] - Z[candidates])
         order = exact.argsort(dim=1)
         distance[rows], nearest[rows] = exact.gather(1, order), candidates.gather(1, order)
     return distance, nearest
@@ -111,8 +112,8 @@ def neighbor_graph(X: torch.Tensor, n_neighbors: int) -> sparse.csr_matrix:
     tiny = 1e-9 * float(np.median(positive)) if positive.size else 1e-12
     rows = np.repeat(np.arange(n, dtype=np.int32), k + 1)
     off = rows != columns.ravel()
-    lengths = np.maximum(weights.ravel()[off].astype(np.float64), tiny)
-    graph = sparse.csr_matrix((lengths, (rows[off], columns.ravel()[off])), shape=(n, n))
+    links = np.maximum(weights.ravel()[off].astype(np.float64), tiny)
+    graph = sparse.csr_matrix((links, (rows[off], columns.ravel()[off])), shape=(n, n))
     return _joined(graph.maximum(graph.T).tocsr(), X)
 
 
@@ -134,11 +135,11 @@ def _joined(graph: sparse.csr_matrix, X: torch.Tensor) -> sparse.csr_matrix:
         label[label == smallest] = label[j]
         label = np.unique(label, return_inverse=True)[1]
         n_components -= 1
-    rows, columns, lengths = map(np.array, zip(*links, strict=True))
-    extra = sparse.csr_matrix((lengths, (rows, columns)), shape=graph.shape)
+    rows, columns, spans = map(np.array, zip(*links, strict=True))
+    extra = sparse.csr_matrix((spans, (rows, columns)), shape=graph.shape)
     warnings.warn(
         f"found a neighbour graph of {len(links) + 1} components; expected one. Joined them by their {len(links)} shortest "
-        f"links (longest {lengths.max():.3g}). Mend: raise n_neighbors, or check for outliers.",
+        f"links (longest {spans.max():.3g}). Mend: raise n_neighbors, or check for outliers.",
         DisconnectedGraphWarning,
         stacklevel=4,
     )

@@ -25,10 +25,10 @@ from neurobridge.bridge.cost.distances import (
     unit_of_length,
 )
 from neurobridge.bridge.cost.factors import BLOCK_ELEMENTS, Factor
-from neurobridge.bridge.cost.geometry import Geometry, Scale
 from neurobridge.bridge.cost.graph import geodesic, nearest_geodesic
-from neurobridge.bridge.cost.metrics import Metric, distance_function
-from neurobridge.points.arrays import PointSource, row_blocks
+from neurobridge.bridge.cost.metrics import Geometry, Metric, Scale, distance_function, lengths
+from neurobridge.bridge.cost.protocol import check_rows
+from neurobridge.points.arrays import Array, PointSource, row_blocks
 from neurobridge.store.kinds import register
 
 
@@ -321,7 +321,7 @@ def nearest_anchors(points: PointSource, space: AnchorDistances, k: int) -> tupl
         part = nearest_of(block_distances, k)
         # The search may round; what is kept is exact, so that an anchor is at distance zero from itself.
         if is_single(points) and space.metric in ("euclidean", "sqeuclidean"):
-            exact = (block[:, None, :] - anchors[part.index]).norm(dim=2)
+            exact = lengths(block[:, None, :] - anchors[part.index])
             part = replace(part, distances=exact if space.metric == "euclidean" else exact**2)
         distances[rows], index[rows], radius[rows] = part.distances, part.index, part.radius
     return NearestFactor(distances, index, n_columns, radius), total / (n * n_columns)
@@ -341,8 +341,8 @@ def nearest_of(distances: torch.Tensor, k: int) -> NearestFactor:
 
 
 def anchor_distances(
-    X: torch.Tensor,
-    anchor_rows: np.ndarray,
+    X: Array,
+    anchor_rows: Array,
     *,
     metric: Metric = "euclidean",
     scale: Scale = "mean",
@@ -352,8 +352,8 @@ def anchor_distances(
 
     Parameters
     ----------
-    X : tensor of shape (n_points, n_dims)
-        For ``metric="precomputed"``: the distances themselves, (n_points, n_anchors), in the order of
+    X : array of shape (n_points, n_dims)
+        Torch or numpy. For ``metric="precomputed"``: the distances themselves, (n_points, n_anchors), in the order of
         ``anchor_rows``.
     anchor_rows : int array of shape (n_anchors,)
         Rows of X that are anchors.
@@ -386,6 +386,7 @@ def anchor_distances(
             [1.],
             [3.]])
     """
-    rows = np.asarray(anchor_rows)
+    source = PointSource.of(X, name="X")
+    rows = check_rows((anchor_rows, anchor_rows), source.shape[0], source.shape[0])[0]
     anchors = Anchors(rows, rows, np.arange(len(rows)), None)
-    return DenseFactor.measure(PointSource(X, "X"), anchors, Geometry(metric, scale, n_neighbors))[0]
+    return DenseFactor.measure(source, anchors, Geometry(metric, scale, n_neighbors))[0]

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from neurobridge.points.arrays import Array, Rows
+from neurobridge.points.conversion import real_array
 from neurobridge.points.display import Displayed, by
 from neurobridge.points.memory import check_memory
 from neurobridge.store.kinds import register
@@ -50,17 +51,28 @@ def anchors_of(cost: Cost | None) -> Rows:
     return (np.empty(0, dtype=np.int64),) * 2 if anchors is None else anchors
 
 
-def written_out(cost: Cost, memory_limit: float, *, mend: str = "pass a cost of fewer points") -> torch.Tensor:
+def written_out(
+    cost: Cost, memory_limit: float, *, mend: str = "pass a cost of fewer points", working: float = 0.0
+) -> torch.Tensor:
     """Write a cost out as a tensor of shape (n, m).
+
+    Parameters
+    ----------
+    cost : Cost
+    memory_limit : float
+        Bytes that the matrix may take.
+    mend : str
+    working : float
+        Bytes that the caller takes besides, for which there has to be room.
 
     Raises
     ------
     MemoryError
-        The matrix would be larger than ``memory_limit`` bytes.
+        The matrix would be larger than ``memory_limit`` bytes, or the process has no room for it.
     """
     n, m = cost.shape
     size = cost.rows(slice(0, 1)).element_size()
-    check_memory(n * m * size, memory_limit, f"the dense {n} x {m} cost", mend=mend)
+    check_memory(n * m * size, memory_limit, f"the dense {n} x {m} cost", mend=mend, working=working)
     return cost.rows(slice(None))
 
 
@@ -124,7 +136,7 @@ def check_rows(pairs: tuple[Array, Array], n: int, m: int) -> Rows:
     ValueError
         Different lengths, no pair, or rows that are no whole numbers or outside the points.
     """
-    rows = [np.asarray(side.cpu() if isinstance(side, torch.Tensor) else side) for side in pairs]
+    rows = [real_array(side, name="pairs") for side in pairs]
     if len(rows) != 2 or rows[0].ndim != 1 or rows[0].shape != rows[1].shape:
         raise ValueError(
             f"pairs: found {[side.shape for side in rows]}; expected two index arrays of the same length. "

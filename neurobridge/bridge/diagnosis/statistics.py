@@ -55,7 +55,9 @@ def pair_ranks(C: np.ndarray, D: np.ndarray) -> np.ndarray:
     for source, target in ((left, right), (right, left)):
         residual = _ridge_loo(source, target)
         error = np.linalg.norm(residual, axis=1)
-        ranks.append((cdist(target - residual, target) < error[:, None] - 1e-9).sum(axis=1) / (len(C) - 1))
+        # What rounding alone tells apart is level.
+        level = 1e-9 * math.sqrt(float(np.square(target).sum(axis=1).mean()))
+        ranks.append((cdist(target - residual, target) < error[:, None] - level).sum(axis=1) / (len(C) - 1))
     return (ranks[0] + ranks[1]) / 2
 
 

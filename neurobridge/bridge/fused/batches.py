@@ -24,7 +24,6 @@ from neurobridge.bridge.fused.rounds import (
 from neurobridge.bridge.transport.couple import couple
 from neurobridge.bridge.transport.plans import FactoredPlan, Plan
 from neurobridge.maps.kernel import KernelMap
-from neurobridge.maps.linear import ridge_map
 from neurobridge.points.arrays import PointSource, Rows, row_blocks
 from neurobridge.points.display import html_repr, short_repr
 from neurobridge.store.kinds import register
@@ -338,10 +337,7 @@ def _solved(cost: FusedCost, epsilon: float, rows: Rows, tol: float) -> _Solved:
     batch = cost.subset(*rows)
     matrix = batch.rows(slice(None))
     plan = sinkhorn(matrix, epsilon, tol)
-    X, Y = (
-        torch.as_tensor(side, dtype=torch.float32, device=matrix.device) for side in (batch.problem.X, batch.problem.Y)
-    )
-    return _Solved(plan, *mean_partners(matrix, plan, epsilon, X, Y))
+    return _Solved(plan, *mean_partners(matrix, plan, epsilon, batch.problem))
 
 
 def _refitted(problem: FusedProblem, solved: list[_Solved], batches: list[Rows], state: State, seed: int) -> State:
@@ -363,5 +359,5 @@ def _refitted(problem: FusedProblem, solved: list[_Solved], batches: list[Rows],
     if isinstance(state.blend.forward, KernelMap):
         forward = curved_map(X, images, pair_weights(len(X), paired_source), seed)
     else:
-        forward = ridge_map(X, images, penalty="shared")
-    return replace(state, images=images, forward=forward, backward=ridge_map(Y, origins, penalty="shared"))
+        forward = problem.ridge_forward(X, images)
+    return replace(state, images=images, forward=forward, backward=problem.ridge_backward(Y, origins))

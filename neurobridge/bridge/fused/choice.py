@@ -10,12 +10,10 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from neurobridge.bridge.cost.bridge import BridgeCost
 from neurobridge.bridge.fused.candidate import KERNEL_RIDGE, RIDGE, Candidate, Readout, readouts_of
 from neurobridge.bridge.fused.cost import AnyMap, FusedProblem
 from neurobridge.bridge.fused.rounds import RoundSettings, State, WarmStart, predict, solve
 from neurobridge.maps.kernel import kernel_map
-from neurobridge.maps.linear import ridge_map
 from neurobridge.points.arrays import Rows
 
 # Rounds and readouts are compared on at most this many points a side, lam and epsilon before them on fewer and in few rounds.
@@ -40,7 +38,8 @@ _FEWER_POINTS = 700
 # The candidate where there are too few pairs to choose with.
 _DEFAULT = Candidate(lam=0.9, epsilon=0.1, n_rounds=1, readout="barycentric")
 
-Measure = Callable[[np.ndarray, np.ndarray, Rows], BridgeCost]
+#: Makes the problem of some points and their pairs.
+Pose = Callable[[np.ndarray, np.ndarray, Rows], FusedProblem]
 #: A point of the grid: lam and epsilon.
 GridPoint = tuple[float, float]
 
@@ -179,7 +178,7 @@ class Fold(NamedTuple):
         return ((predicted - self.held_target) ** 2).sum(axis=1)
 
 
-def choose(X: np.ndarray, Y: np.ndarray, rows: Rows, search: Search, measure: Measure) -> Choice:
+def choose(X: np.ndarray, Y: np.ndarray, rows: Rows, search: Search, pose: Pose) -> Choice:
     """Compare lam and epsilon by successive halving, then the rounds and readouts of the best, ridge and kernel ridge.
 
     Parameters
@@ -188,8 +187,8 @@ def choose(X: np.ndarray, Y: np.ndarray, rows: Rows, search: Search, measure: Me
     Y : float64 array of shape (m, n_target_dims)
     rows : tuple of two int arrays of shape (n_pairs,)
     search : Search
-    measure : callable
-        From points, points and pairs to their bridge cost.
+    pose : callable
+        From points, points and pairs to their problem.
 
     Returns
     -------
@@ -204,11 +203,11 @@ def choose(X: np.ndarray, Y: np.ndarray, rows: Rows, search: Search, measure: Me
     best = search.first
     if search.n_folds is None and n_pairs <= _ONE_AT_A_TIME:
         n_points = _FEWER_POINTS
-        folds = list(make_folds(X, Y, rows, n_pairs, 2 * n_points, rng, measure))
+        folds = list(make_folds(X, Y, rows, n_pairs, 2 * n_points, rng, pose))
     else:
         n_points = _CHOOSING_POINTS
         n_folds = min(search.n_folds or _N_FOLDS, n_pairs)
-        folds = list(make_folds(X, Y, rows, n_folds, _MEASURED_POINTS, rng, measure))
+        folds = list(make_folds(X, Y, rows, n_folds, _MEASURED_POINTS, rng, pose))
         if max(len(search.lams), len(search.epsilons)) > 1 and folds:
             best, screening = _Screening(folds, search, n_pairs, rng).run()
     if not folds:
@@ -242,7 +241,7 @@ def beats(errors: np.ndarray, errors_of_first: np.ndarray) -> bool:
 
 
 def make_folds(
-    X: np.ndarray, Y: np.ndarray, rows: Rows, n_folds: int, n_points: int, rng: np.random.Generator, measure: Measure
+    X: np.ndarray, Y: np.ndarray, rows: Rows, n_folds: int, n_points: int, rng: np.random.Generator, pose: Pose
 ) -> Iterator[Fold]:
     """Hold out every pair once; its points leave both clouds.
 
@@ -258,7 +257,7 @@ def make_folds(
         target_rows = np.setdiff1d(_some_rows(len(Y), j[kept], n_points, rng), j[held])
         pairs = np.searchsorted(source_rows, i[kept]), np.searchsorted(target_rows, j[kept])
         source, target = X[source_rows], Y[target_rows]
-        yield Fold(held, FusedProblem(measure(source, target, pairs), source, target, pairs), X[i[held]], Y[j[held]])
+        yield Fold(held, pose(source, target, pairs), X[i[held]], Y[j[held]])
 
 
 def _pairs_apart(rows: Rows, held: np.ndarray) -> np.ndarray:
@@ -371,7 +370,7 @@ def _errors_of_pair_maps(folds: list[Fold], search: Search, n_pairs: int) -> dic
         for candidate, values in errors.items():
             pair_map: AnyMap
             if candidate == RIDGE:
-                pair_map = ridge_map(source, target, penalty="shared")
+                pair_map = fold.problem.ridge_forward(source, target)
             else:
                 pair_map = kernel_map(source, target, seed=search.seed)
             values[fold.held] = fold.squared_errors(pair_map(fold.held_source))

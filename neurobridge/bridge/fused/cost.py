@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -23,7 +24,7 @@ BRIDGE_EPSILON = 0.05
 _NO_ROWS = np.empty(0, dtype=np.int64)
 
 
-@register("fused-problem")
+@register("fused-problem", version=2, upgrades={1: dict})
 @dataclass(frozen=True, eq=False, repr=False)
 class FusedProblem:
     """Two clouds of points, the pairs among them, and the bridge cost between them.
@@ -36,12 +37,16 @@ class FusedProblem:
     Y : float64 array of shape (m, n_target_dims)
     rows : tuple of two int arrays of shape (n_pairs,)
         Rows of X and of Y that are pairs.
+    units : tuple of two float
+        Lengths of the source and the target space that ridge penalties and rounding are measured in: `unit_of_cloud` of all
+        points, of which X and Y may be a part.
     """
 
     cost: BridgeCost
     X: np.ndarray
     Y: np.ndarray
     rows: Rows
+    units: tuple[float, float] = (1.0, 1.0)
 
     def subset(self, source_rows: np.ndarray, target_rows: np.ndarray) -> FusedProblem:
         """Keep some points, sorted rows with all pairs among them; distances stay those measured among all points."""
@@ -51,18 +56,26 @@ class FusedProblem:
     def without_pairs(self, source_rows: np.ndarray, target_rows: np.ndarray) -> FusedProblem:
         """Keep some points in the order of their rows, and no pairs."""
         cost = self.cost.subset(source_rows, target_rows)
-        return FusedProblem(cost, self.X[source_rows], self.Y[target_rows], (_NO_ROWS, _NO_ROWS))
+        return FusedProblem(cost, self.X[source_rows], self.Y[target_rows], (_NO_ROWS, _NO_ROWS), self.units)
 
     @cached_property
     def designs(self) -> tuple[RidgeDesign, RidgeDesign]:
         """Both clouds decomposed for ridge regression on any targets."""
-        return RidgeDesign(self.X), RidgeDesign(self.Y)
+        return RidgeDesign(self.X, unit=self.units[0]), RidgeDesign(self.Y, unit=self.units[1])
 
     @cached_property
     def pair_maps(self) -> tuple[LinearMap, LinearMap]:
         """Ridge maps fitted on the pairs, forward and backward."""
         source, target = self.X[self.rows[0]], self.Y[self.rows[1]]
-        return ridge_map(source, target, penalty="shared"), ridge_map(target, source, penalty="shared")
+        return self.ridge_forward(source, target), self.ridge_backward(target, source)
+
+    def ridge_forward(self, source: np.ndarray, target: np.ndarray) -> LinearMap:
+        """Fit a ridge map from points of the source space to points of the target space, with one penalty."""
+        return ridge_map(source, target, penalty="shared", unit=self.units[0])
+
+    def ridge_backward(self, target: np.ndarray, source: np.ndarray) -> LinearMap:
+        """Fit a ridge map from points of the target space to points of the source space, with one penalty."""
+        return ridge_map(target, source, penalty="shared", unit=self.units[1])
 
     def bridge(self) -> torch.Tensor:
         """Write the bridge cost out, float32 tensor of shape (n, m)."""
@@ -118,43 +131,72 @@ class Blend:
         cls, forward: AnyMap, backward: AnyMap, lam: float, bridge: torch.Tensor, problem: FusedProblem
     ) -> tuple[Blend, torch.Tensor]:
         """Return the blend whose three terms have mean one on a problem, and the fused cost there, shape (n, m)."""
-        forward_misses, backward_misses = _misses(forward, backward, problem.X, problem.Y, bridge.device)
-        units = _positive_mean(bridge), _positive_mean(forward_misses), _positive_mean(backward_misses)
+        powers = binary_unit(problem.units[1]), binary_unit(problem.units[0])
+        forward_misses, backward_misses = _misses(forward, backward, problem.X, problem.Y, powers, bridge.device)
+        units = (
+            _positive_mean(bridge, 1.0),
+            _positive_mean(forward_misses, problem.units[1] / powers[0]) * powers[0] ** 2,
+            _positive_mean(backward_misses, problem.units[0] / powers[1]) * powers[1] ** 2,
+        )
         blend = cls(forward, backward, lam, units)
-        return blend, blend._sum(bridge, forward_misses, backward_misses)
+        return blend, blend._sum(bridge, forward_misses, backward_misses, powers)
 
     def __call__(self, bridge: torch.Tensor, X: np.ndarray, Y: np.ndarray) -> torch.Tensor:
         """Return the fused cost between points X and Y whose bridge cost is given, float32 of shape (n, m)."""
-        return self._sum(bridge, *_misses(self.forward, self.backward, X, Y, bridge.device))
+        powers = binary_unit(math.sqrt(self.units[1])), binary_unit(math.sqrt(self.units[2]))
+        return self._sum(bridge, *_misses(self.forward, self.backward, X, Y, powers, bridge.device), powers)
 
-    def _sum(self, bridge: torch.Tensor, forward_misses: torch.Tensor, backward_misses: torch.Tensor) -> torch.Tensor:
+    def _sum(
+        self,
+        bridge: torch.Tensor,
+        forward_misses: torch.Tensor,
+        backward_misses: torch.Tensor,
+        powers: tuple[float, float],
+    ) -> torch.Tensor:
+        """Blend the bridge cost and the squared errors, these in units of the squared powers of two."""
         total = bridge * ((1 - self.lam) / self.units[0])
-        total.add_(forward_misses, alpha=self.lam / 2 / self.units[1])
-        return total.add_(backward_misses, alpha=self.lam / 2 / self.units[2])
+        total.add_(forward_misses, alpha=self.lam / 2 / (self.units[1] / powers[0] ** 2))
+        return total.add_(backward_misses, alpha=self.lam / 2 / (self.units[2] / powers[1] ** 2))
 
     def __repr__(self) -> str:
         maps = f"{type(self.forward).__name__} forward", f"{type(self.backward).__name__} backward"
         return short_repr("Blend", *maps, lam=self.lam, units=self.units)
 
 
+def binary_unit(length: float) -> float:
+    """Return the power of two next below a length.
+
+    Numbers divided by it lie where float32 holds them, and keep all their digits.
+
+    Examples
+    --------
+    >>> binary_unit(1.0), binary_unit(0.3)
+    (1.0, 0.25)
+    """
+    return math.ldexp(1.0, math.frexp(length)[1] - 1)
+
+
 def _misses(
-    forward: AnyMap, backward: AnyMap, X: np.ndarray, Y: np.ndarray, device: torch.device
+    forward: AnyMap, backward: AnyMap, X: np.ndarray, Y: np.ndarray, powers: tuple[float, float], device: torch.device
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Squared errors of both maps between all points, ``|M x - y|^2`` and ``|x - N y|^2``, each (n, m)."""
-    return _squared_distances(forward(X), Y, device), _squared_distances(X, backward(Y), device)
+    """Squared errors of both maps between all points, ``|M x - y|^2`` and ``|x - N y|^2``, each (n, m), in squared powers."""
+    return (
+        _squared_distances(forward(X), Y, powers[0], device),
+        _squared_distances(X, backward(Y), powers[1], device),
+    )
 
 
-def _squared_distances(A: np.ndarray, B: np.ndarray, device: torch.device) -> torch.Tensor:
+def _squared_distances(A: np.ndarray, B: np.ndarray, power: float, device: torch.device) -> torch.Tensor:
     # Centred before rounding to float32: a common offset would eat the digits of the differences.
     centre = B.mean(axis=0)
-    left, right = (torch.as_tensor(side - centre, device=device).float() for side in (A, B))
+    left, right = (torch.as_tensor((side - centre) / power, device=device).float() for side in (A, B))
     product = torch.addmm((right**2).sum(dim=1)[None, :], left, right.T, alpha=-2)
     return product.add_((left**2).sum(dim=1)[:, None]).clamp_(min=0)
 
 
-def _positive_mean(matrix: torch.Tensor) -> float:
+def _positive_mean(matrix: torch.Tensor, unit: float) -> float:
     # A softmin cost is negative near the anchors; its mean is its unit only while it is positive.
-    return max(float(matrix.mean(dtype=torch.float64)), 1e-12)
+    return max(float(matrix.mean(dtype=torch.float64)), 1e-12 * unit**2)
 
 
 @register("fused-cost")

@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from threadpoolctl import threadpool_limits
 
-from neurobridge.bridge.cost.bridge import BridgeCost
-from neurobridge.bridge.cost.geometry import Geometry, Scale
-from neurobridge.bridge.cost.metrics import Metric
+from neurobridge.bridge.cost.measured import measured_cost
+from neurobridge.bridge.cost.metrics import Geometry, Metric, Scale
+from neurobridge.bridge.cost.protocol import check_rows
 from neurobridge.bridge.fused.batches import Solution, complete, deal
 from neurobridge.bridge.fused.candidate import KERNEL_RIDGE, RIDGE, Candidate, check_candidate
 from neurobridge.bridge.fused.choice import Choice, Search, choose
@@ -24,13 +24,16 @@ from neurobridge.bridge.fused.rounds import RoundSettings, State, solve
 from neurobridge.bridge.transport.coupling import ConvergenceWarning, Coupling
 from neurobridge.bridge.transport.plans import DensePlan
 from neurobridge.maps.kernel import kernel_map
-from neurobridge.maps.linear import LinearMap, ridge_map
-from neurobridge.points.arrays import Array, Rows, host
-from neurobridge.points.memory import check_memory
+from neurobridge.maps.linear import LinearMap, unit_of_cloud
+from neurobridge.points.arrays import Array, Rows, points
+from neurobridge.points.memory import check_memory, named_shortage, within_room
 
 # The bridge cost, the two squared residuals and the kernel in float32, blocks of it and the plan in float64.
 _BYTES_PER_ENTRY = 40.0
 _LARGEST_MINIBATCH = 2000
+# Problems of fewer bytes are solved at once without a look at the machine.
+_SMALL = 1e8
+_SHORTAGE = "minibatch_size=500, or couple(bridge_cost(X, Y, pairs)), which builds no n x m matrix"
 # Marginal errors accepted before the last plan, in units of that of the last.
 _TOL_BEFORE = 10
 
@@ -103,8 +106,8 @@ def fuse(
     Parameters
     ----------
     X : array of shape (n, n_source_dims)
-        Source points, paired or not; numpy or torch. Centre them, and divide all dimensions by one number: scaling dimensions
-        one by one would inflate those that hardly vary.
+        Source points, paired or not; numpy or torch. Centre them. Their unit does not matter; scaling dimensions one by one
+        would inflate those that hardly vary.
     Y : array of shape (m, n_target_dims)
         Target points, likewise.
     pairs : tuple of two int arrays of shape (n_pairs,)
@@ -192,18 +195,23 @@ def fuse(
     if device is None and isinstance(X, torch.Tensor):
         device = X.device
 
-    def measure(source: np.ndarray, target: np.ndarray, rows: Rows) -> BridgeCost:
-        return BridgeCost.measure(source, target, rows, geometry, memory_limit=memory_limit, device=device)
-
-    rows: Rows = (host(pairs[0]), host(pairs[1]))
     # Distances in the precision of the points, maps in float64.
-    source, target = host(X), host(Y)
-    X, Y = (np.asarray(side, dtype=np.float64) for side in (source, target))
+    source, target = (_matrix(side, name) for side, name in ((X, "X"), (Y, "Y")))
+    X, Y = (side.astype(np.float64, copy=False) for side in (source, target))
+    rows = check_rows(pairs, len(X), len(Y))
+    units = unit_of_cloud(X), unit_of_cloud(Y)
+
+    def pose(source: np.ndarray, target: np.ndarray, rows: Rows) -> FusedProblem:
+        cost = measured_cost(source, target, rows, geometry, memory_limit=memory_limit, device=device)
+        X, Y = (np.asarray(side, dtype=np.float64) for side in (source, target))
+        return FusedProblem(cost, X, Y, rows, units)
+
     size = _check_minibatch_size(minibatch_size, X, Y, rows, memory_limit)
     # The rounds alternate between torch and numpy: two pools of threads that wait for each other take four times as long.
-    with threadpool_limits(limits=1, user_api="blas"):
-        problem = FusedProblem(measure(source, target, rows), X, Y, rows)
-        choice = choose(X, Y, rows, search, measure) if candidate is None else Choice.given(candidate)
+    what = f"a fused bridge of {len(X)} x {len(Y)} points"
+    with threadpool_limits(limits=1, user_api="blas"), named_shortage(what, _SHORTAGE):
+        problem = pose(source, target, rows)
+        choice = choose(X, Y, rows, search, pose) if candidate is None else Choice.given(candidate)
         solution = _solve(problem, choice.solved, size, tol, seed)
         linear, forward = _maps(choice.candidate, problem, solution.states[0], seed)
     coupling = _coupling(solution, choice.solved.epsilon, tol)
@@ -219,15 +227,22 @@ def fuse(
     )
 
 
+def _matrix(side: Array, name: str) -> np.ndarray:
+    """Return finite points as a matrix of float32 or float64."""
+    return points(side, name=name, device="cpu").numpy()
+
+
 def _check_minibatch_size(
     minibatch_size: int | Literal["auto"] | None, X: np.ndarray, Y: np.ndarray, rows: Rows, memory_limit: float
 ) -> int | None:
     """Points a side to solve at once; None for all."""
-    if X.ndim != 2 or Y.ndim != 2:
-        return None  # bridge_cost says what is wrong
     n, m, n_pairs = len(X), len(Y), max(len(np.unique(side)) for side in rows)
     problem = f"a fused bridge of {n} x {m} points"
     n_bytes = _BYTES_PER_ENTRY * n * m
+    if minibatch_size == "auto" and n_bytes > _SMALL:
+        smallest = f"a fused bridge of {n_pairs} pairs in minibatches of {2 * n_pairs} points"
+        check_memory(_BYTES_PER_ENTRY * 4 * n_pairs**2, math.inf, smallest, mend="pass fewer pairs")
+        memory_limit = within_room(memory_limit)
     if minibatch_size is None or (minibatch_size == "auto" and n_bytes <= memory_limit):
         mend = "minibatch_size='auto' or minibatch_size=2000 solves in minibatches"
         check_memory(n_bytes, memory_limit, problem, mend=mend)
@@ -290,11 +305,11 @@ def _maps(chosen: Candidate, problem: FusedProblem, state: State, seed: int) -> 
     """The linear map, and the map of the readout: of the pairs, or refitted on the last images."""
     i, j = problem.rows
     if chosen == RIDGE:
-        linear = ridge_map(problem.X[i], problem.Y[j], penalty="shared")
+        linear = problem.ridge_forward(problem.X[i], problem.Y[j])
     elif isinstance(state.forward, LinearMap):
         linear = state.forward
     else:
-        linear = ridge_map(state.problem.X, state.images, penalty="shared")
+        linear = problem.ridge_forward(state.problem.X, state.images)
     if chosen == KERNEL_RIDGE:
         return linear, kernel_map(problem.X[i], problem.Y[j], seed=seed)
     return linear, state.forward if chosen.kernel_rounds else linear

@@ -14,7 +14,8 @@ from neurobridge.bridge.fused.deprecated import warn_deprecated
 from neurobridge.bridge.fused.rounds import State, predict
 from neurobridge.bridge.transport.coupling import Coupling
 from neurobridge.maps.linear import LinearMap
-from neurobridge.points.arrays import Array, Rows, host, points, same_kind
+from neurobridge.points.arrays import Array, Rows, points, same_kind
+from neurobridge.points.conversion import real_array
 from neurobridge.points.display import html_repr, short_repr
 from neurobridge.store.kinds import fields_of, register
 
@@ -127,7 +128,7 @@ class FusedBridge:
         ValueError
             Another number of dimensions than in fitting, or values that are not finite.
         """
-        new = points(np.asarray(host(X_new), dtype=np.float64), name="X_new").numpy()
+        new = points(real_array(X_new, name="X_new").astype(np.float64, copy=False), name="X_new").numpy()
         n_dims = self._states[0].problem.X.shape[1]
         if new.shape[1] != n_dims:
             raise ValueError(

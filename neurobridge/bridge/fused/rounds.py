@@ -12,7 +12,7 @@ import torch
 
 from neurobridge.bridge.cost.in_memory import DenseFactor
 from neurobridge.bridge.fused.candidate import Candidate, Readout
-from neurobridge.bridge.fused.cost import AnyMap, Blend, FusedCost, FusedProblem, bridge_matrix
+from neurobridge.bridge.fused.cost import AnyMap, Blend, FusedCost, FusedProblem, binary_unit, bridge_matrix
 from neurobridge.maps.kernel import KernelMap, kernel_map
 from neurobridge.points.arrays import row_blocks
 from neurobridge.points.display import html_repr, short_repr
@@ -267,7 +267,6 @@ def solve(
     """
     bridge = problem.bridge() if bridge is None else bridge
     X, Y, (source_rows, target_rows) = problem.X, problem.Y, problem.rows
-    X_tensor, Y_tensor = (torch.as_tensor(side, device=bridge.device).float() for side in (X, Y))
     source_design, target_design = problem.designs
     weights = pair_weights(len(X), source_rows)
     forward: AnyMap
@@ -284,7 +283,7 @@ def solve(
         tol = settings.tol if number == n_all else settings.tol_before
         plan = sinkhorn(cost, candidate.epsilon, tol, log_v)
         log_v = plan.log_v
-        images, origins = mean_partners(cost, plan, candidate.epsilon, X_tensor, Y_tensor)
+        images, origins = mean_partners(cost, plan, candidate.epsilon, problem)
         images, origins = pinned(images, source_rows, Y[target_rows]), pinned(origins, target_rows, X[source_rows])
         backward, backward_penalty = target_design.shared(origins, penalties[1])
         if number > n_linear:
@@ -333,15 +332,19 @@ def curved_map(X: np.ndarray, images: np.ndarray, weights: np.ndarray, seed: int
 
 
 def mean_partners(
-    cost: torch.Tensor, plan: Potentials, epsilon: float, X: torch.Tensor, Y: torch.Tensor
+    cost: torch.Tensor, plan: Potentials, epsilon: float, problem: FusedProblem
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the mean partner of every source point and of every target point; overwrites the cost matrix."""
     weight = cost.div_(-epsilon).add_(plan.log_u.float()[:, None]).add_(plan.log_v.float()).exp_()
-    return _mean_partner(weight, Y), _mean_partner(weight.T, X)
+    return (
+        _mean_partner(weight, problem.Y, binary_unit(problem.units[1])),
+        _mean_partner(weight.T, problem.X, binary_unit(problem.units[0])),
+    )
 
 
-def _mean_partner(weight: torch.Tensor, points: torch.Tensor) -> np.ndarray:
-    return ((weight @ points) / weight.sum(dim=1, keepdim=True)).double().cpu().numpy()
+def _mean_partner(weight: torch.Tensor, points: np.ndarray, power: float) -> np.ndarray:
+    single = torch.as_tensor(points / power, device=weight.device).float()
+    return ((weight @ single) / weight.sum(dim=1, keepdim=True)).double().cpu().numpy() * power
 
 
 def pinned(images: np.ndarray, rows: np.ndarray, partners: np.ndarray) -> np.ndarray:

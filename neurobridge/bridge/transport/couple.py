@@ -6,14 +6,20 @@ import math
 import warnings
 
 import numpy as np
-import torch
 
 from neurobridge.bridge.cost.bridge import BridgeCost
 from neurobridge.bridge.cost.dense import DenseCost
 from neurobridge.bridge.cost.protocol import Cost
 from neurobridge.bridge.transport.coupling import ConvergenceWarning, Coupling
-from neurobridge.bridge.transport.solvers import SOLVERS, Problem, solve_pinned
+from neurobridge.bridge.transport.solvers import SOLVERS, Problem, Solution, solve_pinned
 from neurobridge.points.arrays import Array, to_tensor
+from neurobridge.points.memory import named_shortage
+
+# What to do where memory runs out: of a method that writes the matrix out, and of "factored".
+_SHORTAGE = (
+    "use method='factored' with a bridge cost, or fewer points",
+    "bridge_cost(..., nearest=32) or bridge_cost(..., stream=True) holds less",
+)
 
 
 def couple(
@@ -44,7 +50,7 @@ def couple(
 
         - "pairs", any size: the labelled pairs alone have mass (the paper's true alignment).
         - "exact", up to about 5,000 x 5,000 points: the sharpest plan, one partner a point; minutes
-          beyond that.
+          beyond that. With ``unbalanced`` up to about 2,000 x 2,000: a plan of at most n + m - 1 entries.
         - "sinkhorn", up to about 10,000 x 10,000 (the n x m matrix in memory, several times): for a
           matrix, and for ``reduce="min"``.
         - "factored", for a `BridgeCost` alone, from ten points to millions: the same plan as
@@ -59,12 +65,14 @@ def couple(
         temperature of the softmin as well; of the mean entry for a matrix. Default: the temperature a bridge cost was given by
         `BridgeCost.at`, otherwise 0.05.
     tol : float
-        Largest accepted L1 error of the marginals.
+        Largest accepted L1 error of the marginals; of "exact" with ``unbalanced`` the largest duality gap per unit of mass as
+        well, as a fraction of ``cost.unit`` (of rho, where that is smaller).
     max_iter : int
     a, b : arrays of shape (n,) and (m,), optional
         Positive marginals, uniform by default; scaled to sum to one when balanced.
     unbalanced : float, optional
-        Weight rho of the KL penalty on the marginals, as a fraction of ``cost.unit``; None keeps them exactly.
+        Weight rho of the KL penalty on the marginals, as a fraction of ``cost.unit``; None keeps them exactly. The larger it is,
+        the nearer is the plan to the balanced one.
     pinned : bool
         Labelled points may only go to their partner. Each pair carries the mean of the masses its two points were given (a point
         in several pairs divides its own evenly); the masses of all other points are scaled so that both sides sum to one, and
@@ -105,7 +113,7 @@ def couple(
     Coupling(2 x 2, exact, converged, epsilon=0.05)
     """
     if not isinstance(cost, Cost):
-        cost = DenseCost(cost if isinstance(cost, torch.Tensor) else np.asarray(cost))
+        cost = DenseCost(cost)
     if epsilon is None:
         epsilon = getattr(cost, "epsilon", None) or 0.05
     if method not in SOLVERS:
@@ -115,9 +123,10 @@ def couple(
             f"found epsilon={epsilon}; expected a positive fraction of the mean anchor distance (of the mean of a matrix). "
             "Mend: try 0.05."
         )
-    if unbalanced is not None and not unbalanced > 0:
+    if unbalanced is not None and not (math.isfinite(unbalanced) and unbalanced > 0):
         raise ValueError(
-            f"found unbalanced={unbalanced}; expected a positive weight rho, or None. Mend: try 1.0; larger is stricter."
+            f"found unbalanced={unbalanced}; expected a positive weight rho, finite, or None, which keeps the marginals. "
+            "Mend: try 1.0; larger is stricter."
         )
     if method == "pairs" and not (a is None and b is None and unbalanced is None):
         raise ValueError(
@@ -141,31 +150,24 @@ def couple(
         cost,
         _marginal(a, n, "a", normalise=unbalanced is None),
         _marginal(b, m, "b", normalise=unbalanced is None),
-        epsilon * cost.unit, None if unbalanced is None else unbalanced * cost.unit,
+        _in_units(epsilon, cost.unit, "epsilon"),
+        None if unbalanced is None else _in_units(unbalanced, cost.unit, "unbalanced"),
         tol, max_iter, memory_limit, None if init is None else _started(init, epsilon, m),
     )  # fmt: skip
-    if pinned:
-        problem, solution = solve_pinned(problem, SOLVERS[method])
-    else:
-        solution = SOLVERS[method](problem)
-    total = float(solution.plan.row_mass().sum()) if math.isfinite(solution.marginal_error) else math.nan
-    if not (math.isfinite(total) and total > 0):
-        raise FloatingPointError(
-            f"found a plan of mass {total} after {solution.n_iter} iterations; expected finite positive mass. "
-            f"Mend: raise epsilon (found {epsilon}; try {max(0.01, 10 * epsilon):.3g})"
-            + (
-                ""
-                if not isinstance(cost, BridgeCost) or cost.truncation_bound(epsilon) == 0
-                else ", or keep more nearest anchors"
-            )
-            + "."
-        )
+    with named_shortage(f"couple(method={method!r}) of {n} x {m} points", _SHORTAGE[method == "factored"]):
+        if pinned:
+            problem, solution = solve_pinned(problem, SOLVERS[method])
+        else:
+            solution = SOLVERS[method](problem)
+    _check_mass(solution, cost, epsilon, unbalanced)
     # The exact solver answers to rounding, not to tol.
     converged = solution.finished and solution.marginal_error <= max(tol, 1e-9)
     if not converged:
+        gap = "" if solution.gap is None else f" and a duality gap of {solution.gap:.2e} per unit of mass"
+        mend = "" if method == "exact" else f" or epsilon (found {epsilon})"
         warnings.warn(
-            f"{method}: found a marginal error of {solution.marginal_error:.2e} after {solution.n_iter} iterations; "
-            f"expected at most {tol:.0e}. Mend: raise max_iter (found {max_iter}) or epsilon (found {epsilon}).",
+            f"{method}: found a marginal error of {solution.marginal_error:.2e}{gap} after {solution.n_iter} iterations; "
+            f"expected at most {tol:.0e}. Mend: raise max_iter (found {max_iter}){mend}.",
             ConvergenceWarning,
             stacklevel=2,
         )
@@ -173,6 +175,50 @@ def couple(
         cost, solution.plan, method, float(epsilon), unbalanced, problem.a, problem.b,
         converged, solution.n_iter, solution.marginal_error,
     )  # fmt: skip
+
+
+def _check_mass(solution: Solution, cost: Cost, epsilon: float, unbalanced: float | None) -> None:
+    """Refuse a plan that holds values that are not finite, or no mass.
+
+    Raises
+    ------
+    FloatingPointError
+        With the settings that lead to a plan.
+    """
+    sides = solution.plan.row_mass(), solution.plan.col_mass()
+    total = float(sides[0].sum())
+    if (
+        math.isfinite(solution.marginal_error)
+        and all(np.isfinite(side).all() for side in sides)
+        and 0 < total < math.inf
+    ):
+        return
+    mends = [f"raise epsilon (found {epsilon}; try {max(0.01, 10 * epsilon):.3g})"]
+    if unbalanced is not None:
+        mends.append(f"raise unbalanced (found {unbalanced}; try {max(0.1, 10 * unbalanced):.3g})")
+    if isinstance(cost, BridgeCost) and cost.truncation_bound(epsilon) > 0:
+        mends.append("keep more nearest anchors")
+    raise FloatingPointError(
+        f"found a plan of mass {total} and a marginal error of {solution.marginal_error} after {solution.n_iter} iterations; "
+        f"expected finite positive mass. Mend: {', or '.join(mends)}."
+    )
+
+
+def _in_units(fraction: float, unit: float, name: str) -> float:
+    """Return a setting in the units of the cost.
+
+    Raises
+    ------
+    ValueError
+        It has left double precision there.
+    """
+    value = float(fraction) * unit
+    if not (math.isfinite(value) and value > 0):
+        raise ValueError(
+            f"found {name}={fraction} of a cost whose unit is {unit:.3g}; expected a product that double precision holds. "
+            f"Mend: divide the cost by {unit:.3g}, or take {name} nearer to 1."
+        )
+    return value
 
 
 def _marginal(mass: Array | None, size: int, name: str, *, normalise: bool) -> np.ndarray:
@@ -184,7 +230,18 @@ def _marginal(mass: Array | None, size: int, name: str, *, normalise: bool) -> n
             f"{name}: found shape {marginal.shape}, smallest value {marginal.min() if marginal.size else None}; expected "
             f"({size},) positive masses. Mend: give each point a positive mass, or drop points of mass zero."
         )
-    return marginal / marginal.sum() if normalise else marginal
+    with np.errstate(over="ignore", under="ignore"):
+        total = marginal.sum()
+        # A sum beyond double precision, of masses that are not.
+        shares = (
+            marginal / total if np.isfinite(total) else marginal / marginal.max() / (marginal / marginal.max()).sum()
+        )
+    if not (np.isfinite(total) or normalise) or shares.min() < np.finfo(np.float64).tiny:
+        raise ValueError(
+            f"{name}: found masses from {marginal.min():.3g} to {marginal.max():.3g}, {total:.3g} in all; expected shares of a "
+            "finite total that double precision holds. Mend: divide them by the largest, and drop points of next to no mass."
+        )
+    return shares if normalise else marginal
 
 
 def _started(init: Coupling, epsilon: float, m: int) -> np.ndarray:

@@ -51,12 +51,14 @@ class Coupling(Displayed):
     a, b : arrays of shape (n,) and (m,)
         Marginals asked for.
     converged : bool
-        True only if the plan is finite, its marginal error is within the tolerance, and the solver did not give up early.
+        True only if the plan is finite, its marginal error is within the tolerance, and the solver did not give up early. An
+        unbalanced exact plan is also within the tolerance of the optimum, by its duality gap.
     n_iter : int
         0 where the solver does not count.
     marginal_error : float
-        L1 distance of the plan's marginals to those asked for; for an unbalanced plan, the L1 change of its
-        marginals over the last iteration.
+        L1 distance of the plan's marginals to those asked for. For an unbalanced plan, the L1 change of its
+        marginals over the last iteration, or for ``method="exact"`` their L1 distance, as a share of the mass,
+        to those that the dual potentials imply.
 
     Examples
     --------

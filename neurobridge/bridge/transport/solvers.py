@@ -15,6 +15,7 @@ from scipy import sparse
 
 from neurobridge.bridge.cost.bridge import BridgeCost
 from neurobridge.bridge.cost.protocol import Cost, anchors_of, written_out
+from neurobridge.bridge.transport.exact import relaxed_plan
 from neurobridge.bridge.transport.plans import DensePlan, FactoredPlan, PinnedPlan, Plan, SparsePlan
 from neurobridge.points.arrays import Rows, to_tensor
 from neurobridge.points.display import Displayed, by
@@ -65,12 +66,25 @@ class Problem(Displayed):
 
 @dataclass(frozen=True, repr=False)
 class Solution(Displayed):
-    """A plan, and how it was reached: 0 iterations where the solver does not count, not finished where it gave up early."""
+    """A plan, and how it was reached.
+
+    Attributes
+    ----------
+    plan : Plan
+    n_iter : int
+        0 where the solver does not count.
+    marginal_error : float
+    finished : bool
+        False where the solver gave up early, or its plan is not within tolerance of the optimum.
+    gap : float or None
+        Duality gap, where the solver has one.
+    """
 
     plan: Plan
     n_iter: int
     marginal_error: float
     finished: bool = True
+    gap: float | None = None
 
     def _facts(self) -> dict[str, Any]:
         return {"plan": type(self.plan).__name__, "n_iter": self.n_iter, "marginal_error": self.marginal_error}
@@ -100,48 +114,63 @@ def _labelled(cost: Cost, asked: str) -> Rows:
     return rows
 
 
-def _dense_cost(problem: Problem) -> np.ndarray:
+def _written_out(problem: Problem, *, copies: int) -> tuple[np.ndarray, Problem]:
+    """Write the cost out in units near 1, so that no solver meets numbers at the ends of double precision.
+
+    Parameters
+    ----------
+    problem : Problem
+    copies : int
+        Float64 matrices of the size of the cost that the solver holds at a time.
+
+    Returns
+    -------
+    matrix : float64 array of shape (n, m)
+        The cost divided by the power of two next to its unit, which changes no digit.
+    Problem
+        The same problem in these units.
+    """
     factored = isinstance(problem.cost, BridgeCost)
     mend = "use method='factored', which never builds it" if factored else "pass a cost of fewer points"
-    dense = written_out(problem.cost, problem.memory_limit, mend=mend)
+    n, m = problem.cost.shape
+    dense = written_out(problem.cost, problem.memory_limit, mend=mend, working=8.0 * copies * n * m)
     matrix = to_tensor(dense, name="the dense cost (nearest anchors may leave pairs without a bridge)")
-    return matrix.double().cpu().numpy()
+    exponent = 1 - math.frexp(problem.cost.unit)[1]
+    rho = None if problem.unbalanced is None else math.ldexp(problem.unbalanced, exponent)
+    scaled = replace(problem, epsilon=math.ldexp(problem.epsilon, exponent), unbalanced=rho)
+    return np.ldexp(matrix.double().cpu().numpy(), exponent), scaled
 
 
 def _exact(problem: Problem) -> Solution:
-    """Unregularised transport by POT: network simplex (balanced) or majorisation-minimisation (unbalanced)."""
-    cost, a, b = _dense_cost(problem), problem.a, problem.b
-    if problem.unbalanced is None:
-        # The network simplex counts pivots, not sweeps: max_iter may raise POT's own limit, never lower it.
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            matrix, log = ot.emd(a, b, cost, numItermax=max(_PIVOTS, problem.max_iter), log=True)
-        plan = SparsePlan(sparse.csr_matrix(matrix))
-        return Solution(plan, 0, _l1(plan, a, b), finished=log["warning"] is None)
-    # POT stops on the L2 change of the plan, which bounds the L1 change up to the root of its size.
-    stop = problem.tol / math.sqrt(cost.size)
-    matrix = ot.unbalanced.mm_unbalanced(
-        a, b, cost, problem.unbalanced, div="kl", numItermax=problem.max_iter, stopThr=stop
-    )
-    # It does not say whether it converged: one more step tells how far the marginals still move.
-    plan = SparsePlan(
-        sparse.csr_matrix(
-            ot.unbalanced.mm_unbalanced(a, b, cost, problem.unbalanced, G0=matrix, div="kl", numItermax=1)
-        )
-    )
-    error = _l1(plan, matrix.sum(axis=1), matrix.sum(axis=0))
-    return Solution(plan, 0, error)
+    """Unregularised transport: network simplex by POT (balanced) or an interior-point method before it (unbalanced)."""
+    cost, problem = _written_out(problem, copies=6 if problem.unbalanced is None else 14)
+    a, b = problem.a, problem.b
+    # The network simplex counts pivots, not sweeps: max_iter may raise POT's own limit, never lower it.
+    n_pivots = max(_PIVOTS, problem.max_iter)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        if problem.unbalanced is None:
+            matrix, log = ot.emd(a, b, cost, numItermax=n_pivots, log=True)
+            plan = SparsePlan(sparse.csr_matrix(matrix))
+            return Solution(plan, 0, _l1(plan, a, b), finished=log["warning"] is None)
+        unit = 2 * math.frexp(problem.cost.unit)[0]
+        relaxed = relaxed_plan(cost, a, b, problem.unbalanced, unit=unit, max_iter=problem.max_iter, n_pivots=n_pivots)
+    plan = SparsePlan(sparse.csr_matrix(relaxed.matrix))
+    return Solution(plan, relaxed.n_iter, relaxed.marginal_error, relaxed.gap <= max(problem.tol, 1e-9), relaxed.gap)
 
 
 def _sinkhorn(problem: Problem) -> Solution:
     """Entropic transport on the written-out cost in the log domain; balanced, by POT."""
-    cost, a, b = _dense_cost(problem), problem.a, problem.b
+    cost, problem = _written_out(problem, copies=5)
+    a, b = problem.a, problem.b
     if problem.unbalanced is not None:
         return _unbalanced_sinkhorn(problem, cost)
-    matrix, log = ot.bregman.sinkhorn(
-        a, b, cost, problem.epsilon, method="sinkhorn_log", stopThr=problem.tol / math.sqrt(len(b)),
-        numItermax=problem.max_iter, log=True, warn=False,
-    )  # fmt: skip
+    # What overflows at a tiny epsilon is refused by `couple`.
+    with np.errstate(all="ignore"):
+        matrix, log = ot.bregman.sinkhorn(
+            a, b, cost, problem.epsilon, method="sinkhorn_log", stopThr=problem.tol / math.sqrt(len(b)),
+            numItermax=problem.max_iter, log=True, warn=False,
+        )  # fmt: skip
     plan = DensePlan(np.asarray(matrix))
     return Solution(plan, int(log["niter"]) + 1, _l1(plan, a, b))
 

@@ -8,8 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from neurobridge.bridge.cost.geometry import Geometry
-from neurobridge.bridge.cost.metrics import Metric
+from neurobridge.bridge.cost.metrics import Geometry, Metric
 from neurobridge.bridge.fused.fuse import fuse
 from neurobridge.bridge.fused.result import FusedBridge
 from neurobridge.bridge.unpaired.neighbours import csls, mutual_nearest, nearest_rows, neighbourhoods

@@ -9,8 +9,8 @@ from typing import Literal
 
 import numpy as np
 
-from neurobridge.bridge.cost.bridge import BridgeCost
-from neurobridge.bridge.cost.geometry import Geometry
+from neurobridge.bridge.cost.measured import measured_cost
+from neurobridge.bridge.cost.metrics import Geometry
 from neurobridge.bridge.transport.couple import couple
 from neurobridge.bridge.transport.coupling import ConvergenceWarning, Coupling
 from neurobridge.bridge.unpaired.gromov import inner_distances, match_geometry, scrambled
@@ -62,7 +62,7 @@ class Matcher:
         """Match subsamples of two clouds, and couple them over the anchors of the match."""
         source, target = self.draw(X, rng), self.draw(Y, rng)
         rows, distortion = self.match(source, target, rng)
-        cost = BridgeCost.measure(source, target, rows, self.geometry)
+        cost = measured_cost(source, target, rows, self.geometry)
         with warnings.catch_warnings():
             # The map of one restart is a vote, which needs no exact marginals.
             warnings.simplefilter("ignore", ConvergenceWarning)

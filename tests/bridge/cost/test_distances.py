@@ -17,8 +17,8 @@ from scipy.spatial.distance import cdist
 from neurobridge.bridge import METRICS, DisconnectedGraphWarning, anchor_distances
 from neurobridge.bridge.cost.distances import Anchors
 from neurobridge.bridge.cost.distributed import DistributedFactor
-from neurobridge.bridge.cost.geometry import Geometry
 from neurobridge.bridge.cost.in_memory import DenseFactor, NearestFactor, StreamedFactor
+from neurobridge.bridge.cost.metrics import Geometry
 from neurobridge.points.arrays import PointSource
 
 SCIPY_NAMES = {

@@ -25,6 +25,7 @@ from neurobridge.bridge.fused.candidate import KERNEL_RIDGE, RIDGE
 from neurobridge.bridge.fused.choice import beats, make_folds
 from neurobridge.bridge.fused.cost import BRIDGE_EPSILON, FusedProblem, bridge_matrix
 from neurobridge.bridge.fused.rounds import sinkhorn
+from neurobridge.maps.linear import unit_of_cloud
 
 # Clusters this far apart leave the graph in pieces, which is joined and said; test_distances holds that.
 pytestmark = pytest.mark.filterwarnings("ignore::neurobridge.bridge.DisconnectedGraphWarning")
@@ -107,7 +108,7 @@ def test_a_fallback_is_exactly_the_map_of_the_pairs():
     Y[:40] = X[:40] @ rng.normal(size=(3, 4))
     bridge = fuse(X, Y, (known, known), metric="euclidean", **QUICK)
     assert bridge.candidate == RIDGE
-    np.testing.assert_array_equal(bridge.map(X), ridge_map(X[:40], Y[:40], penalty="shared")(X))
+    np.testing.assert_array_equal(bridge.map(X), ridge_map(X[:40], Y[:40], penalty="shared", unit=unit_of_cloud(X))(X))
     np.testing.assert_array_equal(bridge.linear(X), bridge.map(X))
 
 
@@ -212,11 +213,11 @@ def test_held_out_points_never_matter_and_the_seed_decides():
 
 
 def test_what_a_fold_holds_out_is_in_neither_cloud():
-    def measure(A, B, rows):
-        return bridge_cost(A, B, rows)
+    def pose(A, B, rows):
+        return FusedProblem(bridge_cost(A, B, rows), A, B, rows)
 
     def folds(A, B):
-        return list(make_folds(A, B, PAIRS, 4, 1000, np.random.default_rng(0), measure))
+        return list(make_folds(A, B, PAIRS, 4, 1000, np.random.default_rng(0), pose))
 
     plain = folds(X, Y)
     assert sorted(np.concatenate([fold.held for fold in plain])) == list(range(len(PAIRS[0])))

@@ -1,0 +1,121 @@
+"""Refusal before allocation: stated limits, limits of the process and of its control group, and shortages of libraries."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+
+import pytest
+
+from neurobridge.points import memory
+from neurobridge.points.memory import Room, check_memory, named_shortage, room, within_room
+
+# In a process of its own: an address-space limit cannot be taken back where it is a hard one.
+_UNDER_A_LIMIT = """
+import resource, sys
+import numpy as np, torch
+from neurobridge.bridge import bridge_cost, couple, fuse
+torch.set_num_threads(1)
+rng = np.random.default_rng(0)
+X, pairs = rng.normal(size=(20_000, 4)), (np.arange(1000), np.arange(1000))
+couple(bridge_cost(X[:99], X[:99], (pairs[0][:9], pairs[1][:9])), max_iter=2)
+pages = int(open("/proc/self/statm").read().split()[0])
+resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + 150_000_000, resource.RLIM_INFINITY))
+for job in (
+    lambda: bridge_cost(X, X, pairs),
+    lambda: couple(bridge_cost(X[:4000], X[:4000], (pairs[0][:9], pairs[1][:9])), method="sinkhorn"),
+    lambda: fuse(X[:4000], X[:4000], (pairs[0][:9], pairs[1][:9]), minibatch_size=None),
+):
+    try:
+        job()
+    except MemoryError as error:
+        print(error)
+bridge_cost(X, X, pairs, stream=True)
+"""
+
+
+@pytest.fixture
+def roomy(monkeypatch):
+    def with_room(n_bytes):
+        monkeypatch.setattr(memory, "room", lambda: Room(n_bytes, "a limit", "raise it"))
+
+    return with_room
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="address-space limits and /proc are Linux's")
+def test_under_an_address_space_limit_a_job_says_what_it_needs_before_it_allocates():
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", _UNDER_A_LIMIT], capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    cost, plan, fused = done.stdout.splitlines()
+    assert "20000 + 20000 points and 1000 pairs, which needs 0.3" in cost
+    for line in (cost, plan, fused):
+        assert "ulimit -v" in line
+        assert "alloc" not in line
+    assert "nearest=32" in cost
+    assert "stream=True" in cost
+    assert "4000 x 4000" in plan
+    assert "method='factored'" in plan
+    assert "minibatch_size=" in fused
+
+
+def test_a_stated_limit_comes_first(roomy):
+    roomy(1e9)
+    with pytest.raises(
+        MemoryError, match=r"a thing, which needs 3.00 GB; expected at most 2.00 GB. Mend: less, or raise mem"
+    ):
+        check_memory(3e9, 2e9, "a thing", mend="less")
+
+
+def test_room_counts_whatever_the_stated_limit(roomy):
+    roomy(1e9)
+    check_memory(0.5e9, 2e9, "a thing")
+    with pytest.raises(
+        MemoryError, match=r"needs 1.50 GB; expected at most 0.94 GB, left by a limit. Mend: less, or raise it"
+    ):
+        check_memory(0.5e9, 2e9, "a thing", mend="less", working=1.5e9)
+    assert within_room(5e9) < 1e9
+    roomy(1.0)
+    check_memory(1e6, 2e9, "a small thing")
+
+
+@pytest.mark.parametrize(
+    ("error", "is_shortage"),
+    [
+        (MemoryError("Unable to allocate 9. GiB for an array"), True),
+        (RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory: you tried"), True),
+        (RuntimeError("shape mismatch"), False),
+        (MemoryError("found a cost. Mend: less"), False),
+    ],
+)
+def test_a_shortage_of_a_library_is_named(error, is_shortage):
+    expected = (MemoryError, r"a cost, .*ran out.*Mend: less") if is_shortage else (type(error), re.escape(str(error)))
+    with pytest.raises(expected[0], match=expected[1]), named_shortage("a cost", "less"):
+        raise error
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_control_groups_are_read_at_every_level(version, tmp_path, monkeypatch):
+    names = (
+        ("memory.max", "memory.current", "inactive_file")
+        if version == 2
+        else ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+    )
+    base = tmp_path if version == 2 else tmp_path / "memory"
+    job = base / "slurm" / "job7"
+    job.mkdir(parents=True)
+    unlimited = "max" if version == 2 else str(1 << 62)
+    for folder, limit, used, inactive in ((base / "slurm", 2 * 10**9, 10**9, 3 * 10**8), (job, unlimited, 5, 0)):
+        (folder / names[0]).write_text(f"{limit}\n")
+        (folder / names[1]).write_text(f"{used}\n")
+        (folder / "memory.stat").write_text(f"anon 5\n{names[2]} {inactive}\n")
+    listing = tmp_path / "cgroup"
+    listing.write_text("0::/slurm/job7\n" if version == 2 else "5:cpu:/\n4:memory:/slurm/job7\n")
+    monkeypatch.setattr(memory, "_CGROUPS", tmp_path)
+    monkeypatch.setattr(memory, "_MEMBERSHIP", listing)
+    monkeypatch.setattr(memory, "_process_rooms", list)
+    monkeypatch.setattr(memory, "_free_memory", lambda: 1e12)
+    assert room().n_bytes == 1.3e9
+    assert "control group" in room().limit
