@@ -230,6 +230,12 @@ def checked_samples(X: Array, Y: Array) -> tuple[np.ndarray, np.ndarray]:
             f"found {len(X)} source and {len(Y)} target rows; expected the same number, at least 2. "
             "Mend: pass one target row for each source row."
         )
+    for name, points in (("X", X), ("Y", Y)):
+        if not np.isfinite(points).all():
+            raise ValueError(
+                f"{name}: found {int((~np.isfinite(points)).sum())} NaN or infinite values of {points.size}; expected finite ones. "
+                "Mend: leave out the rows that hold them, from X and from Y."
+            )
     return X, Y
 
 

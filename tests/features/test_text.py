@@ -145,6 +145,8 @@ def test_the_random_state_of_the_gpu_it_runs_on_is_kept_apart(monkeypatch: pytes
         yield
 
     monkeypatch.setattr(torch.random, "fork_rng", fork)
+    # As on a machine that has the device.
+    monkeypatch.setattr("neurobridge.features.models.frozen.find_device", torch.device)
     model = Travelling()
     embed_text(["a cat"], model, device="cuda:1")
     assert forked == [torch.device("cuda:1")]

@@ -185,8 +185,10 @@ def _next_bytes(contents: Iterator[bytes], what: str) -> bytes:
     """Return the bytes of the next file; an error of the disk or the archive comes with the name of the stimulus."""
     try:
         return next(contents)
-    except (MemoryError, ArchiveError):
+    except MemoryError:
         raise
+    except ArchiveError as error:
+        raise AssemblyError(f"{what}: {error}") from error
     # A member that is encrypted, damaged or packed in an unknown way ends in almost any exception.
     except Exception as error:
         raise AssemblyError(
