@@ -17,7 +17,8 @@ import typer
 from analyses.parts.script import run_script
 from neurobridge.datasets import load
 from neurobridge.evaluate import rdm
-from neurobridge.evaluate.similarity.rdms import compare_rdms, rdm_noise_ceiling, rdm_scorer
+from neurobridge.evaluate.similarity.comparators import compare_rdms, rdm_scorer
+from neurobridge.evaluate.similarity.rdms import rdm_noise_ceiling
 from neurobridge.features import GaborEnergy, Preprocess, extract
 from neurobridge.store.atomic import write_json
 

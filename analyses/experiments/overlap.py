@@ -26,7 +26,7 @@ from neurobridge.assemblies import as_matrix, drop_constant
 from neurobridge.assemblies.schema import NEUROID, PRESENTATION
 from neurobridge.evaluate import aggregate, correlate, overlap, procrustes_distance, rdm, train_readout
 from neurobridge.evaluate.curves.folds import CurveFold, draw_curve_fold
-from neurobridge.evaluate.similarity.rdms import compare_rdms
+from neurobridge.evaluate.similarity.comparators import compare_rdms
 from neurobridge.evaluate.similarity.relations import MEASURES as STANDARD
 from neurobridge.study.command import main
 from neurobridge.study.harness import Record, Run, Study

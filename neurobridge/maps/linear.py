@@ -191,8 +191,8 @@ def unit_of_cloud(X: np.ndarray) -> float:
 
     Examples
     --------
-    >>> unit_of_cloud(np.array([[1e-9, 0.0], [-1e-9, 0.0]]))
-    7.071067811865475e-10
+    >>> unit_of_cloud(np.array([[3e-9, 4e-9], [-3e-9, -4e-9]])) / 1e-9  # doctest: +ELLIPSIS
+    3.535533...
     """
     deviations = np.abs(X - X.mean(axis=0))
     peak = float(deviations.max(initial=0.0))

@@ -33,10 +33,12 @@ def named_full_disk(path: str | os.PathLike[str]) -> Iterator[None]:
 
     Examples
     --------
-    >>> with named_full_disk("results/scores.nc"):
-    ...     raise OSError(errno.ENOSPC, "No space left on device")
-    Traceback (most recent call last):
-    neurobridge.store.errors.DiskFullError: [Errno 28] results/scores.nc: found no space left on the disk ...
+    >>> try:
+    ...     with named_full_disk("results/scores.nc"):
+    ...         raise OSError(errno.ENOSPC, "No space left on device")
+    ... except DiskFullError as error:
+    ...     print(error.strerror.partition(";")[0])
+    results/scores.nc: found no space left on the disk
     """
     try:
         yield

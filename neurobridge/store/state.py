@@ -276,7 +276,7 @@ def named_damage(where: str, error: type[StateFileError], mend: str = "save it a
     >>> with named_damage("aligner.json", StateFileError):
     ...     {}["means"]
     Traceback (most recent call last):
-    neurobridge.store.errors.StateFileError: aligner.json: found no usable content (KeyError: 'means'); expected a whole file...
+    neurobridge.store.errors.StateFileError: aligner.json: found no usable entry (KeyError: 'means'); expected a whole file...
     """
     try:
         yield
@@ -286,7 +286,7 @@ def named_damage(where: str, error: type[StateFileError], mend: str = "save it a
         raise error(str(problem)) from problem
     except _DAMAGE as problem:
         raise error(
-            f"{where}: found no usable content ({type(problem).__name__}: {problem}); expected a whole file of this package. "
+            f"{where}: found no usable entry ({type(problem).__name__}: {problem}); expected a whole file of this package. "
             f"Mend: {mend}."
         ) from problem
 

@@ -16,8 +16,9 @@ import pytest
 
 from neurobridge.evaluate import METRICS, aggregate, crossvalidated_rdm, internal_consistency
 from neurobridge.evaluate.regression import ALPHAS, REGRESSIONS
+from neurobridge.evaluate.similarity.comparators import compare_rdms
 from neurobridge.evaluate.similarity.distances import DISTANCES
-from neurobridge.evaluate.similarity.rdms import compare_rdms, rdm_noise_ceiling, subject_rdms
+from neurobridge.evaluate.similarity.rdms import rdm_noise_ceiling, subject_rdms
 from neurobridge.evaluate.splits import resolve_splits
 
 GOLDEN = Path(__file__).parents[1] / "golden"

@@ -22,8 +22,9 @@ from neurobridge.evaluate import (
     shuffle_splits,
 )
 from neurobridge.evaluate.similarity.arrays import cka_scorer, fit_cca, procrustes_scorer
+from neurobridge.evaluate.similarity.comparators import compare_rdms, rdm_scorer
 from neurobridge.evaluate.similarity.ranks import average_ranks
-from neurobridge.evaluate.similarity.rdms import compare_rdms, rdm_noise_ceiling, rdm_scorer
+from neurobridge.evaluate.similarity.rdms import rdm_noise_ceiling
 
 
 def rotation(d: int, seed: int) -> np.ndarray:

@@ -101,9 +101,9 @@ def relaxed_plan(
 
     Examples
     --------
-    >>> plan = relaxed_plan(np.array([[0.0, 9.0]]), np.ones(1), np.ones(2), 1.0, unit=1.0, max_iter=100, n_pivots=1000)
+    >>> plan = relaxed_plan(np.array([[0.0, 2.0]]), np.ones(1), np.ones(2), 1.0, unit=1.0, max_iter=100, n_pivots=1000)
     >>> plan.matrix.round(3).tolist()
-    [[1.0, 0.007]]
+    [[0.939, 0.127]]
     """
     rho = min(rho, _LARGEST_WEIGHT * unit)
     # Mass changes by exp(-f / rho): a small rho asks for potentials that are right to a fraction of it.

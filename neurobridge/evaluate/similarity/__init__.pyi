@@ -2,6 +2,8 @@ from .arrays import linear_cka as linear_cka
 from .arrays import procrustes_distance as procrustes_distance
 from .canonical import cca as cca
 from .canonical import svcca as svcca
+from .comparators import COMPARATORS as COMPARATORS
+from .comparators import compare_rdms as compare_rdms
 from .distances import DISTANCES as DISTANCES
 from .distribution import frechet_distance as frechet_distance
 from .distribution import mmd as mmd
@@ -11,8 +13,6 @@ from .measures import cka_biased as cka_biased
 from .measures import procrustes as procrustes
 from .measures import rdm_similarity as rdm_similarity
 from .measures import rsa as rsa
-from .rdms import COMPARATORS as COMPARATORS
-from .rdms import compare_rdms as compare_rdms
 from .rdms import crossvalidated_rdm as crossvalidated_rdm
 from .rdms import rdm as rdm
 from .rdms import rdm_noise_ceiling as rdm_noise_ceiling

@@ -12,13 +12,11 @@ from neurobridge.assemblies.schema import STIMULUS_ID
 from neurobridge.evaluate.predict import GivenSplits
 from neurobridge.evaluate.score.schema import SPLIT
 from neurobridge.evaluate.similarity.arrays import Scorer, cka_scorer, procrustes_scorer
+from neurobridge.evaluate.similarity.comparators import COMPARATORS, PREPARE, rdm_scorer
 from neurobridge.evaluate.similarity.distances import DISTANCES
 from neurobridge.evaluate.similarity.rdms import (
-    COMPARATORS,
-    PREPARE,
     crossvalidated_rdm,
     rdm_noise_ceiling,
-    rdm_scorer,
     subject_rdms,
     subjects_of,
 )

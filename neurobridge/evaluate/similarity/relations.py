@@ -15,8 +15,9 @@ from neurobridge.evaluate.correlation import unit_rows
 from neurobridge.evaluate.regression import REGRESSIONS
 from neurobridge.evaluate.score.schema import make_score, score_attrs
 from neurobridge.evaluate.similarity.arrays import Scorer, cka_scorer
+from neurobridge.evaluate.similarity.comparators import rdm_scorer
+from neurobridge.evaluate.similarity.distances import DISTANCES
 from neurobridge.evaluate.similarity.distribution import sliced_wasserstein
-from neurobridge.evaluate.similarity.rdms import DISTANCES, rdm_scorer
 from neurobridge.evaluate.splits import shuffle_splits
 from neurobridge.points.memory import check_memory
 

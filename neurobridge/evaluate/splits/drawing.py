@@ -1,0 +1,283 @@
+"""Splits of stimuli (or sites) into training and held-out rows, drawn once and shared by all metrics."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import xarray as xr
+from sklearn.model_selection import KFold, ShuffleSplit, StratifiedKFold, StratifiedShuffleSplit
+
+from neurobridge.assemblies import AssemblyError
+from neurobridge.assemblies.labels import plain, present_labels
+from neurobridge.assemblies.schema import NEUROID
+from neurobridge.evaluate.folds import Splits
+
+
+def shuffle_splits(n_rows: int, *, n_splits: int = 10, train_size: float = 0.9, seed: int = 1) -> Splits:
+    """Draw random folds.
+
+    Parameters
+    ----------
+    n_rows : int
+    n_splits : int
+    train_size : float
+        Share of the rows trained on, in (0, 1); the rest is held out.
+    seed : int
+
+    Returns
+    -------
+    Splits
+
+    Raises
+    ------
+    AssemblyError
+        No fold is asked for, the share is outside (0, 1), or there are too few rows for both sides.
+
+    Examples
+    --------
+    >>> from neurobridge.evaluate.splits import shuffle_splits
+    >>> shuffle_splits(20, n_splits=3)
+    Splits(3 folds of presentation rows, 18 train, 2 test, '3 shuffled, 90% trained on, seed 1')
+    """
+    drawn = ShuffleSplit(n_splits, train_size=train_size, random_state=seed)
+    try:
+        folds = list(drawn.split(np.empty((n_rows, 0))))
+    except ValueError as error:
+        raise AssemblyError(
+            f"splits: found {n_rows} row(s) and train_size={train_size}; expected a share in (0, 1) and a row on both sides "
+            f"({error}). Mend: e.g. train_size=0.9 of ten rows or more."
+        ) from error
+    return Splits(folds, f"{n_splits} shuffled, {train_size:.0%} trained on, seed {seed}")
+
+
+def stratified_splits(labels: npt.ArrayLike, *, n_splits: int = 10, train_size: float = 0.9, seed: int = 1) -> Splits:
+    """Draw random folds in which every class has its share on both sides.
+
+    Parameters
+    ----------
+    labels : array of shape (n_rows,)
+        Class of each row.
+    n_splits, train_size, seed
+        As in `shuffle_splits`.
+
+    Returns
+    -------
+    Splits
+
+    Raises
+    ------
+    AssemblyError
+        A label is missing, a class has one row only, or there are more classes than held-out (or training) rows.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from neurobridge.evaluate.splits import stratified_splits
+    >>> labels = np.array(["car", "face"] * 20)
+    >>> train, test = stratified_splits(labels, train_size=0.8)[0]
+    >>> np.unique(labels[test], return_counts=True)[1].tolist()
+    [4, 4]
+    """
+    labels = present_labels(labels, name="label", role="splits")
+    drawn = StratifiedShuffleSplit(n_splits, train_size=train_size, random_state=seed)
+    try:
+        folds = list(drawn.split(np.empty((len(labels), 0)), labels))
+    except ValueError as error:
+        classes, counts = np.unique(labels, return_counts=True)
+        # The largest share, in hundredths, that leaves one held-out row a class.
+        largest = (100 * (len(labels) - len(classes)) // len(labels)) / 100
+        mend = (
+            f"train_size={largest}" if counts.min() >= 2 else "leave out the classes with one row, or splits='shuffle'"
+        )
+        raise AssemblyError(
+            f"splits: found {len(labels)} rows of {len(classes)} classes, the rarest {str(classes[counts.argmin()])!r} with "
+            f"{counts.min()}, n_splits={n_splits} and train_size={train_size}; expected a split or more, a share in (0, 1), two "
+            f"rows a class or more, and one held-out row a class. Mend: {mend}, or a coarser label."
+        ) from error
+    return Splits(folds, f"{n_splits} stratified, {train_size:.0%} trained on, seed {seed}")
+
+
+def kfold_splits(n_rows: int, *, n_splits: int = 5, labels: npt.ArrayLike | None = None, seed: int = 1) -> Splits:
+    """Deal the rows into ``n_splits`` parts, each held out once.
+
+    Parameters
+    ----------
+    n_rows : int
+    n_splits : int
+    labels : array of shape (n_rows,), optional
+        Every part has each class's share.
+    seed : int
+
+    Returns
+    -------
+    Splits
+        One fold a part.
+
+    Raises
+    ------
+    AssemblyError
+        A label is missing, or there are fewer rows, or rows of a class, than parts.
+
+    Examples
+    --------
+    >>> from neurobridge.evaluate.splits import kfold_splits
+    >>> folds = kfold_splits(10, n_splits=5)
+    >>> sorted(row for _, test in folds for row in test.tolist())
+    [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]
+    """
+    labels = None if labels is None else present_labels(labels, name="label", role="splits")
+    if labels is not None and len(labels) != n_rows:
+        raise AssemblyError(
+            f"splits: found {len(labels)} labels; expected {n_rows}, one a row. Mend: pass the label of every row."
+        )
+    rarest = n_rows if labels is None else int(np.unique(labels, return_counts=True)[1].min())
+    if not 2 <= n_splits <= rarest:
+        raise AssemblyError(
+            f"splits: found n_splits={n_splits} for {n_rows} rows, the rarest class with {rarest}; expected between 2 "
+            f"and {rarest}. "
+            "Mend: use fewer parts or a coarser label."
+        )
+    kind = KFold if labels is None else StratifiedKFold
+    drawn = kind(n_splits, shuffle=True, random_state=seed).split(np.empty((n_rows, 0)), labels)
+    how = "" if labels is None else " stratified"
+    return Splits(list(drawn), f"{n_splits}-fold{how}, seed {seed}")
+
+
+def group_splits(groups: npt.ArrayLike, *, n_splits: int | None = None, seed: int = 1) -> Splits:
+    """Hold out whole groups: objects, backgrounds, sessions.
+
+    Parameters
+    ----------
+    groups : array of shape (n_rows,)
+        Group of each row, e.g. ``assembly["object_name"].values`` or ``assembly["background_id"].values``.
+    n_splits : int, optional
+        The shuffled groups are dealt into so many parts, each held out once. Default: one group at a time.
+    seed : int
+
+    Returns
+    -------
+    Splits
+        One fold a part, with ``groups``.
+
+    Raises
+    ------
+    AssemblyError
+        A group is missing, there is one group only, or fewer groups than parts.
+
+    Examples
+    --------
+    >>> from neurobridge.evaluate.splits import group_splits
+    >>> [test.tolist() for _, test in group_splits(["ape", "ape", "boat", "boat"])]  # one object at a time
+    [[0, 1], [2, 3]]
+    """
+    groups = present_labels(groups, name="group", role="splits")
+    names, codes = np.unique(groups, return_inverse=True)
+    n_parts = len(names) if n_splits is None else n_splits
+    if not 2 <= n_parts <= len(names):
+        raise AssemblyError(
+            f"splits: found {len(names)} group(s), e.g. {str(names[0])!r}, and n_splits={n_splits}; expected at least "
+            "two groups and "
+            "no more parts than groups. Mend: use fewer parts or a finer label."
+        )
+    part = np.empty(len(names), dtype=np.intp)
+    part[np.random.default_rng(seed).permutation(len(names))] = np.arange(len(names)) % n_parts
+    folds = [(np.flatnonzero(part[codes] != k), np.flatnonzero(part[codes] == k)) for k in range(n_parts)]
+    return Splits(folds, f"{n_parts} parts of {len(names)} whole groups, seed {seed}", groups=groups)
+
+
+def condition_splits(
+    values: npt.ArrayLike, *, train: Sequence[str | int | float], test: Sequence[str | int | float]
+) -> Splits:
+    """Train on some conditions and hold out others: fit on variations 0 and 3, test on 6.
+
+    Parameters
+    ----------
+    values : array of shape (n_rows,)
+        Condition of each row, e.g. ``assembly["variation"].values``. Rows without one are not used.
+    train, test : sequence
+        Conditions of either side, disjoint. Rows of other conditions are not used.
+
+    Returns
+    -------
+    Splits
+        One fold.
+
+    Raises
+    ------
+    AssemblyError
+        A condition is on both sides, or no row has it.
+
+    Examples
+    --------
+    >>> from neurobridge.evaluate.splits import condition_splits
+    >>> ((train, test),) = condition_splits([0, 0, 3, 3, 6], train=[0, 3], test=[6])
+    >>> train.tolist(), test.tolist()
+    ([0, 1, 2, 3], [4])
+    """
+    values = plain(values, name="condition")
+    shared = [value for value in train if value in list(test)]
+    if shared:
+        raise AssemblyError(
+            f"splits: found condition {shared[0]!r} both trained on and held out; expected disjoint conditions. Mend: "
+            "leave it out of one."
+        )
+    missing = [value for value in [*train, *test] if not (values == value).any()]
+    if missing:
+        raise AssemblyError(
+            f"splits: found no row of condition {missing[0]!r}; expected some of {np.unique(values)[:10].tolist()}. "
+            "Mend: name conditions that are there."
+        )
+    fold = np.flatnonzero(np.isin(values, list(train))), np.flatnonzero(np.isin(values, list(test)))
+    return Splits([fold], f"train {list(train)}, test {list(test)}", groups=values)
+
+
+def animal_splits(assembly: xr.DataArray, *, animal: str = "animal") -> Splits:
+    """Part the neuroids by animal: each animal's sites are held out once, the others' are the predictors.
+
+    Parameters
+    ----------
+    assembly : xarray.DataArray
+        Recordings with the coordinate ``animal`` on ``neuroid``.
+    animal : str
+        Name of that coordinate.
+
+    Returns
+    -------
+    Splits
+        Folds of *neuroid* rows, one an animal in sorted order; see `cross_animal_consistency`.
+
+    Raises
+    ------
+    AssemblyError
+        No such coordinate, a neuroid without an animal, or one animal only.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from neurobridge.assemblies import make_assembly
+    >>> from neurobridge.evaluate.splits import animal_splits
+    >>> recordings = make_assembly(
+    ...     np.arange(12.0).reshape(3, 4),  # simulated
+    ...     presentation={"stimulus_id": range(3)},
+    ...     neuroid={"neuroid_id": range(4), "animal": ["Tito", "Chabo", "Tito", "Tito"]},
+    ... )
+    >>> [test.tolist() for _, test in animal_splits(recordings)]
+    [[1], [0, 2, 3]]
+    """
+    if animal not in assembly.coords or assembly[animal].dims != (NEUROID,):
+        on_neuroid = sorted(str(name) for name, coord in assembly.coords.items() if coord.dims == (NEUROID,))
+        raise AssemblyError(
+            f"recordings: found neuroid coordinates {on_neuroid}; expected {animal!r} among them. "
+            f"Mend: assembly.assign_coords({animal}=('neuroid', names))."
+        )
+    mend = f"neurobridge.assemblies.drop_missing(assembly, {animal!r})"
+    of_site = present_labels(assembly[animal].values, name=animal, role="recordings", mend=mend)
+    names = np.unique(of_site)
+    if len(names) < 2:
+        raise AssemblyError(
+            f"recordings: found one {animal}, {str(names[0])!r}; expected at least two. Mend: keep the sites of all animals."
+        )
+    folds = [(np.flatnonzero(of_site != name), np.flatnonzero(of_site == name)) for name in names]
+    return Splits(folds, f"each of {len(names)} {animal}s from the others", groups=of_site, dim=NEUROID)
