@@ -54,8 +54,8 @@ def spearman_brown(r: np.ndarray, factor: float = 2.0) -> np.ndarray:
     Examples
     --------
     >>> from neurobridge.evaluate import spearman_brown
-    >>> round(spearman_brown(0.5), 2), round(spearman_brown(0.5, factor=3), 2)
-    (0.67, 0.75)
+    >>> [round(float(spearman_brown(0.5, factor=factor)), 2) for factor in (2, 3)]
+    [0.67, 0.75]
     """
     denominator = 1 + (factor - 1) * np.asarray(r)
     return (factor * r / np.where(denominator > 0, denominator, np.nan))[()]

@@ -27,6 +27,8 @@ def find_device(device: str | torch.device, *, name: str = "device") -> torch.de
     """
     try:
         usable = torch.device(device)
+        if usable.type == "meta":
+            raise ValueError("a device without values")
         torch.empty(1, device=usable)
     # A torch built without CUDA says so with an AssertionError.
     except (RuntimeError, AssertionError, TypeError, ValueError) as error:

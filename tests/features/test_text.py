@@ -121,6 +121,13 @@ class Travelling(torch.nn.Module):
         return np.ones((len(texts), 3)) + torch.rand(1).item()
 
 
+@pytest.fixture
+def any_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let every device pass, as on a machine that has it."""
+    monkeypatch.setattr("neurobridge.features.models.frozen.find_device", torch.device)
+
+
+@pytest.mark.usefixtures("any_device")
 @pytest.mark.parametrize("device", [None, "cpu", "meta", torch.device("meta")])
 @pytest.mark.parametrize("fails", [False, True])
 def test_a_model_in_memory_is_back_on_its_own_device(device: Any, fails: bool) -> None:
@@ -136,6 +143,7 @@ def test_a_model_in_memory_is_back_on_its_own_device(device: Any, fails: bool) -
     assert torch.equal(torch.random.get_rng_state(), before)
 
 
+@pytest.mark.usefixtures("any_device")
 def test_the_random_state_of_the_gpu_it_runs_on_is_kept_apart(monkeypatch: pytest.MonkeyPatch) -> None:
     forked: list[Any] = []
 
@@ -145,14 +153,13 @@ def test_the_random_state_of_the_gpu_it_runs_on_is_kept_apart(monkeypatch: pytes
         yield
 
     monkeypatch.setattr(torch.random, "fork_rng", fork)
-    # As on a machine that has the device.
-    monkeypatch.setattr("neurobridge.features.models.frozen.find_device", torch.device)
     model = Travelling()
     embed_text(["a cat"], model, device="cuda:1")
     assert forked == [torch.device("cuda:1")]
     assert (model.ran_on, model.where) == ("cuda:1", "cpu")
 
 
+@pytest.mark.usefixtures("any_device")
 def test_a_model_that_lies_on_several_devices_is_not_moved() -> None:
     model = Travelling()
     model.register_buffer("scratch", torch.zeros(1, device="meta"), persistent=False)
