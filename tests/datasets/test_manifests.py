@@ -179,3 +179,8 @@ def test_an_installed_wheel_finds_its_manifests_from_another_folder(tmp_path):
     where, names = run.stdout.strip().split("\n")
     assert Path(where).is_relative_to(folder)
     assert names.split() == [manifest.name for manifest in list_datasets()]
+
+
+def test_a_manifest_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(ManifestError, match=r"gone\.toml"):
+        read_manifest(tmp_path / "gone.toml")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import io
+import shutil
 import tempfile
 import zipfile
 from collections.abc import Callable
@@ -25,6 +26,7 @@ from tests.fuzz.campaign import Campaign, attempt
 from tests.fuzz.strategies import damage
 
 RNG = np.random.default_rng(0)
+MANIFEST = Path(__file__).parents[2] / "data_manifests" / "kriegeskorte2008.toml"
 X, Y = RNG.normal(size=(12, 3)), RNG.normal(size=(12, 2))
 
 
@@ -48,12 +50,7 @@ def _write_pairs(folder: Path) -> Path:
 
 
 def _write_manifest(folder: Path) -> Path:
-    path = folder / "toy.toml"
-    path.write_text(
-        'name = "toy"\ntitle = "Toy"\nversion = "1"\ndescription = "d"\nlicense = "CC0"\ncitation = "c"\naccess = "user-supplied"\n'
-        f'homepage = "https://example.org"\n[[files]]\nname = "a.nc"\nsize = 3\ndigest = "sha256:{"0" * 64}"\norigin = "a lab"\n'
-    )
-    return path
+    return Path(shutil.copy(MANIFEST, folder / MANIFEST.name))
 
 
 def _write_zip(folder: Path) -> Path:

@@ -205,8 +205,15 @@ def read_manifest(path: Path) -> Manifest:
     """
     try:
         text = path.read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise ManifestError(f"{path}: found no file; expected a manifest. Mend: check the path.") from error
+    except UnicodeDecodeError as error:
+        raise ManifestError(
+            f"{path}: found text that is not UTF-8 ({error}); expected TOML. Mend: correct it."
+        ) from error
+    try:
         manifest = Manifest.model_validate(tomllib.loads(text))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise ManifestError(
             f"{path}: found text that is not TOML ({error}); expected a manifest. Mend: correct it."
         ) from error
