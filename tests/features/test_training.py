@@ -227,12 +227,12 @@ def test_broken_folders_are_refused(tmp_path: Path) -> None:
 @pytest.mark.realdata
 def test_few_real_digits_teach_each_reference_something(mirror: Path) -> None:
     digits = load("mnist", mirror=mirror).images
-    train, test = digits.isel(presentation=slice(1500)), digits.isel(presentation=slice(1500, 2000))
-    net = train_reference("conv_net", train, epochs=4, batch_size=32)
-    assert accuracy(net, test) > 0.9
+    train, test = digits.isel(presentation=slice(800)), digits.isel(presentation=slice(800, 1200))
+    net = train_reference("conv_net", train, epochs=3, batch_size=32)
+    assert accuracy(net, test) > 0.8
     # Chance is 0.1; the recipes train forty times as long.
     for name, least in (("conv_vae", 0.4), ("conv_contrastive", 0.7)):
-        reference = train_reference(name, train, epochs=3, batch_size=64)
+        reference = train_reference(name, train, epochs=2, batch_size=64)
         a, b = (extract(reference.model, part, "encoder").values.astype(float) for part in (train, test))
         distance = (a**2).sum(1)[None] - 2 * b @ a.T
         found = train["category_name"].values[distance.argmin(axis=1)]
