@@ -117,7 +117,13 @@ def arrays(shape: Any, *, odd: bool = True) -> st.SearchStrategy[Drawn]:
             )
         try:
             with np.errstate(all="ignore"):
-                return Drawn(form, FORMS[form](plain), plain)
+                values = FORMS[form](plain)
+                # What a short form holds of very large and very small numbers.
+                if form in ("float16", "float32"):
+                    plain = values.astype(np.float64)
+                elif form in ("torch float32", "torch bfloat16"):
+                    plain = values.double().numpy()
+                return Drawn(form, values, plain)
         except (ValueError, TypeError, OverflowError):
             return Drawn("float64", plain, plain)
 
