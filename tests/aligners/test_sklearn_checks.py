@@ -29,7 +29,9 @@ EXCEPTIONS = {
 }
 ALIGNERS = [
     *(kind() for kind in BASELINES.values()),
-    BridgeAligner(map="linear"),
+    BridgeAligner(
+        map="linear", fuse_options={"lams": (0.5,), "epsilons": (0.05,), "n_rounds": (1,), "kernel_rounds": (0,)}
+    ),
     BridgeAligner("euclidean", "pairs", "barycentric"),
     BridgeAligner("euclidean", "factored", "barycentric", epsilon=0.5),
 ]

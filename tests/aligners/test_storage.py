@@ -28,21 +28,28 @@ FAST = {"training": Training(n_steps=20, width=32, depth=1)}
 METRICS = ("euclidean", "sqeuclidean", "cosine", "correlation", "geodesic", ("geodesic", "cosine"))
 
 
+#: A search of the fused bridge that ends soon.
+SHORT_SEARCH = {"lams": (0.9, 0.5), "epsilons": (0.05,), "n_rounds": (1, 2), "kernel_rounds": (0, 1)}
+
+
 def _combinations():
     for metric in METRICS:
         for coupling in ("factored", "fused"):
-            yield BridgeAligner(metric, coupling, "barycentric")
+            yield BridgeAligner(
+                metric, coupling, "barycentric", fuse_options=SHORT_SEARCH if coupling == "fused" else None
+            )
     for coupling in ("pairs", "exact", "sinkhorn"):
         yield BridgeAligner("euclidean", coupling, "barycentric", epsilon=0.3)
         yield BridgeAligner("euclidean", coupling, "flow", epsilon=0.3, flow_options=FAST)
     for base in ("affine", "pad", "noise"):
         yield BridgeAligner("euclidean", "factored", base=base, flow_options=FAST)
-    for coupling in ("factored", "fused", "pairs"):
+    for coupling in ("factored", "pairs"):
         yield BridgeAligner("euclidean", coupling, base="barycentric", flow_options=FAST)
+    yield BridgeAligner("euclidean", base="barycentric", flow_options=FAST, fuse_options=SHORT_SEARCH)
     for metric in ("geodesic", "euclidean"):
         yield BridgeAligner(metric, "factored", "barycentric", nearest=5)
     yield BridgeAligner("euclidean", "factored", "barycentric", unbalanced=0.5)
-    yield BridgeAligner(cost="linear", map="barycentric")
+    yield BridgeAligner(cost="linear", map="barycentric", fuse_options=SHORT_SEARCH)
     yield BridgeAligner(flow_options={"training": FAST["training"].replace(validation=0.1), "support_quantile": 0.9})
     yield BridgeAligner(map="linear", support_quantile=0.95, seed=3)
 

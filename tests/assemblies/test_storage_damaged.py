@@ -33,10 +33,12 @@ def as_version_0_1(assembly: xr.DataArray, path: Path) -> bytes:
 def opened_under(path: Path, n_bytes: int) -> subprocess.CompletedProcess[str]:
     """Open a file in a process that may take so many bytes of memory."""
     code = (
-        "import sys, resource, neurobridge as nb\n"
+        "import re, sys, resource, neurobridge as nb\n"
+        # Peak of this process alone: ru_maxrss starts at that of the process it was forked from.
+        "peak = lambda: re.search(r'VmHWM:\\s+(\\d+)', open('/proc/self/status').read())[1]\n"
         f"resource.setrlimit(resource.RLIMIT_AS, ({n_bytes}, {n_bytes}))\n"
         "try: nb.open_assembly(sys.argv[1])\n"
-        "except nb.assemblies.AssemblyError as error: print('refused', resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, error)"
+        "except nb.assemblies.AssemblyError as error: print('refused', peak(), error)"
     )
     return subprocess.run(
         [sys.executable, "-c", code, str(path)], capture_output=True, text=True, timeout=120, check=False

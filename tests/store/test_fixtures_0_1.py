@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from pathlib import Path
 
@@ -41,9 +42,13 @@ CODE = {
 }
 
 
+@functools.cache
+def _opened(folder):
+    return tuple(open_assembly(folder / f"{side}.nc").load() for side in ("source", "target"))
+
+
 def _points(folder):
-    where = folder if (folder / "source.nc").exists() else HERE
-    source, target = (open_assembly(where / f"{side}.nc") for side in ("source", "target"))
+    source, target = _opened(folder if (folder / "source.nc").exists() else HERE)
     if folder.name == "labels":
         n = target.sizes["neuroid"]
         target = target.assign_coords(
