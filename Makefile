@@ -19,12 +19,16 @@ MIRROR ?= $(if $(NEUROBRIDGE_MIRROR),$(NEUROBRIDGE_MIRROR),$(wildcard ../shared/
 # Brain-Score pins old versions whose own deprecations are not ours to mend.
 OLD := -W ignore::DeprecationWarning -W ignore::PendingDeprecationWarning -W ignore::FutureWarning
 
-.PHONY: demo test lint types walls unit fuzz test-brainscore experiments clean
+.PHONY: demo test checks lint types walls unit fuzz test-brainscore experiments clean
 
 demo: $(READY)
 	$(BIN)/neurobridge demo --out results/demo
 
-test: lint types walls unit
+# The checks of the code run beside the tests: they use one core for a minute.
+test: $(READY)
+	$(MAKE) --no-print-directory -j 2 checks unit
+
+checks: lint types walls
 
 lint: $(READY)
 	$(BIN)/ruff check neurobridge tests analyses conftest.py

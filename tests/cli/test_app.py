@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 
 import numpy as np
@@ -13,7 +12,7 @@ from typer.testing import CliRunner
 
 import neurobridge
 from neurobridge.assemblies import open_assembly, save_assembly
-from neurobridge.cli.app import app
+from neurobridge.cli.app import app, main
 
 COMMANDS = [
     ["demo"],
@@ -96,10 +95,13 @@ def test_report_writes_a_page(tmp_path):
         (["demo", "--dataset", "what"], "found dataset 'what'"),
     ],
 )
-def test_expected_errors_are_one_message_and_no_traceback(arguments, message, tmp_path):
-    command = [sys.executable, "-c", "from neurobridge.cli import main; main()", *arguments]
-    failed = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
-    assert failed.returncode == 1
-    assert failed.stderr.startswith("neurobridge: ")
-    assert message in failed.stderr
-    assert "Traceback" not in failed.stderr
+def test_expected_errors_are_one_message_and_no_traceback(arguments, message, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["neurobridge", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 1
+    printed = capsys.readouterr().err
+    assert printed.startswith("neurobridge: ")
+    assert message in printed
+    assert "Traceback" not in printed
