@@ -124,7 +124,7 @@ def arrays(shape: Any, *, odd: bool = True) -> st.SearchStrategy[Drawn]:
                 elif form in ("torch float32", "torch bfloat16"):
                     plain = values.double().numpy()
                 return Drawn(form, values, plain)
-        except (ValueError, TypeError, OverflowError):
+        except (ValueError, TypeError, OverflowError, IndexError):
             return Drawn("float64", plain, plain)
 
     return st.tuples(st.sampled_from(sorted(FORMS)), numbers(shape, odd=odd)).map(wrap)
