@@ -92,10 +92,8 @@ def numbers(
     constant = hnp.arrays(np.float64, shape, elements=st.just(2.5))
     mixed = hnp.arrays(np.float64, shape, elements=QUARTERS | ODD_NUMBERS)
     # Continuous numbers: no two distances are alike.
-    generic = st.tuples(
-        hnp.array_shapes() if shape is None else (shape if isinstance(shape, st.SearchStrategy) else st.just(shape)),
-        st.integers(0, 2**32 - 1),
-    ).map(_generic)
+    shapes = shape if isinstance(shape, st.SearchStrategy) else st.just(shape)
+    generic = st.tuples(shapes, st.integers(0, 2**32 - 1)).map(_generic)
     return st.one_of(generic, generic, plain, constant, mixed) if odd else st.one_of(generic, plain)
 
 

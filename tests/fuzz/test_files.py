@@ -31,12 +31,11 @@ X, Y = RNG.normal(size=(12, 3)), RNG.normal(size=(12, 2))
 
 
 class Kind(NamedTuple):
-    """A file or folder that the package writes or reads."""
+    """A file or folder that the package writes or reads: ``read`` gives what is compared, ``sealed`` is under a digest."""
 
     name: str
     write: Callable[[Path], Path]
     read: Callable[[Path], Any]
-    """Gives numbers or text to compare; None where a changed file may mean something else (a table has no digest)."""
     sealed: bool
 
 

@@ -17,8 +17,6 @@ from numpy.lib.stride_tricks import sliding_window_view
 from tqdm.auto import tqdm
 
 from neurobridge.datasets.files.places import cache_folder
-from neurobridge.datasets.simulated import render
-from neurobridge.datasets.simulated import stimuli as _stimuli
 from neurobridge.datasets.simulated.stimuli import draw_stimuli, render_stimuli
 from neurobridge.store.atomic import write_bytes
 
@@ -114,7 +112,7 @@ def _sites() -> _Sites:
 
 def _version() -> str:
     """Digest of everything that the weights depend on: the code, the libraries, the machine's arithmetic."""
-    code = [Path(str(module)).read_bytes() for module in (__file__, render.__file__, _stimuli.__file__)]
+    code = [Path(__file__).with_name(f"{module}.py").read_bytes() for module in ("hierarchy", "render", "stimuli")]
     libraries = " ".join((np.__version__, scipy.__version__, platform.machine()))
     return hashlib.sha256(b"".join(code) + libraries.encode()).hexdigest()[:16]
 
