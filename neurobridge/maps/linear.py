@@ -152,6 +152,10 @@ class RidgeDesign:
         best = self._downhill(Y, start) if start is not None else int(self._errors(Y, self.alphas).sum(axis=1).argmin())
         return self._map(Y, np.full(Y.shape[1], self.alphas[best])), best
 
+    def least_error(self, Y: np.ndarray) -> float:
+        """Return the summed squared leave-one-out error of the best shared penalty."""
+        return float(self._errors(Y, self.alphas).sum(axis=1).min())
+
     def _downhill(self, Y: np.ndarray, start: int) -> int:
         known: dict[int, float] = {}
         best = start

@@ -61,6 +61,8 @@ HOMES: dict[str, str] = {
     "relative-aligner": "neurobridge.aligners.baselines.relative",
     "ridge-aligner": "neurobridge.aligners.baselines.linear",
     "sparse-plan": "neurobridge.bridge.transport.plans",
+    "spectral-features": "neurobridge.maps.spectral",
+    "spectral-map": "neurobridge.maps.spectral",
     "standardiser": "neurobridge.points.scale",
     "streamed-factor": "neurobridge.bridge.cost.in_memory",
     "support": "neurobridge.points.support",
