@@ -41,7 +41,7 @@ def rotation_and_scales(X: np.ndarray, Y: np.ndarray) -> tuple[np.ndarray, tuple
 def svd(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Decompose into singular values; by the slower, surer method where the fast one does not converge."""
     try:
-        U, S, Vt = np.linalg.svd(matrix)
+        U, S, Vt = np.linalg.svd(matrix, full_matrices=False)
     except np.linalg.LinAlgError:
-        U, S, Vt = linalg.svd(matrix, lapack_driver="gesvd")
+        U, S, Vt = linalg.svd(matrix, full_matrices=False, lapack_driver="gesvd")
     return U, S, Vt

@@ -19,7 +19,7 @@ from neurobridge.store.kinds import register
 GAINS: tuple[float, ...] = (0.3, 1.0, 3.0)
 
 # Of the features, those that `spectral_map` compares: all, half, a quarter.
-_SHARES = (1, 2, 4)
+SHARES = (1, 2, 4)
 # Up to so many points all eigenvectors are computed; Lanczos' method needs many more points than vectors.
 _DENSE = 400
 # An eigenvalue near or below zero belongs to a function that changes sign from neighbour to neighbour.
@@ -209,6 +209,7 @@ def spectral_map(
     n_features: int = 30,
     n_neighbors: int = 10,
     gains: tuple[float, ...] = GAINS,
+    shares: tuple[int, ...] = SHARES,
     seed: int = 0,
 ) -> SpectralMap:
     """Fit ridge regression on points beside their spectral features; number, weight and penalty by leave-one-out error.
@@ -227,6 +228,8 @@ def spectral_map(
         See `spectral_features`.
     gains : tuple of float
         Weights of a feature beside a dimension of the source, to choose from.
+    shares : tuple of int
+        Which parts of the features to choose from: all (1), half of them (2), ...
 
     Returns
     -------
@@ -259,7 +262,7 @@ def spectral_map(
             "Mend: pass source_points with the columns of X."
         )
     unit, smooth = unit_of_cloud(cloud), features(X)
-    counts = dict.fromkeys(max(1, smooth.shape[1] // share) for share in _SHARES) if smooth.shape[1] else {0: None}
+    counts = dict.fromkeys(max(1, smooth.shape[1] // share) for share in SHARES) if smooth.shape[1] else {0: None}
     least, gain, count = np.inf, gains[0], next(iter(counts))
     for tried in ((g, k) for k in counts for g in gains):
         rows = _beside(X, smooth[:, : tried[1]], unit, tried[0])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import asdict, astuple, dataclass, fields
+from dataclasses import asdict, astuple, dataclass, fields, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -14,6 +14,10 @@ from neurobridge.points.display import html_repr
 from neurobridge.store.kinds import register
 
 Readout = Literal["barycentric", "linear", "kernel", "mean"]
+MapFamily = Literal["ridge", "orthogonal", "whitened", "spectral"]
+#: Families of the linear maps of a candidate; those that can be refitted on the images of a plan come first.
+MAP_FAMILIES: tuple[MapFamily, ...] = ("ridge", "orthogonal", "whitened", "spectral")
+_WITH_PLAN = MAP_FAMILIES[:3]
 
 
 @register("candidate")
@@ -37,7 +41,11 @@ class Candidate:
         Prediction for a point: "barycentric" is its mean partner under the last plan, "linear" and "kernel" are its
         value under the last map (linear without curved rounds, kernel ridge with them), "mean" is the average of both.
     kernel_rounds : int
-        Number of rounds that follow with a curved (kernel ridge) forward map.
+        Number of rounds that follow with curved (kernel ridge) maps.
+    map : {"ridge", "orthogonal", "whitened", "spectral"}
+        Family of the linear maps: ridge regression; a rotation and a scale (Procrustes); a rotation between coordinates that
+        are whitened by the covariances of all points; or, without a plan only, ridge on the points and the leading
+        eigenvectors of their neighbour graph.
 
     Examples
     --------
@@ -57,11 +65,12 @@ class Candidate:
     n_rounds: int
     readout: Readout
     kernel_rounds: int = 0
+    map: MapFamily = "ridge"
 
     def __iter__(self) -> Iterator[Any]:
         """Give the fields in their order, as the tuple of version 0.1 did; deprecated."""
         warn_deprecated("a candidate read as a tuple", "its fields by name", stacklevel=2)
-        return iter(astuple(self))
+        return iter(astuple(self)[:5])
 
     def _repr_html_(self) -> str:
         return html_repr("Candidate", asdict(self))
@@ -70,7 +79,13 @@ class Candidate:
 #: Ridge regression on the pairs, without any plan.
 RIDGE = Candidate(lam=1.0, epsilon=math.inf, n_rounds=0, readout="linear")
 #: Kernel ridge regression on the pairs, without any plan.
-KERNEL_RIDGE = Candidate(lam=1.0, epsilon=math.inf, n_rounds=0, readout="kernel")
+KERNEL_RIDGE = replace(RIDGE, readout="kernel")
+#: Procrustes on the pairs, between points centred by all of them.
+ORTHOGONAL = replace(RIDGE, map="orthogonal")
+#: Whitened map of the pairs: see `neurobridge.maps.whitened.whitened_map`.
+WHITENED = replace(RIDGE, map="whitened")
+#: Ridge on the pairs with spectral features: see `neurobridge.maps.spectral.spectral_map`.
+SPECTRAL = replace(RIDGE, map="spectral")
 
 
 def readouts_of(kernel_rounds: int) -> tuple[Readout, ...]:
@@ -104,6 +119,7 @@ def check_candidate(candidate: Any) -> Candidate:
             and 0 <= checked.lam <= 1
             and 0 < checked.epsilon < math.inf
             and checked.readout in readouts_of(checked.kernel_rounds)
+            and checked.map in _WITH_PLAN
         )
     except TypeError:
         usable = False
@@ -111,7 +127,7 @@ def check_candidate(candidate: Any) -> Candidate:
         raise ValueError(
             f"found candidate={candidate!r}; expected a Candidate with lam in [0, 1], epsilon above 0, n_rounds of at "
             "least 1, kernel_rounds of at least 0 and the readout 'barycentric' or 'mean', 'linear' without curved rounds "
-            "or 'kernel' with them. Mend: e.g. Candidate(lam=0.9, epsilon=0.02, n_rounds=5, readout='linear')."
+            "or 'kernel' with them, and the map 'ridge', 'orthogonal' or 'whitened'. Mend: e.g. Candidate(lam=0.9, epsilon=0.02, n_rounds=5, readout='linear')."
         )
     if checked is not candidate:
         # The frames are this one, that of `fuse`, that of its decorator and the caller's.

@@ -1,47 +1,64 @@
-"""The choice of a candidate: cross-validation over the pairs, in two stages."""
+"""The choice of a candidate: cross-validation over the pairs, in both directions at once."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
 import torch
 
-from neurobridge.bridge.fused.candidate import KERNEL_RIDGE, RIDGE, Candidate, Readout, readouts_of
-from neurobridge.bridge.fused.cost import AnyMap, FusedProblem
-from neurobridge.bridge.fused.rounds import RoundSettings, State, WarmStart, predict, solve
+from neurobridge.bridge.fused.rounds import Round, solve_rounds
+from neurobridge.bridge.fused.candidate import (
+    MAP_FAMILIES,
+    KERNEL_RIDGE,
+    ORTHOGONAL,
+    RIDGE,
+    SPECTRAL,
+    WHITENED,
+    Candidate,
+    MapFamily,
+    Readout,
+    readouts_of,
+)
+from neurobridge.bridge.fused.criteria import Criterion, Held, losses
+from neurobridge.bridge.fused.families import CloudProblem, OrthogonalFamily
 from neurobridge.maps.kernel import kernel_map
+from neurobridge.maps.spectral import SpectralFeatures, spectral_features, spectral_map
+from neurobridge.maps.whitened import choose_whitened, whitened_candidates
+from neurobridge.maps.whitening import WhitenedDesign, WhitenedSettings
 from neurobridge.points.arrays import Rows
 
 # Rounds and readouts are compared on at most this many points a side, lam and epsilon before them on fewer and in few rounds.
-_CHOOSING_POINTS = 1000
-_SCREENING_POINTS = 400
-# (rounds, how many lam and epsilon go that far): successive halving.
-_SCREENING = ((3, 4), (10, 2))
+_CHOOSING_POINTS = 700
+_SCREENING_POINTS = 300
+_SCREENING_ROUNDS = 2
 _SCREENING_TOL = 3.0
-# Standard errors by which another lam and epsilon has to beat the first.
-_BEYOND = 2.0
 # As many folds as it takes to leave out this many pairs.
 _SCREENING_PAIRS = 60
-# Distances are measured anew without each fold's points: above this many points a side, among a random part of them.
-_MEASURED_POINTS = 10_000
+# Standard errors by which another lam and epsilon, or another family of maps, has to beat the first.
+_BEYOND = 2.0
+# And another number of rounds or readout of the same plan.
+_BEYOND_IN_FAMILY = 1.0
+# Settings of whitened maps that are compared in every fold: fewer than where the map stands alone.
+_WHITENED_POWERS, _WHITENED_EXPONENTS, _WHITENED_FOLDS = (0.0, 0.5, 1.0), (0.0, 1.0), 5
 _N_FOLDS = 5
 _FEWEST_PAIRS = 4
 # Up to this many pairs one is left out at a time: ridge on a dozen pairs loses more to every one that is missing than the fused
-# bridge does. There are more folds then; the rounds run on fewer points in each, which costs as much. So few pairs cannot choose
-# among sixteen: the first lam and epsilon are taken.
+# bridge does. So few pairs cannot choose among sixteen: the first lam and epsilon are taken.
 _ONE_AT_A_TIME = 12
-_FEWER_POINTS = 700
+_N_OTHERS = 1000
 # The candidate where there are too few pairs to choose with.
 _DEFAULT = Candidate(lam=0.9, epsilon=0.1, n_rounds=1, readout="barycentric")
+# Plans of orthogonal and whitened maps: the cost is how far the rotation misses alone, by the cosine.
+_TURNED = Candidate(lam=1.0, epsilon=0.1, n_rounds=5, readout="linear", map="orthogonal")
 
-#: Makes the problem of some points and their pairs.
-Pose = Callable[[np.ndarray, np.ndarray, Rows], FusedProblem]
 #: A point of the grid: lam and epsilon.
 GridPoint = tuple[float, float]
+#: Losses of held-out pairs, NaN where a pair was not held out, by candidate.
+PairLosses = dict[Candidate, np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -54,26 +71,35 @@ class Search:
         The first of each is the one that others have to beat.
     n_rounds, kernel_rounds : sequences of int
         Numbers of linear rounds, and of curved rounds after the most linear ones.
+    maps : sequence of str
+        Families of maps.
+    criterion : {"correlation", "error", "retrieval", "labels"}
     n_folds : int or None
         Folds over the pairs; None leaves it to the number of pairs.
     tol : float
         Marginal error of the plans.
     seed : int
         Seed of the folds, of the points they keep and of the centres of curved maps.
+    in_batches : bool
+        The plan will be solved in minibatches, which only ridge and kernel maps have.
 
     Raises
     ------
     ValueError
-        An empty sequence, lam outside [0, 1], an epsilon that is not positive, or rounds below their least number.
+        An empty sequence, lam outside [0, 1], an epsilon that is not positive, rounds below their least number, or an unknown
+        family.
     """
 
     lams: Sequence[float]
     epsilons: Sequence[float]
     n_rounds: Sequence[int]
     kernel_rounds: Sequence[int]
+    maps: Sequence[MapFamily]
+    criterion: Criterion
     n_folds: int | None
     tol: float
     seed: int
+    in_batches: bool = False
 
     def __post_init__(self) -> None:
         empty = not (self.lams and self.epsilons and self.n_rounds and self.kernel_rounds)
@@ -89,6 +115,16 @@ class Search:
                 f"kernel_rounds={tuple(self.kernel_rounds)}; expected at least one of each, lam in [0, 1], epsilon above 0, "
                 "linear rounds of at least 1 and curved ones of at least 0. Mend: leave them out for the defaults."
             )
+        if "ridge" not in self.maps or not set(self.maps) <= set(MAP_FAMILIES):
+            raise ValueError(
+                f"found maps={tuple(self.maps)}; expected 'ridge', which the others have to beat, and any of {MAP_FAMILIES[1:]}. "
+                "Mend: leave maps out for all of them."
+            )
+
+    @property
+    def turned(self) -> list[MapFamily]:
+        """Families whose maps are rotations, with a plan of their own."""
+        return [family for family in ("orthogonal", "whitened") if family in self.maps and not self.in_batches]
 
     @property
     def first(self) -> GridPoint:
@@ -96,9 +132,10 @@ class Search:
         return self.lams[0], self.epsilons[0]
 
     @property
-    def rounds(self) -> RoundSettings:
-        """Settings of the rounds on the folds."""
-        return RoundSettings(tol=self.tol, tol_before=self.tol, seed=self.seed)
+    def points(self) -> list[GridPoint]:
+        """Each lam beside the first epsilon, and each epsilon beside the first lam."""
+        lam, epsilon = self.first
+        return list(dict.fromkeys([(each, epsilon) for each in self.lams] + [(lam, each) for each in self.epsilons]))
 
     def longest(self, point: GridPoint) -> Candidate:
         """Return the candidate that goes through all rounds at a lam and epsilon."""
@@ -119,145 +156,209 @@ class Search:
         return n_rounds in self.n_rounds and (n_rounds < max(self.n_rounds) or 0 in self.kernel_rounds)
 
 
-class Choice(NamedTuple):
-    """A chosen candidate and the errors it was chosen by.
-
-    Errors are mean squared errors of held-out pairs over the variance of the paired targets.
-
-    Attributes
-    ----------
-    candidate : Candidate
-        The candidate of least error.
-    solved : Candidate
-        The one whose plan is solved: the best with a plan, as a map of the pairs alone has none.
-    errors : dict of Candidate to float
-        Empty if nothing was compared.
-    screening : dict of (lam, epsilon) to float
-        Errors on few points and in few rounds.
-    """
-
-    candidate: Candidate
-    solved: Candidate
-    errors: dict[Candidate, float]
-    screening: dict[GridPoint, float]
-
-    @classmethod
-    def given(cls, candidate: Candidate) -> Choice:
-        """Return the choice of a candidate that was compared with none."""
-        return cls(candidate, candidate, {}, {})
-
-    @classmethod
-    def of_errors(cls, errors: dict[Candidate, float], screening: dict[GridPoint, float]) -> Choice:
-        """Return the choice of the candidate of least error."""
-        with_plan = [candidate for candidate in errors if candidate.n_rounds]
-        candidate = min(errors, key=lambda candidate: errors[candidate])
-        solved = min(with_plan, key=lambda candidate: errors[candidate])
-        return cls(candidate, solved, errors, screening)
-
-
 class Fold(NamedTuple):
-    """A problem without the points of some pairs, and these pairs.
+    """A problem without the points of some pairs, and these points.
 
     Attributes
     ----------
     held : int array of shape (n_held,)
         Numbers of the pairs held out.
-    problem : FusedProblem
+    problem : CloudProblem
         The points and pairs that are fitted on.
-    held_source, held_target : arrays of shape (n_held, n_dims)
-        Source points and target points of the pairs held out.
+    points : tuple of two float32 tensors of shape (n_held, rank)
+        Coordinates of the source points and of the target points held out.
+    distances : tuple of two float32 tensors of shape (n_held, n_kept_pairs)
+        Of these points to the anchors that are left.
     """
 
     held: np.ndarray
-    problem: FusedProblem
-    held_source: np.ndarray
-    held_target: np.ndarray
-
-    def squared_errors(self, predicted: np.ndarray) -> np.ndarray:
-        """Squared error of the prediction of every held-out target, shape (n_held,)."""
-        return ((predicted - self.held_target) ** 2).sum(axis=1)
+    problem: CloudProblem
+    points: tuple[torch.Tensor, torch.Tensor]
+    distances: tuple[torch.Tensor, torch.Tensor]
 
 
-def choose(X: np.ndarray, Y: np.ndarray, rows: Rows, search: Search, pose: Pose) -> Choice:
-    """Compare lam and epsilon by successive halving, then the rounds and readouts of the best, ridge and kernel ridge.
+class Ledger:
+    """Predictions of held-out pairs, in both directions, by candidate."""
+
+    def __init__(self, problem: CloudProblem) -> None:
+        self.shapes = tuple((len(problem.rows[0]), cloud.rank) for cloud in (problem.target, problem.source))
+        self.predictions: tuple[dict[Candidate, np.ndarray], dict[Candidate, np.ndarray]] = ({}, {})
+
+    def note(self, candidate: Candidate, held: np.ndarray, direction: int, predicted: torch.Tensor | np.ndarray) -> None:
+        """Keep the predictions of a fold; direction 0 is forward, 1 backward."""
+        kept = self.predictions[direction]
+        if candidate not in kept:
+            kept[candidate] = np.full(self.shapes[direction], np.nan)
+        kept[candidate][held] = predicted.double().cpu().numpy() if isinstance(predicted, torch.Tensor) else predicted
+
+
+class Choice(NamedTuple):
+    """The chosen candidates and the losses they were chosen by.
+
+    Attributes
+    ----------
+    candidates : tuple of two Candidate
+        Forward and backward.
+    solved : tuple of two Candidate
+        Those whose plans are solved: the best with a plan, as a map of the pairs alone has none.
+    errors : tuple of two dict of Candidate to float
+        Mean loss of held-out pairs under the criterion; empty if nothing was compared.
+    screening : dict of (lam, epsilon) to float
+        Mean loss over both directions, on few points and in few rounds.
+    """
+
+    candidates: tuple[Candidate, Candidate]
+    solved: tuple[Candidate, Candidate]
+    errors: tuple[dict[Candidate, float], dict[Candidate, float]]
+    screening: dict[GridPoint, float]
+
+    @classmethod
+    def given(cls, candidate: Candidate) -> Choice:
+        """Return the choice of a candidate that was compared with none."""
+        return cls((candidate, candidate), (candidate, candidate), ({}, {}), {})
+
+    @classmethod
+    def of_losses(
+        cls, by_direction: Sequence[PairLosses], first: Candidate, screening: dict[GridPoint, float]
+    ) -> Choice:
+        """Return the choice by losses, the first candidate preferred."""
+        chosen, solved, errors = [], [], []
+        for pair_losses in by_direction:
+            candidate = pick(pair_losses, first)
+            with_plan = {each: values for each, values in pair_losses.items() if each.n_rounds}
+            chosen.append(candidate)
+            solved.append(candidate if candidate.n_rounds else pick(with_plan, first))
+            errors.append({each: float(np.nanmean(values)) for each, values in pair_losses.items()})
+        return cls(tuple(chosen), tuple(solved), tuple(errors), screening)  # type: ignore[arg-type]
+
+
+def pick(pair_losses: PairLosses, first: Candidate | None = None) -> Candidate:
+    """Return the candidate to use.
+
+    With few pairs the least of many cross-validation losses is mostly chance. So the first candidate stays unless the best of
+    its family (same lam, epsilon and maps, other rounds or readout) has a lower loss by more than one standard error of the
+    difference over pairs, and this one stays unless the best of all others has one by more than two.
 
     Parameters
     ----------
-    X : float64 array of shape (n, n_source_dims)
-    Y : float64 array of shape (m, n_target_dims)
-    rows : tuple of two int arrays of shape (n_pairs,)
+    pair_losses : dict of Candidate to array of shape (n_pairs,)
+    first : Candidate, optional
+        By default nothing is preferred.
+    """
+
+    def best(candidates: Sequence[Candidate]) -> Candidate:
+        return min(candidates, key=lambda candidate: float(np.nanmean(pair_losses[candidate])))
+
+    if first is None or first not in pair_losses:
+        return best(list(pair_losses))
+    family = [each for each in pair_losses if each.n_rounds and each.map == first.map]
+    chosen = first
+    for candidates, beyond in ((family, _BEYOND_IN_FAMILY), ([each for each in pair_losses if each not in family], _BEYOND)):
+        if candidates:
+            rival = best(candidates)
+            chosen = rival if beats(pair_losses[rival], pair_losses[chosen], beyond) else chosen
+    return chosen
+
+
+def choose(problem: CloudProblem, search: Search, held: tuple[Held, Held]) -> Choice:
+    """Compare lam and epsilon, then rounds, readouts and families of maps, in both directions.
+
+    Parameters
+    ----------
+    problem : CloudProblem
+        All points and all pairs.
     search : Search
-    pose : callable
-        From points, points and pairs to their problem.
+    held : tuple of two Held
+        What predictions of target points, and of source points, are compared with.
 
     Returns
     -------
     Choice
-        Lam 0.9, epsilon 0.1 and one round, without errors, where there are too few pairs to choose with.
+        Lam 0.9, epsilon 0.1 and one round, without losses, where there are too few pairs to choose with.
     """
-    rng = np.random.default_rng(search.seed)
-    n_pairs = len(rows[0])
+    n_pairs = len(problem.rows[0])
     if n_pairs < _FEWEST_PAIRS:
         return Choice.given(_DEFAULT)
-    screening: dict[GridPoint, float] = {}
-    best = search.first
-    if search.n_folds is None and n_pairs <= _ONE_AT_A_TIME:
-        n_points = _FEWER_POINTS
-        folds = list(make_folds(X, Y, rows, n_pairs, 2 * n_points, rng, pose))
-    else:
-        n_points = _CHOOSING_POINTS
-        n_folds = min(search.n_folds or _N_FOLDS, n_pairs)
-        folds = list(make_folds(X, Y, rows, n_folds, _MEASURED_POINTS, rng, pose))
-        if max(len(search.lams), len(search.epsilons)) > 1 and folds:
-            best, screening = _Screening(folds, search, n_pairs, rng).run()
-    if not folds:
+    ledger, best, screening = compare(problem, search, held)
+    if not ledger.predictions[0]:
         return Choice.given(_DEFAULT)
-    # The same points for both: the comparison is of lam and epsilon.
-    problems = [_subset(fold.problem, n_points, rng) for fold in folds]
-    errors_at = {
-        point: _errors_of_rounds(folds, problems, search, point, n_pairs)
-        for point in dict.fromkeys((search.first, best))
-    }
-    if len(errors_at) > 1:
-        # A few rounds on few points told them apart; all rounds on more points have to confirm it.
-        of_first, of_best = (min(errors.values(), key=np.nanmean) for errors in errors_at.values())
-        del errors_at[search.first if beats(of_best, of_first) else best]
-    (errors_of_rounds,) = errors_at.values()
-    pair_errors = _errors_of_pair_maps(folds, search, n_pairs) | errors_of_rounds
-    variance = float(((Y[rows[1]] - Y[rows[1]].mean(axis=0)) ** 2).sum(axis=1).mean()) or 1.0
-    return Choice.of_errors(
-        {candidate: float(np.nanmean(errors)) / variance for candidate, errors in pair_errors.items()},
-        {point: error / variance for point, error in screening.items()},
+    first = replace(search.longest(best), n_rounds=search.n_rounds[0], readout="linear", kernel_rounds=0)
+    return Choice.of_losses(losses_of(ledger, search, held), first, screening)
+
+
+def losses_of(ledger: Ledger, search: Search, held: tuple[Held, Held]) -> list[PairLosses]:
+    """Return the losses of held-out pairs, forward and backward."""
+    # A frozen classifier reads target points; source points have none.
+    criteria: tuple[Criterion, Criterion] = search.criterion, search.criterion
+    if held[1].classify is None and search.criterion == "labels":
+        criteria = search.criterion, "correlation"
+    return [
+        {candidate: losses(criterion, predicted, truth) for candidate, predicted in predictions.items()}
+        for criterion, predictions, truth in zip(criteria, ledger.predictions, held, strict=True)
+    ]
+
+
+def compare(
+    problem: CloudProblem, search: Search, held: tuple[Held, Held]
+) -> tuple[Ledger, GridPoint, dict[GridPoint, float]]:
+    """Predict every pair from the others by all candidates, at the best lam and epsilon."""
+    rng = np.random.default_rng(search.seed)
+    n_pairs = len(problem.rows[0])
+    one_at_a_time = search.n_folds is None and n_pairs <= _ONE_AT_A_TIME
+    n_folds = n_pairs if one_at_a_time else min(search.n_folds or _N_FOLDS, n_pairs)
+    folds = list(make_folds(problem, n_folds, _CHOOSING_POINTS, rng))
+    best, screening = search.first, {}
+    if folds and not one_at_a_time and len(search.points) > 1:
+        best, screening = screen(folds, problem, search, held)
+    ledger = Ledger(problem)
+    settings = PairMapSettings.of(problem, search) if folds else None
+    for fold in folds:
+        _note_pair_maps(ledger, fold, search, settings)
+        _note_rounds(ledger, fold, search.longest(best), search)
+        for family in search.turned:
+            _note_rounds(ledger, fold, replace(_TURNED, map=family), search)
+    return ledger, best, screening
+
+
+def make_folds(problem: CloudProblem, n_folds: int, n_points: int, rng: np.random.Generator) -> Iterator[Fold]:
+    """Hold out every pair once; its points leave both clouds, and its anchor is none.
+
+    A stimulus to be predicted later has no partner among the points either. The coordinates and the distances of the points
+    that stay are those among all points: no space learns about the other from them.
+    """
+    sides = tuple(rows.cpu().numpy() for rows in problem.rows)
+    clouds = problem.source, problem.target
+    for held in np.array_split(rng.permutation(len(sides[0])), max(2, n_folds)):
+        kept = _pairs_apart(sides, held)
+        if len(kept) < 2:
+            continue
+        rows = [
+            np.setdiff1d(_some_rows(len(cloud), side[kept], n_points, rng), side[held])
+            for cloud, side in zip(clouds, sides, strict=True)
+        ]
+        fewer = subset(problem, rows, kept)
+        units = [_positive(problem.distances[k][rows[k]][:, kept].mean()) for k in range(2)]
+        points = tuple(cloud.coordinates[side[held]] for cloud, side in zip(clouds, sides, strict=True))
+        distances = tuple(problem.distances[k][sides[k][held]][:, kept] / units[k] for k in range(2))
+        yield Fold(held, fewer, points, distances)  # type: ignore[arg-type]
+
+
+def subset(problem: CloudProblem, rows: Sequence[np.ndarray], kept: np.ndarray) -> CloudProblem:
+    """Keep some points of both sides, sorted rows, and some pairs among them."""
+    sides = [side.cpu().numpy()[kept] for side in problem.rows]
+    device = problem.device
+    distances = [problem.distances[k][rows[k]][:, kept] for k in range(2)]
+    return CloudProblem(
+        problem.source.subset(rows[0]),
+        problem.target.subset(rows[1]),
+        tuple(torch.as_tensor(np.searchsorted(rows[k], sides[k]), device=device) for k in range(2)),  # type: ignore[arg-type]
+        tuple(part / _positive(part.mean()) for part in distances),  # type: ignore[arg-type]
+        problem.seed,
     )
 
 
-def beats(errors: np.ndarray, errors_of_first: np.ndarray) -> bool:
-    """Return True if errors are lower than those of the first by more than two standard errors of the difference.
-
-    Both have one value a pair, NaN where a pair was not held out.
-    """
-    gain = (errors_of_first - errors)[~np.isnan(errors)]
-    return len(gain) > 1 and bool(gain.mean() > _BEYOND * gain.std(ddof=1) / math.sqrt(len(gain)))
-
-
-def make_folds(
-    X: np.ndarray, Y: np.ndarray, rows: Rows, n_folds: int, n_points: int, rng: np.random.Generator, pose: Pose
-) -> Iterator[Fold]:
-    """Hold out every pair once; its points leave both clouds.
-
-    A stimulus to be predicted later has no partner among the points either.
-    """
-    i, j = rows
-    order = rng.permutation(len(i))
-    for held in np.array_split(order, max(2, n_folds)):
-        kept = _pairs_apart(rows, held)
-        if len(kept) < 2:
-            continue
-        source_rows = np.setdiff1d(_some_rows(len(X), i[kept], n_points, rng), i[held])
-        target_rows = np.setdiff1d(_some_rows(len(Y), j[kept], n_points, rng), j[held])
-        pairs = np.searchsorted(source_rows, i[kept]), np.searchsorted(target_rows, j[kept])
-        source, target = X[source_rows], Y[target_rows]
-        yield Fold(held, pose(source, target, pairs), X[i[held]], Y[j[held]])
+def _positive(mean: torch.Tensor) -> float:
+    return max(float(mean), 1e-12)
 
 
 def _pairs_apart(rows: Rows, held: np.ndarray) -> np.ndarray:
@@ -274,122 +375,170 @@ def _some_rows(n: int, paired: np.ndarray, size: int, rng: np.random.Generator) 
     return np.sort(np.concatenate([paired, rng.permutation(others)[: max(0, size - len(paired))]]))
 
 
-def _subset(problem: FusedProblem, size: int, rng: np.random.Generator) -> FusedProblem:
-    return problem.subset(
-        _some_rows(len(problem.X), problem.rows[0], size, rng), _some_rows(len(problem.Y), problem.rows[1], size, rng)
+def screen(
+    folds: list[Fold], problem: CloudProblem, search: Search, held: tuple[Held, Held]
+) -> tuple[GridPoint, dict[GridPoint, float]]:
+    """Compare lam and epsilon on few points and in few rounds.
+
+    The first point stays unless the loss of the best is lower by more than two standard errors of the difference over pairs:
+    with a dozen pairs the least of many cross-validation losses is mostly chance.
+
+    Returns
+    -------
+    best : tuple of two float
+    losses : dict of (lam, epsilon) to float
+        Mean over directions.
+    """
+    rng = np.random.default_rng(search.seed)
+    n_held = np.cumsum([len(fold.held) for fold in folds])
+    folds = folds[: int((n_held < _SCREENING_PAIRS).sum()) + 1]
+    tol = _SCREENING_TOL * search.tol
+    by_point: dict[GridPoint, np.ndarray] = {}
+    smaller = [fold._replace(problem=_fewer(fold.problem, rng)) for fold in folds]
+    potentials: dict[int, tuple[float, torch.Tensor]] = {}
+
+    def run(point: GridPoint) -> None:
+        ledger = Ledger(problem)
+        candidate = replace(search.longest(point), n_rounds=_SCREENING_ROUNDS, kernel_rounds=0)
+        for number, fold in enumerate(smaller):
+            start = potentials.get(number)
+            log_v = None if start is None else start[1] * (start[0] / point[1])
+            for count, state in enumerate(solve_rounds(fold.problem, candidate, tol, tol, log_v=log_v), start=1):
+                if count == 1:
+                    potentials[number] = point[1], state.plan.log_v
+                if count == _SCREENING_ROUNDS:
+                    _note_readouts(ledger, fold, state, replace(candidate, n_rounds=count))
+        by_point[point] = np.mean(
+            [min(each.values(), key=np.nanmean) for each in losses_of(ledger, search, held)], axis=0
+        )
+
+    for point in search.points:
+        run(point)
+    mean = {point: float(np.nanmean(values)) for point, values in by_point.items()}
+    both = (
+        min(search.lams, key=lambda lam: mean[lam, search.epsilons[0]]),
+        min(search.epsilons, key=lambda epsilon: mean[search.lams[0], epsilon]),
     )
+    if both not in by_point:
+        run(both)
+        mean[both] = float(np.nanmean(by_point[both]))
+    best = min(mean, key=mean.__getitem__)
+    return (best if beats(by_point[best], by_point[search.first]) else search.first), mean
 
 
-class _Screening:
-    """Comparison of lam and epsilon on few points and in few rounds, by successive halving.
+def beats(loss: np.ndarray, loss_of_first: np.ndarray, beyond: float = _BEYOND) -> bool:
+    """Return True if losses are lower than those of the first by more than two standard errors of the difference.
 
-    Potentials go from one temperature to the next of the same lam, and the search for ridge penalties from where it ended before.
+    Both have one value a pair, NaN where a pair was not held out.
+    """
+    gain = (loss_of_first - loss)[~np.isnan(loss)]
+    return len(gain) > 1 and bool(gain.mean() > beyond * gain.std(ddof=1) / math.sqrt(len(gain)))
+
+
+def _fewer(problem: CloudProblem, rng: np.random.Generator) -> CloudProblem:
+    """Keep few points; twice the pairs at least, as without other points there is nothing to align."""
+    size = max(_SCREENING_POINTS, 2 * len(problem.rows[0]))
+    if size >= max(len(problem.source), len(problem.target)):
+        return problem
+    rows = [
+        _some_rows(len(cloud), side.cpu().numpy(), size, rng)
+        for cloud, side in zip((problem.source, problem.target), problem.rows, strict=True)
+    ]
+    return subset(problem, rows, np.arange(len(problem.rows[0])))
+
+
+def _note_rounds(ledger: Ledger, fold: Fold, candidate: Candidate, search: Search) -> None:
+    """Note all rounds and readouts of a candidate on a fold."""
+    for number, state in enumerate(solve_rounds(fold.problem, candidate, search.tol, search.tol), start=1):
+        n_rounds, kernel_rounds = min(number, candidate.n_rounds), max(0, number - candidate.n_rounds)
+        shown = search.holds(n_rounds, kernel_rounds) if candidate.map == "ridge" else n_rounds == candidate.n_rounds
+        if shown:
+            _note_readouts(ledger, fold, state, replace(candidate, n_rounds=n_rounds, kernel_rounds=kernel_rounds))
+
+
+def _note_readouts(ledger: Ledger, fold: Fold, state: Round, candidate: Candidate) -> None:
+    names: dict[Readout, Readout] = dict(
+        zip(("barycentric", "linear", "mean"), readouts_of(candidate.kernel_rounds), strict=True)
+    )
+    for direction in (0, 1):
+        predicted = state.predictions(fold.points[direction], fold.distances[direction], backward=direction == 1)
+        for readout, values in predicted.items():
+            ledger.note(replace(candidate, readout=names[readout]), fold.held, direction, values)
+
+
+def whitened_settings(
+    design: WhitenedDesign, source: np.ndarray, target: np.ndarray, seed: int
+) -> WhitenedSettings:
+    """Choose the settings of a whitened map by the pairs."""
+    tried = [
+        each
+        for each in whitened_candidates(len(source), design.rank)
+        if each.power in _WHITENED_POWERS and each.exponent in _WHITENED_EXPONENTS
+    ]
+    return choose_whitened(design, source, target, settings=tried, n_folds=_WHITENED_FOLDS, seed=seed)
+
+
+class PairMapSettings(NamedTuple):
+    """Settings of the maps of the pairs, forward and backward, chosen once on all pairs and used in every fold.
+
+    Attributes
+    ----------
+    whitened : tuple of WhitenedSettings
+        Empty where the family is not asked for.
+    spectral : tuple of (SpectralFeatures, float)
+        The features that are read and their gain; likewise.
     """
 
-    def __init__(self, folds: list[Fold], search: Search, n_pairs: int, rng: np.random.Generator) -> None:
-        n_held = np.cumsum([len(fold.held) for fold in folds])
-        self.folds = folds[: int((n_held < _SCREENING_PAIRS).sum()) + 1]
-        self.search, self.n_pairs = search, n_pairs
-        # Twice the pairs at least: without other points there is nothing to align.
-        self.problems = [
-            _subset(fold.problem, max(_SCREENING_POINTS, 2 * len(fold.problem.rows[0])), rng) for fold in self.folds
-        ]
-        self.bridges = [problem.bridge() for problem in self.problems]
-        self.starts = [WarmStart() for _ in self.folds]
-        # Potentials in units of the cost, by lam and fold.
-        self.potentials: dict[tuple[float, int], torch.Tensor] = {}
-        self.runs: dict[GridPoint, list[Iterator[State]]] = {}
-        self.errors: dict[GridPoint, np.ndarray] = {}
+    whitened: tuple[WhitenedSettings, ...]
+    spectral: tuple[tuple[SpectralFeatures, float], ...]
 
-    def run(self) -> tuple[GridPoint, dict[GridPoint, float]]:
-        """Return the best lam and epsilon, and the mean errors of all.
-
-        Each lam beside the first epsilon and each epsilon beside the first lam go through one round, then both at their best;
-        the best of these go on. The first point stays unless the error of the best is lower by more than two standard errors
-        of the difference over pairs: with a dozen pairs the least of many cross-validation errors is mostly chance.
-        """
-        lams, epsilons, first = self.search.lams, self.search.epsilons, self.search.first
-        points = [(lam, first[1]) for lam in lams] + [(first[0], epsilon) for epsilon in epsilons]
-        for point in dict.fromkeys(points):
-            self.advance(point, 1)
-        both = (
-            min(lams, key=lambda lam: self.mean_error((lam, first[1]))),
-            min(epsilons, key=lambda epsilon: self.mean_error((first[0], epsilon))),
-        )
-        if both not in self.errors:
-            self.advance(both, 1)
-        alive, n_done = list(self.errors), 1
-        for n_rounds, n_alive in _SCREENING:
-            ranked = sorted(alive, key=self.mean_error)
-            alive = [point for point in alive if point in ranked[:n_alive] or point == first]
-            for point in alive:
-                self.advance(point, n_rounds - n_done)
-            n_done = n_rounds
-        best = min(alive, key=self.mean_error)
-        chosen = best if beats(self.errors[best], self.errors[first]) else first
-        return chosen, {point: self.mean_error(point) for point in self.errors}
-
-    def advance(self, point: GridPoint, n_rounds: int) -> None:
-        """Go on by some rounds on every fold, and note the errors of the best readout."""
-        is_new = point not in self.runs
-        if is_new:
-            self.runs[point] = [self._started(point, k) for k in range(len(self.folds))]
-        errors: dict[Readout, np.ndarray] = {readout: np.full(self.n_pairs, np.nan) for readout in readouts_of(0)}
-        for k, fold in enumerate(self.folds):
-            for _ in range(n_rounds):
-                state = next(self.runs[point][k])
-            if is_new:
-                lam, epsilon = point
-                self.potentials[lam, k] = state.plan.log_v * epsilon
-                self.starts[k] = replace(self.starts[k], penalties=state.penalties)
-            for readout, values in errors.items():
-                predicted = predict([state], state.forward, readout, fold.held_source)
-                values[fold.held] = fold.squared_errors(predicted)
-        self.errors[point] = min(errors.values(), key=np.nanmean)
-
-    def mean_error(self, point: GridPoint) -> float:
-        return float(np.nanmean(self.errors[point]))
-
-    def _started(self, point: GridPoint, k: int) -> Iterator[State]:
-        lam, epsilon = point
-        potential = self.potentials.get((lam, k))
-        start = replace(self.starts[k], log_v=None if potential is None else potential / epsilon)
-        candidate = replace(self.search.longest(point), n_rounds=_SCREENING[-1][0], kernel_rounds=0)
-        tol = _SCREENING_TOL * self.search.tol
-        settings = replace(self.search.rounds, tol=tol, tol_before=tol)
-        return solve(self.problems[k], candidate, settings, bridge=self.bridges[k], start=start)
+    @classmethod
+    def of(cls, problem: CloudProblem, search: Search) -> PairMapSettings:
+        """Choose the settings by leaving out pairs within the clouds of a problem."""
+        clouds, known = _numbers(problem)
+        design = WhitenedDesign(*clouds) if "whitened" in search.maps else None
+        whitened, spectral = [], []
+        for direction in (0, 1):
+            source, target = known[direction], known[1 - direction]
+            if design is not None:
+                towards = design if direction == 0 else design.reversed()
+                whitened.append(whitened_settings(towards, source, target, search.seed))
+            if "spectral" in search.maps:
+                features = spectral_features(clouds[direction], seed=search.seed)
+                mapping = spectral_map(source, target, features=features, seed=search.seed)
+                spectral.append((mapping.features, mapping.gain))
+        return cls(tuple(whitened), tuple(spectral))
 
 
-def _errors_of_pair_maps(folds: list[Fold], search: Search, n_pairs: int) -> dict[Candidate, np.ndarray]:
-    """Squared errors, one a pair, of ridge and kernel ridge on the pairs alone."""
-    candidates = (RIDGE, KERNEL_RIDGE) if max(search.kernel_rounds) else (RIDGE,)
-    errors = {candidate: np.full(n_pairs, np.nan) for candidate in candidates}
-    for fold in folds:
-        i, j = fold.problem.rows
-        source, target = fold.problem.X[i], fold.problem.Y[j]
-        for candidate, values in errors.items():
-            pair_map: AnyMap
-            if candidate == RIDGE:
-                pair_map = fold.problem.ridge_forward(source, target)
-            else:
-                pair_map = kernel_map(source, target, seed=search.seed)
-            values[fold.held] = fold.squared_errors(pair_map(fold.held_source))
-    return errors
+def _numbers(problem: CloudProblem) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Coordinates of the points and of the paired points of both sides, float64."""
+    clouds = [cloud.coordinates.double().cpu().numpy() for cloud in (problem.source, problem.target)]
+    return clouds, [points[rows.cpu().numpy()] for points, rows in zip(clouds, problem.rows, strict=True)]
 
 
-def _errors_of_rounds(
-    folds: list[Fold], problems: list[FusedProblem], search: Search, point: GridPoint, n_pairs: int
-) -> dict[Candidate, np.ndarray]:
-    """Squared errors, one a pair, of all rounds and readouts at one lam and epsilon."""
-    errors: dict[Candidate, np.ndarray] = {}
-    longest = search.longest(point)
-    for fold, problem in zip(folds, problems, strict=True):
-        for number, state in enumerate(solve(problem, longest, search.rounds), start=1):
-            n_rounds, kernel_rounds = min(number, longest.n_rounds), max(0, number - longest.n_rounds)
-            if not search.holds(n_rounds, kernel_rounds):
-                continue
-            for readout in readouts_of(kernel_rounds):
-                candidate = replace(longest, n_rounds=n_rounds, readout=readout, kernel_rounds=kernel_rounds)
-                values = errors.setdefault(candidate, np.full(n_pairs, np.nan))
-                values[fold.held] = fold.squared_errors(predict([state], state.forward, readout, fold.held_source))
-    return errors
+def _note_pair_maps(ledger: Ledger, fold: Fold, search: Search, settings: PairMapSettings | None) -> None:
+    """Note the maps of the pairs alone, in both directions."""
+    assert settings is not None
+    clouds, known = _numbers(fold.problem)
+    new = [points.double().cpu().numpy() for points in fold.points]
+    ridge = fold.problem.pair_maps
+    for direction, mapping in enumerate((ridge.forward, ridge.backward)):
+        ledger.note(RIDGE, fold.held, direction, mapping(fold.points[direction]))
+    if "orthogonal" in search.maps:
+        turned = OrthogonalFamily(fold.problem).start()
+        for direction, mapping in enumerate((turned.forward, turned.backward)):
+            ledger.note(ORTHOGONAL, fold.held, direction, mapping(fold.points[direction]))
+    design = WhitenedDesign(*clouds) if settings.whitened else None
+    for direction in (0, 1):
+        source, target = known[direction], known[1 - direction]
+        if max(search.kernel_rounds):
+            curved = kernel_map(source, target, seed=search.seed)
+            ledger.note(KERNEL_RIDGE, fold.held, direction, curved(new[direction]))
+        if design is not None:
+            towards = design if direction == 0 else design.reversed()
+            mapped = towards.map(source, target, settings.whitened[direction])(new[direction])
+            ledger.note(WHITENED, fold.held, direction, mapped)
+        if settings.spectral:
+            features, gain = settings.spectral[direction]
+            spectral = spectral_map(source, target, features=features, gains=(gain,), shares=(1,), seed=search.seed)
+            ledger.note(SPECTRAL, fold.held, direction, spectral(new[direction]))

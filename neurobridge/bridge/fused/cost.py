@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from functools import cached_property
 
 import numpy as np
 import torch
@@ -12,7 +11,7 @@ import torch
 from neurobridge.bridge.cost.bridge import BridgeCost
 from neurobridge.bridge.cost.protocol import TransposedCost, written_out
 from neurobridge.maps.kernel import KernelMap
-from neurobridge.maps.linear import LinearMap, RidgeDesign, ridge_map
+from neurobridge.maps.linear import LinearMap, ridge_map
 from neurobridge.points.arrays import Array, Rows
 from neurobridge.points.display import html_repr, short_repr
 from neurobridge.store.kinds import register
@@ -58,17 +57,6 @@ class FusedProblem:
         cost = self.cost.subset(source_rows, target_rows)
         return FusedProblem(cost, self.X[source_rows], self.Y[target_rows], (_NO_ROWS, _NO_ROWS), self.units)
 
-    @cached_property
-    def designs(self) -> tuple[RidgeDesign, RidgeDesign]:
-        """Both clouds decomposed for ridge regression on any targets."""
-        return RidgeDesign(self.X, unit=self.units[0]), RidgeDesign(self.Y, unit=self.units[1])
-
-    @cached_property
-    def pair_maps(self) -> tuple[LinearMap, LinearMap]:
-        """Ridge maps fitted on the pairs, forward and backward."""
-        source, target = self.X[self.rows[0]], self.Y[self.rows[1]]
-        return self.ridge_forward(source, target), self.ridge_backward(target, source)
-
     def ridge_forward(self, source: np.ndarray, target: np.ndarray) -> LinearMap:
         """Fit a ridge map from points of the source space to points of the target space, with one penalty."""
         return ridge_map(source, target, penalty="shared", unit=self.units[0])
@@ -103,13 +91,14 @@ def bridge_matrix(cost: BridgeCost) -> torch.Tensor:
     return cost.at(BRIDGE_EPSILON).rows(slice(None)).float()
 
 
-@register("fused-blend")
+@register("fused-blend", version=2, upgrades={1: dict})
 @dataclass(frozen=True, eq=False, repr=False)
 class Blend:
     """The formula of the fused cost in one round: two maps, their weight, and the unit of each term.
 
     ``C_fused(x, y) = (1 - lam) C(x, y) / u_0 + lam/2 |M x - y|^2 / u_1 + lam/2 |x - N y|^2 / u_2`` with the bridge cost C,
-    the forward map M, the backward map N and the mean values u of the three terms.
+    the forward map M, the backward map N and the mean values u of the three terms. Where the maps are rotations, both squared
+    distances give way to one term, ``1 - cos`` between the turned source point and the target point.
 
     Attributes
     ----------
@@ -118,13 +107,17 @@ class Blend:
     lam : float
         Weight of the maps, in [0, 1].
     units : tuple of three float
-        Means of C, of ``|M x - y|^2`` and of ``|x - N y|^2`` over all point pairs of the problem they were taken on.
+        Means of C, of ``|M x - y|^2`` and of ``|x - N y|^2`` over all point pairs of the problem they were taken on; with
+        ``views`` the second and the third are that of ``1 - cos``.
+    views : tuple of two LinearMap, optional
+        From source points and from target points to the coordinates in which the cosine is taken.
     """
 
     forward: AnyMap
     backward: AnyMap
     lam: float
     units: tuple[float, float, float]
+    views: tuple[LinearMap, LinearMap] | None = None
 
     @classmethod
     def of(
@@ -143,6 +136,9 @@ class Blend:
 
     def __call__(self, bridge: torch.Tensor, X: np.ndarray, Y: np.ndarray) -> torch.Tensor:
         """Return the fused cost between points X and Y whose bridge cost is given, float32 of shape (n, m)."""
+        if self.views is not None:
+            angles = _cosine_distances(self.views[0](X), self.views[1](Y), bridge.device)
+            return angles.mul_(self.lam / self.units[1]).add_(bridge, alpha=(1 - self.lam) / self.units[0])
         powers = binary_unit(math.sqrt(self.units[1])), binary_unit(math.sqrt(self.units[2]))
         return self._sum(bridge, *_misses(self.forward, self.backward, X, Y, powers, bridge.device), powers)
 
@@ -192,6 +188,13 @@ def _squared_distances(A: np.ndarray, B: np.ndarray, power: float, device: torch
     left, right = (torch.as_tensor((side - centre) / power, device=device).float() for side in (A, B))
     product = torch.addmm((right**2).sum(dim=1)[None, :], left, right.T, alpha=-2)
     return product.add_((left**2).sum(dim=1)[:, None]).clamp_(min=0)
+
+
+def _cosine_distances(A: np.ndarray, B: np.ndarray, device: torch.device) -> torch.Tensor:
+    lengths = (np.linalg.norm(side, axis=1, keepdims=True) for side in (A, B))
+    turned = (np.divide(side, length, out=np.zeros_like(side), where=length > 0) for side, length in zip((A, B), lengths, strict=True))
+    left, right = (torch.as_tensor(side, device=device).float() for side in turned)
+    return 1 - left @ right.T
 
 
 def _positive_mean(matrix: torch.Tensor, unit: float) -> float:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Sequence
-from typing import Literal
+from dataclasses import replace
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -15,16 +16,19 @@ from neurobridge.bridge.cost.measured import measured_cost
 from neurobridge.bridge.cost.metrics import Geometry, Metric, Scale
 from neurobridge.bridge.cost.protocol import check_rows
 from neurobridge.bridge.fused.batches import Solution, complete, deal
-from neurobridge.bridge.fused.candidate import KERNEL_RIDGE, RIDGE, Candidate, check_candidate
+from neurobridge.bridge.fused.candidate import MAP_FAMILIES, Candidate, MapFamily, check_candidate
 from neurobridge.bridge.fused.choice import Choice, Search, choose
-from neurobridge.bridge.fused.cost import AnyMap, FusedProblem
+from neurobridge.bridge.fused.chosen import backward_map, choosing_problem, forward_maps, held_pairs, with_spreads
+from neurobridge.bridge.fused.cost import FusedProblem
+from neurobridge.bridge.fused.criteria import Criterion, check_criterion
 from neurobridge.bridge.fused.deprecated import renamed_arguments
+from neurobridge.bridge.fused.families import CloudProblem
 from neurobridge.bridge.fused.result import FusedBridge
-from neurobridge.bridge.fused.rounds import RoundSettings, State, solve
+from neurobridge.bridge.fused.rounds import solve_rounds
+from neurobridge.bridge.fused.states import State
 from neurobridge.bridge.transport.coupling import ConvergenceWarning, Coupling
 from neurobridge.bridge.transport.plans import DensePlan
-from neurobridge.maps.kernel import kernel_map
-from neurobridge.maps.linear import LinearMap, unit_of_cloud
+from neurobridge.maps.linear import unit_of_cloud
 from neurobridge.points.arrays import Array, Rows, points
 from neurobridge.points.memory import check_memory, named_shortage, within_room
 
@@ -63,10 +67,14 @@ def fuse(
     metric: Metric | tuple[Metric, Metric] = "geodesic",
     scale: Scale = "mean",
     n_neighbors: int = 10,
-    lams: Sequence[float] = (0.9, 0.0, 0.5, 1.0),
+    lams: Sequence[float] = (0.9, 0.0, 0.5),
     epsilons: Sequence[float] = (0.02, 0.01, 0.05, 0.1),
-    n_rounds: Sequence[int] = (1, 5, 20),
+    n_rounds: Sequence[int] = (5, 1, 10),
     kernel_rounds: Sequence[int] = (0, 1, 3),
+    maps: Sequence[MapFamily] = MAP_FAMILIES,
+    criterion: Criterion = "correlation",
+    classifier: Any = None,
+    labels: Array | None = None,
     n_folds: int | None = None,
     tol: float = 1e-3,
     seed: int = 0,
@@ -189,7 +197,11 @@ def fuse(
     >>> bool(error < 0.05)
     True
     """
-    search = Search(lams, epsilons, n_rounds, kernel_rounds, n_folds, _TOL_BEFORE * tol, seed)
+    n_pairs_given = len(np.asarray(pairs[0])) if len(pairs) == 2 else 0
+    pair_labels = check_criterion(criterion, classifier, labels, n_pairs_given)
+    search = Search(
+        lams, epsilons, n_rounds, kernel_rounds, maps, criterion, n_folds, _TOL_BEFORE * tol, seed,
+    )  # fmt: skip
     candidate = None if candidate is None else check_candidate(candidate)
     geometry = Geometry(metric, scale, n_neighbors)
     if device is None and isinstance(X, torch.Tensor):
@@ -199,22 +211,29 @@ def fuse(
     source, target = (_matrix(side, name) for side, name in ((X, "X"), (Y, "Y")))
     X, Y = (side.astype(np.float64, copy=False) for side in (source, target))
     rows = check_rows(pairs, len(X), len(Y))
-    units = unit_of_cloud(X), unit_of_cloud(Y)
-
-    def pose(source: np.ndarray, target: np.ndarray, rows: Rows) -> FusedProblem:
-        cost = measured_cost(source, target, rows, geometry, memory_limit=memory_limit, device=device)
-        X, Y = (np.asarray(side, dtype=np.float64) for side in (source, target))
-        return FusedProblem(cost, X, Y, rows, units)
-
     size = _check_minibatch_size(minibatch_size, X, Y, rows, memory_limit)
+    if size is not None and candidate is not None and candidate.map != "ridge":
+        raise ValueError(
+            f"found candidate={candidate!r} for a plan in minibatches of {size} points; expected map='ridge', the maps that "
+            "minibatches are refitted with. Mend: minibatch_size=None, or map='ridge'."
+        )
     # The rounds alternate between torch and numpy: two pools of threads that wait for each other take four times as long.
     what = f"a fused bridge of {len(X)} x {len(Y)} points"
     with threadpool_limits(limits=1, user_api="blas"), named_shortage(what, _SHORTAGE):
-        problem = pose(source, target, rows)
-        choice = choose(X, Y, rows, search, pose) if candidate is None else Choice.given(candidate)
-        solution = _solve(problem, choice.solved, size, tol, seed)
-        linear, forward = _maps(choice.candidate, problem, solution.states[0], seed)
-    coupling = _coupling(solution, choice.solved.epsilon, tol)
+        cost = measured_cost(source, target, rows, geometry, memory_limit=memory_limit, device=device)
+        problem = FusedProblem(cost, X, Y, rows, (unit_of_cloud(X), unit_of_cloud(Y)))
+        clouds = None if size is not None else CloudProblem.of(problem, seed)
+        if candidate is None:
+            search = replace(search, in_batches=size is not None)
+            fewer = choosing_problem(problem, clouds, seed)
+            choice = choose(fewer, search, held_pairs(fewer, classifier, pair_labels))
+        else:
+            choice = Choice.given(candidate)
+        solutions = _solve_both(problem, clouds, choice, size, tol, seed)
+        states, back_states = (solution.states for solution in solutions)
+        linear, forward = forward_maps(choice.candidates[0], problem, states[0], seed)
+        backward = backward_map(choice.candidates[1], problem, back_states[0], seed)
+    coupling = _coupling(solutions[0], choice.solved[0].epsilon, tol)
     if not coupling.converged:
         warnings.warn(
             f"found a marginal error of {coupling.marginal_error:.2g} after {coupling.n_iter} iterations at epsilon "
@@ -222,9 +241,11 @@ def fuse(
             ConvergenceWarning,
             stacklevel=3,
         )
-    return FusedBridge(
-        choice.candidate, choice.errors, choice.screening, coupling, linear, forward, size, solution.states
-    )
+    bridge = FusedBridge(
+        *choice.candidates, *choice.errors, criterion, choice.screening, coupling, linear, forward, backward, (1.0, 1.0), size,
+        states, back_states,
+    )  # fmt: skip
+    return with_spreads(bridge) if criterion == "retrieval" else bridge
 
 
 def _matrix(side: Array, name: str) -> np.ndarray:
@@ -272,16 +293,41 @@ def _check_minibatch_size(
     return int(minibatch_size) if minibatch_size < max(n, m) else None
 
 
-def _solve(problem: FusedProblem, candidate: Candidate, size: int | None, tol: float, seed: int) -> Solution:
-    """Run the rounds on all points at once, or on the first minibatch and then on all."""
-    batches = [] if size is None else deal(problem, size, np.random.default_rng(seed))
+def _solve_both(
+    problem: FusedProblem, clouds: CloudProblem | None, choice: Choice, size: int | None, tol: float, seed: int
+) -> tuple[Solution, Solution]:
+    """Solve the plan of the forward candidate and of the backward one: one run where their lam, epsilon and maps agree."""
+    if clouds is None:
+        solved = [_solve_in_batches(problem, each, size, tol, seed) for each in dict.fromkeys(choice.solved)]
+        return solved[0], solved[-1]
+    first, second = choice.solved
+    solutions = [_solve(problem, clouds, first, tol)]
+    if second != first:
+        alike = replace(second, readout=first.readout) == first
+        solutions.append(solutions[0] if alike else _solve(problem, clouds, second, tol))
+    return solutions[0], solutions[-1]
+
+
+def _solve(problem: FusedProblem, clouds: CloudProblem, candidate: Candidate, tol: float) -> Solution:
+    """Run the rounds on all points at once."""
+    *_, last = solve_rounds(clouds, candidate, tol, _TOL_BEFORE * tol)
+    state = State.of_round(last, problem)
+    plan = DensePlan(state.matrix(problem.bridge()))
+    return Solution([state], plan, state.cost, state.plan.n_iter, state.plan.marginal_error)
+
+
+def _solve_in_batches(
+    problem: FusedProblem, candidate: Candidate, size: int | None, tol: float, seed: int
+) -> Solution:
+    """Run the rounds on the first minibatch, and then solve all."""
+    assert size is not None
+    batches = deal(problem, size, np.random.default_rng(seed))
     first = problem.subset(*batches[0]) if len(batches) > 1 else problem
-    bridge = first.bridge()
-    settings = RoundSettings(tol=tol, tol_before=_TOL_BEFORE * tol, seed=seed)
-    *_, state = solve(first, candidate, settings, bridge=bridge)
+    *_, last = solve_rounds(CloudProblem.of(first, seed), candidate, tol, _TOL_BEFORE * tol)
+    state = State.of_round(last, first)
     if len(batches) > 1:
         return complete(problem, state, batches, tol, seed)
-    plan = DensePlan(state.matrix(bridge))
+    plan = DensePlan(state.matrix(first.bridge()))
     return Solution([state], plan, state.cost, state.plan.n_iter, state.plan.marginal_error)
 
 
@@ -299,17 +345,3 @@ def _coupling(solution: Solution, epsilon: float, tol: float) -> Coupling:
         n_iter=solution.n_iter,
         marginal_error=solution.marginal_error,
     )
-
-
-def _maps(chosen: Candidate, problem: FusedProblem, state: State, seed: int) -> tuple[LinearMap, AnyMap]:
-    """The linear map, and the map of the readout: of the pairs, or refitted on the last images."""
-    i, j = problem.rows
-    if chosen == RIDGE:
-        linear = problem.ridge_forward(problem.X[i], problem.Y[j])
-    elif isinstance(state.forward, LinearMap):
-        linear = state.forward
-    else:
-        linear = problem.ridge_forward(state.problem.X, state.images)
-    if chosen == KERNEL_RIDGE:
-        return linear, kernel_map(problem.X[i], problem.Y[j], seed=seed)
-    return linear, state.forward if chosen.kernel_rounds else linear

@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from neurobridge.bridge.fused.candidate import KERNEL_RIDGE, RIDGE, Candidate
+from neurobridge.bridge.fused.candidate import RIDGE, Candidate
 from neurobridge.bridge.fused.cost import AnyMap
 from neurobridge.bridge.fused.deprecated import warn_deprecated
-from neurobridge.bridge.fused.rounds import State, predict
+from neurobridge.bridge.fused.criteria import Criterion
+from neurobridge.bridge.fused.states import State, predict
 from neurobridge.bridge.transport.coupling import Coupling
 from neurobridge.maps.linear import LinearMap
 from neurobridge.points.arrays import Array, Rows, points, same_kind
@@ -26,28 +27,41 @@ def _state_of_0_1(state: dict[str, Any]) -> dict[str, Any]:
     return {names.get(name, name): value for name, value in state.items() if name != "coupling"}
 
 
-@register("fused-bridge", version=2, upgrades={1: _state_of_0_1})
+def _state_of_one_direction(state: dict[str, Any]) -> dict[str, Any]:
+    """Leave the way back out, which was a bridge of its own."""
+    return {
+        **state, "candidate_back": None, "errors_back": {}, "criterion": "error", "backward": None, "spreads": (1.0, 1.0),
+        "_back_states": [],
+    }  # fmt: skip
+
+
+@register("fused-bridge", version=3, upgrades={1: _state_of_0_1, 2: _state_of_one_direction})
 @dataclass(frozen=True, eq=False, repr=False)
 class FusedBridge:
-    """A fitted fused bridge, made by `fuse`: a coupling, and a map for points that were not fitted.
+    """A fitted fused bridge, made by `fuse`: a coupling, and maps in both directions for points that were not fitted.
 
     Attributes
     ----------
-    candidate : Candidate
-        The candidate that was chosen or given.
-    errors : dict of Candidate to float
-        Mean squared error of held-out pairs, in units of the target's variance over the pairs: of all rounds and readouts
-        at the chosen lam and epsilon, of ridge and of kernel ridge. Empty if nothing was compared.
+    candidate, candidate_back : Candidate
+        The candidates that were chosen, or the one that was given, for the maps forward and backward.
+    errors, errors_back : dict of Candidate to float
+        Mean loss of held-out pairs under the criterion, see `fuse`: of all rounds and readouts at the chosen lam and epsilon,
+        and of the other families of maps. Empty if nothing was compared.
+    criterion : {"correlation", "error", "retrieval", "labels"}
+        What the candidates were chosen for.
     screening : dict of (lam, epsilon) to float
-        The same error for each lam and epsilon, on fewer points and in few rounds, by which they were chosen. Empty if
-        there was only one of each.
+        The same loss, mean of both directions, for each lam and epsilon, on fewer points and in few rounds, by which they were
+        chosen. Empty if there was only one of each.
     coupling : Coupling
-        The last plan, shape (n, m), for flow matching; its ``cost`` is the `FusedCost` that was solved. A plan in
-        minibatches is computed whenever it is asked for, and all its minibatches have that same cost.
+        The last plan of the forward candidate, shape (n, m), for flow matching; its ``cost`` is the `FusedCost` that was
+        solved. A plan in minibatches is computed whenever it is asked for, and all its minibatches have that same cost.
     linear : LinearMap
-        Linear map from source to target: of the pairs if ridge was chosen, otherwise refitted on the last images.
-    forward : LinearMap or KernelMap
-        Map that the readouts "linear", "kernel" and "mean" use.
+        Linear map from source to target: of the pairs if such a map was chosen, otherwise refitted on the last images.
+    forward, backward : LinearMap, KernelMap or SpectralMap
+        Maps that the readouts "linear", "kernel" and "mean" use.
+    spreads : tuple of two float
+        Factors of the distances of mapped points from the centre of their space, forward and backward: with
+        ``criterion="retrieval"`` images spread as far as the points of their space do, otherwise 1.
     minibatch_size : int or None
         Most points a side of the minibatches the plan was solved in; None if all points were solved at once.
 
@@ -66,13 +80,19 @@ class FusedBridge:
     """
 
     candidate: Candidate
+    candidate_back: Candidate | None
     errors: dict[Candidate, float]
+    errors_back: dict[Candidate, float]
+    criterion: Criterion
     screening: dict[tuple[float, float], float]
     coupling: Coupling
     linear: LinearMap
     forward: AnyMap
+    backward: AnyMap | None
+    spreads: tuple[float, float]
     minibatch_size: int | None
     _states: list[State]
+    _back_states: list[State]
 
     def to_state(self) -> dict[str, Any]:
         """Return the state on disk: all that maps points, without the n x m plan."""
@@ -128,14 +148,52 @@ class FusedBridge:
         ValueError
             Another number of dimensions than in fitting, or values that are not finite.
         """
-        new = points(real_array(X_new, name="X_new").astype(np.float64, copy=False), name="X_new").numpy()
-        n_dims = self._states[0].problem.X.shape[1]
+        return self._mapped(X_new, "X_new", backward=False)
+
+    def map_back(self, Y_new: Array) -> Array:
+        """Map points of the target space, fitted or new, into the source space.
+
+        Parameters
+        ----------
+        Y_new : array of shape (n_new, n_target_dims)
+            Numpy or torch, on any device.
+
+        Returns
+        -------
+        array of shape (n_new, n_source_dims)
+            Float64, of the kind and on the device of ``Y_new``.
+
+        Raises
+        ------
+        ValueError
+            Another number of dimensions than in fitting, values that are not finite, or a bridge from a file of an earlier
+            version, which has no way back.
+        """
+        if self.candidate_back is None:
+            raise ValueError(
+                "found a bridge that was saved without its way back; expected one fitted by this version. Mend: fuse(X, Y, pairs)."
+            )
+        return self._mapped(Y_new, "Y_new", backward=True)
+
+    def _mapped(self, given: Array, name: str, *, backward: bool) -> Array:
+        new = points(real_array(given, name=name).astype(np.float64, copy=False), name=name).numpy()
+        problem = self._states[0].problem
+        sides = (problem.Y, problem.X) if backward else (problem.X, problem.Y)
+        n_dims = sides[0].shape[1]
         if new.shape[1] != n_dims:
             raise ValueError(
-                f"X_new: found {new.shape[1]} dimensions; expected {n_dims} as in fitting. Mend: pass the same dimensions, in "
+                f"{name}: found {new.shape[1]} dimensions; expected {n_dims} as in fitting. Mend: pass the same dimensions, in "
                 "the same order."
             )
-        return same_kind(predict(self._states, self.forward, self.candidate.readout, new), X_new)
+        candidate, mapping = (self.candidate_back, self.backward) if backward else (self.candidate, self.forward)
+        assert candidate is not None and mapping is not None
+        states = self._back_states if backward else self._states
+        images = predict(states, mapping, candidate.readout, new, backward=backward)
+        spread = self.spreads[backward]
+        if spread != 1:
+            centre = sides[1].mean(axis=0)
+            images = centre + spread * (images - centre)
+        return same_kind(images, given)
 
     def _facts(self) -> dict[str, Any]:
         problem, coupling = self._states[0].problem, self.coupling
@@ -147,10 +205,8 @@ class FusedBridge:
         facts["pairs"] = len(problem.rows[0])
         facts["candidate"] = self.candidate
         if self.errors:
-            facts["held-out error"] = self.errors[self.candidate]
-            facts["error of ridge"] = self.errors[RIDGE]
-            if KERNEL_RIDGE in self.errors:
-                facts["error of kernel ridge"] = self.errors[KERNEL_RIDGE]
+            facts[f"held-out loss ({self.criterion})"] = self.errors[self.candidate]
+            facts["loss of ridge"] = self.errors[RIDGE]
         if coupling is not None:
             facts["plan"] = f"{'converged' if coupling.converged else 'NOT converged'} in {coupling.n_iter} iterations"
         if self.minibatch_size is not None:

@@ -1,0 +1,113 @@
+"""What surrounds the choice of a candidate: the points it rests on, and the maps that it leads to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from neurobridge.bridge.fused.candidate import KERNEL_RIDGE, ORTHOGONAL, RIDGE, SPECTRAL, WHITENED, Candidate
+from neurobridge.bridge.fused.choice import whitened_settings
+from neurobridge.bridge.fused.cost import AnyMap, FusedProblem
+from neurobridge.bridge.fused.criteria import Held, classify_with
+from neurobridge.bridge.fused.families import CloudProblem, OrthogonalFamily
+from neurobridge.bridge.fused.result import FusedBridge
+from neurobridge.bridge.fused.states import State, points_map
+from neurobridge.maps.kernel import kernel_map
+from neurobridge.maps.linear import LinearMap
+from neurobridge.maps.spectral import spectral_map
+from neurobridge.maps.whitening import WhitenedDesign
+
+# Candidates are compared on a random part of more points than this a side.
+_MOST_POINTS = 10_000
+# Among so many unpaired points the partner of a held-out point has to be found.
+_N_OTHERS = 1000
+_SPREAD_POINTS = 2000
+
+
+def choosing_problem(problem: FusedProblem, clouds: CloudProblem | None, seed: int) -> CloudProblem:
+    """Return the problem on which candidates are compared: all points, or all pairs among a random part."""
+    if clouds is not None and max(len(problem.X), len(problem.Y)) <= _MOST_POINTS:
+        return clouds
+    rng = np.random.default_rng(seed)
+    kept = []
+    for points, paired in zip((problem.X, problem.Y), problem.rows, strict=True):
+        others = np.setdiff1d(np.arange(len(points)), paired)
+        kept.append(np.union1d(paired, rng.permutation(others)[:_MOST_POINTS]))
+    return CloudProblem.of(problem.subset(*kept), seed)
+
+
+def held_pairs(problem: CloudProblem, classifier: Any, labels: np.ndarray | None) -> tuple[Held, Held]:
+    """Return what predictions of target points and of source points are compared with, in the axes of the clouds."""
+    sides = []
+    for cloud, rows in ((problem.target, problem.rows[1]), (problem.source, problem.rows[0])):
+        points = cloud.coordinates.double().cpu().numpy()
+        paired = rows.cpu().numpy()
+        others = np.setdiff1d(np.arange(len(points)), paired)[:_N_OTHERS]
+        sides.append(Held(points[paired], points[others], axes=cloud.axes * cloud.unit))
+    if labels is None:
+        return sides[0], sides[1]
+    centre = problem.target.centre
+
+    def classify(differences: np.ndarray) -> np.ndarray:
+        return classify_with(classifier, differences + centre)
+
+    return replace(sides[0], classify=classify, labels=labels), sides[1]
+
+
+def forward_maps(chosen: Candidate, problem: FusedProblem, state: State, seed: int) -> tuple[LinearMap, AnyMap]:
+    """Return the linear map, and the map of the readout: of the pairs, or refitted on the last images."""
+    mapping = _pair_map(chosen, problem, seed, backward=False)
+    if isinstance(mapping, LinearMap):
+        return mapping, mapping
+    linear = state.forward if isinstance(state.forward, LinearMap) else problem.ridge_forward(state.problem.X, state.images)
+    return linear, mapping or (state.forward if chosen.kernel_rounds else linear)
+
+
+def backward_map(chosen: Candidate, problem: FusedProblem, state: State, seed: int) -> AnyMap:
+    """Return the map of the backward readout: of the pairs, or refitted on the last images."""
+    return _pair_map(chosen, problem, seed, backward=True) or state.backward
+
+
+def _pair_map(chosen: Candidate, problem: FusedProblem, seed: int, *, backward: bool) -> AnyMap | None:
+    """Fit a map of the pairs alone, in the units of the points; None for a candidate with a plan."""
+    (X, Y), (i, j), fit_ridge = (problem.X, problem.Y), problem.rows, problem.ridge_forward
+    if backward:
+        (X, Y), (i, j), fit_ridge = (Y, X), (j, i), problem.ridge_backward
+
+    def turned() -> AnyMap:
+        clouds = CloudProblem.of(problem, seed)
+        maps = OrthogonalFamily(clouds).start()
+        mapping = maps.backward if backward else maps.forward
+        return points_map(mapping, *((clouds.target, clouds.source) if backward else (clouds.source, clouds.target)))
+
+    def whitened() -> AnyMap:
+        design = WhitenedDesign(X, Y)
+        return design.map(X[i], Y[j], whitened_settings(design, X[i], Y[j], seed))
+
+    fits: dict[Candidate, Callable[[], AnyMap]] = {
+        RIDGE: lambda: fit_ridge(X[i], Y[j]),
+        KERNEL_RIDGE: lambda: kernel_map(X[i], Y[j], seed=seed),
+        ORTHOGONAL: turned,
+        WHITENED: whitened,
+        SPECTRAL: lambda: spectral_map(X[i], Y[j], source_points=X, seed=seed),
+    }
+    return fits[chosen]() if chosen in fits else None
+
+
+def with_spreads(bridge: FusedBridge) -> FusedBridge:
+    """Let images spread as far from the centre of their space as its points do.
+
+    A map that is fitted by squared errors shrinks what it is unsure of towards the centre. For nearest neighbours by the cosine
+    from another origin than the centre, as between embeddings of unit length, these images are all alike.
+    """
+    problem = bridge._states[0].problem
+    spreads = []
+    for given, points, mapping in ((problem.X, problem.Y, bridge.map), (problem.Y, problem.X, bridge.map_back)):
+        centre = points.mean(axis=0)
+        step = max(1, len(given) // _SPREAD_POINTS)
+        length = np.sqrt(np.square(np.asarray(mapping(given[::step])) - centre).sum(axis=1).mean())
+        spreads.append(float(np.sqrt(np.square(points - centre).sum(axis=1).mean()) / length) if length > 0 else 1.0)
+    return replace(bridge, spreads=(spreads[0], spreads[1]))

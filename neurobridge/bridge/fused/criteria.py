@@ -1,0 +1,174 @@
+"""Criteria: what a candidate is chosen for, as a loss of every held-out pair."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import numpy as np
+
+from neurobridge.points.conversion import real_array
+
+Criterion = Literal["correlation", "error", "retrieval", "labels"]
+#: What `fuse` can choose a candidate for.
+CRITERIA: tuple[Criterion, ...] = get_args(Criterion)
+
+
+@dataclass(frozen=True, eq=False)
+class Held:
+    """What the predictions of held-out pairs are compared with, all in the coordinates of the cloud they belong to.
+
+    Attributes
+    ----------
+    truth : array of shape (n_pairs, rank)
+        The held-out points.
+    others : array of shape (n_others, rank)
+        Unpaired points of the same space, among which a partner has to be found.
+    axes : array of shape (n_dims, rank)
+        From coordinates to differences from the centre, in the units of the points.
+    classify : callable, optional
+        From predictions, differences from the centre, to labels of shape (n_pairs,).
+    labels : array of shape (n_pairs,), optional
+        True labels.
+    """
+
+    truth: np.ndarray
+    others: np.ndarray
+    axes: np.ndarray
+    classify: Callable[[np.ndarray], np.ndarray] | None = None
+    labels: np.ndarray | None = None
+
+
+def losses(criterion: Criterion, predicted: np.ndarray, held: Held) -> np.ndarray:
+    """Loss of every held-out pair, of which the mean is what a candidate is judged by.
+
+    - "correlation": ``1 - mean_d r_d`` over dimensions d, with r_d the correlation of predictions and truth over pairs about
+      the centre of the cloud. A pair's loss is ``mean_d (p_d - t_d)^2 / 2`` with each dimension divided by its root mean square,
+      whose mean over pairs is the same.
+    - "error": squared error over the mean squared distance of the truths from their mean.
+    - "retrieval": logarithm of the rank of the true partner, by cosine about the centre, over that of the number of
+      candidates: mean of both ways, prediction among points and point among predictions.
+    - "labels": 1 where the frozen classifier names the prediction wrongly.
+
+    Parameters
+    ----------
+    criterion : {"correlation", "error", "retrieval", "labels"}
+    predicted : array of shape (n_pairs, rank)
+        NaN for pairs that were not held out.
+    held : Held
+
+    Returns
+    -------
+    array of shape (n_pairs,)
+        NaN for pairs that were not held out.
+    """
+    known = np.isfinite(predicted).all(axis=1)
+    loss = np.full(len(predicted), np.nan)
+    loss[known] = _LOSSES[criterion](predicted[known], held.truth[known], known, held)
+    return loss
+
+
+def _correlation(predicted: np.ndarray, truth: np.ndarray, known: np.ndarray, held: Held) -> np.ndarray:
+    n = len(truth)
+    predicted, truth = predicted @ held.axes.T, truth @ held.axes.T
+    varies = np.square(truth).sum(axis=0) > 0
+    if not n or not varies.any():
+        return np.ones(n)
+    standard = [_divided(side, np.sqrt(np.square(side).mean(axis=0)))[:, varies] for side in (predicted, truth)]
+    loss = np.square(standard[0] - standard[1]).mean(axis=1) / 2
+    # A constant prediction has no correlation: its dimensions count as r = 0.
+    silent = float((np.square(predicted).sum(axis=0) == 0)[varies].mean())
+    return np.asarray(loss + silent / 2)
+
+
+def _error(predicted: np.ndarray, truth: np.ndarray, known: np.ndarray, held: Held) -> np.ndarray:
+    variance = float(np.square(truth - truth.mean(axis=0)).sum(axis=1).mean()) if len(truth) else 1.0
+    return np.asarray(np.square(predicted - truth).sum(axis=1) / (variance or 1.0))
+
+
+def _retrieval(predicted: np.ndarray, truth: np.ndarray, known: np.ndarray, held: Held) -> np.ndarray:
+    images, points = _directions(predicted), _directions(truth)
+    gallery = np.concatenate([points, _directions(held.others)])
+    similarity = images @ gallery.T
+    own = similarity[np.arange(len(images)), np.arange(len(images))]
+    ranks = 1 + (similarity > own[:, None]).sum(axis=1) + _ties(similarity, own)
+    across = points @ images.T
+    ranks_back = 1 + (across > own[:, None]).sum(axis=1) + _ties(across, own)
+    of_points = np.log(ranks) / np.log(max(2, len(gallery)))
+    return np.asarray((of_points + np.log(ranks_back) / np.log(max(2, len(images)))) / 2)
+
+
+def _ties(similarity: np.ndarray, own: np.ndarray) -> np.ndarray:
+    """Half of the other entries that equal the right one: a constant prediction finds nothing."""
+    return np.asarray(((similarity == own[:, None]).sum(axis=1) - 1) / 2)
+
+
+def _labels(predicted: np.ndarray, truth: np.ndarray, known: np.ndarray, held: Held) -> np.ndarray:
+    assert held.classify is not None and held.labels is not None
+    return (np.asarray(held.classify(predicted @ held.axes.T)) != held.labels[known]).astype(float)
+
+
+def _directions(points: np.ndarray) -> np.ndarray:
+    return _divided(points, np.linalg.norm(points, axis=1, keepdims=True))
+
+
+def _divided(points: np.ndarray, length: np.ndarray) -> np.ndarray:
+    return np.divide(points, length, out=np.zeros_like(points), where=length > 0)
+
+
+_LOSSES: dict[str, Callable[[np.ndarray, np.ndarray, np.ndarray, Held], np.ndarray]] = {
+    "correlation": _correlation,
+    "error": _error,
+    "retrieval": _retrieval,
+    "labels": _labels,
+}
+
+
+def check_criterion(criterion: Any, classifier: Any, labels: Any, n_pairs: int) -> np.ndarray | None:
+    """Check a criterion and what it needs; return the labels of the pairs, if any.
+
+    Raises
+    ------
+    ValueError
+        An unknown criterion, "labels" without a classifier or labels, labels without it, or not one label a pair.
+    """
+    if criterion not in CRITERIA:
+        shown = ", ".join(map(repr, CRITERIA))
+        raise ValueError(f"found criterion={criterion!r}; expected one of {shown}. Mend: criterion='correlation'.")
+    if criterion != "labels":
+        if classifier is not None or labels is not None:
+            raise ValueError(
+                f"found classifier or labels with criterion={criterion!r}; expected criterion='labels', which reads them. "
+                "Mend: criterion='labels', or leave them out."
+            )
+        return None
+    if labels is None or not (callable(classifier) or hasattr(classifier, "predict")):
+        raise ValueError(
+            f"found classifier={classifier!r} and labels={'None' if labels is None else 'given'} with criterion='labels'; "
+            "expected a fitted classifier of target points (a function, or an object with predict) and the label of every pair. "
+            "Mend: fuse(X, Y, pairs, criterion='labels', classifier=classifier, labels=labels)."
+        )
+    values = np.asarray(labels)
+    if values.shape != (n_pairs,):
+        raise ValueError(
+            f"labels: found shape {values.shape}; expected ({n_pairs},), one a pair. Mend: pass labels in the order of the pairs."
+        )
+    return values
+
+
+def classify_with(classifier: Any, points: np.ndarray) -> np.ndarray:
+    """Return the labels a frozen classifier gives to points, (n_points,).
+
+    Raises
+    ------
+    ValueError
+        Not one label a point.
+    """
+    values = np.asarray(classifier.predict(points) if hasattr(classifier, "predict") else classifier(points))
+    if values.shape != (len(points),):
+        raise ValueError(
+            f"classifier: found labels of shape {values.shape} for {len(points)} points; expected one a point. Mend: return class "
+            "labels, e.g. scores.argmax(axis=1)."
+        )
+    return values
