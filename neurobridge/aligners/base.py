@@ -130,6 +130,7 @@ class AssemblyAligner(AlignerEstimator):
         if not 0 < self.support_quantile <= 1:
             raise ValueError(f"found support_quantile={self.support_quantile}; expected in (0, 1]. Mend: use 0.99.")
         self._forget_fit()
+        self._before_fit(source, target)
         if labelled:
             self.pairs_ = resolve_pairs(source, target, pairs, seed=self.seed)
             rows = self.pairs_.indices(source, target)
@@ -339,6 +340,9 @@ class AssemblyAligner(AlignerEstimator):
         if not self.__sklearn_is_fitted__():
             raise AttributeError("found no fit; expected n_features_in_ of a fitted aligner. Mend: call fit first.")
         return len(self.source_scale_.mean)
+
+    def _before_fit(self, source: xr.DataArray | Array, target: xr.DataArray | Array) -> None:
+        """Read what a subclass needs of the labels of both sides."""
 
     @abstractmethod
     def _fit_arrays(self, X: np.ndarray, Y: np.ndarray, rows: Rows) -> None:

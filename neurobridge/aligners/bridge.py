@@ -12,17 +12,18 @@ import numpy as np
 from neurobridge.aligners.base import AssemblyAligner, Direction
 from neurobridge.aligners.estimator import AlignerNotFittedError
 from neurobridge.aligners.partners import partner_kernel_map
-from neurobridge.bridge import SOLVERS, Coupling, FusedBridge, Geometry, couple, fuse, ridge_map
+from neurobridge.bridge import CRITERIA, SOLVERS, Coupling, Criterion, FusedBridge, Geometry, couple, fuse, ridge_map
 from neurobridge.bridge.cost.dense import linear_cost
 from neurobridge.bridge.cost.measured import measured_cost
 from neurobridge.bridge.cost.metrics import Metric, Scale
+from neurobridge.bridge.fused.criteria import classify_with
 from neurobridge.flow import Base, ConditionalFlow, OffSupportWarning
 from neurobridge.points.arrays import Rows
 from neurobridge.store.kinds import register
 
 Map = Literal["flow", "barycentric", "linear"]
 #: How a fitted `BridgeAligner` moves points.
-MAPS: tuple[Map, ...] = ("flow", "barycentric", "linear")
+MAPS: tuple[Map, ...] = ("barycentric", "flow", "linear")
 #: How a `BridgeAligner` couples the two clouds.
 COUPLINGS = ("fused", *SOLVERS)
 #: What a `BridgeAligner` couples by.
@@ -52,7 +53,7 @@ class PartnerMap:
         return np.asarray(self.coupling.map(X, self.ends))
 
 
-@register("fused-map")
+@register("fused-map", version=2, upgrades={1: dict})
 @dataclass(frozen=True, eq=False)
 class FusedMap:
     """Map of any point that cross-validation chose under a fused coupling.
@@ -60,13 +61,16 @@ class FusedMap:
     Attributes
     ----------
     bridge : FusedBridge
+    backward : bool
+        From the bridge's target to its source.
     """
 
     bridge: FusedBridge
+    backward: bool = False
 
     def __call__(self, X: np.ndarray) -> np.ndarray:
         """Map points of shape (n_points, n_source_dims) to (n_points, n_target_dims)."""
-        return self.bridge.map(X)
+        return np.asarray(self.bridge.map_back(X) if self.backward else self.bridge.map(X))
 
 
 @register("bridge-aligner")
@@ -83,13 +87,13 @@ class BridgeAligner(AssemblyAligner):
     metric : str, callable, or a tuple of two
         Distance inside each space, or inside the source and inside the target: see `neurobridge.bridge.bridge_cost`.
     coupling : {"fused", "factored", "sinkhorn", "exact", "pairs"}
-        "fused" joins the bridge cost with maps of the pairs, chosen by cross-validation over the pairs, one for each
-        direction: see `neurobridge.bridge.fuse`. "pairs" is the paper's true alignment, the labelled pairs alone, and
+        "fused" joins the bridge cost with maps of the pairs, chosen by cross-validation over the pairs in both directions at
+        once: see `neurobridge.bridge.fuse`. "pairs" is the paper's true alignment, the labelled pairs alone, and
         measures no distances; the others are its global alignment, transport of all points under the bridge cost.
-    map : {"flow", "barycentric", "linear"}
+    map : {"barycentric", "flow", "linear"}
         Where points go:
 
-        - "flow": to the end of their path in a flow trained on the coupling.
+        - "flow": to the end of their path in a flow trained on the coupling; for sampling, inverting and generating.
         - "barycentric": to their mean partner. New points have one by the candidate that cross-validation chose under
           "fused", and by the plan's own formula under "factored"; "sinkhorn", "exact" and "pairs" have no formula, and
           there kernel ridge regression from the source points to their mean partners (Seguy et al. 2018) moves all
@@ -97,6 +101,14 @@ class BridgeAligner(AssemblyAligner):
         - "linear": to their image under the ridge map of the pairs, whatever the coupling.
 
         A fitted aligner may be switched from "flow" to the others by ``set_params``, and between those two.
+    criterion : {"correlation", "error", "retrieval", "labels"}
+        What the map of a fused coupling is chosen for, on held-out pairs: the correlation of single dimensions, the squared
+        error, finding the partner among all points, or the label that ``classifier`` gives: see `neurobridge.bridge.fuse`.
+    classifier : callable, or object with ``predict``, optional
+        With ``criterion="labels"``: frozen, from target points in the units of the target, (n_points, n_target_dims), to labels.
+    labels : str or array of shape (n_target,), optional
+        With ``criterion="labels"``: the presentation coordinate of the target that holds the labels, or the label of every
+        target row; only those of pairs are read.
     cost : {"bridge", "linear"}
         "linear" is an ablation, the cost of how far a map of the pairs misses, without any bridge. Under "fused" the two
         terms of the maps in the fused cost alone, under "sinkhorn" and "exact" ``|M x - y|^2`` over its mean, M ridge;
@@ -108,9 +120,10 @@ class BridgeAligner(AssemblyAligner):
         Weight rho of the KL penalty on the marginals; None for balanced transport.
     reduce, scale, nearest, n_neighbors
         See `neurobridge.bridge.bridge_cost`.
-    base : {"affine", "pad", "noise", "barycentric"}
+    base : {"auto", "affine", "pad", "noise", "barycentric"}
         Where a flow starts: see `neurobridge.flow.ConditionalFlow`. "barycentric": at the image of ``map="barycentric"``,
-        in both directions, so that the flow moves the cloud of these images onto the target's.
+        in both directions, so that the flow moves the cloud of these images onto the target's. "auto" is "barycentric" under
+        ``coupling="fused"``, otherwise "affine".
     fuse_options : dict, optional
         Further arguments of `neurobridge.bridge.fuse`, e.g. ``minibatch_size`` and ``memory_limit`` for many points, or
         ``lams``; with ``coupling="fused"`` only.
@@ -130,8 +143,8 @@ class BridgeAligner(AssemblyAligner):
     coupling_ : Coupling
         With ``map="linear"``, and after loading, there is none.
     fused_ : dict of str to FusedBridge
-        With ``coupling="fused"`` only: "forward", and "backward" once a barycentric backward map has been asked for; each
-        with the candidate that was chosen and the errors of all.
+        With ``coupling="fused"`` only: "forward" and "backward" name the same bridge, with the candidates that were chosen
+        and the losses of all.
     flow_ : ConditionalFlow
         Where the aligner was fitted with ``map="flow"``.
     maps_ : dict of str to callable
@@ -163,9 +176,9 @@ class BridgeAligner(AssemblyAligner):
     >>> rng = np.random.default_rng(0)
     >>> X = rng.normal(size=(60, 3))
     >>> Y = X @ rng.normal(size=(3, 4))
-    >>> aligner = BridgeAligner(coupling="factored", map="barycentric", epsilon=0.2)
+    >>> aligner = BridgeAligner(coupling="factored", epsilon=0.2)
     >>> aligner.fit(X[:50], Y[:50], pairs=(np.arange(20), np.arange(20)))
-    BridgeAligner(coupling='factored', epsilon=0.2, map='barycentric')
+    BridgeAligner(coupling='factored', epsilon=0.2)
     >>> aligner.transform(X[50:]).shape
     (10, 4)
     >>> aligner.coupling_.converged
@@ -178,8 +191,11 @@ class BridgeAligner(AssemblyAligner):
         self,
         metric: Metric | tuple[Metric, Metric] = "geodesic",
         coupling: str = "fused",
-        map: Map = "flow",
+        map: Map = "barycentric",
         *,
+        criterion: Criterion = "correlation",
+        classifier: Any = None,
+        labels: Any = None,
         cost: Literal["bridge", "linear"] = "bridge",
         epsilon: float | None = None,
         unbalanced: float | None = None,
@@ -187,7 +203,7 @@ class BridgeAligner(AssemblyAligner):
         scale: Scale = "mean",
         nearest: int | None = None,
         n_neighbors: int = 10,
-        base: Base | Literal["barycentric"] = "affine",
+        base: Base | Literal["auto", "barycentric"] = "auto",
         fuse_options: dict[str, Any] | None = None,
         flow_options: dict[str, Any] | None = None,
         support_quantile: float = 0.99,
@@ -197,6 +213,9 @@ class BridgeAligner(AssemblyAligner):
         self.metric = metric
         self.coupling = coupling
         self.map = map
+        self.criterion = criterion
+        self.classifier = classifier
+        self.labels = labels
         self.cost = cost
         self.epsilon = epsilon
         self.unbalanced = unbalanced
@@ -219,6 +238,24 @@ class BridgeAligner(AssemblyAligner):
         maps = {direction: self.maps_.get(_map_name("barycentric", direction)) for direction in DIRECTIONS}
         return {direction: made.bridge for direction, made in maps.items() if isinstance(made, FusedMap)}
 
+    def _before_fit(self, source: Any, target: Any) -> None:
+        """Read the labels of the target."""
+        if not isinstance(self.labels, str):
+            self.labels_ = None if self.labels is None else np.asarray(self.labels)
+        else:
+            coords = getattr(target, "coords", {})
+            if self.labels not in coords:
+                raise ValueError(
+                    f"found labels={self.labels!r} and a target with the coordinates {sorted(map(str, coords))}; expected one of "
+                    "them. Mend: name a presentation coordinate of the target, or pass an array of one label a row."
+                )
+            self.labels_ = np.asarray(coords[self.labels].values)
+        if self.labels_ is not None and self.labels_.shape != (len(target),):
+            raise ValueError(
+                f"labels: found shape {self.labels_.shape}; expected ({len(target)},), one a row of the target. Mend: name a "
+                "presentation coordinate, or pass the label of every row."
+            )
+
     def _fit_arrays(self, X: np.ndarray, Y: np.ndarray, rows: Rows) -> None:
         self._check_options()
         self.training_ = X, Y, rows
@@ -227,18 +264,23 @@ class BridgeAligner(AssemblyAligner):
             self._make_maps()
             return
         # Before anything is solved: what the flow refuses is refused now.
-        flow = self._make_flow(self.base if self.base != "barycentric" else "affine") if self.map == "flow" else None
+        base = self._base()
+        flow = self._make_flow(base if base != "barycentric" else "affine") if self.map == "flow" else None
         if self.coupling == "fused":
-            self._map_of("barycentric", "forward")
+            self._make_fused_maps(X, Y, rows)
             self.coupling_ = self.fused_["forward"].coupling
         else:
             self.coupling_ = self._couple(X, Y, rows)
         if flow is None:
             self._make_maps()
             return
-        if self.base == "barycentric":
+        if base == "barycentric":
             flow = self._make_flow(tuple(self._map_of("barycentric", direction) for direction in DIRECTIONS))
         self.flow_ = flow.fit(X, Y, self.coupling_)
+
+    def _base(self) -> Any:
+        automatic = "barycentric" if self.coupling == "fused" else "affine"
+        return automatic if self.base == "auto" else self.base
 
     def _make_flow(self, base: Any) -> ConditionalFlow:
         options = {"support_quantile": self.support_quantile, **(self.flow_options or {})}
@@ -247,7 +289,7 @@ class BridgeAligner(AssemblyAligner):
         return flow.set_params(training__validation=0.2) if flow.training.validation is None else flow
 
     def _check_options(self) -> None:
-        for name, allowed in (("map", MAPS), ("coupling", COUPLINGS), ("cost", COSTS)):
+        for name, allowed in (("map", MAPS), ("coupling", COUPLINGS), ("cost", COSTS), ("criterion", CRITERIA)):
             if getattr(self, name) not in allowed:
                 shown = ", ".join(map(repr, allowed))
                 raise ValueError(
@@ -278,6 +320,11 @@ class BridgeAligner(AssemblyAligner):
             )
         if self.coupling == "fused":
             refused["unbalanced"] = self.unbalanced is not None
+        elif self.criterion != "correlation":
+            raise ValueError(
+                f"found criterion={self.criterion!r} with coupling={self.coupling!r}, where nothing is chosen; expected "
+                "coupling='fused'. Mend: leave criterion out, or coupling='fused'."
+            )
         if any(refused.values()) and (self.coupling == "fused" or self.cost == "linear"):
             found = ", ".join(f"{name}={getattr(self, name)!r}" for name, given in refused.items() if given)
             raise ValueError(
@@ -298,20 +345,29 @@ class BridgeAligner(AssemblyAligner):
     def _geometry(self) -> Geometry:
         return Geometry(self.metric, self.scale, self.n_neighbors)
 
-    def _fuse(self, X: np.ndarray, Y: np.ndarray, rows: Rows, geometry: Geometry) -> FusedBridge:
+    def _make_fused_maps(self, X: np.ndarray, Y: np.ndarray, rows: Rows) -> None:
+        """Solve the fused bridge once, for the maps of both directions."""
+        geometry = self._geometry()
         options: dict[str, Any] = {} if self.epsilon is None else {"epsilons": (self.epsilon,)}
         if self.cost == "linear":
             options["lams"] = (1.0,)
+        if self.labels_ is not None:
+            options["labels"] = self.labels_[rows[1]]
+        if self.classifier is not None:
+            options["classifier"] = self._classify
         options |= self.fuse_options or {}
-        return fuse(
-            X, Y, rows, metric=geometry.metric, scale=geometry.scale, n_neighbors=geometry.n_neighbors, seed=self.seed,
-            device=self.device, **options,
+        bridge = fuse(
+            X, Y, rows, metric=geometry.metric, scale=geometry.scale, n_neighbors=geometry.n_neighbors,
+            criterion=self.criterion, seed=self.seed, device=self.device, **options,
         )  # fmt: skip
+        for direction in DIRECTIONS:
+            self.maps_[_map_name("barycentric", direction)] = FusedMap(bridge, direction == "backward")
+
+    def _classify(self, standardised: np.ndarray) -> np.ndarray:
+        return classify_with(self.classifier, self.target_scale_.backward(standardised))
 
     def _make_maps(self) -> None:
-        # The backward map of a fused bridge is a second search, solved when it is asked for.
-        lazily = self.coupling == "fused" and self.map == "barycentric"
-        for direction in DIRECTIONS[:1] if lazily else DIRECTIONS:
+        for direction in DIRECTIONS:
             self._map_of(self.map, direction)
 
     def _map_of(self, kind: Map, direction: Direction) -> PointMap:
@@ -334,8 +390,8 @@ class BridgeAligner(AssemblyAligner):
         if kind == "linear":
             return ridge_map(X[rows[0]], Y[rows[1]], unit=1.0)
         if self.coupling == "fused":
-            geometry = self._geometry()
-            return FusedMap(self._fuse(X, Y, rows, geometry.transposed() if backward else geometry))
+            self._make_fused_maps(*self.training_)
+            return self.maps_[_map_name(kind, direction)]
         coupling = self.coupling_.transposed() if backward else self.coupling_
         if self.coupling == "factored":
             return PartnerMap(coupling, Y)
@@ -343,7 +399,7 @@ class BridgeAligner(AssemblyAligner):
 
     def _maps_rows_alone(self) -> bool:
         # A sample of noise belongs to its row.
-        return self.map != "flow" or self.base != "noise"
+        return self.map != "flow" or self._base() != "noise"
 
     def _forward(self, X: np.ndarray) -> np.ndarray:
         return self._transport(X, "forward")
@@ -365,7 +421,7 @@ class BridgeAligner(AssemblyAligner):
 
     def _state_to_save(self) -> dict[str, Any]:
         """Return what the map needs; plans and training points stay behind."""
-        left_out = ("flow_", "coupling_", "training_", "maps_")
+        left_out = ("flow_", "coupling_", "training_", "maps_", "labels_")
         kept = {name: value for name, value in super()._state_to_save().items() if name not in left_out}
         if self.map == "flow":
             return kept | {"maps_": {}, "flow_": self.flow_}
@@ -375,8 +431,10 @@ class BridgeAligner(AssemblyAligner):
         facts = super()._facts()
         if hasattr(self, "coupling_"):
             facts["coupling converged"] = self.coupling_.converged
-        candidates = {direction: str(fused.candidate) for direction, fused in self.fused_.items()}
-        return facts | {f"chosen, {direction}": candidate for direction, candidate in candidates.items()}
+        if self.fused_:
+            bridge = self.fused_["forward"]
+            facts |= {"chosen, forward": str(bridge.candidate), "chosen, backward": str(bridge.candidate_back)}
+        return facts
 
 
 def _map_name(kind: Map, direction: Direction) -> str:

@@ -17,6 +17,8 @@ from .diagnosis.findings import NoisyAnchorsWarning as NoisyAnchorsWarning
 from .diagnosis.result import Diagnostics as Diagnostics
 from .fused.candidate import Candidate as Candidate
 from .fused.cost import FusedCost as FusedCost
+from .fused.criteria import CRITERIA as CRITERIA
+from .fused.criteria import Criterion as Criterion
 from .fused.fuse import MinibatchWarning as MinibatchWarning
 from .fused.fuse import fuse as fuse
 from .fused.result import FusedBridge as FusedBridge

@@ -127,7 +127,8 @@ def check_candidate(candidate: Any) -> Candidate:
         raise ValueError(
             f"found candidate={candidate!r}; expected a Candidate with lam in [0, 1], epsilon above 0, n_rounds of at "
             "least 1, kernel_rounds of at least 0 and the readout 'barycentric' or 'mean', 'linear' without curved rounds "
-            "or 'kernel' with them, and the map 'ridge', 'orthogonal' or 'whitened'. Mend: e.g. Candidate(lam=0.9, epsilon=0.02, n_rounds=5, readout='linear')."
+            "or 'kernel' with them, and the map 'ridge', 'orthogonal' or 'whitened'. "
+            "Mend: e.g. Candidate(lam=0.9, epsilon=0.02, n_rounds=5, readout='linear')."
         )
     if checked is not candidate:
         # The frames are this one, that of `fuse`, that of its decorator and the caller's.

@@ -10,10 +10,9 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from neurobridge.bridge.fused.rounds import Round, solve_rounds
 from neurobridge.bridge.fused.candidate import (
-    MAP_FAMILIES,
     KERNEL_RIDGE,
+    MAP_FAMILIES,
     ORTHOGONAL,
     RIDGE,
     SPECTRAL,
@@ -25,6 +24,7 @@ from neurobridge.bridge.fused.candidate import (
 )
 from neurobridge.bridge.fused.criteria import Criterion, Held, losses
 from neurobridge.bridge.fused.families import CloudProblem, OrthogonalFamily
+from neurobridge.bridge.fused.rounds import Round, solve_rounds
 from neurobridge.maps.kernel import kernel_map
 from neurobridge.maps.spectral import SpectralFeatures, spectral_features, spectral_map
 from neurobridge.maps.whitened import choose_whitened, whitened_candidates
@@ -184,7 +184,9 @@ class Ledger:
         self.shapes = tuple((len(problem.rows[0]), cloud.rank) for cloud in (problem.target, problem.source))
         self.predictions: tuple[dict[Candidate, np.ndarray], dict[Candidate, np.ndarray]] = ({}, {})
 
-    def note(self, candidate: Candidate, held: np.ndarray, direction: int, predicted: torch.Tensor | np.ndarray) -> None:
+    def note(
+        self, candidate: Candidate, held: np.ndarray, direction: int, predicted: torch.Tensor | np.ndarray
+    ) -> None:
         """Keep the predictions of a fold; direction 0 is forward, 1 backward."""
         kept = self.predictions[direction]
         if candidate not in kept:
@@ -253,7 +255,10 @@ def pick(pair_losses: PairLosses, first: Candidate | None = None) -> Candidate:
         return best(list(pair_losses))
     family = [each for each in pair_losses if each.n_rounds and each.map == first.map]
     chosen = first
-    for candidates, beyond in ((family, _BEYOND_IN_FAMILY), ([each for each in pair_losses if each not in family], _BEYOND)):
+    for candidates, beyond in (
+        (family, _BEYOND_IN_FAMILY),
+        ([each for each in pair_losses if each not in family], _BEYOND),
+    ):
         if candidates:
             rival = best(candidates)
             chosen = rival if beats(pair_losses[rival], pair_losses[chosen], beyond) else chosen
@@ -307,11 +312,14 @@ def compare(
     one_at_a_time = search.n_folds is None and n_pairs <= _ONE_AT_A_TIME
     n_folds = n_pairs if one_at_a_time else min(search.n_folds or _N_FOLDS, n_pairs)
     folds = list(make_folds(problem, n_folds, _CHOOSING_POINTS, rng))
-    best, screening = search.first, {}
+    best = search.first
+    screening: dict[GridPoint, float] = {}
     if folds and not one_at_a_time and len(search.points) > 1:
         best, screening = screen(folds, problem, search, held)
     ledger = Ledger(problem)
     settings = PairMapSettings.of(problem, search) if folds else None
+    if best != search.first:
+        best = _confirmed(best, folds, problem, search, held)
     for fold in folds:
         _note_pair_maps(ledger, fold, search, settings)
         _note_rounds(ledger, fold, search.longest(best), search)
@@ -320,13 +328,31 @@ def compare(
     return ledger, best, screening
 
 
+def _confirmed(
+    best: GridPoint, folds: list[Fold], problem: CloudProblem, search: Search, held: tuple[Held, Held]
+) -> GridPoint:
+    """Return lam and epsilon that few rounds on few points found best, if all rounds on more points say so too."""
+    least = []
+    for point in (search.first, best):
+        ledger = Ledger(problem)
+        for fold in folds:
+            _note_rounds(ledger, fold, search.longest(point), search)
+        least.append(_least_losses(ledger, search, held))
+    return best if beats(least[1], least[0]) else search.first
+
+
+def _least_losses(ledger: Ledger, search: Search, held: tuple[Held, Held]) -> np.ndarray:
+    """Losses of the pairs by the best candidate of each direction, mean of both."""
+    return np.mean([min(each.values(), key=np.nanmean) for each in losses_of(ledger, search, held)], axis=0)
+
+
 def make_folds(problem: CloudProblem, n_folds: int, n_points: int, rng: np.random.Generator) -> Iterator[Fold]:
     """Hold out every pair once; its points leave both clouds, and its anchor is none.
 
     A stimulus to be predicted later has no partner among the points either. The coordinates and the distances of the points
     that stay are those among all points: no space learns about the other from them.
     """
-    sides = tuple(rows.cpu().numpy() for rows in problem.rows)
+    sides = problem.rows[0].cpu().numpy(), problem.rows[1].cpu().numpy()
     clouds = problem.source, problem.target
     for held in np.array_split(rng.permutation(len(sides[0])), max(2, n_folds)):
         kept = _pairs_apart(sides, held)
@@ -403,14 +429,10 @@ def screen(
         for number, fold in enumerate(smaller):
             start = potentials.get(number)
             log_v = None if start is None else start[1] * (start[0] / point[1])
-            for count, state in enumerate(solve_rounds(fold.problem, candidate, tol, tol, log_v=log_v), start=1):
-                if count == 1:
-                    potentials[number] = point[1], state.plan.log_v
-                if count == _SCREENING_ROUNDS:
-                    _note_readouts(ledger, fold, state, replace(candidate, n_rounds=count))
-        by_point[point] = np.mean(
-            [min(each.values(), key=np.nanmean) for each in losses_of(ledger, search, held)], axis=0
-        )
+            for state in solve_rounds(fold.problem, candidate, tol, tol, log_v=log_v):
+                potentials.setdefault(number, (point[1], state.plan.log_v))
+            _note_readouts(ledger, fold, state, candidate)
+        by_point[point] = _least_losses(ledger, search, held)
 
     for point in search.points:
         run(point)
@@ -449,11 +471,15 @@ def _fewer(problem: CloudProblem, rng: np.random.Generator) -> CloudProblem:
 
 def _note_rounds(ledger: Ledger, fold: Fold, candidate: Candidate, search: Search) -> None:
     """Note all rounds and readouts of a candidate on a fold."""
-    for number, state in enumerate(solve_rounds(fold.problem, candidate, search.tol, search.tol), start=1):
-        n_rounds, kernel_rounds = min(number, candidate.n_rounds), max(0, number - candidate.n_rounds)
-        shown = search.holds(n_rounds, kernel_rounds) if candidate.map == "ridge" else n_rounds == candidate.n_rounds
-        if shown:
-            _note_readouts(ledger, fold, state, replace(candidate, n_rounds=n_rounds, kernel_rounds=kernel_rounds))
+    noted = 0
+    for state in solve_rounds(fold.problem, candidate, search.tol, search.tol):
+        n_rounds, kernel_rounds = state.counts
+        # Rounds that were left out because nothing moved any more are those of this one.
+        reached = range(noted + 1, n_rounds + 1) if not kernel_rounds else (n_rounds,)
+        for number in reached:
+            if search.holds(number, kernel_rounds) if candidate.map == "ridge" else number == candidate.n_rounds:
+                _note_readouts(ledger, fold, state, replace(candidate, n_rounds=number, kernel_rounds=kernel_rounds))
+        noted = n_rounds
 
 
 def _note_readouts(ledger: Ledger, fold: Fold, state: Round, candidate: Candidate) -> None:
@@ -466,9 +492,7 @@ def _note_readouts(ledger: Ledger, fold: Fold, state: Round, candidate: Candidat
             ledger.note(replace(candidate, readout=names[readout]), fold.held, direction, values)
 
 
-def whitened_settings(
-    design: WhitenedDesign, source: np.ndarray, target: np.ndarray, seed: int
-) -> WhitenedSettings:
+def whitened_settings(design: WhitenedDesign, source: np.ndarray, target: np.ndarray, seed: int) -> WhitenedSettings:
     """Choose the settings of a whitened map by the pairs."""
     tried = [
         each

@@ -62,7 +62,9 @@ def forward_maps(chosen: Candidate, problem: FusedProblem, state: State, seed: i
     mapping = _pair_map(chosen, problem, seed, backward=False)
     if isinstance(mapping, LinearMap):
         return mapping, mapping
-    linear = state.forward if isinstance(state.forward, LinearMap) else problem.ridge_forward(state.problem.X, state.images)
+    linear = (
+        state.forward if isinstance(state.forward, LinearMap) else problem.ridge_forward(state.problem.X, state.images)
+    )
     return linear, mapping or (state.forward if chosen.kernel_rounds else linear)
 
 
@@ -73,9 +75,10 @@ def backward_map(chosen: Candidate, problem: FusedProblem, state: State, seed: i
 
 def _pair_map(chosen: Candidate, problem: FusedProblem, seed: int, *, backward: bool) -> AnyMap | None:
     """Fit a map of the pairs alone, in the units of the points; None for a candidate with a plan."""
-    (X, Y), (i, j), fit_ridge = (problem.X, problem.Y), problem.rows, problem.ridge_forward
+    (X, Y), (i, j) = (problem.X, problem.Y), problem.rows
     if backward:
-        (X, Y), (i, j), fit_ridge = (Y, X), (j, i), problem.ridge_backward
+        (X, Y), (i, j) = (Y, X), (j, i)
+    fit_ridge = problem.ridge_backward if backward else problem.ridge_forward
 
     def turned() -> AnyMap:
         clouds = CloudProblem.of(problem, seed)

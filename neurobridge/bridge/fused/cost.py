@@ -12,11 +12,12 @@ from neurobridge.bridge.cost.bridge import BridgeCost
 from neurobridge.bridge.cost.protocol import TransposedCost, written_out
 from neurobridge.maps.kernel import KernelMap
 from neurobridge.maps.linear import LinearMap, ridge_map
+from neurobridge.maps.spectral import SpectralMap
 from neurobridge.points.arrays import Array, Rows
 from neurobridge.points.display import html_repr, short_repr
 from neurobridge.store.kinds import register
 
-AnyMap = LinearMap | KernelMap
+AnyMap = LinearMap | KernelMap | SpectralMap
 
 #: Temperature of the softmin over bridges; the transport has its own epsilon, in units of the mean fused cost.
 BRIDGE_EPSILON = 0.05
@@ -191,8 +192,10 @@ def _squared_distances(A: np.ndarray, B: np.ndarray, power: float, device: torch
 
 
 def _cosine_distances(A: np.ndarray, B: np.ndarray, device: torch.device) -> torch.Tensor:
-    lengths = (np.linalg.norm(side, axis=1, keepdims=True) for side in (A, B))
-    turned = (np.divide(side, length, out=np.zeros_like(side), where=length > 0) for side, length in zip((A, B), lengths, strict=True))
+    turned = []
+    for side in (A, B):
+        length = np.linalg.norm(side, axis=1, keepdims=True)
+        turned.append(np.divide(side, length, out=np.zeros_like(side), where=length > 0))
     left, right = (torch.as_tensor(side, device=device).float() for side in turned)
     return 1 - left @ right.T
 

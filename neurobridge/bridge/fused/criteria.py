@@ -8,8 +8,6 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
-from neurobridge.points.conversion import real_array
-
 Criterion = Literal["correlation", "error", "retrieval", "labels"]
 #: What `fuse` can choose a candidate for.
 CRITERIA: tuple[Criterion, ...] = get_args(Criterion)
@@ -105,7 +103,8 @@ def _ties(similarity: np.ndarray, own: np.ndarray) -> np.ndarray:
 
 
 def _labels(predicted: np.ndarray, truth: np.ndarray, known: np.ndarray, held: Held) -> np.ndarray:
-    assert held.classify is not None and held.labels is not None
+    assert held.classify is not None
+    assert held.labels is not None
     return (np.asarray(held.classify(predicted @ held.axes.T)) != held.labels[known]).astype(float)
 
 

@@ -177,7 +177,9 @@ class OrthogonalDesign:
         here, there = order
         turned = given @ rotation
         scale = (turned * known).sum() / turned.square().sum().clamp(min=torch.finfo(turned.dtype).tiny)
-        coef = torch.zeros((self.sides[here].shape[1], self.sides[there].shape[1]), dtype=given.dtype, device=given.device)
+        coef = torch.zeros(
+            (self.sides[here].shape[1], self.sides[there].shape[1]), dtype=given.dtype, device=given.device
+        )
         coef[: len(self.scales[here]), : len(self.scales[there])] = (
             scale.clamp(min=1e-6) * self.scales[here][:, None] * rotation / self.scales[there]
         )
@@ -265,7 +267,7 @@ def thin_svd(matrix: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Te
     tall = wide if wide.shape[0] >= wide.shape[1] else wide.T
     values, V = torch.linalg.eigh(tall.T @ tall)
     S, V = values.flip(0).clamp(min=0).sqrt(), V.flip(1)
-    rank = max(1, int((S > 1e-6 * S[0]).sum()))
+    rank = max(1, int((1e-6 * S[0] < S).sum()))
     S, V = S[:rank], V[:, :rank]
     U = tall @ (V / S.clamp(min=torch.finfo(S.dtype).tiny))
     U, V = (U, V) if tall is wide else (V, U)

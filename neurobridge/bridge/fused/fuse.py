@@ -69,7 +69,7 @@ def fuse(
     n_neighbors: int = 10,
     lams: Sequence[float] = (0.9, 0.0, 0.5),
     epsilons: Sequence[float] = (0.02, 0.01, 0.05, 0.1),
-    n_rounds: Sequence[int] = (5, 1, 10),
+    n_rounds: Sequence[int] = (5, 1, 20),
     kernel_rounds: Sequence[int] = (0, 1, 3),
     maps: Sequence[MapFamily] = MAP_FAMILIES,
     criterion: Criterion = "correlation",
@@ -316,9 +316,7 @@ def _solve(problem: FusedProblem, clouds: CloudProblem, candidate: Candidate, to
     return Solution([state], plan, state.cost, state.plan.n_iter, state.plan.marginal_error)
 
 
-def _solve_in_batches(
-    problem: FusedProblem, candidate: Candidate, size: int | None, tol: float, seed: int
-) -> Solution:
+def _solve_in_batches(problem: FusedProblem, candidate: Candidate, size: int | None, tol: float, seed: int) -> Solution:
     """Run the rounds on the first minibatch, and then solve all."""
     assert size is not None
     batches = deal(problem, size, np.random.default_rng(seed))

@@ -10,8 +10,8 @@ import numpy as np
 
 from neurobridge.bridge.fused.candidate import RIDGE, Candidate
 from neurobridge.bridge.fused.cost import AnyMap
-from neurobridge.bridge.fused.deprecated import warn_deprecated
 from neurobridge.bridge.fused.criteria import Criterion
+from neurobridge.bridge.fused.deprecated import warn_deprecated
 from neurobridge.bridge.fused.states import State, predict
 from neurobridge.bridge.transport.coupling import Coupling
 from neurobridge.maps.linear import LinearMap
@@ -186,7 +186,8 @@ class FusedBridge:
                 "the same order."
             )
         candidate, mapping = (self.candidate_back, self.backward) if backward else (self.candidate, self.forward)
-        assert candidate is not None and mapping is not None
+        assert candidate is not None
+        assert mapping is not None
         states = self._back_states if backward else self._states
         images = predict(states, mapping, candidate.readout, new, backward=backward)
         spread = self.spreads[backward]

@@ -12,6 +12,8 @@ from neurobridge.bridge.fused.families import CloudProblem, Family, KernelFamily
 from neurobridge.bridge.fused.sinkhorn import Potentials, sinkhorn
 
 _SMALLEST_UNIT = 1e-12
+# Linear rounds end when no image moves any more: by less than this part of the spread of all images.
+_SETTLED = 0.02
 
 
 def family_of(problem: CloudProblem, candidate: Candidate) -> Family:
@@ -42,6 +44,8 @@ class Round:
         Refitted on the images of this plan.
     images, origins : float32 tensors of shape (n, target rank) and (m, source rank)
         Mean partner of every point; the true partner for points of pairs.
+    counts : tuple of two int
+        Rounds so far, linear and curved. Where the linear ones have settled, all that were asked for.
     """
 
     problem: CloudProblem
@@ -54,6 +58,7 @@ class Round:
     maps: Maps
     images: torch.Tensor
     origins: torch.Tensor
+    counts: tuple[int, int]
 
     def cost(self, source: torch.Tensor, target: torch.Tensor, bridge: torch.Tensor) -> torch.Tensor:
         """Return the fused cost of this round between points whose bridge cost is given."""
@@ -78,9 +83,7 @@ class Round:
         cost = self.cost(new, problem.target.coordinates, bridge)
         return torch.softmax(cost / -self.epsilon + self.plan.log_v.to(cost), dim=1) @ problem.target.coordinates
 
-    def predictions(
-        self, new: torch.Tensor, distances: torch.Tensor, *, backward: bool
-    ) -> dict[Readout, torch.Tensor]:
+    def predictions(self, new: torch.Tensor, distances: torch.Tensor, *, backward: bool) -> dict[Readout, torch.Tensor]:
         """Return the predictions of all three readouts for new points; that of the maps is called "linear"."""
         mapped = (self.maps.backward if backward else self.maps.forward)(new)
         partners = self.partners(new, distances, backward=backward)
@@ -113,7 +116,8 @@ def solve_rounds(
 ) -> Iterator[Round]:
     """Solve the plan and refit the maps, round by round, under the settings of a candidate.
 
-    The maps are those of the candidate's family for ``n_rounds`` rounds; then both are curved for ``kernel_rounds``.
+    The maps are those of the candidate's family for ``n_rounds`` rounds, or until the images have settled; then both are curved
+    for ``kernel_rounds``.
 
     Parameters
     ----------
@@ -134,7 +138,9 @@ def solve_rounds(
     maps, lam, n_all = family.start(), candidate.lam, candidate.n_rounds + candidate.kernel_rounds
     known = Known(i, Y[j], len(X)), Known(j, X[i], len(Y))
     images = origins = torch.empty(0)
-    for number in range(1, n_all + 1):
+    number = 0
+    while number < n_all:
+        number += 1
         if number == candidate.n_rounds + 1:
             family = KernelFamily(problem)
             # The images of the last linear round, read through curved maps.
@@ -149,11 +155,21 @@ def solve_rounds(
         plan = sinkhorn(cost, candidate.epsilon, tol if number == n_all else tol_before, log_v)
         log_v = plan.log_v
         weight = cost.div_(-candidate.epsilon).add_(plan.log_u.to(cost)[:, None]).add_(plan.log_v.to(cost)).exp_()
+        last = images
         images = known[0].pin((weight @ Y) / weight.sum(dim=1, keepdim=True))
         origins = known[1].pin((weight.T @ X) / weight.sum(dim=0)[:, None])
         refitted = family.refit(images, origins, maps)
-        yield Round(problem, family, lam, candidate.epsilon, maps, units, plan, refitted, images, origins)
+        if 1 < number < candidate.n_rounds and _moved(last, images) < _SETTLED:
+            number = candidate.n_rounds
+        counts = min(number, candidate.n_rounds), max(0, number - candidate.n_rounds)
+        yield Round(problem, family, lam, candidate.epsilon, maps, units, plan, refitted, images, origins, counts)
         maps = refitted
+
+
+def _moved(last: torch.Tensor, images: torch.Tensor) -> float:
+    """Root mean square step of the images, in units of their spread."""
+    spread = (images - images.mean(dim=0)).square().sum()
+    return float(((images - last).square().sum() / spread.clamp(min=torch.finfo(images.dtype).tiny)).sqrt())
 
 
 class Known:

@@ -215,7 +215,8 @@ def points_map(mapping: CloudMap, source: Cloud, target: Cloud) -> AnyMap:
 def _views(state: Round) -> tuple[LinearMap, LinearMap]:
     """The maps from points to the coordinates in which a rotation misses by the cosine."""
     family, rotation = state.family, state.cost_maps.rotation
-    assert isinstance(family, OrthogonalFamily) and rotation is not None
+    assert isinstance(family, OrthogonalFamily)
+    assert rotation is not None
     views = []
     for side, cloud in enumerate((state.problem.source, state.problem.target)):
         scale = family.design.scales[side].double().cpu().numpy()
