@@ -142,6 +142,14 @@ def test_a_cell_that_fails_says_why_and_is_tried_again(script, tmp_path, monkeyp
     assert len((tmp_path / "records.jsonl").read_text().splitlines()) == 2
 
 
+def test_records_of_other_points_are_refused(script):
+    record = {"set": "toy", "n_pairs": 10, "seed": 3, "method": "pls", "data": "aa"}
+    runner = script("benchmarks/alignment/runner")
+    runner.require_same_draws([record, {**record, "method": "cca"}, {**record, "seed": 4, "data": "bb"}])
+    with pytest.raises(ValueError, match=r"toy, 10 pairs, seed 3 .* aa and bb .*cca"):
+        runner.require_same_draws([record, {**record, "method": "cca", "data": "bb"}])
+
+
 def test_methods_run_where_their_pairs_sets_and_criteria_are(script):
     methods = script("benchmarks/alignment/methods")
     known = methods.registry()
@@ -222,7 +230,7 @@ def test_the_page_shows_every_method_and_what_is_below(tables):
     records = toy_records({("fused", 10): base - 0.1, ("ridge", 10): base})
     results = {
         "rows": tables.table_rows(records, MEASURES, ours={"fused": "correlation"}), "titles": {"toy": "Toys (simulated)"},
-        "steps": [], "ours": ["fused"], "seconds": tables.seconds_of(records), "errors": {},
+        "steps": [], "ours": ["fused"], "seconds": tables.seconds_of(records), "errors": {}, "versions": ["0"],
     }  # fmt: skip
     page = tables.markdown(json.loads(json.dumps(results)))
     assert "| ridge | **0.400** ± 0.196 |" in page

@@ -229,6 +229,7 @@ def _closing(results: Mapping[str, Any]) -> list[str]:
         "Processor seconds of a fit with its maps (median over pairs and seeds, one thread) / peak memory of the process (GB):\n\n"
         + markdown_table(["method", *results["seconds"]], lines)
     )
+    parts.append(f"Versions measured: {', '.join(results['versions'])}.")
     if results["errors"]:
         parts.append("Not done: " + "; ".join(f"{text} ({count})" for text, count in results["errors"].items()) + ".")
     return parts

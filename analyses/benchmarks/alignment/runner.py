@@ -153,6 +153,11 @@ def run_cells(
         Compute kept cells, too: the last record of a cell counts. Cells that failed are always tried again.
     progress : bool
         Show a progress bar.
+
+    Raises
+    ------
+    ValueError
+        The kept records of a draw were measured on different points.
     """
     done = {} if again else {tuple(r[k] for k in _KEY): r for r in read_records(file) if "error" not in r}
     missing = [cell for cell in cells if cell.key not in done]
@@ -169,7 +174,21 @@ def run_cells(
             bar.set_postfix_str(f"{record['set']}, {record['n_pairs']} pairs, {record['method']}")
             bar.update()
     keys = {cell.key for cell in cells}
-    return [record for record in read_records(file) if tuple(record[k] for k in _KEY) in keys]
+    records = [record for record in read_records(file) if tuple(record[k] for k in _KEY) in keys]
+    require_same_draws(records)
+    return records
+
+
+def require_same_draws(records: Sequence[Record]) -> None:
+    """Refuse records of one draw whose points were not the same."""
+    digests: dict[tuple[Any, ...], str] = {}
+    for record in records:
+        draw = record["set"], record["n_pairs"], record["seed"]
+        if digests.setdefault(draw, record["data"]) != record["data"]:
+            raise ValueError(
+                f"found records of {draw[0]}, {draw[1]} pairs, seed {draw[2]} with the data {digests[draw]} and {record['data']} "
+                f"({record['method']}); expected the same points for all methods. Mend: --again, with the same data and cache."
+            )
 
 
 def _computed(cells: Sequence[Cell], mirror: Path | None, cache: Path, n_processes: int) -> Iterator[Record]:
