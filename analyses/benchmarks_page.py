@@ -9,6 +9,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from analyses.parts.alignment import markdown as alignment_tables
 from analyses.parts.pages import markdown_table as table
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
@@ -34,6 +35,20 @@ def kept_results(name: str) -> dict[str, Any] | None:
     return json.loads(file.read_text()) if file.exists() else None
 
 
+def alignment(results: dict[str, Any]) -> str:
+    return f"""## Quality: every method on every set, from few pairs to many
+
+`analyses/benchmarks/alignment_quality.py --mirror DIR`
+
+Means ± half of the 95 % interval over seeds {results["seeds"][0]} to {results["seeds"][-1]}, on points that no fit has seen.
+Unpaired pools are disjoint, unless the title says otherwise. Differences are paired by seed. Settings: developed on other seeds.
+
+![The score of every set over the number of pairs](figures/alignment_quality.png)
+
+{alignment_tables(results)}
+"""
+
+
 def quality(results: dict[str, Any]) -> str:
     methods = ("ridge", "kernel_ridge", "labels", "bridge_euclidean", "bridge_geodesic", "fused")
     rows = []
@@ -47,7 +62,7 @@ def quality(results: dict[str, Any]) -> str:
     before = [[str(n), *cells] for n, cells in PROTOTYPE.items()]
     return f"""## Quality: real MNIST, VAE latents (32-d) to CNN features (128-d)
 
-`analyses/benchmarks/alignment_quality.py --mirror DIR`
+`analyses/benchmarks/alignment/mnist.py --mirror DIR`
 
 Accuracy of the frozen target head on 1,000 held-out digits ± 95 % confidence interval over seeds / R^2 of the transported features.
 5,000 digits; unpaired pools disjoint; one default setting of `fuse`. Chance {results["accuracy_chance"]:.3f}; the head on the true
@@ -59,7 +74,7 @@ The prototype that these numbers had to beat (other extractors, same protocol):
 
 {table(["pairs", "ridge", "source + labels", "bridge, euclidean", "bridge, geodesic", "fused, geodesic"], before)}
 
-![Accuracy and R^2 against the number of pairs](figures/alignment_quality.png)
+![Accuracy and R^2 against the number of pairs](figures/mnist_quality.png)
 
 {_without_pairs(kept_results("no_anchor"))}"""
 
@@ -332,7 +347,8 @@ def simulation(results: dict[str, Any]) -> str:
 
 
 SECTIONS = {
-    "alignment_quality": quality,
+    "alignment_quality": alignment,
+    "mnist_quality": quality,
     "coupling": coupling,
     "fused_scale": fused_scale,
     "distributed": distributed,

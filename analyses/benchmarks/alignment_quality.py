@@ -1,282 +1,139 @@
-"""Quality of alignment on real MNIST digits, VAE latents to CNN features, by known pairs.
+"""Quality of alignment: all methods on all sets, from few pairs to many, with paired intervals.
 
-5,000 digits that neither extractor was trained on: 1,000 are held out, P are known in both spaces,
-the rest is halved into a source pool and a target pool, so that no unpaired point has its partner
-in the other pool. Each space is centred and divided by one number, from its own pool. Accuracy is
-that of the target space's frozen head on the mapped held-out digits; R^2 is over all target
-dimensions. Every method has one setting for all numbers of pairs; settings were developed on other
-digits and other extractors (spaces of seed 1). Records are kept as they come, and a second run
-goes on from them.
+The protocols are those of `alignment/protocols.py`: Flickr8k captions and images, V4 and IT
+recordings, the same at the size of an fMRI experiment, MNIST, and THINGS with few pairs or none.
+Held-out points reach no fit, unpaired pools are disjoint, and with one seed the pairs of a smaller
+number are among those of a larger one. Reported seeds are 0 to 4; settings are developed on seeds
+100 to 104, which have records of their own (--development). The methods are those of
+`alignment/methods.py`. Cells are kept as they come, a JSON line each, and a second run goes on
+from them.
 
-    python analyses/benchmarks/alignment_quality.py --mirror DIR [--seeds 5] [--quick]
+    python analyses/benchmarks/alignment_quality.py --mirror DIR
+    python analyses/benchmarks/alignment_quality.py --mirror DIR --development --sets v4-gabor,it-halves
 """
 
 from __future__ import annotations
 
-import dataclasses
 import json
-import platform
-import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
-import matplotlib as mpl
-import numpy as np
-import torch
 import typer
-from sklearn.linear_model import LogisticRegression
 
 import neurobridge
-from analyses.benchmarks.parts.mnist_spaces import Spaces, build, draw_pools, file_digests, mean_and_ci
-from analyses.parts.scores import r2
-from analyses.parts.script import run_script
-from neurobridge.bridge import bridge_cost, couple, fuse, ridge_map
-from neurobridge.maps.kernel import kernel_map
+from analyses.benchmarks.alignment.figure import draw_figure
+from analyses.benchmarks.alignment.methods import registry
+from analyses.benchmarks.alignment.protocols import (
+    DEVELOPMENT_SEEDS,
+    PROTOCOLS,
+    REPORTED_SEEDS,
+    REPORTED_SETS,
+    size_of,
+    title_of,
+)
+from analyses.benchmarks.alignment.runner import Record, make_cells, run_cells
+from analyses.parts.alignment import markdown, seconds_of, steps, table_rows
+from analyses.parts.script import one_of, run_script
+from neurobridge.store.atomic import write_json
+from neurobridge.study.machine import machine_facts
 
-mpl.use("Agg")
-from matplotlib import pyplot as plt
-
-# The numbers that the prototype measured come first.
-N_PAIRS = (20, 10, 100, 480, 5, 50, 200)
-METHODS = {
-    "ridge": "ridge on the pairs", "kernel_ridge": "kernel ridge on the pairs", "labels": "source + labels of the pairs",
-    "bridge_euclidean": "bridge, euclidean", "bridge_geodesic": "bridge, geodesic", "fused": "fused bridge (default)",
-}  # fmt: skip
-# Accuracy and R^2 of the prototype; None where it had none.
-PROTOTYPE: dict[int, dict[str, tuple[float, float | None]]] = {
-    n_pairs: dict(zip(("ridge", "labels", "bridge_euclidean", "bridge_geodesic", "fused"), cells, strict=True))
-    for n_pairs, cells in {
-        10: ((0.367, 0.26), (0.281, None), (0.307, 0.22), (0.409, 0.28), (0.582, 0.52)),
-        20: ((0.558, 0.51), (0.424, None), (0.483, 0.37), (0.647, 0.45), (0.784, 0.74)),
-        100: ((0.795, 0.78), (0.738, None), (0.778, 0.65), (0.883, 0.65), (0.897, 0.87)),
-        480: ((0.836, 0.84), (0.834, None), (0.889, 0.77), (0.911, 0.72), (0.921, 0.93)),
-    }.items()
-}
-# Accuracy and R^2 that are required of the fused bridge beyond the table.
-REQUIRED = {20: (0.82, 0.77), 100: (0.90, 0.87)}
+KEPT = Path("docs/results/benchmarks")
+DEVELOPMENT = Path("results/benchmarks")
+NAME = "alignment_quality"
 
 
-def measure_draw(spaces: Spaces, n_pairs: int, seed: int) -> dict[str, Any]:
-    """Score every method on one draw of held-out digits, pairs and pools."""
-    test_rows, known_rows, source_rows, target_rows = draw_pools(len(spaces.source), n_pairs, seed)
-    x_mean, x_unit = spaces.source[source_rows].mean(axis=0), spaces.source[source_rows].std(axis=0)
-    y_mean, y_unit = spaces.target[target_rows].mean(axis=0), spaces.target[target_rows].std(axis=0)
-    # One number a space: a dimension the extractor left unused must stay small.
-    x_unit, y_unit = np.sqrt((x_unit**2).mean()), np.sqrt((y_unit**2).mean())
-    X, Y = (spaces.source[source_rows] - x_mean) / x_unit, (spaces.target[target_rows] - y_mean) / y_unit
-    test_points, truth = (spaces.source[test_rows] - x_mean) / x_unit, spaces.target[test_rows]
-    pairs = np.arange(n_pairs), np.arange(n_pairs)
-
-    def factored(metric: Any) -> np.ndarray:
-        cost = bridge_cost(X, Y, pairs, metric=metric)
-        return couple(cost, method="factored", epsilon=0.05).map(test_points, Y)
-
-    maps: dict[str, Callable[[], np.ndarray]] = {
-        "ridge": lambda: ridge_map(X[:n_pairs], Y[:n_pairs], penalty="shared")(test_points),
-        "kernel_ridge": lambda: kernel_map(X[:n_pairs], Y[:n_pairs])(test_points),
-        "bridge_euclidean": lambda: factored("euclidean"),
-        "bridge_geodesic": lambda: factored("geodesic"),
-    }
-    record: dict[str, Any] = {
-        "n_pairs": n_pairs,
-        "seed": seed,
-        "n_source": len(X),
-        "n_target": len(Y),
-        "n_test": len(test_rows),
-    }
-    rng = np.random.default_rng(seed)
-    record["accuracy_true_features"] = spaces.accuracy(truth, test_rows)
-    record["accuracy_chance"] = spaces.accuracy(truth[rng.permutation(len(test_rows))], test_rows)
-    record["classes_among_pairs"] = len(np.unique(spaces.labels[known_rows]))
-
-    def score(images: np.ndarray, seconds: float) -> dict[str, float]:
-        images = images * y_unit + y_mean
-        return {"accuracy": spaces.accuracy(images, test_rows), "r2": r2(images, truth), "seconds": seconds}
-
-    for name, fit in maps.items():
-        started = time.perf_counter()
-        record[name] = score(fit(), time.perf_counter() - started)
-    label_readout = LogisticRegression(max_iter=5000).fit(X[:n_pairs], spaces.labels[known_rows])
-    record["labels"] = {"accuracy": float((label_readout.predict(test_points) == spaces.labels[test_rows]).mean())}
-    started, cpu_started = time.perf_counter(), time.process_time()
-    bridge = fuse(X, Y, pairs, seed=seed)
-    seconds = time.perf_counter() - started
-    record["fused"] = {
-        **score(bridge.map(test_points), seconds), "cpu_seconds": time.process_time() - cpu_started,
-        "candidate": list(dataclasses.astuple(bridge.candidate)),
-        "chosen_error": min(bridge.errors.values(), default=None),
-    }  # fmt: skip
-    return record
-
-
-def summary(records: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return means over seeds and half widths of their 95 % intervals, by pairs and method."""
-    out: dict[str, Any] = {}
-    for n_pairs in sorted({record["n_pairs"] for record in records}):
-        group = [record for record in records if record["n_pairs"] == n_pairs]
-        out[str(n_pairs)] = {"n_seeds": len(group)}
-        for name in METHODS:
-            for metric in ("accuracy", "r2"):
-                values = [record[name][metric] for record in group if metric in record[name]]
-                if values:
-                    out[str(n_pairs)].setdefault(name, {})[metric] = mean_and_ci(values)
-    return out
-
-
-def verdict(table: dict[str, Any]) -> dict[str, Any]:
-    """Compare ours with each cell of the prototype's table, and the fused bridge with ridge."""
-    cells, against_best, required = [], [], []
-    for n_pairs, row in PROTOTYPE.items():
-        measured = table.get(str(n_pairs))
-        if measured is None:
-            continue
-        for name, values in row.items():
-            for metric, prototype_value in zip(("accuracy", "r2"), values, strict=True):
-                if prototype_value is not None:
-                    mean = measured[name][metric]["mean"]
-                    cells.append(
-                        {
-                            "n_pairs": n_pairs,
-                            "method": name,
-                            "metric": metric,
-                            "prototype": prototype_value,
-                            "ours": mean,
-                            "beaten": mean > prototype_value,
-                        }
-                    )
-        for k, metric in enumerate(("accuracy", "r2")):
-            best_of_prototype = max(value[k] for value in row.values() if value[k] is not None)  # type: ignore[type-var]
-            mean, half = measured["fused"][metric]["mean"], measured["fused"][metric]["ci95"]
-            against_best.append(
-                {
-                    "n_pairs": n_pairs, "metric": metric, "best_of_prototype": best_of_prototype, "fused": mean, "fused_ci95": half,
-                    "beaten": mean > best_of_prototype, "beaten_beyond_ci": bool(mean - np.nan_to_num(half) > best_of_prototype),
-                }
-            )  # fmt: skip
-            if n_pairs in REQUIRED:
-                required_value = REQUIRED[n_pairs][k]
-                required.append(
-                    {
-                        "n_pairs": n_pairs,
-                        "metric": metric,
-                        "required": required_value,
-                        "fused": mean,
-                        "met": mean >= required_value,
-                    }
-                )
-    ridge = [
-        {
-            "n_pairs": int(n_pairs), "metric": metric, "ridge": row["ridge"][metric]["mean"],
-            "ridge_ci95": row["ridge"][metric]["ci95"], "fused": row["fused"][metric]["mean"],
-            "not_worse": row["fused"][metric]["mean"] >= row["ridge"][metric]["mean"] - np.nan_to_num(row["ridge"][metric]["ci95"]),
-        }
-        for n_pairs, row in table.items() for metric in ("accuracy", "r2")
-    ]  # fmt: skip
-    return {
-        "fused_beats_every_cell_of_the_prototype": bool(against_best) and all(cell["beaten"] for cell in against_best),
-        "fused_never_worse_than_ridge_beyond_its_ci": all(bool(cell["not_worse"]) for cell in ridge),
-        "required_met": all(cell["met"] for cell in required),
-        "fused_against_best_cell": against_best, "fused_against_ridge": [{**c, "not_worse": bool(c["not_worse"])} for c in ridge],
-        "required": required, "cell_by_cell": cells,
-    }  # fmt: skip
-
-
-def draw(table: dict[str, Any], records: list[dict[str, Any]], path: Path) -> None:
-    """Draw accuracy and R^2 over the number of pairs, with chance and the head's own accuracy."""
-    figure, axes = plt.subplots(1, 2, figsize=(10, 4.6))
-    n_pairs = [int(n) for n in table]
-    for (name, label), colour in zip(METHODS.items(), mpl.color_sequences["tab10"], strict=False):
-        for ax, metric in zip(axes, ("accuracy", "r2"), strict=True):
-            if metric not in table[str(n_pairs[0])][name]:
-                continue
-            cells = [table[str(n)][name][metric] for n in n_pairs]
-            ax.errorbar(
-                n_pairs, [c["mean"] for c in cells], [np.nan_to_num(c["ci95"]) for c in cells], label=label, color=colour,
-                marker="o", markersize=3, capsize=2, linewidth=2.2 if name == "fused" else 1.2,
-            )  # fmt: skip
-    ceiling, chance = (np.mean([r[k] for r in records]) for k in ("accuracy_true_features", "accuracy_chance"))
-    axes[0].axhline(ceiling, color="black", linestyle="--", linewidth=1, label="head on the true features")
-    axes[0].axhline(chance, color="grey", linestyle=":", linewidth=1, label="chance (features of another digit)")
-    axes[1].axhline(1, color="black", linestyle="--", linewidth=1)
-    axes[1].axhline(0, color="grey", linestyle=":", linewidth=1)
-    axes[1].set_ylim(-0.25, 1.05)
-    axes[0].set_ylabel("target head's accuracy (fraction of digits)")
-    axes[1].set_ylabel("$R^2$ of target features (ceiling 1, mean 0)")
-    for ax in axes:
-        ax.set(xscale="log", xlabel="known pairs (number)")
-        ax.set_xticks(n_pairs, [str(n) for n in n_pairs])
-        ax.minorticks_off()
-        ax.spines[["top", "right"]].set_visible(False)
-    axes[0].legend(fontsize=7, frameon=False, loc="lower right")
-    seeds = sorted({r["seed"] for r in records})
-    figure.suptitle(
-        "Real MNIST digits, VAE latents to CNN features: a few known pairs and disjoint unpaired pools", fontsize=10
+def summarise(records: Sequence[Record], *, development: bool = False) -> dict[str, Any]:
+    """Make the tables of records: what the page of benchmarks reads."""
+    methods = registry()
+    order = list(methods)
+    records = sorted(records, key=lambda r: (r["n_pairs"], r["seed"], order.index(r["method"])))
+    ranked = [*REPORTED_SETS, *PROTOCOLS]
+    sets = sorted(
+        {record["set"] for record in records}, key=lambda name: ranked.index(name) if name in ranked else len(ranked)
     )
-    figure.text(
-        0.5, 0.005, f"n = {records[0]['n_test']} held-out digits a seed, about 2,000 points a side; mean and 95% CI over seeds "
-        f"{seeds[0]}-{seeds[-1]}", ha="center", fontsize=8,
-    )  # fmt: skip
-    figure.tight_layout(rect=(0, 0.03, 1, 1))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=150)
-    plt.close(figure)
+    measures = {name: dict(PROTOCOLS[size_of(name).name].measures) for name in sets}
+    ours = {
+        name: str(method.criterion) if method.criterion else None for name, method in methods.items() if method.ours
+    }
+    controls = [name for name, method in methods.items() if method.control]
+    errors = Counter(
+        f"{r['method']} on {r['set']}, {r['n_pairs']} pairs: {r['error']}" for r in records if "error" in r
+    )
+    return {
+        "neurobridge": neurobridge.__version__,
+        "versions": sorted({record["version"] for record in records}),
+        "development": development,
+        "seeds": sorted({record["seed"] for record in records}),
+        "titles": {name: title_of(name) for name in sets},
+        "ours": list(ours),
+        "rows": table_rows(records, measures, ours=ours, controls=controls),
+        "steps": steps(records, measures),
+        "seconds": seconds_of(records),
+        "errors": dict(errors),
+        "machine": machine_facts(),
+    }
+
+
+def read_names(text: str) -> list[str]:
+    """Read names between commas or semicolons; names of methods may hold a comma, and then semicolons part them."""
+    return [name.strip() for name in text.split(";" if ";" in text else ",") if name.strip()]
+
+
+def read_seeds(text: str) -> list[int]:
+    """Read seeds: "0-4", or "0,2"."""
+    seeds: list[int] = []
+    for part in read_names(text):
+        first, _, last = part.partition("-")
+        if not (first.isdigit() and (last or first).isdigit()):
+            raise typer.BadParameter(f"found {text!r}; expected seeds. Mend: --seeds 0-4, or --seeds 0,2.")
+        seeds += range(int(first), int(last or first) + 1)
+    return seeds
 
 
 def main(
-    mirror: Annotated[Path | None, typer.Option("--mirror", help="Folder with the real MNIST files.")] = None,
-    cache: Annotated[Path, typer.Option("--cache", help="Folder for the extracted features.")] = Path("results/cache"),
-    out_file: Annotated[Path, typer.Option("--out")] = Path("docs/results/benchmarks/alignment_quality.json"),
-    figure_file: Annotated[Path, typer.Option("--figure")] = Path("docs/figures/alignment_quality.png"),
-    n_seeds: Annotated[int, typer.Option("--seeds")] = 5,
-    quick: Annotated[bool, typer.Option("--quick", help="One seed, 20 and 100 pairs.")] = False,
+    mirror: Annotated[Path | None, typer.Option("--mirror", help="Folder with the real data files.")] = None,
+    cache: Annotated[Path, typer.Option("--cache", help="Folder for extracted features.")] = Path("results/cache"),
+    seeds: Annotated[str | None, typer.Option("--seeds", help="E.g. 0-4, or 0,2; default: all of the kind.")] = None,
+    sets: Annotated[str, typer.Option("--sets", help="Names between commas.")] = ",".join(REPORTED_SETS),
+    methods: Annotated[
+        str | None, typer.Option("--methods", help="Names between commas (semicolons, if a name has a comma).")
+    ] = None,
+    pairs: Annotated[
+        str | None, typer.Option("--pairs", help="Numbers of pairs between commas; default: a set's.")
+    ] = None,
+    development: Annotated[bool, typer.Option("--development", help="Development seeds, and records apart.")] = False,
+    records_file: Annotated[Path | None, typer.Option("--records", help="Kept cells, a JSON line each.")] = None,
+    out_file: Annotated[Path | None, typer.Option("--out", help="Tables, as JSON.")] = None,
+    figure_file: Annotated[Path | None, typer.Option("--figure")] = None,
+    n_processes: Annotated[int, typer.Option("--processes", min=1)] = 2,
+    again: Annotated[bool, typer.Option("--again", help="Compute kept cells, too.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the tables as JSON.")] = False,
 ) -> None:
-    spaces = build(mirror, cache, seed=0)
-    header = {
-        "data": {"mnist sha256": file_digests(mirror), "spaces_seed": 0, "source_dims": 32, "target_dims": 128},
-        "neurobridge": neurobridge.__version__,
-        "machine": {
-            "processor": platform.machine(), "system": platform.system(), "torch": torch.__version__,
-            "torch_threads": torch.get_num_threads(),
-        },
-    }  # fmt: skip
-    records: list[dict[str, Any]] = []
-    if out_file.exists():
-        records = json.loads(out_file.read_text())["records"]
-    seeds, counts = (1, (20, 100)) if quick else (n_seeds, N_PAIRS)
-    for n_pairs in counts:
-        for seed in range(seeds):
-            if not any(r["n_pairs"] == n_pairs and r["seed"] == seed for r in records):
-                row = measure_draw(spaces, n_pairs, seed)
-                records.append(row)
-                write(out_file, header, records)
-                print(
-                    f"{n_pairs:3d} pairs, seed {seed}: "
-                    + ", ".join(
-                        f"{name} {row[name]['accuracy']:.3f}/{row[name].get('r2', np.nan):.2f}" for name in METHODS
-                    )
-                    + f"; {row['fused']['seconds']:.0f} s, {row['fused']['candidate']}",
-                    flush=True,
-                )
-    result = write(out_file, header, records)
-    draw(result["summary"], records, figure_file)
-    for n_pairs, row in result["summary"].items():
-        print(f"{n_pairs:>4s} pairs | " + " | ".join(
-            f"{name} {row[name]['accuracy']['mean']:.3f}±{row[name]['accuracy']['ci95']:.3f}"
-            + (f" / {row[name]['r2']['mean']:.2f}±{row[name]['r2']['ci95']:.2f}" if "r2" in row[name] else "")
-            for name in METHODS
-        ))  # fmt: skip
-    print({key: value for key, value in result["verdict"].items() if isinstance(value, bool)})
-
-
-def write(path: Path, header: dict[str, Any], records: list[dict[str, Any]]) -> dict[str, Any]:
-    records.sort(key=lambda r: (r["n_pairs"], r["seed"]))
-    table = summary(records)
-    chance = {k: float(np.mean([r[k] for r in records])) for k in ("accuracy_chance", "accuracy_true_features")}
-    result = {**header, **chance, "verdict": verdict(table), "summary": table, "records": records}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(result, indent=1) + "\n")
-    return result
+    known = DEVELOPMENT_SEEDS if development else REPORTED_SEEDS
+    chosen_seeds = list(known) if seeds is None else read_seeds(seeds)
+    wrong = sorted(set(chosen_seeds) & set(REPORTED_SEEDS if development else DEVELOPMENT_SEEDS))
+    if wrong:
+        kind = "reported" if development else "development"
+        raise typer.BadParameter(
+            f"found {kind} seeds {wrong}; expected seeds among {list(known)} {'with' if development else 'without'} "
+            f"--development. Mend: {'leave out' if development else 'add'} --development."
+        )
+    folder = DEVELOPMENT if development else KEPT
+    name = f"{NAME}_development" if development else NAME
+    records_file = records_file or folder / f"{name}.jsonl"
+    chosen_sets = read_names(sets)
+    for name_of_set in chosen_sets:
+        size_of(name_of_set)
+    chosen_methods = list(registry()) if methods is None else one_of(registry())(read_names(methods))
+    counts = None if pairs is None else [int(n) for n in read_names(pairs)]
+    cells = make_cells(chosen_sets, chosen_seeds, chosen_methods, counts)
+    records = run_cells(cells, records_file, mirror=mirror, cache=cache, n_processes=n_processes, again=again)
+    results = summarise(records, development=development)
+    write_json(results, out_file or folder / f"{name}.json")
+    draw_figure(results, figure_file or (DEVELOPMENT if development else Path("docs/figures")) / f"{name}.png")
+    print(json.dumps(results) if as_json else markdown(results))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """The flow beside the barycentric map on real MNIST digits: accuracy, R^2 and distances.
 
-The protocol of alignment_quality.py (VAE latents, 32-d, to CNN features, 128-d; 1,000 held-out
+The protocol of alignment/mnist.py (VAE latents, 32-d, to CNN features, 128-d; 1,000 held-out
 digits, P known pairs, disjoint unpaired pools). One fused bridge a draw; everything is made from
 it:
 

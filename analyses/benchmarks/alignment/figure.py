@@ -1,0 +1,87 @@
+"""The figure of the table: the score of every set over the number of pairs, a line style a method."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import cycle
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+
+from neurobridge import figures
+from neurobridge.study.panels import count_ticks, make_panels
+
+mpl.use("Agg")
+
+_WHITE = {"markerfacecolor": "white"}
+#: Lines that the figures of the package do not have.
+EXTRA_STYLES: dict[str, dict[str, Any]] = {
+    "fused, retrieval": {**figures.STYLES["fused"], "linestyle": "--", "marker": "D", **_WHITE},
+    "fused, labels": {**figures.STYLES["fused"], "linestyle": "--", "marker": "s", **_WHITE},
+    "fused, error": {**figures.STYLES["fused"], "linestyle": ":", "marker": "v", **_WHITE},
+    "fuse on arrays": {**figures.STYLES["fused"], "linestyle": "-.", "marker": "^", **_WHITE},
+    "kernel ridge": {**figures.STYLES["ridge"], "linestyle": "--", "marker": "d", **_WHITE},
+}
+#: For methods without a style of their own.
+SPARE_STYLES = [
+    {"color": colour, "marker": marker, "linestyle": "--", **_WHITE}
+    for colour, marker in (
+        ("#009E73", ">"),
+        ("#56B4E9", "8"),
+        ("#0072B2", "H"),
+        ("#CC79A7", "p"),
+        ("#E69F00", "X"),
+        ("#000000", "*"),
+    )
+]
+CHANCE = {"color": "0.5", "linestyle": "--", "linewidth": 1}
+
+
+def styles_of(methods: list[str]) -> dict[str, dict[str, Any]]:
+    """Return the line style of every method."""
+    spare = cycle(SPARE_STYLES)
+    known = {**figures.STYLES, **EXTRA_STYLES}
+    return {method: known.get(method) or next(spare) for method in methods}
+
+
+def draw_figure(results: Mapping[str, Any], file: Path) -> None:
+    """Draw the score of every set that has more than one number of pairs."""
+    panels: dict[str, list[dict[str, Any]]] = {}
+    for row in results["rows"]:
+        rows = panels.setdefault(row["set"], [])
+        if not rows or row["measure"] == rows[0]["measure"]:
+            rows.append(row)
+    panels = {name: rows for name, rows in panels.items() if len(rows) > 1}
+    if not panels:
+        return
+    methods = list(dict.fromkeys(m for rows in panels.values() for row in rows for m in row["means"]))
+    styles = styles_of(methods)
+    figure, axes = make_panels(len(panels), 4.6, 3.7, columns=min(4, len(panels)))
+    for ax, (name, rows) in zip(axes, panels.items(), strict=False):
+        for method in methods:
+            points = {row["n_pairs"]: row["means"][method] for row in rows if method in row["means"]}
+            if points:
+                ax.errorbar(
+                    list(points), [cell["mean"] for cell in points.values()],
+                    yerr=[np.nan_to_num(cell["ci95"]) for cell in points.values()], label=method, capsize=2, markersize=4,
+                    linewidth=1.2, **styles[method],
+                )  # fmt: skip
+        ax.plot([row["n_pairs"] for row in rows], [row["null"] for row in rows], label="chance", **CHANCE)
+        ax.set(xscale="log", xlabel="known pairs (log scale)", ylabel=rows[0]["measure"])
+        count_ticks(ax, [row["n_pairs"] for row in rows])
+        ax.tick_params(axis="x", rotation=60, labelsize="small")
+        ax.set_title(f"{results['titles'][name]}\nn = {rows[0]['n_test']:,} held out", fontsize="small")
+    for ax in axes[len(panels) :]:
+        ax.set_visible(False)
+    labels = {label: handle for ax in axes for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)}
+    figure.legend(list(labels.values()), list(labels), loc="outside right center", fontsize="small", frameon=False)
+    seeds = results["seeds"]
+    figure.supxlabel(
+        f"Mean and 95 % interval over seeds {seeds[0]} to {seeds[-1]}; held-out points reach no fit; unpaired pools are disjoint "
+        "unless the title says otherwise",
+        fontsize="small",
+    )
+    file.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(file, dpi=130)
