@@ -86,7 +86,11 @@ def bridge(settings: dict[str, Any], criterion: Criterion | None = None) -> Call
     def make(draw: Draw) -> Any:
         options = dict(settings) if criterion in (None, DEFAULT_CRITERION) else {**settings, "criterion": criterion}
         if criterion == "labels":
-            options |= {"classifier": draw.classifier, "labels": draw.labels}
+            assert draw.labels is not None
+            # Of the other rows nothing is read.
+            labels = np.full(len(draw.target), draw.labels[0])
+            labels[draw.pairs[1]] = draw.labels
+            options |= {"classifier": draw.classifier, "labels": labels}
         return BridgeAligner(**options, seed=draw.seed)
 
     return from_aligner(make)
@@ -95,9 +99,7 @@ def bridge(settings: dict[str, Any], criterion: Criterion | None = None) -> Call
 def fuse_on_arrays(draw: Draw) -> Images:
     """Run `fuse` on the points as they are, one unit a space: `BridgeAligner` divides each dimension by its spread."""
     forward = fuse(draw.source, draw.target, draw.pairs, seed=draw.seed)
-    backward = None
-    if draw.both_ways:
-        backward = fuse(draw.target, draw.source, draw.pairs[::-1], seed=draw.seed).map(draw.target_test)
+    backward = forward.map_back(draw.target_test) if draw.both_ways else None
     return Images(forward.map(draw.source_test), backward, str(forward.candidate))
 
 

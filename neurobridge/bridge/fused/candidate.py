@@ -21,7 +21,7 @@ _WITH_PLAN = MAP_FAMILIES[:3]
 
 
 @register("candidate")
-@takes_positions
+@takes_positions("lam", "epsilon", "n_rounds", "readout", "kernel_rounds")
 @dataclass(frozen=True, order=True, kw_only=True)
 class Candidate:
     """One way to align two spaces: a setting of the fused bridge, or a map of the pairs alone.

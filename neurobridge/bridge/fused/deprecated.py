@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from dataclasses import fields
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar
 
@@ -29,27 +28,30 @@ def warn_deprecated(old: str, new: str, *, stacklevel: int) -> None:
     warnings.warn(message, DeprecationWarning, stacklevel=stacklevel + 1)
 
 
-def takes_positions(record: _Class) -> _Class:
-    """Let a keyword-only dataclass be made from positional values, with a `DeprecationWarning`."""
-    by_keyword = record.__init__  # type: ignore[misc]
-    names = [field.name for field in fields(record)]
+def takes_positions(*names: str) -> Callable[[_Class], _Class]:
+    """Let a keyword-only dataclass take the values of some fields by position, with a `DeprecationWarning`."""
 
-    @wraps(by_keyword)
-    def by_position_or_keyword(self: Any, *values: Any, **named: Any) -> None:
-        if values:
-            twice = [name for name in names[: len(values)] if name in named]
-            if len(values) > len(names) or twice:
-                raise TypeError(
-                    f"found {len(values)} positional values and {sorted(named)}; expected each of {names} once. "
-                    f"Mend: name them, {record.__name__}({names[0]}=..., {names[1]}=..., ...)."
-                )
-            named |= dict(zip(names, values, strict=False))
-            written = ", ".join(f"{name}={value!r}" for name, value in named.items())
-            warn_deprecated(f"positional values of {record.__name__}", f"{record.__name__}({written})", stacklevel=2)
-        by_keyword(self, **named)
+    def decorate(record: _Class) -> _Class:
+        by_keyword = record.__init__  # type: ignore[misc]
 
-    record.__init__ = by_position_or_keyword  # type: ignore[misc]
-    return record
+        @wraps(by_keyword)
+        def by_position_or_keyword(self: Any, *values: Any, **named: Any) -> None:
+            if values:
+                twice = [name for name in names[: len(values)] if name in named]
+                if len(values) > len(names) or twice:
+                    raise TypeError(
+                        f"found {len(values)} positional values and {sorted(named)}; expected each of {[*names]} once. "
+                        f"Mend: name them, {record.__name__}({names[0]}=..., {names[1]}=..., ...)."
+                    )
+                named |= dict(zip(names, values, strict=False))
+                written = ", ".join(f"{name}={value!r}" for name, value in named.items())
+                warn_deprecated(f"positional values of {record.__name__}", f"{record.__name__}({written})", stacklevel=2)
+            by_keyword(self, **named)
+
+        record.__init__ = by_position_or_keyword  # type: ignore[misc]
+        return record
+
+    return decorate
 
 
 def renamed_arguments(
