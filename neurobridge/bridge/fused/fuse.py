@@ -35,6 +35,12 @@ from neurobridge.points.memory import check_memory, named_shortage, within_room
 # The bridge cost, the two squared residuals and the kernel in float32, blocks of it and the plan in float64.
 _BYTES_PER_ENTRY = 40.0
 _LARGEST_MINIBATCH = 2000
+# The first is the one that others have to beat: sharp plans find partners, soft ones average noise away.
+_SOFT, _SHARP = (0.05, 0.02, 0.1, 0.01), (0.02, 0.05, 0.1, 0.01)
+#: Candidate temperatures of each criterion.
+EPSILONS: dict[Criterion, tuple[float, ...]] = {
+    "correlation": _SOFT, "error": _SOFT, "labels": _SHARP, "retrieval": _SHARP,
+}  # fmt: skip
 # Problems of fewer bytes are solved at once without a look at the machine.
 _SMALL = 1e8
 _SHORTAGE = "minibatch_size=500, or couple(bridge_cost(X, Y, pairs)), which builds no n x m matrix"
@@ -68,7 +74,7 @@ def fuse(
     scale: Scale = "mean",
     n_neighbors: int = 10,
     lams: Sequence[float] = (0.9, 0.0, 0.5),
-    epsilons: Sequence[float] = (0.02, 0.01, 0.05, 0.1),
+    epsilons: Sequence[float] | None = None,
     n_rounds: Sequence[int] = (5, 1, 20),
     kernel_rounds: Sequence[int] = (0, 1, 3),
     maps: Sequence[MapFamily] = MAP_FAMILIES,
@@ -199,6 +205,8 @@ def fuse(
     """
     n_pairs_given = len(np.asarray(pairs[0])) if len(pairs) == 2 else 0
     pair_labels = check_criterion(criterion, classifier, labels, n_pairs_given)
+    if epsilons is None:
+        epsilons = EPSILONS[criterion]
     search = Search(
         lams, epsilons, n_rounds, kernel_rounds, maps, criterion, n_folds, _TOL_BEFORE * tol, seed,
     )  # fmt: skip
