@@ -49,7 +49,6 @@ _FEWEST_PAIRS = 4
 # Up to this many pairs one is left out at a time: ridge on a dozen pairs loses more to every one that is missing than the fused
 # bridge does. So few pairs cannot choose among sixteen: the first lam and epsilon are taken.
 _ONE_AT_A_TIME = 12
-_N_OTHERS = 1000
 # The candidate where there are too few pairs to choose with.
 _DEFAULT = Candidate(lam=0.9, epsilon=0.1, n_rounds=1, readout="barycentric")
 # Plans of orthogonal and whitened maps: the cost is how far the rotation misses alone, by the cosine.

@@ -197,8 +197,6 @@ def fuse(
     >>> bool(error < 0.05)
     True
     """
-    n_pairs_given = len(np.asarray(pairs[0])) if len(pairs) == 2 else 0
-    pair_labels = check_criterion(criterion, classifier, labels, n_pairs_given)
     search = Search(
         lams, epsilons, n_rounds, kernel_rounds, maps, criterion, n_folds, _TOL_BEFORE * tol, seed,
     )  # fmt: skip
@@ -211,6 +209,7 @@ def fuse(
     source, target = (_matrix(side, name) for side, name in ((X, "X"), (Y, "Y")))
     X, Y = (side.astype(np.float64, copy=False) for side in (source, target))
     rows = check_rows(pairs, len(X), len(Y))
+    pair_labels = check_criterion(criterion, classifier, labels, len(rows[0]))
     size = _check_minibatch_size(minibatch_size, X, Y, rows, memory_limit)
     if size is not None and candidate is not None and candidate.map != "ridge":
         raise ValueError(
@@ -297,15 +296,16 @@ def _solve_both(
     problem: FusedProblem, clouds: CloudProblem | None, choice: Choice, size: int | None, tol: float, seed: int
 ) -> tuple[Solution, Solution]:
     """Solve the plan of the forward candidate and of the backward one: one run where their lam, epsilon and maps agree."""
-    if clouds is None:
-        solved = [_solve_in_batches(problem, each, size, tol, seed) for each in dict.fromkeys(choice.solved)]
-        return solved[0], solved[-1]
+
+    def solve(candidate: Candidate) -> Solution:
+        if clouds is None:
+            return _solve_in_batches(problem, candidate, size, tol, seed)
+        return _solve(problem, clouds, candidate, tol)
+
     first, second = choice.solved
-    solutions = [_solve(problem, clouds, first, tol)]
-    if second != first:
-        alike = replace(second, readout=first.readout) == first
-        solutions.append(solutions[0] if alike else _solve(problem, clouds, second, tol))
-    return solutions[0], solutions[-1]
+    forward = solve(first)
+    # Readouts of the same rounds share their plan.
+    return forward, forward if replace(second, readout=first.readout) == first else solve(second)
 
 
 def _solve(problem: FusedProblem, clouds: CloudProblem, candidate: Candidate, tol: float) -> Solution:
