@@ -8,7 +8,7 @@ from typing import NamedTuple, Protocol
 import torch
 
 from neurobridge.maps.linear import ALPHAS
-from neurobridge.maps.orthogonal import svd
+from neurobridge.maps.orthogonal import nearest_rotation
 
 # A pair is known, an image is a guess: its squared error counts this many times in a refit.
 RIDGE_PAIR_WEIGHT = 3.0
@@ -23,6 +23,8 @@ _CENTRES_SHARE = 2
 _KERNEL_PAIR_WEIGHT = 10.0
 _LARGEST_LEVERAGE = 1 - 1e-3
 _WIDTH_SAMPLE = 500
+# Singular values below this part of the largest are rounding.
+_UNSEEN = 1e-5
 
 
 class CloudMap(Protocol):
@@ -165,7 +167,7 @@ class OrthogonalDesign:
         return self._turned(covariance, covariance)
 
     def _turned(self, covariance: torch.Tensor, kept: torch.Tensor | None) -> Turn:
-        rotation = nearest_rotation(covariance)
+        rotation = rotation_of(covariance)
         (i, j), (u, v) = self.paired, self.views
         forward = self._affine(rotation, u[i], v[j], (0, 1))
         return Turn(forward, self._affine(rotation.T, v[j], u[i], (1, 0)), rotation, kept)
@@ -274,18 +276,22 @@ def thin_svd(matrix: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Te
     return U.to(matrix), S.to(matrix), V.to(matrix)
 
 
-def nearest_rotation(covariance: torch.Tensor) -> torch.Tensor:
-    """Return ``U V^T`` of the singular value decomposition of a matrix: of all (semi-)orthogonal matrices the nearest."""
+def rotation_of(covariance: torch.Tensor) -> torch.Tensor:
+    """Return the rotation nearest to a cross-covariance, as `neurobridge.maps.orthogonal.nearest_rotation`, in float32.
+
+    Directions that the covariance has not seen are sent to zero.
+    """
     try:
-        U, _, Vt = torch.linalg.svd(covariance, full_matrices=False)
-        rotation = U @ Vt
+        U, S, Vt = torch.linalg.svd(covariance, full_matrices=False)
+        seen = S > _UNSEEN * S[0]
+        rotation = U[:, seen] @ Vt[seen]
         if bool(torch.isfinite(rotation).all()):
             return rotation
     except torch.linalg.LinAlgError:
         # The fast driver gives up on some matrices of low rank.
         pass
-    left, _, right = svd(covariance.double().cpu().numpy())
-    return torch.as_tensor(left @ right, device=covariance.device).to(covariance)
+    turned = nearest_rotation(covariance.double().cpu().numpy(), cutoff=_UNSEEN)
+    return torch.as_tensor(turned, device=covariance.device).to(covariance)
 
 
 def squared_distances(A: torch.Tensor, B: torch.Tensor) -> torch.Tensor:
