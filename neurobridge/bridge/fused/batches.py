@@ -349,8 +349,10 @@ def _refitted(problem: FusedProblem, solved: list[_Solved], batches: list[Rows],
     origins = pinned(origins, paired_target, problem.X[i])
     X, Y = problem.X[source_rows], problem.Y[target_rows]
     forward: AnyMap
-    if isinstance(state.blend.forward, KernelMap):
+    backward: AnyMap
+    if isinstance(state.forward, KernelMap):
         forward = curved_map(X, images, pair_weights(len(X), paired_source), seed)
+        backward = curved_map(Y, origins, pair_weights(len(Y), paired_target), seed)
     else:
-        forward = problem.ridge_forward(X, images)
-    return replace(state, images=images, forward=forward, backward=problem.ridge_backward(Y, origins))
+        forward, backward = problem.ridge_forward(X, images), problem.ridge_backward(Y, origins)
+    return replace(state, images=images, forward=forward, backward=backward)

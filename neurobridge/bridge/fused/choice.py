@@ -49,7 +49,6 @@ _FEWEST_PAIRS = 4
 # Up to this many pairs one is left out at a time: ridge on a dozen pairs loses more to every one that is missing than the fused
 # bridge does. So few pairs cannot choose among sixteen: the first lam and epsilon are taken.
 _ONE_AT_A_TIME = 12
-_N_OTHERS = 1000
 # The candidate where there are too few pairs to choose with.
 _DEFAULT = Candidate(lam=0.9, epsilon=0.1, n_rounds=1, readout="barycentric")
 # Plans of orthogonal and whitened maps: the cost is how far the rotation misses alone, by the cosine.
@@ -207,12 +206,15 @@ class Choice(NamedTuple):
         Mean loss of held-out pairs under the criterion; empty if nothing was compared.
     screening : dict of (lam, epsilon) to float
         Mean loss over both directions, on few points and in few rounds.
+    spreads : tuple of two float, optional
+        Factors by which held-out predictions of the chosen candidates spread as far as their truths.
     """
 
     candidates: tuple[Candidate, Candidate]
     solved: tuple[Candidate, Candidate]
     errors: tuple[dict[Candidate, float], dict[Candidate, float]]
     screening: dict[GridPoint, float]
+    spreads: tuple[float, float] | None = None
 
     @classmethod
     def given(cls, candidate: Candidate) -> Choice:
@@ -288,7 +290,12 @@ def choose(problem: CloudProblem, search: Search, held: tuple[Held, Held]) -> Ch
     if not ledger.predictions[0]:
         return Choice.given(_DEFAULT)
     first = replace(search.longest(best), n_rounds=search.n_rounds[0], readout="linear", kernel_rounds=0)
-    return Choice.of_losses(losses_of(ledger, search, held), first, screening)
+    choice = Choice.of_losses(losses_of(ledger, search, held), first, screening)
+    forward, backward = (
+        truth.spread(predictions[candidate])
+        for truth, predictions, candidate in zip(held, ledger.predictions, choice.candidates, strict=True)
+    )
+    return choice._replace(spreads=(forward, backward))
 
 
 def losses_of(ledger: Ledger, search: Search, held: tuple[Held, Held]) -> list[PairLosses]:

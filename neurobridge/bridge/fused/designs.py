@@ -210,7 +210,8 @@ class KernelDesign:
         self.whiten = (_KERNEL_MIX**0.5 * vectors[:, kept] / values[kept].sqrt()).to(coordinates)
         self.x_centre = self.weights.share @ coordinates
         length = (self.weights.share @ (coordinates - self.x_centre).square().sum(dim=1)).sqrt()
-        self.linear = float((1 - _KERNEL_MIX) ** 0.5 / length)
+        # A cloud whose points are all the same has no linear part.
+        self.linear = (1 - _KERNEL_MIX) ** 0.5 / (float(length) or 1.0)
         features = self.features(coordinates)
         self.centre = self.weights.share @ features
         self.U, self.S, self.V = thin_svd((features - self.centre) * self.weights.root)
@@ -283,7 +284,7 @@ def rotation_of(covariance: torch.Tensor) -> torch.Tensor:
     """
     try:
         U, S, Vt = torch.linalg.svd(covariance, full_matrices=False)
-        seen = S > _UNSEEN * S[0]
+        seen = _UNSEEN * S[0] < S
         rotation = U[:, seen] @ Vt[seen]
         if bool(torch.isfinite(rotation).all()):
             return rotation

@@ -73,15 +73,21 @@ class CloudProblem:
         return self.source.coordinates.device
 
     @cached_property
+    def _bridge_and_unit(self) -> tuple[torch.Tensor, float]:
+        bridge = self._softmin(*self.distances)
+        # Near the anchors a softmin is negative; its mean is a unit only while it is positive.
+        unit = max(float(bridge.mean(dtype=torch.float64)), 1e-12)
+        return bridge.div_(unit), unit
+
+    @property
     def bridge(self) -> torch.Tensor:
         """The softmin bridge cost between all points, float32 (n, m), in units of its mean."""
-        return self._softmin(*self.distances) / self.bridge_unit
+        return self._bridge_and_unit[0]
 
-    @cached_property
+    @property
     def bridge_unit(self) -> float:
         """Mean of the bridge cost over all points."""
-        # Near the anchors a softmin is negative; its mean is a unit only while it is positive.
-        return max(float(self._softmin(*self.distances).mean(dtype=torch.float64)), 1e-12)
+        return self._bridge_and_unit[1]
 
     def bridge_between(self, source: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         """Return the bridge cost between points whose distances to the anchors are given, in the same unit."""

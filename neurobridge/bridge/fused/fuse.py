@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -20,7 +20,7 @@ from neurobridge.bridge.fused.candidate import MAP_FAMILIES, Candidate, MapFamil
 from neurobridge.bridge.fused.choice import Choice, Search, choose
 from neurobridge.bridge.fused.chosen import backward_map, choosing_problem, forward_maps, held_pairs, with_spreads
 from neurobridge.bridge.fused.cost import FusedProblem
-from neurobridge.bridge.fused.criteria import Criterion, check_criterion
+from neurobridge.bridge.fused.criteria import Criterion, check_criterion, known_criterion
 from neurobridge.bridge.fused.deprecated import renamed_arguments
 from neurobridge.bridge.fused.families import CloudProblem
 from neurobridge.bridge.fused.result import FusedBridge
@@ -81,6 +81,7 @@ def fuse(
     criterion: Criterion = "correlation",
     classifier: Any = None,
     labels: Array | None = None,
+    sought_in: tuple[Callable[[np.ndarray], np.ndarray], Callable[[np.ndarray], np.ndarray]] | None = None,
     n_folds: int | None = None,
     tol: float = 1e-3,
     seed: int = 0,
@@ -203,10 +204,8 @@ def fuse(
     >>> bool(error < 0.05)
     True
     """
-    n_pairs_given = len(np.asarray(pairs[0])) if len(pairs) == 2 else 0
-    pair_labels = check_criterion(criterion, classifier, labels, n_pairs_given)
-    if epsilons is None:
-        epsilons = EPSILONS[criterion]
+    criterion = known_criterion(criterion)
+    epsilons = EPSILONS[criterion] if epsilons is None else epsilons
     search = Search(
         lams, epsilons, n_rounds, kernel_rounds, maps, criterion, n_folds, _TOL_BEFORE * tol, seed,
     )  # fmt: skip
@@ -219,6 +218,7 @@ def fuse(
     source, target = (_matrix(side, name) for side, name in ((X, "X"), (Y, "Y")))
     X, Y = (side.astype(np.float64, copy=False) for side in (source, target))
     rows = check_rows(pairs, len(X), len(Y))
+    pair_labels = check_criterion(criterion, classifier, labels, len(rows[0]))
     size = _check_minibatch_size(minibatch_size, X, Y, rows, memory_limit)
     if size is not None and candidate is not None and candidate.map != "ridge":
         raise ValueError(
@@ -234,7 +234,7 @@ def fuse(
         if candidate is None:
             search = replace(search, in_batches=size is not None)
             fewer = choosing_problem(problem, clouds, seed)
-            choice = choose(fewer, search, held_pairs(fewer, classifier, pair_labels))
+            choice = choose(fewer, search, held_pairs(fewer, classifier, pair_labels, sought_in))
         else:
             choice = Choice.given(candidate)
         solutions = _solve_both(problem, clouds, choice, size, tol, seed)
@@ -253,7 +253,7 @@ def fuse(
         *choice.candidates, *choice.errors, criterion, choice.screening, coupling, linear, forward, backward, (1.0, 1.0), size,
         states, back_states,
     )  # fmt: skip
-    return with_spreads(bridge) if criterion == "retrieval" else bridge
+    return with_spreads(bridge, choice.spreads) if criterion == "retrieval" else bridge
 
 
 def _matrix(side: Array, name: str) -> np.ndarray:
@@ -305,15 +305,16 @@ def _solve_both(
     problem: FusedProblem, clouds: CloudProblem | None, choice: Choice, size: int | None, tol: float, seed: int
 ) -> tuple[Solution, Solution]:
     """Solve the plan of the forward candidate and of the backward one: one run where their lam, epsilon and maps agree."""
-    if clouds is None:
-        solved = [_solve_in_batches(problem, each, size, tol, seed) for each in dict.fromkeys(choice.solved)]
-        return solved[0], solved[-1]
+
+    def solve(candidate: Candidate) -> Solution:
+        if clouds is None:
+            return _solve_in_batches(problem, candidate, size, tol, seed)
+        return _solve(problem, clouds, candidate, tol)
+
     first, second = choice.solved
-    solutions = [_solve(problem, clouds, first, tol)]
-    if second != first:
-        alike = replace(second, readout=first.readout) == first
-        solutions.append(solutions[0] if alike else _solve(problem, clouds, second, tol))
-    return solutions[0], solutions[-1]
+    forward = solve(first)
+    # Readouts of the same rounds share their plan.
+    return forward, forward if replace(second, readout=first.readout) == first else solve(second)
 
 
 def _solve(problem: FusedProblem, clouds: CloudProblem, candidate: Candidate, tol: float) -> Solution:

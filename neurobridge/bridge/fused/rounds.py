@@ -160,7 +160,9 @@ def solve_rounds(
         origins = known[1].pin((weight.T @ X) / weight.sum(dim=0)[:, None])
         refitted = family.refit(images, origins, maps)
         if 1 < number < candidate.n_rounds and _moved(last, images) < _SETTLED:
-            number = candidate.n_rounds
+            # The last plan of all is solved to its own tolerance.
+            accurate = candidate.kernel_rounds or plan.marginal_error <= tol
+            number = candidate.n_rounds if accurate else candidate.n_rounds - 1
         counts = min(number, candidate.n_rounds), max(0, number - candidate.n_rounds)
         yield Round(problem, family, lam, candidate.epsilon, maps, units, plan, refitted, images, origins, counts)
         maps = refitted
