@@ -158,7 +158,7 @@ def known_criterion(criterion: Any) -> Criterion:
     if not isinstance(criterion, str) or criterion not in CRITERIA:
         shown = ", ".join(map(repr, CRITERIA))
         raise ValueError(f"found criterion={criterion!r}; expected one of {shown}. Mend: criterion='correlation'.")
-    return criterion  # type: ignore[return-value]
+    return criterion
 
 
 def check_criterion(criterion: Any, classifier: Any, labels: Any, n_pairs: int) -> np.ndarray | None:
