@@ -6,7 +6,6 @@ import importlib
 import os
 import pickle
 import warnings
-import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from neurobridge.features.models.weights import ModelError, load_weights, wants_
 from neurobridge.features.references.files import load_reference
 from neurobridge.features.stimuli.preprocess import Preprocess
 from neurobridge.points.display import html_repr, short_repr
+from neurobridge.store.archives import Archive, ArchiveError
 
 _FORCE = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
 
@@ -255,18 +255,22 @@ def _from_file(path: Path, trust: bool) -> LoadedModel:
     if any("/code/" in entry for entry in entries):
         _require_trust(path, trust, "a TorchScript program, which can overwrite any file when it runs")
         return LoadedModel(Program(_scripted(path)), path.name)
-    raise ModelError(
-        f"{path}: found neither a torch.export nor a TorchScript program; expected one of them. Mend: weights alone need the model "
-        "they belong to, e.g. load_model('timm:resnet50', weights=...)."
-    )
+    raise _neither(path, "neither is among its entries")
 
 
 def _entries(path: Path) -> list[str]:
     try:
-        with zipfile.ZipFile(path) as archive:
-            return archive.namelist()
-    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
-        return []
+        with Archive(path) as archive:
+            return archive.names
+    except ArchiveError as error:
+        raise _neither(path, str(error).partition(": ")[2].partition(";")[0]) from error
+
+
+def _neither(path: Path, reason: str) -> ModelError:
+    return ModelError(
+        f"{path}: found no program of torch.export or TorchScript ({reason}); expected one of them. Mend: weights alone need the "
+        "model they belong to, e.g. load_model('timm:resnet50', weights=...)."
+    )
 
 
 def _require_trust(path: Path, trust: bool, what: str) -> None:

@@ -51,8 +51,9 @@ def test_other_columns_are_numbers_where_each_cell_is_one(tmp_path):
 def test_a_frame_that_pandas_wrote_comes_back_without_its_index(tmp_path):
     frame = pd.DataFrame({"stimulus_id": ["a", "b"], "size": [1.5, 2.5]})
     frame.to_csv(tmp_path / "with.csv")
+    frame.set_axis([3, 17]).to_csv(tmp_path / "some_rows.csv")
     pd.read_csv(tmp_path / "with.csv").to_csv(tmp_path / "twice.csv")
-    for name in ("with.csv", "twice.csv"):
+    for name in ("with.csv", "some_rows.csv", "twice.csv"):
         table = read_table(tmp_path / name)
         assert table.columns.tolist() == ["stimulus_id", "size"]
         assert table["size"].tolist() == [1.5, 2.5]

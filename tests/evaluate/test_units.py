@@ -162,8 +162,8 @@ WITHOUT = {
     ),
     **dict.fromkeys(
         (
-            "CurveFold", "Splits", "animal_splits", "brainscore_splits", "condition_splits", "confusion", "dprime", "draw_curve_fold",
-            "group_splits", "kfold_splits", "shuffle_splits", "stratified_splits", "tabulate_choices",
+            "CurveFold", "Splits", "animal_splits", "brainscore_splits", "condition_splits", "confusion", "dprime",
+            "draw_curve_fold", "group_splits", "kfold_splits", "shuffle_splits", "stratified_splits", "tabulate_choices",
         ),
         COUNTS,
     ),
