@@ -14,6 +14,7 @@ import pytest
 import xarray as xr
 
 from neurobridge.assemblies import AssemblyError, make_assembly, open_assembly, save_assembly
+from tests.refusals import refused
 
 
 @pytest.fixture
@@ -77,7 +78,7 @@ def test_a_file_that_declares_more_than_it_can_hold_is_refused(tmp_path) -> None
     assert (tmp_path / "bomb.nc").stat().st_size < 20_000
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     for chunks in (None, {"presentation": 10}):
-        with pytest.raises(AssemblyError, match=r"bomb.nc: found a header that declares 3052 MiB in 0.0\d MiB; .*Mend"):
+        with refused(AssemblyError, "bomb.nc", "3052 MiB", "0.0"):
             open_assembly(tmp_path / "bomb.nc", chunks=chunks)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 500_000
 
@@ -86,7 +87,7 @@ def test_a_zarr_folder_that_declares_more_than_it_holds_is_refused(tmp_path) -> 
     zarr = pytest.importorskip("zarr", minversion="3")
     group = zarr.open_group(str(tmp_path / "bomb.zarr"), mode="w", zarr_format=2)
     group.create_array("data", shape=(20000, 20000), chunks=(100, 100), dtype="f8")
-    with pytest.raises(AssemblyError, match=r"bomb.zarr: found a header that declares 3052 MiB .*Mend"):
+    with refused(AssemblyError, "bomb.zarr", "3052 MiB"):
         open_assembly(tmp_path / "bomb.zarr")
 
 
@@ -123,14 +124,14 @@ def test_any_damage_is_found_or_harmless(tmp_path, assembly, compress) -> None:
 )
 def test_what_is_no_netcdf_is_refused_with_its_path(tmp_path, content) -> None:
     (tmp_path / "odd.nc").write_bytes(content)
-    with pytest.raises(AssemblyError, match=r"odd.nc: found what cannot be read .*Mend"):
+    with refused(AssemblyError, "odd.nc"):
         open_assembly(tmp_path / "odd.nc")
 
 
 def test_a_folder_that_is_no_zarr_is_refused(tmp_path) -> None:
-    with pytest.raises(AssemblyError, match=r"found a folder without .zgroup.*Mend"):
+    with refused(AssemblyError, tmp_path, ".zgroup"):
         open_assembly(tmp_path)
     pytest.importorskip("zarr", minversion="3")
     (tmp_path / ".zgroup").write_text("{")
-    with pytest.raises(AssemblyError, match=r"found what cannot be read.*Mend"):
+    with refused(AssemblyError, tmp_path):
         open_assembly(tmp_path)

@@ -13,7 +13,7 @@ import xarray as xr
 
 from neurobridge.assemblies import make_assembly, open_assembly
 from neurobridge.datasets import Experiment, load
-from neurobridge.evaluate.curves.learning import draw_curve_fold
+from neurobridge.evaluate.curves.folds import draw_curve_fold
 from neurobridge.study.demo import SIMULATED, DemoConfig, run_demo
 from neurobridge.study.demo import task as demo_task
 from neurobridge.study.demo.task import COMPARED, draw_fold, fit_aligners, prepare
