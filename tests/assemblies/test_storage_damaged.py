@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import resource
 import subprocess
@@ -14,6 +15,7 @@ import pytest
 import xarray as xr
 
 from neurobridge.assemblies import AssemblyError, make_assembly, open_assembly, save_assembly
+from neurobridge.assemblies.storage import netcdf
 from tests.refusals import refused
 
 
@@ -89,6 +91,24 @@ def test_a_zarr_folder_that_declares_more_than_it_holds_is_refused(tmp_path) -> 
     group.create_array("data", shape=(20000, 20000), chunks=(100, 100), dtype="f8")
     with refused(AssemblyError, "bomb.zarr", "3052 MiB"):
         open_assembly(tmp_path / "bomb.zarr")
+
+
+def test_only_what_the_library_would_parse_is_read_by_a_process_of_its_own(tmp_path, assembly, monkeypatch) -> None:
+    probed = []
+    monkeypatch.setattr(netcdf, "_read_elsewhere", probed.append)
+    raw = as_version_0_1(assembly, tmp_path / "old.nc")
+    # HDF5 files may start after a block of the user's.
+    for name, content in {"after.nc": bytes(512) + raw, "far.nc": bytes(2048) + raw, "three.nc": b"CDF\x01"}.items():
+        (tmp_path / name).write_bytes(content)
+        with contextlib.suppress(AssemblyError):
+            open_assembly(tmp_path / name)
+        assert [path.name for path in probed] == [name]
+        probed.clear()
+    for content in (b"", b"text", raw[1:], bytes(100) + raw):
+        (tmp_path / "none.nc").write_bytes(content)
+        with refused(AssemblyError, "none.nc"):
+            open_assembly(tmp_path / "none.nc")
+    assert probed == []
 
 
 @pytest.mark.parametrize("compress", [True, False])
