@@ -91,11 +91,13 @@ def load_model(
     Parameters
     ----------
     spec : str
-        ``timm:NAME`` or ``torchvision:NAME`` (extra ``vision``); ``weights:efficientnet-lite0``, ImageNet weights that come with
-        a package (extra ``weights``; ``efficientnet-lite1`` and ``efficientnet-lite2`` with packages of their own) and the layers
-        ``stem``, ``blocks.0`` to ``blocks.15``, ``head``, ``pool``, ``classifier``; ``python:MODULE:NAME``, a callable without
-        arguments that builds a module; a folder that `save_reference` wrote; or a file, with `trust`: a program of ``torch.export.save``
-        (``.pt2``), whose layers keep their names, or TorchScript, of which only ``output`` can be recorded.
+        ``timm:NAME`` or ``torchvision:NAME`` (extra ``vision``); ``weights:efficientnet-lite0``, with
+        ImageNet weights from a package of the Python index (extra ``weights``; for
+        ``efficientnet-lite1`` and ``efficientnet-lite2`` a package each) and the layers ``stem``,
+        ``blocks.0`` to ``blocks.15``, ``head``, ``pool`` and ``classifier``; ``python:MODULE:NAME``, a
+        callable without arguments that builds a module; a folder that `save_reference` wrote; or a
+        file, with `trust`: a program of ``torch.export.save`` (``.pt2``), whose layers keep their
+        names, or TorchScript, of which only ``output`` can be recorded.
     weights : path, optional
         For a named model, in place of its published weights: see `load_weights`. Never executed, so that they need no trust.
     pretrained : bool
@@ -251,9 +253,8 @@ def _built(name: str) -> torch.nn.Module:
 def _from_file(path: Path, trust: bool) -> LoadedModel:
     if not path.exists():
         raise ModelError(
-            f"found no model {str(path)!r}; expected timm:NAME, torchvision:NAME, weights:NAME, python:MODULE:NAME, a folder or "
-            "a file. "
-            "Mend: check the spelling."
+            f"found no model {str(path)!r}; expected timm:NAME, torchvision:NAME, weights:NAME, "
+            "python:MODULE:NAME, a folder or a file. Mend: check the spelling."
         )
     if path.is_dir():
         reference = load_reference(path)
