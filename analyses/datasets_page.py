@@ -43,7 +43,7 @@ explain:
 | `mnist`, `cifar10` | `part`: train (default), test; of `cifar10` also all | `nb.load("cifar10", part="test").images` |
 | `fsdd` | `part`: train, test, all (default) | `nb.features.log_mel(nb.load("fsdd").sounds)` |
 | `imagenet-sample` | `resize`, `size`: of the central square, in pixels | `nb.load("imagenet-sample", size=224).images` |
-| `things-similarity` | `group`: female (default), male, Group1 to Group4 | `nb.load("things-similarity", group="male").activations` |
+| `things-similarity` | `group`: female (default), male, Group1 to Group4 | `nb.load("things-similarity", group="male")` |
 """
 TAIL = """## Sessions and datasets of your own
 

@@ -55,7 +55,7 @@ def test_packaged_network_example(mirror: Path, monkeypatch: pytest.MonkeyPatch)
     activations = names["activations"]
     columns = (activations["layer"].values == "blocks.8") & (activations["pooling"].values == "mean")
     assert activations.sizes["presentation"] == 25
-    assert columns.sum() == 80
+    assert columns.sum() == 112
     assert activations.attrs["layers"] == [*(f"blocks.{k}" for k in (8, *range(10, 16))), "classifier"]
 
 
