@@ -119,6 +119,14 @@ def test_poolings(stimuli, pooling, width) -> None:
     assert summary["shape"] == [6, width]
 
 
+def test_several_poolings_of_one_run(stimuli) -> None:
+    arguments = ["--layer", "0", "--pooling", "mean", "--pooling", "sparse:7", "--json"]
+    summary = json.loads(run(stimuli, *arguments))
+    assert summary["shape"] == [6, 4 + 7]
+    assert summary["pooling"][0] == "mean"
+    assert open_assembly(stimuli / "out.nc")["pooling"].values.tolist() == ["mean"] * 4 + ["sparse:7"] * 7
+
+
 def test_components_are_fitted_on_other_images_and_kept(stimuli) -> None:
     arguments = ["--layer", "0", "--pooling", "pca:3", "--pca", stimuli / "pca.safetensors", "--json"]
     fitted = json.loads(run(stimuli, *arguments, "--fit-on", stimuli / "other.csv"))
@@ -158,6 +166,7 @@ def test_images_of_a_dataset(stimuli, monkeypatch) -> None:
         (["--layer", "conv"], ["'conv'"]),
         (["--weights", "gone.pt"], ["gone.pt"]),
         (["--dtype", "float16"], ["float16", ".zarr"]),
+        (["--pooling", "pca:3", "--pooling", "pca:2"], ["pca 2 times"]),
     ],
 )
 def test_mistakes_are_one_message(stimuli, monkeypatch, capsys, arguments, facts) -> None:
