@@ -133,7 +133,7 @@ def test_the_kernel_refit_is_the_kernel_map_of_one_shape(n):
     assert fitted.alpha == known.alpha
     assert fitted.loo_error == pytest.approx(known.loo_error, rel=1e-2)
     close(fitted(Z), known(Z.double().numpy()), 2e-3)
-    close(fitted(3 * Z[:9]), known(3 * Z[:9].double().numpy()), 2e-3)
+    close(fitted(3 * Z[:9]), known(3 * Z[:9].double().numpy()), 1e-2)
 
 
 def test_of_many_points_a_part_are_centres():

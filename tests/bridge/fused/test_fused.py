@@ -178,7 +178,7 @@ def test_new_points_that_do_not_fit_are_refused(quick):
 
 @pytest.mark.parametrize("curved", [0, 1])
 def test_a_given_candidate_maps_as_where_it_was_chosen(curved):
-    chosen = fuse(X, Y, PAIRS, **QUICK | {"n_rounds": (2,), "kernel_rounds": (curved,)})
+    chosen = fuse(X, Y, PAIRS, **QUICK | {"n_rounds": (2,), "kernel_rounds": (curved,), "maps": ("ridge",)})
     assert chosen.candidate.n_rounds == 2
     given = fuse(X, Y, PAIRS, candidate=chosen.candidate, n_neighbors=8)
     assert given.candidate == chosen.candidate
