@@ -80,7 +80,8 @@ class BridgeAligner(AssemblyAligner):
     1. Cost: distances inside each space to the paired points give the bridge cost
        ``C(x, y) = min_p [d_X(x, x_p) + d_Y(y_p, y)]`` (Gholamzadeh & Sajid 2025, arXiv 2505.12322).
     2. Coupling: optimal transport of all points under that cost, paired or not.
-    3. Map: a flow trained on the coupling, or the mean partner, moves fitted and new points.
+    3. Map: the mean partner, or the map that cross-validation chose beside it, moves fitted and new points; or a flow that is
+       trained on the coupling, and starts there.
 
     Parameters
     ----------
@@ -93,11 +94,11 @@ class BridgeAligner(AssemblyAligner):
     map : {"barycentric", "flow", "linear"}
         Where points go:
 
+        - "barycentric", the default: to their mean partner. New points have one by the candidate that cross-validation chose
+          under "fused", which may read the refitted map instead, and by the plan's own formula under "factored"; "sinkhorn",
+          "exact" and "pairs" have no formula, and there kernel ridge regression from the source points to their mean partners
+          (Seguy et al. 2018) moves all points, fitted ones too: see `neurobridge.aligners.partner_kernel_map`.
         - "flow": to the end of their path in a flow trained on the coupling; for sampling, inverting and generating.
-        - "barycentric": to their mean partner. New points have one by the candidate that cross-validation chose under
-          "fused", and by the plan's own formula under "factored"; "sinkhorn", "exact" and "pairs" have no formula, and
-          there kernel ridge regression from the source points to their mean partners (Seguy et al. 2018) moves all
-          points, fitted ones too: see `neurobridge.aligners.partner_kernel_map`.
         - "linear": to their image under the ridge map of the pairs, whatever the coupling.
 
         A fitted aligner may be switched from "flow" to the others by ``set_params``, and between those two.
@@ -158,7 +159,7 @@ class BridgeAligner(AssemblyAligner):
     Raises
     ------
     ValueError
-        By `fit`: an unknown option, or options that the chosen parts do not take.
+        By `fit`: an unknown option, options that the chosen parts do not take, or labels that are not one a row of the target.
 
     Notes
     -----
