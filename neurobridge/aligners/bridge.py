@@ -12,7 +12,18 @@ import numpy as np
 from neurobridge.aligners.base import AssemblyAligner, Direction
 from neurobridge.aligners.estimator import AlignerNotFittedError
 from neurobridge.aligners.partners import partner_kernel_map
-from neurobridge.bridge import CRITERIA, SOLVERS, Coupling, Criterion, FusedBridge, Geometry, couple, fuse, ridge_map
+from neurobridge.bridge import (
+    CRITERIA,
+    SOLVERS,
+    Candidate,
+    Coupling,
+    Criterion,
+    FusedBridge,
+    Geometry,
+    couple,
+    fuse,
+    ridge_map,
+)
 from neurobridge.bridge.cost.dense import linear_cost
 from neurobridge.bridge.cost.measured import measured_cost
 from neurobridge.bridge.cost.metrics import Metric, Scale
@@ -434,8 +445,19 @@ class BridgeAligner(AssemblyAligner):
             facts["coupling converged"] = self.coupling_.converged
         if self.fused_:
             bridge = self.fused_["forward"]
-            facts |= {"chosen, forward": str(bridge.candidate), "chosen, backward": str(bridge.candidate_back)}
+            facts |= {"chosen, forward": _phrase(bridge.candidate), "chosen, backward": _phrase(bridge.candidate_back)}
         return facts
+
+
+def _phrase(candidate: Candidate | None) -> str:
+    """Say a candidate in as many characters as a fact has room for."""
+    if candidate is None:
+        return "none"
+    if not candidate.n_rounds:
+        return f"map of the pairs alone: {candidate.map}, {candidate.readout}"
+    rounds = f"{candidate.n_rounds} + {candidate.kernel_rounds} rounds"
+    settings = f"lam={candidate.lam:.3g}, epsilon={candidate.epsilon:.3g}"
+    return f"{candidate.map}, {settings}, {rounds}, {candidate.readout}"
 
 
 def _map_name(kind: Map, direction: Direction) -> str:

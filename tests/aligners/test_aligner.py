@@ -129,9 +129,12 @@ def test_the_map_is_that_of_the_fused_bridge_in_both_directions(linear_spaces):
     np.testing.assert_array_equal(
         aligner.source_scale_.backward(bridge.map_back(Y)), aligner.inverse_transform(target[60:]).values
     )
-    facts = aligner._repr_html_()
-    assert str(bridge.candidate) in facts.replace("&#x27;", "'")
-    assert str(bridge.candidate_back) in facts.replace("&#x27;", "'")
+    for name, candidate in (("forward", bridge.candidate), ("backward", bridge.candidate_back)):
+        _, _, fact = aligner._repr_html_().partition(f"<th>chosen, {name}</th><td>")
+        shown = fact.partition("</td>")[0]
+        assert candidate.map in shown
+        assert candidate.readout in shown
+        assert "pairs alone" in shown if not candidate.n_rounds else f"lam={candidate.lam:.3g}" in shown
 
 
 @pytest.mark.parametrize("named", [True, False], ids=["coordinate", "array"])
@@ -444,7 +447,10 @@ def test_bad_input_is_refused(case, linear_spaces):
         ({"metric": "precomputed"}, "metric='precomputed'"),
         ({"coupling": "factored", "criterion": "error"}, r"criterion='error'.*coupling='factored'.*'fused'"),
         ({"criterion": "accuracy"}, "criterion 'accuracy'.*'correlation', 'error', 'retrieval', 'labels'"),
-        ({"criterion": "labels", "labels": "digit", "classifier": len}, r"labels='digit'.*'layer'|labels='digit'.*'stimulus_id'"),
+        (
+            {"criterion": "labels", "labels": "digit", "classifier": len},
+            r"labels='digit'.*'layer'|labels='digit'.*'stimulus_id'",
+        ),
         ({"criterion": "labels", "labels": [0, 1], "classifier": len}, r"labels: .*\(2,\).*\(120,\)"),
         ({"criterion": "labels", "labels": "stimulus_id"}, r"classifier=None"),
         ({"labels": "stimulus_id"}, r"criterion='correlation'.*criterion='labels'"),

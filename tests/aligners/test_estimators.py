@@ -150,7 +150,7 @@ def test_the_html_representation_shows_the_fit(linear_spaces):
     for fact in ("<caption>BridgeAligner</caption>", "<th>pairs</th><td>30</td>", "<td>4</td>", "<td>7</td>"):
         assert fact in shown["text/html"]
     chosen = BridgeAligner(map="barycentric", fuse_options=FEW).fit(source[:60], target[:60], 0.5)
-    assert "lam=" in chosen._repr_html_()
+    assert "<th>chosen, backward</th>" in chosen._repr_html_()
 
 
 def test_every_aligner_is_an_assembly_aligner():

@@ -19,7 +19,9 @@ from neurobridge.bridge import Candidate
 from neurobridge.bridge.fused.result import FusedBridge
 from neurobridge.flow import Training
 
-assert not hasattr(FusedBridge, "map_back"), "found a version that maps both ways by one bridge; expected commit 7250c52"
+assert not hasattr(FusedBridge, "map_back"), (
+    "found a version that maps both ways by one bridge; expected commit 7250c52"
+)
 HERE = Path(__file__).parent / "fixtures_0_2_dev"
 N_FITTED, PAIRS = 24, (np.arange(8), np.arange(8))
 

@@ -45,7 +45,9 @@ def takes_positions(*names: str) -> Callable[[_Class], _Class]:
                     )
                 named |= dict(zip(names, values, strict=False))
                 written = ", ".join(f"{name}={value!r}" for name, value in named.items())
-                warn_deprecated(f"positional values of {record.__name__}", f"{record.__name__}({written})", stacklevel=2)
+                warn_deprecated(
+                    f"positional values of {record.__name__}", f"{record.__name__}({written})", stacklevel=2
+                )
             by_keyword(self, **named)
 
         record.__init__ = by_position_or_keyword  # type: ignore[misc]

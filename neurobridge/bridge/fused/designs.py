@@ -284,7 +284,7 @@ def rotation_of(covariance: torch.Tensor) -> torch.Tensor:
     """
     try:
         U, S, Vt = torch.linalg.svd(covariance, full_matrices=False)
-        seen = S > _UNSEEN * S[0]
+        seen = _UNSEEN * S[0] < S
         rotation = U[:, seen] @ Vt[seen]
         if bool(torch.isfinite(rotation).all()):
             return rotation

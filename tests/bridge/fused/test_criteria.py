@@ -14,7 +14,14 @@ TRUTH, OTHERS = RNG.normal(size=(25, 3)), RNG.normal(size=(50, 3))
 HELD = Held(TRUTH, OTHERS, AXES)
 PREDICTED = 0.7 * TRUTH + RNG.normal(size=TRUTH.shape)
 X, Y, PAIRS = RNG.normal(size=(30, 3)), RNG.normal(size=(28, 2)), (np.arange(6), np.arange(6))
-QUICK = {"metric": "euclidean", "n_rounds": (1,), "kernel_rounds": (0,), "lams": (0.9,), "epsilons": (0.1,), "n_folds": 2}
+QUICK = {
+    "metric": "euclidean",
+    "n_rounds": (1,),
+    "kernel_rounds": (0,),
+    "lams": (0.9,),
+    "epsilons": (0.1,),
+    "n_folds": 2,
+}
 
 
 def sign(points):
@@ -129,7 +136,8 @@ def test_a_classifier_reads_points_in_the_units_of_the_target_and_is_called_or_p
 
     far = 1e3 * Y + 5e3
     bridges = [
-        fuse(X, far, PAIRS, criterion="labels", classifier=each, labels=LABELS, **QUICK) for each in (classifier, Predictor())
+        fuse(X, far, PAIRS, criterion="labels", classifier=each, labels=LABELS, **QUICK)
+        for each in (classifier, Predictor())
     ]
     assert bridges[0].errors == bridges[1].errors
     assert all(points.shape == (6, 2) for points in seen)

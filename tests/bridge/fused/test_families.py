@@ -104,9 +104,7 @@ def test_maps_of_a_chosen_family_do_not_depend_on_units_and_rotations():
         candidate = Candidate(lam=0.9, epsilon=0.1, n_rounds=2, readout="linear", map=family)
         plain = fuse(FITTED, target, pairs, metric="euclidean", candidate=candidate).map(NEW)
         scaled = fuse(1e-6 * FITTED @ other, 1e6 * target, pairs, metric="euclidean", candidate=candidate)
-        np.testing.assert_allclose(
-            scaled.map(1e-6 * NEW @ other) / 1e6, plain, rtol=0, atol=1e-3 * np.abs(plain).max()
-        )
+        np.testing.assert_allclose(scaled.map(1e-6 * NEW @ other) / 1e6, plain, rtol=0, atol=1e-3 * np.abs(plain).max())
 
 
 def test_a_plan_in_minibatches_has_ridge_maps_alone():

@@ -139,3 +139,24 @@ def test_a_fused_bridge_without_room_is_refused():
 
 def test_minibatches_as_large_as_the_points_are_all_of_them():
     assert fuse(X, Y, PAIRS, minibatch_size=1000, **QUICK).minibatch_size is None
+
+
+def test_curved_rounds_in_minibatches_curve_both_maps():
+    X, Y, pairs, new, truth = clustered(300, bent=True, n_pairs=30, seed=5)
+    candidate = Candidate(lam=0.9, epsilon=0.05, n_rounds=1, readout="kernel", kernel_rounds=1)
+    whole, batched = (fuse(X, Y, pairs, candidate=candidate, minibatch_size=size) for size in (None, 150))
+    for bridge in (whole, batched):
+        assert isinstance(bridge.forward, KernelMap)
+        assert isinstance(bridge.backward, KernelMap)
+    assert r2(batched.map(new), truth) > r2(whole.map(new), truth) - 0.03
+    assert r2(batched.map_back(truth), new) > r2(whole.map_back(truth), new) - 0.03
+
+
+@pytest.mark.parametrize("minibatch_size", [None, 60])
+def test_both_directions_of_one_candidate_share_their_plans(minibatch_size):
+    candidate = Candidate(lam=0.9, epsilon=0.05, n_rounds=2, readout="mean")
+    bridge = fuse(X, Y, PAIRS, candidate=candidate, minibatch_size=minibatch_size)
+    assert bridge._states is bridge._back_states
+    images, origins = bridge.map(X), bridge.map_back(Y)
+    assert r2(images[8:], bridge.coupling.barycentric(Y)[8:]) > 0.9
+    assert r2(origins[8:], bridge.coupling.transposed().barycentric(X)[8:]) > 0.9

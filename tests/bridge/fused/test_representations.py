@@ -42,7 +42,7 @@ def results():
         (state, ["250 x 240", "KernelMap", "marginal"]),
         (state.problem, ["250 x 240", "4 -> 3", "12"]),
         (state.plan, ["250 x 240"]),
-        (state.blend, ["KernelMap", "LinearMap"]),
+        (state.blend, ["KernelMap forward", "KernelMap backward"]),
         (batched.coupling.cost, ["500 x 480", "0.912", "KernelMap"]),
         (batched.coupling.plan, ["500 x 480", "2", "250 x 240"]),
         (batched.coupling.plan.parts[0], ["250 x 240"]),

@@ -26,7 +26,9 @@ CANDIDATES = {
     "curved": Candidate(lam=0.9, epsilon=0.1, n_rounds=1, readout="kernel", kernel_rounds=2),
     "orthogonal": Candidate(lam=1.0, epsilon=0.1, n_rounds=3, readout="linear", map="orthogonal"),
     "whitened": Candidate(lam=0.6, epsilon=0.1, n_rounds=3, readout="linear", map="whitened"),
-    "curved after a rotation": Candidate(lam=0.9, epsilon=0.1, n_rounds=1, readout="kernel", kernel_rounds=1, map="orthogonal"),
+    "curved after a rotation": Candidate(
+        lam=0.9, epsilon=0.1, n_rounds=1, readout="kernel", kernel_rounds=1, map="orthogonal"
+    ),
 }
 
 
