@@ -34,6 +34,16 @@ public addresses with verification, or taken from a mirror folder laid out `<dat
 
 A file is accepted when it has the stated size, where one is stated, and matches **one** of the digests that its manifest
 lists; it is hashed on every use. Downloads go on where they stopped, also after a killed process; two processes make one download.
+
+Images and sounds in archives are read a chunk at a time, when they are computed. Loaders take options, which their docstrings
+explain:
+
+| dataset | options | example |
+| :-- | :-- | :-- |
+| `mnist`, `cifar10` | `part`: train (default), test; of `cifar10` also all | `nb.load("cifar10", part="test").images` |
+| `fsdd` | `part`: train, test, all (default) | `nb.features.log_mel(nb.load("fsdd").sounds)` |
+| `imagenet-sample` | `resize`, `size`: of the central square, in pixels | `nb.load("imagenet-sample", size=224).images` |
+| `things-similarity` | `group`: female (default), male, Group1 to Group4 | `nb.load("things-similarity", group="male")` |
 """
 TAIL = """## Sessions and datasets of your own
 
@@ -78,7 +88,7 @@ def _size(n_bytes: int | None) -> str:
 
 def _section(manifest: Manifest) -> str:
     loader = f"`nb.load({manifest.name!r})`" if has_loader(manifest.name) else "none, files only"
-    if manifest.access == "user-supplied":
+    if manifest.access == "user-supplied" and not manifest.files:
         loader = f"`nb.load({manifest.name!r}, folder=...)`"
     rows = [
         f"| kind | {manifest.kind} |",

@@ -79,7 +79,7 @@ def random_assembly(
     )
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_random_assembly():
     """The factory `random_assembly`, for tests that need several sizes."""
     return random_assembly

@@ -367,6 +367,8 @@ class BridgeAligner(AssemblyAligner):
             options["labels"] = self.labels_[rows[1]]
         if self.classifier is not None:
             options["classifier"] = self._classify
+        if self.criterion == "retrieval":
+            options["sought_in"] = self.source_scale_.backward, self.target_scale_.backward
         options |= self.fuse_options or {}
         bridge = fuse(
             X, Y, rows, metric=geometry.metric, scale=geometry.scale, n_neighbors=geometry.n_neighbors,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -146,7 +147,9 @@ def _says_nothing(name: str, column: pd.Series) -> bool:
 
 
 def _is_index(column: pd.Series) -> bool:
-    return column.tolist() == [str(row) for row in range(len(column))]
+    """Tell numbers of rows: whole and rising, with gaps where rows were left out before the frame was written."""
+    cells = column.tolist()
+    return all(_INTEGER.fullmatch(cell) for cell in cells) and all(int(a) < int(b) for a, b in pairwise(cells))
 
 
 def _typed(column: pd.Series) -> pd.Series:

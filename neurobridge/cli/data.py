@@ -110,14 +110,22 @@ def data_fetch(
     """Bring verified datasets into the cache, from a mirror or their public addresses; without names, all of the mirror."""
     from neurobridge import datasets
 
-    chosen = names or datasets.mirrored(mirror)
-    _report_sets_without_files(chosen)
+    chosen: dict[str, list[str] | None] = dict.fromkeys(names or [])
+    if not names:
+        # Of some datasets a mirror holds a part of the files.
+        chosen = {
+            name: [file for file, place in datasets.locate(name, mirror=mirror).items() if place is not None]
+            for name in datasets.mirrored(mirror)
+        }
+    _report_sets_without_files(list(chosen))
     verified = {
         name: {
             file: str(path)
-            for file, path in datasets.fetch(name, mirror=mirror, copy=not in_place, progress=not as_json).items()
+            for file, path in datasets.fetch(
+                name, files=files, mirror=mirror, copy=not in_place, progress=not as_json
+            ).items()
         }
-        for name in chosen
+        for name, files in chosen.items()
     }
     if as_json:
         print_json(verified)

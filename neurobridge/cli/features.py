@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import pandas as pd
     import xarray as xr
 
-    from neurobridge.features import LayerPCA, LoadedModel, Preprocess
+    from neurobridge.features import LayerPCA, LoadedModel, Preprocess, RandomProjection
 
 features_app = typer.Typer(no_args_is_help=True, help="Activations of frozen models.")
 features_app.command("train")(train_command)
@@ -28,7 +28,10 @@ _POOLING = "flatten, mean, cls, pca:K, sparse:K or gaussian:K (random projection
 @features_app.command("extract")
 def extract_command(
     model: Annotated[
-        str, typer.Option(help="timm:NAME, torchvision:NAME, python:MODULE:NAME, a reference folder, a program.")
+        str,
+        typer.Option(
+            help="timm:NAME, torchvision:NAME, weights:efficientnet-lite0, python:MODULE:NAME, a reference folder, a program."
+        ),
     ],
     stimuli: Annotated[
         str, typer.Option(help="Dataset with images, or a csv with stimulus_id and file; the other columns come along.")
@@ -52,7 +55,7 @@ def extract_command(
         ),
     ] = False,
     untrained: Annotated[
-        bool, typer.Option("--untrained", help="Leave a timm or torchvision model untrained.")
+        bool, typer.Option("--untrained", help="Leave a timm, torchvision or weights model untrained.")
     ] = False,
     size: Annotated[int | None, typer.Option(min=1, help="Resize to so many pixels a side.")] = None,
     crop: Annotated[float | None, typer.Option(help="Central square kept before that, of the shorter side.")] = None,
@@ -62,7 +65,13 @@ def extract_command(
         bool | None, typer.Option("--grayscale/--rgb", help="One luminance channel, or three; as stored by default.")
     ] = None,
     visual_degrees: Annotated[float | None, typer.Option(help="Width of the images in degrees, recorded.")] = None,
-    pooling: Annotated[str, typer.Option(help=f"{_POOLING}.")] = "flatten",
+    poolings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--pooling",
+            help=f"{_POOLING}; flatten by default. Given several times: all of them, from one forward pass.",
+        ),
+    ] = None,
     axes: Annotated[
         list[str] | None,
         typer.Option(
@@ -89,10 +98,12 @@ def extract_command(
 ) -> None:
     """Show stimuli to a frozen model and write the activations of named layers as an assembly.
 
-    The preprocessing that timm or torchvision publish for a model is the default; options replace single settings of it.
+    The preprocessing that was published for a model is the default; options replace single settings of it.
     """
-    from neurobridge.features import RandomProjection, extract, load_model
+    from neurobridge.features import extract, load_model
 
+    chosen = [_pooling(text) for text in poolings or ["flatten"]]
+    _refuse_several_fits(chosen)
     loaded = load_model(model, weights=weights, pretrained=not untrained, trust=trust)
     preprocess = _preprocess(
         loaded,
@@ -106,19 +117,19 @@ def extract_command(
     common: dict[str, Any] = {"preprocess": preprocess, "batch_size": batch_size, "workers": workers, "device": device}
     common |= {"seed": seed, "progress": not as_json, "axes": _axes(axes or [])}
     images, where = _stimuli(stimuli, root, mirror)
-    kind, k = _pooling(pooling)
-    reduction: Any = kind
-    if kind == "pca":
-        reduction = _components(loaded, layers, k, fit_on, fit_root, pca_file, mirror, common)
-    elif k:
-        reduction = RandomProjection(k, kind=kind, seed=seed)
+    reductions = [
+        _components(loaded, layers, k, fit_on, fit_root, pca_file, mirror, common)
+        if kind == "pca"
+        else _projection(kind, k, seed)
+        for kind, k in chosen
+    ]
     started = time.perf_counter()
     activations = extract(
         loaded.model,
         images,
         layers,
         root=where,
-        pooling=reduction,
+        pooling=reductions if len(reductions) > 1 else reductions[0],
         dtype=dtype,
         identifier=loaded.identifier,
         out=out,
@@ -182,6 +193,21 @@ def _pooling(text: str) -> tuple[str, int]:
     if match is None:
         raise ValueError(f"--pooling: found {text!r}; expected {_POOLING}. Mend: e.g. pca:1000.")
     return match[1] or match[3], int(match[2] or 0)
+
+
+def _refuse_several_fits(chosen: list[tuple[str, int]]) -> None:
+    n_fits = [kind for kind, _ in chosen].count("pca")
+    if n_fits > 1:
+        raise ValueError(
+            f"--pooling: found pca {n_fits} times; expected it once, as the components are fitted or read once. Mend: a run each."
+        )
+
+
+def _projection(kind: str, k: int, seed: int) -> str | RandomProjection:
+    """Return the name of a pooling, or the random projection to ``k`` directions."""
+    from neurobridge.features import RandomProjection
+
+    return RandomProjection(k, kind=kind, seed=seed) if k else kind
 
 
 def _stimuli(given: str, root: Path | None, mirror: Path | None) -> tuple[xr.DataArray | pd.DataFrame, Path | None]:

@@ -9,7 +9,7 @@ import typer
 
 from neurobridge.cli.choices import REGRESSIONS, SPLITS
 from neurobridge.cli.common import Json, Mirror, Seed, print_json, print_tables
-from neurobridge.store.atomic import atomic_path, write_json
+from neurobridge.store.atomic import write_json
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -109,8 +109,9 @@ def score_command(
 def _write(score: xr.Dataset, summary: dict[str, Any], folder: Path) -> list[str]:
     """Write score.json, score.nc and, where there are sites, the figure by site; return the files of the figure."""
     from neurobridge import figures
+    from neurobridge.assemblies.storage.files import save_variables
 
-    _write_score(score, folder / "score.nc")
+    save_variables(score, folder / "score.nc")
     paths: list[str] = []
     if score["raw"].ndim == 2:
         kind = "SIMULATED, " if summary["kind"] == "simulated" else ""
@@ -120,11 +121,6 @@ def _write(score: xr.Dataset, summary: dict[str, Any], folder: Path) -> list[str
         paths = [str(path) for path in figures.save_figure(cast("Figure", ax.figure), folder, "sites")]
     write_json({**summary, "figures": paths}, folder / "score.json")
     return paths
-
-
-def _write_score(score: xr.Dataset, path: Path) -> None:
-    with atomic_path(path) as partial:
-        score.to_netcdf(partial, engine="netcdf4")
 
 
 def _splits_text(splits: str | None, n_splits: int | None, test_size: float | None, group: str | None) -> str | None:
@@ -158,13 +154,14 @@ def _score_files(
     source: Path, target: Path, regression: str, splits: str | None, out: Path | None, *, seed: int, as_json: bool
 ) -> None:
     from neurobridge.assemblies import open_assembly
+    from neurobridge.assemblies.storage.files import save_variables
     from neurobridge.evaluate import aggregate, predictivity
 
     predictors, recordings = open_assembly(source), open_assembly(target)
     score = predictivity(predictors, recordings, regression=regression, splits=splits, seed=seed)
     summary = {**aggregate(score), "splits": score.attrs["splits"]}
     if out is not None:
-        _write_score(score, out)
+        save_variables(score, out)
     if as_json:
         print_json(summary)
     else:

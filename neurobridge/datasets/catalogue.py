@@ -12,29 +12,37 @@ from neurobridge.datasets.experiment import Experiment
 from neurobridge.datasets.files.manifests import find_manifest, unknown_dataset
 from neurobridge.datasets.labels import cite
 from neurobridge.datasets.loaders import (
+    cifar10,
     clip,
     cowley2023,
+    fsdd,
     hvm,
     imagenet,
+    imagenet_sample,
     kriegeskorte2008,
     majajhong2015,
     majajhong_public,
     mnist,
+    things_similarity,
 )
 from neurobridge.datasets.simulated.hvm import NAME as SIMULATED_HVM
 from neurobridge.datasets.simulated.hvm import simulate_hvm
 
 #: Reader of each dataset, by name; `load` calls it.
 LOADERS: dict[str, Callable[..., Experiment]] = {
+    cifar10.NAME: cifar10.load,
     clip.CLASSES: clip.load_class_text,
     clip.FLICKR: clip.load_flickr8k,
     cowley2023.NAME: cowley2023.load,
+    fsdd.NAME: fsdd.load,
     hvm.NAME: hvm.load,
     imagenet.NAME: imagenet.load,
+    imagenet_sample.NAME: imagenet_sample.load,
     kriegeskorte2008.NAME: kriegeskorte2008.load,
     majajhong2015.NAME: majajhong2015.load,
     majajhong_public.NAME: majajhong_public.load,
     mnist.NAME: mnist.load,
+    things_similarity.NAME: things_similarity.load,
 }
 
 
@@ -52,12 +60,13 @@ def load(name: str, *, mirror: str | os.PathLike[str] | None = None, quiet: bool
     quiet : bool
         Do not print the citation (it stays in ``attrs``); the environment variable NEUROBRIDGE_QUIET does so everywhere.
     **options
-        Passed to the loader: e.g. ``part="test"`` for "mnist", ``folder=...`` for "imagenet"; the arguments of `simulate_hvm`.
+        Passed to the loader: e.g. ``part="test"`` for "mnist", ``group="male"`` for "things-similarity", ``folder=...`` for
+        "imagenet"; the arguments of `simulate_hvm`.
 
     Returns
     -------
     Experiment
-        Recordings, images, latents, activations or RDMs, and the table of stimuli.
+        Recordings, images, sounds, latents, activations or RDMs, and the table of stimuli.
 
     Raises
     ------

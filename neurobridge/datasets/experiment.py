@@ -1,4 +1,4 @@
-"""The experiment that a loader returns: recordings, images and a stimulus table."""
+"""The experiment that a loader returns: recordings, images or sounds, and a stimulus table."""
 
 from __future__ import annotations
 
@@ -31,6 +31,10 @@ class Experiment:
     images : xarray.DataArray or None
         Pixels, dims ``(presentation, row, column[, channel])``, uint8 in [0, 255], with a ``stimulus_id`` coordinate;
         may be dask-backed.
+    sounds : xarray.DataArray or None
+        Samples, dims ``(presentation, sample)``, int16, zero after the end of each sound, with the
+        coordinates ``stimulus_id`` and ``n_samples`` (length of each) and the attribute
+        ``sampling_rate_hz``; may be dask-backed.
     latents : xarray.DataArray or None
         Assembly of the known generative parameters of each stimulus (object, position, size, pose).
     activations : xarray.DataArray or None
@@ -53,13 +57,15 @@ class Experiment:
     stimuli: pd.DataFrame
     recordings: xr.DataArray | None = None
     images: xr.DataArray | None = None
+    sounds: xr.DataArray | None = None
     latents: xr.DataArray | None = None
     activations: xr.DataArray | None = None
     rdms: xr.DataArray | None = None
     attrs: Mapping[str, Any] = field(default_factory=dict)
 
     def _facts(self) -> dict[str, Any]:
-        arrays = {name: getattr(self, name) for name in ("recordings", "images", "latents", "activations", "rdms")}
+        parts = ("recordings", "images", "sounds", "latents", "activations", "rdms")
+        arrays = {name: getattr(self, name) for name in parts}
         shapes = {name: array.shape for name, array in arrays.items() if array is not None}
         return {"stimuli": len(self.stimuli), **shapes}
 

@@ -4,14 +4,13 @@ from . import similarity as similarity
 from . import splits as splits
 from .ceiling import cross_animal_consistency as cross_animal_consistency
 from .ceiling import internal_consistency as internal_consistency
-from .ceiling import spearman_brown as spearman_brown
 from .correlation import correlate as correlate
 from .curves.folds import CurveFold as CurveFold
 from .curves.folds import CurveSettings as CurveSettings
 from .curves.folds import draw_curve_fold as draw_curve_fold
 from .curves.learning import curve_dataset as curve_dataset
-from .curves.learning import curve_records as curve_records
 from .curves.learning import learning_curve as learning_curve
+from .curves.records import curve_records as curve_records
 from .decoding import READOUTS as READOUTS
 from .decoding import Readout as Readout
 from .decoding import choices as choices
@@ -29,6 +28,7 @@ from .decoding import tabulate_choices as tabulate_choices
 from .decoding import train_readout as train_readout
 from .generation import generate as generate
 from .generation import generation_fidelity as generation_fidelity
+from .halves import spearman_brown as spearman_brown
 from .layers import LayerChoice as LayerChoice
 from .layers import select_layer as select_layer
 from .metrics import METRICS as METRICS

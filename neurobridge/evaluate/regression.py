@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import scipy.linalg
 
+from neurobridge.maps.linear import unit_of_cloud
 from neurobridge.maps.pls import Predict, centred, fit_pls, linear_predictor
 
 #: Penalties that ridge chooses from, in units of the mean square of the centred features.
@@ -50,6 +51,7 @@ def fit_ridge(
     grid = None if alphas is None else np.asarray(alphas, dtype=np.float64)
     if (grid is not None and (grid <= 0).any()) or (alpha is not None and alpha <= 0):
         raise ValueError("ridge: found a penalty that is not positive; expected alpha > 0. Mend: regression='linear'.")
+    unit = 1.0 if grid is not None or alpha is not None else unit_of_cloud(np.asarray(X, dtype=np.float64))
     X, Y, x_mean, y_mean = centred(X, Y)
     tall = len(X) >= X.shape[1]
     gram = X.T @ X if tall else X @ X.T
@@ -61,7 +63,7 @@ def fit_ridge(
     values, vectors = np.linalg.eigh(gram)
     values = np.maximum(values, 0)
     if grid is None:
-        grid = ALPHAS * (_mean_square(X, x_mean) or 1.0)
+        grid = ALPHAS * (unit * unit or 1.0)
     # Scores of the samples on the principal directions, Z Z^T = X X^T, and their products with the targets.
     Z = X @ vectors if tall else vectors * np.sqrt(values)
     ZtY = Z.T @ Y
@@ -69,12 +71,6 @@ def fit_ridge(
     chosen = grid[error.argmin(axis=0)]
     dual = vectors @ ((ZtY if tall else vectors.T @ Y) / (values[:, None] + chosen))
     return linear_predictor(dual if tall else X.T @ dual, x_mean, y_mean)
-
-
-def _mean_square(centred: np.ndarray, mean: np.ndarray) -> float:
-    """Return the mean square of centred features; 0 where there is nothing but what rounding leaves of constant ones."""
-    value = float(np.vdot(centred, centred)) / max(centred.size, 1)
-    return value if value > (1e-13 * float(np.abs(mean).max(initial=0))) ** 2 else 0.0
 
 
 def _leave_one_out(Z: np.ndarray, Y: np.ndarray, ZtY: np.ndarray, values: np.ndarray, alpha: float) -> np.ndarray:

@@ -20,6 +20,9 @@ from .references.files import save_reference as save_reference
 from .references.gabor import GaborEnergy as GaborEnergy
 from .references.recipes import REFERENCES as REFERENCES
 from .references.training import train_reference as train_reference
+from .sounds import log_mel as log_mel
+from .sounds import log_mel_spectrogram as log_mel_spectrogram
+from .sounds import mel_filters as mel_filters
 from .stimuli.preprocess import Preprocess as Preprocess
 from .storage import open_features as open_features
 from .text.captions import captions_from_templates as captions_from_templates

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ from neurobridge.features.models.frozen import (
     weights_digest,
 )
 from neurobridge.features.models.hooks import Recorder, match_layers
-from neurobridge.features.reduction import Reduction, as_reduction
+from neurobridge.features.reduction import Reduction, as_reductions
 from neurobridge.features.stimuli.images import Root, Source, as_source, read_ahead
 from neurobridge.features.stimuli.preprocess import Preprocess
 from neurobridge.features.storage import DTYPES, KEY, Memory, Partial, check_result, extraction_key, find_done
@@ -42,7 +42,7 @@ def extract(
     root: Root = None,
     batch_size: int = 64,
     preprocess: Preprocess | None = None,
-    pooling: str | Reduction = "flatten",
+    pooling: str | Reduction | Sequence[str | Reduction] = "flatten",
     axes: GivenAxes | None = None,
     dtype: str = "float32",
     identifier: str | None = None,
@@ -78,8 +78,11 @@ def extract(
         Images a forward pass; the result does not depend on it beyond rounding. Halved, with a warning, where memory runs out.
     preprocess : Preprocess, optional
         Default: pixels scaled to [0, 1], nothing else. Images of several sizes need ``Preprocess(size=...)``.
-    pooling : {"flatten", "mean", "cls"}, RandomProjection or LayerPCA
+    pooling : {"flatten", "mean", "cls"}, RandomProjection or LayerPCA, or a sequence of them
         Keep every unit, average over positions, take the first token, or project (see `fit_pca`).
+        Several, as ``("mean", "flatten")``, are taken from one forward pass: the units of each layer
+        come in the order given, and their coordinate ``pooling`` says which they are ("mean",
+        "sparse:1000", "pca:100").
     axes : mapping of str to sequence of str, optional
         Names of the axes of an output, in its own order, by layer name or pattern: ``"presentation"`` and ``"channel"``,
         ``"row"``, ``"column"`` or ``"token"``, e.g. ``{"norm": "presentation,row,column,channel"}``. Axes that are not given
@@ -115,8 +118,9 @@ def extract(
     xarray.DataArray
         Assembly, dims ``(presentation, neuroid)``, with the presentation coordinates of `stimuli` and
         the neuroid coordinates ``neuroid_id`` (``layer.channel.row.column``), ``layer``, ``channel``,
-        ``row``, ``column``, in the order (channel, row, column) or (token, channel) whatever the order of the output. An
-        output of shape (n, channel) has row = column = -1; (n, channel, row, column)
+        ``row``, ``column``, in the order (channel, row, column) or (token, channel) whatever the order of
+        the output; with several poolings also ``pooling``, in ``neuroid_id`` after the layer. An output of
+        shape (n, channel) has row = column = -1; (n, channel, row, column)
         has all three; (n, token, channel) has its token index as row and column = -1. Attributes: those of
         `stimuli`, ``model``, ``weights_digest``, ``architecture_digest`` (of the printed module tree),
         ``preprocessing`` (JSON), ``visual_degrees`` where declared, ``layers``, ``pooling``, ``axes`` (JSON) where
@@ -149,9 +153,17 @@ def extract(
     >>> activations = nb.extract(nb.features.GaborEnergy(n_scales=2), images, ["colour", "v1"], progress=False)
     >>> activations.shape, sorted(set(activations["layer"].values.tolist()))
     ((6, 208), ['colour', 'v1'])
+
+    Two poolings of one forward pass:
+
+    >>> both = nb.extract(nb.features.GaborEnergy(n_scales=2), images, "v1", pooling=("mean", "flatten"))
+    >>> {name: int((both["pooling"] == name).sum()) for name in ("mean", "flatten")}
+    {'mean': 12, 'flatten': 192}
     """
     _check_arguments(batch_size, workers, dtype, out, cache)
-    reduction = as_reduction(pooling)
+    reductions = as_reductions(pooling)
+    several = "" not in reductions
+    records = [reduction.record() for reduction in reductions.values()]
     source = as_source(stimuli, root)
     names = match_layers(model, layers)
     named_axes = given_axes(axes, names)
@@ -164,15 +176,16 @@ def extract(
         "architecture_digest": architecture_digest(model),
         "preprocessing": json.dumps(preprocess.record(), sort_keys=True),
         "layers": names,
-        "pooling": reduction.record(),
+        "pooling": records if several else records[0],
     }
     if preprocess.visual_degrees is not None:
         attrs["visual_degrees"] = preprocess.visual_degrees
     if named_axes:
         attrs["axes"] = json.dumps(named_axes, sort_keys=True)
-    if check := getattr(reduction, "check", None):
-        check(names, attrs)
-    check_result(source.coords, attrs, to_file=out is not None or cache is not None)
+    for reduction in reductions.values():
+        if check := getattr(reduction, "check", None):
+            check(names, attrs)
+    check_result(source.coords, attrs, to_file=out is not None or cache is not None, with_pooling=several)
 
     def fill(sink: Memory | Partial, skip: int, blocks: Sequence[slice]) -> xr.DataArray:
         with frozen(model, device) as setting, Recorder(model, names) as recorder:
@@ -180,12 +193,12 @@ def extract(
                 recorder,
                 names,
                 axes=named_axes,
-                reduction=reduction,
+                reductions=reductions,
                 preprocess=preprocess,
                 setting=setting,
                 batch_size=batch_size,
             )
-            _stream(source, blocks[skip:], sink, forward, reduction, seed=seed, workers=workers, progress=progress)
+            _stream(source, blocks[skip:], sink, forward, reductions, seed=seed, workers=workers, progress=progress)
         if (weights_digest(model), unsaved_digest(model)) != (digest, unsaved):
             raise RuntimeError(
                 "model: found other weights or buffers after the pass than before; expected a frozen model. "
@@ -256,14 +269,14 @@ def _stream(
     blocks: Sequence[slice],
     sink: Memory | Partial,
     forward: Forward,
-    reduction: Reduction,
+    reductions: Mapping[str, Reduction],
     *,
     seed: int,
     workers: int,
     progress: bool,
 ) -> None:
     ids = source.coords["stimulus_id"].tolist()
-    watch = getattr(reduction, "watch", None)
+    watches = [each.watch for each in reductions.values() if hasattr(each, "watch")]
     with (
         tqdm(total=len(source), initial=sink.n_done, disable=not progress, unit="image") as bar,
         closing(read_ahead(source, blocks, workers)) as reader,
@@ -272,7 +285,7 @@ def _stream(
             if sink.image_shape is None:
                 sink.image_shape = pixels[0].shape
             forward.check_sizes(pixels, ids[rows], sink.image_shape)
-            if watch is not None:
+            for watch in watches:
                 watch(pixels, ids[rows])
             if k == 0:
                 forward.learn_axes(pixels)

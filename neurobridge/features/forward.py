@@ -13,7 +13,7 @@ from neurobridge.assemblies import AssemblyError
 from neurobridge.features.models.axes import Axes, arrange, find_axes, usual_axes
 from neurobridge.features.models.frozen import Setting
 from neurobridge.features.models.hooks import Recorder
-from neurobridge.features.reduction import Reduction
+from neurobridge.features.reduction import Part, Reduction
 from neurobridge.features.stimuli.images import Pixels
 from neurobridge.features.stimuli.preprocess import Preprocess
 
@@ -28,8 +28,8 @@ class Forward:
     layers : sequence of str
     axes : mapping of str to tuple of str
         Of the layers whose axes the user gave; `learn_axes` finds the others.
-    reduction : Reduction
-        Applied to each output, in the order of axes of `arrange`.
+    reductions : mapping of str to Reduction
+        Applied to each output, in the order of axes of `arrange`, by label.
     preprocess : Preprocess
     setting : Setting
         Device and floating type of the model.
@@ -42,13 +42,13 @@ class Forward:
         layers: Sequence[str],
         *,
         axes: Mapping[str, Axes],
-        reduction: Reduction,
+        reductions: Mapping[str, Reduction],
         preprocess: Preprocess,
         setting: Setting,
         batch_size: int,
     ) -> None:
         self._recorder, self._layers, self._axes = recorder, list(layers), dict(axes)
-        self._reduction, self._preprocess = reduction, preprocess
+        self._reductions, self._preprocess = dict(reductions), preprocess
         self.setting, self._size = setting, batch_size
         self._n_images = 0
 
@@ -59,8 +59,8 @@ class Forward:
             n_images = min(self._size, len(pixels))
             self._axes |= find_axes(self._recorder, self._prepare(pixels[:1]), unnamed, n_images=n_images)
 
-    def __call__(self, pixels: Pixels) -> Iterator[dict[str, torch.Tensor]]:
-        """Yield the activations of one batch after another.
+    def __call__(self, pixels: Pixels) -> Iterator[dict[Part, torch.Tensor]]:
+        """Yield the activations of one batch after another, by layer and pooling.
 
         Raises
         ------
@@ -86,7 +86,11 @@ class Forward:
                     stacklevel=5,
                 )
                 continue
-            yield activations
+            yield {
+                Part(layer, pooling): values
+                for layer, by_pooling in activations.items()
+                for pooling, values in zip(self._reductions, by_pooling, strict=True)
+            }
             n_done += len(batch)
 
     def check_sizes(self, pixels: Pixels, ids: Sequence[Any], first_shape: tuple[int, ...]) -> None:
@@ -106,7 +110,7 @@ class Forward:
                     f"{first_shape[0]} x {first_shape[1]}; expected one size. Mend: preprocess=Preprocess(size=...)."
                 )
 
-    def _run(self, batch: Pixels) -> dict[str, torch.Tensor] | None:
+    def _run(self, batch: Pixels) -> dict[str, tuple[torch.Tensor, ...]] | None:
         """Return the activations of a batch; None where memory runs out."""
         self._n_images = len(batch)
         try:
@@ -119,13 +123,17 @@ class Forward:
                 return None
             raise
 
-    def _keep(self, layer: str, output: torch.Tensor) -> torch.Tensor:
+    def _keep(self, layer: str, output: torch.Tensor) -> list[torch.Tensor]:
         if layer not in self._axes:
             self._axes[layer] = usual_axes(layer, tuple(output.shape), self._n_images)
         axes = self._axes[layer]
-        if check := getattr(self._reduction, "check_axes", None):
+        arranged = arrange(layer, output, axes, self._n_images)
+        return [self._reduced(layer, arranged, axes, reduction) for reduction in self._reductions.values()]
+
+    def _reduced(self, layer: str, arranged: torch.Tensor, axes: Axes, reduction: Reduction) -> torch.Tensor:
+        if check := getattr(reduction, "check_axes", None):
             check(layer, axes)
-        reduced = self._reduction(layer, arrange(layer, output, axes, self._n_images))
+        reduced = reduction(layer, arranged)
         if not 2 <= reduced.ndim <= 4 or len(reduced) != self._n_images or reduced.numel() == 0:
             raise AssemblyError(
                 f"pooling: found an output of shape {tuple(reduced.shape)} for {self._n_images} images of layer {layer!r}; "
@@ -146,7 +154,7 @@ def _out_of_memory() -> type[RuntimeError]:
     return getattr(torch, "OutOfMemoryError", None) or torch.cuda.OutOfMemoryError
 
 
-def refuse_non_finite(activations: Mapping[str, torch.Tensor], stimulus_ids: Sequence[Any]) -> None:
+def refuse_non_finite(activations: Mapping[Part, torch.Tensor], stimulus_ids: Sequence[Any]) -> None:
     """Refuse NaN and infinite activations.
 
     Raises
@@ -154,7 +162,7 @@ def refuse_non_finite(activations: Mapping[str, torch.Tensor], stimulus_ids: Seq
     AssemblyError
         Names the layer and the first stimulus.
     """
-    for layer, values in activations.items():
+    for (layer, _), values in activations.items():
         # One fast reduction decides; each value is only looked at where it, or the sum of many large ones, is not finite.
         if np.isfinite(float(values.sum())):
             continue

@@ -6,7 +6,6 @@ import importlib
 import os
 import pickle
 import warnings
-import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,10 +15,12 @@ from typing import Any
 import torch
 
 from neurobridge.features.models.frozen import describe_module
+from neurobridge.features.models.packaged import build_packaged
 from neurobridge.features.models.weights import ModelError, load_weights, wants_code
 from neurobridge.features.references.files import load_reference
 from neurobridge.features.stimuli.preprocess import Preprocess
 from neurobridge.points.display import html_repr, short_repr
+from neurobridge.store.archives import Archive, ArchiveError
 
 _FORCE = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
 
@@ -90,13 +91,17 @@ def load_model(
     Parameters
     ----------
     spec : str
-        ``timm:NAME`` or ``torchvision:NAME`` (extra ``vision``); ``python:MODULE:NAME``, a callable without arguments that
-        builds a module; a folder that `save_reference` wrote; or a file, with `trust`: a program of ``torch.export.save``
-        (``.pt2``), whose layers keep their names, or TorchScript, of which only ``output`` can be recorded.
+        ``timm:NAME`` or ``torchvision:NAME`` (extra ``vision``); ``weights:efficientnet-lite0``, with
+        ImageNet weights from a package of the Python index (extra ``weights``; for
+        ``efficientnet-lite1`` and ``efficientnet-lite2`` a package each) and the layers ``stem``,
+        ``blocks.0`` to ``blocks.15``, ``head``, ``pool`` and ``classifier``; ``python:MODULE:NAME``, a
+        callable without arguments that builds a module; a folder that `save_reference` wrote; or a
+        file, with `trust`: a program of ``torch.export.save`` (``.pt2``), whose layers keep their
+        names, or TorchScript, of which only ``output`` can be recorded.
     weights : path, optional
         For a named model, in place of its published weights: see `load_weights`. Never executed, so that they need no trust.
     pretrained : bool
-        Without `weights`: published weights for timm and torchvision, downloaded by them; False leaves the model untrained.
+        Without `weights`: published weights, downloaded by timm and torchvision; False leaves the model untrained.
     trust : bool
         Read a program file. Programs are code: a ``.pt2`` file can run any command of the shell while it is read, and
         TorchScript can overwrite files when it runs. Say True only where you know who made the file.
@@ -104,7 +109,7 @@ def load_model(
     Returns
     -------
     LoadedModel
-        With the preprocessing that timm or torchvision publish for the weights, or that a reference was trained with.
+        With the preprocessing that was published for the weights, or that a reference was trained with.
 
     Raises
     ------
@@ -112,7 +117,7 @@ def load_model(
         The name or the file is not a model, a program is not trusted, the weights do not fit the model or want code executed,
         or timm crops its images in a way that `Preprocess` cannot.
     ImportError
-        A timm or torchvision name without the extra ``vision``.
+        A timm or torchvision name without the extra ``vision``, a packaged one without the extra ``weights``.
 
     Examples
     --------
@@ -121,10 +126,16 @@ def load_model(
     >>> type(loaded.model).__name__, loaded.preprocess
     ('GaborEnergy', None)
     >>> resnet = nb.load_model("timm:resnet50")  # doctest: +SKIP
+    >>> lite = nb.load_model("weights:efficientnet-lite0")  # doctest: +SKIP
     """
     kind, _, name = spec.partition(":")
     if kind in ("timm", "torchvision"):
         loaded = (_timm if kind == "timm" else _torchvision)(name, pretrained and weights is None)
+    elif kind == "weights":
+        # Its weights have the names of the package, so that they are loaded before the modules get ours.
+        path = None if weights is None else Path(weights)
+        model, preprocess = build_packaged(name, weights=path, pretrained=pretrained)
+        return LoadedModel(model, spec if path is None else f"{spec} + {path.name}", preprocess)
     elif kind == "python":
         loaded = LoadedModel(_built(name), spec)
     elif weights is not None:
@@ -242,8 +253,8 @@ def _built(name: str) -> torch.nn.Module:
 def _from_file(path: Path, trust: bool) -> LoadedModel:
     if not path.exists():
         raise ModelError(
-            f"found no model {str(path)!r}; expected timm:NAME, torchvision:NAME, python:MODULE:NAME, a folder or a file. "
-            "Mend: check the spelling."
+            f"found no model {str(path)!r}; expected timm:NAME, torchvision:NAME, weights:NAME, "
+            "python:MODULE:NAME, a folder or a file. Mend: check the spelling."
         )
     if path.is_dir():
         reference = load_reference(path)
@@ -255,18 +266,22 @@ def _from_file(path: Path, trust: bool) -> LoadedModel:
     if any("/code/" in entry for entry in entries):
         _require_trust(path, trust, "a TorchScript program, which can overwrite any file when it runs")
         return LoadedModel(Program(_scripted(path)), path.name)
-    raise ModelError(
-        f"{path}: found neither a torch.export nor a TorchScript program; expected one of them. Mend: weights alone need the model "
-        "they belong to, e.g. load_model('timm:resnet50', weights=...)."
-    )
+    raise _neither(path, "neither is among its entries")
 
 
 def _entries(path: Path) -> list[str]:
     try:
-        with zipfile.ZipFile(path) as archive:
-            return archive.namelist()
-    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
-        return []
+        with Archive(path) as archive:
+            return archive.names
+    except ArchiveError as error:
+        raise _neither(path, str(error).partition(": ")[2].partition(";")[0]) from error
+
+
+def _neither(path: Path, reason: str) -> ModelError:
+    return ModelError(
+        f"{path}: found no program of torch.export or TorchScript ({reason}); expected one of them. Mend: weights alone need the "
+        "model they belong to, e.g. load_model('timm:resnet50', weights=...)."
+    )
 
 
 def _require_trust(path: Path, trust: bool, what: str) -> None:

@@ -91,6 +91,11 @@ class LayerPCA:
         facts = {"components": self.n_components, "layers kept": self.kept, "fitting images": len(self.fitted_on)}
         return html_repr("LayerPCA", {**facts, **explained})
 
+    @property
+    def label(self) -> str:
+        """Name among several poolings."""
+        return f"pca:{self.n_components}"
+
     def __call__(self, layer: str, output: torch.Tensor) -> torch.Tensor:
         """Project one batch: (n, ...) -> (n, n_components)."""
         flat = output.flatten(1)

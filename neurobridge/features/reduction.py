@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -23,6 +23,13 @@ class Reduction(Protocol):
 
     def record(self) -> str:
         """Return a text that tells it from all others: attribute of the result, part of the key of the cache."""
+
+
+class Part(NamedTuple):
+    """Layer and pooling that columns of a result belong to; the pooling is blank where only one was asked for."""
+
+    layer: str
+    pooling: str = ""
 
 
 def _flatten(layer: str, output: torch.Tensor) -> torch.Tensor:
@@ -53,6 +60,11 @@ class Pooling:
     """One of `POOLINGS`, by name."""
 
     name: str
+
+    @property
+    def label(self) -> str:
+        """Name among several poolings."""
+        return self.name
 
     def __call__(self, layer: str, output: torch.Tensor) -> torch.Tensor:
         """Pool one batch."""
@@ -102,6 +114,11 @@ class RandomProjection:
         if self.kind not in ("sparse", "gaussian"):
             raise ValueError(f"found kind={self.kind!r}; expected 'sparse' or 'gaussian'. Mend: kind='sparse'.")
 
+    @property
+    def label(self) -> str:
+        """Name among several poolings."""
+        return f"{self.kind}:{self.n_components}"
+
     def __call__(self, layer: str, output: torch.Tensor) -> torch.Tensor:
         """Project one batch: (n, ...) -> (n, n_components)."""
         flat = output.flatten(1)
@@ -148,3 +165,25 @@ def as_reduction(pooling: str | Reduction) -> Reduction:
             "Mend: use pooling='flatten'."
         )
     return Pooling(pooling)
+
+
+def as_reductions(pooling: str | Reduction | Sequence[str | Reduction]) -> dict[str, Reduction]:
+    """Look up one pooling, whose label is blank, or several, by their labels.
+
+    The label of several is the name of a pooling, as "mean", or kind and number, as "pca:100"; of a reduction without the
+    attribute ``label`` its record.
+
+    Raises
+    ------
+    AssemblyError
+        There is none, or two have the same label.
+    """
+    if isinstance(pooling, str) or not isinstance(pooling, Sequence):
+        return {"": as_reduction(pooling)}
+    reductions = [as_reduction(each) for each in pooling]
+    labels = [str(getattr(reduction, "label", None) or reduction.record()) for reduction in reductions]
+    if not labels or len(set(labels)) < len(labels):
+        raise AssemblyError(
+            f"pooling: found {labels}; expected one pooling, or several that differ. Mend: e.g. pooling=('mean', 'flatten')."
+        )
+    return dict(zip(labels, reductions, strict=True))

@@ -18,10 +18,9 @@ import torch
 import xarray as xr
 
 from neurobridge.assemblies import AssemblyError, make_assembly, open_assembly, require_storable, save_assembly
+from neurobridge.features.reduction import Part
 from neurobridge.store.atomic import sweep_partials, write_json
 
-# Coordinates that a unit has beside its id.
-GRID = ("layer", "channel", "row", "column")
 DTYPES = ("float32", "float16")
 KEY = "extraction_key"
 # Part of every key: raised when the same inputs come to give other values or labels, so that files of earlier are not taken.
@@ -31,27 +30,32 @@ _CHUNK_BYTES = 32 * 2**20
 _COMMIT_BYTES = 4 * 2**20
 
 
+def units_of(with_pooling: bool) -> tuple[str, ...]:
+    """Return the coordinates that a unit has beside its id."""
+    return ("layer", *(["pooling"] if with_pooling else []), "channel", "row", "column")
+
+
 def extraction_key(**parts: Any) -> str:
     """Return the sha256 of everything that the values and labels of a result follow from, and of `FORMAT`."""
     return "sha256:" + hashlib.sha256(json.dumps({"format": FORMAT, **parts}, sort_keys=True).encode()).hexdigest()
 
 
 class Layout:
-    """The columns of the result that belong to each layer.
+    """The columns of the result that belong to each layer and pooling.
 
     Parameters
     ----------
-    shapes : mapping of str to tuple
-        Shape of one image's activations in each layer.
+    shapes : mapping of Part to tuple
+        Shape of one image's activations in each.
     """
 
-    def __init__(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
+    def __init__(self, shapes: Mapping[Part, tuple[int, ...]]) -> None:
         self.shapes = {name: tuple(shape) for name, shape in shapes.items()}
         edges = np.cumsum([0, *(int(np.prod(shape)) for shape in self.shapes.values())]).tolist()
         self.width = edges[-1]
         self.columns = {name: slice(*edges[k : k + 2]) for k, name in enumerate(self.shapes)}
 
-    def fill(self, target: np.ndarray, activations: Mapping[str, torch.Tensor], ids: Sequence[Any]) -> None:
+    def fill(self, target: np.ndarray, activations: Mapping[Part, torch.Tensor], ids: Sequence[Any]) -> None:
         """Write one batch into rows of the result.
 
         Raises
@@ -72,23 +76,24 @@ class Layout:
                 part[...] = tensor.flatten(1).numpy()
             if target.dtype == np.float16 and not np.isfinite(part).all():
                 raise AssemblyError(
-                    f"layer {name!r}: found activations up to {float(tensor.abs().max()):.3g} in the batch of stimulus {ids[0]!r}; "
-                    "expected at most 65504, the largest float16. Mend: dtype='float32'."
+                    f"layer {name.layer!r}: found activations up to {float(tensor.abs().max()):.3g} in the batch of "
+                    f"stimulus {ids[0]!r}; expected at most 65504, the largest float16. Mend: dtype='float32'."
                 )
 
     def coords(self) -> dict[str, np.ndarray]:
-        """Return the neuroid coordinates: ``neuroid_id``, ``layer``, ``channel``, ``row``, ``column``."""
-        columns: dict[str, list[np.ndarray]] = {key: [] for key in GRID}
+        """Return the neuroid coordinates: ``neuroid_id``, ``layer``, ``pooling`` of several, ``channel``, ``row``, ``column``."""
+        keys = units_of(any(name.pooling for name in self.shapes))
+        columns: dict[str, list[np.ndarray]] = {key: [] for key in keys}
         for name, shape in self.shapes.items():
             grid = np.indices(shape).reshape(len(shape), -1)
             absent = np.full(grid.shape[1], -1)
             axes = {1: ("channel",), 2: ("row", "channel"), 3: ("channel", "row", "column")}[len(shape)]
             place = dict(zip(axes, grid, strict=True))
-            columns["layer"].append(np.full(grid.shape[1], name))
-            for key in ("channel", "row", "column"):
+            place |= {key: np.full(grid.shape[1], value) for key, value in name._asdict().items()}
+            for key in keys:
                 columns[key].append(place.get(key, absent))
         joined = {key: np.concatenate(parts) for key, parts in columns.items()}
-        ids = ["{}.{}.{}.{}".format(*fields) for fields in zip(*(joined[key].tolist() for key in joined), strict=True)]
+        ids = [".".join(map(str, fields)) for fields in zip(*(joined[key].tolist() for key in joined), strict=True)]
         return {"neuroid_id": np.array(ids), **joined}
 
 
@@ -101,7 +106,7 @@ class Memory:
         self.image_shape: tuple[int, ...] | None = None
         self.n_done = 0
 
-    def write(self, row: int, activations: Mapping[str, torch.Tensor], ids: Sequence[Any]) -> None:
+    def write(self, row: int, activations: Mapping[Part, torch.Tensor], ids: Sequence[Any]) -> None:
         """Keep the activations of the images from this row on."""
         if self.layout is None:
             self.layout = Layout({name: tuple(tensor.shape[1:]) for name, tensor in activations.items()})
@@ -166,7 +171,7 @@ class Partial:
         if state is None:
             self._file = self._raw.open("w+b")
             return 0
-        self.layout = Layout({name: tuple(shape) for name, shape in state["shapes"].items()})
+        self.layout = state["layout"]
         self.image_shape = tuple(state["image_shape"])
         self._file = self._raw.open("r+b")
         self.n_done = self._committed = min(state["n_done"], self._raw.stat().st_size // self._row_bytes())
@@ -179,6 +184,7 @@ class Partial:
         try:
             state = json.loads(self._journal.read_text(encoding="utf-8"))
             n_rows, is_same = int(state["n_done"]), state["key"] == self._key
+            state["layout"] = Layout({Part(*names): tuple(shape) for *names, shape in state["shapes"]})
             reason = "" if is_same else f"{n_rows} rows of an extraction with other weights, stimuli or settings"
             if is_same and not self._raw.exists():
                 reason = f"a journal of {n_rows} rows, and no rows"
@@ -200,7 +206,7 @@ class Partial:
         self._file.truncate(offset)
         self._file.seek(offset)
 
-    def write(self, row: int, activations: Mapping[str, torch.Tensor], ids: Sequence[Any]) -> None:
+    def write(self, row: int, activations: Mapping[Part, torch.Tensor], ids: Sequence[Any]) -> None:
         """Append the activations of the images from this row on."""
         assert self._file is not None
         if self.layout is None:
@@ -219,7 +225,8 @@ class Partial:
         self._file.flush()
         os.fsync(self._file.fileno())
         assert self.layout is not None
-        state = {"key": self._key, "n_done": n_done, "shapes": self.layout.shapes, "image_shape": self.image_shape}
+        shapes = [[*part, shape] for part, shape in self.layout.shapes.items()]
+        state = {"key": self._key, "n_done": n_done, "shapes": shapes, "image_shape": self.image_shape}
         write_json(state, self._journal)
         self._committed = n_done
 
@@ -314,7 +321,9 @@ def open_features(path: str | os.PathLike[str], *, rows: int | None = None) -> x
     return open_assembly(path, chunks=chunks)
 
 
-def check_result(presentation: Mapping[str, np.ndarray], attrs: Mapping[str, Any], *, to_file: bool) -> None:
+def check_result(
+    presentation: Mapping[str, np.ndarray], attrs: Mapping[str, Any], *, to_file: bool, with_pooling: bool = False
+) -> None:
     """Refuse labels of stimuli that the result cannot have, before anything is computed: `finish` would find them at the end.
 
     Parameters
@@ -325,13 +334,16 @@ def check_result(presentation: Mapping[str, np.ndarray], attrs: Mapping[str, Any
         Attributes of the result.
     to_file : bool
         The result is written to a file.
+    with_pooling : bool
+        The result has several poolings.
 
     Raises
     ------
     AssemblyError
         A coordinate has the name of one of the units, the labels break the schema, or a file cannot hold them.
     """
-    one_unit: dict[str, np.ndarray] = {"neuroid_id": np.array(["0"]), **{name: np.array([0]) for name in GRID}}
+    places = {name: np.array([0]) for name in units_of(with_pooling)}
+    one_unit: dict[str, np.ndarray] = {"neuroid_id": np.array(["0"]), **places}
     taken = [name for name in one_unit if name in presentation]
     if taken:
         raise AssemblyError(

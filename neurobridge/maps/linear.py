@@ -15,6 +15,8 @@ from neurobridge.store.kinds import register
 ALPHAS: tuple[float, ...] = tuple(np.logspace(-3, 5, 33).tolist())
 # A cloud whose unit is 1 to so many digits is standardised, and left as it is to the last bit.
 _ONE = 1e-9
+# Deviations of a constant cloud from its mean, as a share of the mean.
+_ROUNDING = 1e-13
 
 Penalty = Literal["per-target", "shared"]
 
@@ -191,16 +193,22 @@ def unit_of_cloud(X: np.ndarray) -> float:
     Returns
     -------
     float
-        1.0 for a standardised cloud, and for one whose points are all the same.
+        1.0 for a standardised cloud, and for one whose points are all the same, up to rounding.
 
     Examples
     --------
     >>> unit_of_cloud(np.array([[3e-9, 4e-9], [-3e-9, -4e-9]])) / 1e-9  # doctest: +ELLIPSIS
     3.535533...
     """
-    deviations = np.abs(X - X.mean(axis=0))
+    mean = X.mean(axis=0)
+    # One array of the size of the cloud, which may be large.
+    deviations = X - mean
+    np.abs(deviations, out=deviations)
     peak = float(deviations.max(initial=0.0))
-    unit = peak * float(np.sqrt(np.square(deviations / peak).mean())) if peak > 0 else 1.0
+    if peak <= _ROUNDING * float(np.abs(mean).max(initial=0.0)):
+        return 1.0
+    deviations /= peak
+    unit = peak * float(np.sqrt(np.square(deviations, out=deviations).mean()))
     return 1.0 if abs(unit - 1) < _ONE else unit
 
 

@@ -7,7 +7,6 @@ from .harness import Study as Study
 from .harness import StudyError as StudyError
 from .harness import run_study as run_study
 from .harness import write_json as write_json
-from .machine import available_memory as available_memory
 from .machine import machine_facts as machine_facts
 from .machine import peak_rss as peak_rss
 from .methods import BRIDGES as BRIDGES

@@ -24,8 +24,9 @@ from tqdm.auto import tqdm
 
 from neurobridge._version import __version__
 from neurobridge.points.display import html_repr, short_repr
+from neurobridge.points.memory import in_gb, room
 from neurobridge.store.atomic import write_json, write_text
-from neurobridge.study.machine import available_memory, machine_facts, peak_rss
+from neurobridge.study.machine import machine_facts, peak_rss
 
 #: One measured line: plain values by name.
 Record = dict[str, Any]
@@ -357,11 +358,11 @@ def _check_resources(study: Study, run: Run) -> None:
             )
     if run.quick:
         return
-    available = available_memory()
-    if available is not None and available < study.memory_gb * 1e9:
+    left = room()
+    if left.n_bytes < study.memory_gb * 1e9:
         raise StudyError(
-            f"found {available / 1e9:.1f} GB of free memory; expected {study.memory_gb:g} GB for the full mode. "
-            "Mend: free some, or --quick."
+            f"found {in_gb(left.n_bytes)} of memory left by {left.limit}; expected {study.memory_gb:g} GB for the full mode. "
+            f"Mend: {left.mend}, or --quick."
         )
     folder = next(parent for parent in (run.out.resolve(), *run.out.resolve().parents) if parent.exists())
     free = shutil.disk_usage(folder).free

@@ -32,27 +32,6 @@ def peak_rss() -> int:
     return peak if sys.platform == "darwin" else peak * 1024
 
 
-def available_memory() -> int | None:
-    """Return the memory that this process can still get.
-
-    Returns
-    -------
-    int or None
-        Bytes; None where the system does not state it.
-
-    Examples
-    --------
-    >>> from neurobridge.study import available_memory
-    >>> available_memory() is None or available_memory() > 0
-    True
-    """
-    path = Path("/proc/meminfo")
-    if not path.exists():
-        return None
-    lines = path.read_text().splitlines()
-    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable")), None)
-
-
 def machine_facts() -> dict[str, Any]:
     """Return the versions, processor and thread count that numbers may depend on.
 

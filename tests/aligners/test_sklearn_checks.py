@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 import sklearn
 from sklearn.utils.estimator_checks import parametrize_with_checks
@@ -39,6 +41,12 @@ ALIGNERS = [
 
 @pytest.mark.filterwarnings("ignore::neurobridge.flow.OffSupportWarning")
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.SkipTestWarning")
-@parametrize_with_checks(ALIGNERS, expected_failed_checks=lambda aligner: EXCEPTIONS)
-def test_scikit_learns_checks_pass(estimator, check):
-    check(estimator)
+@parametrize_with_checks(ALIGNERS)
+def test_scikit_learns_checks_pass_or_are_listed(estimator, check):
+    # Not marked as expected failures: those may pass unseen, and pytest parses scikit-learn's source for the report of each.
+    name = (check.func if isinstance(check, partial) else check).__name__
+    if name in EXCEPTIONS:
+        with pytest.raises((AssertionError, TypeError, ValueError)):
+            check(estimator)
+    else:
+        check(estimator)

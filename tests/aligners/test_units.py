@@ -1,4 +1,4 @@
-"""Aligners and flows do not depend on the units of the points, nor on the form that they come in."""
+"""Aligners do not depend on the units of the points, nor, as flows and bridges, on the form that they come in."""
 
 from __future__ import annotations
 
@@ -7,11 +7,14 @@ import pandas as pd
 import pytest
 import torch
 import xarray as xr
+from hypothesis import given, settings
 from scipy import sparse
 
-from neurobridge.aligners import BASELINES, BridgeAligner
+from neurobridge import aligners
+from neurobridge.aligners import BASELINES, BridgeAligner, partner_kernel_map
 from neurobridge.bridge import Candidate, Coupling, bridge_cost, couple, fuse, kernel_map, ridge_map
 from neurobridge.flow import ODE, ConditionalFlow, Training
+from tests.units import MESSAGE, TYPE, UNITS, check_every_callable_is_tried
 
 rng = np.random.default_rng(0)
 X = rng.normal(size=(50, 4))
@@ -36,22 +39,32 @@ def test_an_aligner_does_not_depend_on_units(name, factors):
     here, there = (ALIGNERS[name]().fit(f * X, g * Y, PAIRS) for f, g in ((1.0, 1.0), factors))
     np.testing.assert_allclose(there.transform(a * X) / b, here.transform(X), rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(there.inverse_transform(b * Y) / a, here.inverse_transform(Y), rtol=1e-4, atol=1e-5)
+    assert there.score(a * X, b * Y) == pytest.approx(here.score(X, Y), abs=1e-4)
 
 
-def flow(base="affine"):
+@settings(max_examples=3, deadline=None)
+@given(of_x=UNITS, of_y=UNITS)
+def test_a_map_to_partners_does_not_depend_on_units(of_x, of_y):
+    coupling = couple(bridge_cost(X, Y, PAIRS), epsilon=0.2)
+    here, there = (partner_kernel_map(coupling, f * X, g * Y) for f, g in ((1.0, 1.0), (of_x, of_y)))
+    np.testing.assert_allclose(there(of_x * X) / of_y, here(X), rtol=1e-5, atol=1e-6)
+
+
+def test_every_public_function_is_tried():
+    tried = {type(make()).__name__ for make in ALIGNERS.values()} | {"partner_kernel_map"}
+    without = {
+        "AlignerFileError": MESSAGE,
+        "AlignerNotFittedError": MESSAGE,
+        "Map": TYPE,
+        "load": "gives back what was saved, bit by bit",
+    }
+    inside = {"AssemblyAligner": "RidgeAligner"}
+    check_every_callable_is_tried(aligners, tried=tried, inside=inside, without=without)
+
+
+def flow():
     training = Training(n_steps=3, width=8, depth=1, progress=False)
-    return ConditionalFlow(base, training=training, ode=ODE(method="euler"))
-
-
-@pytest.mark.filterwarnings("ignore::neurobridge.flow.OffSupportWarning")
-@pytest.mark.parametrize("factors", FACTORS)
-@pytest.mark.parametrize("base", ["affine", "pad", "noise"])
-def test_a_flow_does_not_depend_on_units(base, factors):
-    a, b = factors
-    coupling = Coupling.of_pairs(PAIRS, (50, 50))
-    here, there = (flow(base).fit(f * X, g * Y, coupling) for f, g in ((1.0, 1.0), factors))
-    np.testing.assert_allclose(there.transport(a * X) / b, here.transport(X), rtol=1e-3, atol=1e-3)
-    np.testing.assert_array_equal(there.off_support(b * Y), here.off_support(Y))
+    return ConditionalFlow(training=training, ode=ODE(method="euler"))
 
 
 FORMS = {

@@ -24,6 +24,7 @@ from neurobridge.assemblies import (
     validate,
 )
 from neurobridge.assemblies.labels import plain, present_labels
+from tests.refusals import refused, warned
 
 VALUES = np.random.default_rng(0).normal(size=(6, 3))
 #: Ids of six rows of which the third is missing, as tables and files have them.
@@ -59,7 +60,7 @@ def of_objects(ids):
 def test_a_missing_id_is_counted_named_and_refused(kind):
     ids = WITHOUT_THIRD[kind]
     assert missing_rows(ids).tolist() == [False, False, True, False, False, False]
-    with pytest.raises(AssemblyError, match=r"1 of 6 values of 'stimulus_id' missing.*row 2.*Mend") as caught:
+    with refused(AssemblyError, "1 of 6", "'stimulus_id'", "row 2") as caught:
         assembly(ids)
     assert "missing_rows" in str(caught.value)
     kept = ~missing_rows(ids)
@@ -70,7 +71,7 @@ def test_a_missing_id_is_counted_named_and_refused(kind):
 def test_other_ids_may_not_be_missing_either(name):
     columns = {"neuroid_id": ["x", "y", "z"], "repetition": [0.0, 1.0, 2.0, 3.0, 4.0, 5.0]}
     columns[name] = [*columns[name][:-1], None]
-    with pytest.raises(AssemblyError, match=rf"1 of . values of '{name}' missing"):
+    with refused(AssemblyError, f"1 of {len(columns[name])}", repr(name)):
         make_assembly(
             VALUES,
             presentation={"stimulus_id": ["a"] * 6, "repetition": columns["repetition"]},
@@ -84,7 +85,7 @@ def test_other_ids_may_not_be_missing_either(name):
 )
 def test_assemblies_of_elsewhere_are_checked_where_they_enter(act):
     unchecked = of_objects(["a", "b", None, "d", float("nan"), "f"])
-    with pytest.raises(AssemblyError, match=r"2 of 6 values of 'stimulus_id' missing.*rows 2, 4.*drop_missing"):
+    with refused(AssemblyError, "2 of 6", "'stimulus_id'", "rows 2, 4", "drop_missing"):
         act(unchecked)
     assert act(drop_missing(unchecked, "stimulus_id")) is not None
 
@@ -92,22 +93,22 @@ def test_assemblies_of_elsewhere_are_checked_where_they_enter(act):
 @pytest.mark.parametrize("kind", sorted(WITHOUT_THIRD))
 def test_stimuli_without_a_label_are_in_no_pair(kind):
     photos = assembly(list("uvwxyz"), caption=WITHOUT_THIRD[kind])
-    with pytest.warns(UserWarning, match=r"1 of 6 stimuli without 'caption'") as caught:
+    with warned(UserWarning, "1 of 6", "'caption'") as caught:
         pairs = Pairs.by_label(photos, photos, "caption")
     assert len(caught) == 2
     assert pairs.source_id.tolist() == pairs.target_id.tolist() == ["u", "v", "x", "y", "z"]
-    with pytest.raises(AssemblyError, match="1 of 6 values of 'caption' missing"):
+    with refused(AssemblyError, "1 of 6", "'caption'"):
         resolve_pairs(photos, photos, 4, stratify="caption")
 
 
 def test_labels_that_are_all_missing_pair_nothing():
     photos = assembly(list("uvwxyz"), caption=[None] * 6)
-    with pytest.raises(AssemblyError, match=r"no 'caption' of 6 stimuli that is not missing"):
+    with refused(AssemblyError, "'caption'", "6 stimuli"):
         Pairs.by_label(photos, photos, "caption")
 
 
 def test_pairs_have_an_id_on_both_sides():
-    with pytest.raises(AssemblyError, match=r"2 of 3 values of 'target_id' missing.*rows 0, 2"):
+    with refused(AssemblyError, "2 of 3", "'target_id'", "rows 0, 2"):
         Pairs(["a", "b", "c"], [None, "b", ""])
 
 
@@ -165,7 +166,7 @@ def test_columns_that_no_type_holds_are_refused(column, message):
 
 
 def test_a_column_of_a_matrix_is_refused_with_the_call_that_flattens_it():
-    with pytest.raises(AssemblyError, match=r"shape \(6, 1\).*numpy.ravel\(column\)"):
+    with refused(AssemblyError, "(6, 1)", "numpy.ravel(column)"):
         assembly(np.array([[name] for name in "abcdef"]))
 
 
@@ -193,9 +194,7 @@ def test_any_type_of_responses_is_averaged_as_in_double_precision(dtype):
 
 def test_masked_responses_are_missing_and_their_fill_value_is_never_read():
     masked = np.ma.masked_equal(np.array([[1.0, -999.0], [2.0, 3.0], [4.0, 5.0]]), -999.0)
-    with pytest.raises(
-        AssemblyError, match=r"found 1 NaN or infinite values of 6, first at stimulus 'a', neuroid 'n1'"
-    ) as caught:
+    with refused(AssemblyError, "1 NaN", "of 6", "'a'", "'n1'") as caught:
         assembly(["a", "b", "c"], masked)
     statements = str(caught.value).split("Mend: ")[1].split(", and values")[0]
     names = {"numpy": np, "values": masked}

@@ -8,6 +8,8 @@ import pytest
 import xarray as xr
 
 from neurobridge.assemblies import AssemblyError, average_repetitions, make_assembly, open_assembly, save_assembly
+from neurobridge.assemblies.storage.files import save_variables
+from tests.refusals import refused
 
 
 @pytest.fixture
@@ -47,6 +49,40 @@ def test_the_file_holds_one_variable_data_and_flat_coordinates(assembly, tmp_pat
     with xr.open_dataset(path) as raw:
         assert list(raw.data_vars) == ["data"]
         assert all(len(raw[name].dims) == 1 for name in raw.coords)
+
+
+def test_variables_of_a_score_are_written_by_the_same_encoding(tmp_path):
+    labels = np.array(["a", 1, None], dtype=object)
+    score = xr.Dataset(
+        {"raw": ("split", [0.25, np.nan, 0.5]), "kept": ("split", [True, False, True]), "n": ((), 3)},
+        coords={"split": [0, 1, 2], "label": ("split", labels), "object name": ("split", ["x", "é", ""])},
+        attrs={"metric": "accuracy", "scale_factor": 2.0, "digests": {"a": "sha256:0"}, "nothing": None, "flag": True},
+    )
+    with xr.open_dataset(save_variables(score, tmp_path / "deep" / "score.nc"), engine="netcdf4") as read:
+        np.testing.assert_array_equal(read["raw"].values, score["raw"].values)
+        assert read["kept"].values.tolist() == [True, False, True]
+        assert int(read["n"]) == 3
+        assert read["object_name"].values.tolist() == ["x", "é", ""]
+        assert read.sizes == score.sizes
+        assert read.attrs["metric"] == "accuracy"
+        assert "scale_factor" not in read.attrs
+    assert [path.name for path in (tmp_path / "deep").iterdir()] == ["score.nc"]
+
+
+@pytest.mark.parametrize(
+    ("odd", "facts"),
+    [
+        ({"attrs": {"model": print}}, ("'model'", "dataset.attrs")),
+        ({"coords": {"label": ("split", [print, 1])}}, ("'label'", "dataset['label']")),
+        ({"data_vars": {"raw": ("split", np.array([print, 1]))}}, ("'raw'", "dataset['raw']")),
+    ],
+)
+def test_variables_that_no_file_holds_are_refused_before_the_old_file_goes(tmp_path, odd, facts):
+    path = save_variables(xr.Dataset({"raw": ("split", [0.5])}), tmp_path / "score.nc")
+    before = path.read_bytes()
+    with refused(AssemblyError, *facts):
+        save_variables(xr.Dataset(**{"data_vars": {"raw": ("split", [0.5, 1.0])}, **odd}), path)
+    assert path.read_bytes() == before
 
 
 def test_older_names_are_read(assembly, tmp_path):

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from neurobridge.assemblies import AssemblyError, make_assembly, open_assembly, require_storable, save_assembly
 from neurobridge.assemblies.storage.columns import as_column, same_column
 from neurobridge.assemblies.storage.values import differing_attrs
+from tests.refusals import refused
 
 SUFFIXES = [".nc"] + ([".zarr"] if importlib.util.find_spec("zarr") else [])
 RESERVED = [
@@ -219,12 +220,12 @@ def test_columns_of_pandas_are_written(tmp_path, column, expected) -> None:
     [
         (np.array([object()] * 4), "object"),
         (np.array([pd.Timestamp("2000-01-01", tz="UTC")] * 4, dtype=object), "Timestamp"),
-        (np.arange(4, dtype=np.longdouble), "longdouble|float128"),
-        (np.zeros(4, dtype="i4,f4"), r"\[\('f0'"),
+        (np.arange(4, dtype=np.longdouble), str(np.dtype(np.longdouble))),
+        (np.zeros(4, dtype="i4,f4"), "[('f0'"),
     ],
 )
 def test_what_cannot_be_held_is_refused_with_its_name(tmp_path, column, name) -> None:
-    with pytest.raises(AssemblyError, match=rf"coordinate 'odd'.*({name}).*Mend: assembly.assign_coords"):
+    with refused(AssemblyError, "'odd'", name, "assembly.assign_coords"):
         save_assembly(small(columns={"odd": column}), tmp_path / "a.nc")
     assert list(tmp_path.iterdir()) == []
 
@@ -233,13 +234,11 @@ def test_attributes_that_cannot_be_held_are_refused_with_their_name() -> None:
     circle: list[Any] = []
     circle.append(circle)
     for value in (object(), {1, 2}, [print], np.ma.masked_array([1, 2], [True, False]), circle, np.longdouble(1)):
-        with pytest.raises(AssemblyError, match=r"'odd' of type .*Mend: assembly.attrs\['odd'\] = str"):
+        with refused(AssemblyError, "'odd'", "assembly.attrs['odd'] = str"):
             require_storable(small(attrs={"odd": value}))
         assembly = small()
         assembly.coords["stimulus_id"].attrs["odd"] = value
-        with pytest.raises(
-            AssemblyError, match=r"coordinate 'stimulus_id'.*'odd'.*Mend: assembly\['stimulus_id'\].attrs"
-        ):
+        with refused(AssemblyError, "'stimulus_id'", "'odd'", "assembly['stimulus_id'].attrs"):
             require_storable(assembly)
 
 
@@ -276,11 +275,9 @@ def test_one_name_for_two_columns_is_refused(dims) -> None:
     }
     columns[dims[0]]["1"] = [0, 1]
     columns[dims[1]][1] = [2, 3]
-    with pytest.raises(
-        AssemblyError, match=rf"'1' of {dims[1]!r}, and a coordinate of {dims[0]!r} has that name.*Mend"
-    ):
+    with refused(AssemblyError, "'1'", repr(dims[1]), repr(dims[0])):
         make_assembly(np.ones((2, 2)), **columns)
-    with pytest.raises(AssemblyError, match=r"'neuroid' of 'presentation', and the dimension 'neuroid'.*Mend"):
+    with refused(AssemblyError, "'neuroid'", "'presentation'"):
         make_assembly(
             np.ones((2, 2)), presentation={"stimulus_id": ["a", "b"], "neuroid": [0, 1]}, neuroid={"neuroid_id": [0, 1]}
         )

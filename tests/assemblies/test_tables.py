@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from neurobridge.assemblies import AssemblyError, Pairs, read_table
+from tests.refusals import refused
 
 WORDS = ["NA", "null", "None", "nan", "N/A", "NaN", "<NA>", "NULL", "inf", "1e5", "007", "True"]
 
@@ -51,8 +52,9 @@ def test_other_columns_are_numbers_where_each_cell_is_one(tmp_path):
 def test_a_frame_that_pandas_wrote_comes_back_without_its_index(tmp_path):
     frame = pd.DataFrame({"stimulus_id": ["a", "b"], "size": [1.5, 2.5]})
     frame.to_csv(tmp_path / "with.csv")
+    frame.set_axis([3, 17]).to_csv(tmp_path / "some_rows.csv")
     pd.read_csv(tmp_path / "with.csv").to_csv(tmp_path / "twice.csv")
-    for name in ("with.csv", "twice.csv"):
+    for name in ("with.csv", "some_rows.csv", "twice.csv"):
         table = read_table(tmp_path / name)
         assert table.columns.tolist() == ["stimulus_id", "size"]
         assert table["size"].tolist() == [1.5, 2.5]
@@ -92,5 +94,5 @@ def test_what_is_no_such_table_is_refused(tmp_path, data, message):
 
 def test_a_missing_file_and_a_folder_are_no_table(tmp_path):
     for path in (tmp_path / "none.csv", tmp_path):
-        with pytest.raises(FileNotFoundError, match=r"found no file at .*\(pairs\)"):
+        with refused(FileNotFoundError, "(pairs)"):
             read_table(path, what="pairs")

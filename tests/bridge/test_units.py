@@ -6,12 +6,17 @@ import warnings
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
 
+from neurobridge import bridge
 from neurobridge.bridge import (
+    SOLVERS,
     BridgeWarning,
     Candidate,
+    DenseCost,
     UntrustedAlignmentWarning,
     align_unpaired,
+    anchor_distances,
     bridge_cost,
     couple,
     diagnose,
@@ -21,6 +26,7 @@ from neurobridge.bridge import (
 )
 from neurobridge.bridge.cost.dense import linear_cost
 from neurobridge.bridge.cost.metrics import METRICS
+from tests.units import MESSAGE, PROTOCOL, SETTINGS, UNITS, check_every_callable_is_tried
 
 FACTORS = [(1e-9, 1.0), (3.7e-5, 1e9), (1e-30, 1e30)]
 rng = np.random.default_rng(0)
@@ -45,6 +51,49 @@ def test_of_bridge_costs_and_plans(factors, metric, options):
     for here, there in zip(*results, strict=True):
         # Shortest paths to the nearest anchors are kept in float32.
         np.testing.assert_allclose(there, here, rtol=1e-5, atol=1e-6 if metric == "geodesic" else 1e-9)
+
+
+#: Powers with which unscaled distances follow the unit of the points.
+POWERS = {"euclidean": 1, "sqeuclidean": 2, "cosine": 0, "correlation": 0, "geodesic": 1}
+
+
+@pytest.mark.parametrize("metric", [*METRICS, "geodesic"])
+@settings(max_examples=3, deadline=None)
+@given(unit=UNITS)
+def test_of_anchor_distances(metric, unit):
+    for scale, power in (("mean", 0), ("median", 0), ("none", POWERS[metric])):
+        here, there = (
+            anchor_distances(f * X, PAIRS[0], metric=metric, scale=scale, n_neighbors=5).fitted for f in (1.0, unit)
+        )
+        np.testing.assert_allclose(there / unit**power, here, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("method", sorted({*SOLVERS} - {"factored"}))
+@settings(max_examples=3, deadline=None)
+@given(unit=UNITS)
+def test_of_plans_of_a_matrix(method, unit):
+    matrix = bridge_cost(X, Y, PAIRS, reduce="min").dense()[:20, :15]
+    here, there = (
+        couple(DenseCost(f * matrix, ([0, 1], [0, 1])), method=method, epsilon=0.5, tol=1e-9) for f in (1.0, unit)
+    )
+    # Many paths over one pair are level: exact plans of the same cost.
+    assert there.expected_cost() / unit == pytest.approx(here.expected_cost(), rel=1e-6)
+    if method != "exact":
+        np.testing.assert_allclose(there.dense(), here.dense(), rtol=1e-5, atol=1e-9)
+
+
+@settings(max_examples=3, deadline=None)
+@given(of_x=UNITS, of_y=UNITS)
+def test_of_what_a_coupling_gives(of_x, of_y):
+    (here, *images), (there, *moved) = (
+        (coupling, coupling.barycentric(g * Y) / g, coupling.map(f * X[:5], g * Y) / g)
+        for f, g in ((1.0, 1.0), (of_x, of_y))
+        for coupling in [couple(bridge_cost(f * X, g * Y, PAIRS), epsilon=0.2, tol=1e-9)]
+    )
+    np.testing.assert_allclose(moved[0], images[0], rtol=1e-6, atol=1e-9)
+    np.testing.assert_allclose(moved[1], images[1], rtol=1e-6, atol=1e-9)
+    assert there.entropy() == pytest.approx(here.entropy(), rel=1e-9)
+    assert there.expected_cost() == pytest.approx(here.expected_cost(), rel=1e-6)
 
 
 @pytest.mark.parametrize("factor", [1e-30, 1e-9, 1e9, 1e25])
@@ -89,6 +138,7 @@ def test_of_the_fused_bridge(factors, minibatch_size):
     np.testing.assert_allclose(list(there.errors.values()), list(here.errors.values()), rtol=1e-3)
     np.testing.assert_allclose(there.map(a * X) / b, here.map(X), rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(there.coupling.dense(), here.coupling.dense(), rtol=1e-2, atol=1e-7)
+    np.testing.assert_allclose(there.coupling.cost.dense(), here.coupling.cost.dense(), rtol=1e-3, atol=1e-3)
 
 
 @pytest.mark.parametrize("readout", ["barycentric", "linear", "mean"])
@@ -116,15 +166,60 @@ def test_of_the_diagnosis(factors, scale):
     for name in ("n_directions", "pair_rank", "outliers", "calibration", "overlap", "ridge_r2"):
         values = [np.asarray(getattr(report, name), dtype=float) for report in reports]
         np.testing.assert_allclose(values[1], values[0], rtol=1e-5, atol=1e-9, err_msg=name)
+    # Without a scale, lengths keep the unit of the points.
+    for side, unit in zip(("source", "target"), factors if scale == "none" else (1.0, 1.0), strict=True):
+        here, there = (getattr(report, side) for report in reports)
+        assert (there.reach / unit, there.beyond) == pytest.approx((here.reach, here.beyond))
+        assert {name: value / unit for name, value in there.quantiles.items()} == pytest.approx(here.quantiles)
     assert reports[1].findings == reports[0].findings
 
 
 @pytest.mark.parametrize("factors", FACTORS[1:2])
 def test_of_an_alignment_without_pairs(factors):
-    anchors = []
+    starts = []
     for a, b in ((1.0, 1.0), factors):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UntrustedAlignmentWarning)
-            start = align_unpaired(a * X[:24], b * Y[:24], n_restarts=2, n_null=1, max_rounds=1)
-        anchors.append(start.anchors)
-    np.testing.assert_array_equal(anchors[1], anchors[0])
+            starts.append(align_unpaired(a * X[:24], b * Y[:24], n_restarts=2, n_null=1, max_rounds=1))
+    here, there = starts
+    np.testing.assert_array_equal(there.anchors, here.anchors)
+    np.testing.assert_allclose(there.map(factors[0] * X) / factors[1], here.map(X), rtol=1e-3, atol=1e-4)
+    for name in ("stability", "cycle", "distortions", "null_distortions"):
+        assert getattr(there.trust, name) == pytest.approx(getattr(here.trust, name), rel=1e-4), name
+
+
+#: Public callables, with the property test of each.
+TRIED = {
+    "align_unpaired": test_of_an_alignment_without_pairs,
+    "anchor_distances": test_of_anchor_distances,
+    "bridge_cost": test_of_bridge_costs_and_plans,
+    "couple": test_of_bridge_costs_and_plans,
+    "Coupling": test_of_what_a_coupling_gives,
+    "DenseCost": test_of_plans_of_a_matrix,
+    "diagnose": test_of_the_diagnosis,
+    "fuse": test_of_the_fused_bridge,
+    "kernel_map": test_of_maps_of_pairs,
+    "ridge_map": test_of_maps_of_pairs,
+}
+INSIDE = {
+    "AnchorDistances": "anchor_distances",
+    "BridgeCost": "bridge_cost",
+    "Coverage": "diagnose",
+    "Diagnostics": "diagnose",
+    "FusedBridge": "fuse",
+    "FusedCost": "fuse",
+    "KernelMap": "kernel_map",
+    "LinearMap": "ridge_map",
+    "Trust": "align_unpaired",
+    "UnpairedStart": "align_unpaired",
+}
+WITHOUT = {
+    "Candidate": SETTINGS,
+    "Cost": PROTOCOL,
+    "Geometry": SETTINGS,
+    **{name: MESSAGE for name in dir(bridge) if name.endswith("Warning")},
+}
+
+
+def test_every_public_function_is_tried():
+    check_every_callable_is_tried(bridge, tried=TRIED, inside=INSIDE, without=WITHOUT)

@@ -83,11 +83,13 @@ def test_fetch_without_names_brings_every_mirrored_set_and_verify_passes(mirror,
             assert (home / name / file).stat().st_size == (mirror / name / file).stat().st_size
     # The mirror is not needed any more.
     status = json.loads(run("verify", "--json"))
-    assert {name for name, files in status.items() if set(files.values()) == {"ok"}} == set(sets)
+    assert {name for name, files in status.items() if "ok" in files.values()} == set(sets)
     assert {state for files in status.values() for state in files.values()} == {"ok", "missing"}
     assert "0 wrong" in run("verify")
     for name in sets:
-        run("verify", name)
+        # Of things-similarity, a mirror may hold some groups only.
+        is_whole = set(status[name].values()) == {"ok"}
+        run("verify", name, code=0 if is_whole else 1)
     listed = {row["name"]: row["at hand"] for row in json.loads(run("list", "--json"))}
     assert listed["mnist"] == 4
 

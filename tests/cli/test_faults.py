@@ -121,8 +121,14 @@ def build() -> nn.Sequential:
         return nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten())
 
 
+@pytest.fixture(scope="module")
+def good(tmp_path_factory, make_random_assembly) -> str:
+    """A good assembly: one file for all."""
+    return str(save_assembly(make_random_assembly(30, 4, seed=0), tmp_path_factory.mktemp("good") / "good.nc"))
+
+
 @pytest.fixture
-def inputs(tmp_path, monkeypatch, make_random_assembly) -> dict[str, str]:
+def inputs(tmp_path, monkeypatch, good) -> dict[str, str]:
     """Good files to stand beside the bad one, and an importable model."""
     module = types.ModuleType("mine")
     module.build = build
@@ -134,8 +140,7 @@ def inputs(tmp_path, monkeypatch, make_random_assembly) -> dict[str, str]:
     for k in range(3):
         Image.fromarray(rng.integers(0, 256, (8, 8, 3), dtype=np.uint8)).save(tmp_path / f"{k}.png")
     (tmp_path / "table.csv").write_text("stimulus_id,file\n" + "".join(f"{k},{k}.png\n" for k in range(3)))
-    good = save_assembly(make_random_assembly(30, 4, seed=0), tmp_path / "good.nc")
-    return {"good": str(good), "table": str(tmp_path / "table.csv"), "out": str(tmp_path / "out.nc")}
+    return {"good": good, "table": str(tmp_path / "table.csv"), "out": str(tmp_path / "out.nc")}
 
 
 def fill(arguments: list[str], **values: str) -> list[str]:
@@ -293,7 +298,9 @@ def test_a_full_disk_is_said_in_one_line(inputs, monkeypatch, capsys, arguments)
 
 @pytest.mark.parametrize("out", ["out.nc", "out.zarr"])
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_a_signal_in_an_extraction_leaves_it_resumable(inputs, tmp_path, monkeypatch, capsys, out, number, status):
+def test_a_signal_in_an_extraction_leaves_it_resumable(
+    inputs, tmp_path, monkeypatch, capsys, request, out, number, status
+):
     arguments = [*fill(OUTPUTS["extract --out"], bad=str(tmp_path / out), **inputs), "--batch-size", "1", "--json"]
     if out.endswith("zarr"):
         pytest.importorskip("zarr")
@@ -305,6 +312,9 @@ def test_a_signal_in_an_extraction_leaves_it_resumable(inputs, tmp_path, monkeyp
             calls.append(len(images))
             return super().forward(images)
 
+    # A run that a shell put into the background ignores SIGINT.
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
+    request.addfinalizer(lambda: signal.signal(signal.SIGINT, handler))
     calls: list[int] = []
     sys.modules["mine"].build = lambda: Ended(*build())
     ended, output, message = call(arguments, monkeypatch, capsys)

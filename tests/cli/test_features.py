@@ -7,6 +7,7 @@ import re
 import sys
 import types
 import warnings
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -20,7 +21,8 @@ from typer.testing import CliRunner
 
 from neurobridge.assemblies import open_assembly
 from neurobridge.cli.app import app, main
-from neurobridge.features import extract
+from neurobridge.datasets import load
+from neurobridge.features import GaborEnergy, extract
 
 
 def build() -> nn.Sequential:
@@ -117,6 +119,14 @@ def test_poolings(stimuli, pooling, width) -> None:
     assert summary["shape"] == [6, width]
 
 
+def test_several_poolings_of_one_run(stimuli) -> None:
+    arguments = ["--layer", "0", "--pooling", "mean", "--pooling", "sparse:7", "--json"]
+    summary = json.loads(run(stimuli, *arguments))
+    assert summary["shape"] == [6, 4 + 7]
+    assert summary["pooling"][0] == "mean"
+    assert open_assembly(stimuli / "out.nc")["pooling"].values.tolist() == ["mean"] * 4 + ["sparse:7"] * 7
+
+
 def test_components_are_fitted_on_other_images_and_kept(stimuli) -> None:
     arguments = ["--layer", "0", "--pooling", "pca:3", "--pca", stimuli / "pca.safetensors", "--json"]
     fitted = json.loads(run(stimuli, *arguments, "--fit-on", stimuli / "other.csv"))
@@ -156,6 +166,7 @@ def test_images_of_a_dataset(stimuli, monkeypatch) -> None:
         (["--layer", "conv"], ["'conv'"]),
         (["--weights", "gone.pt"], ["gone.pt"]),
         (["--dtype", "float16"], ["float16", ".zarr"]),
+        (["--pooling", "pca:3", "--pooling", "pca:2"], ["pca 2 times"]),
     ],
 )
 def test_mistakes_are_one_message(stimuli, monkeypatch, capsys, arguments, facts) -> None:
@@ -181,17 +192,17 @@ def test_a_dataset_without_images_is_refused(stimuli, monkeypatch, capsys) -> No
 @pytest.mark.realdata
 def test_real_images_of_cowley2023(mirror, tmp_path, monkeypatch) -> None:
     monkeypatch.setenv("NEUROBRIDGE_QUIET", "1")
+
+    def every_fifth(name, **options):
+        return SimpleNamespace(images=load(name, **options).images[::5])
+
+    monkeypatch.setattr("neurobridge.datasets.load", every_fifth)
     fixed = ["features", "extract", "--model", "python:neurobridge.features:GaborEnergy", "--layer", "v1"]
     arguments = ["--stimuli", "cowley2023-v4-210325", "--mirror", mirror, "--out", tmp_path / "a.nc", "--json"]
     result = CliRunner().invoke(app, [*fixed, *map(str, arguments)])
     assert result.exit_code == 0, (result.output, result.exception)
-    assert json.loads(result.stdout)["shape"] == [640, 384]
-    streamed = open_assembly(tmp_path / "a.nc")
-
-    from neurobridge.datasets import load
-    from neurobridge.features import GaborEnergy
-
-    images = load("cowley2023-v4-210325", mirror=mirror).images.isel(presentation=slice(0, 64))
+    assert json.loads(result.stdout)["shape"] == [128, 384]
+    streamed, images = open_assembly(tmp_path / "a.nc"), every_fifth("cowley2023-v4-210325", mirror=mirror).images[:64]
     np.testing.assert_allclose(streamed.values[:64], extract(GaborEnergy(), images, "v1").values, rtol=1e-5, atol=1e-6)
 
 

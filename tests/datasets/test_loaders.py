@@ -67,20 +67,24 @@ def test_majajhong_is_labelled(mirror):
 @pytest.mark.parametrize(
     "name",
     [
+        "cifar10",
         "clip-class-text",
         "clip-flickr8k",
         "cowley2023-v4-210325",
+        "fsdd",
         "hvm-metadata",
+        "imagenet-sample",
         "kriegeskorte2008",
         "majajhong2015-it-v6",
         "mnist",
+        "things-similarity",
     ],
 )
 def test_every_part_carries_its_citation_and_digests(mirror, name):
     experiment = load(name, mirror=mirror, quiet=True)
     assert experiment.name == name
     assert experiment.attrs["citation"].strip().startswith("@")
-    parts = [getattr(experiment, part) for part in ("recordings", "images", "latents", "activations", "rdms")]
+    parts = [getattr(experiment, part) for part in ("recordings", "images", "sounds", "latents", "activations", "rdms")]
     for part in (part for part in parts if part is not None):
         assert part.attrs["citation"] == experiment.attrs["citation"]
         assert part.attrs["kind"] == experiment.kind

@@ -150,7 +150,7 @@ def test_a_dataset_without_a_loader_says_which_have_one(tmp_path, monkeypatch):
     assert not has_loader("made")
     assert has_loader("mnist")
     assert has_loader("simulated-hvm")
-    with refused(UnknownDatasetError, "'made'", "['clip-class-text'"):
+    with refused(UnknownDatasetError, "'made'", "['cifar10'"):
         load("made")
 
 

@@ -15,6 +15,7 @@ from neurobridge.aligners import BASELINES
 from neurobridge.assemblies import AssemblyError, make_assembly
 from neurobridge.evaluate import CurveSettings, aggregate, curve_dataset, curve_records, draw_curve_fold, learning_curve
 from neurobridge.evaluate.curves.learning import area_under_curve, interval
+from tests.refusals import refused
 
 
 class LeastSquares(BaseEstimator):
@@ -233,18 +234,18 @@ def test_neuroids_constant_in_a_pool_or_among_the_held_out_are_left_out_and_coun
 
 def test_bad_requests_are_refused(spaces):
     source, target = spaces
-    with pytest.raises(AssemblyError, match=r"97 pairs.*2.*96.*120.*Mend"):
+    with refused(AssemblyError, "97 pairs", "2", "96", "120"):
         draw_curve_fold(source, target, 97, seed=0)
     with pytest.raises(AssemblyError, match=r"1 pairs"):
         draw_curve_fold(source, target, 1, seed=0)
-    with pytest.raises(ValueError, match=r"unpaired='both'.*'none'.*Mend"):
+    with refused(ValueError, "unpaired='both'", "'none'"):
         draw_curve_fold(source, target, 5, seed=0, unpaired="both")
-    with pytest.raises(ValueError, match=r"held_out=1.*\(0, 1\).*Mend"):
+    with refused(ValueError, "held_out=1", "(0, 1)"):
         draw_curve_fold(source, target, 5, seed=0, held_out=1)
     for bad in ({"n_seeds": 0}, {"n_pairs": (20, 5)}, {"n_pairs": ()}):
         with pytest.raises(ValueError, match=r"n_seeds=.*n_pairs=.*Mend"):
             learning_curve(source, target, **{"aligners": {"ls": LeastSquares()}, "progress": False, **bad})
-    with pytest.raises(ValueError, match=r"2 cells.*'ls'.*5.*0.*Mend"):
+    with refused(ValueError, "2 cells", "('ls', 5, 0)"):
         curve_dataset([], ["ls"], CurveSettings(n_pairs=(5, 10), n_seeds=1))
     with pytest.raises(ValueError, match=r"no aligner.*Mend"):
         learning_curve(source, target, {})

@@ -14,6 +14,7 @@ from neurobridge.evaluate.decoding.accuracy import READOUTS, cross_space_decode,
 from neurobridge.evaluate.decoding.attributes import decode_attributes
 from neurobridge.evaluate.decoding.axes import _in_turn, _loglinear_dprime, decoding_curve, generalise
 from neurobridge.evaluate.decoding.readouts import CorrelationTemplates, count_choices
+from tests.refusals import refused
 
 
 def assembly(values, first=0, prefix="n", **presentation):
@@ -187,7 +188,7 @@ def test_loglinear_dprime_by_hand():
 def test_decoding_curve_refuses_what_is_not_there():
     data = classes(80)
     for bad in ({"n_sites": (11,)}, {"n_sites": (0,)}, {"n_train": (3,)}, {"n_train": (65,)}):
-        with pytest.raises(AssemblyError, match=r"1.*10 sites.*4.*64 training.*Mend"):
+        with refused(AssemblyError, "10 sites", "64 training"):
             decoding_curve(data, "category_name", **{"n_sites": (5,), "n_train": (20,), "progress": False, **bad})
 
 
@@ -272,11 +273,11 @@ def test_attributes_that_cannot_be_regressed_are_refused():
             decode_attributes(data, [name])
     with pytest.raises(AssemblyError, match=r"-1.*Mend"):
         decode_attributes(data, {"ty": -1})
-    with pytest.raises(AssemblyError, match=r"attributes: found none.*Mend"):
+    with refused(AssemblyError, "attributes", "none"):
         decode_attributes(data, [])
     with pytest.raises(AssemblyError, match=r"'magic'"):
         decode_attributes(data, ["ty"], regression="magic")
-    with pytest.raises(AssemblyError, match=r"'neuron_to_neuron'.*\['linear', 'pls', 'ridge'\].*Mend"):
+    with refused(AssemblyError, "'neuron_to_neuron'", ["linear", "pls", "ridge"]):
         decode_attributes(data, ["ty"], regression="neuron_to_neuron")
     with pytest.raises(AssemblyError, match=r"'tz'"):
         decode_attributes(data, ["tz"])

@@ -15,6 +15,7 @@ from neurobridge.datasets import load
 from neurobridge.evaluate.decoding.attributes import decode_attributes
 from neurobridge.evaluate.decoding.confusions import choices, confusion, tabulate_choices
 from neurobridge.evaluate.decoding.discrimination import consistency, discriminate, dprime
+from tests.refusals import refused
 
 
 def gaussians(means, n_each, seed=0):
@@ -202,15 +203,15 @@ def test_choices_refuse_bad_requests():
         choices(data, "object_name", splits=[(np.arange(10, 30), np.arange(10))])
     with pytest.raises(AssemblyError, match=r"'category_name'"):
         choices(data, "category_name")
-    with pytest.raises(AssemblyError, match=r"\(2,\).*\(2,\).*\(1,\).*Mend"):
+    with refused(AssemblyError, "(2,)", "(1,)"):
         tabulate_choices(["a", "b"], ["x", "y"], ["x"])
     with pytest.raises(AssemblyError, match=r"'z'.*\['x', 'y'\].*Mend"):
         tabulate_choices(["a", "b"], ["x", "y"], ["x", "z"], classes=["x", "y"])
     with pytest.raises(AssemblyError, match=r"'a'.*Mend"):
         tabulate_choices(["a", "a"], ["x", "y"], ["x", "x"])
-    with pytest.raises(AssemblyError, match=r"choices: found dims.*Mend"):
+    with refused(AssemblyError, "choices", "dims"):
         discriminate(data)
-    with pytest.raises(AssemblyError, match=r"1 classes.*2 choices.*Mend"):
+    with refused(AssemblyError, "1 classes", "2 choices"):
         discriminate(tabulate_choices(["a", "b"], ["x", "x"], ["x", "y"]))
     with pytest.raises(ValueError, match=r"level='species'.*Mend"):
         discriminate(table(P, OWN), level="species")
@@ -258,7 +259,7 @@ def test_a_measure_that_does_not_agree_with_itself_is_not_normalised():
 
 def test_consistency_refuses_what_cannot_be_compared():
     x = np.arange(10.0)
-    with pytest.raises(ValueError, match=r"4 halves.*\[10, 10, 10, 9\].*Mend"):
+    with refused(ValueError, "4 halves", [10, 10, 10, 9]):
         consistency((x, x), (x, x[:9]))
     with pytest.raises(ValueError, match=r"2 items.*\(of 2\).*Mend"):
         consistency((x[:2], x[:2]), (x[:2], x[:2]))

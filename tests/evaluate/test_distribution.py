@@ -10,6 +10,7 @@ from scipy.linalg import sqrtm
 from scipy.stats import ortho_group, wasserstein_distance
 
 from neurobridge.evaluate.similarity.distribution import frechet_distance, median_distance, mmd, sliced_wasserstein
+from tests.refusals import refused
 
 ALL = [sliced_wasserstein, mmd, frechet_distance]
 
@@ -138,7 +139,7 @@ def test_points_that_cannot_be_compared_are_refused(distance):
 
 def test_settings_out_of_range_are_refused():
     X = cloud(10, 3)
-    with pytest.raises(ValueError, match=r"n_projections=0.*p=2.*Mend"):
+    with refused(ValueError, "n_projections=0", "p=2"):
         sliced_wasserstein(X, X, n_projections=0)
     with pytest.raises(ValueError, match=r"p=0.*1.*Mend"):
         sliced_wasserstein(X, X, p=0)

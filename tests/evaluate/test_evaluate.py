@@ -32,6 +32,7 @@ from neurobridge.evaluate import (
 from neurobridge.evaluate.correlation import pearson
 from neurobridge.evaluate.regression import ALPHAS
 from neurobridge.maps.pls import fit_pls
+from tests.refusals import refused
 
 
 def assembly(values: np.ndarray, *, first: int = 0, **presentation: np.ndarray) -> xr.DataArray:
@@ -72,7 +73,7 @@ def test_stratified_splits_keep_every_class_on_both_sides():
 def test_splits_refuse_overlap_emptiness_and_strangers():
     with pytest.raises(AssemblyError, match=r"1 row.*0.*Mend"):
         Splits([([0, 1, 2], [2, 3])])
-    with pytest.raises(AssemblyError, match=r"0 training.*1 held-out.*Mend"):
+    with refused(AssemblyError, "0 training", "1 held-out"):
         Splits([([], [2])])
     with pytest.raises(AssemblyError, match=r"found no fold.*Mend"):
         Splits([])
@@ -163,7 +164,7 @@ def test_correlate_refuses_bad_input():
     ceiling = _ceiling_of_three()
     with pytest.raises(AssemblyError, match=r"3 neuroids.*2.*Mend"):
         correlate(observed, observed, ceiling=ceiling)
-    with pytest.raises(AssemblyError, match=r"ceiling: found dims \(\).*Mend"):
+    with refused(AssemblyError, "ceiling", "dims ()"):
         correlate(observed, observed, ceiling=xr.DataArray(0.5))
 
 
@@ -294,7 +295,7 @@ def test_aggregate_refuses_what_is_no_score(linear_world):
     with pytest.raises(ValueError, match=r"\[\]"):
         aggregate(xr.Dataset())
     for share in (0, 1, 95):
-        with pytest.raises(ValueError, match=rf"confidence={share}.*\(0, 1\).*Mend"):
+        with refused(ValueError, f"confidence={share}", "(0, 1)"):
             aggregate(score, confidence=share)
 
 
@@ -318,7 +319,7 @@ def test_predictivity_refuses_bad_input(linear_world):
     source, target = linear_world
     with pytest.raises(AssemblyError, match=r"'magic'.*Mend"):
         predictivity(source, target, "magic")
-    with pytest.raises(AssemblyError, match=r"both trained on and held out"):
+    with refused(AssemblyError, "10 row", "fold 0"):
         predictivity(source, target, splits=[(np.arange(20), np.arange(10, 30))])
     with pytest.raises(AssemblyError, match=r"0.*300.*0.*199"):
         predictivity(source, target, splits=[(np.arange(20), np.array([50, 51, 300]))])
@@ -327,7 +328,7 @@ def test_predictivity_refuses_bad_input(linear_world):
     with pytest.raises(AssemblyError, match=r"1.*'s0003'.*'n4'.*Mend"):
         predictivity(holes, target)
     doubled = xr.concat([source, source.isel(presentation=[0])], dim="presentation")
-    with pytest.raises(AssemblyError, match=r"1 duplicate.*stimulus_id.*Mend"):
+    with refused(AssemblyError, "1 duplicate", "stimulus_id"):
         predictivity(doubled, target)
 
 
@@ -378,5 +379,5 @@ def test_decode_refuses_bad_input(classes):
     with pytest.raises(AssemblyError, match=r"'oracle'.*Mend"):
         decode(classes, "category_name", readout="oracle")
     one = classes.isel(presentation=classes["category_name"].values == "c0")
-    with pytest.raises(AssemblyError, match=r"category_name.*'c0'.*Mend"):
+    with refused(AssemblyError, "category_name", "'c0'"):
         train_readout(one, "category_name")

@@ -15,6 +15,7 @@ from sklearn.neighbors import NearestNeighbors
 from neurobridge.assemblies import AssemblyError, make_assembly
 from neurobridge.evaluate import aggregate
 from neurobridge.evaluate.similarity.relations import MEASURES, calibration_scorer, neighbour_scorer, overlap
+from tests.refusals import refused
 
 SMALL = {"n_permutations": 40, "n_alignments": 8, "n_projections": 50}
 
@@ -127,7 +128,7 @@ def test_no_null_is_said_and_scores_can_be_written(tmp_path):
 
 def test_bad_requests_are_refused():
     source, target = related(0.5)
-    with pytest.raises(AssemblyError, match=r"120 shared.*k=119.*1.*2 neighbours.*Mend"):
+    with refused(AssemblyError, "120 shared", "k=119", "2 neighbours"):
         overlap(source, target, k=119)
     with pytest.raises(AssemblyError, match=r"5 shared.*k=2.*8.*Mend"):
         overlap(source.isel(presentation=slice(0, 5)), target, k=2)

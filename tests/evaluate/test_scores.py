@@ -36,6 +36,7 @@ from neurobridge.evaluate import (
 )
 from neurobridge.evaluate.score.permutation import p_value
 from neurobridge.evaluate.score.schema import VARIABLES, score_attrs
+from tests.refusals import refused
 
 N = 80
 
@@ -264,7 +265,7 @@ def test_what_is_no_score_is_refused():
     for name in (*VARIABLES, "null_site_95"):
         with pytest.raises(ValueError, match=rf"score.*{name}.*Mend"):
             check_score(score.drop_vars(name))
-    with pytest.raises(ValueError, match=r"normalized.*\('split',\).*Mend"):
+    with refused(ValueError, "normalized", "('split',)"):
         check_score(score.assign(normalized=("split", np.ones(3))))
     with pytest.raises(ValueError, match=r"'split'.*Mend"):
         check_score(score.assign(ceiling=("split", np.ones(3))))

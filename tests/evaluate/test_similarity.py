@@ -25,6 +25,7 @@ from neurobridge.evaluate.similarity.arrays import cka_scorer, fit_cca, procrust
 from neurobridge.evaluate.similarity.comparators import compare_rdms, rdm_scorer
 from neurobridge.evaluate.similarity.ranks import average_ranks
 from neurobridge.evaluate.similarity.rdms import rdm_noise_ceiling
+from tests.refusals import refused
 
 
 def rotation(d: int, seed: int) -> np.ndarray:
@@ -94,7 +95,7 @@ def test_cka_refuses_what_would_not_fit(p, d, needed):
     rng = np.random.default_rng(0)
     X, Y = rng.normal(size=(20, p)), rng.normal(size=(20, d))
     assert np.isfinite(linear_cka(X, Y, memory_limit=needed))
-    with pytest.raises(MemoryError, match=rf"20 stimuli.*{p}.*{d} features.*Mend"):
+    with refused(MemoryError, "20 stimuli", p, f"{d} features"):
         linear_cka(X, Y, memory_limit=needed - 1)
 
 
@@ -394,7 +395,7 @@ def test_what_cannot_be_compared_is_refused(worlds):
         compare_rdms(np.ones(6), np.ones(6), comparator="tau")
     with pytest.raises(ValueError, match=r"\(6,\).*\(3,\).*Mend"):
         compare_rdms(np.ones(6), np.ones(3))
-    with pytest.raises(ValueError, match=r"expected at least two subjects.*Mend"):
+    with refused(ValueError, "(1, 6)"):
         rdm_noise_ceiling(np.ones((1, 6)))
     with pytest.raises(AssemblyError, match=r"'manhattan'.*Mend"):
         METRICS["rdm"](source, target, distance="manhattan")
@@ -402,7 +403,7 @@ def test_what_cannot_be_compared_is_refused(worlds):
         rdm(source, distance="manhattan")
     with pytest.raises(AssemblyError, match=r"'tau'.*Mend"):
         METRICS["rsa"](source, target, comparator="tau")
-    with pytest.raises(AssemblyError, match=r"'animal'.*'neuroid'.*Mend"):
+    with refused(AssemblyError, "'animal'", "'neuroid'"):
         METRICS["rsa"](source, source)
     with pytest.raises(AssemblyError, match=r"1 animal.*Mend"):
         METRICS["rsa"](source, target.isel(neuroid=slice(0, 8, 2)))

@@ -26,6 +26,7 @@ from neurobridge.evaluate import (
     stratified_splits,
 )
 from neurobridge.evaluate.splits import resolve_splits, splits_from_text
+from tests.refusals import refused, warned
 
 
 @settings(max_examples=25, deadline=None)
@@ -79,7 +80,7 @@ def test_animals_are_parted_by_their_sites_and_not_by_stimuli():
     splits = animal_splits(recordings())
     assert [test.tolist() for _, test in splits] == [[1, 4], [0, 2, 3, 5]]
     assert [train.tolist() for train, _ in splits] == [[0, 2, 3, 5], [1, 4]]
-    with pytest.raises(AssemblyError, match=r"neuroid.*presentation.*Mend"):
+    with refused(AssemblyError, "neuroid", "presentation"):
         predictivity(recordings(), recordings(), splits=splits)
 
 
@@ -101,14 +102,14 @@ def test_leaking_folds_cannot_be_built():
         Splits([(np.array([True, False]), np.array([False, True]))])
     with pytest.raises(AssemblyError, match=r"twice.*fold 0.*Mend"):
         Splits([([0, 0, 1], [2])])
-    with pytest.raises(AssemblyError, match=r"found condition 3 both.*Mend"):
+    with refused(AssemblyError, "condition 3"):
         condition_splits([0, 3, 6], train=[0, 3], test=[3, 6])
     with pytest.raises(AssemblyError, match=r"9.*\[0, 3, 6\].*Mend"):
         condition_splits([0, 3, 6], train=[0], test=[9])
     with pytest.raises(AssemblyError, match=r"1 group.*Mend"):
         group_splits(["car", "car"])
     for n_rows, train_size in ((1, 0.9), (10, 1.0), (10, 0.0), (10, 1.5)):
-        with pytest.raises(AssemblyError, match=rf"{n_rows} row.*train_size={train_size}.*Mend"):
+        with refused(AssemblyError, f"{n_rows} row", f"train_size={train_size}"):
             shuffle_splits(n_rows, train_size=train_size)
     with pytest.raises(AssemblyError, match=r"found no fold.*Mend"):
         shuffle_splits(10, n_splits=0)
@@ -212,26 +213,26 @@ def test_the_default_holds_out_enough_to_correlate_over(n):
 
 @pytest.mark.parametrize("n", [2, 5])
 def test_too_few_stimuli_are_refused_with_the_number_that_is_enough(n):
-    with pytest.raises(AssemblyError, match=rf"{n} stimuli.*at least 6.*Mend"):
+    with refused(AssemblyError, f"{n} stimuli", "at least 6"):
         predictivity(stimuli(n), stimuli(n), "ridge")
 
 
 @pytest.mark.parametrize("metric", ["ridge", "cca"])
 def test_given_folds_that_hold_out_too_few_name_some_that_do(metric):
     assembly = stimuli(12)
-    with pytest.raises(AssemblyError, match=r"2 held-out stimuli in a fold of 12.*'kfold,n_splits=4'"):
+    with refused(AssemblyError, "2 held-out", "12", "'kfold,n_splits=4'"):
         METRICS[metric](assembly, assembly, kfold_splits(12, n_splits=6))
     METRICS[metric](assembly, assembly, "kfold,n_splits=4", n_permutations=0)
 
 
 def test_one_image_an_object_is_shuffled_and_said():
     alone = stimuli(40, object_name=[f"o{k}" for k in range(40)])
-    with pytest.warns(UserWarning, match=r"40 objects among 40 stimuli, 40 of them.*splits='shuffle'"):
+    with warned(UserWarning, "40 objects", "40 stimuli", "splits='shuffle'"):
         folds = resolve_splits(alone, None)
     assert all(np.array_equal(a, b) for (a, _), (b, _) in zip(folds, resolve_splits(stimuli(40), None), strict=True))
     # What needs no folds draws none.
     assert METRICS["cka"](alone, alone, n_permutations=0)["raw"].item() == pytest.approx(1)
-    with pytest.raises(AssemblyError, match=r"'o0' with 1.*splits='shuffle'"):
+    with refused(AssemblyError, "'o0' with 1", "splits='shuffle'"):
         decode(alone, "object_name")
     with pytest.raises(AssemblyError, match=r"'o0' with 1"):
         brainscore_splits(alone)

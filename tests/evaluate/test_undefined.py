@@ -31,6 +31,7 @@ from neurobridge.evaluate.similarity import (
     rdm_noise_ceiling,
 )
 from neurobridge.study import format_p, format_value
+from tests.refusals import refused, warned
 
 ATTRS = score_attrs({"metric": "m", "splits": "given", "n_stimuli": 9}, n_splits=1, n_permutations=99, seed=0)
 
@@ -102,9 +103,9 @@ def test_tables_show_nothing_for_what_is_not_defined():
 def test_dissimilarities_that_are_not_finite_are_not_ranked(comparator, bad):
     first, second = np.array([1.0, bad, 3, 2, 5, 4]), np.arange(1.0, 7)
     for pair in ((first, second), (second, first)):
-        with pytest.raises(ValueError, match=r"1 of them NaN.*pair 1;.*Mend"):
+        with refused(ValueError, "1 of them NaN", "pair 1"):
             compare_rdms(*pair, comparator=comparator)
-    with pytest.raises(ValueError, match=r"subject 1.*1 of them NaN.*Mend"):
+    with refused(ValueError, "1 of them NaN", "subject 1"):
         rdm_noise_ceiling(np.stack([second, first]), comparator=comparator)
     kept = np.isfinite(first)
     if comparator == "spearman":
@@ -125,7 +126,7 @@ def test_dissimilarities_equal_up_to_rounding_are_refused(comparator, value, n):
 def test_a_stimulus_without_a_direction_is_named(distance, response):
     X = responses()
     X[[7, 9]] = response
-    with pytest.raises(ValueError, match=r"2 stimuli of 30.*'s07', 's09'.*Mend.*euclidean"):
+    with refused(ValueError, "2 stimuli of 30", "'s07', 's09'", "euclidean"):
         rdm(labelled(X), distance=distance)
     with pytest.raises(ValueError, match=r"'s07'"):
         METRICS["rdm"](labelled(responses(seed=1)), labelled(X), distance=distance)
@@ -138,9 +139,9 @@ def test_responses_that_are_not_finite_have_no_distance():
     X = responses()
     X[3, 2] = np.nan
     for distance in DISTANCES:
-        with pytest.raises(ValueError, match=r"\(30, 6\), 1 of them NaN.*Mend"):
+        with refused(ValueError, "(30, 6)", "1 of them NaN"):
             DISTANCES[distance](X)
-    with pytest.raises(ValueError, match=r"range of double precision.*Mend"):
+    with refused(ValueError, "distances", "double precision"):
         DISTANCES["euclidean"](np.array([[1e300], [-1e300]]))
 
 
@@ -156,7 +157,7 @@ def test_an_animal_that_is_silent_or_equal_is_named():
     equal[20:, 4:] = X[20, 4:]
     with pytest.raises(ValueError, match=r"Tito.*all equal.*Mend"):
         METRICS["rsa"](labelled(X), labelled(equal, animal=animals), [(range(20), range(20, 30))], distance="euclidean")
-    with pytest.raises(ValueError, match=r"2 subjects that cancel.*Mend"):
+    with refused(ValueError, "2 subjects"):
         rdm_noise_ceiling(np.stack([np.arange(6.0), -np.arange(6.0)]))
 
 
@@ -174,7 +175,7 @@ def test_a_model_that_tells_no_two_stimuli_apart_is_refused_or_has_no_p(comparat
 
 def test_noise_that_is_not_there_whitens_nothing():
     X = responses(6)
-    with pytest.raises(AssemblyError, match=r"no noise in 12 presentations of 6 stimuli.*whiten=False"):
+    with refused(AssemblyError, "12 presentations", "6 stimuli", "whiten=False"):
         crossvalidated_rdm(labelled(np.concatenate([X, X]), repetition=[0] * 6 + [1] * 6), whiten=True)
 
 
@@ -185,16 +186,16 @@ def test_noise_that_is_not_there_whitens_nothing():
 def test_spaces_without_a_shape_are_refused(measure):
     X, bad = responses(), responses(seed=1)
     bad[4, 1] = np.nan
-    with pytest.raises(ValueError, match=r"1 NaN.*second.*row 4.*Mend"):
+    with refused(ValueError, "1 NaN", "second", "row 4"):
         measure(X, bad)
     # 0.1 times 30 less its mean is not exactly zero.
-    with pytest.raises(ValueError, match=r"no variance in the first.*\(30, 6\).*Mend"):
+    with refused(ValueError, "first", "(30, 6)"):
         measure(np.full((30, 6), 0.1), X)
 
 
 @pytest.mark.parametrize("n", [4, 10, 40])
 def test_the_unbiased_cka_of_stimuli_all_equally_far_apart_is_refused(n):
-    with pytest.raises(ValueError, match=rf"first array of {n} stimuli.*unbiased=False"):
+    with refused(ValueError, "first", f"{n} stimuli", "unbiased=False"):
         linear_cka(np.eye(n), responses(n))
     assert 0 < linear_cka(np.eye(n), responses(n), unbiased=False) < 1
 
@@ -202,7 +203,7 @@ def test_the_unbiased_cka_of_stimuli_all_equally_far_apart_is_refused(n):
 def test_a_projection_that_does_not_vary_counts_as_zero_and_is_said():
     X, Y = responses(40, 2), responses(40, 2, seed=1)
     X[30:] = X[30]
-    with pytest.warns(UserWarning, match=r"2 constant projection.*r = 0"):
+    with warned(UserWarning, "2 constant", "r = 0"):
         score = cca(labelled(X), labelled(Y), [(range(30), range(30, 40))], n_permutations=9)
     assert (score["raw"].item(), score["p_value"].item()) == (0, 1)
 
@@ -222,7 +223,7 @@ def test_an_attribute_without_variation_has_no_r2_and_counts_as_zero():
 def test_choices_that_are_nan_have_no_sensitivity():
     chosen = tabulate_choices(list("abcd"), [0, 0, 1, 1], [0, 0, 1, 1])
     chosen[2, 1] = np.nan
-    with pytest.raises(AssemblyError, match=r"1 images of 4.*row 2.*Mend"):
+    with refused(AssemblyError, "1 images of 4", "row 2"):
         discriminate(chosen)
 
 
@@ -236,7 +237,7 @@ def test_a_flat_response_has_no_template():
     X = responses()
     readout = CorrelationTemplates().fit(X, ["a", "b"] * 15)
     X[[3, 4]] = 0.2
-    with pytest.raises(AssemblyError, match=r"2 of 30.*6 sites.*row 3.*Mend"):
+    with refused(AssemblyError, "2 of 30", "6 sites", "row 3"):
         readout.predict(X)
 
 

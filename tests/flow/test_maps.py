@@ -14,6 +14,7 @@ from neurobridge.bridge import ridge_map
 from neurobridge.flow import ConditionalFlow, FlowFileError, Training
 from neurobridge.maps.kernel import kernel_map
 from neurobridge.store.state import sealed
+from tests.refusals import refused
 
 undertrained = pytest.mark.filterwarnings("ignore::neurobridge.points.support.OffSupportWarning")
 SMALL = Training(n_steps=20, width=16, depth=1, batch_size=32)
@@ -92,7 +93,7 @@ def test_one_map_goes_forward_alone(known):
     X, Y = known.spaces(n=60)
     flow = ConditionalFlow(ridge_map(X, Y), training=SMALL).fit(X, Y, known.Matching(60))
     assert flow.transport(X).shape == Y.shape
-    with pytest.raises(ValueError, match=r"Mend: base=\(forward map, backward map\)"):
+    with refused(ValueError, "base=("):
         flow.transport(Y, "backward")
     with pytest.raises(ValueError, match=r"n_samples=2 .*'maps'"):
         flow.transport(X, n_samples=2)
@@ -114,7 +115,7 @@ def test_code_is_not_kept_and_must_be_given_again(mapped, known, tmp_path):
     given = (lambda Z: maps[0](Z), lambda Z: maps[1](Z))
     flow = ConditionalFlow(given, training=SMALL).fit(X, Y, known.Matching(100))
     flow.save(tmp_path)
-    with pytest.raises(FlowFileError, match=r"flow.json.*forward.*load\(folder, base="):
+    with refused(FlowFileError, "flow.json", "forward", "load(folder, base="):
         ConditionalFlow.load(tmp_path)
     again = ConditionalFlow.load(tmp_path, base=given)
     np.testing.assert_array_equal(again.transport(Y, "backward"), flow.transport(Y, "backward"))
@@ -130,7 +131,7 @@ def test_a_kept_map_that_lost_a_part_is_refused(mapped, tmp_path):
     header = json.loads(path.read_text())
     del header["digest"]
     path.write_bytes(sealed({**header, "images": {"forward": "KernelMap", "backward": "KernelMap"}}))
-    with pytest.raises(FlowFileError, match=r"flow.json.*kernel-map.*'centres', 'coef', 'kernel_coef'"):
+    with refused(FlowFileError, "flow.json", "kernel-map", "'centres', 'coef', 'kernel_coef'"):
         ConditionalFlow.load(tmp_path)
     path.write_bytes(sealed({k: v for k, v in header.items() if k != "images"}))
     with pytest.raises(FlowFileError, match=r"flow.json.*'images'"):
@@ -156,8 +157,8 @@ def test_a_run_from_maps_continues_where_it_was_interrupted(validation, mapped, 
 def test_maps_that_do_not_fit_are_refused(known):
     X, Y = known.spaces(n=40)
     for base in (3, ("affine", "pad"), (ridge_map(X, Y),), None):
-        with pytest.raises(ValueError, match=r"found base .*affine.*Mend"):
+        with refused(ValueError, "base", "affine"):
             ConditionalFlow(base, training=SMALL).fit(X, Y, known.Matching(40))
     for image in (lambda Z: Z, lambda Z: np.full((len(Z), 5), np.nan)):
-        with pytest.raises(ValueError, match=r"\(40, .\).*\(40, 5\).*Mend"):
+        with refused(ValueError, "(40, ", (40, 5)):
             ConditionalFlow(image, training=SMALL).fit(X, Y, known.Matching(40))

@@ -17,6 +17,7 @@ from neurobridge.flow import (
     VelocityMLP,
     default_size,
 )
+from tests.refusals import refused
 
 undertrained = pytest.mark.filterwarnings("ignore::neurobridge.points.support.OffSupportWarning")
 
@@ -47,7 +48,7 @@ def test_gaussian_to_gaussian_matches_the_closed_form(known):
     # end map is the identity: transport must give mean and spread of the target, monotonically.
     rng = np.random.default_rng(0)
     X, Y = rng.normal(2, 3, size=(4000, 1)), rng.normal(-1, 0.5, size=(4000, 1))
-    flow = ConditionalFlow("pad", training=Training(n_steps=600, sigma=0.0, width=64)).fit(
+    flow = ConditionalFlow("pad", training=Training(n_steps=400, sigma=0.0, width=64)).fit(
         X, Y, known.Independent(4000)
     )
     moved = flow.transport(X)
@@ -63,7 +64,7 @@ def test_a_correlated_gaussian_is_reached_by_the_symmetric_root(known):
     values, vectors = np.linalg.eigh(S)
     root = vectors * np.sqrt(values) @ vectors.T
     X, Y = rng.normal(size=(4000, 2)), rng.multivariate_normal([3, -1], S, size=4000)
-    flow = ConditionalFlow("pad", training=Training(n_steps=800, sigma=0.0, width=64)).fit(
+    flow = ConditionalFlow("pad", training=Training(n_steps=500, sigma=0.0, width=64)).fit(
         X, Y, known.Independent(4000)
     )
     moved = flow.transport(X)
@@ -147,13 +148,13 @@ def test_networks_that_do_not_fit_are_refused(known):
     def fit(network):
         ConditionalFlow(training=Training(network=network, n_steps=1)).fit(X, Y, known.Matching(50))
 
-    with pytest.raises(TypeError, match=r"_Plain.*\(n_dims, n_condition\).*Mend"):
+    with refused(TypeError, "_Plain", "(n_dims, n_condition)"):
         fit(_Plain(5, 3))
-    with pytest.raises(TypeError, match=r"int.*torch.nn.Module.*Mend"):
+    with refused(TypeError, "int", "torch.nn.Module"):
         fit(lambda n_dims, n_condition: 3)
-    with pytest.raises(ValueError, match=r"trainable.*Mend"):
+    with refused(ValueError, "trainable"):
         fit(lambda n_dims, n_condition: _Plain(n_dims, n_condition).requires_grad_(False))
-    with pytest.raises(ValueError, match=r"\(2, 6\).*\(2, 5\).*Mend"):
+    with refused(ValueError, (2, 6), (2, 5)):
         fit(lambda n_dims, n_condition: VelocityWider(n_dims, n_condition))
 
 
@@ -179,22 +180,22 @@ def test_the_default_size_follows_the_dimensions(n_dims, n_condition, size):
 def test_bad_settings_are_refused(known):
     X, Y = known.spaces(n=50)
     for flow, error, facts in (
-        (ConditionalFlow("linear"), ValueError, "'linear'.*affine.*Mend"),
-        (ConditionalFlow(support_quantile=2), ValueError, "support_quantile=2.*Mend"),
-        (ConditionalFlow(training={"n_steps": 3}), TypeError, r"training of type dict.*Mend: training=Training\("),
-        (ConditionalFlow(ode="rk4"), TypeError, r"ode of type str.*Mend: ode=ODE\("),
+        (ConditionalFlow("linear"), ValueError, ["'linear'", "affine"]),
+        (ConditionalFlow(support_quantile=2), ValueError, ["support_quantile=2"]),
+        (ConditionalFlow(training={"n_steps": 3}), TypeError, ["dict", "training=Training("]),
+        (ConditionalFlow(ode="rk4"), TypeError, ["str", "ode=ODE("]),
         (
             ConditionalFlow("noise", training=Training(minibatch_ot=True)),
             ValueError,
-            "minibatch_ot=True.*'noise'.*Mend",
+            ["minibatch_ot=True", "'noise'"],
         ),
     ):
-        with pytest.raises(error, match=facts):
+        with refused(error, *facts):
             flow.fit(X, Y, known.Matching(50))
     flow = ConditionalFlow()
     coupling = known.Matching(50)
     coupling.shape = (50, 51)
-    with pytest.raises(ValueError, match=r"50 .*50 .*\(50, 51\).*Mend"):
+    with refused(ValueError, 50, (50, 51)):
         flow.fit(X, Y, coupling)
 
 
@@ -212,7 +213,7 @@ def test_bad_settings_are_refused(known):
     ],
 )  # fmt: skip
 def test_settings_out_of_range_are_refused_where_they_are_made(settings, name, value):
-    with pytest.raises(ValueError, match=rf"found {name}={value!r}; expected .*Mend"):
+    with refused(ValueError, f"{name}={value!r}", settings.__name__):
         settings(**{name: value})
 
 
@@ -223,7 +224,7 @@ def test_bad_requests_of_transport_are_refused(known, tmp_path):
     with pytest.raises(FlowNotFittedError, match=r"Mend: call fit"):
         ConditionalFlow().save(tmp_path)
     flow = ConditionalFlow(training=Training(n_steps=2, width=16)).fit(X, Y, known.Matching(50))
-    with pytest.raises(ValueError, match=r"X: found 5 .*expected 3 .*forward"):
+    with refused(ValueError, "X: ", 5, 3, "forward"):
         flow.transport(Y)
     with pytest.raises(ValueError, match=r"X: found shape \(3,\)"):
         flow.transport([1.0, 2.0, 3.0])
@@ -235,7 +236,7 @@ def test_bad_requests_of_transport_are_refused(known, tmp_path):
         flow.transport(X, chunk_size=0)
     with pytest.raises(ValueError, match=r"'heun'"):
         flow.transport(X, method="heun")
-    with pytest.raises(ValueError, match=r"X: found shape \(50, 3\) with NaN"):
+    with refused(ValueError, "X: ", (50, 3), "NaN"):
         flow.transport(np.where(X.max() - 1e-9 < X, np.nan, X))
     with pytest.raises(ValueError, match=r"49 .*50 "):
         flow.retrace(Y[:49], X)

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from neurobridge.flow import SOLVERS, STEPS, VelocityMLP, flow_matching_loss, integrate, sample_path
+from tests.refusals import refused
 
 
 def test_the_path_is_straight_and_its_velocity_constant():
@@ -33,7 +34,7 @@ def test_the_true_velocity_has_no_loss():
 
 
 def test_points_of_different_dimensions_have_no_path():
-    with pytest.raises(ValueError, match=r"\(4, 2\).*\(4, 3\).*Mend"):
+    with refused(ValueError, (4, 2), (4, 3)):
         sample_path(torch.zeros(4, 2), torch.zeros(4, 3))
 
 
@@ -74,7 +75,7 @@ def test_evaluations_are_counted(method, cost):
 
 def test_a_diverging_field_is_an_error_not_a_result():
     x = torch.tensor([[0.0], [1e30], [1e35]])
-    with pytest.raises(FloatingPointError, match=r"found 2 of 3 .*Mend"):
+    with refused(FloatingPointError, "2 of 3"):
         integrate(lambda t, state: state**3, x, method="euler", n_steps=10)
 
 

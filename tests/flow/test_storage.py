@@ -15,6 +15,7 @@ from sklearn.base import clone
 
 from neurobridge.flow import BASES, ODE, ConditionalFlow, FlowFileError, Training, VelocityMLP
 from neurobridge.store.state import read_state, sealed, write_state
+from tests.refusals import refused
 
 undertrained = pytest.mark.filterwarnings("ignore::neurobridge.points.support.OffSupportWarning")
 
@@ -76,37 +77,37 @@ def test_files_that_do_not_fit_are_refused(known, tmp_path):
     text, weights = path.read_text(), path.parent / json.loads(path.read_text())["tensors"]
     payload = weights.read_bytes()
 
-    def refused(match, network=None):
-        with pytest.raises(FlowFileError, match=match):
+    def check(*facts, network=None):
+        with refused(FlowFileError, *facts):
             ConditionalFlow.load(path.parent, network=network)
         path.write_text(text)
         weights.write_bytes(payload)
 
-    with pytest.raises(FlowFileError, match=r"flow.json.*Mend"):
+    with refused(FlowFileError, "flow.json"):
         ConditionalFlow.load(tmp_path)
     path.write_text("{")
-    refused(r"JSON.*Mend")
+    check("JSON")
     path.write_text("[1]")
-    refused(r"'list'.*'neurobridge flow'")
+    check("'list'", "'neurobridge flow'")
     _edit(path, kind="soup")
-    refused(r"'soup'.*'neurobridge flow'")
+    check("'soup'", "'neurobridge flow'")
     _edit(path, format_version=99)
-    refused(r"version 99.*Mend")
+    check("version 99")
     _edit(path, n_source_dims=4)
-    refused(r"!= .*Mend")
+    check("!= ")
     _edit(path, settings={**json.loads(text)["settings"], "width": 64})
-    refused(r"!= .*Mend: use the network, width and depth")
+    check("!= ", "network", "width", "depth")
     _edit(path, settings={"base": "affine"})
-    refused(r"'width'.*Mend")
+    check("'width'")
     _edit(path, shapes={})
-    refused(r"\d+ tensors.*Mend")
+    check("tensors")
     _edit(path, network="Mine")
-    refused(r"Mine.*Mend: load\(folder, network=...\)")
-    refused(r"tensors.*Mend", network=_small)
+    check("Mine", "load(folder, network=...)")
+    check("tensors", network=_small)
     weights.write_bytes(payload[:-1] + b"x")
-    refused(r"digest.*Mend")
+    check("digest")
     weights.unlink()
-    with pytest.raises(FlowFileError, match=r"safetensors.*Mend"):
+    with refused(FlowFileError, "safetensors"):
         ConditionalFlow.load(path.parent)
 
 
@@ -134,20 +135,20 @@ def test_a_write_that_is_cut_short_leaves_the_old_state(tmp_path, monkeypatch):
     assert len(list(tmp_path.iterdir())) == 3  # JSON, tensors, lock: the next write clears what was left behind
 
 
-@pytest.mark.parametrize(("base", "stop"), [("affine", 70), ("affine", 128), ("pad", 129), ("noise", 190)])
+@pytest.mark.parametrize(("base", "stop"), [("affine", 35), ("affine", 64), ("pad", 65), ("noise", 95)])
 @pytest.mark.parametrize("validation", [0.0, 0.2])
 @undertrained
 def test_a_run_that_is_interrupted_continues_to_the_same_weights(base, stop, validation, known, tmp_path, interrupted):
     X, Y = known.spaces(n=60)
     training = Training(
-        n_steps=200, checkpoint_every=30, batch_size=32, width=16, depth=1,
-        validation=validation, validate_every=25, patience=3,
+        n_steps=100, checkpoint_every=15, batch_size=32, width=16, depth=1,
+        validation=validation, validate_every=12, patience=4,
     )  # fmt: skip
     whole = ConditionalFlow(base, training=training).fit(X, Y, known.Matching(60))
     kept = ConditionalFlow(base, training=training.replace(checkpoint=tmp_path))
     interrupted(stop, clone(kept), X, Y, known.Matching(60))
     resumed = clone(kept).fit(X, Y, known.Matching(60))
-    assert resumed.resumed_at_["forward"] == stop // 30 * 30
+    assert resumed.resumed_at_["forward"] == stop // 15 * 15
     np.testing.assert_array_equal(resumed.losses_, whole.losses_)
     np.testing.assert_array_equal(resumed.validation_losses_, whole.validation_losses_)
     assert all(torch.equal(a, b) for a, b in zip(_weights(resumed), _weights(whole), strict=True))
@@ -166,15 +167,15 @@ def test_a_checkpoint_of_another_run_is_refused(known, tmp_path):
     training = Training(n_steps=4, checkpoint=tmp_path, width=16)
     first = ConditionalFlow("pad", training=training).fit(X, Y, known.Matching(60))
 
-    def refused(facts, points=X, coupling=known.Matching, **changes):
-        with pytest.raises(FlowFileError, match=facts):
+    def check(*facts, points=X, coupling=known.Matching, **changes):
+        with refused(FlowFileError, *facts):
             ConditionalFlow("pad", training=training.replace(**changes)).fit(points, Y, coupling(60))
 
-    refused(r"batch_size 256 != 7.*Mend", batch_size=7)
-    refused(r"minibatch_cost None != '.*_far'", minibatch_cost=_far)
-    refused(r"\(data ", points=X**2)
-    refused(r"\(data ", coupling=known.Independent)
-    refused(r"tensors", network=_small)
+    check("batch_size 256 != 7", batch_size=7)
+    check("minibatch_cost None != ", "_far", minibatch_cost=_far)
+    check("(data ", points=X**2)
+    check("(data ", coupling=known.Independent)
+    check("tensors", network=_small)
     anew = ConditionalFlow("pad", training=training.replace(n_steps=5, resume=False)).fit(X, Y, known.Matching(60))
     assert anew.resumed_at_ == {"forward": 0}
     assert not np.array_equal(anew.losses_[:4], first.losses_)
@@ -184,6 +185,7 @@ SCRIPT = textwrap.dedent(
     """
     import os, signal, sys, warnings
     import numpy as np
+    import torch
     from neurobridge.flow import ConditionalFlow, Training
 
     folder, out = sys.argv[1:]
@@ -216,7 +218,8 @@ SCRIPT = textwrap.dedent(
     training = Training(n_steps=150, checkpoint_every=25, batch_size=32, width=16)
     kept = ConditionalFlow(training=training.replace(checkpoint=folder))
     # While the forward field writes its last checkpoint, after the tensors and before the JSON; then within the backward field.
-    # A fork before anything is computed saves two imports of torch.
+    # A fork before anything is computed saves two imports of torch, and of what its first optimiser imports.
+    torch.optim.AdamW([torch.nn.Parameter(torch.zeros(1))])
     warnings.filterwarnings("ignore", "This process", DeprecationWarning)
     for kill, count in (("write", 12), ("draw", 5)):
         child = os.fork()

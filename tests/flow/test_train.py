@@ -15,6 +15,7 @@ from sklearn.base import clone
 
 from neurobridge.flow import ODE, ConditionalFlow, Training, recouple, squared_distance, train
 from neurobridge.flow.train import learning_rate
+from tests.refusals import refused
 
 undertrained = pytest.mark.filterwarnings("ignore::neurobridge.points.support.OffSupportWarning")
 
@@ -38,13 +39,13 @@ def test_early_stopping_keeps_the_weights_that_did_best_on_rows_not_trained_on(k
     # 20 pairs of pure noise: nothing to learn, so training betters the training loss alone.
     rng = np.random.default_rng(0)
     X, Y = rng.normal(size=(20, 5)), rng.normal(size=(20, 8))
-    training = Training(n_steps=500, width=64, batch_size=128, validate_every=20, patience=5)
+    training = Training(n_steps=250, width=64, batch_size=128, validate_every=10, patience=5)
     flow = ConditionalFlow("noise", training=training.replace(validation=0.25)).fit(X, Y, known.Matching(20))
-    assert len(flow.losses_) < 500
-    assert len(flow.losses_) == 20 * (len(flow.validation_losses_) - 1)
+    assert len(flow.losses_) < 250
+    assert len(flow.losses_) == 10 * (len(flow.validation_losses_) - 1)
     assert len(flow.validation_losses_) - 1 - flow.validation_losses_.argmin() == 5
     full = ConditionalFlow("noise", training=training).fit(X, Y, known.Matching(20))
-    assert len(full.losses_) == 500
+    assert len(full.losses_) == 250
     assert len(full.validation_losses_) == 0
     assert full.losses_[-50:].mean() < flow.losses_[-50:].mean()
 
@@ -57,7 +58,7 @@ def test_with_validation_a_flow_that_learns_nothing_stays_at_its_linear_base(kno
     X = rng.normal(size=(100 + 500, 8))
     Y = X @ W + 4 * rng.normal(size=(600, 12))
     flow, unstopped = (
-        ConditionalFlow(training=Training(validation=share, n_steps=300, width=64)).fit(
+        ConditionalFlow(training=Training(validation=share, n_steps=150, width=64, learning_rate=4e-3)).fit(
             X[:100], Y[:100], known.Matching(100, 100)
         )
         for share in (0.2, 0.0)
@@ -72,11 +73,11 @@ def test_with_validation_a_flow_that_learns_nothing_stays_at_its_linear_base(kno
 
 def test_with_validation_a_flow_that_has_something_to_learn_learns_it(known):
     X, Y = known.spaces()
-    training = Training(validation=0.1, n_steps=500, width=64, batch_size=128)
+    training = Training(validation=0.1, n_steps=300, width=64, batch_size=128, learning_rate=3e-3)
     flow = ConditionalFlow(training=training).fit(X[:500], Y[:500], known.Matching(500))
     left = np.square(flow.transport(X[500:]) - Y[500:]).sum() / np.square(flow.start(X[500:]) - Y[500:]).sum()
     assert left < 0.2
-    assert len(flow.losses_) == 500
+    assert len(flow.losses_) == 300
 
 
 def test_held_out_rows_are_never_trained_on(known, monkeypatch):
@@ -98,16 +99,16 @@ def test_held_out_rows_are_never_trained_on(known, monkeypatch):
 
 def test_a_share_that_leaves_nothing_is_refused(known):
     X, Y = known.spaces(n=2)
-    with pytest.raises(ValueError, match=r"validation=0.9 .*2 .*Mend: validation=0"):
+    with refused(ValueError, "validation=0.9", 2, "validation=0"):
         ConditionalFlow("pad", training=Training(n_steps=5, validation=0.9)).fit(X, Y, known.Matching(2, 2))
 
 
 @pytest.mark.parametrize("validation", [0.0, 0.2])
 def test_a_loss_that_is_not_finite_stops_training(validation, known):
     X, Y = known.spaces(n=50)
-    for n_steps, rate, fact in ((200, 1e20, r"loss of .*step"), (2, 1e38, "loss|weights")):
+    for n_steps, rate in ((200, 1e20), (2, 1e38)):
         training = Training(n_steps=n_steps, learning_rate=rate, validation=validation)
-        with pytest.raises(FloatingPointError, match=rf"({fact}).*Mend: training=Training\(learning_rate="):
+        with refused(FloatingPointError, "training=Training(learning_rate="):
             ConditionalFlow(training=training).fit(X, Y, known.Matching(50))
 
 
@@ -115,7 +116,7 @@ def test_mixed_precision_learns_the_same_map(known):
     # bfloat16, and float16 with a scaled loss.
     X, Y = known.spaces(n=200)
     plain, mixed, half = (
-        ConditionalFlow("pad", training=Training(n_steps=100, width=64, mixed_precision=precision)).fit(
+        ConditionalFlow("pad", training=Training(n_steps=60, width=32, batch_size=128, mixed_precision=precision)).fit(
             X, Y, known.Matching(200)
         )
         for precision in (False, True, "float16")
@@ -189,9 +190,9 @@ def test_recoupling_any_cost_is_the_assignment_of_least_cost(n, seed, kind):
 
 def test_bad_minibatch_costs_are_refused():
     x = torch.zeros(4, 2)
-    with pytest.raises(ValueError, match=r"\(4,\).*\(4, 4\).*Mend"):
+    with refused(ValueError, (4,), (4, 4)):
         recouple(x, x, lambda a, b: torch.zeros(4))
-    with pytest.raises(ValueError, match=r"finite: False.*Mend"):
+    with refused(ValueError, "finite: False"):
         recouple(x, x, lambda a, b: torch.full((4, 4), math.nan))
 
 
@@ -199,11 +200,11 @@ def test_recoupling_inside_a_coarse_plan_straightens_the_paths(known):
     # The coarse plan is the product coupling: inside a minibatch the exact plan is close to the optimal one, so paths
     # cross less, the loss that is left falls, and Euler in two steps does nearly as well as in many.
     rng = np.random.default_rng(0)
-    X, Y = rng.normal(size=(2000, 2)), rng.normal(size=(2000, 2)) * [1, 2] + 4
-    training = Training(n_steps=300, sigma=0.0, width=64)
+    X, Y = rng.normal(size=(1000, 2)), rng.normal(size=(1000, 2)) * [1, 2] + 4
+    training = Training(n_steps=200, batch_size=128, sigma=0.0, width=64)
     plain, resolved = (
         ConditionalFlow("pad", training=training.replace(minibatch_ot=recoupled), ode=ODE(method="euler")).fit(
-            X, Y, known.Independent(2000)
+            X, Y, known.Independent(1000)
         )
         for recoupled in (False, True)
     )

@@ -11,6 +11,7 @@ import torch
 
 from neurobridge.bridge import ridge_map
 from neurobridge.flow import BASES, SOLVERS, ConditionalFlow, OffSupportWarning, Support, Training
+from tests.refusals import refused
 
 undertrained = pytest.mark.filterwarnings("ignore::neurobridge.points.support.OffSupportWarning")
 
@@ -64,11 +65,11 @@ def test_solvers_agree_and_report_their_evaluations(base, method, flows):
 
 @undertrained
 @pytest.mark.parametrize("base", BASES)
-@pytest.mark.parametrize("chunk_size", [1, 7, 64, 10_000])
+@pytest.mark.parametrize("chunk_size", [1, 7, 32, 10_000])
 def test_chunks_do_not_change_the_result(base, chunk_size, flows):
     X, trained = flows.X, flows.of
-    whole = trained[base].transport(X[:100])
-    np.testing.assert_allclose(trained[base].transport(X[:100], chunk_size=chunk_size), whole, rtol=1e-4, atol=1e-4)
+    whole = trained[base].transport(X[:40])
+    np.testing.assert_allclose(trained[base].transport(X[:40], chunk_size=chunk_size), whole, rtol=1e-4, atol=1e-4)
 
 
 @undertrained
@@ -95,7 +96,7 @@ def test_a_lazy_array_is_not_computed_by_asking(flows):
 
     lazy = da.from_array(X, chunks=(100, 3)).map_blocks(fail, dtype=float, meta=np.empty((0, 0)))
     assert trained["affine"].transport(lazy).shape == (500, 5)
-    with pytest.raises(ValueError, match=r"n_samples=3 .*dask.*Mend: call spread"):
+    with refused(ValueError, "n_samples=3", "dask", "spread"):
         trained["noise"].transport(lazy, n_samples=3)
 
 
@@ -120,7 +121,7 @@ def test_the_kind_of_array_is_given_back(flows):
 @undertrained
 def test_noise_gives_a_spread_of_samples(known):
     X, Y = known.spaces(n=400)
-    flow = ConditionalFlow("noise", training=Training(n_steps=300, width=64)).fit(X, Y, known.Independent(400))
+    flow = ConditionalFlow("noise", training=Training(n_steps=150, width=64)).fit(X, Y, known.Independent(400))
     samples = flow.transport(X[:50], n_samples=40)
     assert samples.shape == (40, 50, 5)
     # The target does not depend on the source here: every source's samples spread like the whole target.
@@ -131,7 +132,7 @@ def test_noise_gives_a_spread_of_samples(known):
     np.testing.assert_allclose(flow.start(X[:50], sample=1).mean(axis=0), Y.mean(axis=0), atol=4 * Y.std() / 50**0.5)
     with pytest.raises(ValueError, match=r"n_samples=1;"):
         flow.spread(X[:50], n_samples=1)
-    with pytest.raises(ValueError, match=r"n_samples=32 .*'affine'"):
+    with refused(ValueError, "n_samples=32", "'affine'"):
         ConditionalFlow(training=Training(n_steps=1)).fit(X, Y, known.Matching(400)).spread(X)
 
 
@@ -178,7 +179,7 @@ def test_one_point_far_off_is_reported_among_many_that_are_not(flows):
     flow = trained["affine"]
     far = X.copy()
     far[7] += 1e4
-    with pytest.warns(OffSupportWarning, match=r"found \d+ of 500 .*Mend"):
+    with pytest.warns(OffSupportWarning, match=r"of 500\b"):
         moved = flow.transport(far)
     off = flow.off_support(moved)
     assert off.shape == (500,)

@@ -1,42 +1,94 @@
-"""Maps do not depend on the units of their points."""
+"""Maps do not depend on the units of their points; lengths and errors follow them."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
-from hypothesis import strategies as st
 
+from neurobridge import maps
 from neurobridge.maps.canonical import CanonicalDesign
 from neurobridge.maps.kernel import kernel_map
-from neurobridge.maps.orthogonal import rotation_and_scales
-from neurobridge.maps.pls import fit_pls
+from neurobridge.maps.linear import RidgeDesign, leave_one_out, ridge_map, unit_of_cloud
+from neurobridge.maps.orthogonal import rotation_and_scales, svd
+from neurobridge.maps.pls import centred, fit_pls, linear_predictor
+from tests.units import UNITS, check_every_callable_is_tried
+
+rng = np.random.default_rng(0)
+X = rng.normal(size=(30, 4)) * [1, 2, 3, 50]
+Y = X @ rng.normal(size=(4, 3)) + rng.normal(size=(30, 3))
+
+
+def of_design(X, Y):
+    return RidgeDesign(X, unit=unit_of_cloud(X)).shared(Y, start=3)[0]
+
+
+def of_predictor(X, Y):
+    X, Y, x_mean, y_mean = centred(X, Y)
+    return linear_predictor(np.linalg.lstsq(X, Y, rcond=None)[0], x_mean, y_mean)
+
 
 FITS = {
     "kernel_map": lambda X, Y: kernel_map(X, Y, n_centres=20),
+    "ridge_map": ridge_map,
+    "ridge_map, one penalty": lambda X, Y: ridge_map(X, Y, penalty="shared"),
+    "RidgeDesign": of_design,
     "CanonicalDesign": lambda X, Y: CanonicalDesign(X, Y).map(0.1, 2),
     "fit_pls": lambda X, Y: fit_pls(X, Y, n_components=2),
+    "linear_predictor": of_predictor,
 }
+
+
+def errors(X, Y):
+    """Leave-one-out errors of one target, at penalties in units of the columns."""
+    Z = np.linalg.qr(X - X.mean(axis=0))[0] * unit_of_cloud(X)
+    squares = (Z**2).sum(axis=0)
+    alphas = (squares.mean() / 10, squares.mean())
+    return leave_one_out(Z, squares, Y - Y.mean(axis=0), alphas, np.full(len(X), 1 / len(X)), cap=0.999)
+
+
+#: Results that follow the units of X and of Y, with their powers.
+FOLLOWING = {
+    "unit_of_cloud": (1, 0, lambda X, Y: unit_of_cloud(X)),
+    "leave_one_out": (0, 2, errors),
+    "svd": (1, 1, lambda X, Y: svd(X.T @ Y)[1]),
+    "centred": (1, 0, lambda X, Y: centred(X, Y)[0]),
+}
+INSIDE = {"KernelMap": "kernel_map", "LinearMap": "ridge_map"}
+WITHOUT = dict.fromkeys(("checked_samples", "mapped_points"), "checks and converts arrays, and changes no number")
 
 
 @pytest.mark.parametrize("name", sorted(FITS))
 @settings(max_examples=20, deadline=None)
-@given(of_x=st.floats(-15, 9), of_y=st.floats(-15, 9))
+@given(of_x=UNITS, of_y=UNITS)
 def test_a_map_does_not_depend_on_units(name, of_x, of_y):
-    rng, fit = np.random.default_rng(0), FITS[name]
-    X = rng.normal(size=(30, 4)) * [1, 2, 3, 50]
-    Y = X @ rng.normal(size=(4, 3)) + rng.normal(size=(30, 3))
+    fit = FITS[name]
     expected = fit(X[:25], Y[:25])(X)
-    moved = fit(10**of_x * X[:25], 10**of_y * Y[:25])(10**of_x * X) / 10**of_y
+    moved = fit(of_x * X[:25], of_y * Y[:25])(of_x * X) / of_y
     np.testing.assert_allclose(moved, expected, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("name", sorted(FOLLOWING))
+@settings(max_examples=20, deadline=None)
+@given(of_x=UNITS, of_y=UNITS)
+def test_a_length_follows_its_unit(name, of_x, of_y):
+    x_power, y_power, measure = FOLLOWING[name]
+    expected = measure(X, Y)
+    moved = measure(of_x * X, of_y * Y) / (of_x**x_power * of_y**y_power)
+    np.testing.assert_allclose(moved, expected, rtol=1e-6, atol=1e-9 * np.abs(expected).max())
+
+
 @settings(max_examples=10, deadline=None)
-@given(exponent=st.floats(-15, 9))
-def test_a_rotation_does_not_depend_on_units(exponent):
-    rng, unit = np.random.default_rng(0), 10**exponent
+@given(unit=UNITS)
+def test_a_rotation_does_not_depend_on_units(unit):
+    rng = np.random.default_rng(0)
     X, Y = rng.normal(size=(2, 20, 3))
     rotation, scales = rotation_and_scales(X, Y)
     turned, moved = rotation_and_scales(unit * X, Y)
     np.testing.assert_allclose(turned, rotation, atol=1e-9)
     np.testing.assert_allclose([moved[0] * unit, moved[1] / unit], scales)
+
+
+def test_every_public_function_is_tried():
+    tried = {name.split(",")[0] for name in (*FITS, *FOLLOWING)} | {"rotation_and_scales"}
+    check_every_callable_is_tried(maps, tried=tried, inside=INSIDE, without=WITHOUT)

@@ -113,7 +113,7 @@ def test_a_flow_of_0_1_transports_as_it_did_and_can_be_saved_again(name, tmp_pat
         "network": {"network": small_network},
         "code": {"base": lambda points: points @ np.ones((3, 4))},
     }.get(name, {})
-    source, target = open_assembly(HERE / "source.nc").values, open_assembly(HERE / "target.nc").values
+    source, target = (side.values for side in _opened(HERE))
     flow = ConditionalFlow.load(folder, **code)
     for loaded in (flow, ConditionalFlow.load(flow.save(tmp_path).parent, **code)):
         for direction, points in (("forward", source), ("backward", target)):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 
 import numpy as np
@@ -13,7 +13,7 @@ import xarray as xr
 
 from neurobridge.assemblies import make_assembly, open_assembly
 from neurobridge.datasets import Experiment, load
-from neurobridge.evaluate.curves.learning import draw_curve_fold
+from neurobridge.evaluate.curves.folds import draw_curve_fold
 from neurobridge.study.demo import SIMULATED, DemoConfig, run_demo
 from neurobridge.study.demo import task as demo_task
 from neurobridge.study.demo.task import COMPARED, draw_fold, fit_aligners, prepare
@@ -229,8 +229,8 @@ def every_third_stimulus(name, **options):
 )
 def test_the_same_job_runs_on_real_recordings(mirror, tmp_path, dataset, labels):
     config = DemoConfig(dataset=dataset, **{**SMALL, "fractions": (0.2,)})
-    # One with all candidates on fewer stimuli, the other the other way round.
-    with fewer_candidates() if labels else loaded_by(every_third_stimulus):
+    # The default search on real recordings is proven by the tests of the aligners.
+    with fewer_candidates(), nullcontext() if labels else loaded_by(every_third_stimulus):
         results = run_demo(config, tmp_path, mirror=mirror, progress=False)
     check(results, tmp_path, labels=labels)
     assert results["title"] == f"Real data: {dataset}"

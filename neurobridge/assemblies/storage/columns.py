@@ -23,7 +23,8 @@ _TEXT, _OBJECT = "text", "object"
 def as_column(values: Any) -> np.ndarray:
     """Return labels as a numpy array of the plainest dtype that keeps each value: text as ``<U``, objects of one type as that type.
 
-    Labels of several types stay objects; byte order becomes the machine's.
+    Labels of several types stay objects; byte order becomes the machine's. `neurobridge.assemblies.labels.plain` goes further,
+    for comparison: it makes one type of several and one value of all that is missing, which a file must not.
 
     Parameters
     ----------

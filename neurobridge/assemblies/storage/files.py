@@ -10,7 +10,13 @@ import xarray as xr
 
 from neurobridge.assemblies.errors import AssemblyError
 from neurobridge.assemblies.schema import STIMULUS_ID, validate
-from neurobridge.assemblies.storage.layout import Chunks, describe_differences, from_dataset, to_dataset
+from neurobridge.assemblies.storage.layout import (
+    Chunks,
+    describe_differences,
+    from_dataset,
+    to_dataset,
+    variables_to_dataset,
+)
 from neurobridge.assemblies.storage.netcdf import open_netcdf, open_zarr, require_zarr, unreadable
 from neurobridge.store.atomic import atomic_folder, atomic_path
 
@@ -77,18 +83,13 @@ def save_assembly(assembly: xr.DataArray, path: str | os.PathLike[str], *, compr
     if as_zarr:
         require_zarr(path)
     dataset = to_dataset(assembly, typed=not as_zarr)
-    # No fill values: each value is one.
-    encoding: dict[str, dict[str, Any]] = {str(name): {"_FillValue": None} for name in dataset.variables}
     if as_zarr:
         with atomic_folder(path) as folder:
             # Format 2: fixed-width text has no settled form in format 3.
-            _write(path, dataset.to_zarr, folder, mode="w", zarr_format=2, encoding=encoding)
+            _write(path, dataset.to_zarr, folder, mode="w", zarr_format=2, encoding=_no_fill_values(dataset))
             _compare(assembly, open_zarr(folder), path)
         return path
-    for name, variable in dataset.variables.items():
-        if variable.dtype.kind == "U":
-            # Characters and not strings: HDF5 keeps strings in a heap without checksums.
-            encoding[str(name)] = {"dtype": "S1"}
+    encoding = _netcdf_encoding(dataset)
     if compress:
         encoding["data"] |= {"zlib": True, "complevel": 4}
     with atomic_path(path) as partial:
@@ -96,6 +97,54 @@ def save_assembly(assembly: xr.DataArray, path: str | os.PathLike[str], *, compr
         with open_netcdf(partial) as written:
             _compare(assembly, written, path)
     return path
+
+
+def save_variables(dataset: xr.Dataset, path: str | os.PathLike[str]) -> Path:
+    """Write variables that share coordinates, such as those of a score, as netCDF: encoded and written as `save_assembly` does.
+
+    Parameters
+    ----------
+    dataset : xarray.Dataset
+    path : path
+        Target, netCDF. Missing parent folders are made.
+
+    Returns
+    -------
+    pathlib.Path
+        The file written, which `xarray.open_dataset` reads.
+
+    Raises
+    ------
+    AssemblyError
+        A variable, a coordinate or an attribute cannot be held, or the library fails.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from neurobridge.assemblies.storage.files import save_variables
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     score = xr.Dataset({"raw": ("split", [0.8, 0.9])}, attrs={"metric": "accuracy"})
+    ...     read = xr.load_dataset(save_variables(score, Path(folder) / "score.nc"))
+    >>> read["raw"].values.tolist(), read.attrs["metric"]
+    ([0.8, 0.9], 'accuracy')
+    """
+    path = Path(path)
+    stored = variables_to_dataset(dataset, role="dataset")
+    with atomic_path(path) as partial:
+        _write(path, stored.to_netcdf, partial, engine="netcdf4", encoding=_netcdf_encoding(stored))
+    return path
+
+
+def _no_fill_values(dataset: xr.Dataset) -> dict[str, dict[str, Any]]:
+    """Give an encoding without fill values: each value is one."""
+    return {str(name): {"_FillValue": None} for name in dataset.variables}
+
+
+def _netcdf_encoding(dataset: xr.Dataset) -> dict[str, dict[str, Any]]:
+    # Characters and not strings: HDF5 keeps strings in a heap without checksums.
+    texts = (str(name) for name, variable in dataset.variables.items() if variable.dtype.kind == "U")
+    return {**_no_fill_values(dataset), **{name: {"dtype": "S1"} for name in texts}}
 
 
 def _write(path: Path, writer: Any, target: Path, **options: Any) -> None:

@@ -93,16 +93,7 @@ def to_dataset(assembly: xr.DataArray, *, typed: bool, role: str = "assembly") -
         A coordinate or an attribute cannot be held; the message names it.
     """
     dims = tuple(map(str, assembly.dims))
-    names = stored_names(list(assembly.coords), dims)
-    coords: dict[str, Any] = {}
-    for name, coord in assembly.coords.items():
-        mend = f"assembly.assign_coords({{{name!r}: ({coord.dims!r}, assembly[{name!r}].values.astype(str))}})"
-        where = f"{role}: coordinate {name!r}"
-        stored, marks = encode_column(as_column(coord.values), where, mend)
-        attrs = encode_attrs(coord.attrs, typed=typed, where=where, mend=f"assembly[{name!r}].attrs", taken=marks)
-        if names[name] != name:
-            marks = {**marks, NAME_ATTR: dump(name)}
-        coords[names[name]] = (coord.dims, stored, {**attrs, **marks})
+    coords = _stored_coords(assembly, typed, role, "assembly")
     for dim in dims:
         on_dim = [name for name, (along, _, _) in coords.items() if tuple(along) == (dim,)]
         if len(on_dim) == 1 and on_dim != [dim]:
@@ -114,6 +105,52 @@ def to_dataset(assembly: xr.DataArray, *, typed: bool, role: str = "assembly") -
     values, marks = _stored_values(assembly, typed, role)
     variable = xr.Variable(dims, values, {**attrs, **marks, FORMAT_ATTR: FORMAT})
     return xr.Dataset({"data": variable}, coords=coords)
+
+
+def variables_to_dataset(given: xr.Dataset, *, role: str) -> xr.Dataset:
+    """Lay variables that share coordinates, such as those of a score, out for a netCDF file.
+
+    Parameters
+    ----------
+    given : xarray.Dataset
+        Variables of numbers, booleans, dates or text, whose names netCDF can hold.
+    role : str
+        Name of the dataset in messages and in the code that they give.
+
+    Returns
+    -------
+    xarray.Dataset
+        The same variables, coordinates and attributes, each encoded as those of an assembly are.
+
+    Raises
+    ------
+    AssemblyError
+        A variable, a coordinate or an attribute cannot be held; the message names it.
+    """
+    variables: dict[Hashable, Any] = {}
+    for name, variable in given.data_vars.items():
+        place = f"{role}[{name!r}]"
+        stored, marks = encode_column(as_column(variable.values), f"{role}: variable {name!r}", f"{place}.astype(str)")
+        attrs = encode_attrs(variable.attrs, typed=True, where=place, mend=f"{place}.attrs", taken=marks)
+        variables[name] = (variable.dims, stored, {**attrs, **marks})
+    attrs = encode_attrs(given.attrs, typed=True, where=role, mend=f"{role}.attrs")
+    return xr.Dataset(variables, coords=_stored_coords(given, True, role, role), attrs=attrs)
+
+
+def _stored_coords(labelled: xr.DataArray | xr.Dataset, typed: bool, role: str, expression: str) -> dict[str, Any]:
+    """Encode all coordinates: the name in the file to dimensions, values and attributes."""
+    names = stored_names(list(labelled.coords), tuple(map(str, labelled.dims)))
+    coords: dict[str, Any] = {}
+    for name, coord in labelled.coords.items():
+        place = f"{expression}[{name!r}]"
+        mend = f"{expression}.assign_coords({{{name!r}: ({coord.dims!r}, {place}.values.astype(str))}})"
+        where = f"{role}: coordinate {name!r}"
+        stored, marks = encode_column(as_column(coord.values), where, mend)
+        attrs = encode_attrs(coord.attrs, typed=typed, where=where, mend=f"{place}.attrs", taken=marks)
+        if names[name] != name:
+            marks = {**marks, NAME_ATTR: dump(name)}
+        coords[names[name]] = (coord.dims, stored, {**attrs, **marks})
+    return coords
 
 
 def _stored_values(assembly: xr.DataArray, typed: bool, role: str) -> tuple[Any, dict[str, str]]:

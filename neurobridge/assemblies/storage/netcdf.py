@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, BinaryIO, cast
 
 import netCDF4
 import numpy as np
@@ -21,6 +21,8 @@ from neurobridge.assemblies.errors import AssemblyError
 from neurobridge.assemblies.storage import probe
 
 _HDF5 = b"\x89HDF\r\n\x1a\n"
+# Other first bytes that the library goes on from: netCDF 3, and HDF4 where it was built with it.
+_OTHERS = (b"CDF", b"\x0e\x03\x13\x01")
 _HEAP = b"GCOL"
 # Deflate shrinks nothing more than 1032 times; below the floor nobody needs protection.
 _LARGEST_RATIO, _FLOOR = 1100, 2**26
@@ -46,7 +48,8 @@ def open_netcdf(path: Path) -> xr.Dataset:
         with path.open("rb") as stream:
             head = stream.read(9)
             safe = head[:8] == _HDF5 and head[8] >= 2 and _heaps_are_sound(stream.fileno())
-        if not safe:
+            suspect = not safe and _is_parsed(stream)
+        if suspect:
             _read_elsewhere(path)
         with netCDF4.Dataset(path) as file:
             variables = list(file.variables.values())
@@ -131,6 +134,18 @@ def _read_elsewhere(path: Path) -> None:
     elif done.returncode:
         reason = lines[-1] if len(lines) > 1 else f"the library was stopped in {seconds} s, with code {done.returncode}"
         raise unreadable(path, reason)
+
+
+def _is_parsed(stream: BinaryIO) -> bool:
+    """Whether the library reads on after the first bytes; HDF5 looks for its own at 0, 512, 1024, 2048, ... (user blocks)."""
+    at, size = 0, os.fstat(stream.fileno()).st_size
+    while at < size:
+        stream.seek(at)
+        head = stream.read(len(_HDF5))
+        if head == _HDF5 or (at == 0 and head.startswith(_OTHERS)):
+            return True
+        at = 2 * at or 512
+    return False
 
 
 def _heaps_are_sound(descriptor: int) -> bool:

@@ -38,9 +38,9 @@ _SCREENING_ROUNDS = 2
 _SCREENING_TOL = 3.0
 # As many folds as it takes to leave out this many pairs.
 _SCREENING_PAIRS = 60
-# Standard errors by which another lam and epsilon, or another family of maps, has to beat the first.
+# Standard errors by which another family of maps has to beat that of the first candidate.
 _BEYOND = 2.0
-# And another number of rounds or readout of the same plan.
+# And another lam and epsilon, or another number of rounds or readout of the same plan.
 _BEYOND_IN_FAMILY = 1.0
 # Settings of whitened maps that are compared in every fold: fewer than where the map stands alone.
 _WHITENED_POWERS, _WHITENED_EXPONENTS, _WHITENED_FOLDS = (0.0, 0.5, 1.0), (0.0, 1.0), 5
@@ -206,12 +206,15 @@ class Choice(NamedTuple):
         Mean loss of held-out pairs under the criterion; empty if nothing was compared.
     screening : dict of (lam, epsilon) to float
         Mean loss over both directions, on few points and in few rounds.
+    spreads : tuple of two float, optional
+        Factors by which held-out predictions of the chosen candidates spread as far as their truths.
     """
 
     candidates: tuple[Candidate, Candidate]
     solved: tuple[Candidate, Candidate]
     errors: tuple[dict[Candidate, float], dict[Candidate, float]]
     screening: dict[GridPoint, float]
+    spreads: tuple[float, float] | None = None
 
     @classmethod
     def given(cls, candidate: Candidate) -> Choice:
@@ -287,7 +290,12 @@ def choose(problem: CloudProblem, search: Search, held: tuple[Held, Held]) -> Ch
     if not ledger.predictions[0]:
         return Choice.given(_DEFAULT)
     first = replace(search.longest(best), n_rounds=search.n_rounds[0], readout="linear", kernel_rounds=0)
-    return Choice.of_losses(losses_of(ledger, search, held), first, screening)
+    choice = Choice.of_losses(losses_of(ledger, search, held), first, screening)
+    forward, backward = (
+        truth.spread(predictions[candidate])
+        for truth, predictions, candidate in zip(held, ledger.predictions, choice.candidates, strict=True)
+    )
+    return choice._replace(spreads=(forward, backward))
 
 
 def losses_of(ledger: Ledger, search: Search, held: tuple[Held, Held]) -> list[PairLosses]:
@@ -337,7 +345,7 @@ def _confirmed(
         for fold in folds:
             _note_rounds(ledger, fold, search.longest(point), search)
         least.append(_least_losses(ledger, search, held))
-    return best if beats(least[1], least[0]) else search.first
+    return best if beats(least[1], least[0], _BEYOND_IN_FAMILY) else search.first
 
 
 def _least_losses(ledger: Ledger, search: Search, held: tuple[Held, Held]) -> np.ndarray:
@@ -405,7 +413,7 @@ def screen(
 ) -> tuple[GridPoint, dict[GridPoint, float]]:
     """Compare lam and epsilon on few points and in few rounds.
 
-    The first point stays unless the loss of the best is lower by more than two standard errors of the difference over pairs:
+    The first point stays unless the loss of the best is lower by more than one standard error of the difference over pairs:
     with a dozen pairs the least of many cross-validation losses is mostly chance.
 
     Returns
@@ -444,11 +452,12 @@ def screen(
         run(both)
         mean[both] = float(np.nanmean(by_point[both]))
     best = min(mean, key=mean.__getitem__)
-    return (best if beats(by_point[best], by_point[search.first]) else search.first), mean
+    is_better = beats(by_point[best], by_point[search.first], _BEYOND_IN_FAMILY)
+    return (best if is_better else search.first), mean
 
 
-def beats(loss: np.ndarray, loss_of_first: np.ndarray, beyond: float = _BEYOND) -> bool:
-    """Return True if losses are lower than those of the first by more than two standard errors of the difference.
+def beats(loss: np.ndarray, loss_of_first: np.ndarray, beyond: float) -> bool:
+    """Return True if losses are lower than those of the first by more than some standard errors of the difference.
 
     Both have one value a pair, NaN where a pair was not held out.
     """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -39,22 +40,23 @@ def choosing_problem(problem: FusedProblem, clouds: CloudProblem | None, seed: i
     return CloudProblem.of(problem.subset(*kept), seed)
 
 
-def held_pairs(problem: CloudProblem, classifier: Any, labels: np.ndarray | None) -> tuple[Held, Held]:
+def held_pairs(
+    problem: CloudProblem, classifier: Any, labels: np.ndarray | None, sought_in: tuple[Any, Any] | None
+) -> tuple[Held, Held]:
     """Return what predictions of target points and of source points are compared with, in the axes of the clouds."""
     sides = []
-    for cloud, rows in ((problem.target, problem.rows[1]), (problem.source, problem.rows[0])):
+    spaces = (None, None) if sought_in is None else sought_in
+    for cloud, rows, space in (
+        (problem.target, problem.rows[1], spaces[1]),
+        (problem.source, problem.rows[0], spaces[0]),
+    ):
         points = cloud.coordinates.double().cpu().numpy()
         paired = rows.cpu().numpy()
         others = np.setdiff1d(np.arange(len(points)), paired)[:_N_OTHERS]
-        sides.append(Held(points[paired], points[others], axes=cloud.axes * cloud.unit))
+        sides.append(Held(points[paired], points[others], cloud.axes * cloud.unit, cloud.centre, space))
     if labels is None:
         return sides[0], sides[1]
-    centre = problem.target.centre
-
-    def classify(differences: np.ndarray) -> np.ndarray:
-        return classify_with(classifier, differences + centre)
-
-    return replace(sides[0], classify=classify, labels=labels), sides[1]
+    return replace(sides[0], classify=partial(classify_with, classifier), labels=labels), sides[1]
 
 
 def forward_maps(chosen: Candidate, problem: FusedProblem, state: State, seed: int) -> tuple[LinearMap, AnyMap]:
@@ -100,12 +102,20 @@ def _pair_map(chosen: Candidate, problem: FusedProblem, seed: int, *, backward: 
     return fits[chosen]() if chosen in fits else None
 
 
-def with_spreads(bridge: FusedBridge) -> FusedBridge:
+def with_spreads(bridge: FusedBridge, held_out: tuple[float, float] | None) -> FusedBridge:
     """Let images spread as far from the centre of their space as its points do.
 
     A map that is fitted by squared errors shrinks what it is unsure of towards the centre. For nearest neighbours by the cosine
     from another origin than the centre, as between embeddings of unit length, these images are all alike.
+
+    Parameters
+    ----------
+    bridge : FusedBridge
+    held_out : tuple of two float or None
+        The factors of held-out predictions; where nothing was held out, those of the images of the fitted points.
     """
+    if held_out is not None:
+        return replace(bridge, spreads=held_out)
     problem = bridge._states[0].problem
     spreads = []
     for given, points, mapping in ((problem.X, problem.Y, bridge.map), (problem.Y, problem.X, bridge.map_back)):

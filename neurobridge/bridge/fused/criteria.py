@@ -25,8 +25,12 @@ class Held:
         Unpaired points of the same space, among which a partner has to be found.
     axes : array of shape (n_dims, rank)
         From coordinates to differences from the centre, in the units of the points.
+    centre : array of shape (n_dims,)
+        Of the cloud, in the same units.
+    sought_in : callable, optional
+        From points to the coordinates in which partners are sought by cosine; by default those of the points.
     classify : callable, optional
-        From predictions, differences from the centre, to labels of shape (n_pairs,).
+        From predicted points to labels of shape (n_pairs,).
     labels : array of shape (n_pairs,), optional
         True labels.
     """
@@ -34,8 +38,20 @@ class Held:
     truth: np.ndarray
     others: np.ndarray
     axes: np.ndarray
+    centre: np.ndarray
+    sought_in: Callable[[np.ndarray], np.ndarray] | None = None
     classify: Callable[[np.ndarray], np.ndarray] | None = None
     labels: np.ndarray | None = None
+
+    def points(self, coordinates: np.ndarray) -> np.ndarray:
+        """Return the points of coordinates (n, rank), as partners are sought among them."""
+        points = coordinates @ self.axes.T + self.centre
+        return points if self.sought_in is None else np.asarray(self.sought_in(points))
+
+    def spread(self, predicted: np.ndarray) -> float:
+        """Return the factor by which predictions of shape (n_pairs, rank) spread as far from the centre as their truths."""
+        known = np.isfinite(predicted).all(axis=1)
+        return _spread(predicted[known], self.truth[known])
 
 
 def losses(criterion: Criterion, predicted: np.ndarray, held: Held) -> np.ndarray:
@@ -45,8 +61,8 @@ def losses(criterion: Criterion, predicted: np.ndarray, held: Held) -> np.ndarra
       the centre of the cloud. A pair's loss is ``mean_d (p_d - t_d)^2 / 2`` with each dimension divided by its root mean square,
       whose mean over pairs is the same.
     - "error": squared error over the mean squared distance of the truths from their mean.
-    - "retrieval": logarithm of the rank of the true partner, by cosine about the centre, over that of the number of
-      candidates: mean of both ways, prediction among points and point among predictions.
+    - "retrieval": logarithm of the rank of the true partner by cosine, over that of the number of candidates: mean of both
+      ways, prediction among points and point among predictions. Predictions are first spread as far as their truths.
     - "labels": 1 where the frozen classifier names the prediction wrongly.
 
     Parameters
@@ -86,8 +102,10 @@ def _error(predicted: np.ndarray, truth: np.ndarray, known: np.ndarray, held: He
 
 
 def _retrieval(predicted: np.ndarray, truth: np.ndarray, known: np.ndarray, held: Held) -> np.ndarray:
-    images, points = _directions(predicted), _directions(truth)
-    gallery = np.concatenate([points, _directions(held.others)])
+    images, points, others = (
+        _directions(held.points(side)) for side in (_spread(predicted, truth) * predicted, truth, held.others)
+    )
+    gallery = np.concatenate([points, others])
     similarity = images @ gallery.T
     own = similarity[np.arange(len(images)), np.arange(len(images))]
     ranks = 1 + (similarity > own[:, None]).sum(axis=1) + _ties(similarity, own)
@@ -95,6 +113,11 @@ def _retrieval(predicted: np.ndarray, truth: np.ndarray, known: np.ndarray, held
     ranks_back = 1 + (across > own[:, None]).sum(axis=1) + _ties(across, own)
     of_points = np.log(ranks) / np.log(max(2, len(gallery)))
     return np.asarray((of_points + np.log(ranks_back) / np.log(max(2, len(images)))) / 2)
+
+
+def _spread(predicted: np.ndarray, truth: np.ndarray) -> float:
+    lengths = [float(np.sqrt(np.square(side).sum())) for side in (truth, predicted)]
+    return lengths[0] / lengths[1] if min(lengths) > 0 else 1.0
 
 
 def _ties(similarity: np.ndarray, own: np.ndarray) -> np.ndarray:
@@ -105,7 +128,7 @@ def _ties(similarity: np.ndarray, own: np.ndarray) -> np.ndarray:
 def _labels(predicted: np.ndarray, truth: np.ndarray, known: np.ndarray, held: Held) -> np.ndarray:
     assert held.classify is not None
     assert held.labels is not None
-    return (np.asarray(held.classify(predicted @ held.axes.T)) != held.labels[known]).astype(float)
+    return (np.asarray(held.classify(held.points(predicted))) != held.labels[known]).astype(float)
 
 
 def _directions(points: np.ndarray) -> np.ndarray:
@@ -124,17 +147,28 @@ _LOSSES: dict[str, Callable[[np.ndarray, np.ndarray, np.ndarray, Held], np.ndarr
 }
 
 
-def check_criterion(criterion: Any, classifier: Any, labels: Any, n_pairs: int) -> np.ndarray | None:
-    """Check a criterion and what it needs; return the labels of the pairs, if any.
+def known_criterion(criterion: Any) -> Criterion:
+    """Return a criterion that there is.
 
     Raises
     ------
     ValueError
-        An unknown criterion, "labels" without a classifier or labels, labels without it, or not one label a pair.
+        Another name.
     """
-    if criterion not in CRITERIA:
+    if not isinstance(criterion, str) or criterion not in CRITERIA:
         shown = ", ".join(map(repr, CRITERIA))
         raise ValueError(f"found criterion={criterion!r}; expected one of {shown}. Mend: criterion='correlation'.")
+    return criterion
+
+
+def check_criterion(criterion: Any, classifier: Any, labels: Any, n_pairs: int) -> np.ndarray | None:
+    """Check what a criterion needs; return the labels of the pairs, if any.
+
+    Raises
+    ------
+    ValueError
+        "labels" without a classifier or labels, labels without it, or not one label a pair.
+    """
     if criterion != "labels":
         if classifier is not None or labels is not None:
             raise ValueError(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -20,7 +20,7 @@ from neurobridge.bridge.fused.candidate import MAP_FAMILIES, Candidate, MapFamil
 from neurobridge.bridge.fused.choice import Choice, Search, choose
 from neurobridge.bridge.fused.chosen import backward_map, choosing_problem, forward_maps, held_pairs, with_spreads
 from neurobridge.bridge.fused.cost import FusedProblem
-from neurobridge.bridge.fused.criteria import Criterion, check_criterion
+from neurobridge.bridge.fused.criteria import Criterion, check_criterion, known_criterion
 from neurobridge.bridge.fused.deprecated import renamed_arguments
 from neurobridge.bridge.fused.families import CloudProblem
 from neurobridge.bridge.fused.result import FusedBridge
@@ -35,6 +35,12 @@ from neurobridge.points.memory import check_memory, named_shortage, within_room
 # The bridge cost, the two squared residuals and the kernel in float32, blocks of it and the plan in float64.
 _BYTES_PER_ENTRY = 40.0
 _LARGEST_MINIBATCH = 2000
+# The first is the one that others have to beat: sharp plans find partners, soft ones average noise away.
+_SOFT, _SHARP = (0.05, 0.02, 0.1, 0.01), (0.02, 0.05, 0.1, 0.01)
+#: Candidate temperatures of each criterion.
+EPSILONS: dict[Criterion, tuple[float, ...]] = {
+    "correlation": _SOFT, "error": _SOFT, "labels": _SHARP, "retrieval": _SHARP,
+}  # fmt: skip
 # Problems of fewer bytes are solved at once without a look at the machine.
 _SMALL = 1e8
 _SHORTAGE = "minibatch_size=500, or couple(bridge_cost(X, Y, pairs)), which builds no n x m matrix"
@@ -68,13 +74,14 @@ def fuse(
     scale: Scale = "mean",
     n_neighbors: int = 10,
     lams: Sequence[float] = (0.9, 0.0, 0.5),
-    epsilons: Sequence[float] = (0.02, 0.01, 0.05, 0.1),
+    epsilons: Sequence[float] | None = None,
     n_rounds: Sequence[int] = (5, 1, 20),
     kernel_rounds: Sequence[int] = (0, 1, 3),
     maps: Sequence[MapFamily] = MAP_FAMILIES,
     criterion: Criterion = "correlation",
     classifier: Any = None,
     labels: Array | None = None,
+    sought_in: tuple[Callable[[np.ndarray], np.ndarray], Callable[[np.ndarray], np.ndarray]] | None = None,
     n_folds: int | None = None,
     tol: float = 1e-3,
     seed: int = 0,
@@ -232,6 +239,8 @@ def fuse(
     >>> fused.map_back(Y).shape
     (80, 5)
     """
+    criterion = known_criterion(criterion)
+    epsilons = EPSILONS[criterion] if epsilons is None else epsilons
     search = Search(
         lams, epsilons, n_rounds, kernel_rounds, maps, criterion, n_folds, _TOL_BEFORE * tol, seed,
     )  # fmt: skip
@@ -260,7 +269,7 @@ def fuse(
         if candidate is None:
             search = replace(search, in_batches=size is not None)
             fewer = choosing_problem(problem, clouds, seed)
-            choice = choose(fewer, search, held_pairs(fewer, classifier, pair_labels))
+            choice = choose(fewer, search, held_pairs(fewer, classifier, pair_labels, sought_in))
         else:
             choice = Choice.given(candidate)
         solutions = _solve_both(problem, clouds, choice, size, tol, seed)
@@ -279,7 +288,7 @@ def fuse(
         *choice.candidates, *choice.errors, criterion, choice.screening, coupling, linear, forward, backward, (1.0, 1.0), size,
         states, back_states,
     )  # fmt: skip
-    return with_spreads(bridge) if criterion == "retrieval" else bridge
+    return with_spreads(bridge, choice.spreads) if criterion == "retrieval" else bridge
 
 
 def _matrix(side: Array, name: str) -> np.ndarray:

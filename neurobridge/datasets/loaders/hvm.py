@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from neurobridge.assemblies import AssemblyError, make_assembly
+from neurobridge.assemblies import AssemblyError, make_assembly, read_table
 from neurobridge.datasets.experiment import Experiment
 from neurobridge.datasets.files.fetch import fetch
 from neurobridge.datasets.files.manifests import find_manifest
@@ -40,7 +40,7 @@ def hvm_stimuli(*, mirror: str | os.PathLike[str] | None = None) -> pd.DataFrame
         and size ``s`` in the units of HvM's table; rotations ``rxy``, ``rxz``, ``ryz`` in degrees, and ``_semantic`` ones
         from a pose comparable between objects.
     """
-    table = pd.read_csv(fetch(NAME, files=[TABLE], mirror=mirror)[TABLE])
+    table = read_table(fetch(NAME, files=[TABLE], mirror=mirror)[TABLE], what="stimuli", required=tuple(_COLUMNS))
     table = table.rename(columns=_COLUMNS)[[*_COLUMNS.values(), *_POSE]]
     return table.assign(variation=table["variation"].str.removeprefix("V").astype(int))
 

@@ -77,12 +77,7 @@ def load(
         A feature file is not as described.
     """
     place = _folder(folder, mirror)
-    if not 1 <= size <= resize or chunk < 1:
-        raise ValueError(
-            f"imagenet: found resize={resize}, size={size}, chunk={chunk}; expected 1 <= size <= resize and chunk >= 1. "
-            f"Mend: resize=256, "
-            "size=224."
-        )
+    check_sizes(NAME, resize, size, chunk)
     names = _class_names(place, class_names)
     features = find_feature_files(place) if read != "images" else []
     images = _list_images(place) if read != "features" else []
@@ -146,17 +141,48 @@ def _list_images(place: Path) -> list[str]:
 def _pixels(path: Path, resize: int, size: int) -> np.ndarray:
     try:
         with Image.open(path) as image:
-            width, height = image.size
-            scale = resize / min(width, height)
-            shape = (max(resize, round(width * scale)), max(resize, round(height * scale)))
-            scaled = image.convert("RGB").resize(shape, Image.Resampling.BILINEAR)
+            return central_square(image, resize, size)
     except (OSError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError) as error:
         raise ValueError(
             f"{path}: found a file that cannot be decoded ({type(error).__name__}: {error}); expected an image. "
             "Mend: replace or remove it."
         ) from error
+
+
+def central_square(image: Image.Image, resize: int, size: int) -> np.ndarray:
+    """Return the central square of an image whose shorter side was brought to ``resize`` pixels (bilinear).
+
+    Parameters
+    ----------
+    image : PIL.Image.Image
+    resize, size : int
+        Pixels of the shorter side, and of the square.
+
+    Returns
+    -------
+    uint8 array of shape (size, size, 3)
+    """
+    width, height = image.size
+    scale = resize / min(width, height)
+    shape = (max(resize, round(width * scale)), max(resize, round(height * scale)))
+    scaled = image.convert("RGB").resize(shape, Image.Resampling.BILINEAR)
     left, top = (shape[0] - size) // 2, (shape[1] - size) // 2
     return np.asarray(scaled.crop((left, top, left + size, top + size)))
+
+
+def check_sizes(name: str, resize: int, size: int, chunk: int) -> None:
+    """Refuse a square that is larger than the resized image, and chunks without an image.
+
+    Raises
+    ------
+    ValueError
+        ``size`` is not between 1 and ``resize``, or ``chunk`` is below 1.
+    """
+    if not 1 <= size <= resize or chunk < 1:
+        raise ValueError(
+            f"{name}: found resize={resize}, size={size}, chunk={chunk}; expected 1 <= size <= resize and chunk >= 1. "
+            "Mend: resize=256, size=224."
+        )
 
 
 def _class_names(place: Path, given: str | os.PathLike[str] | None) -> dict[str, str]:

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from neurobridge.assemblies import AssemblyError, open_assembly
+from neurobridge.assemblies import AssemblyError, open_assembly, read_table
 from neurobridge.assemblies.labels import plain
 from neurobridge.datasets.experiment import Experiment
 from neurobridge.datasets.files.archives import zip_images
@@ -91,7 +91,7 @@ def read_stimuli(path: Path) -> pd.DataFrame:
     AssemblyError
         No ids, or an id twice.
     """
-    table = pd.read_csv(path)
+    table = read_table(path, what="stimuli")
     if "stimulus_id" not in table and "image_id" in table:
         table = table.assign(stimulus_id=table["image_id"])
     if "stimulus_id" not in table or not table["stimulus_id"].is_unique:

@@ -290,12 +290,12 @@ def _places_by_noise(
     """Compare the output for an image with those for four copies, each with another half replaced by noise."""
     sums: dict[str, np.ndarray] = {}
 
-    def compare(layer: str, output: torch.Tensor) -> torch.Tensor:
+    def compare(layer: str, output: torch.Tensor) -> tuple[torch.Tensor, ...]:
         axis = batch_axes.get(layer)
         if axis is not None and output.shape[axis] == 5:
             responses = output.movedim(axis, 0).to("cpu", torch.float32)
             sums[layer] = sums.get(layer, 0.0) + _sums_of_halves((responses[1:] - responses[:1]).abs())
-        return torch.zeros(())
+        return ()
 
     for seed in range(_N_DRAWS):
         with suppress(Exception):

@@ -12,7 +12,8 @@ import torch
 
 from neurobridge.assemblies import AssemblyError
 
-Keep = Callable[[str, torch.Tensor], torch.Tensor]
+#: Gives the tensors to keep of the output of a layer.
+Keep = Callable[[str, torch.Tensor], Sequence[torch.Tensor]]
 _TREE_LINES = 60
 
 
@@ -114,16 +115,16 @@ class Recorder:
     --------
     >>> model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(4, 3))
     >>> with Recorder(model, ["0", "1"]) as recorder:
-    ...     outputs = recorder.run(torch.zeros(2, 1, 2, 2), lambda layer, output: output.sum(dim=1))
-    >>> {layer: tuple(output.shape) for layer, output in outputs.items()}
-    {'0': (2,), '1': (2,)}
+    ...     outputs = recorder.run(torch.zeros(2, 1, 2, 2), lambda layer, output: (output.sum(dim=1), output))
+    >>> {layer: [tuple(tensor.shape) for tensor in tensors] for layer, tensors in outputs.items()}
+    {'0': [(2,), (2, 4)], '1': [(2,), (2, 3)]}
     """
 
     def __init__(self, model: torch.nn.Module, layers: Sequence[str]) -> None:
         self._model, self._layers = model, list(layers)
         self._handles: list[Any] = []
         self._keep: Keep
-        self._kept: dict[str, torch.Tensor] = {}
+        self._kept: dict[str, tuple[torch.Tensor, ...]] = {}
         self._calls: dict[str, int] = {}
 
     def __enter__(self) -> Recorder:
@@ -137,18 +138,18 @@ class Recorder:
         for handle in self._handles:
             handle.remove()
 
-    def run(self, batch: torch.Tensor, keep: Keep) -> dict[str, torch.Tensor]:
+    def run(self, batch: torch.Tensor, keep: Keep) -> dict[str, tuple[torch.Tensor, ...]]:
         """Run one batch and return what ``keep(layer, output)`` made of each output.
 
         Parameters
         ----------
         batch : tensor of shape (n, channels, height, width)
         keep : callable
-            Gives the tensor to keep of the output of a layer.
+            Gives the tensors to keep of the output of a layer.
 
         Returns
         -------
-        dict of str to tensor
+        dict of str to tuple of tensor
             float32 tensors on the CPU that share no memory with the model's.
 
         Raises
@@ -172,9 +173,9 @@ class Recorder:
         """Run one batch, which the model may refuse, and return the shape of each output that came before the refusal."""
         shapes: dict[str, tuple[int, ...]] = {}
 
-        def note(layer: str, output: torch.Tensor) -> torch.Tensor:
+        def note(layer: str, output: torch.Tensor) -> tuple[torch.Tensor, ...]:
             shapes[layer] = tuple(output.shape)
-            return torch.zeros(())
+            return ()
 
         # Any error of the model's own: the batch is of a size that the user did not give.
         with suppress(Exception):
@@ -192,12 +193,16 @@ class Recorder:
                     f"Mend: name the layers before or after it, or one of its calls, e.g. '{layer}@2' for the second."
                 )
             tensor = _as_tensor(output, layer)
-            kept = self._keep(layer, tensor).to("cpu", torch.float32)
-            # Copied at once where memory is shared: a later in-place module would overwrite it.
-            shared = kept.untyped_storage().data_ptr() == tensor.untyped_storage().data_ptr()
-            self._kept[layer] = kept.clone(memory_format=torch.contiguous_format) if shared else kept
+            self._kept[layer] = tuple(_apart(kept, tensor) for kept in self._keep(layer, tensor))
 
         return hook
+
+
+def _apart(kept: torch.Tensor, output: torch.Tensor) -> torch.Tensor:
+    """Return a float32 tensor on the CPU, copied where it shares memory: a later in-place module would overwrite it."""
+    kept = kept.to("cpu", torch.float32)
+    shared = kept.untyped_storage().data_ptr() == output.untyped_storage().data_ptr()
+    return kept.clone(memory_format=torch.contiguous_format) if shared else kept
 
 
 def _as_tensor(output: Any, layer: str) -> torch.Tensor:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from scipy.spatial.distance import cdist
 
 from neurobridge.bridge import bridge_cost
+from tests.refusals import refused
 
 RNG = np.random.default_rng(0)
 X, Y = RNG.normal(size=(30, 4)), RNG.normal(size=(25, 6))
@@ -101,38 +102,38 @@ def test_inputs_of_any_layout_give_the_same_cost():
 
 
 @pytest.mark.parametrize(
-    ("pairs", "message"),
+    ("pairs", "facts"),
     [
-        (([0, 1], [0]), r"pairs: found .*expected two index arrays of the same length"),
-        (([], []), r"pairs: found none; expected at least one. Mend"),
-        (([0, 30], [0, 1]), r"source rows .*\[0, 30\]; expected integers in \[0, 29\]"),
-        (([0, 1], [0, -1]), r"target rows .*\[-1, 0\]; expected integers in \[0, 24\]"),
-        (([0.5, 1.0], [0, 1]), r"source rows of dtype float64"),
+        (([0, 1], [0]), ["pairs: "]),
+        (([], []), ["pairs: ", "none"]),
+        (([0, 30], [0, 1]), ["source rows", [0, 30], [0, 29]]),
+        (([0, 1], [0, -1]), ["target rows", [-1, 0], [0, 24]]),
+        (([0.5, 1.0], [0, 1]), ["source rows", "float64"]),
     ],
 )
-def test_bad_pairs_are_refused(pairs, message):
-    with pytest.raises(ValueError, match=message):
+def test_bad_pairs_are_refused(pairs, facts):
+    with refused(ValueError, *facts):
         bridge_cost(X, Y, tuple(np.asarray(side) for side in pairs))
 
 
 def test_non_finite_points_are_refused():
     broken = X.copy()
     broken[3, 1] = np.inf
-    with pytest.raises(ValueError, match=r"X: found 1 NaN or infinite values of 120.*Mend"):
+    with refused(ValueError, "X: ", "1 NaN", 120):
         bridge_cost(broken, Y, PAIRS)
 
 
 def test_wrong_shapes_and_options_are_refused():
-    with pytest.raises(ValueError, match=r"Y: found shape \(25,\); expected \(n_points, n_dims\)"):
+    with refused(ValueError, "Y: ", (25,), "(n_points, n_dims)"):
         bridge_cost(X, Y[:, 0], PAIRS)
-    with pytest.raises(ValueError, match=r"found reduce='mean'; expected 'softmin' or 'min'"):
+    with refused(ValueError, "reduce='mean'", "'softmin'", "'min'"):
         bridge_cost(X, Y, PAIRS, reduce="mean")
-    with pytest.raises(ValueError, match=r"found nearest=0; expected at least 1"):
+    with refused(ValueError, "nearest=0", 1):
         bridge_cost(X, Y, PAIRS, nearest=0)
-    with pytest.raises(ValueError, match=r"no epsilon with reduce='softmin'.*cost\.at\(0\.05\)"):
+    with refused(ValueError, "reduce='softmin'", "cost.at(0.05)"):
         bridge_cost(X, Y, PAIRS).dense()
 
 
 def test_a_dense_cost_above_the_limit_is_refused_before_it_is_built():
-    with pytest.raises(MemoryError, match=r"30 x 25 cost.*method='factored'"):
+    with refused(MemoryError, "30 x 25", "method='factored'"):
         bridge_cost(X, Y, PAIRS).at(0.1).dense(memory_limit=100)

@@ -20,6 +20,7 @@ from neurobridge.bridge.cost.distributed import DistributedFactor
 from neurobridge.bridge.cost.in_memory import DenseFactor, NearestFactor, StreamedFactor
 from neurobridge.bridge.cost.metrics import Geometry
 from neurobridge.points.arrays import PointSource
+from tests.refusals import refused
 
 SCIPY_NAMES = {
     "euclidean": "euclidean",
@@ -95,7 +96,7 @@ def test_new_points_are_measured_like_fitted_ones(metric):
 
 def test_a_disconnected_graph_is_joined_by_its_shortest_link_and_says_so():
     X = torch.tensor([[0.0], [1.0], [2.0], [10.0], [11.0], [12.0]], dtype=torch.float64)
-    with pytest.warns(DisconnectedGraphWarning, match=r"2 components.*longest 8.*Mend: raise n_neighbors"):
+    with pytest.warns(DisconnectedGraphWarning, match=r"\b2\b.*\b8\b.*n_neighbors"):
         space = anchor_distances(X, np.array([0]), metric="geodesic", scale="none", n_neighbors=1)
     np.testing.assert_allclose(space.fitted[:, 0].numpy(), [0, 1, 2, 10, 11, 12])
 
@@ -107,19 +108,19 @@ def test_duplicate_points_stay_linked_in_the_graph():
 
 
 @pytest.mark.parametrize(
-    ("options", "message"),
+    ("options", "facts"),
     [
-        ({"metric": "manhattan"}, r"found metric 'manhattan'; expected one of .*geodesic"),
-        ({"scale": "max"}, r"found scale 'max'; expected 'mean'"),
+        ({"metric": "manhattan"}, ["metric", "'manhattan'", "geodesic"]),
+        ({"scale": "max"}, ["scale", "'max'", "'mean'"]),
     ],
 )
-def test_unknown_options_are_refused(options, message):
-    with pytest.raises(ValueError, match=message):
+def test_unknown_options_are_refused(options, facts):
+    with refused(ValueError, *facts):
         anchor_distances(_points(10, 3), np.arange(3), **options)
 
 
 def test_coinciding_points_have_no_unit_of_length():
-    with pytest.raises(ValueError, match=r"mean anchor distance of 0\.0.*Mend"):
+    with refused(ValueError, "mean", "0.0"):
         anchor_distances(torch.ones(5, 2), np.arange(2))
 
 
@@ -131,7 +132,7 @@ def test_a_zero_vector_has_no_direction():
 
 
 def test_new_points_of_other_dimensions_are_refused():
-    with pytest.raises(ValueError, match=r"points of 2 dimensions; expected 3"):
+    with refused(ValueError, 2, 3):
         anchor_distances(_points(5, 3), np.arange(2)).of(_points(4, 2))
 
 

@@ -19,6 +19,7 @@ import torch
 from neurobridge.bridge import bridge_cost, couple
 from neurobridge.bridge.cost import distributed, tasks
 from neurobridge.bridge.cost.distributed import DistributedFactor
+from tests.refusals import refused
 
 # Older releases of dask say so where the cluster of this module is still open.
 pytestmark = pytest.mark.filterwarnings("ignore:Running on a single-machine scheduler")
@@ -28,11 +29,18 @@ N, M, P = 450, 350, 20
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator:
-    """A client of two processes."""
+    """A client of two processes, forked from one that has imported what they need."""
     from distributed import Client, LocalCluster
+    from distributed.utils import get_mp_context
 
+    settings = {
+        "distributed.admin.tick.limit": "1h",  # a busy machine is not this test's business
+        "distributed.worker.multiprocessing-method": "forkserver",
+    }
+    with dask.config.set(settings):
+        get_mp_context().set_forkserver_preload(["distributed", "neurobridge.bridge.cost.distributed"])
     with (
-        dask.config.set({"distributed.admin.tick.limit": "1h"}),  # a busy machine is not this test's business
+        dask.config.set(settings),
         LocalCluster(
             n_workers=2, threads_per_worker=1, processes=True, memory_limit="1GB", dashboard_address=":0"
         ) as local,
@@ -161,8 +169,8 @@ def test_anchors_without_mass_are_summed_again_in_the_log_domain(on_threads, mon
 
 def test_many_chunks_are_added_in_groups(on_threads):
     X, Y, pairs = points()
-    ours = couple(bridge_cost(*lazy(X, Y, 20), pairs, distributed=True), epsilon=0.1)
-    assert_same(ours, couple(bridge_cost(X, Y, pairs), epsilon=0.1), 1e-9)
+    ours = couple(bridge_cost(*lazy(X, Y, 20), pairs, distributed=True), epsilon=0.3)
+    assert_same(ours, couple(bridge_cost(X, Y, pairs), epsilon=0.3), 1e-9)
 
 
 def test_a_killed_worker_does_not_lose_the_job(cluster, monkeypatch):
@@ -178,12 +186,12 @@ def test_a_killed_worker_does_not_lose_the_job(cluster, monkeypatch):
         return compute(tasks)
 
     monkeypatch.setattr(distributed, "_compute", kill_once)
-    ours = couple(cost, epsilon=0.05)
+    ours = couple(cost, epsilon=0.1)
     assert calls[0] > 20, "the worker died after the solve"
     cluster.wait_for_workers(2, timeout=30)
     after = {info["pid"] for info in cluster.run(lambda: {"pid": os.getpid()}).values()}
     assert victim not in after
-    assert_same(ours, couple(bridge_cost(X, Y, pairs, nearest=8), epsilon=0.05), 1e-9)
+    assert_same(ours, couple(bridge_cost(X, Y, pairs, nearest=8), epsilon=0.1), 1e-9)
 
 
 def travelled(monkeypatch, n: int, unbalanced: float | None) -> tuple[list[int], list[int]]:
@@ -267,39 +275,37 @@ def test_memory_of_a_worker_is_its_share_and_a_block():
 
 
 @pytest.mark.parametrize(
-    ("change", "message"),
+    ("change", "facts"),
     [
-        (lambda X, Y: {"X": X.compute()}, r"X: found Tensor .* expected a dask array.*Mend: dask\.array\.from_array"),
-        (lambda X, Y: {"Y": Y.compute()}, r"Y: found Tensor .* expected a dask array.*Mend: dask\.array\.from_array"),
-        (lambda X, Y: {"metric": "geodesic"}, r"metric=\('geodesic', 'geodesic'\); expected .*Mend: metric='euclidean'"),
-        (lambda X, Y: {"metric": ("euclidean", "precomputed")}, r"'precomputed'\); expected .*Mend: metric='euclidean'"),
-        (lambda X, Y: {"metric": "manhattan"}, r"found metric 'manhattan'; expected one of .*Mend: choose"),
-        (lambda X, Y: {"stream": True}, r"stream=True.*expected stream=False.*Mend"),
-        (lambda X, Y: {"device": "cuda"}, r"found device='cuda'.*expected None.*Mend: device=None"),
-        (lambda X, Y: {"X": X[X[:, 0] > 0]}, r"X: found .* no known size; expected known sizes.*Mend: array\.compute"),
-        (lambda X, Y: {"X": X * np.nan}, r"X: found \d+ NaN or infinite values.*Mend: drop or impute"),
-        (lambda X, Y: {"X": X * 0}, r"found a mean anchor distance of 0\.0; expected a positive.*Mend: drop duplicate"),
+        (lambda X, Y: {"X": X.compute()}, ["X: ", "Tensor", "dask.array.from_array"]),
+        (lambda X, Y: {"Y": Y.compute()}, ["Y: ", "Tensor", "dask.array.from_array"]),
+        (lambda X, Y: {"metric": "geodesic"}, ["metric=('geodesic', 'geodesic')", "metric='euclidean'"]),
+        (lambda X, Y: {"metric": ("euclidean", "precomputed")}, ["'precomputed'", "metric='euclidean'"]),
+        (lambda X, Y: {"metric": "manhattan"}, ["metric", "'manhattan'", "'euclidean'"]),
+        (lambda X, Y: {"stream": True}, ["stream=True", "stream=False"]),
+        (lambda X, Y: {"device": "cuda"}, ["device='cuda'", "device=None"]),
+        (lambda X, Y: {"X": X[X[:, 0] > 0]}, ["X: ", "array.compute_chunk_sizes()"]),
+        (lambda X, Y: {"X": X * np.nan}, ["X: ", "NaN"]),
+        (lambda X, Y: {"X": X * 0}, ["mean", "0.0"]),
     ],
 )  # fmt: skip
-def test_refuses(on_threads, change, message):
+def test_refuses(on_threads, change, facts):
     X, Y, pairs = points()
     inputs = dict(zip("XY", lazy(X, Y), strict=True))
-    with pytest.raises(ValueError, match=message):
+    with refused(ValueError, *facts):
         bridge_cost(**{**inputs, "pairs": pairs, "distributed": True, **change(*inputs.values())})
 
 
 def test_needs_the_extra(monkeypatch):
     X, Y, pairs = points()
     monkeypatch.setitem(sys.modules, "distributed", None)
-    with pytest.raises(
-        ImportError, match=r"found distributed=True and no package .*Mend: pip install 'neurobridge\[dist"
-    ):
+    with refused(ImportError, "distributed=True", "'neurobridge[distributed]'"):
         bridge_cost(*lazy(X, Y), pairs, distributed=True)
 
 
 def test_refuses_more_than_the_workers_may_keep(on_threads):
     X, Y, pairs = points()
-    with pytest.raises(MemoryError, match=r"Mend: nearest=32"):
+    with refused(MemoryError, "nearest=32"):
         bridge_cost(*lazy(X, Y), pairs, distributed=True, memory_limit=1e4)
 
 

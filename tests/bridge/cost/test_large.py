@@ -15,6 +15,7 @@ from neurobridge.bridge import bridge_cost, couple
 from neurobridge.bridge.cost import graph as graph_module
 from neurobridge.bridge.cost.graph import geodesic, nearest_geodesic, neighbors
 from neurobridge.bridge.cost.in_memory import DenseFactor
+from tests.refusals import refused
 
 RNG = np.random.default_rng(0)
 X, Y = RNG.normal(size=(60, 4)), RNG.normal(size=(50, 6))
@@ -47,7 +48,7 @@ def test_points_on_disk_or_in_chunks_give_the_same_coupling(options, lazy, tmp_p
 def test_values_that_are_not_finite_are_found_when_a_lazy_block_is_read():
     broken = X.copy()
     broken[40, 2] = np.nan
-    with pytest.raises(ValueError, match=r"X: found 1 NaN or infinite values.*Mend"):
+    with refused(ValueError, "X: ", "1 NaN"):
         bridge_cost(da.from_array(broken, chunks=(20, -1)), Y, PAIRS, nearest=3)
 
 
@@ -172,11 +173,11 @@ def test_pinned_masses_are_adapted_where_the_two_sides_differ():
 
 def test_pinning_refuses_what_it_cannot_honour():
     everything = bridge_cost(X[:8], Y[:8], PAIRS)
-    with pytest.raises(ValueError, match=r"found 0 source and 0 target points without a partner.*method='pairs'"):
+    with refused(ValueError, "0 source", "0 target", "method='pairs'"):
         couple(everything, pinned=True)
-    with pytest.raises(ValueError, match=r"pinned=True with unbalanced=1\.0"):
+    with refused(ValueError, "pinned=True", "unbalanced=1.0"):
         couple(bridge_cost(X, Y, PAIRS), pinned=True, unbalanced=1.0)
-    with pytest.raises(ValueError, match=r"pinned=True.*with method='pairs'"):
+    with refused(ValueError, "pinned=True", "method='pairs'"):
         couple(bridge_cost(X, Y, PAIRS), method="pairs", pinned=True)
 
 
@@ -188,9 +189,9 @@ def test_a_warm_start_saves_iterations_and_changes_nothing():
     assert warm.n_iter < cold.n_iter
     np.testing.assert_allclose(warm.dense(), cold.dense(), rtol=1e-6)
     assert couple(cost, epsilon=0.1, tol=1e-9, init=cold).n_iter <= 2
-    with pytest.raises(ValueError, match=r"init: found a coupling of 50 target points; expected 40"):
+    with refused(ValueError, "init: ", 50, 40):
         couple(bridge_cost(X, Y[:40], PAIRS), init=first)
-    with pytest.raises(ValueError, match=r"init=a coupling with method='exact'"):
+    with refused(ValueError, "init=", "method='exact'"):
         couple(cost, method="exact", init=first)
 
 
@@ -203,7 +204,7 @@ def test_pairs_carry_mass_by_confidence():
 
 def test_pinning_and_a_warm_start_exclude_each_other():
     cost = bridge_cost(X, Y, PAIRS)
-    with pytest.raises(ValueError, match=r"found pinned=True with init; expected one of them"):
+    with refused(ValueError, "pinned=True", "init"):
         couple(cost, pinned=True, init=couple(cost))
 
 
@@ -245,7 +246,7 @@ def test_the_unit_of_length_does_not_depend_on_how_many_anchors_are_kept(scale):
 
 
 def test_a_graph_without_links_is_refused():
-    with pytest.raises(ValueError, match=r"found n_neighbors=0; expected at least 1"):
+    with refused(ValueError, "n_neighbors=0", 1):
         bridge_cost(X, Y, PAIRS, metric="geodesic", n_neighbors=0)
 
 
@@ -287,9 +288,9 @@ def test_a_metric_that_gives_no_distances_is_refused():
     def wrong(A, B):
         return torch.zeros(len(A), 1)
 
-    with pytest.raises(ValueError, match=r"metric 'wrong': found shape \(60, 1\).*expected finite distances"):
+    with refused(ValueError, "metric 'wrong'", (60, 1)):
         bridge_cost(X, Y, PAIRS, metric=wrong)
-    with pytest.raises(ValueError, match=r"smallest value -"):
+    with refused(ValueError, "smallest value -"):
         bridge_cost(X, Y, PAIRS, metric=lambda A, B: -torch.cdist(A, B))
 
 
@@ -301,7 +302,7 @@ def test_precomputed_distances_are_taken_as_they_are():
     np.testing.assert_allclose(
         coupling.map(D[:4], Y), couple(bridge_cost(X, Y, PAIRS), epsilon=0.1).map(X[:4], Y), atol=1e-6
     )
-    with pytest.raises(ValueError, match=r"metric='precomputed': found shape \(60, 4\).*8 anchors"):
+    with refused(ValueError, "metric='precomputed'", (60, 4), "8 anchors"):
         bridge_cost(X, E, PAIRS, metric="precomputed")
 
 
@@ -350,7 +351,7 @@ def test_a_large_graph_without_faiss_names_the_extra(monkeypatch):
     monkeypatch.setattr(graph_module, "_TRIED", 10)
     monkeypatch.setitem(__import__("sys").modules, "faiss", None)
     cloud = torch.as_tensor(np.random.default_rng(4).normal(size=(200, 5)))
-    with pytest.raises(ImportError, match=r"found 200 points and no faiss.*neurobridge\[ann\]"):
+    with refused(ImportError, 200, "faiss", "neurobridge[ann]"):
         neighbors(cloud, cloud, 3)
 
 
@@ -358,30 +359,30 @@ def test_a_large_graph_without_faiss_names_the_extra(monkeypatch):
 
 
 def test_distances_above_the_limit_are_refused_before_they_are_measured():
-    with pytest.raises(MemoryError, match=r"60 \+ 50 points and 8 pairs.*nearest=32.*stream=True"):
+    with refused(MemoryError, "60 + 50", "8 pairs", "nearest=32", "stream=True"):
         bridge_cost(X, Y, PAIRS, memory_limit=1000)
     assert bridge_cost(X, Y, PAIRS, memory_limit=1000, stream=True).shape == (60, 50)
 
 
 @pytest.mark.parametrize(
-    ("options", "message"),
+    ("options", "facts"),
     [
-        ({"stream": True, "nearest": 3}, r"stream=True with nearest=3"),
-        ({"stream": True, "metric": "geodesic"}, r"stream=True with nearest=None, metric='geodesic'"),
-        ({"confidence": np.ones(3)}, r"confidence: found shape \(3,\).*expected \(8,\) values in \(0, 1\]"),
-        ({"confidence": np.zeros(8)}, r"confidence: found shape \(8,\) with values in \[0\.0, 0\.0\]"),
-        ({"confidence": np.ones(8), "reduce": "min"}, r"confidence with reduce='min'"),
+        ({"stream": True, "nearest": 3}, ["stream=True", "nearest=3"]),
+        ({"stream": True, "metric": "geodesic"}, ["stream=True", "nearest=None", "metric='geodesic'"]),
+        ({"confidence": np.ones(3)}, ["confidence: ", (3,), (8,), "(0, 1]"]),
+        ({"confidence": np.zeros(8)}, ["confidence: ", (8,), [0.0, 0.0]]),
+        ({"confidence": np.ones(8), "reduce": "min"}, ["confidence", "reduce='min'"]),
     ],
 )
-def test_options_that_exclude_each_other_are_refused(options, message):
-    with pytest.raises(ValueError, match=message):
+def test_options_that_exclude_each_other_are_refused(options, facts):
+    with refused(ValueError, *facts):
         bridge_cost(X, Y, PAIRS, **options)
 
 
 def test_full_distances_of_a_truncated_cost_are_not_there_and_it_says_so():
-    with pytest.raises(ValueError, match=r"keeps no full distance matrix"):
+    with refused(ValueError, "nearest=None", "stream=False"):
         _ = bridge_cost(X, Y, PAIRS, nearest=3).source.fitted
-    with pytest.raises(ValueError, match=r"expected 'factored' \(not pinned\), which alone has scalings"):
+    with refused(ValueError, "'factored'"):
         _ = couple(bridge_cost(X, Y, PAIRS), method="pairs").log_scalings
 
 

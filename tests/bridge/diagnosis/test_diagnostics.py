@@ -25,6 +25,7 @@ from neurobridge.bridge import (
     fuse,
 )
 from neurobridge.bridge.diagnosis.statistics import directions, loo_rank, mantel, pair_ranks
+from tests.refusals import refused
 
 Spaces = tuple[np.ndarray, np.ndarray, tuple[np.ndarray, np.ndarray]]
 
@@ -288,15 +289,15 @@ def test_bad_arguments_are_refused():
     X, Y, pairs = healthy(0)
     cost = bridge_cost(X, Y, pairs)
     other = bridge_cost(X[:100], Y, pairs)
-    with pytest.raises(ValueError, match=r"\(100, 200\).*\(200, 200\)"):
+    with refused(ValueError, (100, 200), (200, 200)):
         diagnose(cost, couple(other))
     with pytest.raises(ValueError, match=r"\bX and Y\b"):
         diagnose(cost, X=X)
-    with pytest.raises(ValueError, match=r"\b100 and 200\b.*\(200, 200\)"):
+    with refused(ValueError, 100, (200, 200)):
         diagnose(cost, X=X[:100], Y=Y)
-    with pytest.raises(ValueError, match=r"n_permutations=3\b.*\b19\b"):
+    with refused(ValueError, "n_permutations=3", 19):
         diagnose(cost, n_permutations=3)
-    with pytest.raises(ValueError, match=r"DenseCost.*BridgeCost"):
+    with refused(ValueError, "DenseCost", "BridgeCost"):
         diagnose(DenseCost(np.eye(3)))
 
 

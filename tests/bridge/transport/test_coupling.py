@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from scipy.optimize import linear_sum_assignment
 
 from neurobridge.bridge import SOLVERS, ConvergenceWarning, bridge_cost, couple
+from tests.refusals import refused
 
 RNG = np.random.default_rng(0)
 X, Y = RNG.normal(size=(40, 4)), RNG.normal(size=(35, 6))
@@ -207,43 +208,41 @@ def test_a_tiny_epsilon_never_claims_what_is_not_so(epsilon):
 
 
 def test_too_few_iterations_warn_and_are_not_called_converged():
-    with pytest.warns(ConvergenceWarning, match=r"marginal error of .* after 1 iterations.*Mend: raise max_iter"):
+    with pytest.warns(ConvergenceWarning, match=r"\b1\b.*max_iter"):
         coupling = couple(COST, epsilon=0.05, tol=1e-12, max_iter=1)
     assert not coupling.converged
 
 
 @pytest.mark.parametrize(
-    ("options", "error", "message"),
+    ("options", "error", "facts"),
     [
-        ({"method": "greedy"}, ValueError, r"found method 'greedy'; expected one of"),
-        ({"epsilon": 0.0}, ValueError, r"found epsilon=0\.0; expected a positive fraction"),
-        ({"epsilon": float("nan")}, ValueError, r"found epsilon=nan"),
-        ({"unbalanced": -1.0}, ValueError, r"found unbalanced=-1\.0; expected a positive weight"),
-        ({"a": np.ones(3)}, ValueError, r"a: found shape \(3,\).*expected \(40,\) positive masses"),
-        ({"b": np.zeros(35)}, ValueError, r"b: found shape \(35,\), smallest value 0\.0"),
-        ({"method": "pairs", "unbalanced": 1.0}, ValueError, r"method='pairs'; expected neither"),
-        ({"method": "sinkhorn", "memory_limit": 10}, MemoryError, r"40 x 35 cost.*method='factored'"),
+        ({"method": "greedy"}, ValueError, ["method", "'greedy'", "'exact'"]),
+        ({"epsilon": 0.0}, ValueError, ["epsilon=0.0"]),
+        ({"epsilon": float("nan")}, ValueError, ["epsilon=nan"]),
+        ({"unbalanced": -1.0}, ValueError, ["unbalanced=-1.0"]),
+        ({"a": np.ones(3)}, ValueError, ["a: ", (3,), (40,)]),
+        ({"b": np.zeros(35)}, ValueError, ["b: ", (35,), 0.0]),
+        ({"method": "pairs", "unbalanced": 1.0}, ValueError, ["method='pairs'", "unbalanced"]),
+        ({"method": "sinkhorn", "memory_limit": 10}, MemoryError, ["40 x 35", "method='factored'"]),
     ],
 )
-def test_bad_options_are_refused(options, error, message):
-    with pytest.raises(error, match=message):
+def test_bad_options_are_refused(options, error, facts):
+    with refused(error, *facts):
         couple(COST, **options)
 
 
 def test_the_factored_solver_refuses_the_hard_minimum():
-    with pytest.raises(ValueError, match=r"found reduce='min' with method='factored'.*Mend"):
+    with refused(ValueError, "reduce='min'", "method='factored'"):
         couple(bridge_cost(X, Y, PAIRS, reduce="min"))
 
 
 def test_only_factored_couplings_map_unseen_points():
-    with pytest.raises(
-        ValueError, match=r"method 'exact'; expected 'factored' \(not pinned\), which alone has a formula"
-    ):
+    with refused(ValueError, "'exact'", "'factored'"):
         couple(COST, method="exact").map(X, Y)
 
 
 def test_a_target_of_another_length_is_refused():
-    with pytest.raises(ValueError, match=r"Y: found 34 rows; expected 35"):
+    with refused(ValueError, "Y: ", 34, 35):
         couple(COST, epsilon=0.1).barycentric(Y[:34])
 
 

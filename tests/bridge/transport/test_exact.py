@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from neurobridge.bridge import ConvergenceWarning, DenseCost, bridge_cost, couple
 from neurobridge.bridge.transport.exact import relaxed_plan
+from tests.refusals import refused
 
 
 def spaces(seed=0, n=24, m=31, metric="euclidean"):
@@ -119,20 +120,20 @@ def test_duplicated_points_share_the_mass_of_one():
 
 
 @pytest.mark.parametrize(
-    ("cost", "options", "error", "message"),
+    ("cost", "options", "error", "facts"),
     [
-        (np.ones((2, 2)), {"unbalanced": math.inf}, ValueError, "unbalanced=inf.*None"),
-        (np.array([[1.0, math.inf], [1.0, 1.0]]), {}, ValueError, "1 NaN or infinite values of 4"),
-        (np.ones((2, 2)), {"a": np.array([0.0, 1.0])}, ValueError, r"a: found shape \(2,\), smallest value 0\.0"),
-        (np.ones((2, 2)), {"a": np.array([1e-300, 1e100])}, ValueError, r"a: found masses from 1e-300 to 1e\+100"),
-        (np.ones((2, 2)), {"b": np.full(2, 1e308), "unbalanced": 1.0}, ValueError, "b: found masses .* inf in all"),
-        (DenseCost(np.ones((2, 2)), scale=1e-300), {"epsilon": 1e-30}, ValueError, "epsilon=1e-30 .* unit is 1e-300"),
-        (np.ones((2, 2)), {"unbalanced": 1e-4}, FloatingPointError, "mass .*raise unbalanced"),
-        (-np.ones((2, 2)), {"unbalanced": 1e-4}, FloatingPointError, "mass .*raise unbalanced"),
+        (np.ones((2, 2)), {"unbalanced": math.inf}, ValueError, ["unbalanced=inf", None]),
+        (np.array([[1.0, math.inf], [1.0, 1.0]]), {}, ValueError, ["1 NaN", 4]),
+        (np.ones((2, 2)), {"a": np.array([0.0, 1.0])}, ValueError, ["a: ", (2,), 0.0]),
+        (np.ones((2, 2)), {"a": np.array([1e-300, 1e100])}, ValueError, ["a: ", 1e-300, 1e100]),
+        (np.ones((2, 2)), {"b": np.full(2, 1e308), "unbalanced": 1.0}, ValueError, ["b: ", "inf"]),
+        (DenseCost(np.ones((2, 2)), scale=1e-300), {"epsilon": 1e-30}, ValueError, ["epsilon=1e-30", 1e-300]),
+        (np.ones((2, 2)), {"unbalanced": 1e-4}, FloatingPointError, ["unbalanced"]),
+        (-np.ones((2, 2)), {"unbalanced": 1e-4}, FloatingPointError, ["unbalanced"]),
     ],
 )
-def test_what_has_no_finite_plan_is_refused(cost, options, error, message):
-    with pytest.raises(error, match=message):
+def test_what_has_no_finite_plan_is_refused(cost, options, error, facts):
+    with refused(error, *facts):
         couple(cost, method="exact", **options)
 
 
@@ -167,7 +168,7 @@ def test_a_plan_is_finite_or_an_error(method, epsilon, rho, spread, seed):
 
 
 def test_too_few_steps_are_not_called_converged():
-    with pytest.warns(ConvergenceWarning, match="duality gap of .* after 2 iterations"):
+    with pytest.warns(ConvergenceWarning, match=r"\b2\b.*max_iter"):
         coupling = couple(spaces(), method="exact", unbalanced=1.0, max_iter=2)
     assert not coupling.converged
 
