@@ -111,7 +111,7 @@ def fuse(
     point clouds, since a stimulus to be predicted later has no partner among the points either.
 
     1. Lam and epsilon of the ridge family, each beside the first of the other and then both at their best, in two rounds on
-       some 300 points a side. The first of each is kept unless others are better by more than two standard errors of the
+       some 300 points a side. The first of each is kept unless others are better by more than one standard error of the
        difference, here and again over all rounds.
     2. The number of rounds and the readout, at this lam and epsilon and on at most 700 points a side; rotations, at lam 1
        and epsilon .1; and maps of the pairs alone: ridge and kernel ridge, Procrustes, a whitened map, and ridge on
@@ -138,7 +138,8 @@ def fuse(
     metric, scale, n_neighbors : see `bridge_cost`
     lams, epsilons : sequences of float
         Candidate weights of the maps in [0, 1], and temperatures as fractions of the mean fused cost. The first of each is the
-        one that others have to beat; up to twelve pairs it is taken, unless ``n_folds`` is given.
+        one that others have to beat; up to twelve pairs it is taken, unless ``n_folds`` is given. Temperatures are by default
+        those of the criterion: soft for "correlation" and "error", sharp for "retrieval" and "labels".
     n_rounds : sequence of int
         Candidate numbers of linear rounds, at least 1. The first is the one that others have to beat.
     kernel_rounds : sequence of int
@@ -151,9 +152,9 @@ def fuse(
 
         - "correlation": mean over dimensions of the correlation of predictions and truth, as a loss ``1 - r``.
         - "error": squared error, in units of the variance of the held-out points.
-        - "retrieval": logarithm of the rank of the true partner by cosine about the centre, over that of the number of
-          candidates, mean of both ways: held-out pairs and up to 1,000 unpaired points are looked through. Images are
-          rescaled to spread as far as the points of their space (``FusedBridge.spreads``).
+        - "retrieval": logarithm of the rank of the true partner by cosine, over that of the number of candidates, mean of both
+          ways: held-out pairs and up to 1,000 unpaired points are looked through. Images are rescaled to spread as far from
+          the centre as held-out points do (``FusedBridge.spreads``).
         - "labels": share of predictions that ``classifier`` gives another label than ``labels``. Source points have no
           classifier: the way back is chosen by correlation.
     classifier : callable, or object with ``predict``, optional
@@ -161,6 +162,9 @@ def fuse(
         Y, to labels (n_points,).
     labels : array of shape (n_pairs,), optional
         With ``criterion="labels"``: the label of every pair, in the order of ``pairs``.
+    sought_in : tuple of two callables, optional
+        With ``criterion="retrieval"``: from source points and from target points, (n_points, n_dims), to the coordinates in which
+        partners are sought by cosine; by default those of X and Y. Standardised points are taken back to their own units so.
     n_folds : int, optional
         Number of folds over the pairs. The default is five; up to twelve pairs it is one fold a pair (on at most 700 points),
         for the rounds, the readout and the family alone. With fewer than four pairs nothing is chosen: lam 0.9, epsilon 0.1,

@@ -16,6 +16,7 @@ from neurobridge.bridge.fused.choice import Choice, Ledger, Search, beats, losse
 from neurobridge.bridge.fused.chosen import held_pairs
 from neurobridge.bridge.fused.cost import FusedProblem
 from neurobridge.bridge.fused.families import CloudProblem
+from neurobridge.bridge.fused.fuse import EPSILONS
 from neurobridge.maps.linear import unit_of_cloud
 from tests.bridge.fused.pools import ONE, clustered, r2
 
@@ -55,9 +56,10 @@ def test_families_that_are_not_asked_for_are_not_tried():
 
 
 def test_the_default_grid_reaches_the_bridge_alone_and_the_maps_alone():
-    lams, epsilons = (inspect.signature(fuse).parameters[name].default for name in ("lams", "epsilons"))
+    lams, epsilons = inspect.signature(fuse).parameters["lams"].default, EPSILONS["correlation"]
     assert 0.0 in lams
     assert len(set(epsilons)) >= 3
+    assert set(EPSILONS) == set(CRITERIA)
     bridge = fuse(X, Y, PAIRS, n_rounds=(2,), kernel_rounds=(0,), n_folds=2, n_neighbors=8)
     # Plans of rotations know the maps alone.
     assert {each.lam for each in bridge.errors if each.map in ("orthogonal", "whitened")} == {1.0}
@@ -103,14 +105,14 @@ def test_lam_is_zero_where_maps_know_nothing_and_one_where_distances_know_nothin
 def test_another_lam_has_to_beat_the_first_beyond_chance():
     rng = np.random.default_rng(0)
     first = rng.random(10)
-    assert not beats(first, first)
-    assert beats(first - 0.1, first)
+    assert not beats(first, first, 1.0)
+    assert beats(first - 0.1, first, 1.0)
     # A gain of a tenth of what errors differ by.
     noisy = first + rng.permutation(np.linspace(-1, 1, 10)) - 0.1
     assert noisy.mean() < first.mean()
-    assert not beats(noisy, first)
+    assert not beats(noisy, first, 1.0)
     # Pairs that were not left out say nothing.
-    assert not beats(np.where(np.arange(10) < 9, np.nan, first - 1), first)
+    assert not beats(np.where(np.arange(10) < 9, np.nan, first - 1), first, 1.0)
 
 
 def test_ridge_on_about_as_many_pairs_as_dimensions_loses_little():
@@ -250,7 +252,7 @@ def test_each_criterion_chooses_what_is_best_for_it():
     for criterion in CRITERIA:
         search = Search((0.9,), (0.02,), (1,), (0,), ("ridge",), criterion, None, 1e-2, 0)
         given = (classifier, labels) if criterion == "labels" else (None, None)
-        losses = losses_of(ledger, search, held_pairs(problem, *given))
+        losses = losses_of(ledger, search, held_pairs(problem, *given, None))
         choice = Choice.of_losses(losses, None, {})
         assert choice.candidates[0] == best[criterion]
         # Source points have no classifier.
