@@ -126,8 +126,9 @@ class BridgeAligner(AssemblyAligner):
         terms of the maps in the fused cost alone, under "sinkhorn" and "exact" ``|M x - y|^2`` over its mean, M ridge;
         the others have no such cost.
     epsilon : float, optional
-        Temperature of the softmin and of the transport, in units of the mean anchor distance, .05 by default. Under
-        "fused" that of the transport alone, in units of the mean fused cost, .02 by default, as with ``cost="linear"``.
+        Temperature of the softmin and of the transport, in units of the mean anchor distance, .05 by default; of the
+        transport alone, in units of the mean cost and .02 by default, with ``cost="linear"``. Under "fused" the one temperature
+        that is tried, in units of the mean fused cost; by default cross-validation chooses among those of the criterion.
     unbalanced : float, optional
         Weight rho of the KL penalty on the marginals; None for balanced transport.
     reduce, scale, nearest, n_neighbors
