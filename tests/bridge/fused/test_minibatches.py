@@ -17,6 +17,7 @@ from tests.bridge.fused.pools import QUICK, clustered, r2
 pytestmark = pytest.mark.filterwarnings("ignore::neurobridge.bridge.DisconnectedGraphWarning")
 
 X, Y, PAIRS, NEW, TRUTH = clustered(150, n_pairs=8)
+RIDGE = QUICK | {"maps": ("ridge",)}
 
 
 def test_images_of_pairs_are_their_partners_in_minibatches_as_well():
@@ -79,10 +80,10 @@ def whole_and_batched():
     X, Y, pairs, *_ = clustered(600, bent=True, n_pairs=12, seed=5)
     limit = 40.0 * 200**2
     with pytest.warns(MinibatchWarning, match=r"600 x 600 .* 200 .*Mend: minibatch_size=200") as caught:
-        batched = fuse(X, Y, pairs, memory_limit=limit, **QUICK)
+        batched = fuse(X, Y, pairs, memory_limit=limit, **RIDGE)
     # The warning names the line that called.
     assert [warning.filename for warning in caught if warning.category is MinibatchWarning] == [__file__]
-    return fuse(X, Y, pairs, minibatch_size=None, **QUICK), batched
+    return fuse(X, Y, pairs, minibatch_size=None, **RIDGE), batched
 
 
 def test_minibatches_agree_with_all_points_at_once(whole_and_batched):
@@ -93,7 +94,7 @@ def test_minibatches_agree_with_all_points_at_once(whole_and_batched):
     assert batched.candidate.n_rounds
     with warnings.catch_warnings():
         warnings.simplefilter("error", MinibatchWarning)
-        named = fuse(X, Y, pairs, minibatch_size=200, **QUICK)
+        named = fuse(X, Y, pairs, minibatch_size=200, **RIDGE)
     np.testing.assert_array_equal(named.map(new), batched.map(new))
     assert r2(batched.map(new), truth) > r2(whole.map(new), truth) - 0.02
     assert r2(batched.map(new), whole.map(new)) > 0.97
