@@ -281,10 +281,12 @@ def fuse(
         linear, forward = forward_maps(choice.candidates[0], problem, states[0], seed)
         backward = backward_map(choice.candidates[1], problem, back_states[0], seed)
     coupling = _coupling(solutions[0], choice.solved[0].epsilon, tol)
-    if not coupling.converged:
+    missed = [each for each in zip(solutions, choice.solved, strict=True) if each[0].marginal_error > tol]
+    if missed:
+        solution, solved = missed[0]
         warnings.warn(
-            f"found a marginal error of {coupling.marginal_error:.2g} after {coupling.n_iter} iterations at epsilon "
-            f"{coupling.epsilon}; expected {tol:.2g}. Mend: raise epsilon or tol.",
+            f"found a marginal error of {solution.marginal_error:.2g} after {solution.n_iter} iterations at epsilon "
+            f"{solved.epsilon}; expected {tol:.2g}. Mend: raise epsilon or tol.",
             ConvergenceWarning,
             stacklevel=3,
         )
