@@ -18,6 +18,7 @@ collect_ignore = [
     # Scripts with environments of their own.
     "tests/golden/write.py",
     "tests/store/write_fixtures_0_1.py",
+    "tests/store/write_fixtures_0_2_dev.py",
 ]
 
 

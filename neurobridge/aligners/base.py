@@ -363,9 +363,11 @@ class AssemblyAligner(AlignerEstimator):
     def _try_out(self) -> None:
         source, target = self._space("source"), self._space("target")
         for entry, arrival, move in ((source, target, self._forward), (target, source, self._backward)):
-            moved = move(entry.scale.forward(entry.scale.backward(entry.support.points[:3])))
-            arrival.flag_off_support(moved, warn=False, stacklevel=1)
-            values = arrival.scale.backward(moved)
+            # Damaged numbers overflow and divide by zero; what comes of it is looked at.
+            with np.errstate(all="ignore"):
+                moved = move(entry.scale.forward(entry.scale.backward(entry.support.points[:3])))
+                arrival.flag_off_support(moved, warn=False, stacklevel=1)
+                values = arrival.scale.backward(moved)
             if values.shape[1:] != arrival.support.points.shape[1:] or not np.isfinite(values).all():
                 raise ValueError(f"a point of the {entry.role} is mapped to {values.tolist()!r:.80}")
         self._facts()

@@ -12,7 +12,18 @@ import numpy as np
 from neurobridge.aligners.base import AssemblyAligner, Direction
 from neurobridge.aligners.estimator import AlignerNotFittedError
 from neurobridge.aligners.partners import partner_kernel_map
-from neurobridge.bridge import CRITERIA, SOLVERS, Coupling, Criterion, FusedBridge, Geometry, couple, fuse, ridge_map
+from neurobridge.bridge import (
+    CRITERIA,
+    SOLVERS,
+    Candidate,
+    Coupling,
+    Criterion,
+    FusedBridge,
+    Geometry,
+    couple,
+    fuse,
+    ridge_map,
+)
 from neurobridge.bridge.cost.dense import linear_cost
 from neurobridge.bridge.cost.measured import measured_cost
 from neurobridge.bridge.cost.metrics import Metric, Scale
@@ -80,7 +91,8 @@ class BridgeAligner(AssemblyAligner):
     1. Cost: distances inside each space to the paired points give the bridge cost
        ``C(x, y) = min_p [d_X(x, x_p) + d_Y(y_p, y)]`` (Gholamzadeh & Sajid 2025, arXiv 2505.12322).
     2. Coupling: optimal transport of all points under that cost, paired or not.
-    3. Map: a flow trained on the coupling, or the mean partner, moves fitted and new points.
+    3. Map: the mean partner, or the map that cross-validation chose beside it, moves fitted and new points; or a flow that is
+       trained on the coupling, and starts there.
 
     Parameters
     ----------
@@ -93,11 +105,11 @@ class BridgeAligner(AssemblyAligner):
     map : {"barycentric", "flow", "linear"}
         Where points go:
 
+        - "barycentric", the default: to their mean partner. New points have one by the candidate that cross-validation chose
+          under "fused", which may read the refitted map instead, and by the plan's own formula under "factored"; "sinkhorn",
+          "exact" and "pairs" have no formula, and there kernel ridge regression from the source points to their mean partners
+          (Seguy et al. 2018) moves all points, fitted ones too: see `neurobridge.aligners.partner_kernel_map`.
         - "flow": to the end of their path in a flow trained on the coupling; for sampling, inverting and generating.
-        - "barycentric": to their mean partner. New points have one by the candidate that cross-validation chose under
-          "fused", and by the plan's own formula under "factored"; "sinkhorn", "exact" and "pairs" have no formula, and
-          there kernel ridge regression from the source points to their mean partners (Seguy et al. 2018) moves all
-          points, fitted ones too: see `neurobridge.aligners.partner_kernel_map`.
         - "linear": to their image under the ridge map of the pairs, whatever the coupling.
 
         A fitted aligner may be switched from "flow" to the others by ``set_params``, and between those two.
@@ -114,8 +126,9 @@ class BridgeAligner(AssemblyAligner):
         terms of the maps in the fused cost alone, under "sinkhorn" and "exact" ``|M x - y|^2`` over its mean, M ridge;
         the others have no such cost.
     epsilon : float, optional
-        Temperature of the softmin and of the transport, in units of the mean anchor distance, .05 by default. Under
-        "fused" that of the transport alone, in units of the mean fused cost, .02 by default, as with ``cost="linear"``.
+        Temperature of the softmin and of the transport, in units of the mean anchor distance, .05 by default; of the
+        transport alone, in units of the mean cost and .02 by default, with ``cost="linear"``. Under "fused" the one temperature
+        that is tried, in units of the mean fused cost; by default cross-validation chooses among those of the criterion.
     unbalanced : float, optional
         Weight rho of the KL penalty on the marginals; None for balanced transport.
     reduce, scale, nearest, n_neighbors
@@ -158,7 +171,7 @@ class BridgeAligner(AssemblyAligner):
     Raises
     ------
     ValueError
-        By `fit`: an unknown option, or options that the chosen parts do not take.
+        By `fit`: an unknown option, options that the chosen parts do not take, or labels that are not one a row of the target.
 
     Notes
     -----
@@ -435,8 +448,19 @@ class BridgeAligner(AssemblyAligner):
             facts["coupling converged"] = self.coupling_.converged
         if self.fused_:
             bridge = self.fused_["forward"]
-            facts |= {"chosen, forward": str(bridge.candidate), "chosen, backward": str(bridge.candidate_back)}
+            facts |= {"chosen, forward": _phrase(bridge.candidate), "chosen, backward": _phrase(bridge.candidate_back)}
         return facts
+
+
+def _phrase(candidate: Candidate | None) -> str:
+    """Say a candidate in as many characters as a fact has room for."""
+    if candidate is None:
+        return "none"
+    if not candidate.n_rounds:
+        return f"map of the pairs alone: {candidate.map}, {candidate.readout}"
+    rounds = f"{candidate.n_rounds} + {candidate.kernel_rounds} rounds"
+    settings = f"lam={candidate.lam:.3g}, epsilon={candidate.epsilon:.3g}"
+    return f"{candidate.map}, {settings}, {rounds}, {candidate.readout}"
 
 
 def _map_name(kind: Map, direction: Direction) -> str:

@@ -32,7 +32,9 @@ ALIGNERS = {
     **{name: kind() for name, kind in BASELINES.items()},
     "bridge, linear": BridgeAligner(map="linear"),
     "bridge, factored": BridgeAligner(coupling="factored", map="barycentric", epsilon=0.3),
-    "bridge, pairs, flow": BridgeAligner(coupling="pairs", flow_options={"training": Training(n_steps=10, width=16)}),
+    "bridge, pairs, flow": BridgeAligner(
+        coupling="pairs", map="flow", flow_options={"training": Training(n_steps=10, width=16)}
+    ),
 }
 every_aligner = pytest.mark.parametrize("aligner", ALIGNERS.values(), ids=ALIGNERS)
 pytestmark = pytest.mark.filterwarnings("ignore::neurobridge.flow.OffSupportWarning")

@@ -65,7 +65,10 @@ def saved(tmp_path_factory):
         RelativeAligner(),
         BridgeAligner(map="barycentric", fuse_options=options),
         BridgeAligner(
-            coupling="factored", epsilon=0.5, flow_options={"training": Training(n_steps=2, width=4, depth=1)}
+            coupling="factored",
+            map="flow",
+            epsilon=0.5,
+            flow_options={"training": Training(n_steps=2, width=4, depth=1)},
         ),
     )
     folders = []

@@ -20,11 +20,11 @@ FEW = {"lams": (0.9, 0.5), "epsilons": (0.05,), "n_rounds": (1,), "kernel_rounds
 ALIGNERS = {
     "linear": BridgeAligner(map="linear"),
     "fused, barycentric": BridgeAligner(map="barycentric", fuse_options=FEW),
-    "fused, flow": BridgeAligner(flow_options=FAST, fuse_options=FEW),
+    "fused, flow": BridgeAligner(map="flow", flow_options=FAST, fuse_options=FEW),
     "factored, barycentric": BridgeAligner(coupling="factored", map="barycentric", epsilon=0.2),
-    "pairs, flow": BridgeAligner(coupling="pairs", flow_options=FAST),
+    "pairs, flow": BridgeAligner(coupling="pairs", map="flow", flow_options=FAST),
     "sinkhorn, padded flow": BridgeAligner(
-        coupling="sinkhorn", metric="euclidean", reduce="min", epsilon=0.3, base="pad", flow_options=FAST
+        "euclidean", "sinkhorn", "flow", reduce="min", epsilon=0.3, base="pad", flow_options=FAST
     ),
     "exact, barycentric": BridgeAligner(coupling="exact", map="barycentric"),
     "linear cost": BridgeAligner(coupling="sinkhorn", cost="linear", epsilon=0.3, map="barycentric"),
@@ -150,7 +150,7 @@ def test_the_html_representation_shows_the_fit(linear_spaces):
     for fact in ("<caption>BridgeAligner</caption>", "<th>pairs</th><td>30</td>", "<td>4</td>", "<td>7</td>"):
         assert fact in shown["text/html"]
     chosen = BridgeAligner(map="barycentric", fuse_options=FEW).fit(source[:60], target[:60], 0.5)
-    assert "lam=" in chosen._repr_html_()
+    assert "<th>chosen, backward</th>" in chosen._repr_html_()
 
 
 def test_every_aligner_is_an_assembly_aligner():

@@ -42,15 +42,18 @@ def _combinations():
         yield BridgeAligner("euclidean", coupling, "barycentric", epsilon=0.3)
         yield BridgeAligner("euclidean", coupling, "flow", epsilon=0.3, flow_options=FAST)
     for base in ("affine", "pad", "noise"):
-        yield BridgeAligner("euclidean", "factored", base=base, flow_options=FAST)
+        yield BridgeAligner("euclidean", "factored", "flow", base=base, flow_options=FAST)
     for coupling in ("factored", "pairs"):
-        yield BridgeAligner("euclidean", coupling, base="barycentric", flow_options=FAST)
-    yield BridgeAligner("euclidean", base="barycentric", flow_options=FAST, fuse_options=SHORT_SEARCH)
+        yield BridgeAligner("euclidean", coupling, "flow", base="barycentric", flow_options=FAST)
+    yield BridgeAligner("euclidean", map="flow", flow_options=FAST, fuse_options=SHORT_SEARCH)
     for metric in ("geodesic", "euclidean"):
         yield BridgeAligner(metric, "factored", "barycentric", nearest=5)
     yield BridgeAligner("euclidean", "factored", "barycentric", unbalanced=0.5)
     yield BridgeAligner(cost="linear", map="barycentric", fuse_options=SHORT_SEARCH)
-    yield BridgeAligner(flow_options={"training": FAST["training"].replace(validation=0.1), "support_quantile": 0.9})
+    training = FAST["training"].replace(validation=0.1)
+    options = {"flow_options": {"training": training, "support_quantile": 0.9}, "fuse_options": SHORT_SEARCH}
+    yield BridgeAligner(map="flow", base="affine", **options)
+    yield BridgeAligner(criterion="retrieval", fuse_options=SHORT_SEARCH)
     yield BridgeAligner(map="linear", support_quantile=0.95, seed=3)
 
 
@@ -132,8 +135,7 @@ def test_code_is_given_to_load_and_nothing_else_is(linear_spaces, tmp_path):
     def network(n_dims, n_condition):
         return VelocityMLP(n_dims, n_condition, width=16, depth=1)
 
-    fitted = BridgeAligner((manhattan, "cosine"), "fused", "barycentric", fuse_options=SHORT_SEARCH)
-    fitted.fit(source[:60], target[:60], 0.4)
+    fitted = BridgeAligner((manhattan, "cosine"), fuse_options=SHORT_SEARCH).fit(source[:60], target[:60], 0.4)
     fitted.save(tmp_path)
     with pytest.raises(AlignerFileError, match=r"found parameters \[\] given to load; expected \['metric'\]"):
         BridgeAligner.load(tmp_path)
@@ -142,7 +144,7 @@ def test_code_is_given_to_load_and_nothing_else_is(linear_spaces, tmp_path):
     _identical(fitted, BridgeAligner.load(tmp_path, metric=(manhattan, "cosine")), source, target)
 
     options = {"training": Training(network=network, n_steps=5)}
-    fitted = BridgeAligner("euclidean", "pairs", flow_options=options).fit(source[:60], target[:60], 0.4)
+    fitted = BridgeAligner("euclidean", "pairs", "flow", flow_options=options).fit(source[:60], target[:60], 0.4)
     fitted.save(tmp_path)
     with pytest.raises(AlignerFileError, match=r"expected \['flow_options'\]"):
         BridgeAligner.load(tmp_path)
@@ -153,7 +155,7 @@ def test_code_is_given_to_load_and_nothing_else_is(linear_spaces, tmp_path):
 
 def test_a_loaded_aligner_says_which_maps_it_holds(linear_spaces, tmp_path):
     source, target = linear_spaces
-    fitted = BridgeAligner("euclidean", "factored", flow_options=FAST).fit(source[:60], target[:60], 0.4)
+    fitted = BridgeAligner("euclidean", "factored", "flow", flow_options=FAST).fit(source[:60], target[:60], 0.4)
     fitted.save(tmp_path)
     loaded = BridgeAligner.load(tmp_path).set_params(map="barycentric")
     with pytest.raises(
@@ -166,7 +168,7 @@ def test_a_loaded_aligner_says_which_maps_it_holds(linear_spaces, tmp_path):
 
 def test_saving_over_an_aligner_replaces_it_in_one_step(linear_spaces, tmp_path, monkeypatch):
     source, target = linear_spaces
-    flow = BridgeAligner("euclidean", "pairs", flow_options=FAST)
+    flow = BridgeAligner("euclidean", "pairs", "flow", flow_options=FAST)
     first = clone(flow).fit(source[:60], target[:60], 0.4)
     second = clone(flow).set_params(seed=1).fit(source[:60], target[:60], 0.4)
     first.save(tmp_path)

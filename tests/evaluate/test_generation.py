@@ -326,7 +326,7 @@ def _digits_from_captions(mirror, embed):
     ]
     pairs = Pairs(*(np.array(side) for side in zip(*table, strict=True)))
     aligner = BridgeAligner(
-        "cosine", "factored", base="noise", flow_options={"training": Training(n_steps=400, width=64, depth=2)}
+        "cosine", "factored", "flow", base="noise", flow_options={"training": Training(n_steps=400, width=64, depth=2)}
     )
     aligner.fit(captions[train], pool, pairs)
     with warnings.catch_warnings():

@@ -132,13 +132,13 @@ def _kept():
     few = {"lams": (0.9,), "epsilons": (0.05,), "n_rounds": (1,), "kernel_rounds": (0, 1)}
     yield BridgeAligner(map="barycentric", fuse_options=few)
     yield BridgeAligner(map="barycentric", fuse_options={**few, "minibatch_size": 20})
-    yield BridgeAligner(base="barycentric", fuse_options=few, flow_options=FAST)
+    yield BridgeAligner(map="flow", fuse_options=few, flow_options=FAST)
     for nearest in (None, 3):
         for metric in ("geodesic", "euclidean"):
             yield BridgeAligner(metric, "factored", "barycentric", nearest=nearest, epsilon=0.3)
     for coupling in ("pairs", "exact", "sinkhorn"):
         yield BridgeAligner("euclidean", coupling, "barycentric", epsilon=0.3)
-    yield BridgeAligner("euclidean", "factored", flow_options=FAST)
+    yield BridgeAligner("euclidean", "factored", "flow", flow_options=FAST)
     yield BridgeAligner(map="linear")
     yield from (baseline() for baseline in BASELINES.values())
 

@@ -51,7 +51,7 @@ class Candidate:
     --------
     >>> from neurobridge.bridge import Candidate
     >>> Candidate(lam=0.9, epsilon=0.02, n_rounds=5, readout="linear")
-    Candidate(lam=0.9, epsilon=0.02, n_rounds=5, readout='linear', kernel_rounds=0)
+    Candidate(lam=0.9, epsilon=0.02, n_rounds=5, readout='linear', kernel_rounds=0, map='ridge')
 
     A variant of a candidate:
 

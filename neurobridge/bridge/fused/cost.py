@@ -215,9 +215,10 @@ class FusedCost:
         C_fused(x, y) = (1 - lam) C(x, y) / mean C
                         + lam/2 |M x - y|^2 / mean |M x - y|^2 + lam/2 |x - N y|^2 / mean |x - N y|^2
 
-    with the softmin bridge C at temperature 0.05 and the maps M (forward) and N (backward) of the last round. The means are
-    those over the points that the rounds ran on: all points, so that the mean fused cost is 1, or, for a plan in minibatches,
-    the first minibatch. All minibatches are solved under this one cost.
+    with the softmin bridge C at temperature 0.05 and the maps M (forward) and N (backward) of the last round; where they are
+    rotations, one term ``lam (1 - cos) / mean (1 - cos)`` takes the place of both distances. The means
+    are those over the points that the rounds ran on: all points, so that the mean fused cost is 1, or, for a plan in
+    minibatches, the first minibatch. All minibatches are solved under this one cost.
 
     It implements the protocol `Cost`, so that it can be given to `couple`, and is the ``cost`` of `FusedBridge.coupling`.
 

@@ -80,7 +80,7 @@ class RidgeDesign:
         self.weights = Weights(len(coordinates), paired_rows, RIDGE_PAIR_WEIGHT, coordinates)
         self.centre = self.weights.share @ coordinates
         self.U, self.S, self.V = thin_svd((coordinates - self.centre) * self.weights.root)
-        alphas = torch.as_tensor(ALPHAS, dtype=coordinates.dtype, device=coordinates.device)
+        alphas = torch.tensor(ALPHAS).to(coordinates)
         squares = self.S**2
         self._kept = squares / (squares + alphas[:, None])
         self._shrink = self.S / (squares + alphas[:, None])

@@ -92,31 +92,39 @@ def fuse(
 ) -> FusedBridge:
     """Fit a fused bridge: transport under the bridge cost and the maps of the pairs, in both directions, together.
 
-    With C the softmin bridge cost, M a forward map and N a backward map, both ridge regressions on the pairs at first::
+    With C the softmin bridge cost, M a forward map and N a backward map, both fitted to the pairs at first::
 
         C_fused(x, y) = (1 - lam) C(x, y) / mean C
                         + lam/2 |M x - y|^2 / mean |M x - y|^2 + lam/2 |x - N y|^2 / mean |x - N y|^2
 
     1. The entropic plan under C_fused gives every source point an image in the target space, the mean of its partners, and
        every target point one in the source space.
-    2. M and N are refitted on these images (pairs keep their true partners), and the plan is solved again, for some rounds.
-       A wrong match that M tolerates is usually expensive under N; this is why both maps are in the cost.
-    3. In the last rounds M may be a kernel ridge map (`kernel_map`), in which a pair counts ten times as much as an image.
+    2. M and N are refitted on these images (pairs keep their true partners), and the plan is solved again, for some rounds,
+       or until the images have settled. A wrong match that M tolerates is usually expensive under N; this is why both maps
+       are in the cost.
+    3. M and N are of one family: ridge regression; a rotation and a scale (Procrustes); or a rotation between coordinates
+       that are whitened by the covariances of all points. Where they are rotations, both squared distances give way to
+       one term, ``1 - cos`` between the turned source point and the target point.
+    4. In the last rounds both may be kernel ridge maps (`kernel_map`), in which a pair counts ten times as much as an image.
 
-    Lam, epsilon, the number of rounds and the readout are chosen by cross-validation over the pairs. The pairs of a fold are
-    taken out of both point clouds, since a stimulus to be predicted later has no partner among the points either.
+    One search chooses for both directions, by cross-validation over the pairs. The pairs of a fold are taken out of both
+    point clouds, since a stimulus to be predicted later has no partner among the points either.
 
-    1. Lam and epsilon, one after the other and then both at their best, by successive halving on some 400 points a side.
-       The first of each is kept unless others are better by more than two standard errors of the difference, here and again
-       over all rounds.
-    2. The number of rounds and the readout, at this lam and epsilon and on at most 1,000 points a side. Ridge and kernel
-       ridge on the pairs are among the candidates: they are chosen where the geometry does not help.
+    1. Lam and epsilon of the ridge family, each beside the first of the other and then both at their best, in two rounds on
+       some 300 points a side. The first of each is kept unless others are better by more than one standard error of the
+       difference, here and again over all rounds.
+    2. The number of rounds and the readout, at this lam and epsilon and on at most 700 points a side; rotations, at lam 1
+       and epsilon .1; and maps of the pairs alone: ridge and kernel ridge, Procrustes, a whitened map, and ridge on
+       spectral features of the neighbour graph (`neurobridge.maps.whitened`, `neurobridge.maps.spectral`).
+    3. Each direction takes its own candidate. The first one, ridge maps with the first number of rounds read through M, stays
+       unless the best of the ridge family with a plan is better by one standard error, and that one stays unless the best
+       of all others is better by two: with few pairs the least of many losses is mostly chance.
 
     Points whose n x m matrices would not fit into memory are cut into minibatches drawn along the factored plan of the bridge
     cost over all points (`couple`): every point draws an anchor from it, and the points of each anchor are dealt out evenly, so
     that a minibatch holds on both sides what the coarse plan sends over each anchor. The rounds run in the first minibatch,
     which holds all pairs, and go on with the images of several; then every minibatch is solved, all under one fused cost whose
-    means are those of the first. Memory O((n + m) P).
+    means are those of the first. Memory O((n + m) P). Their plans are of the ridge family.
 
     Parameters
     ----------
@@ -130,22 +138,44 @@ def fuse(
     metric, scale, n_neighbors : see `bridge_cost`
     lams, epsilons : sequences of float
         Candidate weights of the maps in [0, 1], and temperatures as fractions of the mean fused cost. The first of each is the
-        one that others have to beat; up to twelve pairs it is taken, unless ``n_folds`` is given.
+        one that others have to beat; up to twelve pairs it is taken, unless ``n_folds`` is given. Temperatures are by default
+        those of the criterion: soft for "correlation" and "error", sharp for "retrieval" and "labels".
     n_rounds : sequence of int
-        Candidate numbers of linear rounds, at least 1.
+        Candidate numbers of linear rounds, at least 1. The first is the one that others have to beat.
     kernel_rounds : sequence of int
-        Candidate numbers of curved rounds, which follow the most linear ones; (0,) for none.
+        Candidate numbers of curved rounds, which follow the most linear ones; (0,) for none, and for no kernel ridge on the
+        pairs either.
+    maps : sequence of {"ridge", "orthogonal", "whitened", "spectral"}
+        Families of maps that are compared, see `Candidate`; "ridge" is always among them.
+    criterion : {"correlation", "error", "retrieval", "labels"}
+        What a candidate is chosen for, on pairs that were held out:
+
+        - "correlation": mean over dimensions of the correlation of predictions and truth, as a loss ``1 - r``.
+        - "error": squared error, in units of the variance of the held-out points.
+        - "retrieval": logarithm of the rank of the true partner by cosine, over that of the number of candidates, mean of both
+          ways: held-out pairs and up to 1,000 unpaired points are looked through. Images are rescaled to spread as far from
+          the centre as held-out points do (``FusedBridge.spreads``).
+        - "labels": share of predictions that ``classifier`` gives another label than ``labels``. Source points have no
+          classifier: the way back is chosen by correlation.
+    classifier : callable, or object with ``predict``, optional
+        With ``criterion="labels"``: fitted before, and frozen. From target points (n_points, n_target_dims), in the units of
+        Y, to labels (n_points,).
+    labels : array of shape (n_pairs,), optional
+        With ``criterion="labels"``: the label of every pair, in the order of ``pairs``.
+    sought_in : tuple of two callables, optional
+        With ``criterion="retrieval"``: from source points and from target points, (n_points, n_dims), to the coordinates in which
+        partners are sought by cosine; by default those of X and Y. Standardised points are taken back to their own units so.
     n_folds : int, optional
         Number of folds over the pairs. The default is five; up to twelve pairs it is one fold a pair (on at most 700 points),
-        for the rounds and the readout alone. With fewer than four pairs nothing is chosen: lam 0.9, epsilon 0.1, one round.
+        for the rounds, the readout and the family alone. With fewer than four pairs nothing is chosen: lam 0.9, epsilon 0.1,
+        one round.
     tol : float
         L1 marginal error at which the last plan is accepted; ten times as much is accepted of the plans before it.
     seed : int
         Seed of the folds, of the centres of the curved map, and of the minibatches.
     candidate : Candidate, optional
-        Use this candidate and choose nothing, so that ``lams``, ``epsilons``, ``n_rounds``, ``kernel_rounds`` and ``n_folds``
-        have no effect. For tasks where the squared error of single pairs is not what counts: with captions of many wordings
-        most of it is the wording, and the candidate that names the digit best is not the one of least error.
+        Use this candidate for both directions and choose nothing, so that ``lams``, ``epsilons``, ``n_rounds``,
+        ``kernel_rounds``, ``maps`` and ``n_folds`` have no effect, and ``criterion`` none but that of "retrieval" on the spread.
     minibatch_size : int, "auto" or None
         Most points a side that are solved at once, at least twice the pairs: memory O(minibatch_size^2), time O((n + m)
         minibatch_size). None solves all points at once and refuses above ``memory_limit``. "auto" does so where they fit,
@@ -153,7 +183,8 @@ def fuse(
     memory_limit : float
         Bytes the n x m matrices may take.
     device : str, optional
-        Where costs and plans are computed; the device of X by default. Maps are fitted on the CPU.
+        Where costs, plans and the maps of the rounds are computed; the device of X by default. Maps of the pairs alone are
+        fitted on the CPU.
 
     Returns
     -------
@@ -166,8 +197,9 @@ def fuse(
         those that fit could not hold the pairs.
     ValueError
         Bad points or pairs, see `bridge_cost`; lam outside [0, 1], an epsilon that is not positive, an empty sequence of
-        candidates, a candidate without rounds or with a readout that its rounds do not have, or minibatches smaller than twice
-        the pairs.
+        candidates, an unknown family of maps; an unknown criterion, "labels" without a classifier and one label a pair, or
+        these without it; a candidate without rounds, with a readout that its rounds do not have, or of another family than ridge
+        in minibatches; or minibatches smaller than twice the pairs.
 
     Warns
     -----
@@ -178,15 +210,16 @@ def fuse(
 
     Notes
     -----
-    2,000 x 2,000 points of 32 and 128 dimensions with 10 to 480 pairs take 15 to 30 s on one core.
+    The rounds work in the coordinates of the principal axes of both clouds, in float32, as nothing in them changes when a cloud
+    is turned; what is kept is in the units of the points. How long they take: see docs/benchmarks.md.
 
     The choice rests on the pairs alone. With a dozen pairs or fewer single draws can come out below ridge, on simulated clouds
     and on recordings.
 
     References
     ----------
-    The bridge cost: Gholamzadeh & Sajid 2025, *Model alignment using inter-modal bridges*. The fused cost and its rounds are
-    this package's own.
+    The bridge cost: Gholamzadeh & Sajid 2025, *Model alignment using inter-modal bridges*. Penalties of the ridge maps in the
+    rounds: Golub, Heath & Wahba 1979, Technometrics 21:215. The fused cost and its rounds are this package's own.
 
     Examples
     --------
@@ -197,12 +230,18 @@ def fuse(
     >>> rng = np.random.default_rng(0)
     >>> latents = rng.normal(size=(80, 3))
     >>> X, Y = latents @ rng.normal(size=(3, 5)), latents @ rng.normal(size=(3, 4))
-    >>> fused = fuse(X, Y, (np.arange(10), np.arange(10)), lams=(0.9,), epsilons=(0.02,), n_rounds=(1,), kernel_rounds=(0,))
-    >>> len(fused.errors)
-    4
+    >>> few = {"lams": (0.9,), "epsilons": (0.02,), "n_rounds": (1,), "kernel_rounds": (0,)}
+    >>> fused = fuse(X, Y, (np.arange(10), np.arange(10)), maps=("ridge", "orthogonal"), **few)
+    >>> sorted({(each.map, each.n_rounds) for each in fused.errors})
+    [('orthogonal', 0), ('orthogonal', 5), ('ridge', 0), ('ridge', 1)]
     >>> error = ((fused.map(X) - Y) ** 2).mean() / Y.var()
     >>> bool(error < 0.05)
     True
+
+    The way back comes with it:
+
+    >>> fused.map_back(Y).shape
+    (80, 5)
     """
     criterion = known_criterion(criterion)
     epsilons = EPSILONS[criterion] if epsilons is None else epsilons
@@ -242,10 +281,12 @@ def fuse(
         linear, forward = forward_maps(choice.candidates[0], problem, states[0], seed)
         backward = backward_map(choice.candidates[1], problem, back_states[0], seed)
     coupling = _coupling(solutions[0], choice.solved[0].epsilon, tol)
-    if not coupling.converged:
+    missed = [each for each in zip(solutions, choice.solved, strict=True) if each[0].marginal_error > tol]
+    if missed:
+        solution, solved = missed[0]
         warnings.warn(
-            f"found a marginal error of {coupling.marginal_error:.2g} after {coupling.n_iter} iterations at epsilon "
-            f"{coupling.epsilon}; expected {tol:.2g}. Mend: raise epsilon or tol.",
+            f"found a marginal error of {solution.marginal_error:.2g} after {solution.n_iter} iterations at epsilon "
+            f"{solved.epsilon}; expected {tol:.2g}. Mend: raise epsilon or tol.",
             ConvergenceWarning,
             stacklevel=3,
         )

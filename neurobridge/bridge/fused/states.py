@@ -51,7 +51,7 @@ class State:
     forward, backward : LinearMap or KernelMap
         Maps refitted on the images of this round.
     penalties : tuple of two int or None
-        Indices of their ridge penalties.
+        Indices of their ridge penalties in files of earlier versions; they are read, and not used.
     """
 
     problem: FusedProblem

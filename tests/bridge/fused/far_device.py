@@ -39,6 +39,14 @@ class FarTensor(torch.Tensor):
         return out
 
     @classmethod
+    def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func.__name__ in ("matmul", "__matmul__") and args[0].dim() == 1 and args[1].dim() == 2:
+            # Torch removes a dimension of this product in place, which a wrapper cannot follow.
+            return (args[0][None] @ args[1])[0]
+        with torch._C.DisableTorchFunctionSubclass():
+            return func(*args, **(kwargs or {}))
+
+    @classmethod
     def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         return _apply(func, args, kwargs or {})
 

@@ -20,6 +20,7 @@ PAIRS = np.arange(8), np.arange(8)
 MANY = np.arange(8), np.arange(8) // 2
 SEARCH = {
     "metric": "euclidean", "lams": (0.9, 0.5), "epsilons": (0.2,), "n_rounds": (1,), "kernel_rounds": (0, 1), "n_folds": 2,
+    "maps": ("ridge", "whitened"),
 }  # fmt: skip
 GIVEN = {
     "metric": "euclidean",
@@ -69,7 +70,8 @@ def check_fused(device, options, tolerance):
     assert far.candidate == near.candidate
     answers = [
         [
-            bridge.map(NEW), bridge.coupling.barycentric(Y), bridge.coupling.row_mass, bridge._states[0].barycentric(NEW),
+            bridge.map(NEW), bridge.map_back(Y), bridge.coupling.barycentric(Y), bridge.coupling.row_mass,
+            bridge._states[0].barycentric(NEW),
             bridge.coupling.expected_cost(),
         ]
         for bridge in (far, near)

@@ -35,14 +35,14 @@ def results():
     parts = LowRankPlan(RNG.random((200, 4)), RNG.random((180, 4)), np.ones(4), 0.25)
     return [
         (batched, ["500 x 480", "4 -> 3", "12", "readout", "mean", "converged", "250"]),
-        (chosen, ["60 x 50", "4 -> 3", "12", "readout", "error of ridge", "error of kernel ridge", "converged"]),
+        (chosen, ["60 x 50", "4 -> 3", "12", "readout", "held-out loss (correlation)", "loss of ridge", "converged"]),
         # As an aligner gives it back that was read from disk, without the plan.
         (replace(chosen, coupling=None), ["4 -> 3", "12", "readout"]),
         (batched.candidate, ["0.9123", "n_rounds", "mean"]),
         (state, ["250 x 240", "KernelMap", "marginal"]),
         (state.problem, ["250 x 240", "4 -> 3", "12"]),
         (state.plan, ["250 x 240"]),
-        (state.blend, ["KernelMap", "LinearMap"]),
+        (state.blend, ["KernelMap forward", "KernelMap backward"]),
         (batched.coupling.cost, ["500 x 480", "0.912", "KernelMap"]),
         (batched.coupling.plan, ["500 x 480", "2", "250 x 240"]),
         (batched.coupling.plan.parts[0], ["250 x 240"]),

@@ -1,0 +1,260 @@
+"""The choice of a candidate: the folds it rests on, the rule of standard errors, and what each criterion finds best."""
+
+from __future__ import annotations
+
+import inspect
+import itertools
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from neurobridge.bridge import CRITERIA, Candidate, bridge_cost, fuse, ridge_map
+from neurobridge.bridge.fused.candidate import RIDGE
+from neurobridge.bridge.fused.choice import Choice, Ledger, Search, beats, losses_of, make_folds, pick
+from neurobridge.bridge.fused.chosen import held_pairs
+from neurobridge.bridge.fused.cost import FusedProblem
+from neurobridge.bridge.fused.families import CloudProblem
+from neurobridge.bridge.fused.fuse import EPSILONS
+from neurobridge.maps.linear import unit_of_cloud
+from tests.bridge.fused.pools import ONE, clustered, r2
+
+# Clusters this far apart leave the graph in pieces, which is joined and said; test_distances holds that.
+pytestmark = pytest.mark.filterwarnings("ignore::neurobridge.bridge.DisconnectedGraphWarning")
+
+X, Y, PAIRS, NEW, TRUTH = clustered(150, n_pairs=8)
+
+
+def test_all_rounds_readouts_and_families_are_compared_at_one_lam_and_epsilon():
+    bridge = fuse(X, Y, PAIRS, n_rounds=(4, 1), kernel_rounds=(0, 1), lams=(0.5, 0.9), epsilons=(0.02,), n_folds=3)
+    assert set(bridge.screening) == {(0.5, 0.02), (0.9, 0.02)}
+    assert all(np.isfinite(list(bridge.screening.values())))
+    for errors in (bridge.errors, bridge.errors_back):
+        ridge = [each for each in errors if each.n_rounds and each.map == "ridge"]
+        # 4 and 1 linear rounds and 1 curved one, three readouts each; rotations in two kinds of coordinates, likewise.
+        assert len(ridge) == 3 * 3
+        assert len({each.lam for each in ridge}) == 1
+        assert {each.readout for each in ridge if each.kernel_rounds} == {"barycentric", "kernel", "mean"}
+        assert len([each for each in errors if each.n_rounds]) == 3 * 3 + 2 * 3
+        assert {(each.map, each.readout) for each in errors if not each.n_rounds} == {
+            ("ridge", "linear"), ("ridge", "kernel"), ("orthogonal", "linear"), ("whitened", "linear"), ("spectral", "linear"),
+        }  # fmt: skip
+        assert all(np.isfinite(list(errors.values())))
+    chosen = (bridge.candidate, bridge.errors), (bridge.candidate_back, bridge.errors_back)
+    for candidate, errors in chosen:
+        lam = next(each.lam for each in errors if each.n_rounds and each.map == "ridge")
+        first = Candidate(lam=lam, epsilon=0.02, n_rounds=4, readout="linear")
+        assert candidate == first or errors[candidate] < errors[first]
+
+
+def test_families_that_are_not_asked_for_are_not_tried():
+    bridge = fuse(X, Y, PAIRS, maps=("ridge", "orthogonal"), n_rounds=(1,), kernel_rounds=(0,), n_folds=2, **ONE)
+    assert {each.map for each in bridge.errors} == {"ridge", "orthogonal"}
+    assert not any(each.readout == "kernel" for each in bridge.errors)
+    assert bridge.screening == {}
+
+
+def test_the_default_grid_reaches_the_bridge_alone_and_the_maps_alone():
+    lams, epsilons = inspect.signature(fuse).parameters["lams"].default, EPSILONS["correlation"]
+    assert 0.0 in lams
+    assert len(set(epsilons)) >= 3
+    assert set(EPSILONS) == set(CRITERIA)
+    bridge = fuse(X, Y, PAIRS, n_rounds=(2,), kernel_rounds=(0,), n_folds=2, n_neighbors=8)
+    # Plans of rotations know the maps alone.
+    assert {each.lam for each in bridge.errors if each.map in ("orthogonal", "whitened")} == {1.0}
+    # Each of both beside the first of the other, and at most one more: both at their best.
+    apart = {(lam, epsilons[0]) for lam in lams} | {(lams[0], epsilon) for epsilon in epsilons}
+    assert apart <= set(bridge.screening) <= set(itertools.product(lams, epsilons))
+    assert len(bridge.screening) <= len(apart) + 1
+    assert all(np.isfinite(list(bridge.screening.values())))
+
+
+def groups(seed, *, n=160, n_groups=8):
+    """Two pools of the same groups, whose centres lie unrelated in either space; and pairs, two or three a group."""
+    rng = np.random.default_rng(seed)
+    label = np.arange(n) % n_groups
+    X, Y = (4 * rng.normal(size=(n_groups, 2))[label] + 0.3 * rng.normal(size=(n, 2)) for _ in range(2))
+    return X / X.std(), Y / Y.std(), (np.arange(20), np.arange(20))
+
+
+def test_lam_is_zero_where_maps_know_nothing_and_one_where_distances_know_nothing():
+    fast = {
+        "epsilons": (0.05,), "n_rounds": (2,), "kernel_rounds": (0,), "n_folds": 4, "n_neighbors": 8, "maps": ("ridge",),
+    }  # fmt: skip
+    X, Y, pairs = groups(3)
+    # No linear map sends eight centres of a plane anywhere.
+    apart = fuse(X, Y, pairs, lams=(1.0, 0.0), **fast)
+    assert apart.screening[0.0, 0.05] < 0.5 * apart.screening[1.0, 0.05]
+    assert apart.candidate.lam == 0.0
+    rng = np.random.default_rng(0)
+    Z = rng.normal(size=(220, 4))
+    image = Z @ rng.normal(size=(4, 6))
+    noise = {side.shape[1]: rng.random((500, 500)) for side in (Z, image)}
+
+    def unrelated(A, B):
+        # Distances that have nothing to do with where the points are.
+        keys = [(1e4 * side.abs().sum(dim=1)).long() % 500 for side in (A, B)]
+        return torch.as_tensor(noise[A.shape[1]])[keys[0][:, None], keys[1][None, :]]
+
+    straight = fuse(Z[:120], np.vstack([image[:20], image[120:]]), pairs, metric=unrelated, lams=(0.0, 1.0), **fast)
+    assert straight.screening[1.0, 0.05] < 0.5 * straight.screening[0.0, 0.05]
+    assert straight.candidate.lam == 1.0
+
+
+def test_another_lam_has_to_beat_the_first_beyond_chance():
+    rng = np.random.default_rng(0)
+    first = rng.random(10)
+    assert not beats(first, first, 1.0)
+    assert beats(first - 0.1, first, 1.0)
+    # A gain of a tenth of what errors differ by.
+    noisy = first + rng.permutation(np.linspace(-1, 1, 10)) - 0.1
+    assert noisy.mean() < first.mean()
+    assert not beats(noisy, first, 1.0)
+    # Pairs that were not left out say nothing.
+    assert not beats(np.where(np.arange(10) < 9, np.nan, first - 1), first, 1.0)
+
+
+def test_ridge_on_about_as_many_pairs_as_dimensions_loses_little():
+    lost = [_lost_to_ridge(seed) for seed in range(3)]
+    # Eight pairs cannot show a first candidate with a plan to be worse by two standard errors.
+    assert max(lost) < 0.06
+    assert np.mean(lost) < 0.03
+
+
+def _lost_to_ridge(seed):
+    rng = np.random.default_rng(seed)
+    Z = rng.normal(size=(500, 6))
+    X, Y = Z, Z @ rng.normal(size=(6, 9)) + 0.02 * rng.normal(size=(500, 9))
+    known = np.arange(8)
+    bridge = fuse(X[:200], np.vstack([Y[:8], Y[200:392]]), (known, known), n_rounds=(1, 5), kernel_rounds=(0, 1), **ONE)
+    ridge = r2(ridge_map(X[:8], Y[:8], penalty="shared")(X[400:]), Y[400:])
+    assert ridge > 0.95
+    return ridge - r2(bridge.map(X[400:]), Y[400:])
+
+
+def problem_of(A, B, rows):
+    cost = bridge_cost(A, B, rows)
+    return CloudProblem.of(FusedProblem(cost, A, B, rows, (unit_of_cloud(A), unit_of_cloud(B))), 0)
+
+
+def test_what_a_fold_holds_out_is_in_neither_cloud():
+    problem = problem_of(X, Y, PAIRS)
+    folds = list(make_folds(problem, 4, 1000, np.random.default_rng(0)))
+    assert sorted(np.concatenate([fold.held for fold in folds])) == list(range(len(PAIRS[0])))
+    for fold in folds:
+        kept = np.setdiff1d(np.arange(len(PAIRS[0])), fold.held)
+        clouds = problem.source, problem.target
+        fitted = fold.problem.source, fold.problem.target
+        for side in (0, 1):
+            rows = np.setdiff1d(np.arange(len(clouds[side])), PAIRS[side][fold.held])
+            np.testing.assert_array_equal(fitted[side].coordinates, clouds[side].coordinates[rows])
+            np.testing.assert_array_equal(fold.points[side], clouds[side].coordinates[PAIRS[side][fold.held]])
+            # No anchor is a point that was held out.
+            distances = problem.distances[side][:, kept]
+            unit = distances[rows].mean()
+            np.testing.assert_allclose(fold.problem.distances[side], distances[rows] / unit, rtol=1e-6)
+            np.testing.assert_allclose(fold.distances[side], distances[PAIRS[side][fold.held]] / unit, rtol=1e-6)
+            np.testing.assert_array_equal(rows[fold.problem.rows[side]], PAIRS[side][kept])
+
+
+def test_which_pairs_are_held_out_together_does_not_reach_what_is_fitted():
+    # Partners of the held-out pairs exchanged among them: every fold is as before.
+    problem = problem_of(X, Y, PAIRS)
+    for fold in make_folds(problem, 2, 1000, np.random.default_rng(0)):
+        exchanged = PAIRS[1].copy()
+        exchanged[fold.held] = exchanged[fold.held][::-1]
+        others = make_folds(problem_of(X, Y, (PAIRS[0], exchanged)), 2, 1000, np.random.default_rng(0))
+        (other,) = [each for each in others if set(each.held) == set(fold.held)]
+        np.testing.assert_array_equal(other.problem.bridge, fold.problem.bridge)
+        np.testing.assert_array_equal(other.problem.target.coordinates, fold.problem.target.coordinates)
+
+
+def test_a_point_of_several_pairs_is_held_out_of_all_of_them():
+    pairs = np.array([0, 0, 0, 1, 2, 3, 4, 5]), np.array([0, 1, 2, 3, 3, 4, 5, 6])
+    problem = problem_of(X, Y, pairs)
+    folds = list(make_folds(problem, 8, 1000, np.random.default_rng(0)))
+    assert len(folds) == 8
+    for fold in folds:
+        i, j = fold.problem.rows
+        assert len(fold.problem.source) == len(X) - len(set(pairs[0][fold.held]))
+        for side, rows, cloud in ((0, i, fold.problem.source), (1, j, fold.problem.target)):
+            held = fold.points[side]
+            assert not (cloud.coordinates[rows][:, None] == held[None]).all(dim=2).any()
+
+
+def candidates(n):
+    return [Candidate(lam=0.9, epsilon=0.02, n_rounds=k + 1, readout="linear") for k in range(n)]
+
+
+def test_a_rival_of_the_family_needs_one_standard_error_and_another_family_two():
+    first, other = candidates(2)
+    turned = replace(other, map="orthogonal", lam=1.0)
+    loss = np.random.default_rng(0).random(16)
+    # A gain whose standard error is .1.
+    spread = np.tile([-1.0, 1.0], 8)
+    spread = 0.1 * np.sqrt(16) * spread / spread.std(ddof=1)
+    for gain, beyond_one, beyond_two in ((0.05, False, False), (0.15, True, False), (0.25, True, True)):
+        better = loss - gain - spread
+        assert pick({first: loss, other: better}, first) == (other if beyond_one else first)
+        for outside in (turned, RIDGE):
+            assert pick({first: loss, outside: better}, first) == (outside if beyond_two else first)
+    # Nothing is preferred where there is no first one.
+    assert pick({first: loss, other: loss - 1e-6}) == other
+
+
+def test_pairs_that_were_not_held_out_have_no_say():
+    first, other = candidates(2)
+    loss = np.r_[np.ones(8), np.nan]
+    assert pick({first: loss, other: np.r_[np.full(8, 0.5), np.nan]}, first) == other
+
+
+def ledger_of(predictions, problem):
+    """A ledger in which every candidate predicted all pairs, forward and backward."""
+    ledger = Ledger(problem)
+    everyone = np.arange(len(problem.rows[0]))
+    for candidate, sides in predictions.items():
+        for direction, predicted in enumerate(sides):
+            ledger.note(candidate, everyone, direction, predicted)
+    return ledger
+
+
+def test_each_criterion_chooses_what_is_best_for_it():
+    rng = np.random.default_rng(0)
+    draws = rng.normal(size=(60, 4))
+    # The dimensions are the principal axes.
+    points = np.linalg.qr(draws - draws.mean(axis=0))[0] * [3.0, 2.0, 1.5, 1.0]
+    pairs = np.arange(40), np.arange(40)
+    problem = problem_of(points, points, pairs)
+    truth = problem.target.coordinates[:40].double().numpy()
+    labels = (truth[:, 0] > 0).astype(int)
+    axis = problem.target.axes[:, 0]
+
+    def classifier(given):
+        return ((given - points.mean(axis=0)) @ axis > 0).astype(int)
+
+    noise = rng.normal(size=truth.shape)
+    names = ("correlation", "error", "retrieval", "labels")
+    best = dict(zip(names, candidates(4), strict=True))
+    predicted = {
+        # Each coordinate along the truth, in units of its own.
+        "correlation": truth * [0.3, 3.0, 0.2, 8.0] + 0.02 * noise,
+        "error": truth + 0.5 * noise,
+        # The right direction, at any length, and some points on the other side.
+        "retrieval": truth * np.exp(1.2 * rng.normal(size=(40, 1))),
+        # The right class, and nothing else.
+        "labels": np.c_[(2.0 * labels - 1)[:, None] * np.exp(rng.normal(size=(40, 1))), 4 * noise[:, 1:]],
+    }
+    # What is best for another aim fails at labels in some pairs.
+    for name in ("correlation", "error", "retrieval"):
+        predicted[name][:4, 0] *= -0.02
+    ledger = ledger_of({best[name]: (values, values) for name, values in predicted.items()}, problem)
+    for criterion in CRITERIA:
+        search = Search((0.9,), (0.02,), (1,), (0,), ("ridge",), criterion, None, 1e-2, 0)
+        given = (classifier, labels) if criterion == "labels" else (None, None)
+        losses = losses_of(ledger, search, held_pairs(problem, *given, None))
+        choice = Choice.of_losses(losses, None, {})
+        assert choice.candidates[0] == best[criterion]
+        # Source points have no classifier.
+        assert choice.candidates[1] == best["correlation" if criterion == "labels" else criterion]
+        assert choice.errors[0][best[criterion]] == pytest.approx(np.nanmean(losses[0][best[criterion]]))

@@ -1,0 +1,63 @@
+"""The transport solver of the rounds: its marginals, the log domain, cold temperatures, and a start that is nearly there."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from neurobridge.bridge import ConvergenceWarning, bridge_cost, fuse
+from neurobridge.bridge.fused.cost import bridge_matrix
+from neurobridge.bridge.fused.sinkhorn import sinkhorn
+from tests.bridge.fused.pools import ONE, clustered
+
+# Clusters this far apart leave the graph in pieces, which is joined and said; test_distances holds that.
+pytestmark = pytest.mark.filterwarnings("ignore::neurobridge.bridge.DisconnectedGraphWarning")
+
+X, Y, PAIRS, NEW, TRUTH = clustered(150, n_pairs=8)
+
+
+@pytest.mark.parametrize("shape", [(40, 30), (1, 7), (7, 1), (25, 60)])
+@pytest.mark.parametrize("epsilon", [0.02, 0.5])
+def test_marginals_are_uniform_to_the_tolerance(shape, epsilon):
+    cost = torch.rand(shape, generator=torch.Generator().manual_seed(1))
+    plan = sinkhorn(cost, epsilon, 1e-6)
+    mass = (plan.log_u[:, None] + plan.log_v - cost.double() / epsilon).exp()
+    assert float((mass.sum(dim=1) - 1 / shape[0]).abs().sum()) <= 2e-6
+    np.testing.assert_allclose(mass.sum(dim=0), 1 / shape[1], rtol=1e-6)
+    assert plan.marginal_error <= 1e-6
+
+
+def test_a_start_at_the_solution_is_the_solution_in_one_step():
+    cost = torch.rand((40, 30), generator=torch.Generator().manual_seed(1))
+    cold = sinkhorn(cost, 0.02, 1e-6)
+    warm = sinkhorn(cost, 0.02, 1e-6, cold.log_v)
+    assert warm.n_iter == 1 < cold.n_iter
+    np.testing.assert_allclose(warm.log_u[:, None] + warm.log_v, cold.log_u[:, None] + cold.log_v, atol=1e-3)
+
+
+@pytest.mark.parametrize("epsilon", [1.0, 0.05, 0.003])
+def test_the_solver_agrees_with_the_log_domain(epsilon):
+    cost = bridge_matrix(bridge_cost(X, Y, PAIRS))
+    fast = sinkhorn(cost, epsilon, 1e-8)
+    assert fast.marginal_error <= 1e-8 or epsilon < 0.01
+    log_v = torch.full((len(Y),), -np.log(len(Y)), dtype=torch.float64)
+    exact = cost.double() / -epsilon
+    for _ in range(3000):
+        log_u = -np.log(len(X)) - torch.logsumexp(exact + log_v, dim=1)
+        log_v = -np.log(len(Y)) - torch.logsumexp(exact + log_u[:, None], dim=0)
+    ours, theirs = ((exact + s[0][:, None] + s[1]).exp() for s in ((fast.log_u, fast.log_v), (log_u, log_v)))
+    assert float((ours - theirs).abs().sum()) < 1e-3
+
+
+def test_a_tiny_epsilon_ends_finite():
+    cost = 50 * torch.rand((40, 30), generator=torch.Generator().manual_seed(0))
+    plan = sinkhorn(cost, 1e-3, 1e-3)
+    assert bool(torch.isfinite(plan.log_u).all() and torch.isfinite(plan.log_v).all())
+    assert plan.n_iter >= 1
+    with pytest.warns(ConvergenceWarning, match=r"epsilon 1e-06\b.*\b1e-12\b"):
+        bridge = fuse(
+            X, Y, PAIRS, **ONE | {"epsilons": (1e-6,)}, n_rounds=(1,), kernel_rounds=(0,), n_folds=2, tol=1e-12
+        )
+    assert not bridge.coupling.converged
+    assert np.isfinite(bridge.map(NEW)).all()
