@@ -26,6 +26,7 @@ from neurobridge.evaluate.predict import GivenSplits, predictivity
 from neurobridge.evaluate.score.schema import SPLIT, make_score, neuroid_score, score_attrs, warn_low_ceilings
 from neurobridge.evaluate.splits import animal_splits, resolve_splits
 from neurobridge.points.blocks import row_blocks
+from neurobridge.points.conversion import real_array
 
 #: Stimuli that split halves need. Over four, the r of two unrelated halves is uniform on [-1, 1], and the mean of
 #: 2 r / (1 + r) does not exist.
@@ -57,7 +58,8 @@ def spearman_brown(r: np.ndarray, factor: float = 2.0) -> np.ndarray:
     >>> [round(float(spearman_brown(0.5, factor=factor)), 2) for factor in (2, 3)]
     [0.67, 0.75]
     """
-    denominator = 1 + (factor - 1) * np.asarray(r)
+    r = real_array(r, name="r").astype(np.float64, copy=False)
+    denominator = 1 + (factor - 1) * r
     return (factor * r / np.where(denominator > 0, denominator, np.nan))[()]
 
 
