@@ -70,7 +70,9 @@ class Settings:
             value = getattr(self, name)
             try:
                 # An array of one number compares as the number does, and is none.
-                allowed = value is None or (not isinstance(value, Sized) or isinstance(value, str)) and bool(is_allowed(value))
+                allowed = value is None or (
+                    (not isinstance(value, Sized) or isinstance(value, str)) and bool(is_allowed(value))
+                )
             except (TypeError, ValueError):
                 allowed = False
             if not allowed:
