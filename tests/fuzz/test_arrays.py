@@ -135,7 +135,19 @@ def _support(X: Any, n: int) -> Any:
 
 
 def _tensor(X: Any) -> Any:
-    """Turn plain float64 into the tensor that is asked for; all other forms stay what they are."""
+    """Turn plain float64 into the tensor that is asked for; all other forms stay what they are.
+
+    Tensors are computed with in their own precision and unchecked: short ones and those beyond the squares of float64 are not
+    drawn here.
+    """
+    if isinstance(X, torch.Tensor):
+        hypothesis.assume(X.dtype.itemsize > 2)
+    if isinstance(X, (torch.Tensor, np.ndarray)) and getattr(X, "dtype", None) in (
+        torch.float64,
+        torch.float32,
+        np.dtype("f8"),
+    ):
+        hypothesis.assume(bool((abs(X) < 1e15).all()))
     plain = type(X) is np.ndarray and X.dtype == np.dtype("f8") and X.dtype.isnative and min(X.strides, default=0) >= 0
     return torch.tensor(X) if plain else X
 

@@ -32,11 +32,18 @@ def _choices(a: xr.DataArray, **options: Any) -> xr.DataArray:
 
 
 def _sample(recordings: xr.DataArray) -> xr.DataArray:
-    """Resampled repetitions, which are rows of the recordings."""
+    """Resampled means, within the range of the recordings."""
     drawn = assemblies.bootstrap_repetitions(recordings, seed=0)
-    assert drawn.shape == recordings.shape
+    assert drawn.shape == nb.average_repetitions(recordings).shape
+    if np.isfinite(recordings.values).all() and drawn.size:
+        assert recordings.values.min() <= drawn.values.min() <= drawn.values.max() <= recordings.values.max()
     assert set(drawn["stimulus_id"].values) == set(recordings["stimulus_id"].values)
     return drawn
+
+
+def _with_ceiling(trials: xr.DataArray, averaged: xr.DataArray) -> xr.Dataset:
+    ceiling = nb.internal_consistency(trials, n_splits=2, n_bootstrap=2)["ceiling"]
+    return nb.correlate(averaged, averaged, ceiling=ceiling, **QUICK)
 
 
 def _halves(recordings: xr.DataArray) -> xr.DataArray:
@@ -86,10 +93,8 @@ ENTRANCES: dict[str, Space] = {
         f"evaluate.predictivity {name}": (lambda a, b, name=name: nb.predictivity(a, b, name, **QUICK))
         for name in ("pls", "ridge", "linear", "neuron_to_neuron")
     },
-    "evaluate.correlate": lambda a, b: nb.correlate(a, b, **QUICK),
-    "evaluate.correlate with a ceiling": lambda a, b: nb.correlate(
-        a, a, ceiling=nb.internal_consistency(a, n_splits=2, n_bootstrap=2)["ceiling"], **QUICK
-    ),
+    "evaluate.correlate": lambda a, b: nb.correlate(a, a + b.values[:, :1], **QUICK),
+    "evaluate.correlate with a ceiling": lambda a, b: _with_ceiling(a, nb.average_repetitions(a)),
     "evaluate.internal_consistency": lambda a, b: nb.internal_consistency(a, n_splits=3, n_bootstrap=3),
     "evaluate.cross_animal_consistency": lambda a, b: evaluate.cross_animal_consistency(b, regression="ridge", **QUICK),
     "evaluate.select_layer": lambda a, b: (
@@ -103,7 +108,7 @@ ENTRANCES: dict[str, Space] = {
     ),
     "evaluate.curve_dataset": lambda a, b: evaluate.curve_dataset(
         [
-            {"aligner": "r", "n_pairs": n, "seed": 0, "raw": float(r), "null": [float(r)]}
+            {"aligner": "r", "n_pairs": n, "seed": 0, "raw": float(r), "n_stimuli": len(a)}
             for n, r in zip((2, 4), a.values.ravel(), strict=False)
         ],
         ["r"],

@@ -15,6 +15,7 @@ import pandas as pd
 from neurobridge.assemblies import AssemblyError, read_table
 from neurobridge.assemblies.labels import present_labels
 from neurobridge.assemblies.schema import STIMULUS_ID
+from neurobridge.points.options import require_count
 
 CAPTION = "caption"
 TEMPLATES = (
@@ -152,6 +153,9 @@ def captions_from_templates(
         raise AssemblyError(
             "captions: found a label twice; expected each class once. Mend: give stimulus_id to caption stimuli, or numpy.unique."
         )
+    if n_captions is not None:
+        require_count(n_captions, name="n_captions", error=AssemblyError)
+    require_count(seed, name="seed", at_least=0, error=AssemblyError)
     wordings = {label: _wordings(label, templates, names) for label in dict.fromkeys(classes)}
     rng = np.random.default_rng(seed)
     rows = []
