@@ -24,6 +24,8 @@ from .maps import KernelMap as KernelMap
 from .maps import LinearMap as LinearMap
 from .maps import kernel_map as kernel_map
 from .maps import ridge_map as ridge_map
+from .selftrained import SelfTrainedMap as SelfTrainedMap
+from .selftrained import self_train as self_train
 from .transport.couple import couple as couple
 from .transport.coupling import ConvergenceWarning as ConvergenceWarning
 from .transport.coupling import Coupling as Coupling

@@ -38,10 +38,40 @@ def rotation_and_scales(X: np.ndarray, Y: np.ndarray) -> tuple[np.ndarray, tuple
     return U @ Vt, (S.sum() / (X**2).sum(), S.sum() / (Y**2).sum())
 
 
-def svd(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def nearest_rotation(cross: np.ndarray, *, cutoff: float = 1e-5) -> np.ndarray:
+    """Return the rotation R that maximises ``tr(R^T cross)``: the orthogonal fit to a cross-covariance.
+
+    ``R = U V^T`` over the singular values of ``cross = U S V^T`` that are above ``cutoff`` times the largest. Directions
+    below it were not seen in the fit; R sends them to zero, instead of turning them by chance.
+
+    Parameters
+    ----------
+    cross : array of shape (n_source_dims, n_target_dims)
+        ``X^T W Y`` of centred points, with weights W.
+    cutoff : float
+
+    Returns
+    -------
+    array of shape (n_source_dims, n_target_dims)
+        With orthonormal rows, or columns if they are fewer, where ``cross`` has full rank; a partial isometry otherwise.
+
+    Examples
+    --------
+    >>> turn = np.array([[0.0, 1.0], [-1.0, 0.0]])
+    >>> bool(np.allclose(nearest_rotation(np.diag([5.0, 2.0]) @ turn), turn))
+    True
+    >>> nearest_rotation(np.array([[2.0, 0.0], [0.0, 0.0]])).tolist()
+    [[1.0, 0.0], [0.0, 0.0]]
+    """
+    U, S, Vt = svd(cross, full_matrices=False)
+    seen = cutoff * S.max(initial=0.0) < S
+    return U[:, seen] @ Vt[seen]
+
+
+def svd(matrix: np.ndarray, *, full_matrices: bool = True) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Decompose into singular values; by the slower, surer method where the fast one does not converge."""
     try:
-        U, S, Vt = np.linalg.svd(matrix)
+        U, S, Vt = np.linalg.svd(matrix, full_matrices=full_matrices)
     except np.linalg.LinAlgError:
-        U, S, Vt = linalg.svd(matrix, lapack_driver="gesvd")
+        U, S, Vt = linalg.svd(matrix, full_matrices=full_matrices, lapack_driver="gesvd")
     return U, S, Vt
