@@ -4,6 +4,7 @@ from .baselines.linear import ProcrustesAligner as ProcrustesAligner
 from .baselines.linear import RidgeAligner as RidgeAligner
 from .baselines.registry import BASELINES as BASELINES
 from .baselines.relative import RelativeAligner as RelativeAligner
+from .baselines.selftrained import SelfTrainedProcrustes as SelfTrainedProcrustes
 from .baselines.subspaces import CCAAligner as CCAAligner
 from .baselines.subspaces import PLSAligner as PLSAligner
 from .bridge import COSTS as COSTS

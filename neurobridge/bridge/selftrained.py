@@ -200,8 +200,8 @@ def provisional_partners(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Average, for each point, the most similar points of the other cloud: hub-corrected cosines under a rotation.
 
-    ``2 c(x, y) - r(x) - r(y)``, c the cosine of x R and y in the space of fewer dimensions, r the mean cosine of a point with its ``n_neighbors`` nearest of
-    the other cloud (CSLS, Conneau et al. 2018). At most 64 MB of cosines are held at a time.
+    ``2 c(x, y) - r(x) - r(y)``, c the cosine of x R and y in the space of fewer dimensions, r the mean cosine of a point with
+    its ``n_neighbors`` nearest of the other cloud (CSLS, Conneau et al. 2018). At most 64 MB of cosines are held at a time.
 
     Parameters
     ----------

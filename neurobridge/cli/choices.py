@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 #: Keys of `neurobridge.aligners.BASELINES`.
-BASELINES = ("ridge", "procrustes", "pls", "cca", "relative", "keypoints")
+BASELINES = ("ridge", "procrustes", "pls", "cca", "relative", "keypoints", "self-trained")
 #: Keys of `neurobridge.evaluate.REGRESSIONS`.
 REGRESSIONS = ("pls", "ridge", "linear", "neuron_to_neuron")
 #: Keys of `neurobridge.evaluate.splits.KINDS`.

@@ -21,6 +21,7 @@ STYLES: dict[str, dict[str, Any]] = {
     "cca": {"color": "#7F7F7F", "marker": "+", "linestyle": "-."},
     "relative": {"color": "#8C510A", "marker": "*", "linestyle": ":"},
     "keypoints": {"color": "#542788", "marker": "h", "linestyle": "-."},
+    "self-trained": {"color": "#009E73", "marker": "^", "linestyle": "--", **_WHITE},
     # Variants of the bridge.
     "bridge, euclidean": {"color": "#56B4E9", "marker": "s", "linestyle": "--", **_WHITE},
     "bridge, kernel readout": {"color": "#56B4E9", "marker": "D", "linestyle": "-.", **_WHITE},

@@ -60,6 +60,7 @@ HOMES: dict[str, str] = {
     "procrustes-aligner": "neurobridge.aligners.baselines.linear",
     "relative-aligner": "neurobridge.aligners.baselines.relative",
     "ridge-aligner": "neurobridge.aligners.baselines.linear",
+    "self-trained-procrustes": "neurobridge.aligners.baselines.selftrained",
     "sparse-plan": "neurobridge.bridge.transport.plans",
     "standardiser": "neurobridge.points.scale",
     "streamed-factor": "neurobridge.bridge.cost.in_memory",

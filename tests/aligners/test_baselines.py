@@ -20,6 +20,7 @@ from neurobridge.aligners import (
     PLSAligner,
     ProcrustesAligner,
     RelativeAligner,
+    SelfTrainedProcrustes,
 )
 from neurobridge.aligners.baselines.keypoints import jensen_shannon, relations
 from neurobridge.aligners.baselines.relative import cosines
@@ -51,7 +52,7 @@ def fitted_arrays(aligner, X, Y, rows=None):
 
 
 def test_the_demo_shows_ridge_and_procrustes_and_the_dict_has_all():
-    assert set(BASELINES) == {"ridge", "procrustes", "pls", "cca", "relative", "keypoints"}
+    assert set(BASELINES) == {"ridge", "procrustes", "pls", "cca", "relative", "keypoints", "self-trained"}
     assert COMPARED[-2:] == ("ridge", "procrustes")
 
 
@@ -117,6 +118,29 @@ def test_a_saved_baseline_maps_as_before(name, tmp_path):
     assert type(read) is BASELINES[name]
     assert np.array_equal(read.transform(source).values, aligner.transform(source).values)
     assert np.array_equal(read.inverse_transform(target).values, aligner.inverse_transform(target).values)
+
+
+# ---- self-trained rotations ------------------------------------------------------------------------------------
+
+
+def test_without_rounds_a_self_trained_rotation_is_that_of_the_pairs():
+    X, Y = rotated_pair(noise=0.1)
+    turned = fitted_arrays(ProcrustesAligner(), X, Y)
+    trained = fitted_arrays(SelfTrainedProcrustes(n_rounds=0), X, Y)
+    np.testing.assert_allclose(trained._forward(X), turned._forward(X), atol=1e-4)
+    np.testing.assert_allclose(trained._backward(Y), turned._backward(Y), atol=1e-4)
+
+
+def test_points_without_a_partner_train_a_rotation():
+    rng = np.random.default_rng(0)
+    centres = rng.normal(size=(40, 10))
+    X, Y = (np.repeat(centres, 10, axis=0) + 0.2 * rng.normal(size=(400, 10)) for _ in range(2))
+    rows = np.arange(0, 60, 10)
+    errors = [
+        np.abs(fitted_arrays(kind(), X, Y[:, ::-1], (rows, rows))._forward(X) - Y[:, ::-1]).mean()
+        for kind in (ProcrustesAligner, SelfTrainedProcrustes)
+    ]
+    assert errors[1] < 0.7 * errors[0]
 
 
 # ---- PLS and CCA -----------------------------------------------------------------------------------------------

@@ -79,7 +79,7 @@ def test_a_loaded_aligner_gives_the_same_bits_both_ways(aligner, linear_spaces, 
 
 
 @pytest.mark.filterwarnings("ignore::neurobridge.flow.OffSupportWarning")
-@pytest.mark.parametrize("name", ["ridge", "procrustes", "relative", "keypoints"])
+@pytest.mark.parametrize("name", ["ridge", "procrustes", "relative", "keypoints", "self-trained"])
 def test_a_baseline_whose_state_is_arrays_is_kept_too(name, linear_spaces, tmp_path):
     source, target = linear_spaces
     fitted = BASELINES[name]().fit(source[:60], target[:60], 0.4)

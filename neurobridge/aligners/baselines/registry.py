@@ -6,6 +6,7 @@ from neurobridge.aligners.base import AssemblyAligner
 from neurobridge.aligners.baselines.keypoints import KeypointAligner
 from neurobridge.aligners.baselines.linear import ProcrustesAligner, RidgeAligner
 from neurobridge.aligners.baselines.relative import RelativeAligner
+from neurobridge.aligners.baselines.selftrained import SelfTrainedProcrustes
 from neurobridge.aligners.baselines.subspaces import CCAAligner, PLSAligner
 
 #: Class of each baseline, by name.
@@ -16,4 +17,5 @@ BASELINES: dict[str, type[AssemblyAligner]] = {
     "cca": CCAAligner,
     "relative": RelativeAligner,
     "keypoints": KeypointAligner,
+    "self-trained": SelfTrainedProcrustes,
 }
