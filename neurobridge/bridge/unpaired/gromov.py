@@ -17,6 +17,8 @@ from neurobridge.points.display import short_repr
 # Fractions of the mean squared distance; each stage starts from the plan of the one before.
 EPSILONS: tuple[float, ...] = (0.1, 0.03, 0.01)
 _N_QUANTILES = 50
+_N_SCALINGS = 9
+Duals = tuple[np.ndarray, np.ndarray]
 
 
 class GromovPlan(NamedTuple):
@@ -137,7 +139,7 @@ def match_geometry(
     for name, plan in starts.items():
         # The signature is sharp already; heating it up would forget it.
         for epsilon in epsilons[1:] if name == "signature" else epsilons:
-            duals: tuple[np.ndarray, np.ndarray] | None = None
+            duals: Duals | None = None
             for _ in range(max_iter):
                 gradient = ot.gromov.gwggrad(constant, left, right, plan)
                 last_plan, (plan, duals) = plan, _sinkhorn(gradient, epsilon * unit, duals)
@@ -154,18 +156,37 @@ def match_geometry(
 
 
 def _entropic(cost: np.ndarray, epsilon: float) -> np.ndarray:
-    return _sinkhorn(cost, max(epsilon, 1e-12), None, n_iter=100)[0]
+    return _sinkhorn(cost, max(epsilon, 1e-12), None, n_steps=10)[0]
 
 
-def _sinkhorn(
-    cost: np.ndarray, epsilon: float, duals: tuple[np.ndarray, np.ndarray] | None, *, n_iter: int = 20
-) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray]]:
-    """Take few inner steps from the last duals, which suffice as the outer loop corrects the rest."""
+def _sinkhorn(cost: np.ndarray, epsilon: float, duals: Duals | None, *, n_steps: int = 2) -> tuple[np.ndarray, Duals]:
+    """Take few inner steps from the last duals, which suffice as the outer loop corrects the rest.
+
+    A step updates both duals in the log domain, which no temperature overflows, and then scales the kernel they leave nine
+    times more: its rows have their mass, so that the factors stay near one. The logarithms are what costs time.
+    """
     n, m = cost.shape
-    plan, log = ot.bregman.sinkhorn_log(
-        ot.unif(n), ot.unif(m), cost, epsilon, numItermax=n_iter, stopThr=1e-4, warn=False, log=True, warmstart=duals
-    )
-    return np.asarray(plan), (log["log_u"], log["log_v"])
+    scaled = cost / epsilon
+    f, g = (np.zeros(n), np.zeros(m)) if duals is None else duals
+    for _ in range(n_steps):
+        g = -_log_sum_exp((f[:, None] - scaled).T) - np.log(m)
+        f = -_log_sum_exp(g[None] - scaled) - np.log(n)
+        kernel = np.exp(f[:, None] + g[None] - scaled)
+        u, v = np.ones(n), np.ones(m)
+        for _ in range(_N_SCALINGS):
+            with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
+                v_next = 1 / (m * (u @ kernel))
+                u_next = 1 / (n * (kernel @ v_next))
+            if not (np.isfinite(v_next).all() and np.isfinite(u_next).all()):
+                break
+            u, v = u_next, v_next
+        f, g = f + np.log(u), g + np.log(v)
+    return u[:, None] * kernel * v[None], (f, g)
+
+
+def _log_sum_exp(matrix: np.ndarray) -> np.ndarray:
+    peak = matrix.max(axis=1)
+    return np.asarray(peak + np.log(np.exp(matrix - peak[:, None]).sum(axis=1)))
 
 
 def scrambled(X: np.ndarray, rng: np.random.Generator, *, n_cells: int = 8) -> np.ndarray:
