@@ -34,7 +34,7 @@ _ENOUGH_ANCHORS = 10
 # The refinement holds matrices between all its points; restarts of low rank do not.
 _MOST_REFINED = 2000
 # Anchors are mutual nearest neighbours among so many points of each cloud.
-_MOST_VOTED = 5000
+_MOST_VOTED = 4000
 # One candidate: provisional anchors are no ground to choose between many on.
 _SEARCH: dict[str, Any] = {"lams": (0.9,), "epsilons": (0.03,), "n_rounds": (1,), "n_folds": 2}
 
