@@ -129,7 +129,8 @@ def margin(trust: dict[str, Any]) -> float:
 
     A start is trusted from 1 on.
 
-    The rule asks besides that the distortion lies below that of every surrogate.
+    The rule asks besides that the distortion lies below that of every surrogate, and the share of mutual nearest neighbours
+    above it.
     """
     conditions = [
         (trust[name] - trust[f"{name}_chance"]) / (1 - trust[f"{name}_chance"]) / threshold

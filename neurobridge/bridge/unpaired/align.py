@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -11,8 +12,16 @@ import numpy as np
 from neurobridge.bridge.cost.metrics import Geometry, Metric
 from neurobridge.bridge.fused.fuse import fuse
 from neurobridge.bridge.fused.result import FusedBridge
-from neurobridge.bridge.unpaired.neighbours import csls, mutual_nearest, nearest_rows, neighbourhoods
-from neurobridge.bridge.unpaired.restarts import SOLVERS, Matcher, Restart, Solver
+from neurobridge.bridge.selftrained import SelfTrainedMap, self_train
+from neurobridge.bridge.unpaired.neighbours import (
+    csls,
+    inside_neighbourhood,
+    mutual_nearest,
+    mutual_share,
+    nearest_rows,
+    neighbourhoods,
+)
+from neurobridge.bridge.unpaired.restarts import REFINEMENTS, SOLVERS, Matcher, Refinement, Restart, Solver
 from neurobridge.bridge.unpaired.trust import Trust, measure_trust
 from neurobridge.points.arrays import Rows, points
 from neurobridge.points.display import html_repr, short_repr
@@ -24,6 +33,8 @@ _FEWEST_ANCHORS = 4
 _ENOUGH_ANCHORS = 10
 # The refinement holds matrices between all its points; restarts of low rank do not.
 _MOST_REFINED = 2000
+# Anchors are mutual nearest neighbours among so many points of each cloud.
+_MOST_VOTED = 4000
 # One candidate: provisional anchors are no ground to choose between many on.
 _SEARCH: dict[str, Any] = {"lams": (0.9,), "epsilons": (0.03,), "n_rounds": (1,), "n_folds": 2}
 
@@ -58,10 +69,10 @@ class UnpairedStart:
     confidence : array of shape (n_anchors,)
         Votes of the restarts, in [0, 1]: the share of forward and backward maps that put one end of the anchor into the
         neighbourhood (5 % of the points) of the other; about 0.05 by chance.
-    bridge : FusedBridge
-        The fused bridge of the last round, between the points used.
+    bridge : SelfTrainedMap or FusedBridge
+        The map of the last round: a rotation trained on all points, or a fused bridge (``refinement``).
     source_rows, target_rows : int arrays
-        Rows of X and Y that the bridge was fitted on: all, or a sample of ``n_points``.
+        Rows of X and Y that the bridge was fitted on: all for a rotation, at most ``n_points`` for a fused bridge.
     n_rounds : int
         Rounds of refitting done.
     settled : bool
@@ -76,7 +87,7 @@ class UnpairedStart:
 
     anchors: Rows
     confidence: np.ndarray
-    bridge: FusedBridge
+    bridge: SelfTrainedMap | FusedBridge
     source_rows: np.ndarray
     target_rows: np.ndarray
     n_rounds: int
@@ -89,7 +100,7 @@ class UnpairedStart:
         return self.trust.trustworthy
 
     def map(self, X_new: np.ndarray) -> np.ndarray:
-        """Map points to the target space by the last fused bridge.
+        """Map points to the target space by the map of the last round.
 
         Parameters
         ----------
@@ -99,7 +110,7 @@ class UnpairedStart:
         -------
         array of shape (n_new, n_target_dims)
         """
-        return self.bridge.map(X_new)
+        return np.asarray(_mapping(self.bridge)(X_new))
 
     def _facts(self) -> dict[str, str]:
         return {
@@ -125,7 +136,8 @@ def align_unpaired(
     n_points: int = 300,
     n_restarts: int = 4,
     n_null: int = 4,
-    max_rounds: int = 10,
+    max_rounds: int = 15,
+    refinement: Refinement | None = None,
     solver: Solver = "entropic",
     rank: int = 30,
     metric: Metric = "euclidean",
@@ -135,17 +147,21 @@ def align_unpaired(
 ) -> UnpairedStart:
     """Start an alignment of two spaces from their geometry alone.
 
-    1. Each restart draws four fifths of the points (at most ``n_points``) of either space and matches their inner distances by
-       Gromov-Wasserstein (`match_geometry`; Alvarez-Melis & Jaakkola 2018 did so for word embeddings). Points that are each
-       other's best match under the plan become its anchors, and the bridge over them its map. With ``solver="lowrank"`` parts
-       of the clouds are matched instead (`match_parts`), whose middle points are the anchors: memory is linear in the points.
-    2. The least distorting restart gives the first map. Mutual nearest neighbours between images and target points, under the
-       hub-corrected distance CSLS (Conneau et al. 2018), are the provisional anchors. A fused bridge is fitted on them, its map
-       gives new mutual nearest neighbours, and so on until the anchors no longer change (the refinement of Conneau et al. 2018
-       and Grave et al. 2019, with the fused bridge in place of Procrustes).
-    3. Trust is measured without truth: do restarts on different points agree, do points return to where they were when sent
-       forward by one restart and back by another, and is the distortion below that towards targets whose parts have been
+    1. Each restart draws four fifths of the points of either space and matches the inner distances of at most ``n_points`` of
+       them by Gromov-Wasserstein (`match_geometry`; Alvarez-Melis & Jaakkola 2018 did so for word embeddings). Points that are
+       each other's best match under the plan are its anchors. With ``solver="lowrank"`` parts of the clouds are matched instead
+       (`match_parts`), whose middle points are the anchors: memory is linear in the points.
+    2. From these anchors, of which a twentieth may be right, a rotation is trained on all points that the restart has drawn
+       (`self_train`). The restart with the largest share of mutual nearest neighbours is trained further on all points.
+    3. Mutual nearest neighbours between images and target points, under the hub-corrected distance CSLS (Conneau et al. 2018),
+       are the provisional anchors.
+    4. Trust is measured without truth: do restarts on different points agree, do points return to where they were when sent
+       forward by one restart and back by another, and is the match better than matches with targets whose parts have been
        rearranged?
+
+    With ``refinement="fused"`` each restart is the coupling over its anchors instead, and step 2 fits fused bridges on mutual
+    nearest neighbours until these no longer change (the refinement of Conneau et al. 2018 and Grave et al. 2019, with the fused
+    bridge in place of Procrustes): for clouds that are folded differently, which no rotation can align.
 
     A match by geometry is blind to the symmetries of a cloud, and any two clouds have a best match: read ``trust`` first.
 
@@ -158,14 +174,16 @@ def align_unpaired(
     n_anchors : int
         Most anchors to keep, those with most votes first.
     n_points : int
-        Most points of each space to use; time grows with its square to cube ("lowrank": square, the refinement on at most
-        2,000).
+        Most points of each space whose distances are matched, which takes time of their square to cube ("lowrank": square).
+        Rotations are trained on all points, fused bridges on so many (at most 2,000).
     n_restarts : int
         At least 2, as agreement needs two.
     n_null : int
         Number of surrogates that the distortion is compared with, at least 1.
     max_rounds : int
         Most rounds of refitting.
+    refinement : {"rotation", "fused"}, optional
+        Default: "fused" for geodesic distances, which are for differently folded clouds, "rotation" for all others.
     solver : {"entropic", "lowrank"}
         Gromov-Wasserstein of the restarts. "lowrank" matches ``rank`` parts by squared Euclidean distances, whatever the metric
         of the bridges: for clouds of thousands of points, whose parts a sample of 300 would not show.
@@ -222,23 +240,29 @@ def align_unpaired(
     >>> bool((order[j] == i).mean() > 0.8), start.trustworthy
     (True, False)
     """
-    _check_options(n_anchors, n_points, n_restarts, n_null, max_rounds, solver, rank)
+    _check_options(n_anchors, n_points, n_restarts, n_null, max_rounds, solver, rank, refinement)
     X, Y = _check_points(X, "X"), _check_points(Y, "Y")
     n_used = min(n_points, len(X)), min(n_points, len(Y))
     if solver == "entropic":
         mend = "lower n_points (300 is enough for a start), or solver='lowrank'"
         check_memory(10 * 8.0 * max(n_used) ** 2, memory_limit, f"n_points={n_points}", mend=mend)
-    matcher = Matcher(solver, rank, Geometry(metric, n_neighbors=n_neighbors), n_points)
+    geometry = Geometry(metric, n_neighbors=n_neighbors)
+    chosen: Refinement = refinement or ("fused" if "geodesic" in geometry.metrics else "rotation")
+    matcher = Matcher(solver, rank, geometry, n_points, chosen)
     rng = np.random.default_rng(seed)
     restarts = [matcher.restart(X, Y, rng) for _ in range(n_restarts)]
-    null_distortions = [matcher.null_distortion(X, Y, rng) for _ in range(n_null)]
-    trust = measure_trust(X, Y, restarts, null_distortions, rng)
-    source_rows, target_rows = (
-        np.sort(rng.choice(len(side), min(size, _MOST_REFINED), replace=False))
-        for side, size in zip((X, Y), n_used, strict=True)
-    )
-    options = _SEARCH | {"metric": metric, "n_neighbors": n_neighbors, "memory_limit": memory_limit, "seed": seed}
-    refined = _refine(X[source_rows], Y[target_rows], restarts, n_anchors, max_rounds, options)
+    surrogates = [matcher.surrogate(X, Y, rng) for _ in range(n_null)]
+    trust = measure_trust(X, Y, restarts, surrogates, rng)
+    if chosen == "rotation":
+        source_rows, target_rows = np.arange(len(X)), np.arange(len(Y))
+        refined = _rotate(X, Y, restarts, n_anchors, max_rounds, rng)
+    else:
+        source_rows, target_rows = (
+            np.sort(rng.choice(len(side), min(size, _MOST_REFINED), replace=False))
+            for side, size in zip((X, Y), n_used, strict=True)
+        )
+        options = _SEARCH | {"metric": metric, "n_neighbors": n_neighbors, "memory_limit": memory_limit, "seed": seed}
+        refined = _refine(X[source_rows], Y[target_rows], restarts, n_anchors, max_rounds, options)
     anchors = source_rows[refined.anchors[0]], target_rows[refined.anchors[1]]
     if not trust.trustworthy:
         warnings.warn(
@@ -253,7 +277,14 @@ def align_unpaired(
 
 
 def _check_options(
-    n_anchors: int, n_points: int, n_restarts: int, n_null: int, max_rounds: int, solver: str, rank: int
+    n_anchors: int,
+    n_points: int,
+    n_restarts: int,
+    n_null: int,
+    max_rounds: int,
+    solver: str,
+    rank: int,
+    refinement: str | None,
 ) -> None:
     for name, value, least in (
         ("n_anchors", n_anchors, _FEWEST_ANCHORS), ("n_points", n_points, _FEWEST_POINTS), ("n_restarts", n_restarts, 2),
@@ -263,6 +294,8 @@ def _check_options(
             raise ValueError(f"found {name}={value}; expected at least {least}. Mend: leave it out for the default.")
     if solver not in SOLVERS:
         raise ValueError(f"found solver={solver!r}; expected 'entropic' or 'lowrank'. Mend: choose one of them.")
+    if refinement not in (None, *REFINEMENTS):
+        raise ValueError(f"found refinement={refinement!r}; expected 'rotation' or 'fused'. Mend: choose one of them.")
 
 
 def _check_points(side: np.ndarray, name: str) -> np.ndarray:
@@ -280,9 +313,31 @@ class _Refined(NamedTuple):
 
     anchors: Rows
     confidence: np.ndarray
-    bridge: FusedBridge
+    bridge: SelfTrainedMap | FusedBridge
     n_rounds: int
     settled: bool
+
+
+def _mapping(bridge: SelfTrainedMap | FusedBridge) -> Callable[[np.ndarray], Any]:
+    return bridge.forward if isinstance(bridge, SelfTrainedMap) else bridge.map
+
+
+def _rotate(
+    X: np.ndarray, Y: np.ndarray, restarts: list[Restart], n_anchors: int, max_rounds: int, rng: np.random.Generator
+) -> _Refined:
+    """Train the rotation of the best restart on all points, and take mutual nearest neighbours under it."""
+    best = max(restarts, key=lambda restart: mutual_share(restart.map_forward(X), Y, rng))
+    trained = self_train(X, Y, start=best.rotation, n_rounds=max_rounds)
+    rows, columns = (np.sort(rng.permutation(len(side))[:_MOST_VOTED]) for side in (X, Y))
+    i, j = mutual_nearest(csls(np.asarray(trained.forward(X[rows])), Y[columns]))
+    candidates = rows[i], columns[j]
+    votes = np.zeros(len(i))
+    for restart in restarts:
+        images, origins = restart.map_forward(X[candidates[0]]), restart.map_backward(Y[candidates[1]])
+        votes += inside_neighbourhood(images, Y, candidates[1]) / (2 * len(restarts))
+        votes += inside_neighbourhood(origins, X, candidates[0]) / (2 * len(restarts))
+    kept = _confident(votes, n_anchors)
+    return _Refined((candidates[0][kept], candidates[1][kept]), votes[kept], trained, trained.n_rounds, trained.settled)
 
 
 def _refine(
@@ -295,7 +350,9 @@ def _refine(
     settled = False
     n_rounds = 0
     while n_rounds < max_rounds:
-        candidates = _confident(mutual_nearest(csls(images, Y)), votes, n_anchors)
+        candidates = mutual_nearest(csls(images, Y))
+        kept = _confident(votes[candidates], n_anchors)
+        candidates = candidates[0][kept], candidates[1][kept]
         pairs = set(zip(*(side.tolist() for side in candidates), strict=True))
         if pairs in earlier or (earlier and len(pairs) < _FEWEST_ANCHORS):
             # Back at an earlier set that is not the last one: a cycle, which more rounds only repeat.
@@ -319,9 +376,8 @@ def _votes(X: np.ndarray, Y: np.ndarray, restarts: list[Restart]) -> np.ndarray:
     return votes
 
 
-def _confident(anchors: Rows, votes: np.ndarray, n_anchors: int) -> Rows:
-    """Keep the anchors with most votes; those without a majority go as long as enough are left."""
-    order = np.argsort(-votes[anchors], kind="stable")[:n_anchors]
-    majority = int((votes[anchors][order] >= 0.5).sum())
-    kept = order[: max(majority, min(len(order), _ENOUGH_ANCHORS))]
-    return anchors[0][kept], anchors[1][kept]
+def _confident(votes: np.ndarray, n_anchors: int) -> np.ndarray:
+    """Return the anchors with most votes; those without a majority go as long as enough are left."""
+    order = np.argsort(-votes, kind="stable")[:n_anchors]
+    majority = int((votes[order] >= 0.5).sum())
+    return order[: max(majority, min(len(order), _ENOUGH_ANCHORS))]

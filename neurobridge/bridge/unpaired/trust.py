@@ -7,14 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from neurobridge.bridge.unpaired.neighbours import nearest_rows, neighbourhoods
-from neurobridge.bridge.unpaired.restarts import Restart
+from neurobridge.bridge.unpaired.neighbours import mutual_share, nearest_rows, neighbourhoods
+from neurobridge.bridge.unpaired.restarts import Restart, Surrogate
 from neurobridge.points.display import html_repr, short_repr
 
 #: Conditions of `Trust.trustworthy`; docs/diagnostics.md gives the reason of each.
 LEAST_STABILITY = 0.5
 LEAST_CYCLE = 0.5
-MOST_DISTORTION = 0.5
+MOST_DISTORTION = 0.75
 
 _PROBES = 500
 
@@ -42,6 +42,10 @@ class Trust:
         The same towards surrogates of the target with the same clusters and spread, otherwise arranged.
     reasons : tuple of str
         Conditions that failed; empty if trustworthy.
+    mutual : tuple of float
+        Share of points that are mutual nearest neighbours (hubs corrected) under the map of each restart.
+    null_mutual : tuple of float
+        The same towards the surrogates.
 
     Examples
     --------
@@ -60,6 +64,8 @@ class Trust:
     distortions: tuple[float, ...]
     null_distortions: tuple[float, ...]
     reasons: tuple[str, ...]
+    mutual: tuple[float, ...] = ()
+    null_mutual: tuple[float, ...] = ()
 
     @property
     def trustworthy(self) -> bool:
@@ -67,19 +73,29 @@ class Trust:
         return not self.reasons
 
     @property
+    def expected(self) -> float:
+        """Stability beyond chance, ``(stability - chance) / (1 - chance)``.
+
+        It predicts the share of points, beyond chance, whose images land in the neighbourhood of their true partner
+        (docs/diagnostics.md has the reliability curve).
+        """
+        return beyond_chance(self.stability, self.stability_chance)
+
+    @property
     def rule(self) -> str:
         """The conditions, in words."""
         return (
             f"trustworthy if stability and cycle, both as (value - chance) / (1 - chance), are at least {LEAST_STABILITY} and "
-            f"{LEAST_CYCLE}, and the median distortion is at most {MOST_DISTORTION} of the surrogates' median and below them all"
+            f"{LEAST_CYCLE}, the median distortion is at most {MOST_DISTORTION} of the surrogates' median and below them all, and "
+            "the median share of mutual nearest neighbours is above those of all surrogates"
         )
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain numbers and strings, for JSON."""
         plain = asdict(self)
-        for name in ("distortions", "null_distortions", "reasons"):
+        for name in ("distortions", "null_distortions", "reasons", "mutual", "null_mutual"):
             plain[name] = list(plain[name])
-        return {**plain, "trustworthy": self.trustworthy, "rule": self.rule}
+        return {**plain, "trustworthy": self.trustworthy, "expected": self.expected, "rule": self.rule}
 
     def _facts(self) -> dict[str, float]:
         return {
@@ -100,7 +116,7 @@ class Trust:
 
 
 def measure_trust(
-    X: np.ndarray, Y: np.ndarray, restarts: list[Restart], null_distortions: list[float], rng: np.random.Generator
+    X: np.ndarray, Y: np.ndarray, restarts: list[Restart], surrogates: list[Surrogate], rng: np.random.Generator
 ) -> Trust:
     """Compare restarts with one another and with surrogates, on at most 500 probe points a side.
 
@@ -110,14 +126,15 @@ def measure_trust(
     Y : array of shape (m, n_target_dims)
     restarts : list of Restart
         At least two.
-    null_distortions : list of float
-        Distortions towards surrogates, at least one.
+    surrogates : list of Surrogate
+        At least one.
     rng : numpy.random.Generator
 
     Returns
     -------
     Trust
     """
+    mutual = [mutual_share(restart.map_forward(X), Y, rng) for restart in restarts]
     X, Y = (side[rng.permutation(len(side))[:_PROBES]] for side in (X, Y))
     near_source, near_target = neighbourhoods(X), neighbourhoods(Y)
     targets = [nearest_rows(restart.map_forward(X), Y) for restart in restarts]
@@ -138,15 +155,34 @@ def measure_trust(
     for name, value, chance, least in (
         ("stability", stability, stability_chance, LEAST_STABILITY), ("cycle", cycle, cycle_chance, LEAST_CYCLE)
     ):  # fmt: skip
-        beyond = (value - chance) / max(1 - chance, 1e-12)
+        beyond = beyond_chance(value, chance)
         if beyond < least:
             reasons.append(f"{name} {value:.2f} with chance {chance:.2f} ({beyond:.2f} beyond chance, not {least})")
+    null_distortions = [surrogate.distortion for surrogate in surrogates]
     middle, null = float(np.median(distortions)), float(np.median(null_distortions))
     least_null = min(null_distortions)
     if middle > MOST_DISTORTION * null or middle >= least_null:
         reasons.append(
             f"distortion {middle:.3f}, beside {null:.3f} (least {least_null:.3f}) towards rearranged surrogates"
         )
+    null_mutual = [surrogate.mutual for surrogate in surrogates]
+    if np.median(mutual) <= max(null_mutual):
+        reasons.append(
+            f"{np.median(mutual):.2f} of the points are mutual nearest neighbours, beside {max(null_mutual):.2f} of a surrogate"
+        )
     return Trust(
-        stability, stability_chance, cycle, cycle_chance, tuple(distortions), tuple(null_distortions), tuple(reasons)
+        stability,
+        stability_chance,
+        cycle,
+        cycle_chance,
+        tuple(distortions),
+        tuple(null_distortions),
+        tuple(reasons),
+        tuple(mutual),
+        tuple(null_mutual),
     )
+
+
+def beyond_chance(value: float, chance: float) -> float:
+    """Return ``(value - chance) / (1 - chance)``: 0 at chance, 1 at certainty."""
+    return (value - chance) / max(1 - chance, 1e-12)

@@ -10,12 +10,18 @@ import ot
 import pytest
 from scipy.spatial.distance import cdist
 
-from neurobridge.bridge import UnpairedStart, UntrustedAlignmentWarning, align_unpaired
+from neurobridge.bridge import FusedBridge, SelfTrainedMap, UnpairedStart, UntrustedAlignmentWarning, align_unpaired
 from neurobridge.bridge.unpaired.gromov import inner_distances, match_geometry, scrambled, signature_cost
 from neurobridge.bridge.unpaired.lowrank import match_parts
-from neurobridge.bridge.unpaired.neighbours import mutual_nearest
+from neurobridge.bridge.unpaired.neighbours import (
+    inside_neighbourhood,
+    mutual_nearest,
+    mutual_share,
+    nearest_rows,
+    neighbourhoods,
+)
 
-FAST = {"n_restarts": 2, "n_null": 2, "max_rounds": 5}
+FAST = {"n_restarts": 2, "n_null": 2}
 ONE_ROUND = {**FAST, "max_rounds": 1}
 # The verdict is asked for, or beside the point.
 QUIET = pytest.mark.filterwarnings("ignore::neurobridge.bridge.UntrustedAlignmentWarning")
@@ -55,7 +61,8 @@ def test_a_turned_noisy_copy_in_a_larger_space_is_recovered(recovered):
     hits = cdist(start.map(X), Y).argmin(axis=1)
     near = np.argsort(cdist(Y, Y), axis=1)[:, :5]
     assert np.mean([hit in near[where[row]] for row, hit in enumerate(hits)]) > 0.7
-    assert start.settled
+    assert isinstance(start.bridge, SelfTrainedMap)
+    np.testing.assert_allclose(start.bridge.rotation @ start.bridge.rotation.T, np.eye(5), atol=1e-6)
 
 
 def test_what_is_recovered_is_called_trustworthy(recovered):
@@ -67,6 +74,8 @@ def test_what_is_recovered_is_called_trustworthy(recovered):
     assert trust.cycle > 0.5 > 0.15 > trust.cycle_chance
     assert len(trust.distortions) == 2
     assert max(trust.distortions) < min(trust.null_distortions)
+    assert np.median(trust.mutual) > max(trust.null_mutual)
+    assert trust.expected == pytest.approx((trust.stability - trust.stability_chance) / (1 - trust.stability_chance))
     assert json.loads(json.dumps(trust.to_dict()))["trustworthy"] is True
 
 
@@ -111,11 +120,16 @@ def test_more_points_than_n_points_are_sampled():
     X, _ = cloud(1, 150)
     Y, _ = copy(X, 5, n_dims=8, noise=0.0)
     start = align_unpaired(X, Y, n_points=25, n_anchors=8, **{**ONE_ROUND, "n_null": 1})
-    assert len(start.source_rows) == len(start.target_rows) == 25
+    # The rotation is trained on all points, the fused bridge on those that were drawn.
+    assert len(start.source_rows) == len(start.target_rows) == 150
     assert len(start.anchors[0]) <= 8
-    assert np.isin(start.anchors[0], start.source_rows).all()
-    assert np.isin(start.anchors[1], start.target_rows).all()
     assert start.map(X[:5]).shape == (5, 8)
+    fused = align_unpaired(X, Y, n_points=25, n_anchors=8, refinement="fused", **{**ONE_ROUND, "n_null": 1})
+    assert isinstance(fused.bridge, FusedBridge)
+    assert len(fused.source_rows) == len(fused.target_rows) == 25
+    assert np.isin(fused.anchors[0], fused.source_rows).all()
+    assert np.isin(fused.anchors[1], fused.target_rows).all()
+    assert fused.map(X[:5]).shape == (5, 8)
 
 
 @QUIET
@@ -176,6 +190,7 @@ def test_surrogates_keep_spread_and_lose_arrangement():
         ({"n_null": 0}, r"n_null=0\b.*\b1\b"),
         ({"max_rounds": 0}, r"max_rounds=0\b.*\b1\b"),
         ({"rank": 2}, r"rank=2\b.*\b4\b"),
+        ({"refinement": "ridge"}, r"refinement='ridge'.*'rotation'.*'fused'"),
         ({"solver": "exact"}, r"solver='exact'.*'entropic'.*'lowrank'"),
     ],
 )
@@ -195,6 +210,20 @@ def test_bad_points_are_refused():
         align_unpaired(np.ones((30, 2)), X)
     with pytest.raises(ValueError, match=r"^X: .*\b24 points\b"):
         align_unpaired(np.ones((30, 2)), X, solver="lowrank")
+
+
+def test_votes_count_images_near_the_partner():
+    Y, _ = cloud(0, 60)
+    partners = np.arange(10)
+    near = neighbourhoods(Y)[partners, nearest_rows(Y[:10] + 0.5, Y)]
+    np.testing.assert_array_equal(inside_neighbourhood(Y[:10] + 0.5, Y, partners), near)
+
+
+def test_every_point_of_a_copy_is_a_mutual_neighbour():
+    X, _ = cloud(0, 60)
+    rng = np.random.default_rng(0)
+    assert mutual_share(X, rng.permutation(X), rng) == 1
+    assert mutual_share(X, rng.normal(size=X.shape), rng) < 0.9
 
 
 def test_points_that_all_coincide_have_no_mutual_neighbours():
