@@ -63,7 +63,8 @@ def read_spaces(mirror: Path) -> Spaces:
         name: tuple(read_npy(mirror / "things-similarity" / f"{group}.npy")[0].astype(float) for group in groups)
         for name, groups in THINGS.items()
     }
-    flickr = load("clip-flickr8k", mirror=mirror)
+    flickr: Any = load("clip-flickr8k", mirror=mirror)
+    classes: Any = load("clip-class-text", mirror=mirror)
     # Spike counts (site, image, repetition), the last padded with NaN.
     v4 = np.nanmean(read_npy(mirror / "cowley2023-v4-210325" / "responses_210325.npy"), axis=2).T
     mouse = [read_npy(path) for path in sorted((mirror / "allen-v1").glob("*.npy"))]
@@ -73,7 +74,7 @@ def read_spaces(mirror: Path) -> Spaces:
         standardised(read_npy(mirror / "majajhong2015-it-v6" / "data_subset.npy").astype(float)),
         np.asarray(embed_text(flickr.stimuli["caption"].tolist()).values, dtype=float),
         np.asarray(flickr.activations.values, dtype=float),
-        np.asarray(load("clip-class-text", mirror=mirror).activations.values, dtype=float),
+        np.asarray(classes.activations.values, dtype=float),
         standardised(next(array for array in mouse if array.shape == (900, 212)).astype(float)),
     )
 
@@ -94,7 +95,8 @@ def problems(spaces: Spaces, seed: int, *, n: int) -> Iterator[Problem]:
         return Problem(name, X, Y[order], np.argsort(order))
 
     def unrelated(name: str, X: np.ndarray, Y: np.ndarray) -> Problem:
-        return Problem(name, *(side[rng.permutation(len(side))[:n]] for side in (X, Y)), None)
+        drawn = [side[rng.permutation(len(side))[:n]] for side in (X, Y)]
+        return Problem(name, drawn[0], drawn[1], None)
 
     def halves(X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         columns = rng.permutation(X.shape[1])

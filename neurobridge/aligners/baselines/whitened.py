@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from neurobridge.aligners.base import AssemblyAligner
@@ -66,7 +68,7 @@ class WhitenedProcrustes(AssemblyAligner):
         self.chosen_ = tuple(tuple(best) for best in chosen)
 
     def _choose(self, design: WhitenedDesign, X: np.ndarray, Y: np.ndarray) -> WhitenedSettings:
-        given = {"power": self.power, "rank": self.rank, "exponent": self.exponent}
+        given: dict[str, Any] = {"power": self.power, "rank": self.rank, "exponent": self.exponent}
         given = {name: value for name, value in given.items() if value is not None}
         candidates = list(dict.fromkeys(each._replace(**given) for each in whitened_candidates(len(X), design.rank)))
         return choose_whitened(design, X, Y, settings=candidates if given else None, seed=self.seed)
