@@ -1,0 +1,148 @@
+"""Predictions of held-out pairs by all candidates."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from neurobridge.bridge.fused.candidate import (
+    KERNEL_RIDGE,
+    ORTHOGONAL,
+    RIDGE,
+    SPECTRAL,
+    WHITENED,
+    Candidate,
+    Readout,
+    readouts_of,
+)
+from neurobridge.bridge.fused.families import CloudProblem, OrthogonalFamily
+from neurobridge.bridge.fused.folds import Fold
+from neurobridge.bridge.fused.rounds import Round, solve_rounds
+from neurobridge.bridge.fused.search import Search
+from neurobridge.maps.kernel import kernel_map
+from neurobridge.maps.spectral import SpectralFeatures, spectral_features, spectral_map
+from neurobridge.maps.whitened import choose_whitened, whitened_candidates
+from neurobridge.maps.whitening import WhitenedDesign, WhitenedSettings
+
+# Settings of whitened maps that are compared: fewer than where the map stands alone.
+_WHITENED_POWERS, _WHITENED_EXPONENTS, _WHITENED_FOLDS = (0.0, 0.5, 1.0), (0.0, 1.0), 5
+
+
+class Ledger:
+    """Predictions of held-out pairs, in both directions, by candidate."""
+
+    def __init__(self, problem: CloudProblem) -> None:
+        self.shapes = tuple((len(problem.rows[0]), cloud.rank) for cloud in (problem.target, problem.source))
+        self.predictions: tuple[dict[Candidate, np.ndarray], dict[Candidate, np.ndarray]] = ({}, {})
+
+    def note(
+        self, candidate: Candidate, held: np.ndarray, direction: int, predicted: torch.Tensor | np.ndarray
+    ) -> None:
+        """Keep the predictions of a fold; direction 0 is forward, 1 backward."""
+        kept = self.predictions[direction]
+        if candidate not in kept:
+            kept[candidate] = np.full(self.shapes[direction], np.nan)
+        kept[candidate][held] = predicted.double().cpu().numpy() if isinstance(predicted, torch.Tensor) else predicted
+
+
+def note_rounds(ledger: Ledger, fold: Fold, candidate: Candidate, search: Search) -> None:
+    """Note all rounds and readouts of a candidate on a fold."""
+    noted = 0
+    for state in solve_rounds(fold.problem, candidate, search.tol, search.tol):
+        n_rounds, kernel_rounds = state.counts
+        # Rounds that were left out because nothing moved any more are those of this one.
+        reached = range(noted + 1, n_rounds + 1) if not kernel_rounds else (n_rounds,)
+        for number in reached:
+            if search.holds(number, kernel_rounds) if candidate.map == "ridge" else number == candidate.n_rounds:
+                note_readouts(ledger, fold, state, replace(candidate, n_rounds=number, kernel_rounds=kernel_rounds))
+        noted = n_rounds
+
+
+def note_readouts(ledger: Ledger, fold: Fold, state: Round, candidate: Candidate) -> None:
+    """Note the predictions of all readouts of a round, in both directions."""
+    names: dict[Readout, Readout] = dict(
+        zip(("barycentric", "linear", "mean"), readouts_of(candidate.kernel_rounds), strict=True)
+    )
+    for direction in (0, 1):
+        predicted = state.predictions(fold.points[direction], fold.distances[direction], backward=direction == 1)
+        for readout, values in predicted.items():
+            ledger.note(replace(candidate, readout=names[readout]), fold.held, direction, values)
+
+
+def whitened_settings(design: WhitenedDesign, source: np.ndarray, target: np.ndarray, seed: int) -> WhitenedSettings:
+    """Choose the settings of a whitened map by the pairs."""
+    tried = [
+        each
+        for each in whitened_candidates(len(source), design.rank)
+        if each.power in _WHITENED_POWERS and each.exponent in _WHITENED_EXPONENTS
+    ]
+    return choose_whitened(design, source, target, settings=tried, n_folds=_WHITENED_FOLDS, seed=seed)
+
+
+class PairMapSettings(NamedTuple):
+    """Settings of the maps of the pairs, forward and backward, chosen once on all pairs and used in every fold.
+
+    Attributes
+    ----------
+    whitened : tuple of WhitenedSettings
+        Empty where the family is not asked for.
+    spectral : tuple of (SpectralFeatures, float)
+        The features that are read and their gain; likewise.
+    """
+
+    whitened: tuple[WhitenedSettings, ...]
+    spectral: tuple[tuple[SpectralFeatures, float], ...]
+
+    @classmethod
+    def of(cls, problem: CloudProblem, search: Search) -> PairMapSettings:
+        """Choose the settings by leaving out pairs within the clouds of a problem."""
+        clouds, known = _numbers(problem)
+        design = WhitenedDesign(*clouds) if "whitened" in search.maps else None
+        whitened, spectral = [], []
+        for direction in (0, 1):
+            source, target = known[direction], known[1 - direction]
+            if design is not None:
+                towards = design if direction == 0 else design.reversed()
+                whitened.append(whitened_settings(towards, source, target, search.seed))
+            if "spectral" in search.maps:
+                features = spectral_features(clouds[direction], seed=search.seed)
+                mapping = spectral_map(source, target, features=features, seed=search.seed)
+                spectral.append((mapping.features, mapping.gain))
+        return cls(tuple(whitened), tuple(spectral))
+
+
+def _numbers(problem: CloudProblem) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Coordinates of the points and of the paired points of both sides, float64."""
+    clouds = [cloud.coordinates.double().cpu().numpy() for cloud in (problem.source, problem.target)]
+    return clouds, [points[rows.cpu().numpy()] for points, rows in zip(clouds, problem.rows, strict=True)]
+
+
+def note_pair_maps(ledger: Ledger, fold: Fold, search: Search, settings: PairMapSettings | None) -> None:
+    """Note the maps of the pairs alone, in both directions."""
+    assert settings is not None
+    clouds, known = _numbers(fold.problem)
+    new = [points.double().cpu().numpy() for points in fold.points]
+    ridge = fold.problem.pair_maps
+    for direction, mapping in enumerate((ridge.forward, ridge.backward)):
+        ledger.note(RIDGE, fold.held, direction, mapping(fold.points[direction]))
+    if "orthogonal" in search.maps:
+        turned = OrthogonalFamily(fold.problem).start()
+        for direction, mapping in enumerate((turned.forward, turned.backward)):
+            ledger.note(ORTHOGONAL, fold.held, direction, mapping(fold.points[direction]))
+    design = WhitenedDesign(*clouds) if settings.whitened else None
+    for direction in (0, 1):
+        source, target = known[direction], known[1 - direction]
+        if max(search.kernel_rounds):
+            curved = kernel_map(source, target, seed=search.seed)
+            ledger.note(KERNEL_RIDGE, fold.held, direction, curved(new[direction]))
+        if design is not None:
+            towards = design if direction == 0 else design.reversed()
+            mapped = towards.map(source, target, settings.whitened[direction])(new[direction])
+            ledger.note(WHITENED, fold.held, direction, mapped)
+        if settings.spectral:
+            features, gain = settings.spectral[direction]
+            spectral = spectral_map(source, target, features=features, gains=(gain,), shares=(1,), seed=search.seed)
+            ledger.note(SPECTRAL, fold.held, direction, spectral(new[direction]))

@@ -1,0 +1,107 @@
+"""The candidates that cross-validation over the pairs compares."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from neurobridge.bridge.fused.candidate import MAP_FAMILIES, Candidate, MapFamily
+from neurobridge.bridge.fused.criteria import Criterion
+
+#: A point of the grid: lam and epsilon.
+GridPoint = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Search:
+    """The candidates that cross-validation compares, and how.
+
+    Attributes
+    ----------
+    lams, epsilons : sequences of float
+        The first of each is the one that others have to beat.
+    n_rounds, kernel_rounds : sequences of int
+        Numbers of linear rounds, and of curved rounds after the most linear ones.
+    maps : sequence of str
+        Families of maps.
+    criterion : {"correlation", "error", "retrieval", "labels"}
+    n_folds : int or None
+        Folds over the pairs; None leaves it to the number of pairs.
+    tol : float
+        Marginal error of the plans.
+    seed : int
+        Seed of the folds, of the points they keep and of the centres of curved maps.
+    in_batches : bool
+        The plan will be solved in minibatches, which only ridge and kernel maps have.
+
+    Raises
+    ------
+    ValueError
+        An empty sequence, lam outside [0, 1], an epsilon that is not positive, rounds below their least number, or an unknown
+        family.
+    """
+
+    lams: Sequence[float]
+    epsilons: Sequence[float]
+    n_rounds: Sequence[int]
+    kernel_rounds: Sequence[int]
+    maps: Sequence[MapFamily]
+    criterion: Criterion
+    n_folds: int | None
+    tol: float
+    seed: int
+    in_batches: bool = False
+
+    def __post_init__(self) -> None:
+        empty = not (self.lams and self.epsilons and self.n_rounds and self.kernel_rounds)
+        if (
+            empty
+            or not all(0 <= lam <= 1 for lam in self.lams)
+            or min(self.epsilons) <= 0
+            or min(self.n_rounds) < 1
+            or min(self.kernel_rounds) < 0
+        ):
+            raise ValueError(
+                f"found lams={tuple(self.lams)}, epsilons={tuple(self.epsilons)}, n_rounds={tuple(self.n_rounds)}, "
+                f"kernel_rounds={tuple(self.kernel_rounds)}; expected at least one of each, lam in [0, 1], epsilon above 0, "
+                "linear rounds of at least 1 and curved ones of at least 0. Mend: leave them out for the defaults."
+            )
+        if "ridge" not in self.maps or not set(self.maps) <= set(MAP_FAMILIES):
+            raise ValueError(
+                f"found maps={tuple(self.maps)}; expected 'ridge', which the others have to beat, and any of {MAP_FAMILIES[1:]}. "
+                "Mend: leave maps out for all of them."
+            )
+
+    @property
+    def turned(self) -> list[MapFamily]:
+        """Families whose maps are rotations, with a plan of their own."""
+        return [family for family in ("orthogonal", "whitened") if family in self.maps and not self.in_batches]
+
+    @property
+    def first(self) -> GridPoint:
+        """The lam and epsilon that others have to beat."""
+        return self.lams[0], self.epsilons[0]
+
+    @property
+    def points(self) -> list[GridPoint]:
+        """Each lam beside the first epsilon, and each epsilon beside the first lam."""
+        lam, epsilon = self.first
+        return list(dict.fromkeys([(each, epsilon) for each in self.lams] + [(lam, each) for each in self.epsilons]))
+
+    def longest(self, point: GridPoint) -> Candidate:
+        """Return the candidate that goes through all rounds at a lam and epsilon."""
+        lam, epsilon = point
+        return Candidate(
+            lam=lam,
+            epsilon=epsilon,
+            n_rounds=max(self.n_rounds),
+            readout="barycentric",
+            kernel_rounds=max(self.kernel_rounds),
+        )
+
+    def holds(self, n_rounds: int, kernel_rounds: int) -> bool:
+        """Return True if a number of linear and curved rounds is among the candidates."""
+        if kernel_rounds:
+            return kernel_rounds in self.kernel_rounds
+        # The most linear rounds alone are a candidate only where no curved round is one.
+        return n_rounds in self.n_rounds and (n_rounds < max(self.n_rounds) or 0 in self.kernel_rounds)
