@@ -1,12 +1,15 @@
 from .base import AssemblyAligner as AssemblyAligner
+from .baselines.fugw import FUGW as FUGW
 from .baselines.keypoints import KeypointAligner as KeypointAligner
 from .baselines.linear import ProcrustesAligner as ProcrustesAligner
 from .baselines.linear import RidgeAligner as RidgeAligner
 from .baselines.registry import BASELINES as BASELINES
 from .baselines.relative import RelativeAligner as RelativeAligner
 from .baselines.selftrained import SelfTrainedProcrustes as SelfTrainedProcrustes
+from .baselines.spectral import SpectralRidge as SpectralRidge
 from .baselines.subspaces import CCAAligner as CCAAligner
 from .baselines.subspaces import PLSAligner as PLSAligner
+from .baselines.whitened import WhitenedProcrustes as WhitenedProcrustes
 from .bridge import COSTS as COSTS
 from .bridge import COUPLINGS as COUPLINGS
 from .bridge import MAPS as MAPS

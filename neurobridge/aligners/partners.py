@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from neurobridge.bridge import Coupling, KernelMap, kernel_map
+from neurobridge.points.arrays import as_points
 
 
 def partner_kernel_map(coupling: Coupling, X: np.ndarray, Y: np.ndarray, *, seed: int = 0) -> KernelMap:
@@ -30,7 +31,7 @@ def partner_kernel_map(coupling: Coupling, X: np.ndarray, Y: np.ndarray, *, seed
     Raises
     ------
     ValueError
-        Fewer than two points have partners, or Y has another number of rows than the coupling.
+        Fewer than two points have partners, or X or Y has another number of rows than the coupling.
 
     References
     ----------
@@ -46,7 +47,12 @@ def partner_kernel_map(coupling: Coupling, X: np.ndarray, Y: np.ndarray, *, seed
     >>> partner_kernel_map(couple(bridge_cost(X, -X, pairs), method="pairs"), X, -X)(X).shape
     (30, 3)
     """
-    mass = coupling.row_mass
+    X, mass = as_points(X, "X"), coupling.row_mass
+    if len(X) != len(mass):
+        raise ValueError(
+            f"X: found {len(X)} rows; expected {len(mass)}, the source points of the coupling. Mend: pass the points that were "
+            "coupled, in their order."
+        )
     coupled = np.flatnonzero(mass > 0)
     partners = np.asarray(coupling.barycentric(Y))[coupled]
     return kernel_map(X[coupled], partners, weights=mass[coupled], seed=seed)

@@ -60,7 +60,7 @@ def select(assembly: xr.DataArray, **wanted: Any) -> xr.DataArray:
             # numpy would compare text with numbers without complaint, and find nothing.
             raise AssemblyError(
                 f"select: found {name}={values!r} for a coordinate of dtype {column.dtype}; expected values of that kind, e.g. "
-                f"{column[0]!r}. Mend: convert them."
+                f"{column[:1].tolist()}. Mend: convert them."
             )
         mask = kept.get(dim, np.ones(len(column), dtype=bool)) & np.isin(column, among)
         if not mask.any():
@@ -177,6 +177,9 @@ def drop_constant(assembly: xr.DataArray) -> xr.DataArray:
 
 
 def _constant(assembly: xr.DataArray) -> np.ndarray:
+    if 0 in assembly.shape:
+        # No value varies.
+        return np.ones(assembly.sizes[NEUROID], dtype=bool)
     low = high = None
     for _, values in blocks(assembly):
         axes = (0,) if values.ndim == 2 else (0, 2)

@@ -15,6 +15,7 @@ from .diagnosis.findings import FewAnchorsWarning as FewAnchorsWarning
 from .diagnosis.findings import LowOverlapWarning as LowOverlapWarning
 from .diagnosis.findings import NoisyAnchorsWarning as NoisyAnchorsWarning
 from .diagnosis.result import Diagnostics as Diagnostics
+from .diagnosis.wrong_pairs import WrongPairs as WrongPairs
 from .fused.candidate import Candidate as Candidate
 from .fused.cost import FusedCost as FusedCost
 from .fused.criteria import CRITERIA as CRITERIA

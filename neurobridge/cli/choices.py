@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 #: Keys of `neurobridge.aligners.BASELINES`.
-BASELINES = ("ridge", "procrustes", "pls", "cca", "relative", "keypoints", "self-trained")
+BASELINES = (
+    "ridge", "procrustes", "pls", "cca", "relative", "keypoints", "self-trained", "whitened", "spectral", "fugw",
+)  # fmt: skip
 #: Keys of `neurobridge.evaluate.REGRESSIONS`.
 REGRESSIONS = ("pls", "ridge", "linear", "neuron_to_neuron")
 #: Keys of `neurobridge.evaluate.splits.KINDS`.

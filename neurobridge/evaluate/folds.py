@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -59,7 +60,7 @@ class Splits(Sequence[Fold]):
         self.description, self.dim = description, dim
         groups = None if groups is None else plain(groups, name="group")
         self._folds: list[Fold] = []
-        for number, (train, test) in enumerate(folds):
+        for number, (train, test) in enumerate(_sides(folds)):
             fold = _rows(train, number), _rows(test, number)
             if min(map(len, fold)) == 0:
                 raise AssemblyError(
@@ -131,9 +132,19 @@ class Splits(Sequence[Fold]):
         return self
 
 
+def _sides(folds: Any) -> list[tuple[npt.ArrayLike, npt.ArrayLike]]:
+    try:
+        return [(train, test) for train, test in folds]
+    except (TypeError, ValueError) as error:
+        raise AssemblyError(
+            f"splits: found {type(folds).__name__} ({error}); expected a sequence of folds, [(train rows, test rows), ...]. "
+            "Mend: kfold_splits(n_rows), or splits='kfold,n_splits=5'."
+        ) from error
+
+
 def _rows(rows: npt.ArrayLike, number: int) -> np.ndarray:
     """Copy the rows of one side of a fold, read-only; a boolean mask would be misread as rows 0 and 1."""
-    given = np.asarray(rows)
+    given = plain(rows, name="row")
     if given.ndim != 1 or (given.size and given.dtype.kind not in "iu"):
         raise AssemblyError(
             f"splits: found rows of dtype {given.dtype} and shape {given.shape} in fold {number}; expected a list of integer rows. "

@@ -12,6 +12,7 @@ from sklearn.model_selection import ShuffleSplit
 from neurobridge.assemblies import AssemblyError
 from neurobridge.assemblies.schema import NEUROID, PRESENTATION, REPETITION, blocks
 from neurobridge.points.blocks import row_blocks
+from neurobridge.points.conversion import real_array
 
 #: Least r of two halves: towards -1, where few stimuli lie on a falling line by chance, 2 r / (1 + r) has no bound.
 MIN_R = -0.999
@@ -40,7 +41,8 @@ def spearman_brown(r: np.ndarray, factor: float = 2.0) -> np.ndarray:
     >>> [round(float(spearman_brown(0.5, factor=factor)), 2) for factor in (2, 3)]
     [0.67, 0.75]
     """
-    denominator = 1 + (factor - 1) * np.asarray(r)
+    r = real_array(r, name="r").astype(np.float64, copy=False)
+    denominator = 1 + (factor - 1) * r
     return (factor * r / np.where(denominator > 0, denominator, np.nan))[()]
 
 

@@ -137,6 +137,10 @@ def select_layer(
     source, target = match_stimuli(activations, recordings)[:2]
     chosen_on, kept_back = _divide(target, train, seed)
     names = list(dict.fromkeys(source[LAYER].values.tolist()))
+    if not names:
+        raise AssemblyError(
+            "activations: found no neuroids; expected those of a layer or more. Mend: extract(model, images, layers)."
+        )
     of_layer = {name: source.isel({NEUROID: np.flatnonzero(source[LAYER].values == name)}) for name in names}
     inner = target.isel({PRESENTATION: chosen_on})
     scores = [
@@ -152,6 +156,11 @@ def select_layer(
         for assembly in of_layer.values()
     ]
     medians = [reduce_raw(score["raw"].values, by_site=True) for score in scores]
+    if np.isnan(medians).all():
+        raise AssemblyError(
+            f"activations: found no layer of {len(names)} with a defined score; expected one or more. "
+            "Mend: drop_constant(recordings), and more stimuli a fold."
+        )
     layer = names[int(np.nanargmax(medians))]
     held_out = None
     if len(kept_back):

@@ -251,7 +251,8 @@ def _built(name: str) -> torch.nn.Module:
 
 
 def _from_file(path: Path, trust: bool) -> LoadedModel:
-    if not path.exists():
+    # Unlike that of pathlib, it answers for names that no file can have.
+    if not os.path.exists(path):
         raise ModelError(
             f"found no model {str(path)!r}; expected timm:NAME, torchvision:NAME, weights:NAME, "
             "python:MODULE:NAME, a folder or a file. Mend: check the spelling."

@@ -13,6 +13,7 @@ import torch
 from sklearn.random_projection import GaussianRandomProjection, SparseRandomProjection
 
 from neurobridge.assemblies import AssemblyError
+from neurobridge.points.options import require_count, require_seed
 
 
 class Reduction(Protocol):
@@ -109,8 +110,8 @@ class RandomProjection:
     _fitted: dict[tuple[str, int], Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        if self.n_components < 1:
-            raise ValueError(f"found n_components={self.n_components}; expected at least 1. Mend: e.g. 1000.")
+        require_count(self.n_components, name="n_components")
+        require_seed(self.seed)
         if self.kind not in ("sparse", "gaussian"):
             raise ValueError(f"found kind={self.kind!r}; expected 'sparse' or 'gaussian'. Mend: kind='sparse'.")
 

@@ -12,6 +12,7 @@ import numpy as np
 import xarray as xr
 
 from neurobridge.figures.styles import STYLES
+from neurobridge.points.options import require_count
 from neurobridge.store.atomic import atomic_path
 
 if TYPE_CHECKING:
@@ -301,6 +302,11 @@ def contact_sheet(images: xr.DataArray, *, ax: Axes | None = None, n_columns: in
     -------
     matplotlib.axes.Axes
 
+    Raises
+    ------
+    ValueError
+        Not images of bytes, or no column.
+
     Examples
     --------
     >>> import numpy as np
@@ -310,8 +316,20 @@ def contact_sheet(images: xr.DataArray, *, ax: Axes | None = None, n_columns: in
     >>> figures.contact_sheet(images, n_columns=3).images[0].get_array().shape
     (8, 12)
     """
-    ax = _axis(ax)
     pixels = np.asarray(images.values)
+    if pixels.ndim not in (3, 4) or 0 in pixels.shape or (pixels.ndim == 4 and pixels.shape[3] not in (1, 3, 4)):
+        raise ValueError(
+            f"figures: found images of shape {pixels.shape}; expected (presentation, row, column[, channel]), none zero, one, "
+            "three or four channels. Mend: pass Experiment.images."
+        )
+    if pixels.dtype != np.uint8:
+        raise ValueError(
+            f"figures: found images of {pixels.dtype}; expected uint8 pixels. Mend: images.astype('uint8')."
+        )
+    if pixels.shape[-1] == 1 and pixels.ndim == 4:
+        pixels = pixels[..., 0]
+    require_count(n_columns, name="n_columns")
+    ax = _axis(ax)
     n_rows = -(-len(pixels) // n_columns)
     blank = np.full((n_rows * n_columns - len(pixels), *pixels.shape[1:]), 255, dtype=pixels.dtype)
     grid = np.concatenate([pixels, blank]).reshape(n_rows, n_columns, *pixels.shape[1:])

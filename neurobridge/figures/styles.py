@@ -22,6 +22,9 @@ STYLES: dict[str, dict[str, Any]] = {
     "relative": {"color": "#8C510A", "marker": "*", "linestyle": ":"},
     "keypoints": {"color": "#542788", "marker": "h", "linestyle": "-."},
     "self-trained": {"color": "#009E73", "marker": "^", "linestyle": "--", **_WHITE},
+    "whitened": {"color": "#009E73", "marker": "d", "linestyle": "-"},
+    "spectral": {"color": "#0072B2", "marker": "P", "linestyle": (0, (6, 2)), **_WHITE},
+    "fugw": {"color": "#B8860B", "marker": "s", "linestyle": "--"},
     # Variants of the bridge.
     "bridge, euclidean": {"color": "#56B4E9", "marker": "s", "linestyle": "--", **_WHITE},
     "bridge, kernel readout": {"color": "#56B4E9", "marker": "D", "linestyle": "-.", **_WHITE},

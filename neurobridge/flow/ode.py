@@ -11,6 +11,7 @@ import torch
 import torchdiffeq
 
 from neurobridge.flow.settings import COUNT, POSITIVE, Settings
+from neurobridge.points.arrays import require_tensor
 from neurobridge.points.display import html_repr, short_repr
 from neurobridge.store.kinds import register
 
@@ -180,7 +181,7 @@ def integrate(
     Raises
     ------
     ValueError
-        Unknown method, fewer than one step, or tolerances that are not positive.
+        Not a floating tensor of two dimensions, unknown method, fewer than one step, or tolerances that are not positive.
     FloatingPointError
         The state became non-finite: the field sends points away without bound.
 
@@ -199,7 +200,7 @@ def integrate(
         evaluations += 1
         return field(t, state)
 
-    x = SOLVERS[method](counted, x, t_start, t_end, ode)
+    x = SOLVERS[method](counted, require_tensor(x, name="x"), t_start, t_end, ode)
     if not bool(torch.isfinite(x).all()):
         n_bad = int((~torch.isfinite(x)).any(dim=1).sum())
         raise FloatingPointError(

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from scipy.optimize import linear_sum_assignment
 
+from neurobridge.points.arrays import require_tensor
 from neurobridge.points.display import html_repr, short_repr
 
 Velocity = Callable[[torch.Tensor, torch.Tensor, torch.Tensor | None], torch.Tensor]
@@ -69,7 +70,7 @@ def sample_path(
     Raises
     ------
     ValueError
-        Shapes differ.
+        Not floating tensors of two dimensions, or shapes that differ.
 
     Examples
     --------
@@ -78,6 +79,7 @@ def sample_path(
     >>> bool((sample.x_t == sample.t).all())
     True
     """
+    x_0, x_1 = require_tensor(x_0, name="x_0"), require_tensor(x_1, name="x_1")
     if x_0.shape != x_1.shape:
         raise ValueError(
             f"found x_0 of shape {tuple(x_0.shape)} and x_1 of shape {tuple(x_1.shape)}; expected the same shape. "
@@ -131,12 +133,18 @@ def squared_distance(x_0: torch.Tensor, x_1: torch.Tensor) -> torch.Tensor:
     -------
     tensor of shape (n_0, n_1)
 
+    Raises
+    ------
+    ValueError
+        Not floating tensors of two dimensions.
+
     Examples
     --------
     >>> import torch
     >>> squared_distance(torch.tensor([[0.0], [1.0]]), torch.tensor([[3.0]])).tolist()
     [[9.0], [4.0]]
     """
+    x_0, x_1 = require_tensor(x_0, name="x_0"), require_tensor(x_1, name="x_1")
     gram = x_0 @ x_1.T
     return x_0.square().sum(1)[:, None] + x_1.square().sum(1)[None, :] - 2 * gram
 
@@ -161,7 +169,7 @@ def recouple(x_0: torch.Tensor, x_1: torch.Tensor, cost: MinibatchCost = squared
     Raises
     ------
     ValueError
-        The cost has another shape, or entries that are not finite.
+        Not floating tensors of two dimensions, or a cost of another shape or with entries that are not finite.
 
     Examples
     --------
@@ -169,7 +177,9 @@ def recouple(x_0: torch.Tensor, x_1: torch.Tensor, cost: MinibatchCost = squared
     >>> recouple(torch.tensor([[0.0], [1.0]]), torch.tensor([[2.0], [-1.0]])).tolist()
     [1, 0]
     """
-    matrix = cost(x_0, x_1)
+    matrix = cost(require_tensor(x_0, name="x_0"), require_tensor(x_1, name="x_1"))
+    if not len(x_0):
+        return torch.empty(0, dtype=torch.int64, device=x_0.device)
     if tuple(matrix.shape) != (len(x_0), len(x_1)) or not bool(torch.isfinite(matrix).all()):
         raise ValueError(
             f"found a minibatch cost of shape {tuple(matrix.shape)}, finite: {bool(torch.isfinite(matrix).all())}; expected "

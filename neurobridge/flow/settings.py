@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import os
+from collections.abc import Callable, Mapping, Sized
 from dataclasses import dataclass, fields, replace
 from numbers import Integral
 from pathlib import Path
@@ -68,14 +69,21 @@ class Settings:
         for name, (is_allowed, expected) in rules.items():
             value = getattr(self, name)
             try:
-                allowed = value is None or bool(is_allowed(value))
-            except TypeError:
+                # An array of one number compares as the number does, and is none.
+                allowed = value is None or (
+                    (not isinstance(value, Sized) or isinstance(value, str)) and bool(is_allowed(value))
+                )
+            except (TypeError, ValueError):
                 allowed = False
             if not allowed:
                 raise ValueError(
                     f"found {name}={value!r}; expected {expected}. Mend: leave {name} out for the default of "
                     f"{type(self).__name__}."
                 )
+
+
+def _is_flag(value: Any) -> bool:
+    return value in (True, False)
 
 
 COUNT: tuple[Callable[[Any], bool], str] = (
@@ -196,6 +204,9 @@ class Training(Settings):
                 "validate_every": COUNT,
                 "mixed_precision": (lambda value: value in (True, False, "float16"), "True, False, 'float16' or None"),
                 "checkpoint_every": COUNT,
+                "checkpoint": (lambda value: isinstance(value, (str, os.PathLike)), "a folder"),
+                **dict.fromkeys(("network", "minibatch_cost"), (callable, "a callable")),
+                **dict.fromkeys(("minibatch_ot", "resume", "progress"), (_is_flag, "True or False")),
             }
         )
 

@@ -68,6 +68,23 @@ def _require_points(x: Array, name: str) -> None:
         )
 
 
+def require_tensor(x: Any, *, name: str) -> torch.Tensor:
+    """Return ``x`` as it is, refusing anything but a floating tensor of shape (n_points, n_dims); no value is read.
+
+    Raises
+    ------
+    ValueError
+        Not a tensor, complex or integer numbers, or another number of dimensions.
+    """
+    if not isinstance(x, torch.Tensor) or not x.is_floating_point() or x.layout != torch.strided or x.ndim != 2:
+        kind = f"a tensor of {x.dtype}" if isinstance(x, torch.Tensor) else type(x).__name__
+        raise ValueError(
+            f"{name}: found {kind} of shape {tuple(getattr(x, 'shape', ()))}; expected a dense floating tensor of shape "
+            f"(n_points, n_dims). Mend: torch.as_tensor({name}, dtype=torch.float32), a row a point."
+        )
+    return x
+
+
 def host(X: Array) -> np.ndarray:
     """Return an array or a tensor on any device as a numpy array that torch can share: no stride of it is negative.
 

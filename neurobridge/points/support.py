@@ -8,9 +8,14 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from neurobridge.points.arrays import as_points, read_rows
 from neurobridge.points.blocks import row_blocks
+from neurobridge.points.conversion import real_array
 from neurobridge.points.display import html_repr, short_repr
 from neurobridge.store.kinds import register
+
+# Squares of larger numbers leave float32.
+_LARGEST = 1e18
 
 
 class OffSupportWarning(UserWarning):
@@ -72,9 +77,23 @@ class Support:
         Returns
         -------
         Support
+
+        Raises
+        ------
+        ValueError
+            Not points, values that are not finite in float32, or a quantile outside (0, 1].
         """
+        if not 0 < quantile <= 1:
+            raise ValueError(f"found quantile={quantile}; expected a share in (0, 1]. Mend: leave it out for 0.99.")
+        Z = as_points(Z, "Z")
         rows = np.random.default_rng([seed, 3]).permutation(len(Z))[:n_reference]
-        points = np.ascontiguousarray(Z[np.sort(rows)], dtype=np.float32)
+        with np.errstate(over="ignore"):
+            points = np.ascontiguousarray(read_rows(Z, np.sort(rows), "Z"), dtype=np.float32)
+        if float(np.abs(points).max()) > _LARGEST:
+            raise ValueError(
+                f"Z: found values of up to {np.abs(points).max():.3g}; expected standardised points. "
+                "Mend: Standardiser.fit(Z).forward(Z)."
+            )
         extent = float(np.linalg.norm(points - points.mean(axis=0), axis=1).max())
         if len(points) == 1:
             return cls(points, quantile, math.sqrt(points.shape[1]), math.sqrt(points.shape[1]))
@@ -92,8 +111,19 @@ class Support:
         Returns
         -------
         array of shape (n_points,)
+
+        Raises
+        ------
+        ValueError
+            Not points of these dimensions.
         """
-        return nearest_distance(np.asarray(Z, dtype=np.float32), self.points)
+        Z = as_points(Z, "Z")
+        if Z.shape[1] != self.points.shape[1]:
+            raise ValueError(
+                f"Z: found {Z.shape[1]} dimensions; expected {self.points.shape[1]}, those of the cloud. "
+                "Mend: measure points of the same space."
+            )
+        return nearest_distance(real_array(Z, name="Z").astype(np.float32, copy=False), self.points)
 
     def off(self, Z: np.ndarray) -> np.ndarray:
         """Flag standardised points, shape (n_points, n_dims), off the support: bool array of shape (n_points,)."""

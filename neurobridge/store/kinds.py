@@ -41,6 +41,7 @@ HOMES: dict[str, str] = {
     "factored-plan": "neurobridge.bridge.transport.plans",
     "flow-ode": "neurobridge.flow.ode",
     "flow-training": "neurobridge.flow.settings",
+    "fugw": "neurobridge.aligners.baselines.fugw",
     "fused-blend": "neurobridge.bridge.fused.cost",
     "fused-bridge": "neurobridge.bridge.fused.result",
     "fused-cost": "neurobridge.bridge.fused.cost",
@@ -64,10 +65,12 @@ HOMES: dict[str, str] = {
     "sparse-plan": "neurobridge.bridge.transport.plans",
     "spectral-features": "neurobridge.maps.spectral",
     "spectral-map": "neurobridge.maps.spectral",
+    "spectral-ridge": "neurobridge.aligners.baselines.spectral",
     "standardiser": "neurobridge.points.scale",
     "streamed-factor": "neurobridge.bridge.cost.in_memory",
     "support": "neurobridge.points.support",
     "transposed-cost": "neurobridge.bridge.cost.protocol",
+    "whitened-procrustes": "neurobridge.aligners.baselines.whitened",
 }
 
 #: What version 0.1 wrote instead of a kind: module and class, the class of an aligner, the class of a base map of a flow.

@@ -323,5 +323,6 @@ def _generation(path: Path) -> tuple[int, int, int, bytes] | None:
     try:
         status = path.stat()
         return status.st_ino, status.st_mtime_ns, status.st_size, path.read_bytes()
-    except OSError:
+    # A name with a null byte is a ValueError.
+    except (OSError, ValueError):
         return None

@@ -11,15 +11,13 @@ import pytest
 from tests.fuzz.campaign import Campaign
 
 HERE = Path(__file__).parent
+#: Tests of the campaign itself, which are light and run with all others.
+LIGHT = {"test_campaign.py", "test_entrances.py"}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        if (
-            item.path.is_relative_to(HERE)
-            and item.path.name.startswith("test_")
-            and item.path.name != "test_campaign.py"
-        ):
+        if item.path.is_relative_to(HERE) and item.path.name.startswith("test_") and item.path.name not in LIGHT:
             item.add_marker("fuzz")
             item.add_marker(pytest.mark.timeout(0))
 

@@ -228,6 +228,41 @@ ATTRIBUTES = st.one_of(
 
 
 @st.composite
+def two_spaces(draw: st.DrawFn) -> tuple[xr.DataArray, xr.DataArray]:
+    """Two assemblies of up to 24 shared stimuli: healthy ones, or ones with odd values, flat sites and missing labels."""
+    healthy = draw(st.booleans())
+    n = 24 if healthy else draw(st.sampled_from([0, 1, 2, 3, 4, 8, 12]))
+    repeats = draw(st.sampled_from([1, 1, 2]))
+    sizes = (6, 8) if healthy else (draw(st.integers(0, 4)), draw(st.integers(1, 3)))
+    return _space(draw, n, repeats, sizes[0], healthy), _space(draw, n, repeats, sizes[1], healthy)
+
+
+def _space(draw: st.DrawFn, n: int, repeats: int, n_columns: int, healthy: bool) -> xr.DataArray:
+    values = draw(numbers((n * repeats, n_columns), odd=not healthy))
+    labels = [f"c{k % 3}" for k in range(n)] * repeats
+    if not healthy and draw(st.booleans()) and values.size:
+        values[:, -1] = values[0, -1]
+    if not healthy and draw(st.booleans()):
+        labels = draw(
+            st.lists(st.sampled_from(["x", "y", "", None, np.nan]), min_size=len(labels), max_size=len(labels))
+        )
+    return xr.DataArray(
+        values,
+        dims=("presentation", "neuroid"),
+        coords={
+            "stimulus_id": (
+                "presentation",
+                np.array([f"s{k}" for k in range(n)] * repeats, dtype=str if n else object),
+            ),
+            "repetition": ("presentation", np.repeat(np.arange(repeats), n)),
+            "object_name": ("presentation", np.array(labels, dtype=object)),
+            "neuroid_id": ("neuroid", np.array([f"n{k}" for k in range(n_columns)], dtype=str)),
+            "animal": ("neuroid", np.array((["A", "B"] * n_columns)[:n_columns], dtype=str)),
+        },
+    )
+
+
+@st.composite
 def damage(draw: st.DrawFn, whole: bytes) -> bytes:
     """Bytes of a file after one fault: cut, bits turned, a stretch zeroed or doubled, or something else altogether."""
     kind = draw(st.sampled_from(["cut", "byte", "bytes", "zeros", "doubled", "other"]))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +13,19 @@ import xarray as xr
 from hypothesis import strategies as st
 
 import neurobridge as nb
-from neurobridge.assemblies import Pairs, make_assembly
+from neurobridge.assemblies import make_assembly, missing_rows, require_storable
 from tests.fuzz.campaign import Campaign, attempt
 from tests.fuzz.strategies import ATTRIBUTES, IDS, NAMES, Drawn, arrays, numbers
 
+#: Names of what is tried here, for the test of all entrances.
+ENTRANCES = (
+    "assemblies.make_assembly",
+    "assemblies.validate",
+    "assemblies.missing_rows",
+    "assemblies.require_storable",
+    "assemblies.save_assembly",
+    "assemblies.open_assembly",
+)
 SHAPES = st.tuples(st.integers(0, 6), st.integers(0, 4)) | st.tuples(
     st.integers(1, 4), st.integers(1, 3), st.integers(0, 2)
 )
@@ -75,8 +83,10 @@ def test_make_assembly(campaign: Campaign) -> None:
         assert all(same), f"ids were changed: {given} to {kept}"
         with attempt():
             nb.validate(assembly)
+        absent = missing_rows(presentation["stimulus_id"])
+        assert not absent.any(), f"accepted ids of which {absent.sum()} are missing"
 
-    campaign.run("make_assembly", raw_assemblies(), check)
+    campaign.run("assemblies.make_assembly", raw_assemblies(), check)
 
 
 @st.composite
@@ -149,6 +159,7 @@ def test_what_is_saved_is_read_back(campaign: Campaign, suffix: str) -> None:
     def check(assembly: xr.DataArray) -> None:
         with tempfile.TemporaryDirectory() as folder:
             with attempt():
+                assert require_storable(assembly) is assembly
                 path = nb.save_assembly(assembly, Path(folder) / f"a.{suffix}")
             read = nb.open_assembly(path).load()
             np.testing.assert_array_equal(np.asarray(read.values, float), np.asarray(assembly.values, float))
@@ -164,98 +175,4 @@ def test_what_is_saved_is_read_back(campaign: Campaign, suffix: str) -> None:
             kept = {key: value for key, value in read.attrs.items() if key in assembly.attrs}
             assert _same(dict(assembly.attrs), kept), (assembly.attrs, read.attrs)
 
-    campaign.run(f"save and open .{suffix}", attributed(), check)
-
-
-@st.composite
-def two_spaces(draw: st.DrawFn) -> tuple[xr.DataArray, xr.DataArray]:
-    """Two assemblies of up to 24 shared stimuli: healthy ones, or ones with odd values, flat sites and missing labels."""
-    healthy = draw(st.booleans())
-    n = 24 if healthy else draw(st.sampled_from([0, 1, 2, 3, 4, 8, 12]))
-    repeats = draw(st.sampled_from([1, 1, 2]))
-    sizes = (6, 8) if healthy else (draw(st.integers(0, 4)), draw(st.integers(1, 3)))
-    return _space(draw, n, repeats, sizes[0], healthy), _space(draw, n, repeats, sizes[1], healthy)
-
-
-def _space(draw: st.DrawFn, n: int, repeats: int, n_columns: int, healthy: bool) -> xr.DataArray:
-    values = draw(numbers((n * repeats, n_columns), odd=not healthy))
-    labels = [f"c{k % 3}" for k in range(n)] * repeats
-    if not healthy and draw(st.booleans()) and values.size:
-        values[:, -1] = values[0, -1]
-    if not healthy and draw(st.booleans()):
-        labels = draw(
-            st.lists(st.sampled_from(["x", "y", "", None, np.nan]), min_size=len(labels), max_size=len(labels))
-        )
-    return xr.DataArray(
-        values,
-        dims=("presentation", "neuroid"),
-        coords={
-            "stimulus_id": (
-                "presentation",
-                np.array([f"s{k}" for k in range(n)] * repeats, dtype=str if n else object),
-            ),
-            "repetition": ("presentation", np.repeat(np.arange(repeats), n)),
-            "object_name": ("presentation", np.array(labels, dtype=object)),
-            "neuroid_id": ("neuroid", np.array([f"n{k}" for k in range(n_columns)], dtype=str)),
-            "animal": ("neuroid", np.array((["A", "B"] * n_columns)[:n_columns], dtype=str)),
-        },
-    )
-
-
-Space = Callable[[xr.DataArray, xr.DataArray], Any]
-QUICK: dict[str, Any] = {"n_permutations": 5}
-ON_ASSEMBLIES: dict[str, Space] = {
-    **{
-        f"predictivity {name}": (lambda a, b, name=name: nb.predictivity(a, b, name, **QUICK))
-        for name in ("pls", "ridge", "linear", "neuron_to_neuron")
-    },
-    "correlate": lambda a, b: nb.correlate(a, b, **QUICK),
-    "internal_consistency": lambda a, b: nb.internal_consistency(a, n_splits=3, n_bootstrap=3),
-    "average_repetitions": lambda a, b: nb.average_repetitions(a),
-    "match_stimuli": lambda a, b: nb.match_stimuli(a, b).source,
-    "Pairs.by_label": lambda a, b: Pairs.by_label(a, b, "object_name").indices(a, b),
-    "Pairs.shared": lambda a, b: Pairs.shared(a, b).indices(a, b),
-    "decode": lambda a, b: nb.decode(a, "object_name", **QUICK),
-    "cross_decode": lambda a, b: nb.decoding.cross_decode(a[::2], a[1::2], "object_name", **QUICK),
-    "rdm correlation": lambda a, b: nb.similarity.rdm(a),
-    "rdm cosine": lambda a, b: nb.similarity.rdm(a, distance="cosine"),
-    "crossvalidated_rdm": lambda a, b: nb.similarity.crossvalidated_rdm(a),
-    "rsa": lambda a, b: nb.similarity.rsa(a, b, **QUICK),
-    "cka": lambda a, b: nb.similarity.cka(a, b, **QUICK),
-    "procrustes": lambda a, b: nb.similarity.procrustes(a, b),
-    "RidgeAligner": lambda a, b: nb.aligners.RidgeAligner().fit(a, b).transform(a),
-}
-
-
-def _scores_are_consistent(score: xr.Dataset) -> None:
-    """NaN has a NaN p, p lies in (0, 1], and nothing is infinite."""
-    if {"raw", "p_value"} <= set(score.data_vars):
-        raw, p_value = xr.broadcast(score["raw"], score["p_value"])
-        assert np.isnan(p_value.values[np.isnan(raw.values)]).all(), "a NaN score has a p"
-        defined = p_value.values[~np.isnan(p_value.values)]
-        assert ((defined > 0) & (defined <= 1)).all()
-    for name, variable in score.data_vars.items():
-        if variable.dtype.kind == "f":
-            assert not np.isinf(variable.values).any(), f"{name} holds infinities"
-
-
-@pytest.mark.parametrize("entrance", list(ON_ASSEMBLIES))
-def test_refused_or_defined(campaign: Campaign, entrance: str) -> None:
-    call = ON_ASSEMBLIES[entrance]
-
-    def check(spaces: tuple[xr.DataArray, xr.DataArray]) -> None:
-        with attempt():
-            result = call(*spaces)
-        if isinstance(result, xr.Dataset):
-            _scores_are_consistent(result)
-        elif isinstance(result, xr.DataArray):
-            assert not (np.isfinite(spaces[0].values).all() and np.isinf(result.values).any())
-        else:
-            rows, columns = result
-            assert (spaces[0]["object_name"].values[rows].astype(str) != "nan").all() or entrance == "Pairs.shared"
-            assert (
-                not any(pd.isna(label) for label in spaces[0]["object_name"].values[rows]) or entrance == "Pairs.shared"
-            ), "a missing label was paired"
-            assert len(rows) == len(columns)
-
-    campaign.run(entrance, two_spaces(), check)
+    campaign.run(f"assemblies.save_assembly and open .{suffix}", attributed(), check)

@@ -18,6 +18,8 @@ from neurobridge.cli.app import app
 from tests.fuzz.campaign import Campaign, Refused
 from tests.fuzz.strategies import damage
 
+#: Every command below but those left out; commands are no callables of the package.
+ENTRANCES = ("cli",)
 #: Long work, work on the installation, and the network.
 LEFT_OUT = {("demo",), ("run",), ("brainscore", "link"), ("brainscore", "unlink"), ("features", "train")}
 

@@ -18,13 +18,26 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import neurobridge as nb
-from neurobridge import aligners, bridge, flow
+from neurobridge import aligners, bridge, features, flow
 from neurobridge.assemblies import Pairs
 from neurobridge.datasets import read_manifest
 from neurobridge.datasets.files.archives import members_of
 from tests.fuzz.campaign import Campaign, attempt
 from tests.fuzz.strategies import damage
 
+#: Names of what is tried here, for the test of all entrances.
+ENTRANCES = (
+    "assemblies.open_assembly",
+    "assemblies.Pairs",
+    "datasets.read_manifest",
+    "aligners.load",
+    "flow.ConditionalFlow",
+    "features.extract",
+    "features.save_reference",
+    "features.load_reference",
+    "features.open_features",
+    "features.weights_digest",
+)
 RNG = np.random.default_rng(0)
 MANIFEST = Path(__file__).parents[2] / "data_manifests" / "kriegeskorte2008.toml"
 X, Y = RNG.normal(size=(12, 3)), RNG.normal(size=(12, 2))
@@ -73,6 +86,16 @@ def _write_flow(folder: Path) -> Path:
     return flow.ConditionalFlow("affine", training=training).fit(X, Y, coupling).save(folder / "flow")
 
 
+def _write_reference(folder: Path) -> Path:
+    images = xr.DataArray(
+        RNG.integers(0, 255, (4, 8, 8)).astype(np.uint8),
+        dims=("presentation", "row", "column"),
+        coords={"stimulus_id": ("presentation", list("abcd"))},
+    )
+    trained = features.train_reference("conv_vae", images, epochs=1, n_latents=2)
+    return features.save_reference(trained, folder / "reference")
+
+
 KINDS = [
     Kind(
         "netCDF",
@@ -80,6 +103,13 @@ KINDS = [
         lambda p: nb.open_assembly(p).load().values,
         False,
     ),
+    Kind(
+        "features",
+        lambda f: nb.save_assembly(_assembly(), f / "a.nc"),
+        lambda p: features.open_features(p).load().values,
+        False,
+    ),
+    Kind("reference", _write_reference, lambda p: features.weights_digest(features.load_reference(p).model), False),
     Kind("pairs", _write_pairs, lambda p: len(Pairs.load(p)), False),
     Kind("manifest", _write_manifest, lambda p: read_manifest(p).name, False),
     Kind("zip of images", _write_zip, lambda p: len(members_of(p)), False),

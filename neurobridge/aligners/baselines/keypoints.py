@@ -25,7 +25,8 @@ class KeypointAligner(AssemblyAligner):
 
     Gu, Yang, Zeng, Sun & Xu 2022, NeurIPS (arXiv 2303.13102):
 
-    1. A point's relation to the keypoints is ``R_X(x)_p = softmax_p(-||x - x_p||^2 / (tau max ||x_i - x_j||^2))``.
+    1. A point's relation to the keypoints is ``R_X(x)_p = softmax_p(-2 ||x - x_p||^2 / (tau max ||x_i - x_j||^2))``; the
+       factor 2 is that of the authors' code (github.com/XJTU-XGU/KPG-RL), so that their tau means the same here.
     2. G is the Jensen-Shannon divergence of the relations of a source and a target point, and transport minimises
        ``sum M P G``; the mask M lets a keypoint move to its partner only.
     3. Keypoints and other points thus never mix, and the linear programme is solved (by POT) for the others alone, each
@@ -37,7 +38,7 @@ class KeypointAligner(AssemblyAligner):
     Parameters
     ----------
     tau : float
-        Temperature of the relations, without unit; the paper's is 0.1.
+        Temperature of the relations, without unit; the authors' is 0.1.
     memory_limit : float
         Bytes of the divergences and the plan, above which `fit` refuses.
     seed : int
@@ -107,10 +108,10 @@ def relations(X: np.ndarray, keypoints: np.ndarray, tau: float) -> np.ndarray:
     keypoints : int array of shape (n_keypoints,)
         Rows of X.
     tau : float
-        In units of the largest squared distance between two points.
+        In units of half the largest squared distance between two points, as in the authors' code.
     """
     widest = cdist(X, X, "sqeuclidean").max()
-    return np.asarray(softmax(-cdist(X, X[keypoints], "sqeuclidean") / (tau * widest), axis=1))
+    return np.asarray(softmax(-2 * cdist(X, X[keypoints], "sqeuclidean") / (tau * widest), axis=1))
 
 
 def jensen_shannon(R: np.ndarray, S: np.ndarray) -> np.ndarray:

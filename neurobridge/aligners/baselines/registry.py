@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from neurobridge.aligners.base import AssemblyAligner
+from neurobridge.aligners.baselines.fugw import FUGW
 from neurobridge.aligners.baselines.keypoints import KeypointAligner
 from neurobridge.aligners.baselines.linear import ProcrustesAligner, RidgeAligner
 from neurobridge.aligners.baselines.relative import RelativeAligner
 from neurobridge.aligners.baselines.selftrained import SelfTrainedProcrustes
+from neurobridge.aligners.baselines.spectral import SpectralRidge
 from neurobridge.aligners.baselines.subspaces import CCAAligner, PLSAligner
+from neurobridge.aligners.baselines.whitened import WhitenedProcrustes
 
 #: Class of each baseline, by name.
 BASELINES: dict[str, type[AssemblyAligner]] = {
@@ -18,4 +21,7 @@ BASELINES: dict[str, type[AssemblyAligner]] = {
     "relative": RelativeAligner,
     "keypoints": KeypointAligner,
     "self-trained": SelfTrainedProcrustes,
+    "whitened": WhitenedProcrustes,
+    "spectral": SpectralRidge,
+    "fugw": FUGW,
 }

@@ -212,7 +212,8 @@ def open_assembly(path: str | os.PathLike[str], *, chunks: Chunks = None) -> xr.
     True
     """
     path = Path(path)
-    if not path.exists():
+    # Unlike that of pathlib, it answers for names that no file can have.
+    if not os.path.exists(path):
         raise FileNotFoundError(f"found no file at {path}; expected an assembly, netCDF or zarr. Mend: check the path.")
     if path.is_dir():
         if not any((path / mark).exists() for mark in _ZARR_MARKS):

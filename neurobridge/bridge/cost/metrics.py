@@ -188,12 +188,12 @@ class Geometry:
                 "Mend: metric=('cosine', 'geodesic'), or a single name."
             )
         for metric in metrics:
-            if not callable(metric) and metric not in (*METRICS, *OF_ALL_POINTS):
+            if not callable(metric) and not (isinstance(metric, str) and metric in (*METRICS, *OF_ALL_POINTS)):
                 raise ValueError(
                     f"found metric {metric!r}; expected one of {[*METRICS, *OF_ALL_POINTS]} or a function. "
                     "Mend: choose one of them."
                 )
-        if self.scale not in SCALES:
+        if not isinstance(self.scale, str) or self.scale not in SCALES:
             raise ValueError(
                 f"found scale {self.scale!r}; expected 'mean', 'median' or 'none'. Mend: choose one of them."
             )

@@ -10,9 +10,10 @@ import numpy as np
 
 from neurobridge.bridge.cost.bridge import BridgeCost
 from neurobridge.bridge.diagnosis.coverage import anchor_matrix, cover
-from neurobridge.bridge.diagnosis.findings import find, suspects
+from neurobridge.bridge.diagnosis.findings import find
 from neurobridge.bridge.diagnosis.result import Diagnostics
 from neurobridge.bridge.diagnosis.statistics import directions, loo_rank, mantel, pair_ranks
+from neurobridge.bridge.diagnosis.wrong_pairs import judge, suspects
 from neurobridge.bridge.fused.cost import FusedCost
 from neurobridge.bridge.transport.coupling import Coupling
 from neurobridge.maps.linear import ridge_map
@@ -42,8 +43,9 @@ def diagnose(
     - *Leave one out*: for anchors p and q, ``C_-pq(x_p, y_q) = min_{r not in {p, q}} d_X(x_p, x_r) + d_Y(y_r, y_q)``; the rank of
       the true ``q = p``. Both pairs are left out, or every other target would have a bridge of its own.
     - *Wrong pairs*: anchors get coordinates from their distances (classical scaling), a ridge map predicts each from the other
-      pairs, in both directions; a pair is suspect if more than 40 % of the wrong partners lie nearer to the prediction than its
-      own.
+      pairs, in both directions, fitted on the 60 % that agree best (least trimmed squares); a pair is suspect if more than 40 % of the wrong partners lie nearer to the prediction than its
+      own. Silence counts only where it means something: a quarter of the pairs are exchanged among themselves, 12 times, and
+      where that is noticed less than 80 times in 100 the answer is "cannot tell" (`Diagnostics.wrong_pairs`).
     - *Calibration*: Spearman correlation of ``d_X(x_p, x_r)`` and ``d_Y(y_p, y_r)``, with a permutation test (Mantel 1967), as in
       representational similarity analysis (Kriegeskorte, Mur & Bandettini 2008).
     - *Directions*: with eigenvalues l of the doubly centred squared distances, ``1 / n_directions = sum l^2 / (sum l)^2 - 1/P``, a
@@ -128,6 +130,7 @@ def diagnose(
         pair_rank=pair_rank,
         compared=compared,
         outliers=compared[suspects(pair_rank)],
+        wrong_pairs=judge(C, D, pair_rank, np.random.default_rng([seed, 1])),
         ridge_r2=None if X is None or Y is None else _ridge_r2(X, Y, bridge, rng),
         calibration=calibration,
         calibration_p=p_value,

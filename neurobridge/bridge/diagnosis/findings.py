@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
-from scipy.stats import beta, binom
+from scipy.stats import beta
 
 from neurobridge.bridge.diagnosis.coverage import REACH
 from neurobridge.bridge.diagnosis.result import Diagnostics
+from neurobridge.bridge.diagnosis.wrong_pairs import MOST_OUTLIERS
 
 # Thresholds; docs/diagnostics.md gives the reason of each.
 FEWEST_ANCHORS = 8
@@ -16,10 +16,6 @@ LEAST_CALIBRATION = 0.2
 LARGEST_P_VALUE = 0.05
 LEAST_OVERLAP = 0.7
 LEAST_MASS = 0.5
-SUSPECT_RANK = 0.4
-MOST_OUTLIERS = 0.1
-FEWEST_OUTLIERS = 3
-LARGEST_MEDIAN_RANK = 0.2
 
 
 class BridgeWarning(UserWarning):
@@ -112,13 +108,6 @@ def find(result: Diagnostics) -> list[Finding]:
     return [finding for finding in (rule(result) for rule in rules) if finding is not None]
 
 
-def suspects(pair_rank: np.ndarray) -> np.ndarray:
-    """Return the pairs that look wrong, worst first; none where the pairs predict one another too poorly to tell."""
-    can_tell = float(np.median(pair_rank)) <= LARGEST_MEDIAN_RANK
-    suspect = np.flatnonzero(pair_rank > SUSPECT_RANK) if can_tell else np.empty(0, dtype=np.int64)
-    return suspect[np.argsort(-pair_rank[suspect], kind="stable")]
-
-
 def _few_anchors(result: Diagnostics) -> Finding | None:
     unknown = math.isinf(result.n_directions)
     needed = max(FEWEST_ANCHORS, math.ceil(result.n_directions) if math.isfinite(result.n_directions) else 0)
@@ -134,9 +123,9 @@ def _few_anchors(result: Diagnostics) -> Finding | None:
 
 
 def _noisy_anchors(result: Diagnostics) -> Finding | None:
-    n_suspect, n_compared = len(result.outliers), len(result.compared)
-    if n_suspect / n_compared <= MOST_OUTLIERS or n_suspect < max(FEWEST_OUTLIERS, _by_chance(result.pair_rank)):
+    if result.wrong_pairs.answer != "wrong pairs":
         return None
+    n_suspect, n_compared = len(result.outliers), len(result.compared)
     return (
         NoisyAnchorsWarning,
         f"found {n_suspect} of {n_compared} pairs that look like wrong pairs; expected at most {MOST_OUTLIERS:.0%}. "
@@ -176,12 +165,6 @@ def _low_overlap(result: Diagnostics) -> Finding | None:
             "(rho) if the spaces should be matched entirely, or report the result for the matched part only.",
         )
     return None
-
-
-def _by_chance(pair_rank: np.ndarray) -> int:
-    """Suspects that right but imprecise pairs exceed one time in 100, were their ranks exponential with the same median."""
-    beyond = 2.0 ** (-SUSPECT_RANK / max(float(np.median(pair_rank)), 1e-3))
-    return int(binom.ppf(0.99, len(pair_rank), beyond)) + 1
 
 
 def _least_overlap(n_anchors: int) -> float:

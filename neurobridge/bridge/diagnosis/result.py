@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from neurobridge.bridge.diagnosis.coverage import Coverage
+from neurobridge.bridge.diagnosis.wrong_pairs import WrongPairs
 from neurobridge.points.display import html_repr, short_repr
 
 
@@ -37,6 +38,8 @@ class Diagnostics:
     outliers : int array
         Pairs of rank above 0.4, worst first; positions in ``pairs``. Empty where the median rank is above 0.2: there the pairs
         predict one another too poorly to tell a wrong one.
+    wrong_pairs : WrongPairs
+        "wrong pairs", "none seen" or "cannot tell", with the power of that answer and its reason.
     ridge_r2 : float or None
         Ten-fold R^2 of the ridge map over the pairs, at most 1, 0 for the mean; None without X and Y.
     calibration : float
@@ -62,7 +65,7 @@ class Diagnostics:
     >>> X = np.random.default_rng(0).normal(size=(60, 3))
     >>> report = diagnose(bridge_cost(X, 2 * X, (np.arange(30), np.arange(30))))
     >>> report
-    Diagnostics(60 x 60 points, 30 pairs, no findings, overlap 1.00 / 1.00, loo_rank=0.1575, calibration=1)
+    Diagnostics(60 x 60 points, 30 pairs, no findings, wrong pairs: none seen, overlap 1.00 / 1.00, loo_rank=0.1575, calibration=1)
     >>> print(report.summary().splitlines()[-1])
     findings               none
     """
@@ -76,6 +79,7 @@ class Diagnostics:
     pair_rank: np.ndarray
     compared: np.ndarray
     outliers: np.ndarray
+    wrong_pairs: WrongPairs
     ridge_r2: float | None
     calibration: float
     calibration_p: float
@@ -100,6 +104,7 @@ class Diagnostics:
             f"leave-one-out rank     {self.loo_rank:.2f} (0 best, 0.5 chance)",
             f"suspect pairs          {len(self.outliers)} of {len(self.compared)} (median rank "
             f"{np.median(self.pair_rank):.2f}, 0.5 chance)",
+            f"wrong pairs            {self.wrong_pairs.answer}: {self.wrong_pairs.reason}",
             f"calibration            {self.calibration:.2f} (95 % of chance below {self.calibration_null:.2f}, p = "
             f"{self.calibration_p:.3f})",
         ]
@@ -120,6 +125,7 @@ class Diagnostics:
             "{} x {} points".format(*self.shape),
             f"{self.n_anchors} pairs",
             ", ".join(self.findings) or "no findings",
+            f"wrong pairs: {self.wrong_pairs.answer}",
             "overlap {:.2f} / {:.2f}".format(*self.overlap),
             loo_rank=self.loo_rank,
             calibration=self.calibration,

@@ -63,7 +63,8 @@ def losses(criterion: Criterion, predicted: np.ndarray, held: Held) -> np.ndarra
     - "error": squared error over the mean squared distance of the truths from their mean.
     - "retrieval": logarithm of the rank of the true partner by cosine, over that of the number of candidates: mean of both
       ways, prediction among points and point among predictions. Predictions are first spread as far as their truths.
-    - "labels": 1 where the frozen classifier names the prediction wrongly.
+    - "labels": mean of the loss of "correlation" and of 1 where the frozen classifier names the prediction wrongly: a handful of
+      right and wrong answers alone says little.
 
     Parameters
     ----------
@@ -128,7 +129,8 @@ def _ties(similarity: np.ndarray, own: np.ndarray) -> np.ndarray:
 def _labels(predicted: np.ndarray, truth: np.ndarray, known: np.ndarray, held: Held) -> np.ndarray:
     assert held.classify is not None
     assert held.labels is not None
-    return (np.asarray(held.classify(held.points(predicted))) != held.labels[known]).astype(float)
+    wrong = np.asarray(held.classify(held.points(predicted))) != held.labels[known]
+    return np.asarray((wrong + _correlation(predicted, truth, known, held)) / 2)
 
 
 def _directions(points: np.ndarray) -> np.ndarray:

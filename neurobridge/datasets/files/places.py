@@ -114,7 +114,8 @@ def mirror_folder(mirror: str | os.PathLike[str] | None) -> Path | None:
     if given is None:
         return None
     folder = Path(given).expanduser()
-    if not folder.is_dir():
+    # Unlike those of pathlib, it answers for names that no file can have.
+    if not os.path.isdir(folder):
         raise FileNotFoundError(
             f"found no folder at {folder}; expected a mirror laid out <dataset>/<file>. Mend: check --mirror or "
             "NEUROBRIDGE_MIRROR."

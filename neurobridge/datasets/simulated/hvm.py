@@ -19,6 +19,7 @@ from neurobridge.datasets.files.manifests import find_manifest
 from neurobridge.datasets.loaders.hvm import pose_latents
 from neurobridge.datasets.simulated.hierarchy import N_SITES, responses
 from neurobridge.datasets.simulated.stimuli import RANGES, draw_stimuli, render_stimuli
+from neurobridge.points.options import require_count
 
 NAME = "simulated-hvm"
 PUBLIC_DESIGN: Mapping[int, int] = {0: 10, 3: 40}
@@ -80,8 +81,8 @@ def simulate_hvm(
     >>> sorted(set(experiment.recordings["region"].values.tolist()))
     ['IT', 'V4']
     """
-    design = dict(PUBLIC_DESIGN if images_per_object is None else images_per_object)
-    _check(design, n_repetitions, image_size)
+    design = _checked(PUBLIC_DESIGN if images_per_object is None else images_per_object, n_repetitions, image_size)
+    require_count(seed, name="seed", at_least=0)
     poses, scenes = (np.random.default_rng([seed, stream]) for stream in range(2))
     stimuli = draw_stimuli(design, poses)
     pixels = render_stimuli(stimuli, image_size, scenes, progress=progress)
@@ -119,20 +120,18 @@ def simulate_hvm(
     )
 
 
-def _check(design: Mapping[int, int], n_repetitions: int, image_size: int) -> None:
-    unknown = sorted(set(design) - set(RANGES))
-    if unknown or not design:
+def _checked(given: Any, n_repetitions: int, image_size: int) -> dict[int, int]:
+    if not isinstance(given, Mapping) or not given or set(given) - set(RANGES):
         raise ValueError(
-            f"images_per_object: found variation levels {sorted(design)}; expected some of {sorted(RANGES)}. "
-            "Mend: e.g. {0: 10, 3: 40}."
+            f"images_per_object: found {given!r:.60}; expected a number of images for some of the variation levels "
+            f"{sorted(RANGES)}. Mend: e.g. {{0: 10, 3: 40}}."
         )
-    if min(design.values()) < 1 or n_repetitions < 1:
-        raise ValueError(
-            f"found images_per_object={dict(design)}, n_repetitions={n_repetitions}; expected at least 1 each. "
-            "Mend: leave out levels without images."
-        )
+    design = {level: require_count(n, name=f"images_per_object[{level}]") for level, n in given.items()}
+    require_count(n_repetitions, name="n_repetitions")
+    require_count(image_size, name="image_size")
     if image_size < 32:
         raise ValueError(f"image_size: found {image_size}; expected at least 32 pixels. Mend: image_size=64.")
+    return design
 
 
 def _ids(pixels: np.ndarray) -> np.ndarray:

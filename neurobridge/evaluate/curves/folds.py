@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from numbers import Real
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -14,6 +15,7 @@ from neurobridge.assemblies import AssemblyError, Pairs, match_stimuli
 from neurobridge.assemblies.schema import PRESENTATION, STIMULUS_ID
 from neurobridge.evaluate.splits import shuffle_splits, stratified_splits
 from neurobridge.points.display import html_repr, short_repr
+from neurobridge.points.options import require_count, require_seed
 
 N_PAIRS = (5, 10, 20, 50, 100, 200, 500)
 Unpaired = Literal["disjoint", "shared", "none"]
@@ -43,7 +45,7 @@ class CurveSettings:
     Raises
     ------
     ValueError
-        Numbers of pairs that do not rise, or fewer than one seed.
+        Numbers that are not whole or too small, or numbers of pairs that do not rise.
 
     Examples
     --------
@@ -62,8 +64,16 @@ class CurveSettings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        counts = tuple(int(n) for n in self.n_pairs)
-        if not counts or any(b <= a for a, b in pairwise(counts)) or self.n_seeds < 1:
+        given = self.n_pairs if isinstance(self.n_pairs, Iterable) else (self.n_pairs,)
+        counts = tuple(require_count(n, name="n_pairs") for n in given)
+        require_count(self.n_seeds, name="n_seeds")
+        require_count(self.n_permutations, name="n_permutations", at_least=0)
+        require_seed(self.seed)
+        if not isinstance(self.held_out, Real) or not 0 < self.held_out < 1:
+            raise ValueError(
+                f"found held_out={self.held_out!r:.40}; expected a share in (0, 1). Mend: e.g. held_out=0.2."
+            )
+        if not counts or any(b <= a for a, b in pairwise(counts)):
             raise ValueError(
                 f"found n_seeds={self.n_seeds}, n_pairs={list(counts)}; expected at least one seed and numbers of pairs that rise. "
                 "Mend: e.g. n_seeds=5, n_pairs=(5, 50, 500)."

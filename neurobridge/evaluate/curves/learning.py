@@ -175,6 +175,14 @@ def curve_dataset(
         settings = CurveSettings(n_pairs=n_pairs, n_seeds=len(wanted_seeds), seed=min(wanted_seeds, default=0))
     else:
         n_pairs, wanted_seeds = tuple(settings.n_pairs), list(settings.seeds)
+    lacking = {
+        field for record in records for field in (METHOD, COUNT, SEED, "raw", "n_stimuli") if field not in record
+    }
+    if lacking:
+        raise ValueError(
+            f"found records without {sorted(lacking)}; expected those of curve_records. "
+            "Mend: records = list(curve_records(source, target, aligners, settings))."
+        )
     table = {(r[METHOD], r[COUNT], r[SEED]): r for r in records}
     wanted = [(m, n, s) for m in methods for n in n_pairs for s in wanted_seeds]
     missing = [key for key in wanted if key not in table]

@@ -238,13 +238,16 @@ def parts_of(chosen: xr.DataArray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     AssemblyError
         Not an array of choices, classes without images, or fractions that are not in [0, 1].
     """
-    if chosen.dims != (PRESENTATION, CHOICE) or TRUTH not in chosen.coords:
+    if chosen.dims != (PRESENTATION, CHOICE) or not {TRUTH, CHOICE} <= set(chosen.coords):
         raise AssemblyError(
             f"choices: found dims {chosen.dims} and coordinates {sorted(map(str, chosen.coords))}; expected "
-            f"{(PRESENTATION, CHOICE)} with {TRUTH!r}. Mend: make them with choices(...) or tabulate_choices(...)."
+            f"{(PRESENTATION, CHOICE)} with {TRUTH!r} and {CHOICE!r}. Mend: make them with choices(...) or tabulate_choices(...)."
         )
-    classes = chosen[CHOICE].values
-    seen = np.unique(chosen[TRUTH].values)
+    classes, truth = (
+        present_labels(chosen[name].values, name=name, role="choices", mend=f"chosen[chosen[{name!r}].notnull()]")
+        for name in (CHOICE, TRUTH)
+    )
+    seen = np.unique(truth)
     if len(classes) < 2 or not np.array_equal(seen, classes):
         raise AssemblyError(
             f"choices: found images of {len(seen)} classes and {len(classes)} choices; expected the same classes on both sides, "
@@ -258,4 +261,4 @@ def parts_of(chosen: xr.DataArray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
             f"choices: found {int(bad.sum())} images of {len(bad)} with fractions that are NaN or outside [0, 1], the first in row "
             f"{int(bad.argmax())}; expected the share of each choice. Mend: leave these images out: chosen.dropna('presentation')."
         )
-    return fractions, np.searchsorted(classes, chosen[TRUTH].values), classes
+    return fractions, np.searchsorted(classes, truth), classes

@@ -14,6 +14,7 @@ from neurobridge.assemblies.schema import PRESENTATION, STIMULUS_ID
 from neurobridge.evaluate.correlation import unit_columns, unit_rows
 from neurobridge.evaluate.decoding.confusions import CHOICE, TRUTH, parts_of
 from neurobridge.evaluate.score.schema import make_score, score_attrs
+from neurobridge.points.conversion import real_array
 
 _DIMS = {
     "object": (TRUTH,),
@@ -54,7 +55,8 @@ def dprime(hit: npt.ArrayLike, false_alarm: npt.ArrayLike, *, cap: float = 5.0) 
     >>> dprime([0.84, 0.5], [0.16, 0.5]).round(2).tolist()
     [1.99, 0.0]
     """
-    value, n_capped = _dprime(np.asarray(hit, dtype=np.float64), np.asarray(false_alarm, dtype=np.float64), cap)
+    rates = (real_array(rate, name=name) for name, rate in (("hit", hit), ("false_alarm", false_alarm)))
+    value, n_capped = _dprime(*(rate.astype(np.float64, copy=False) for rate in rates), cap)
     _warn_capped(n_capped, value.size, cap, stacklevel=3)
     return value
 
@@ -284,7 +286,7 @@ def consistency(
     >>> round(float(score["raw"]), 1), round(float(score["normalized"]), 1)
     (0.5, 1.0)
     """
-    halves = [np.asarray(half, dtype=np.float64).ravel() for half in (*first, *second)]
+    halves = [real_array(half, name="half").astype(np.float64).ravel() for half in (*first, *second)]
     if len(halves) != 4 or len({len(half) for half in halves}) != 1:
         raise ValueError(
             f"found {len(halves)} halves of sizes {[len(half) for half in halves]}; expected two of each observer, equally long. "

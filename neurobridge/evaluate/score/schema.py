@@ -15,6 +15,7 @@ from neurobridge._version import __version__
 from neurobridge.assemblies import AssemblyError, coords_of
 from neurobridge.assemblies.schema import NEUROID, NEUROID_ID
 from neurobridge.evaluate.score.permutation import p_value
+from neurobridge.points.conversion import real_array
 
 SPLIT, DRAW, PERMUTATION = "split", "draw", "permutation"
 #: Dimensions over which the same quantity is measured again: folds of one data set, or independent draws from it.
@@ -101,7 +102,7 @@ def make_score(
     Raises
     ------
     ValueError
-        The parts do not make a Score.
+        The parts are not numbers, or do not make a Score.
     AssemblyError
         Unknown rule of normalization.
 
@@ -113,7 +114,7 @@ def make_score(
     >>> float(score["p_value"]), bool(score["ceiling"].isnull())
     (0.25, True)
     """
-    values, dims = np.asarray(raw, dtype=np.float64), tuple(dims)
+    values, dims = _numbers(raw, "raw"), tuple(dims)
     repeats = tuple(dim for dim in dims if dim in REPEATS)
     site = tuple(dim for dim in dims if dim == NEUROID)
     leading = tuple(dim for dim in dims if dim not in (*REPEATS, NEUROID))
@@ -125,8 +126,8 @@ def make_score(
     shape = values.shape[: len(leading)]
     if null is None:
         null = np.empty((*shape, 0))
-    by_cell = np.asarray(null, dtype=np.float64)
-    reliability = np.asarray(np.nan if ceiling is None else ceiling, dtype=np.float64)
+    by_cell = _numbers(null, "null")
+    reliability = _numbers(np.nan if ceiling is None else ceiling, "ceiling")
     unit_dims = (*leading, *site)
     if normalized is None:
         mean = values.mean(axis=len(leading)) if repeats else values
@@ -138,11 +139,11 @@ def make_score(
         p_values = np.empty(shape)
         for cell in np.ndindex(shape):
             p_values[cell] = p_value(float(signs[cell] * reduced[cell]), signs[cell] * by_cell[cell])
-    p_values = np.where(np.isnan(reduced), np.nan, np.asarray(p_values, dtype=np.float64))
+    p_values = np.where(np.isnan(reduced), np.nan, _numbers(p_values, "p_values"))
     data: dict[str, Any] = {
         "raw": (dims, values),
         "ceiling": (unit_dims[len(unit_dims) - reliability.ndim :], reliability),
-        "normalized": (unit_dims, np.asarray(normalized, dtype=np.float64)),
+        "normalized": (unit_dims, _numbers(normalized, "normalized")),
         "null": ((*leading, PERMUTATION), by_cell),
         "p_value": (leading, p_values),
     }
@@ -155,6 +156,10 @@ def make_score(
         attrs={**attrs, "normalization": normalization} | ({} if smaller.ndim else {SMALLER_IS_BETTER: int(smaller)}),
     )
     return check_score(score)
+
+
+def _numbers(values: npt.ArrayLike, name: str) -> np.ndarray:
+    return real_array(values, name=name).astype(np.float64, copy=False)
 
 
 def check_score(score: xr.Dataset) -> xr.Dataset:

@@ -19,6 +19,7 @@ from neurobridge.evaluate.splits.drawing import (
     shuffle_splits,
     stratified_splits,
 )
+from neurobridge.points.options import require_count
 
 #: Label that Brain-Score stratifies on, and the share that it holds out.
 OBJECT, HELD_OUT = "object_name", 0.1
@@ -107,6 +108,12 @@ def resolve_splits(
     Splits(10 folds of presentation rows, 9 train, 3 test, '10 shuffled, 75% trained on, seed 1')
     """
     n_rows = assembly.sizes[PRESENTATION]
+    require_count(min_held_out, name="min_held_out", error=AssemblyError)
+    if stratify is not None and (stratify not in assembly.coords or assembly[stratify].dims != (PRESENTATION,)):
+        raise AssemblyError(
+            f"splits: found no coordinate {stratify!r:.60} on {PRESENTATION}; expected the label to stratify on. "
+            "Mend: name one of the assembly's coordinates, or leave stratify out."
+        )
     if isinstance(splits, str):
         splits = splits_from_text(splits, assembly)
     n_parts = min(5, n_rows // min_held_out)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from numbers import Real
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +14,27 @@ from neurobridge.assemblies import AssemblyError
 from neurobridge.assemblies.labels import plain, present_labels
 from neurobridge.assemblies.schema import NEUROID
 from neurobridge.evaluate.folds import Splits
+from neurobridge.points.options import require_count, require_seed
+
+
+def _column(labels: npt.ArrayLike, name: str) -> np.ndarray:
+    """Return one label a row, none missing."""
+    column = present_labels(labels, name=name, role="splits")
+    if column.ndim != 1 or not len(column):
+        raise AssemblyError(
+            f"splits: found {name}s of shape {column.shape}; expected a list of one or more. "
+            f"Mend: pass the {name} of every row, e.g. assembly['object_name'].values."
+        )
+    return column
+
+
+def _require_draws(n_splits: int, train_size: float, seed: int) -> None:
+    require_count(n_splits, name="n_splits", error=AssemblyError)
+    require_seed(seed, error=AssemblyError)
+    if not isinstance(train_size, Real) or not 0 < train_size < 1:
+        raise AssemblyError(
+            f"splits: found train_size={train_size!r:.40}; expected a share in (0, 1). Mend: e.g. train_size=0.9."
+        )
 
 
 def shuffle_splits(n_rows: int, *, n_splits: int = 10, train_size: float = 0.9, seed: int = 1) -> Splits:
@@ -41,7 +63,9 @@ def shuffle_splits(n_rows: int, *, n_splits: int = 10, train_size: float = 0.9, 
     >>> shuffle_splits(20, n_splits=3)
     Splits(3 folds of presentation rows, 18 train, 2 test, '3 shuffled, 90% trained on, seed 1')
     """
-    drawn = ShuffleSplit(n_splits, train_size=train_size, random_state=seed)
+    require_count(n_rows, name="n_rows", error=AssemblyError)
+    _require_draws(n_splits, train_size, seed)
+    drawn = ShuffleSplit(n_splits, train_size=float(train_size), random_state=seed)
     try:
         folds = list(drawn.split(np.empty((n_rows, 0))))
     except ValueError as error:
@@ -80,8 +104,9 @@ def stratified_splits(labels: npt.ArrayLike, *, n_splits: int = 10, train_size: 
     >>> np.unique(labels[test], return_counts=True)[1].tolist()
     [4, 4]
     """
-    labels = present_labels(labels, name="label", role="splits")
-    drawn = StratifiedShuffleSplit(n_splits, train_size=train_size, random_state=seed)
+    labels = _column(labels, "label")
+    _require_draws(n_splits, train_size, seed)
+    drawn = StratifiedShuffleSplit(n_splits, train_size=float(train_size), random_state=seed)
     try:
         folds = list(drawn.split(np.empty((len(labels), 0)), labels))
     except ValueError as error:
@@ -127,7 +152,10 @@ def kfold_splits(n_rows: int, *, n_splits: int = 5, labels: npt.ArrayLike | None
     >>> sorted(row for _, test in folds for row in test.tolist())
     [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]
     """
-    labels = None if labels is None else present_labels(labels, name="label", role="splits")
+    require_count(n_rows, name="n_rows", error=AssemblyError)
+    require_count(n_splits, name="n_splits", at_least=2, error=AssemblyError)
+    require_seed(seed, error=AssemblyError)
+    labels = None if labels is None else _column(labels, "label")
     if labels is not None and len(labels) != n_rows:
         raise AssemblyError(
             f"splits: found {len(labels)} labels; expected {n_rows}, one a row. Mend: pass the label of every row."
@@ -172,9 +200,10 @@ def group_splits(groups: npt.ArrayLike, *, n_splits: int | None = None, seed: in
     >>> [test.tolist() for _, test in group_splits(["ape", "ape", "boat", "boat"])]  # one object at a time
     [[0, 1], [2, 3]]
     """
-    groups = present_labels(groups, name="group", role="splits")
+    groups = _column(groups, "group")
+    require_seed(seed, error=AssemblyError)
     names, codes = np.unique(groups, return_inverse=True)
-    n_parts = len(names) if n_splits is None else n_splits
+    n_parts = len(names) if n_splits is None else require_count(n_splits, name="n_splits", error=AssemblyError)
     if not 2 <= n_parts <= len(names):
         raise AssemblyError(
             f"splits: found {len(names)} group(s), e.g. {str(names[0])!r}, and n_splits={n_splits}; expected at least "
@@ -217,7 +246,13 @@ def condition_splits(
     ([0, 1, 2, 3], [4])
     """
     values = plain(values, name="condition")
-    shared = [value for value in train if value in list(test)]
+    if values.ndim != 1:
+        raise AssemblyError(
+            f"splits: found conditions of shape {values.shape}; expected one a row, (n_rows,). "
+            "Mend: e.g. assembly['variation'].values."
+        )
+    train, test = (_column(side, "condition").tolist() for side in (train, test))
+    shared = [value for value in train if value in test]
     if shared:
         raise AssemblyError(
             f"splits: found condition {shared[0]!r} both trained on and held out; expected disjoint conditions. Mend: "
@@ -229,8 +264,8 @@ def condition_splits(
             f"splits: found no row of condition {missing[0]!r}; expected some of {np.unique(values)[:10].tolist()}. "
             "Mend: name conditions that are there."
         )
-    fold = np.flatnonzero(np.isin(values, list(train))), np.flatnonzero(np.isin(values, list(test)))
-    return Splits([fold], f"train {list(train)}, test {list(test)}", groups=values)
+    fold = np.flatnonzero(np.isin(values, train)), np.flatnonzero(np.isin(values, test))
+    return Splits([fold], f"train {train}, test {test}", groups=values)
 
 
 def animal_splits(assembly: xr.DataArray, *, animal: str = "animal") -> Splits:
@@ -277,7 +312,8 @@ def animal_splits(assembly: xr.DataArray, *, animal: str = "animal") -> Splits:
     names = np.unique(of_site)
     if len(names) < 2:
         raise AssemblyError(
-            f"recordings: found one {animal}, {str(names[0])!r}; expected at least two. Mend: keep the sites of all animals."
+            f"recordings: found {len(names)} {animal}(s), {names.tolist()}; expected at least two. "
+            "Mend: keep the sites of all animals."
         )
     folds = [(np.flatnonzero(of_site != name), np.flatnonzero(of_site == name)) for name in names]
     return Splits(folds, f"each of {len(names)} {animal}s from the others", groups=of_site, dim=NEUROID)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from numbers import Real
 from typing import Any
 
 import torch
 
 from neurobridge.assemblies import AssemblyError
+from neurobridge.points.conversion import real_array
 
 # Rec. 601 luma, the weighting that image libraries use for their grey mode.
 _LUMA = (0.299, 0.587, 0.114)
@@ -60,8 +63,8 @@ class Preprocess:
 
     def __post_init__(self) -> None:
         if self.size is not None:
-            size = (self.size, self.size) if isinstance(self.size, int) else tuple(self.size)
-            if len(size) != 2 or any(not isinstance(side, int) or side < 1 for side in size):
+            size = tuple(self.size) if isinstance(self.size, (tuple, list)) else (self.size, self.size)
+            if len(size) != 2 or any(type(side) is not int or not 1 <= side < 2**31 for side in size):
                 raise ValueError(
                     f"preprocess: found size {self.size!r}; expected a positive number of pixels, or "
                     "(height, width). Mend: e.g. size=224."
@@ -71,15 +74,19 @@ class Preprocess:
             given = getattr(self, name)
             if given is None:
                 continue
-            values = tuple(float(value) for value in given)
-            if len(values) not in (1, 3):
+            values = tuple(real_array(given, name=name).astype(float).ravel().tolist())
+            if len(values) not in (1, 3) or not all(map(math.isfinite, values)):
                 raise ValueError(
-                    f"preprocess: found {len(values)} values of {name}; expected one, or one for each of "
+                    f"preprocess: found {name}={given!r:.60}; expected a finite value, or one for each of "
                     "three channels. Mend: e.g. mean=(0.485, 0.456, 0.406)."
                 )
             object.__setattr__(self, name, values)
         if self.std is not None and min(self.std) <= 0:
             raise ValueError(f"preprocess: found std {self.std}; expected positive values. Mend: leave std out.")
+        for name in ("visual_degrees", "crop"):
+            value = getattr(self, name)
+            if value is not None and (not isinstance(value, Real) or not math.isfinite(value)):
+                raise ValueError(f"preprocess: found {name}={value!r:.40}; expected a number. Mend: leave it out.")
         if self.visual_degrees is not None and not self.visual_degrees > 0:
             raise ValueError(
                 f"preprocess: found visual_degrees {self.visual_degrees}; expected a positive angle. "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import string
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,9 @@ import numpy.typing as npt
 import pandas as pd
 
 from neurobridge.assemblies import AssemblyError, read_table
-from neurobridge.assemblies.labels import plain, present_labels
+from neurobridge.assemblies.labels import present_labels
 from neurobridge.assemblies.schema import STIMULUS_ID
+from neurobridge.points.options import require_count
 
 CAPTION = "caption"
 TEMPLATES = (
@@ -68,8 +69,18 @@ def read_captions(
             )
         table = read_table(captions, what="captions", numbers=False)
     elif isinstance(captions, (pd.DataFrame, Mapping)):
-        table = pd.DataFrame(captions).reset_index(drop=True)
+        try:
+            table = pd.DataFrame(captions).reset_index(drop=True)
+        except ValueError as error:
+            raise AssemblyError(
+                f"captions: found columns that make no table ({error}); expected columns of one length. Mend: one row a caption."
+            ) from error
     else:
+        if isinstance(captions, bytes) or not isinstance(captions, Iterable):
+            raise AssemblyError(
+                f"captions: found {type(captions).__name__}; expected a table, a list of texts, or the path of a csv file. "
+                "Mend: e.g. ['a cat', 'two kittens']."
+            )
         texts = list(captions)
         ids = [f"caption-{k:04d}" for k in range(len(texts))]
         table = pd.DataFrame({STIMULUS_ID: ids, CAPTION: texts})
@@ -129,8 +140,8 @@ def captions_from_templates(
     >>> captions_from_templates(["3", "8"], ["the digit {label}", "{a}"], names={"3": "three", "8": "eight"})["caption"].tolist()
     ['the digit three', 'a three', 'the digit eight', 'an eight']
     """
-    classes = [str(label) for label in plain(labels).tolist()]
-    ids = None if stimulus_id is None else [str(stimulus) for stimulus in plain(stimulus_id).tolist()]
+    classes = _texts(labels, "label")
+    ids = None if stimulus_id is None else _texts(stimulus_id, STIMULUS_ID)
     if not classes:
         raise AssemblyError("captions: found no labels; expected at least one. Mend: labels=['cat', 'dog'].")
     if ids is not None and len(ids) != len(classes):
@@ -142,6 +153,9 @@ def captions_from_templates(
         raise AssemblyError(
             "captions: found a label twice; expected each class once. Mend: give stimulus_id to caption stimuli, or numpy.unique."
         )
+    if n_captions is not None:
+        require_count(n_captions, name="n_captions", error=AssemblyError)
+    require_count(seed, name="seed", at_least=0, error=AssemblyError)
     wordings = {label: _wordings(label, templates, names) for label in dict.fromkeys(classes)}
     rng = np.random.default_rng(seed)
     rows = []
@@ -166,6 +180,11 @@ def captions_from_templates(
     return pd.DataFrame(rows, columns=[STIMULUS_ID, CAPTION, "category_name", "template"])
 
 
+def _texts(column: Any, name: str) -> list[str]:
+    """Return the values of a column as text, none of them missing."""
+    return [str(value) for value in present_labels(column, name=name, role="captions").ravel().tolist()]
+
+
 def _wordings(
     label: str,
     templates: Sequence[str] | Mapping[Any, Sequence[str]],
@@ -177,21 +196,34 @@ def _wordings(
         else templates
     )
     label_names = {str(key): value for key, value in (names or {}).items()}.get(label, label)
-    words = [label_names] if isinstance(label_names, str) else list(label_names)
-    kept = [label_templates] if isinstance(label_templates, str) else list(label_templates or ())
+    words, kept = _strings(label_names, f"name of {label!r}"), _strings(label_templates, f"template of {label!r}")
     if not kept or not words:
         raise AssemblyError(
             f"captions: found {len(kept)} templates and {len(words)} names for {label!r}; expected at least one of each. "
             "Mend: add them, or leave the argument out."
         )
     for template in kept:
-        fields = [field for _, field, _, _ in string.Formatter().parse(template) if field is not None]
+        try:
+            fields = [field for _, field, _, _ in string.Formatter().parse(template) if field is not None]
+        except ValueError:
+            # A brace that is not closed.
+            fields = []
         if not fields or not set(fields) <= _FIELDS:
             raise AssemblyError(
                 f"captions: found the template {template!r} with the fields {fields}; expected {{label}} or {{a}}. "
                 "Mend: e.g. 'a photo of {a}'."
             )
     return [(template, word) for template in dict.fromkeys(kept) for word in dict.fromkeys(words)]
+
+
+def _strings(given: Any, what: str) -> list[str]:
+    """Return one text or several as a list."""
+    texts = [given] if isinstance(given, str) else list(given) if isinstance(given, (Sequence, np.ndarray)) else None
+    if given is not None and (texts is None or not all(isinstance(text, str) for text in texts)):
+        raise AssemblyError(
+            f"captions: found {given!r:.60} as {what}; expected text, or a list of texts. Mend: str(...) of what is no text."
+        )
+    return texts or []
 
 
 def _fill(template: str, name: str) -> str:

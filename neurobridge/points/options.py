@@ -1,0 +1,71 @@
+"""Checks of options that are whole numbers."""
+
+from __future__ import annotations
+
+from numbers import Integral
+from typing import Any
+
+
+def require_count(value: Any, *, name: str, at_least: int = 1, error: type[ValueError] = ValueError) -> int:
+    """Return a whole number, refusing fractions, text, truth values, and numbers that are too small or beyond 64 bits.
+
+    Parameters
+    ----------
+    value : int
+        Python's or numpy's.
+    name : str
+        Name of the argument in messages.
+    at_least : int
+    error : class
+        ValueError or a subclass of it.
+
+    Returns
+    -------
+    int
+
+    Raises
+    ------
+    ValueError
+        Of the class ``error``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> require_count(np.int64(3), name="n_splits")
+    3
+    """
+    if isinstance(value, bool) or not isinstance(value, Integral) or not at_least <= int(value) < 2**63:
+        raise error(
+            f"found {name}={value!r:.40}; expected a whole number of {at_least} or more. Mend: e.g. {name}={max(at_least, 5)}."
+        )
+    return int(value)
+
+
+def require_seed(value: Any, *, name: str = "seed", error: type[ValueError] = ValueError) -> int:
+    """Return a seed that numpy and scikit-learn take: a whole number from 0 to 2^32 - 1.
+
+    Parameters
+    ----------
+    value : int
+    name : str
+        Name of the argument in messages.
+    error : class
+        ValueError or a subclass of it.
+
+    Returns
+    -------
+    int
+
+    Raises
+    ------
+    ValueError
+        Of the class ``error``.
+
+    Examples
+    --------
+    >>> require_seed(7)
+    7
+    """
+    if isinstance(value, bool) or not isinstance(value, Integral) or not 0 <= int(value) < 2**32:
+        raise error(f"found {name}={value!r:.40}; expected a whole number from 0 to {2**32 - 1}. Mend: e.g. {name}=0.")
+    return int(value)
