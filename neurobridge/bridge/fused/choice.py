@@ -23,8 +23,8 @@ from neurobridge.bridge.fused.candidate import (
     readouts_of,
 )
 from neurobridge.bridge.fused.criteria import Criterion, Held, losses
-from neurobridge.bridge.fused.families import CloudProblem, OrthogonalFamily
-from neurobridge.bridge.fused.rounds import Round, solve_rounds
+from neurobridge.bridge.fused.solving.families import CloudProblem, OrthogonalFamily
+from neurobridge.bridge.fused.solving.rounds import Round, solve_rounds
 from neurobridge.maps.kernel import kernel_map
 from neurobridge.maps.spectral import SpectralFeatures, spectral_features, spectral_map
 from neurobridge.maps.whitened import choose_whitened, whitened_candidates

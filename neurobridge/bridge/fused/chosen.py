@@ -13,8 +13,8 @@ from neurobridge.bridge.fused.candidate import KERNEL_RIDGE, ORTHOGONAL, RIDGE, 
 from neurobridge.bridge.fused.choice import whitened_settings
 from neurobridge.bridge.fused.cost import AnyMap, FusedProblem
 from neurobridge.bridge.fused.criteria import Held, classify_with
-from neurobridge.bridge.fused.families import CloudProblem, OrthogonalFamily
 from neurobridge.bridge.fused.result import FusedBridge
+from neurobridge.bridge.fused.solving.families import CloudProblem, OrthogonalFamily
 from neurobridge.bridge.fused.states import State, points_map
 from neurobridge.maps.kernel import kernel_map
 from neurobridge.maps.linear import LinearMap

@@ -22,9 +22,9 @@ from neurobridge.bridge.fused.chosen import backward_map, choosing_problem, forw
 from neurobridge.bridge.fused.cost import FusedProblem
 from neurobridge.bridge.fused.criteria import Criterion, check_criterion, known_criterion
 from neurobridge.bridge.fused.deprecated import renamed_arguments
-from neurobridge.bridge.fused.families import CloudProblem
 from neurobridge.bridge.fused.result import FusedBridge
-from neurobridge.bridge.fused.rounds import solve_rounds
+from neurobridge.bridge.fused.solving.families import CloudProblem
+from neurobridge.bridge.fused.solving.rounds import solve_rounds
 from neurobridge.bridge.fused.states import State
 from neurobridge.bridge.transport.coupling import ConvergenceWarning, Coupling
 from neurobridge.bridge.transport.plans import DensePlan

@@ -15,8 +15,8 @@ from neurobridge.bridge.fused.candidate import RIDGE
 from neurobridge.bridge.fused.choice import Choice, Ledger, Search, beats, losses_of, make_folds, pick
 from neurobridge.bridge.fused.chosen import held_pairs
 from neurobridge.bridge.fused.cost import FusedProblem
-from neurobridge.bridge.fused.families import CloudProblem
 from neurobridge.bridge.fused.fuse import EPSILONS
+from neurobridge.bridge.fused.solving.families import CloudProblem
 from neurobridge.maps.linear import unit_of_cloud
 from tests.bridge.fused.pools import ONE, clustered, r2
 
