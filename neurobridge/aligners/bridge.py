@@ -27,7 +27,7 @@ from neurobridge.bridge import (
 from neurobridge.bridge.cost.dense import linear_cost
 from neurobridge.bridge.cost.measured import measured_cost
 from neurobridge.bridge.cost.metrics import Metric, Scale
-from neurobridge.bridge.fused.criteria import classify_with
+from neurobridge.bridge.fused.choosing.criteria import classify_with
 from neurobridge.flow import Base, ConditionalFlow, OffSupportWarning
 from neurobridge.points.arrays import Rows
 from neurobridge.store.kinds import register

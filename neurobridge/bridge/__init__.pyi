@@ -17,9 +17,9 @@ from .diagnosis.findings import NoisyAnchorsWarning as NoisyAnchorsWarning
 from .diagnosis.result import Diagnostics as Diagnostics
 from .diagnosis.wrong_pairs import WrongPairs as WrongPairs
 from .fused.candidate import Candidate as Candidate
+from .fused.choosing.criteria import CRITERIA as CRITERIA
+from .fused.choosing.criteria import Criterion as Criterion
 from .fused.cost import FusedCost as FusedCost
-from .fused.criteria import CRITERIA as CRITERIA
-from .fused.criteria import Criterion as Criterion
 from .fused.fuse import MinibatchWarning as MinibatchWarning
 from .fused.fuse import fuse as fuse
 from .fused.result import FusedBridge as FusedBridge

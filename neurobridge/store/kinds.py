@@ -46,7 +46,7 @@ HOMES: dict[str, str] = {
     "fused-bridge": "neurobridge.bridge.fused.result",
     "fused-cost": "neurobridge.bridge.fused.cost",
     "fused-map": "neurobridge.aligners.bridge",
-    "fused-potentials": "neurobridge.bridge.fused.sinkhorn",
+    "fused-potentials": "neurobridge.bridge.fused.solving.sinkhorn",
     "fused-problem": "neurobridge.bridge.fused.cost",
     "fused-round": "neurobridge.bridge.fused.states",
     "kernel-map": "neurobridge.maps.kernel",

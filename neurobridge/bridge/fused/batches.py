@@ -12,7 +12,7 @@ import torch
 
 from neurobridge.bridge.cost.protocol import Cost, transposed
 from neurobridge.bridge.fused.cost import BRIDGE_EPSILON, AnyMap, Blend, FusedCost, FusedProblem
-from neurobridge.bridge.fused.sinkhorn import Potentials, sinkhorn
+from neurobridge.bridge.fused.solving.sinkhorn import Potentials, sinkhorn
 from neurobridge.bridge.fused.states import State, curved_map, mean_partners, pair_weights, pinned
 from neurobridge.bridge.transport.couple import couple
 from neurobridge.bridge.transport.plans import FactoredPlan, Plan

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 
 from neurobridge.bridge.fused.candidate import KERNEL_RIDGE, ORTHOGONAL, RIDGE, SPECTRAL, WHITENED, Candidate
+from neurobridge.bridge.fused.choosing.criteria import Held, classify_with
+from neurobridge.bridge.fused.choosing.ledger import whitened_settings
 from neurobridge.bridge.fused.cost import AnyMap, FusedProblem
-from neurobridge.bridge.fused.criteria import Held, classify_with
-from neurobridge.bridge.fused.families import CloudProblem, OrthogonalFamily
-from neurobridge.bridge.fused.ledger import whitened_settings
 from neurobridge.bridge.fused.result import FusedBridge
+from neurobridge.bridge.fused.solving.families import CloudProblem, OrthogonalFamily
 from neurobridge.bridge.fused.states import State, points_map
 from neurobridge.maps.kernel import kernel_map
 from neurobridge.maps.linear import LinearMap

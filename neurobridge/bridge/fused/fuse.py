@@ -17,15 +17,15 @@ from neurobridge.bridge.cost.metrics import Geometry, Metric, Scale
 from neurobridge.bridge.cost.protocol import check_rows
 from neurobridge.bridge.fused.batches import Solution, complete, deal
 from neurobridge.bridge.fused.candidate import MAP_FAMILIES, Candidate, MapFamily, check_candidate
-from neurobridge.bridge.fused.choice import Choice, choose
+from neurobridge.bridge.fused.choosing.choice import Choice, choose
+from neurobridge.bridge.fused.choosing.criteria import Criterion, check_criterion, known_criterion
+from neurobridge.bridge.fused.choosing.search import Search
 from neurobridge.bridge.fused.chosen import backward_map, choosing_problem, forward_maps, held_pairs, with_spreads
 from neurobridge.bridge.fused.cost import FusedProblem
-from neurobridge.bridge.fused.criteria import Criterion, check_criterion, known_criterion
 from neurobridge.bridge.fused.deprecated import renamed_arguments
-from neurobridge.bridge.fused.families import CloudProblem
 from neurobridge.bridge.fused.result import FusedBridge
-from neurobridge.bridge.fused.rounds import solve_rounds
-from neurobridge.bridge.fused.search import Search
+from neurobridge.bridge.fused.solving.families import CloudProblem
+from neurobridge.bridge.fused.solving.rounds import solve_rounds
 from neurobridge.bridge.fused.states import State
 from neurobridge.bridge.transport.coupling import ConvergenceWarning, Coupling
 from neurobridge.bridge.transport.plans import DensePlan

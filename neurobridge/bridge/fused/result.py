@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from neurobridge.bridge.fused.candidate import RIDGE, Candidate
+from neurobridge.bridge.fused.choosing.criteria import Criterion
 from neurobridge.bridge.fused.cost import AnyMap
-from neurobridge.bridge.fused.criteria import Criterion
 from neurobridge.bridge.fused.deprecated import warn_deprecated
 from neurobridge.bridge.fused.states import State, predict
 from neurobridge.bridge.transport.coupling import Coupling

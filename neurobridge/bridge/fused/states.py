@@ -10,12 +10,12 @@ import torch
 
 from neurobridge.bridge.cost.in_memory import DenseFactor
 from neurobridge.bridge.fused.candidate import Readout
-from neurobridge.bridge.fused.clouds import Cloud
 from neurobridge.bridge.fused.cost import AnyMap, Blend, FusedCost, FusedProblem, binary_unit, bridge_matrix
-from neurobridge.bridge.fused.designs import AffineMap, CloudMap, CurvedMap
-from neurobridge.bridge.fused.families import OrthogonalFamily
-from neurobridge.bridge.fused.rounds import Round
-from neurobridge.bridge.fused.sinkhorn import Potentials
+from neurobridge.bridge.fused.solving.clouds import Cloud
+from neurobridge.bridge.fused.solving.designs import AffineMap, CloudMap, CurvedMap
+from neurobridge.bridge.fused.solving.families import OrthogonalFamily
+from neurobridge.bridge.fused.solving.rounds import Round
+from neurobridge.bridge.fused.solving.sinkhorn import Potentials
 from neurobridge.maps.kernel import KernelMap, kernel_map
 from neurobridge.maps.linear import LinearMap
 from neurobridge.points.arrays import row_blocks

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from neurobridge.bridge import CRITERIA, Candidate, fuse
-from neurobridge.bridge.fused.criteria import Held, losses
+from neurobridge.bridge.fused.choosing.criteria import Held, losses
 
 RNG = np.random.default_rng(0)
 AXES = 2.5 * np.linalg.qr(RNG.normal(size=(6, 3)))[0]

@@ -8,8 +8,8 @@ import torch
 from scipy.spatial.distance import pdist
 from sklearn.linear_model import Ridge
 
-from neurobridge.bridge.fused.clouds import Cloud
-from neurobridge.bridge.fused.designs import (
+from neurobridge.bridge.fused.solving.clouds import Cloud
+from neurobridge.bridge.fused.solving.designs import (
     RIDGE_PAIR_WEIGHT,
     KernelDesign,
     OrthogonalDesign,
@@ -18,7 +18,7 @@ from neurobridge.bridge.fused.designs import (
     squared_distances,
     thin_svd,
 )
-from neurobridge.bridge.fused.rounds import Known
+from neurobridge.bridge.fused.solving.rounds import Known
 from neurobridge.maps.kernel import kernel_map
 from neurobridge.maps.linear import ALPHAS
 

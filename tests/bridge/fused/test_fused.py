@@ -28,7 +28,7 @@ def test_unpaired_points_help_where_pairs_are_few(bent):
     lost = []
     for seed in (1, 2):
         # A straight relation of no more dimensions than pairs would be ridge's own.
-        X, Y, pairs, new, truth = clustered(200, bent=bent, n_pairs=12, seed=seed, n_dims=16)
+        X, Y, pairs, new, truth = clustered(150, bent=bent, n_pairs=12, seed=seed, n_dims=16)
         ridge = r2(ridge_map(X[:12], Y[:12], penalty="shared")(new), truth)
         ours = r2(fuse(X, Y, pairs, n_rounds=(1, 5), kernel_rounds=(0, 1), n_folds=4, **ONE).map(new), truth)
         lost.append((1 - ours, 1 - ridge))

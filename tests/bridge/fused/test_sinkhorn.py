@@ -8,7 +8,7 @@ import torch
 
 from neurobridge.bridge import ConvergenceWarning, bridge_cost, fuse
 from neurobridge.bridge.fused.cost import bridge_matrix
-from neurobridge.bridge.fused.sinkhorn import sinkhorn
+from neurobridge.bridge.fused.solving.sinkhorn import sinkhorn
 from tests.bridge.fused.pools import ONE, clustered
 
 # Clusters this far apart leave the graph in pieces, which is joined and said; test_distances holds that.

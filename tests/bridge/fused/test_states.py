@@ -8,8 +8,8 @@ import torch
 
 from neurobridge.bridge import Candidate, bridge_cost
 from neurobridge.bridge.fused.cost import FusedProblem
-from neurobridge.bridge.fused.families import CloudProblem
-from neurobridge.bridge.fused.rounds import solve_rounds
+from neurobridge.bridge.fused.solving.families import CloudProblem
+from neurobridge.bridge.fused.solving.rounds import solve_rounds
 from neurobridge.bridge.fused.states import State
 from neurobridge.maps.kernel import KernelMap
 from neurobridge.maps.linear import unit_of_cloud

@@ -8,6 +8,7 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
+#: What a candidate is chosen for.
 Criterion = Literal["correlation", "error", "retrieval", "labels"]
 #: What `fuse` can choose a candidate for.
 CRITERIA: tuple[Criterion, ...] = get_args(Criterion)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from neurobridge.bridge.fused.candidate import MAP_FAMILIES, Candidate, MapFamily
-from neurobridge.bridge.fused.criteria import Criterion
+from neurobridge.bridge.fused.choosing.criteria import Criterion
 
 #: A point of the grid: lam and epsilon.
 GridPoint = tuple[float, float]

@@ -9,9 +9,9 @@ from typing import NamedTuple, Protocol
 import torch
 
 from neurobridge.bridge.cost.blocks import log_product
-from neurobridge.bridge.fused.clouds import Cloud
 from neurobridge.bridge.fused.cost import BRIDGE_EPSILON, FusedProblem
-from neurobridge.bridge.fused.designs import (
+from neurobridge.bridge.fused.solving.clouds import Cloud
+from neurobridge.bridge.fused.solving.designs import (
     AffineMap,
     CloudMap,
     KernelDesign,

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from neurobridge.bridge.fused.families import CloudProblem
+from neurobridge.bridge.fused.solving.families import CloudProblem
 from neurobridge.points.arrays import Rows
 
 

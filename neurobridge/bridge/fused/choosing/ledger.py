@@ -18,10 +18,10 @@ from neurobridge.bridge.fused.candidate import (
     Readout,
     readouts_of,
 )
-from neurobridge.bridge.fused.families import CloudProblem, OrthogonalFamily
-from neurobridge.bridge.fused.folds import Fold
-from neurobridge.bridge.fused.rounds import Round, solve_rounds
-from neurobridge.bridge.fused.search import Search
+from neurobridge.bridge.fused.choosing.folds import Fold
+from neurobridge.bridge.fused.choosing.search import Search
+from neurobridge.bridge.fused.solving.families import CloudProblem, OrthogonalFamily
+from neurobridge.bridge.fused.solving.rounds import Round, solve_rounds
 from neurobridge.maps.kernel import kernel_map
 from neurobridge.maps.spectral import SpectralFeatures, spectral_features, spectral_map
 from neurobridge.maps.whitened import choose_whitened, whitened_candidates

@@ -13,12 +13,12 @@ import torch
 from neurobridge.bridge.fused.candidate import (
     Candidate,
 )
-from neurobridge.bridge.fused.criteria import Criterion, Held, losses
-from neurobridge.bridge.fused.families import CloudProblem
-from neurobridge.bridge.fused.folds import Fold, fewer_points, make_folds
-from neurobridge.bridge.fused.ledger import Ledger, PairMapSettings, note_pair_maps, note_readouts, note_rounds
-from neurobridge.bridge.fused.rounds import solve_rounds
-from neurobridge.bridge.fused.search import GridPoint, Search
+from neurobridge.bridge.fused.choosing.criteria import Criterion, Held, losses
+from neurobridge.bridge.fused.choosing.folds import Fold, fewer_points, make_folds
+from neurobridge.bridge.fused.choosing.ledger import Ledger, PairMapSettings, note_pair_maps, note_readouts, note_rounds
+from neurobridge.bridge.fused.choosing.search import GridPoint, Search
+from neurobridge.bridge.fused.solving.families import CloudProblem
+from neurobridge.bridge.fused.solving.rounds import solve_rounds
 
 # Rounds and readouts are compared on at most this many points a side, lam and epsilon before them on fewer and in few rounds.
 _CHOOSING_POINTS = 700

@@ -8,8 +8,15 @@ from dataclasses import dataclass
 import torch
 
 from neurobridge.bridge.fused.candidate import Candidate, Readout
-from neurobridge.bridge.fused.families import CloudProblem, Family, KernelFamily, Maps, OrthogonalFamily, RidgeFamily
-from neurobridge.bridge.fused.sinkhorn import Potentials, sinkhorn
+from neurobridge.bridge.fused.solving.families import (
+    CloudProblem,
+    Family,
+    KernelFamily,
+    Maps,
+    OrthogonalFamily,
+    RidgeFamily,
+)
+from neurobridge.bridge.fused.solving.sinkhorn import Potentials, sinkhorn
 
 _SMALLEST_UNIT = 1e-12
 # Linear rounds end when no image moves any more: by less than this part of the spread of all images.

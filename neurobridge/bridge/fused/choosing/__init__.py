@@ -1,0 +1,1 @@
+"""The choice of a candidate by cross-validation over the pairs."""
