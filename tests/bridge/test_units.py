@@ -23,6 +23,7 @@ from neurobridge.bridge import (
     fuse,
     kernel_map,
     ridge_map,
+    self_train,
 )
 from neurobridge.bridge.cost.dense import linear_cost
 from neurobridge.bridge.cost.metrics import METRICS
@@ -188,6 +189,15 @@ def test_of_an_alignment_without_pairs(factors):
         assert getattr(there.trust, name) == pytest.approx(getattr(here.trust, name), rel=1e-4), name
 
 
+@pytest.mark.parametrize("factors", FACTORS)
+def test_of_a_self_trained_rotation(factors):
+    a, b = factors
+    here, there = (self_train(f * X, g * Y, PAIRS) for f, g in ((1.0, 1.0), factors))
+    np.testing.assert_allclose(there.rotation, here.rotation, atol=1e-4)
+    np.testing.assert_allclose(there.forward(a * X) / b, here.forward(X), rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(there.backward(b * Y) / a, here.backward(Y), rtol=1e-3, atol=1e-4)
+
+
 #: Public callables, with the property test of each.
 TRIED = {
     "align_unpaired": test_of_an_alignment_without_pairs,
@@ -200,6 +210,7 @@ TRIED = {
     "fuse": test_of_the_fused_bridge,
     "kernel_map": test_of_maps_of_pairs,
     "ridge_map": test_of_maps_of_pairs,
+    "self_train": test_of_a_self_trained_rotation,
 }
 INSIDE = {
     "AnchorDistances": "anchor_distances",
@@ -210,6 +221,7 @@ INSIDE = {
     "FusedCost": "fuse",
     "KernelMap": "kernel_map",
     "LinearMap": "ridge_map",
+    "SelfTrainedMap": "self_train",
     "Trust": "align_unpaired",
     "UnpairedStart": "align_unpaired",
 }

@@ -10,7 +10,7 @@ from neurobridge import maps
 from neurobridge.maps.canonical import CanonicalDesign
 from neurobridge.maps.kernel import kernel_map
 from neurobridge.maps.linear import RidgeDesign, leave_one_out, ridge_map, unit_of_cloud
-from neurobridge.maps.orthogonal import rotation_and_scales, svd
+from neurobridge.maps.orthogonal import nearest_rotation, rotation_and_scales, svd
 from neurobridge.maps.pls import centred, fit_pls, linear_predictor
 from tests.units import UNITS, check_every_callable_is_tried
 
@@ -52,6 +52,7 @@ FOLLOWING = {
     "unit_of_cloud": (1, 0, lambda X, Y: unit_of_cloud(X)),
     "leave_one_out": (0, 2, errors),
     "svd": (1, 1, lambda X, Y: svd(X.T @ Y)[1]),
+    "nearest_rotation": (0, 0, lambda X, Y: nearest_rotation(X.T @ Y)),
     "centred": (1, 0, lambda X, Y: centred(X, Y)[0]),
 }
 INSIDE = {"KernelMap": "kernel_map", "LinearMap": "ridge_map"}
