@@ -51,7 +51,17 @@ def fitted_arrays(aligner, X, Y, rows=None):
 
 
 def test_the_demo_shows_ridge_and_procrustes_and_the_dict_has_all():
-    assert set(BASELINES) == {"ridge", "procrustes", "pls", "cca", "relative", "keypoints", "whitened", "spectral", "fugw"}
+    assert set(BASELINES) == {
+        "ridge",
+        "procrustes",
+        "pls",
+        "cca",
+        "relative",
+        "keypoints",
+        "whitened",
+        "spectral",
+        "fugw",
+    }
     assert COMPARED[-2:] == ("ridge", "procrustes")
 
 

@@ -140,9 +140,7 @@ def _relative_distances(X: np.ndarray) -> np.ndarray:
     return distances / distances.mean()
 
 
-def _partner_ridge(
-    plan: np.ndarray, X: np.ndarray, Y: np.ndarray, rows: tuple[np.ndarray, np.ndarray]
-) -> LinearMap:
+def _partner_ridge(plan: np.ndarray, X: np.ndarray, Y: np.ndarray, rows: tuple[np.ndarray, np.ndarray]) -> LinearMap:
     """Fit ridge regression from points to their mean partners; points without partners are left out."""
     mass = plan.sum(axis=1)
     coupled = np.setdiff1d(np.flatnonzero(mass > 0), rows[0])

@@ -51,7 +51,12 @@ class SpectralRidge(AssemblyAligner):
         left, right = X[rows[0]], Y[rows[1]]
         self.maps_ = tuple(
             spectral_map(
-                known, images, source_points=cloud, n_features=self.n_features, n_neighbors=self.n_neighbors, seed=self.seed
+                known,
+                images,
+                source_points=cloud,
+                n_features=self.n_features,
+                n_neighbors=self.n_neighbors,
+                seed=self.seed,
             )
             for known, images, cloud in ((left, right, X), (right, left, Y))
         )
