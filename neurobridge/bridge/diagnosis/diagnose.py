@@ -43,10 +43,10 @@ def diagnose(
     - *Leave one out*: for anchors p and q, ``C_-pq(x_p, y_q) = min_{r not in {p, q}} d_X(x_p, x_r) + d_Y(y_r, y_q)``; the rank of
       the true ``q = p``. Both pairs are left out, or every other target would have a bridge of its own.
     - *Wrong pairs*: anchors get coordinates from their distances (classical scaling), a ridge map predicts each from the other
-      pairs, in both directions, fitted on the 60 % that agree best (least trimmed squares); a pair is suspect if more than 40 %
-      of the wrong partners lie nearer to the prediction than its own. Silence counts only where it means something: a quarter
-      of the pairs are exchanged among themselves, 12 times, and
-      where that is noticed less than 80 times in 100 the answer is "cannot tell" (`Diagnostics.wrong_pairs`).
+      pairs, in both directions, fitted on the 60 % that agree best (least trimmed squares); a pair is suspect if more than 25 %
+      (40 % where pairs are imprecise) of the wrong partners lie nearer to the prediction than its own. Silence counts only where
+      it means something: a quarter of the pairs are exchanged among themselves, 12 times, and where that is noticed less than 80
+      times in 100 the answer is "cannot tell" (`Diagnostics.wrong_pairs`).
     - *Calibration*: Spearman correlation of ``d_X(x_p, x_r)`` and ``d_Y(y_p, y_r)``, with a permutation test (Mantel 1967), as in
       representational similarity analysis (Kriegeskorte, Mur & Bandettini 2008).
     - *Directions*: with eigenvalues l of the doubly centred squared distances, ``1 / n_directions = sum l^2 / (sum l)^2 - 1/P``, a

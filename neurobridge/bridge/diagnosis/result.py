@@ -36,8 +36,9 @@ class Diagnostics:
     compared : int array of shape (n_compared,)
         Numbers of the compared pairs: all, or 500 drawn at random.
     outliers : int array
-        Pairs of rank above 0.4, worst first; positions in ``pairs``. Empty where the median rank is above 0.2: there the pairs
-        predict one another too poorly to tell a wrong one.
+        Pairs of rank above 0.4 (with 40 pairs or more, above eight times the median rank, but at least 0.25), worst first;
+        positions in ``pairs``. Empty where the median rank is above 0.2: there the pairs predict one another too poorly to tell
+        a wrong one.
     wrong_pairs : WrongPairs
         "wrong pairs", "none seen" or "cannot tell", with the power of that answer and its reason.
     ridge_r2 : float or None
