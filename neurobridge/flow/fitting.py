@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -11,13 +11,15 @@ import numpy as np
 import torch
 
 from neurobridge.flow.bases import BASES, MAPS, PointMap, StandardisedMap, VelocityField
-from neurobridge.flow.networks import build_network
+from neurobridge.flow.networks import SpreadVelocity, build_network
 from neurobridge.flow.settings import Training, named
 from neurobridge.flow.train import Draw, PathPoints, TrainingRecord, train
 from neurobridge.maps.linear import ridge_map
 from neurobridge.points.arrays import pad_to, read_blocks, read_rows
 from neurobridge.points.scale import Standardiser
 
+# Coupled points that mean and spread of starts and ends are read from.
+N_SPREAD = 8192
 # Settings that a checkpoint must agree with, as they are given.
 _FINGERPRINT = (
     "width", "depth", "batch_size", "learning_rate", "weight_decay", "ema", "clip", "patience", "validate_every",
@@ -108,6 +110,11 @@ class FieldTrainer:
             torch.as_tensor(pad_to(end_points, field.n_state), device=self.device),
             torch.as_tensor(start_points, device=self.device) if field.n_condition else None,
         )
+        if starts is not None and self.base == MAPS:
+            spread = SpreadVelocity(field.velocity, field.n_state).to(self.device)
+            rows_drawn, columns_drawn = draw(N_SPREAD, np.random.default_rng([self.seed, 5]))
+            spread.set_spread(starts[rows_drawn], points.ends[columns_drawn])
+            field = replace(field, velocity=spread)
         if options.checkpoint is None:
             return field, train(field.velocity, points, draw, options)
         first_draws = draw(256, np.random.default_rng([self.seed, 4]))

@@ -12,6 +12,8 @@ from neurobridge.points.display import html_repr, short_repr
 
 #: Takes (n_dims, n_condition), gives a module called as module(t, x, condition).
 NetworkFactory = Callable[[int, int], nn.Module]
+#: Largest change of the spread of a dimension by the closed form of `SpreadVelocity`.
+MOST_STRETCHED = 10.0
 
 
 def default_size(n_dims: int, n_condition: int = 0) -> tuple[int, int]:
@@ -145,6 +147,63 @@ class VelocityMLP(nn.Module):
 
     def _repr_html_(self) -> str:
         return html_repr("VelocityMLP", self._facts())
+
+
+class SpreadVelocity(nn.Module):
+    """The velocity that gives each dimension its mean and spread, in closed form, plus what a network adds.
+
+    Where ``x_1 = m_1 + s (x_0 - m_0)`` in each dimension, the points of straight paths at time t have mean
+    ``m_t = (1 - t) m_0 + t m_1`` and the spread of the starts times ``a_t = 1 - t + t s``, and
+
+        v(t, x) = m_1 - m_0 + (s - 1) (x - m_t) / a_t
+
+    leads each start to its end: optimal transport between Gaussians of diagonal covariance. With a network that gives zero,
+    as at the start of training, end points are ``x_1``, so that no correlation of a dimension with anything changes but for its sign.
+
+    Parameters
+    ----------
+    network : nn.Module
+        Called as ``network(t, x, condition)``.
+    n_dims : int
+        Dimensions of the state. Before `set_spread` the closed form is zero.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from neurobridge.flow import VelocityMLP
+    >>> velocity = SpreadVelocity(VelocityMLP(1), 1)
+    >>> velocity.set_spread(torch.tensor([[-1.0], [1.0]]), torch.tensor([[1.0], [5.0]]))
+    >>> velocity(torch.zeros(2, 1), torch.tensor([[-1.0], [1.0]])).flatten().tolist()  # from -1 to 1, from 1 to 5
+    [2.0, 4.0]
+    """
+
+    start: torch.Tensor
+    end: torch.Tensor
+    stretch: torch.Tensor
+
+    def __init__(self, network: nn.Module, n_dims: int) -> None:
+        super().__init__()
+        self.network = network
+        self.register_buffer("start", torch.zeros(n_dims))
+        self.register_buffer("end", torch.zeros(n_dims))
+        self.register_buffer("stretch", torch.ones(n_dims))
+
+    def set_spread(self, starts: torch.Tensor, ends: torch.Tensor) -> None:
+        """Take means and spreads of coupled starts and ends, tensors of shape (n, n_dims).
+
+        The stretch is held between 1 and `MOST_STRETCHED`. Nothing is narrowed, since images of fitted points are spread wider than
+        those of new points; and a dimension that hardly varies among the starts holds little but noise.
+        """
+        self.start.copy_(starts.mean(dim=0))
+        self.end.copy_(ends.mean(dim=0))
+        spreads = [points.std(dim=0).clamp(min=1e-6) for points in (starts, ends)]
+        self.stretch.copy_((spreads[1] / spreads[0]).clamp(1.0, MOST_STRETCHED))
+
+    def forward(self, t: torch.Tensor, x: torch.Tensor, condition: torch.Tensor | None = None) -> torch.Tensor:
+        """Return velocities of shape (batch, n_dims), at times of shape (batch, 1) and states of shape (batch, n_dims)."""
+        mean = torch.lerp(self.start, self.end, t)
+        rate = (self.stretch - 1) / (1 - t + t * self.stretch)
+        return self.end - self.start + rate * (x - mean) + self.network(t, x, condition)
 
 
 def build_network(

@@ -109,7 +109,7 @@ class Training(Settings):
     width, depth : int, optional
         Hidden units and residual blocks of the `VelocityMLP`; None for `neurobridge.flow.default_size`.
     n_steps : int, optional
-        Steps of the optimiser; None for 500 where the base is a map, and 1000 otherwise.
+        Steps of the optimiser; None for 100 where the base is a map, and 1000 otherwise.
     batch_size : int
         Coupled points drawn for a step.
     learning_rate, weight_decay : float
@@ -124,8 +124,11 @@ class Training(Settings):
     validation : float, optional
         Share of the source rows, in [0, 1), whose draws are kept for validation. The averaged weights with the
         smallest validation loss are kept, and training stops after ``patience`` validations without a smaller one;
-        the untrained field, which leaves points at their base, is the first candidate. An affine flow is judged by the
-        distance of transported points to their partners, the others by the loss. 0 trains on all draws for
+        the untrained field, which leaves points at their base, or only gives their cloud the target's spread where the base
+        is a map, is the first candidate. An affine flow is judged by the distance of transported points to their partners.
+        Where the base is a map, weights are kept if they bring the cloud of transported points nearer to that of their
+        partners (sliced Wasserstein, squared; by at least 5 %) and the median correlation of a dimension with its
+        partner falls by at most 0.002. The others are judged by the loss. 0 trains on all draws for
         ``n_steps``. The affine base itself is fitted on all pairs. None for 0 in `ConditionalFlow`, and 0.2 in
         `neurobridge.BridgeAligner`.
     patience : int
@@ -210,8 +213,8 @@ class Training(Settings):
             }
         )
 
-    # From a map there is less to learn, and a longer training or a narrower path moves points farther from their images
-    # without bringing the cloud nearer to the target's (development digits, docs/flow.md).
+    # From a map there is less to learn: the closed form of `SpreadVelocity` does most of it, and a longer training costs
+    # correlation without bringing the cloud nearer to the target's (development draws, docs/flow.md).
     def resolved(self, *, from_map: bool = False, on_gpu: bool = False, seed: int = 0) -> ResolvedTraining:
         """Fill in every default that depends on the flow.
 
@@ -229,14 +232,14 @@ class Training(Settings):
         """
         given = self.get_params()
         usual = {
-            "n_steps": 500 if from_map else 1000,
+            "n_steps": 100 if from_map else 1000,
             "sigma": 0.5 if from_map else 0.1,
             "validation": 0.0,
             "minibatch_cost": squared_distance,
             "mixed_precision": on_gpu,
         }
         filled = {name: value if given[name] is None else given[name] for name, value in usual.items()}
-        return ResolvedTraining(**{**given, **filled}, seed=seed)
+        return ResolvedTraining(**{**given, **filled}, seed=seed, keeps_correlation=from_map, least_gain=0.05 if from_map else 0.0)
 
 
 @dataclass(frozen=True, repr=False, kw_only=True)
@@ -247,6 +250,10 @@ class ResolvedTraining(Training):
     ----------
     seed : int
         Of draws, weights and times.
+    keeps_correlation : bool
+        Validation is by the spread of end points, and refuses weights that lower their correlation with their partners.
+    least_gain : float
+        Share by which weights must lower the validation loss to be kept.
     """
 
     n_steps: int = 1000
@@ -255,6 +262,8 @@ class ResolvedTraining(Training):
     minibatch_cost: MinibatchCost = squared_distance
     mixed_precision: bool | Literal["float16"] = False
     seed: int = 0
+    keeps_correlation: bool = False
+    least_gain: float = 0.0
 
 
 def named(value: Any) -> Any:

@@ -61,9 +61,12 @@ class TrainingState:
         )
 
     def judge(self, loss: float) -> None:
-        """Keep the averaged weights if they are the best yet; stop after ``patience`` validations without a better one."""
+        """Keep the averaged weights if they are better than the kept ones by ``least_gain``, as a share of their loss.
+
+        Training stops after ``patience`` validations without better weights.
+        """
         self.validation_losses.append(loss)
-        if loss < self.best_loss:
+        if loss < self.best_loss * (1 - self.options.least_gain):
             self.best_loss, self.stale = loss, 0
             self.best = [a.clone() for a in self.average]
         else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,7 +15,7 @@ from neurobridge.flow.bases import MAPS, PointMap, StandardisedMap, VelocityFiel
 from neurobridge.flow.errors import FlowFileError
 from neurobridge.flow.fitting import empty_field
 from neurobridge.flow.moved import MOVED
-from neurobridge.flow.networks import NetworkFactory
+from neurobridge.flow.networks import NetworkFactory, SpreadVelocity
 from neurobridge.flow.ode import ODE
 from neurobridge.flow.settings import Training
 from neurobridge.points.scale import Standardiser
@@ -158,6 +159,11 @@ def unpack_flow(
         for side, n in (("source", n_source), ("target", n_target))
     ]
     trained_fields = _empty_fields(params, point_maps, scales, device)
+    for name, trained in trained_fields.items():
+        # Earlier versions had the network alone.
+        if f"{name}.velocity.stretch" in tensors:
+            velocity = SpreadVelocity(trained.velocity, trained.n_state).to(device)
+            trained_fields[name] = replace(trained, velocity=velocity)
     expected: dict[str, tuple[int, ...]] = {
         "source_scale.mean": (n_source,),
         "source_scale.std": (n_source,),

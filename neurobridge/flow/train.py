@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -26,6 +26,9 @@ STEPS_DRAWN = 64
 STEPS_WATCHED = 50
 N_VALIDATION = 8192
 N_MOVED = 1024
+# Of the sliced Wasserstein distance that a flow from a map is validated by, and the correlation it may lose.
+N_DIRECTIONS = 128
+MOST_R_LOST = 0.002
 
 
 class PathPoints(NamedTuple):
@@ -205,11 +208,11 @@ def _draw_training_pairs(
 
 
 class _Validation(NamedTuple):
-    """Held-out draws, judged by the end points of transport (``by_end``) or by the loss along the path."""
+    """Held-out draws, judged by the error or the spread of the end points of transport, or by the loss along the path."""
 
     sample: PathSample
     condition: torch.Tensor | None
-    by_end: bool
+    by: Literal["error", "spread", "loss"]
 
 
 def _hold_out(
@@ -232,17 +235,19 @@ def _hold_out(
     in_validation = held_out[rows]
     generator = torch.Generator(device=device).manual_seed(options.seed + 1)
     i, j = torch.as_tensor(rows[in_validation], device=device), torch.as_tensor(columns[in_validation], device=device)
-    if points.starts is not None and points.conditions is not None:
-        # A start that the condition fixes has one end, and the end is what counts. The loss along the path can fall while
+    if points.starts is not None and (points.conditions is not None or options.keeps_correlation):
+        # A start that is fixed has one end, and the end is what counts. The loss along the path can fall while
         # end points get worse, since late on the path x_t determines x_1.
         i, j = i[:N_MOVED], j[:N_MOVED]
         x_0 = points.starts[i]
         return held_out, _Validation(
-            PathSample(torch.zeros_like(x_0[:, :1]), x_0, points.ends[j] - x_0), points.conditions[i], True
+            PathSample(torch.zeros_like(x_0[:, :1]), x_0, points.ends[j] - x_0),
+            None if points.conditions is None else points.conditions[i],
+            "spread" if options.keeps_correlation else "error",
         )
     # Re-coupling belongs to a minibatch; the validation draws are judged as the coupling gave them.
     as_coupled = options.replace(minibatch_ot=False)
-    return held_out, _Validation(*draw_batch(points, i, j, as_coupled, generator), False)
+    return held_out, _Validation(*draw_batch(points, i, j, as_coupled, generator), "loss")
 
 
 def _n_rows(points: PathPoints) -> int:
@@ -251,7 +256,7 @@ def _n_rows(points: PathPoints) -> int:
 
 
 def _validate(state: TrainingState, validation_set: _Validation, options: ResolvedTraining) -> float:
-    sample, condition, by_end = validation_set
+    sample, condition, by = validation_set
     names = [name for name, p in state.network.named_parameters() if p.requires_grad]
     averaged = dict(zip(names, state.average, strict=True))
 
@@ -260,17 +265,22 @@ def _validate(state: TrainingState, validation_set: _Validation, options: Resolv
 
     state.network.eval()
     with torch.inference_mode(), _precision(options, state.device):
-        loss = (
-            _end_error(velocity, sample, condition)
-            if by_end
-            else float(flow_matching_loss(velocity, sample, condition))
-        )
+        if by == "loss":
+            loss = float(flow_matching_loss(velocity, sample, condition))
+        else:
+            loss = _end_loss(velocity, sample, condition, by)
     state.network.train()
     return loss
 
 
-def _end_error(velocity: Velocity, sample: PathSample, condition: torch.Tensor | None) -> float:
-    """Return the mean squared distance of transported starts from x_1 = x_0 + dx_t, per dimension."""
+def _end_loss(
+    velocity: Velocity, sample: PathSample, condition: torch.Tensor | None, by: Literal["error", "spread"]
+) -> float:
+    """Judge the ends of transported starts beside their partners, x_1 = x_0 + dx_t.
+
+    "error" is the mean squared distance from the partner, per dimension; "spread" the squared sliced Wasserstein distance
+    between ends and partners, and infinite where the median correlation of a dimension with its partner fell.
+    """
 
     def field(t: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
         return velocity(t.expand(len(x), 1), x, condition)
@@ -279,4 +289,17 @@ def _end_error(velocity: Velocity, sample: PathSample, condition: torch.Tensor |
         end = integrate(field, sample.x_t, method="midpoint", n_steps=4).x
     except FloatingPointError:
         return math.inf  # worse than any other; a fatal divergence shows in the training loss
-    return float((end - sample.x_t - sample.dx_t).square().mean())
+    partner = sample.x_t + sample.dx_t
+    if by == "error":
+        return float((end - partner).square().mean())
+    if _median_r(end, partner) < _median_r(sample.x_t, partner) - MOST_R_LOST:
+        return math.inf
+    generator = torch.Generator(device=end.device).manual_seed(0)
+    directions = torch.randn((end.shape[1], N_DIRECTIONS), generator=generator, device=end.device)
+    projected = [(points @ (directions / directions.norm(dim=0))).sort(dim=0).values for points in (end, partner)]
+    return float((projected[0] - projected[1]).square().mean())
+
+
+def _median_r(x: torch.Tensor, y: torch.Tensor) -> float:
+    x, y = x - x.mean(dim=0), y - y.mean(dim=0)
+    return float(((x * y).sum(dim=0) / (x.norm(dim=0) * y.norm(dim=0)).clamp(min=1e-12)).median())

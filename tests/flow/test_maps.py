@@ -67,7 +67,49 @@ def test_the_path_is_wide_and_training_short_where_the_base_is_a_map(known):
     assert not np.array_equal(runs[0], runs[2])
     np.testing.assert_array_equal(runs[3], runs[4])
     smallest = Training(width=4, depth=1, batch_size=2)
-    assert len(ConditionalFlow(image, training=smallest).fit(X, Y, known.Matching(60)).losses_) == 500
+    assert len(ConditionalFlow(image, training=smallest).fit(X, Y, known.Matching(60)).losses_) == 100
+
+
+@undertrained
+def test_an_untrained_flow_from_a_map_gives_each_dimension_the_mean_and_spread_of_the_target(known):
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(200, 3))
+    Y = X * [4, 1, 0.5] + [3, -1, 0]
+
+    def shrunk(Z):
+        return Z * [0.4, 0.5, 0.25] + [1, 1, 1]
+
+    untrained = Training(n_steps=1, learning_rate=1e-12, width=4, depth=1, batch_size=2)
+    flow = ConditionalFlow(shrunk, training=untrained).fit(X, Y, known.Matching(200))
+    moved = flow.transport(X, n_steps=64)
+    # Tenfold, twofold, twofold: all within the limit, so that every point reaches its partner.
+    np.testing.assert_allclose(moved, Y, atol=0.02 * np.abs(Y).max(axis=0))
+    np.testing.assert_allclose(np.corrcoef(moved[:, 0], shrunk(X)[:, 0])[0, 1], 1, atol=1e-6)
+
+
+@undertrained
+def test_no_dimension_is_narrowed_or_stretched_without_bound(known):
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(200, 2))
+    untrained = Training(n_steps=1, learning_rate=1e-12, width=4, depth=1, batch_size=2)
+    flow = ConditionalFlow(lambda Z: Z * [3, 1e-4], training=untrained).fit(X, X, known.Matching(200))
+    moved = flow.transport(X, n_steps=64)
+    np.testing.assert_allclose(moved.std(axis=0) / X.std(axis=0), [3, 10e-4], rtol=0.03)
+
+
+@undertrained
+def test_validation_keeps_the_closed_form_where_the_network_would_cost_correlation(known):
+    # Partners are told by the first dimension alone: what a network learns of the others is noise.
+    rng = np.random.default_rng(0)
+    X, noise = rng.normal(size=(300, 4)), rng.normal(size=(300, 4))
+    Y = 0.5 * X + noise
+    training = Training(validation=0.2, width=64, n_steps=100, validate_every=20)
+    flow = ConditionalFlow(lambda Z: 0.5 * Z, training=training).fit(X, Y, known.Matching(300))
+    moved = flow.transport(X)
+    rs = [np.diag(np.corrcoef(points.T, Y.T)[:4, 4:]) for points in (X, moved)]
+    assert np.median(rs[1]) > np.median(rs[0]) - 0.02
+    assert flow.validation_losses_[0] == flow.validation_losses_.min()
+    np.testing.assert_allclose(moved.var(axis=0).sum() / Y.var(axis=0).sum(), 1, atol=0.1)
 
 
 @undertrained

@@ -81,19 +81,20 @@ def from_aligner(make: Callable[[Draw], Any]) -> Callable[[Draw], Images]:
 
 
 def bridge(settings: dict[str, Any], criterion: Criterion | None = None) -> Callable[[Draw], Images]:
-    """Make the run of a `BridgeAligner`; a frozen readout and the classes of the pairs go with the criterion "labels"."""
+    """Make the run of a `BridgeAligner`."""
+    return from_aligner(lambda draw: BridgeAligner(**settings, **criterion_options(draw, criterion), seed=draw.seed))
 
-    def make(draw: Draw) -> Any:
-        options = dict(settings) if criterion in (None, DEFAULT_CRITERION) else {**settings, "criterion": criterion}
-        if criterion == "labels":
-            assert draw.labels is not None
-            # Of the other rows nothing is read.
-            labels = np.full(len(draw.target), draw.labels[0])
-            labels[draw.pairs[1]] = draw.labels
-            options |= {"classifier": draw.classifier, "labels": labels}
-        return BridgeAligner(**options, seed=draw.seed)
 
-    return from_aligner(make)
+def criterion_options(draw: Draw, criterion: Criterion | None) -> dict[str, Any]:
+    """Return the options of a `BridgeAligner`; a frozen readout and the classes of the pairs go with "labels"."""
+    options: dict[str, Any] = {} if criterion in (None, DEFAULT_CRITERION) else {"criterion": criterion}
+    if criterion == "labels":
+        assert draw.labels is not None
+        # Of the other rows nothing is read.
+        labels = np.full(len(draw.target), draw.labels[0])
+        labels[draw.pairs[1]] = draw.labels
+        options |= {"classifier": draw.classifier, "labels": labels}
+    return options
 
 
 def fuse_on_arrays(draw: Draw) -> Images:
