@@ -135,7 +135,9 @@ def draw_figure(rows: list[dict[str, Any]], path: Path) -> None:
     )  # fmt: skip
     axes[1].axvline(0, color="grey", lw=0.8)
     axes[1].axvline(-MOST_LOST, color="grey", ls=":", lw=1)
-    axes[0].set(xlabel="sliced Wasserstein distance to held-out targets\n(share of the barycentric images')", yticks=heights)
+    axes[0].set(
+        xlabel="sliced Wasserstein distance to held-out targets\n(share of the barycentric images')", yticks=heights
+    )
     axes[0].set_yticklabels(names)
     axes[1].set(xlabel="flow less barycentric: median r, accuracy or R@10", yticks=heights, yticklabels=[])
     axes[0].legend(fontsize=7, frameon=False)
