@@ -156,8 +156,9 @@ def fuse(
         - "retrieval": logarithm of the rank of the true partner by cosine, over that of the number of candidates, mean of both
           ways: held-out pairs and up to 1,000 unpaired points are looked through. Images are rescaled to spread as far from
           the centre as held-out points do (``FusedBridge.spreads``).
-        - "labels": share of predictions that ``classifier`` gives another label than ``labels``. Source points have no
-          classifier: the way back is chosen by correlation.
+        - "labels": share of predictions that ``classifier`` gives another label than ``labels``, and the loss of "correlation",
+          half of each: a handful of right and wrong answers alone says little. Source points have no classifier: the way
+          back is chosen by correlation.
     classifier : callable, or object with ``predict``, optional
         With ``criterion="labels"``: fitted before, and frozen. From target points (n_points, n_target_dims), in the units of
         Y, to labels (n_points,).

@@ -239,18 +239,21 @@ def test_each_criterion_chooses_what_is_best_for_it():
     noise = rng.normal(size=truth.shape)
     names = ("correlation", "error", "retrieval", "labels")
     best = dict(zip(names, candidates(4), strict=True))
+    # The right class, and more noise than that of least error.
+    named = truth + 0.5 * noise
+    named[:, 0] = np.abs(named[:, 0]) * (2 * labels - 1)
     predicted = {
         # Each coordinate along the truth, in units of its own.
         "correlation": truth * [0.3, 3.0, 0.2, 8.0] + 0.02 * noise,
-        "error": truth + 0.5 * noise,
-        # The right direction, at any length, and some points on the other side.
+        "error": truth + 0.3 * noise,
+        # The right direction, at any length.
         "retrieval": truth * np.exp(1.2 * rng.normal(size=(40, 1))),
-        # The right class, and nothing else.
-        "labels": np.c_[(2.0 * labels - 1)[:, None] * np.exp(rng.normal(size=(40, 1))), 4 * noise[:, 1:]],
+        "labels": named,
     }
-    # What is best for another aim fails at labels in some pairs.
+    # What is best for another aim names the class of ten points near the border wrongly.
+    near = np.argsort(np.abs(truth[:, 0]))[:10]
     for name in ("correlation", "error", "retrieval"):
-        predicted[name][:4, 0] *= -0.02
+        predicted[name][near, 0] = -0.2 * truth[near, 0]
     ledger = ledger_of({best[name]: (values, values) for name, values in predicted.items()}, problem)
     for criterion in CRITERIA:
         search = Search((0.9,), (0.02,), (1,), (0,), ("ridge",), criterion, None, 1e-2, 0)

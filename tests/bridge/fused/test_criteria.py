@@ -81,9 +81,10 @@ def test_the_loss_of_retrieval_is_the_logarithm_of_the_rank_by_cosine(centre):
     np.testing.assert_allclose(loss, expected_ranks(*(side[:, :3] for side in sides)), atol=1e-12)
 
 
-def test_the_loss_of_labels_is_the_share_of_wrong_ones():
+def test_the_loss_of_labels_is_half_wrong_ones_and_half_that_of_correlation():
     wrong = sign(PREDICTED @ AXES.T) != sign(TRUTH @ AXES.T)
-    np.testing.assert_array_equal(losses("labels", PREDICTED, by_labels()), wrong)
+    expected = (wrong + losses("correlation", PREDICTED, HELD)) / 2
+    np.testing.assert_allclose(losses("labels", PREDICTED, by_labels()), expected, atol=1e-12)
 
 
 @pytest.mark.parametrize("criterion", CRITERIA)
@@ -156,7 +157,11 @@ def test_a_classifier_reads_points_in_the_units_of_the_target_and_is_called_or_p
     assert bridges[0].errors == bridges[1].errors
     assert all(points.shape == (6, 2) for points in seen)
     assert abs(np.concatenate(seen).mean() - far.mean()) < 2 * far.std()
-    assert set(bridges[0].errors.values()) <= {k / 6 for k in range(7)}
+    correlation = fuse(X, far, PAIRS, **QUICK).errors
+    for candidate, error in bridges[0].errors.items():
+        n_wrong = 6 * (2 * error - correlation[candidate])
+        assert n_wrong == pytest.approx(round(n_wrong), abs=1e-6)
+        assert -1e-6 < n_wrong < 6 + 1e-6
     assert bridges[0].criterion == "labels"
 
 
