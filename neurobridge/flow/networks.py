@@ -158,7 +158,8 @@ class SpreadVelocity(nn.Module):
         v(t, x) = m_1 - m_0 + (s - 1) (x - m_t) / a_t
 
     leads each start to its end: optimal transport between Gaussians of diagonal covariance. With a network that gives zero,
-    as at the start of training, end points are ``x_1``, so that no correlation of a dimension with anything changes but for its sign.
+    as at the start of training, end points are ``x_1``, so that no correlation of a dimension with anything changes but for
+    its sign.
 
     Parameters
     ----------

@@ -105,7 +105,8 @@ def judge(C: np.ndarray, D: np.ndarray, pair_rank: np.ndarray, rng: np.random.Ge
         return WrongPairs("cannot tell", float("nan"), f"{k} pairs are fewer than {_FEWEST_PAIRS}")
     if many_suspects(pair_rank):
         n_suspect = len(suspects(pair_rank))
-        reason = f"{n_suspect} of {k} pairs have more than {suspect_rank(pair_rank):.0%} of the wrong partners nearer than their own"
+        share = suspect_rank(pair_rank)
+        reason = f"{n_suspect} of {k} pairs have more than {share:.0%} of the wrong partners nearer than their own"
         return WrongPairs("wrong pairs", float("nan"), reason)
     power = _power(C, D, rng)
     reason = f"of {_SIMULATIONS} exchanges of {EXCHANGED * 100:.0f} % of these pairs, {power * 100:.0f} % were noticed"

@@ -93,7 +93,8 @@ def pick(pair_losses: PairLosses, first: Candidate | None = None) -> Candidate:
 
     With few pairs the least of many cross-validation losses is mostly chance. So the first candidate stays unless the best of
     its family (same lam, epsilon and maps, other rounds or readout) has a lower loss by more than one standard error of the
-    difference over pairs, and this one stays unless the best of all others has one by more than two.
+    difference over pairs, and this one stays unless the best of all others has one by more than two, or ridge of the pairs by
+    more than one.
 
     Parameters
     ----------
@@ -116,6 +117,9 @@ def pick(pair_losses: PairLosses, first: Candidate | None = None) -> Candidate:
         if candidates:
             rival = best(candidates)
             chosen = rival if beats(pair_losses[rival], pair_losses[chosen], beyond) else chosen
+    # Nothing is knowingly worse than ridge of the pairs.
+    if RIDGE in pair_losses and beats(pair_losses[RIDGE], pair_losses[chosen], _BEYOND_IN_FAMILY):
+        return RIDGE
     return chosen
 
 
