@@ -55,8 +55,9 @@ def dprime(hit: npt.ArrayLike, false_alarm: npt.ArrayLike, *, cap: float = 5.0) 
     >>> dprime([0.84, 0.5], [0.16, 0.5]).round(2).tolist()
     [1.99, 0.0]
     """
-    rates = (real_array(rate, name=name) for name, rate in (("hit", hit), ("false_alarm", false_alarm)))
-    value, n_capped = _dprime(*(rate.astype(np.float64, copy=False) for rate in rates), cap)
+    hits = real_array(hit, name="hit").astype(np.float64, copy=False)
+    false_alarms = real_array(false_alarm, name="false_alarm").astype(np.float64, copy=False)
+    value, n_capped = _dprime(hits, false_alarms, cap)
     _warn_capped(n_capped, value.size, cap, stacklevel=3)
     return value
 
