@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from numbers import Real
+from numbers import Integral, Real
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -66,19 +66,21 @@ class CurveSettings:
     def __post_init__(self) -> None:
         given = self.n_pairs if isinstance(self.n_pairs, Iterable) else (self.n_pairs,)
         counts = tuple(require_count(n, name="n_pairs") for n in given)
-        require_count(self.n_seeds, name="n_seeds")
         require_count(self.n_permutations, name="n_permutations", at_least=0)
         require_seed(self.seed)
         if not isinstance(self.held_out, Real) or not 0 < self.held_out < 1:
             raise ValueError(
                 f"found held_out={self.held_out!r:.40}; expected a share in (0, 1). Mend: e.g. held_out=0.2."
             )
-        if not counts or any(b <= a for a, b in pairwise(counts)):
+        if not counts or any(b <= a for a, b in pairwise(counts)) or not self._has_seeds():
             raise ValueError(
                 f"found n_seeds={self.n_seeds}, n_pairs={list(counts)}; expected at least one seed and numbers of pairs that rise. "
                 "Mend: e.g. n_seeds=5, n_pairs=(5, 50, 500)."
             )
         object.__setattr__(self, "n_pairs", counts)
+
+    def _has_seeds(self) -> bool:
+        return isinstance(self.n_seeds, Integral) and int(self.n_seeds) >= 1
 
     @property
     def seeds(self) -> range:

@@ -31,7 +31,8 @@ def _column(labels: npt.ArrayLike, name: str) -> np.ndarray:
 def _require_draws(n_splits: int, train_size: float, seed: int) -> None:
     require_count(n_splits, name="n_splits", error=AssemblyError)
     require_seed(seed, error=AssemblyError)
-    if not isinstance(train_size, Real) or not 0 < train_size < 1:
+    # A share outside (0, 1) is refused where the rows are known.
+    if not isinstance(train_size, Real) or np.isnan(train_size):
         raise AssemblyError(
             f"splits: found train_size={train_size!r:.40}; expected a share in (0, 1). Mend: e.g. train_size=0.9."
         )

@@ -77,7 +77,7 @@ class Preprocess:
             values = tuple(real_array(given, name=name).astype(float).ravel().tolist())
             if len(values) not in (1, 3) or not all(map(math.isfinite, values)):
                 raise ValueError(
-                    f"preprocess: found {name}={given!r:.60}; expected a finite value, or one for each of "
+                    f"preprocess: found {len(values)} values of {name}, {values[:4]}; expected one, finite, or one for each of "
                     "three channels. Mend: e.g. mean=(0.485, 0.456, 0.406)."
                 )
             object.__setattr__(self, name, values)
@@ -85,9 +85,9 @@ class Preprocess:
             raise ValueError(f"preprocess: found std {self.std}; expected positive values. Mend: leave std out.")
         for name in ("visual_degrees", "crop"):
             value = getattr(self, name)
-            if value is not None and (not isinstance(value, Real) or not math.isfinite(value)):
+            if value is not None and not isinstance(value, Real):
                 raise ValueError(f"preprocess: found {name}={value!r:.40}; expected a number. Mend: leave it out.")
-        if self.visual_degrees is not None and not self.visual_degrees > 0:
+        if self.visual_degrees is not None and not 0 < self.visual_degrees < math.inf:
             raise ValueError(
                 f"preprocess: found visual_degrees {self.visual_degrees}; expected a positive angle. "
                 "Mend: give the width of the images in degrees, or leave it out."
