@@ -135,7 +135,9 @@ def draw_figure(rows: list[dict[str, Any]], path: Path) -> None:
     )  # fmt: skip
     axes[1].axvline(0, color="grey", lw=0.8)
     axes[1].axvline(-MOST_LOST, color="grey", ls=":", lw=1)
-    axes[0].set(xlabel="sliced Wasserstein distance to held-out targets\n(share of the barycentric images')", yticks=heights)
+    axes[0].set(
+        xlabel="sliced Wasserstein distance to held-out targets\n(share of the barycentric images')", yticks=heights
+    )
     axes[0].set_yticklabels(names)
     axes[1].set(xlabel="flow less barycentric: median r, accuracy or R@10", yticks=heights, yticklabels=[])
     axes[0].legend(fontsize=7, frameon=False)
@@ -189,7 +191,8 @@ def main(
     draw_figure(rows, figure_file)
     for row in rows:
         change = row["flow_less_barycentric"]
-        print(row["set"], row["n_pairs"], *(f"{m} {change[m]['mean']:+.4f} ± {change[m]['ci95']:.4f}" for m in ("sliced_wasserstein", "score")), row["nearer"], row["score_kept"])  # fmt: skip
+        shown = [f"{m} {change[m]['mean']:+.4f} ± {change[m]['ci95']:.4f}" for m in ("sliced_wasserstein", "score")]
+        print(row["set"], row["n_pairs"], *shown, "nearer:", row["nearer"], "score kept:", row["score_kept"])
 
 
 if __name__ == "__main__":

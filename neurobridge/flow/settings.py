@@ -228,7 +228,9 @@ class Training(Settings):
             "mixed_precision": on_gpu,
         }
         filled = {name: value if given[name] is None else given[name] for name, value in usual.items()}
-        return ResolvedTraining(**{**given, **filled}, seed=seed, keeps_correlation=from_map, least_gain=0.05 if from_map else 0.0)
+        return ResolvedTraining(
+            **{**given, **filled}, seed=seed, keeps_correlation=from_map, least_gain=0.05 if from_map else 0.0
+        )
 
 
 @dataclass(frozen=True, repr=False, kw_only=True)
