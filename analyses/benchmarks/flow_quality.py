@@ -85,12 +85,12 @@ def measure_draw(draw: Draw) -> dict[str, Any]:
         record["fit_processor_s"] = time.process_time() - started
         record["candidate"] = str(aligner.fused_["forward"].candidate)
         record["validation_losses"] = aligner.flow_.validation_losses_.tolist()
-        fields: list[Any] = [aligner.flow_.forward_, aligner.flow_.backward_]
+        fields = [aligner.flow_.forward_, aligner.flow_.backward_]
         record["network_kept"] = [bool(field.velocity.network.leave.weight.abs().max() > 0) for field in fields]
         for name in ("flow", "barycentric"):
             aligner.set_params(map=name)
-            backward = np.asarray(aligner.inverse_transform(draw.target_test)) if draw.both_ways else None
-            record[name] = score(np.asarray(aligner.transform(draw.source_test)), backward)
+            backward = aligner.inverse_transform(draw.target_test) if draw.both_ways else None
+            record[name] = score(aligner.transform(draw.source_test), backward)
     record["target"] = score(draw.target_test, draw.source_test if draw.both_ways else None)
     return record
 
@@ -191,11 +191,8 @@ def main(
     draw_figure(rows, figure_file)
     for row in rows:
         change = row["flow_less_barycentric"]
-        changes = [
-            f"{measure} {change[measure]['mean']:+.4f} ± {change[measure]['ci95']:.4f}"
-            for measure in ("sliced_wasserstein", "score")
-        ]
-        print(row["set"], row["n_pairs"], *changes, row["nearer"], row["score_kept"])
+        shown = [f"{m} {change[m]['mean']:+.4f} ± {change[m]['ci95']:.4f}" for m in ("sliced_wasserstein", "score")]
+        print(row["set"], row["n_pairs"], *shown, "nearer:", row["nearer"], "score kept:", row["score_kept"])
 
 
 if __name__ == "__main__":

@@ -158,8 +158,7 @@ class SpreadVelocity(nn.Module):
         v(t, x) = m_1 - m_0 + (s - 1) (x - m_t) / a_t
 
     leads each start to its end: optimal transport between Gaussians of diagonal covariance. With a network that gives zero,
-    as at the start of training, end points are ``x_1``, so that no correlation of a dimension with anything changes but for
-    its sign.
+    as at the start of training, end points are ``x_1``, so that no correlation of a single dimension changes.
 
     Parameters
     ----------
@@ -192,8 +191,8 @@ class SpreadVelocity(nn.Module):
     def set_spread(self, starts: torch.Tensor, ends: torch.Tensor) -> None:
         """Take means and spreads of coupled starts and ends, tensors of shape (n, n_dims).
 
-        The stretch is held between 1 and `MOST_STRETCHED`. Nothing is narrowed, since images of fitted points are spread wider than
-        those of new points; and a dimension that hardly varies among the starts holds little but noise.
+        The stretch is held between 1 and `MOST_STRETCHED`. Nothing is narrowed, since images of fitted points are spread
+        wider than those of new points; and a dimension that hardly varies among the starts holds little but noise.
         """
         self.start.copy_(starts.mean(dim=0))
         self.end.copy_(ends.mean(dim=0))
@@ -201,7 +200,7 @@ class SpreadVelocity(nn.Module):
         self.stretch.copy_((spreads[1] / spreads[0]).clamp(1.0, MOST_STRETCHED))
 
     def forward(self, t: torch.Tensor, x: torch.Tensor, condition: torch.Tensor | None = None) -> torch.Tensor:
-        """Return velocities of shape (batch, n_dims), at times of shape (batch, 1) and states of shape (batch, n_dims)."""
+        """Return velocities of shape (batch, n_dims), at times (batch, 1) and states (batch, n_dims)."""
         mean = torch.lerp(self.start, self.end, t)
         rate = (self.stretch - 1) / (1 - t + t * self.stretch)
         return self.end - self.start + rate * (x - mean) + self.network(t, x, condition)

@@ -10,9 +10,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from neurobridge.bridge.fused.candidate import (
-    Candidate,
-)
+from neurobridge.bridge.fused.candidate import RIDGE, Candidate
 from neurobridge.bridge.fused.choosing.criteria import Criterion, Held, losses
 from neurobridge.bridge.fused.choosing.folds import Fold, fewer_points, make_folds
 from neurobridge.bridge.fused.choosing.ledger import Ledger, PairMapSettings, note_pair_maps, note_readouts, note_rounds
