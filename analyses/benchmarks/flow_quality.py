@@ -85,12 +85,12 @@ def measure_draw(draw: Draw) -> dict[str, Any]:
         record["fit_processor_s"] = time.process_time() - started
         record["candidate"] = str(aligner.fused_["forward"].candidate)
         record["validation_losses"] = aligner.flow_.validation_losses_.tolist()
-        fields = [aligner.flow_.forward_, aligner.flow_.backward_]
+        fields: list[Any] = [aligner.flow_.forward_, aligner.flow_.backward_]
         record["network_kept"] = [bool(field.velocity.network.leave.weight.abs().max() > 0) for field in fields]
         for name in ("flow", "barycentric"):
             aligner.set_params(map=name)
-            backward = aligner.inverse_transform(draw.target_test) if draw.both_ways else None
-            record[name] = score(aligner.transform(draw.source_test), backward)
+            backward = np.asarray(aligner.inverse_transform(draw.target_test)) if draw.both_ways else None
+            record[name] = score(np.asarray(aligner.transform(draw.source_test)), backward)
     record["target"] = score(draw.target_test, draw.source_test if draw.both_ways else None)
     return record
 
