@@ -20,6 +20,8 @@ from neurobridge.points.scale import Standardiser
 
 # Coupled points that mean and spread of starts and ends are read from.
 N_SPREAD = 8192
+# Width and depth of the network where the base is a map.
+SMALL_NETWORK = (128, 2)
 # Settings that a checkpoint must agree with, as they are given.
 _FINGERPRINT = (
     "width", "depth", "batch_size", "learning_rate", "weight_decay", "ema", "clip", "patience", "validate_every",
@@ -95,8 +97,9 @@ class FieldTrainer:
         VelocityField, TrainingRecord
         """
         options = self.training.resolved(from_map=self.base == MAPS, on_gpu=self.device.type == "cuda", seed=self.seed)
+        sizes = with_small_network(self.training) if self.base == MAPS else self.training
         field = empty_field(
-            self.base, start_points.shape[1], end_points.shape[1], base_map, self.training, self.seed, self.device
+            self.base, start_points.shape[1], end_points.shape[1], base_map, sizes, self.seed, self.device
         )
         starts = None
         if self.base != "noise":
@@ -140,6 +143,15 @@ class FieldTrainer:
             },
         )
         return field, record
+
+
+def with_small_network(training: Training) -> Training:
+    """Return the training of a flow from a map: beside the closed form, which carries all dimensions, a small network."""
+    width, depth = (
+        default if given is None else given
+        for given, default in zip((training.width, training.depth), SMALL_NETWORK, strict=True)
+    )
+    return training.replace(width=width, depth=depth)
 
 
 def empty_field(

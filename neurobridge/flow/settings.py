@@ -107,7 +107,8 @@ class Training(Settings):
         shape (batch, 1), x of shape (batch, n_dims) and condition of shape (batch, n_condition), or None where
         n_condition is 0. None for `neurobridge.flow.VelocityMLP`.
     width, depth : int, optional
-        Hidden units and residual blocks of the `VelocityMLP`; None for `neurobridge.flow.default_size`.
+        Hidden units and residual blocks of the `VelocityMLP`; None for 128 and 2 where the base is a map, and
+        `neurobridge.flow.default_size` otherwise.
     n_steps : int, optional
         Steps of the optimiser; None for 100 where the base is a map, and 1000 otherwise.
     batch_size : int

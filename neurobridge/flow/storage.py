@@ -13,7 +13,7 @@ import torch
 from neurobridge._version import __version__
 from neurobridge.flow.bases import MAPS, PointMap, StandardisedMap, VelocityField
 from neurobridge.flow.errors import FlowFileError
-from neurobridge.flow.fitting import empty_field
+from neurobridge.flow.fitting import empty_field, with_small_network
 from neurobridge.flow.moved import MOVED
 from neurobridge.flow.networks import NetworkFactory, SpreadVelocity
 from neurobridge.flow.ode import ODE
@@ -158,10 +158,12 @@ def unpack_flow(
         Standardiser(*(_vector(tensors, f"{side}_scale.{key}", n, where) for key in ("mean", "std")))
         for side, n in (("source", n_source), ("target", n_target))
     ]
-    trained_fields = _empty_fields(params, point_maps, scales, device)
+    # Earlier versions had the network alone, and a larger one.
+    has_spread = "forward.velocity.stretch" in tensors
+    training = with_small_network(params["training"]) if has_spread else params["training"]
+    trained_fields = _empty_fields(params | {"training": training}, point_maps, scales, device)
     for name, trained in trained_fields.items():
-        # Earlier versions had the network alone.
-        if f"{name}.velocity.stretch" in tensors:
+        if has_spread:
             velocity = SpreadVelocity(trained.velocity, trained.n_state).to(device)
             trained_fields[name] = replace(trained, velocity=velocity)
     expected: dict[str, tuple[int, ...]] = {

@@ -83,7 +83,7 @@ def test_an_untrained_flow_from_a_map_gives_each_dimension_the_mean_and_spread_o
     flow = ConditionalFlow(shrunk, training=untrained, ode=ODE(n_steps=64)).fit(X, Y, known.Matching(200))
     moved = flow.transport(X)
     # Eightfold, twofold, twofold: all within the limit, so that every point reaches its partner.
-    np.testing.assert_allclose(moved, Y, atol=0.02 * np.abs(Y).max(axis=0))
+    np.testing.assert_allclose(moved, Y, atol=1e-4)
     np.testing.assert_allclose(np.corrcoef(moved[:, 0], shrunk(X)[:, 0])[0, 1], 1, atol=1e-6)
 
 
