@@ -224,10 +224,12 @@ INSIDE = {
     "SelfTrainedMap": "self_train",
     "Trust": "align_unpaired",
     "UnpairedStart": "align_unpaired",
+    "WrongPairs": "diagnose",
 }
 WITHOUT = {
     "Candidate": SETTINGS,
     "Cost": PROTOCOL,
+    "Criterion": SETTINGS,
     "Geometry": SETTINGS,
     **{name: MESSAGE for name in dir(bridge) if name.endswith("Warning")},
 }

@@ -262,6 +262,9 @@ def test_the_mirror_at_hand_is_whole(mirror):
     assert names
     status = {name: verify(name, mirror=mirror) for name in names}
     assert names
-    assert all(state == "ok" for files in status.values() for state in files.values()), json.dumps(status, indent=1)
+    # A mirror may lack a file of a dataset; what it has is right.
+    states = {state for files in status.values() for state in files.values()}
+    assert states <= {"ok", "missing"}, json.dumps(status, indent=1)
+    assert all("ok" in files.values() for files in status.values())
     assert mirrored(mirror) == sorted(names)
     assert set(names) <= {manifest.name for manifest in list_datasets()}

@@ -32,7 +32,7 @@ NOT_TRIED = {
     ],
     "an entry of a manifest, which pydantic checks when the manifest is read": ["datasets.File", "datasets.Manifest"],
     "takes nothing": [
-        "datasets.cache_folder", "datasets.list_datasets", "study.available_memory", "study.machine_facts", "study.peak_rss",
+        "datasets.cache_folder", "datasets.list_datasets", "study.machine_facts", "study.peak_rss",
     ],
     "changes or inspects the installed Brain-Score": [
         "brainscore.link", "brainscore.unlink", "brainscore.status", "brainscore.register", "brainscore.prepare_environment",

@@ -38,7 +38,7 @@ def test_the_residual_is_that_of_scipy():
 
 
 def test_a_decomposition_that_does_not_converge_is_made_by_the_surer_method(monkeypatch):
-    def fails(matrix):
+    def fails(matrix, full_matrices=True):
         raise np.linalg.LinAlgError
 
     matrix = centred(2)

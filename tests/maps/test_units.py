@@ -12,7 +12,11 @@ from neurobridge.maps.kernel import kernel_map
 from neurobridge.maps.linear import RidgeDesign, leave_one_out, ridge_map, unit_of_cloud
 from neurobridge.maps.orthogonal import nearest_rotation, rotation_and_scales, svd
 from neurobridge.maps.pls import centred, fit_pls, linear_predictor
-from tests.units import UNITS, check_every_callable_is_tried
+from neurobridge.maps.principal import PrincipalCoordinates, checked_cloud
+from neurobridge.maps.spectral import nearest, spectral_map
+from neurobridge.maps.whitened import whitened_map
+from neurobridge.maps.whitening import WhitenedDesign, WhitenedSettings
+from tests.units import SETTINGS, UNITS, check_every_callable_is_tried
 
 rng = np.random.default_rng(0)
 X = rng.normal(size=(30, 4)) * [1, 2, 3, 50]
@@ -36,6 +40,9 @@ FITS = {
     "CanonicalDesign": lambda X, Y: CanonicalDesign(X, Y).map(0.1, 2),
     "fit_pls": lambda X, Y: fit_pls(X, Y, n_components=2),
     "linear_predictor": of_predictor,
+    "whitened_map": lambda X, Y: whitened_map(X[:20], Y[:20], source_points=X, target_points=Y),
+    "WhitenedDesign": lambda X, Y: WhitenedDesign(X, Y).map(X[:20], Y[:20], WhitenedSettings(rank=2)),
+    "spectral_map": lambda X, Y: spectral_map(X[:20], Y[:20], source_points=X, n_features=3),
 }
 
 
@@ -54,9 +61,22 @@ FOLLOWING = {
     "svd": (1, 1, lambda X, Y: svd(X.T @ Y)[1]),
     "nearest_rotation": (0, 0, lambda X, Y: nearest_rotation(X.T @ Y)),
     "centred": (1, 0, lambda X, Y: centred(X, Y)[0]),
+    "PrincipalCoordinates": (0, 0, lambda X, Y: np.abs(PrincipalCoordinates(*checked_cloud(X, None, "X")).of(X))),
+    "nearest": (0, 0, lambda X, Y: nearest(X, X, 3)[0]),
 }
-INSIDE = {"KernelMap": "kernel_map", "LinearMap": "ridge_map"}
-WITHOUT = dict.fromkeys(("checked_samples", "mapped_points"), "checks and converts arrays, and changes no number")
+INSIDE = {
+    "KernelMap": "kernel_map",
+    "LinearMap": "ridge_map",
+    "SpectralFeatures": "spectral_map",
+    "SpectralMap": "spectral_map",
+    "choose_whitened": "whitened_map",
+    "spectral_features": "spectral_map",
+}
+CHECK = "checks and converts arrays, and changes no number"
+WITHOUT = dict.fromkeys(("checked_samples", "mapped_points", "checked_cloud", "checked_weights"), CHECK) | {
+    "WhitenedSettings": SETTINGS,
+    "whitened_candidates": SETTINGS,
+}
 
 
 @pytest.mark.parametrize("name", sorted(FITS))
