@@ -4,14 +4,25 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
 
 from neurobridge.aligners.base import AssemblyAligner, Direction
 from neurobridge.aligners.estimator import AlignerNotFittedError
-from neurobridge.aligners.partners import partner_kernel_map
+from neurobridge.aligners.partners import FusedMap, PartnerMap, partner_kernel_map
+from neurobridge.aligners.representations import (
+    ALL,
+    AUTO,
+    Representation,
+    in_units,
+    layer_groups,
+    read_columns,
+    representations,
+    weights_of_sides,
+)
+from neurobridge.aligners.storage import same_value
 from neurobridge.bridge import (
     CRITERIA,
     SOLVERS,
@@ -27,7 +38,7 @@ from neurobridge.bridge import (
 from neurobridge.bridge.cost.dense import linear_cost
 from neurobridge.bridge.cost.measured import measured_cost
 from neurobridge.bridge.cost.metrics import Metric, Scale
-from neurobridge.bridge.fused.choosing.criteria import classify_with
+from neurobridge.bridge.fused.choosing.criteria import check_criterion, classify_with
 from neurobridge.flow import Base, ConditionalFlow, OffSupportWarning
 from neurobridge.points.arrays import Rows
 from neurobridge.store.kinds import register
@@ -41,50 +52,12 @@ COUPLINGS = ("fused", *SOLVERS)
 COSTS = ("bridge", "linear")
 
 DIRECTIONS: tuple[Direction, ...] = ("forward", "backward")
+# The sides that a direction leaves and reaches.
+_ENDS: dict[Direction, tuple[str, str]] = {"forward": ("source", "target"), "backward": ("target", "source")}
 PointMap = Callable[[np.ndarray], np.ndarray]
 
 
-@register("partner-map")
-@dataclass(frozen=True, eq=False)
-class PartnerMap:
-    """Map of any point to its mean partner under a factored coupling, read from its distances to the anchors.
-
-    Attributes
-    ----------
-    coupling : Coupling
-    ends : array of shape (m, n_target_dims)
-        The target points it was solved for.
-    """
-
-    coupling: Coupling
-    ends: np.ndarray
-
-    def __call__(self, X: np.ndarray) -> np.ndarray:
-        """Map points of shape (n_points, n_source_dims) to (n_points, n_target_dims)."""
-        return np.asarray(self.coupling.map(X, self.ends))
-
-
-@register("fused-map", version=2, upgrades={1: dict})
-@dataclass(frozen=True, eq=False)
-class FusedMap:
-    """Map of any point that cross-validation chose under a fused coupling.
-
-    Attributes
-    ----------
-    bridge : FusedBridge
-    backward : bool
-        From the bridge's target to its source.
-    """
-
-    bridge: FusedBridge
-    backward: bool = False
-
-    def __call__(self, X: np.ndarray) -> np.ndarray:
-        """Map points of shape (n_points, n_source_dims) to (n_points, n_target_dims)."""
-        return np.asarray(self.bridge.map_back(X) if self.backward else self.bridge.map(X))
-
-
-@register("bridge-aligner")
+@register("bridge-aligner", version=2, upgrades={1: lambda state: {**state, "representation_": {}}})
 class BridgeAligner(AssemblyAligner):
     """Align two spaces over a few labelled pairs: cost, coupling, map.
 
@@ -121,6 +94,20 @@ class BridgeAligner(AssemblyAligner):
     labels : str or array of shape (n_target,), optional
         With ``criterion="labels"``: the presentation coordinate of the target that holds the labels, or the label of every
         target row; only those of pairs are read.
+    representation : str
+        With ``coupling="fused"``: what is read of an assembly whose neuroids have several values of ``layer``, or of
+        ``layer`` and ``pooling``.
+
+        - "auto": the layers that predict the other space best, by cross-validation over the pairs under the criterion: one,
+          the best few together, or all of them. "balanced" is what others have to beat by one standard error. See
+          `neurobridge.aligners.representations.choose_representation`.
+        - "balanced": all, each with a share of the variance proportional to the square root of its number of neuroids.
+        - "equal": all, each with the same share.
+        - "all": every neuroid alike, whatever its layer, as of arrays.
+        - the name of a layer, or "layer/pooling": that one, of every side that has it.
+
+        It is what a direction reads. What it gives is complete: `inverse_transform` returns all neuroids of the source,
+        by a bridge of its own if `transform` reads some of its layers only.
     cost : {"bridge", "linear"}
         "linear" is an ablation, the cost of how far a map of the pairs misses, without any bridge. Under "fused" the two
         terms of the maps in the fused cost alone, under "sinkhorn" and "exact" ``|M x - y|^2`` over its mean, M ridge;
@@ -157,7 +144,11 @@ class BridgeAligner(AssemblyAligner):
         With ``map="linear"``, and after loading, there is none.
     fused_ : dict of str to FusedBridge
         With ``coupling="fused"`` only: "forward" and "backward" name the same bridge, with the candidates that were chosen
-        and the losses of all.
+        and the losses of all; or two, if a direction reads some layers only, and then that of "backward" is solved when it
+        is first needed.
+    representation_ : dict of str to Representation
+        What is read of the "source" and of the "target", for those that have several layers, and the losses of everything
+        that was compared.
     flow_ : ConditionalFlow
         Where the aligner was fitted with ``map="flow"``.
     maps_ : dict of str to callable
@@ -209,6 +200,7 @@ class BridgeAligner(AssemblyAligner):
         criterion: Criterion = "correlation",
         classifier: Any = None,
         labels: Any = None,
+        representation: str = "auto",
         cost: Literal["bridge", "linear"] = "bridge",
         epsilon: float | None = None,
         unbalanced: float | None = None,
@@ -229,6 +221,7 @@ class BridgeAligner(AssemblyAligner):
         self.criterion = criterion
         self.classifier = classifier
         self.labels = labels
+        self.representation = representation
         self.cost = cost
         self.epsilon = epsilon
         self.unbalanced = unbalanced
@@ -252,7 +245,9 @@ class BridgeAligner(AssemblyAligner):
         return {direction: made.bridge for direction, made in maps.items() if isinstance(made, FusedMap)}
 
     def _before_fit(self, source: Any, target: Any) -> None:
-        """Read the labels of the target."""
+        """Read the layers of both sides, and the labels of the target."""
+        sides = {"source": source, "target": target}
+        self.groups_ = {} if self.representation == ALL else layer_groups(sides)
         if not isinstance(self.labels, str):
             self.labels_ = None if self.labels is None else np.asarray(self.labels)
         else:
@@ -273,6 +268,7 @@ class BridgeAligner(AssemblyAligner):
         self._check_options()
         self.training_ = X, Y, rows
         self.maps_: dict[str, PointMap] = {}
+        self.representation_: dict[str, Representation] = {}
         if self.map == "linear":
             self._make_maps()
             return
@@ -280,7 +276,8 @@ class BridgeAligner(AssemblyAligner):
         base = self._base()
         flow = self._make_flow(base if base != "barycentric" else "affine") if self.map == "flow" else None
         if self.coupling == "fused":
-            self._make_fused_maps(X, Y, rows)
+            self.representation_ = self._choose_representations()
+            self._make_fused_map("forward")
             self.coupling_ = self.fused_["forward"].coupling
         else:
             self.coupling_ = self._couple(X, Y, rows)
@@ -325,6 +322,12 @@ class BridgeAligner(AssemblyAligner):
                 f"found unbalanced={self.unbalanced!r} with coupling='pairs'; expected None, since the pairs fix the plan. "
                 "Mend: leave it out, or coupling='factored'."
             )
+        if self.representation not in (AUTO, ALL) and (self.coupling != "fused" or self.map == "linear"):
+            raise ValueError(
+                f"found representation={self.representation!r} with coupling={self.coupling!r}, map={self.map!r}, which read all "
+                "neuroids alike; expected coupling='fused' and another map. Mend: leave it out, or fit on "
+                "neurobridge.assemblies.select(source, layer=...)."
+            )
         refused = {"nearest": self.nearest is not None, "reduce": self.reduce != "softmin"}
         if self.fuse_options and self.coupling != "fused":
             raise ValueError(
@@ -358,32 +361,60 @@ class BridgeAligner(AssemblyAligner):
     def _geometry(self) -> Geometry:
         return Geometry(self.metric, self.scale, self.n_neighbors)
 
-    def _make_fused_maps(self, X: np.ndarray, Y: np.ndarray, rows: Rows) -> None:
-        """Solve the fused bridge once, for the maps of both directions."""
+    def _choose_representations(self) -> dict[str, Representation]:
+        X, Y, rows = self.training_
+        labels = None if self.labels_ is None else self.labels_[rows[1]]
+        check_criterion(self.criterion, self.classifier, labels, len(rows[0]))
+        return representations(
+            self.representation, self.groups_, {"source": X, "target": Y}, rows, self.criterion,
+            {"source": self.source_scale_, "target": self.target_scale_},
+            None if self.classifier is None else self._classify, labels, seed=self.seed,
+        )  # fmt: skip
+
+    def _make_fused_map(self, direction: Direction) -> None:
+        """Solve the fused bridge of a direction; it serves the other one as well, if that reads and gives the same layers."""
+        weights = {each: weights_of_sides(self.groups_, self.representation_, *_ENDS[each]) for each in DIRECTIONS}
+        bridge = self._fuse(weights[direction])
+        for each in DIRECTIONS:
+            if each == direction or same_value(weights[each], weights[direction]):
+                ends = (weights[each].get(role) for role in _ENDS[each])
+                self.maps_[_map_name("barycentric", each)] = FusedMap(bridge, each == "backward", *ends)
+
+    def _fuse(self, weights: dict[str, np.ndarray]) -> FusedBridge:
+        X, Y, rows = self.training_
         geometry = self._geometry()
         options: dict[str, Any] = {} if self.epsilon is None else {"epsilons": (self.epsilon,)}
         if self.cost == "linear":
             options["lams"] = (1.0,)
-        if self.labels_ is not None:
+        source, target = weights.get("source"), weights.get("target")
+        criterion = self.criterion
+        if criterion == "labels" and target is not None and not target.all():
+            # The bridge of the way back: the classifier reads all layers of the target, and chooses nothing there.
+            criterion = "correlation"
+        if self.labels_ is not None and criterion == self.criterion:
             options["labels"] = self.labels_[rows[1]]
-        if self.classifier is not None:
-            options["classifier"] = self._classify
-        if self.criterion == "retrieval":
-            options["sought_in"] = self.source_scale_.backward, self.target_scale_.backward
+        in_own_units = [
+            partial(in_units, scale=scale, weights=factors)
+            for scale, factors in ((self.source_scale_, source), (self.target_scale_, target))
+        ]
+        if self.classifier is not None and criterion == self.criterion:
+            options["classifier"] = lambda images: self._classify(in_own_units[1](images))
+        if criterion == "retrieval":
+            options["sought_in"] = tuple(in_own_units)
         options |= self.fuse_options or {}
-        bridge = fuse(
-            X, Y, rows, metric=geometry.metric, scale=geometry.scale, n_neighbors=geometry.n_neighbors,
-            criterion=self.criterion, seed=self.seed, device=self.device, **options,
+        return fuse(
+            read_columns(X, source), read_columns(Y, target), rows, metric=geometry.metric, scale=geometry.scale,
+            n_neighbors=geometry.n_neighbors, criterion=criterion, seed=self.seed, device=self.device, **options,
         )  # fmt: skip
-        for direction in DIRECTIONS:
-            self.maps_[_map_name("barycentric", direction)] = FusedMap(bridge, direction == "backward")
 
-    def _classify(self, standardised: np.ndarray) -> np.ndarray:
-        return classify_with(self.classifier, self.target_scale_.backward(standardised))
+    def _classify(self, images: np.ndarray) -> np.ndarray:
+        return classify_with(self.classifier, images)
 
     def _make_maps(self) -> None:
-        for direction in DIRECTIONS:
-            self._map_of(self.map, direction)
+        # Under "fused" one is there, and the bridge of the way back, if it is another one, waits until it is needed.
+        if self.map == "linear" or self.coupling != "fused":
+            for direction in DIRECTIONS:
+                self._map_of(self.map, direction)
 
     def _map_of(self, kind: Map, direction: Direction) -> PointMap:
         """Return one direction of a map that is read from the coupling or the pairs, made when first asked for."""
@@ -405,7 +436,7 @@ class BridgeAligner(AssemblyAligner):
         if kind == "linear":
             return ridge_map(X[rows[0]], Y[rows[1]], unit=1.0)
         if self.coupling == "fused":
-            self._make_fused_maps(*self.training_)
+            self._make_fused_map(direction)
             return self.maps_[_map_name(kind, direction)]
         coupling = self.coupling_.transposed() if backward else self.coupling_
         if self.coupling == "factored":
@@ -436,7 +467,7 @@ class BridgeAligner(AssemblyAligner):
 
     def _state_to_save(self) -> dict[str, Any]:
         """Return what the map needs; plans and training points stay behind."""
-        left_out = ("flow_", "coupling_", "training_", "maps_", "labels_")
+        left_out = ("flow_", "coupling_", "training_", "maps_", "labels_", "groups_")
         kept = {name: value for name, value in super()._state_to_save().items() if name not in left_out}
         if self.map == "flow":
             return kept | {"maps_": {}, "flow_": self.flow_}
@@ -446,9 +477,12 @@ class BridgeAligner(AssemblyAligner):
         facts = super()._facts()
         if hasattr(self, "coupling_"):
             facts["coupling converged"] = self.coupling_.converged
-        if self.fused_:
-            bridge = self.fused_["forward"]
-            facts |= {"chosen, forward": _phrase(bridge.candidate), "chosen, backward": _phrase(bridge.candidate_back)}
+        for role, chosen in getattr(self, "representation_", {}).items():
+            facts[f"read of the {role}"] = str(chosen)
+        for direction, bridge in self.fused_.items():
+            facts[f"chosen, {direction}"] = _phrase(
+                bridge.candidate if direction == "forward" else bridge.candidate_back
+            )
         return facts
 
 

@@ -1,11 +1,62 @@
-"""Kernel ridge from points to their mean partners: a map for couplings that have no formula for new points."""
+"""Maps of new points that are read from a coupling: by its formula, by the fused bridge, or by kernel ridge to mean partners."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
-from neurobridge.bridge import Coupling, KernelMap, kernel_map
+from neurobridge.aligners.representations import read_columns, unread_columns
+from neurobridge.bridge import Coupling, FusedBridge, KernelMap, kernel_map
 from neurobridge.points.arrays import as_points
+from neurobridge.store.kinds import register
+
+
+@register("partner-map")
+@dataclass(frozen=True, eq=False)
+class PartnerMap:
+    """Map of any point to its mean partner under a factored coupling, read from its distances to the anchors.
+
+    Attributes
+    ----------
+    coupling : Coupling
+    ends : array of shape (m, n_target_dims)
+        The target points it was solved for.
+    """
+
+    coupling: Coupling
+    ends: np.ndarray
+
+    def __call__(self, X: np.ndarray) -> np.ndarray:
+        """Map points of shape (n_points, n_source_dims) to (n_points, n_target_dims)."""
+        return np.asarray(self.coupling.map(X, self.ends))
+
+
+@register("fused-map", version=3, upgrades={1: dict, 2: dict})
+@dataclass(frozen=True, eq=False)
+class FusedMap:
+    """Map of any point that cross-validation chose under a fused coupling.
+
+    Attributes
+    ----------
+    bridge : FusedBridge
+    backward : bool
+        From the bridge's target to its source.
+    read, given : arrays of shape (n_dims,), optional
+        Factors of the dimensions of the space that is left, 0 where the bridge does not read them, and of the space that is
+        reached; None for ones.
+    """
+
+    bridge: FusedBridge
+    backward: bool = False
+    read: np.ndarray | None = None
+    given: np.ndarray | None = None
+
+    def __call__(self, X: np.ndarray) -> np.ndarray:
+        """Map points of shape (n_points, n_source_dims) to (n_points, n_target_dims)."""
+        points = read_columns(X, self.read)
+        images = self.bridge.map_back(points) if self.backward else self.bridge.map(points)
+        return unread_columns(np.asarray(images), self.given)
 
 
 def partner_kernel_map(coupling: Coupling, X: np.ndarray, Y: np.ndarray, *, seed: int = 0) -> KernelMap:

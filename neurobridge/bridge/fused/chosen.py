@@ -14,6 +14,7 @@ from neurobridge.bridge.fused.choosing.criteria import Held, classify_with
 from neurobridge.bridge.fused.choosing.ledger import whitened_settings
 from neurobridge.bridge.fused.cost import AnyMap, FusedProblem
 from neurobridge.bridge.fused.result import FusedBridge
+from neurobridge.bridge.fused.solving.clouds import Cloud
 from neurobridge.bridge.fused.solving.families import CloudProblem, OrthogonalFamily
 from neurobridge.bridge.fused.states import State, points_map
 from neurobridge.maps.kernel import kernel_map
@@ -44,19 +45,24 @@ def held_pairs(
     problem: CloudProblem, classifier: Any, labels: np.ndarray | None, sought_in: tuple[Any, Any] | None
 ) -> tuple[Held, Held]:
     """Return what predictions of target points and of source points are compared with, in the axes of the clouds."""
-    sides = []
     spaces = (None, None) if sought_in is None else sought_in
-    for cloud, rows, space in (
-        (problem.target, problem.rows[1], spaces[1]),
-        (problem.source, problem.rows[0], spaces[0]),
-    ):
-        points = cloud.coordinates.double().cpu().numpy()
-        paired = rows.cpu().numpy()
-        others = np.setdiff1d(np.arange(len(points)), paired)[:_N_OTHERS]
-        sides.append(Held(points[paired], points[others], cloud.axes * cloud.unit, cloud.centre, space))
+    sides = [
+        held_side(cloud, rows.cpu().numpy(), space)
+        for cloud, rows, space in (
+            (problem.target, problem.rows[1], spaces[1]),
+            (problem.source, problem.rows[0], spaces[0]),
+        )
+    ]
     if labels is None:
         return sides[0], sides[1]
     return replace(sides[0], classify=partial(classify_with, classifier), labels=labels), sides[1]
+
+
+def held_side(cloud: Cloud, paired: np.ndarray, sought_in: Callable[[np.ndarray], np.ndarray] | None = None) -> Held:
+    """Return what predictions of the paired points of a cloud are compared with; ``paired`` are their rows."""
+    points = cloud.coordinates.double().cpu().numpy()
+    others = np.setdiff1d(np.arange(len(points)), paired)[:_N_OTHERS]
+    return Held(points[paired], points[others], cloud.axes * cloud.unit, cloud.centre, sought_in)
 
 
 def forward_maps(chosen: Candidate, problem: FusedProblem, state: State, seed: int) -> tuple[LinearMap, AnyMap]:

@@ -42,7 +42,7 @@ def make_folds(problem: CloudProblem, n_folds: int, n_points: int, rng: np.rando
     sides = problem.rows[0].cpu().numpy(), problem.rows[1].cpu().numpy()
     clouds = problem.source, problem.target
     for held in np.array_split(rng.permutation(len(sides[0])), max(2, n_folds)):
-        kept = _pairs_apart(sides, held)
+        kept = pairs_apart(sides, held)
         if len(kept) < 2:
             continue
         rows = [
@@ -74,7 +74,7 @@ def _positive(mean: torch.Tensor) -> float:
     return max(float(mean), 1e-12)
 
 
-def _pairs_apart(rows: Rows, held: np.ndarray) -> np.ndarray:
+def pairs_apart(rows: Rows, held: np.ndarray) -> np.ndarray:
     """Pairs that share no point with those held out."""
     i, j = rows
     kept = np.setdiff1d(np.arange(len(i)), held)
