@@ -198,9 +198,9 @@ def test_load_knows_it_by_name():
 @pytest.mark.parametrize(
     ("arguments", "facts"),
     [
-        ({"images_per_object": {2: 5}}, [[2], [0, 3, 6]]),
-        ({"images_per_object": {}}, [[], [0, 3, 6]]),
-        ({"images_per_object": {3: 0}}, ["images_per_object={3: 0}", "n_repetitions=46"]),
+        ({"images_per_object": {2: 5}}, ["{2: 5}", [0, 3, 6]]),
+        ({"images_per_object": {}}, ["{}", [0, 3, 6]]),
+        ({"images_per_object": {3: 0}}, ["images_per_object[3]=0"]),
         ({"n_repetitions": 0}, ["n_repetitions=0"]),
         ({"image_size": 16}, ["image_size", 16, 32]),
     ],

@@ -80,7 +80,7 @@ def test_reference_example(mirror: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_every_example_is_run_here() -> None:
-    assert len(BLOCKS) == 5
+    assert len(BLOCKS) == 7
 
 
 @pytest.mark.realdata

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 import numpy as np
 from ot.gromov import fused_unbalanced_gromov_wasserstein
 from scipy.spatial.distance import cdist
@@ -115,8 +116,9 @@ class FUGW(AssemblyAligner):
 
     def _plan(self, C: np.ndarray, D: np.ndarray, M: np.ndarray) -> np.ndarray:
         try:
-            # What divides by zero leaves NaN, which POT refuses.
-            with np.errstate(all="ignore"):
+            # What divides by zero leaves NaN, which POT warns of and refuses.
+            with np.errstate(all="ignore"), warnings.catch_warnings():
+                warnings.simplefilter("ignore")
                 plan = fused_unbalanced_gromov_wasserstein(
                     C, D, reg_marginals=self.rho, epsilon=self.epsilon, alpha=self.alpha, M=M, unbalanced_solver="mm",
                     max_iter=_ITERATIONS, max_iter_ot=_SCALING_ITERATIONS, tol=_TOLERANCE,

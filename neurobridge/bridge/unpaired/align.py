@@ -183,7 +183,9 @@ def align_unpaired(
     max_rounds : int
         Most rounds of refitting.
     refinement : {"rotation", "fused"}, optional
-        Default: "fused" for geodesic distances, which are for differently folded clouds, "rotation" for all others.
+        Default: "fused" for geodesic distances, which are for differently folded clouds, "rotation" for all others. On a few
+        dozen points without noise "fused" finds more partners (all of 40, where "rotation" finds half), and trust is not
+        calibrated for it there.
     solver : {"entropic", "lowrank"}
         Gromov-Wasserstein of the restarts. "lowrank" matches ``rank`` parts by squared Euclidean distances, whatever the metric
         of the bridges: for clouds of thousands of points, whose parts a sample of 300 would not show.
@@ -223,22 +225,21 @@ def align_unpaired(
 
     Examples
     --------
-    A stretched and turned copy of a cloud, rows shuffled. With so few points most anchors are right,
-    but restarts on different parts of the cloud disagree, and the warning says so:
+    A stretched and turned copy of a cloud, rows shuffled:
 
     >>> import warnings
     >>> import numpy as np
     >>> from neurobridge.bridge import UntrustedAlignmentWarning, align_unpaired
     >>> rng = np.random.default_rng(0)
-    >>> X = rng.exponential(size=(20, 3)) * [3.0, 2.0, 1.0]
-    >>> order = rng.permutation(20)
-    >>> Y = 2 * (X @ np.linalg.qr(rng.normal(size=(3, 3)))[0])[order]
+    >>> X = rng.exponential(size=(100, 6)) * np.linspace(3, 1, 6)
+    >>> order = rng.permutation(100)
+    >>> Y = 2 * (X @ np.linalg.qr(rng.normal(size=(6, 6)))[0])[order]
     >>> with warnings.catch_warnings():
     ...     warnings.simplefilter("ignore", UntrustedAlignmentWarning)
-    ...     start = align_unpaired(X, Y, n_restarts=2, n_null=1, max_rounds=2)
+    ...     start = align_unpaired(X, Y, n_restarts=2, n_null=1, max_rounds=5)
     >>> i, j = start.anchors
-    >>> bool((order[j] == i).mean() > 0.8), start.trustworthy
-    (True, False)
+    >>> bool((order[j] == i).mean() > 0.8)
+    True
     """
     _check_options(n_anchors, n_points, n_restarts, n_null, max_rounds, solver, rank, refinement)
     X, Y = _check_points(X, "X"), _check_points(Y, "Y")
