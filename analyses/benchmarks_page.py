@@ -210,7 +210,8 @@ the fields, of both directions, whose network validation kept beside the closed 
 {table(heads, rows)}
 
 Asked of the flow: the interval of SW below 0, and the score at most .005 lower.
-{"Both hold in every cell." if not missed else f"Missed: {'; '.join(missed)}."}
+{"Both hold in every cell above." if not missed else f"Missed: {'; '.join(missed)}."}
+{f"Not run yet: {', '.join(results['not_run'])}." if results["not_run"] else ""}
 
 ![Distances and scores, flow beside barycentric](figures/flow_quality.png)
 """

@@ -153,12 +153,14 @@ def write(path: Path, records: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Write records and their summary, and return the summary."""
     records.sort(key=lambda r: (list(CELLS).index(r["set"]), r["n_pairs"], r["seed"]))
     rows = summary(records)
+    missing = [name for name in CELLS if name not in {row["set"] for row in rows}]
     result = {
         "neurobridge": neurobridge.__version__,
         "machine": {
             "processor": platform.machine(), "system": platform.system(), "torch": torch.__version__, "threads": 1,
         },
-        "all_met": all(row["nearer"] and row["score_kept"] for row in rows), "summary": rows, "records": records,
+        "not_run": missing, "all_met": not missing and all(row["nearer"] and row["score_kept"] for row in rows),
+        "summary": rows, "records": records,
     }  # fmt: skip
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(result, indent=1) + "\n")

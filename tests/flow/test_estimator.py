@@ -104,7 +104,7 @@ def test_settings_are_values(settings):
         settings.n_steps = 3
 
 
-@pytest.mark.parametrize(("from_map", "n_steps", "sigma"), [(False, 1000, 0.1), (True, 500, 0.5)])
+@pytest.mark.parametrize(("from_map", "n_steps", "sigma"), [(False, 1000, 0.1), (True, 100, 0.5)])
 def test_open_defaults_depend_on_the_base_and_the_device(from_map, n_steps, sigma):
     resolved = Training(width=8).resolved(from_map=from_map, on_gpu=True, seed=3)
     assert (resolved.n_steps, resolved.sigma, resolved.width, resolved.seed) == (n_steps, sigma, 8, 3)
