@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+
 import numpy as np
 from ot.gromov import fused_unbalanced_gromov_wasserstein
 from scipy.spatial.distance import cdist
