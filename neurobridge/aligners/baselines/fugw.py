@@ -13,8 +13,10 @@ from neurobridge.maps.linear import LinearMap, ridge_map
 from neurobridge.points.memory import check_memory
 from neurobridge.store.kinds import register
 
-_ITERATIONS, _SCALING_ITERATIONS = 20, 300
+_ITERATIONS, _SCALING_ITERATIONS = 20, 100
 _TOLERANCE = 1e-5
+# exp(-700) is the least number of float64; costs move while plans do.
+_LARGEST_EXPONENT = 300.0
 # Matrices of n x m points that POT holds at once, as measured.
 _MATRICES = 8
 
@@ -27,8 +29,8 @@ class FUGW(AssemblyAligner):
        ``M_ij = mean_p (C_ip - D_jp)^2``.
     2. Plans P and Q minimise (Thual et al. 2022, NeurIPS, arXiv 2206.09398) ``sum (C_ik - D_jl)^2 P_ij Q_kl + alpha / 2 sum
        (P + Q)_ij M_ij + rho KL(marginals of P x Q | uniform) + epsilon KL(P x Q | uniform)``, solved by POT's
-       ``fused_unbalanced_gromov_wasserstein`` in at most 20 alternations of its multiplicative solver, whose kernel does not
-       underflow where a point is far from all others.
+       ``fused_unbalanced_gromov_wasserstein`` in at most 20 alternations. Where a point is so far from
+       all others that its kernel would underflow, epsilon is 1/300 of the cost of its cheapest partner (``epsilon_``).
     3. Ridge regression maps source points to their mean partners; a paired point has its partner alone.
 
     The matrices of n x n, n x m and m x m numbers are held in memory, and an alternation takes of the order of ``n m (n + m)``
@@ -54,6 +56,8 @@ class FUGW(AssemblyAligner):
     ----------
     maps_ : tuple of two LinearMap
         Forward and backward, in standard deviations of both spaces.
+    epsilon_ : float
+        Entropy used: ``epsilon``, or more where a point is far from all others.
     mass_ : float
         Transported mass; 1 where none stayed behind.
 
@@ -116,18 +120,20 @@ class FUGW(AssemblyAligner):
             )
 
     def _plan(self, C: np.ndarray, D: np.ndarray, M: np.ndarray) -> np.ndarray:
+        self.epsilon_ = max(self.epsilon, _least_cost(C, D, self.alpha * M) / _LARGEST_EXPONENT)
         try:
-            # What divides by zero leaves NaN, which POT warns of and refuses.
-            with np.errstate(all="ignore"), warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                plan = fused_unbalanced_gromov_wasserstein(
-                    C, D, reg_marginals=self.rho, epsilon=self.epsilon, alpha=self.alpha, M=M, unbalanced_solver="mm",
-                    max_iter=_ITERATIONS, max_iter_ot=_SCALING_ITERATIONS, tol=_TOLERANCE,
-                )[0]  # fmt: skip
-        except ValueError as error:
+            with warnings.catch_warnings():
+                # POT goes on with the plan before last where numbers overflow.
+                warnings.filterwarnings("error", "Numerical errors")
+                with np.errstate(all="ignore"):
+                    plan = fused_unbalanced_gromov_wasserstein(
+                        C, D, reg_marginals=self.rho, epsilon=self.epsilon_, alpha=self.alpha, M=M,
+                        unbalanced_solver="sinkhorn", max_iter=_ITERATIONS, max_iter_ot=_SCALING_ITERATIONS, tol=_TOLERANCE,
+                    )[0]  # fmt: skip
+        except (ValueError, UserWarning) as error:
             raise ValueError(
-                f"found no plan of {len(C)} x {len(D)} points at epsilon={self.epsilon}, rho={self.rho} (POT: {error}); expected "
-                f"a finite one. Mend: FUGW(rho={10 * self.rho:g}), or a larger epsilon."
+                f"found no plan of {len(C)} x {len(D)} points at epsilon={self.epsilon_:g}, rho={self.rho:g} (POT: {error}); "
+                f"expected a finite one. Mend: FUGW(epsilon={10 * self.epsilon_:g}), or a larger rho."
             ) from error
         return np.asarray(plan)
 
@@ -136,6 +142,12 @@ class FUGW(AssemblyAligner):
 
     def _backward(self, Y: np.ndarray) -> np.ndarray:
         return np.asarray(self.maps_[1](Y))
+
+
+def _least_cost(C: np.ndarray, D: np.ndarray, linear: np.ndarray) -> float:
+    """Return the cost of the cheapest partner of the point whose cheapest partner costs most, under the uniform plan."""
+    cost = (C**2).mean(axis=1)[:, None] + (D**2).mean(axis=1) - 2 * np.outer(C.mean(axis=1), D.mean(axis=1)) + linear
+    return float(max(cost.min(axis=1).max(), cost.min(axis=0).max()))
 
 
 def _relative_distances(X: np.ndarray) -> np.ndarray:
