@@ -215,9 +215,12 @@ def test_flat_keywords_change_the_settings_that_are_given():
 def test_flat_attributes_of_version_0_1_warn_and_are_read_and_set(name):
     holder, setting = MOVED[name]
     flow = ConditionalFlow()
-    value = {"n_steps": 7, "ode_steps": 8, "method": "rk4", "sigma": 0.2, "checkpoint": "folder"}.get(name, 0.5)
-    value = 3 if isinstance(getattr(getattr(flow, holder), setting), int) or name in ("width", "depth") else value
-    value = "float16" if name == "mixed_precision" else value
+    values = {
+        "n_steps": 7, "ode_steps": 8, "method": "rk4", "sigma": 0.2, "checkpoint": "folder", "mixed_precision": "float16",
+        "minibatch_ot": True, "resume": True, "progress": True, "network": torch.nn.Identity, "minibatch_cost": torch.cdist,
+    }  # fmt: skip
+    is_count = isinstance(getattr(getattr(flow, holder), setting), int) or name in ("width", "depth")
+    value = values.get(name, 3 if is_count else 0.5)
     with pytest.warns(DeprecationWarning, match=rf"set_params\({holder}__{setting}="):
         setattr(flow, name, value)
     with pytest.warns(DeprecationWarning, match=rf"{holder}\.{setting}"):

@@ -19,7 +19,8 @@ CAMPAIGNS = sorted(
 NOT_TRIED = {
     "a result, or a part of one: the package makes it and users read it": [
         "assemblies.Matched", "bridge.AnchorDistances", "bridge.BridgeCost", "bridge.Coverage", "bridge.Diagnostics",
-        "bridge.FusedBridge", "bridge.FusedCost", "bridge.KernelMap", "bridge.LinearMap", "bridge.Trust", "bridge.UnpairedStart",
+        "bridge.FusedBridge", "bridge.FusedCost", "bridge.KernelMap", "bridge.LinearMap", "bridge.SelfTrainedMap", "bridge.Trust",
+        "bridge.UnpairedStart", "bridge.WrongPairs",
         "datasets.Experiment", "decoding.Readout", "evaluate.CurveFold", "evaluate.LayerChoice", "features.LayerPCA",
         "features.LoadedModel", "features.Reference", "flow.Integrated", "flow.PathSample", "flow.Spread",
     ],
