@@ -12,6 +12,8 @@ import xarray as xr
 
 from neurobridge.assemblies import AssemblyError, coords_of, make_assembly
 from neurobridge.points.blocks import row_blocks
+from neurobridge.points.conversion import real_array
+from neurobridge.points.options import require_count
 
 #: Energy below which the logarithm is not taken further, for samples in [-1, 1].
 FLOOR = 1e-10
@@ -66,7 +68,8 @@ def log_mel_spectrogram(
     >>> spectrogram.shape, int(spectrogram.mean(axis=0).argmax())
     ((98, 40), 18)
     """
-    samples = np.asarray(samples)
+    samples = real_array(samples, name="samples")
+    rate = _positive(rate, "rate")
     window, hop = round(window_s * rate), round(hop_s * rate)
     if samples.ndim != 1 or not samples.size or window < 2 or hop < 1:
         raise ValueError(
@@ -118,6 +121,8 @@ def mel_filters(
     >>> mel_filters(8000, 256).shape
     (40, 129)
     """
+    rate, n_fft = _positive(rate, "rate"), require_count(n_fft, name="n_fft")
+    n_mels = require_count(n_mels, name="n_mels")
     f_max = rate / 2 if f_max is None else f_max
     if not (n_mels >= 1 and 0 <= f_min < f_max <= rate / 2):
         raise ValueError(
@@ -215,6 +220,12 @@ def log_mel(sounds: xr.DataArray, *, n_parts: int = 16, **settings: Any) -> xr.D
         },
         attrs={**sounds.attrs, "model": "log-mel spectrogram", "log_mel": json.dumps(stated, sort_keys=True)},
     )
+
+
+def _positive(value: float, name: str) -> float:
+    if not isinstance(value, (int, float, np.number)) or isinstance(value, bool) or not 0 < value < np.inf:
+        raise ValueError(f"{name}: found {value!r}; expected a positive finite number in Hz. Mend: {name}=8000.")
+    return float(value)
 
 
 def _mel_edges(n_mels: int, f_min: float, f_max: float) -> np.ndarray:

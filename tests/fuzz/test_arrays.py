@@ -188,6 +188,7 @@ OF_ALL_NUMBERS: dict[str, Entrance] = {
     "bridge.Coupling read": _read_coupling,
     "bridge.fuse": _fused,
     "bridge.align_unpaired": _unpaired,
+    "bridge.self_train": lambda X, n: bridge.self_train(X, TARGET, _pairs(n), n_rounds=2, n_neighbors=2).forward(X),
     "bridge.diagnose": _diagnosed,
     "bridge.ridge_map": lambda X, n: bridge.ridge_map(X, TARGET[:n])(X),
     "bridge.kernel_map": lambda X, n: bridge.kernel_map(X, TARGET[:n])(X),

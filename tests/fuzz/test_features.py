@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 import neurobridge as nb
 from neurobridge import evaluate, features, figures
+from neurobridge.points.conversion import real_array
 from tests.fuzz.campaign import Campaign, attempt
 from tests.fuzz.strategies import IDS, NAMES, arrays, damage
 
@@ -168,6 +169,38 @@ def _generated(drawn: Any) -> None:
     assert images.shape == (len(drawn.plain), 2, 2)
 
 
+def _spectrogram(drawn: Any) -> None:
+    with attempt():
+        spectrogram = features.log_mel_spectrogram(drawn.values, 8000)
+    assert spectrogram.shape[1] == 40
+    assert np.isfinite(spectrogram).all()
+
+
+def _sound_features(drawn: Any) -> None:
+    with attempt():
+        sounds = xr.DataArray(
+            real_array(drawn.values).reshape(drawn.plain.shape),
+            dims=("presentation", "sample"),
+            coords={
+                "stimulus_id": ("presentation", [f"s{k}" for k in range(len(drawn.plain))]),
+                "n_samples": ("presentation", np.full(len(drawn.plain), drawn.plain.shape[1])),
+            },
+            attrs={"sampling_rate_hz": 8000},
+        )
+        made = features.log_mel(sounds, n_parts=2)
+    assert made.shape == (len(drawn.plain), 80)
+    assert np.isfinite(made.values).all()
+
+
+def _filters(settings: tuple[Any, Any, Any]) -> None:
+    rate, n_fft, n_mels = settings
+    with attempt():
+        filters = features.mel_filters(rate, n_fft, n_mels=n_mels)
+    assert filters.shape == (n_mels, n_fft // 2 + 1)
+    assert (filters >= 0).all()
+    assert filters.any(axis=1).all()
+
+
 def _compared(images: xr.DataArray) -> None:
     """Real images stand for generated ones and for reconstructions: nothing is between them."""
     named = {"classes": ["a", "b"], "n_permutations": 3}
@@ -205,6 +238,7 @@ def _whole_weights() -> bytes:
 
 WHOLE = _whole_weights()
 LATENTS = arrays(st.tuples(st.integers(0, 4), st.integers(0, 3)))
+SETTINGS_OF_FILTERS = st.sampled_from([8000, 256, 512, 40, 20, 1, 0, -1, 2.5, np.nan, np.inf, "8000", None, True])
 #: What is drawn, and what is checked of it.
 ENTRANCES: dict[str, tuple[st.SearchStrategy[Any], Callable[[Any], None]]] = {
     "features.read_captions": (tables(), _read),
@@ -216,6 +250,9 @@ ENTRANCES: dict[str, tuple[st.SearchStrategy[Any], Callable[[Any], None]]] = {
     "features.train_reference": (stacks(), _trained),
     "features.load_weights": (damage(WHOLE), _weights),
     "figures.contact_sheet": (stacks(), _drawn_sheet),
+    "features.log_mel_spectrogram": (arrays(st.tuples(st.integers(0, 400))), _spectrogram),
+    "features.log_mel": (arrays(st.tuples(st.integers(1, 3), st.integers(1, 400))), _sound_features),
+    "features.mel_filters": (st.tuples(SETTINGS_OF_FILTERS, SETTINGS_OF_FILTERS, SETTINGS_OF_FILTERS), _filters),
     "evaluate.generate": (LATENTS, _generated),
     "evaluate.generation_fidelity": (stacks(), _compared),
 }
