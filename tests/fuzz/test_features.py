@@ -178,15 +178,15 @@ def _spectrogram(drawn: Any) -> None:
 
 def _sound_features(drawn: Any) -> None:
     with attempt():
-        sounds = xr.DataArray(
-            real_array(drawn.values).reshape(drawn.plain.shape),
-            dims=("presentation", "sample"),
-            coords={
-                "stimulus_id": ("presentation", [f"s{k}" for k in range(len(drawn.plain))]),
-                "n_samples": ("presentation", np.full(len(drawn.plain), drawn.plain.shape[1])),
-            },
-            attrs={"sampling_rate_hz": 8000},
-        )
+        values = real_array(drawn.values)
+    if values.shape != drawn.plain.shape:
+        return
+    coords = {
+        "stimulus_id": ("presentation", [f"s{k}" for k in range(len(values))]),
+        "n_samples": ("presentation", np.full(len(values), values.shape[1])),
+    }
+    sounds = xr.DataArray(values, dims=("presentation", "sample"), coords=coords, attrs={"sampling_rate_hz": 8000})
+    with attempt():
         made = features.log_mel(sounds, n_parts=2)
     assert made.shape == (len(drawn.plain), 80)
     assert np.isfinite(made.values).all()
