@@ -111,6 +111,11 @@ def flow_matching_loss(velocity: Velocity, sample: PathSample, condition: torch.
     -------
     tensor of shape ()
 
+    Raises
+    ------
+    ValueError
+        A sample without a point.
+
     Examples
     --------
     >>> import torch
@@ -118,6 +123,10 @@ def flow_matching_loss(velocity: Velocity, sample: PathSample, condition: torch.
     >>> flow_matching_loss(lambda t, x, condition: torch.zeros_like(x), sample, None).item()
     1.0
     """
+    if not sample.dx_t.numel():
+        raise ValueError(
+            f"found a sample of shape {tuple(sample.dx_t.shape)}; expected at least one point. Mend: draw points with sample_path."
+        )
     return (velocity(sample.t, sample.x_t, condition) - sample.dx_t).square().mean()
 
 

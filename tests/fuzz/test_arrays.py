@@ -261,6 +261,10 @@ def test_a_value_for_each_number(campaign: Campaign, entrance: str) -> None:
         plain = np.where(np.ma.getmaskarray(drawn.values), np.nan, drawn.plain) if drawn.form in MASKED else drawn.plain
         with attempt():
             expected = _numbers(call(plain, 0))
+        # Nested lists of nothing have no second dimension.
+        if not plain.size:
+            assert not result.size
+            return
         np.testing.assert_allclose(result, expected, rtol=TOLERANCE)
         assert np.isnan(expected[np.isnan(plain)]).all(), "a missing number has a value"
 

@@ -9,6 +9,8 @@ from typing import Literal
 
 import torch
 
+from neurobridge.points.options import require_count
+
 MetricName = Literal["euclidean", "sqeuclidean", "cosine", "correlation", "geodesic", "precomputed"]
 Distance = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 Metric = MetricName | Distance
@@ -188,11 +190,13 @@ class Geometry:
                 "Mend: metric=('cosine', 'geodesic'), or a single name."
             )
         for metric in metrics:
-            if not callable(metric) and not (isinstance(metric, str) and metric in (*METRICS, *OF_ALL_POINTS)):
+            is_function = callable(metric) and not isinstance(metric, type)
+            if not is_function and not (isinstance(metric, str) and metric in (*METRICS, *OF_ALL_POINTS)):
                 raise ValueError(
                     f"found metric {metric!r}; expected one of {[*METRICS, *OF_ALL_POINTS]} or a function. "
                     "Mend: choose one of them."
                 )
+        require_count(self.n_neighbors, name="n_neighbors")
         if not isinstance(self.scale, str) or self.scale not in SCALES:
             raise ValueError(
                 f"found scale {self.scale!r}; expected 'mean', 'median' or 'none'. Mend: choose one of them."

@@ -249,6 +249,11 @@ def fit_readout(X: np.ndarray, labels: np.ndarray, label: str, readout: str, see
             f"{label}: found one class, {str(labels[0])!r}, among {len(labels)} training stimuli; expected at least two. "
             "Mend: train on more stimuli."
         )
+    if readout == "lda" and len(np.unique(labels)) == len(labels):
+        raise AssemblyError(
+            f"{label}: found {len(labels)} classes of one training stimulus each with readout='lda'; expected more stimuli than "
+            "classes. Mend: train on more stimuli, or readout='logistic'."
+        )
     return make_pipeline(StandardScaler(), READOUTS[readout](seed)).fit(X, labels)
 
 
