@@ -34,7 +34,7 @@ def require_count(value: Any, *, name: str, at_least: int = 1, error: type[Value
     >>> require_count(np.int64(3), name="n_splits")
     3
     """
-    if isinstance(value, bool) or not isinstance(value, Integral) or not at_least <= int(value) < 2**63:
+    if not _is_whole(value, at_least, 2**63):
         raise error(
             f"found {name}={value!r:.40}; expected a whole number of {at_least} or more. Mend: e.g. {name}={max(at_least, 5)}."
         )
@@ -66,6 +66,11 @@ def require_seed(value: Any, *, name: str = "seed", error: type[ValueError] = Va
     >>> require_seed(7)
     7
     """
-    if isinstance(value, bool) or not isinstance(value, Integral) or not 0 <= int(value) < 2**32:
+    if not _is_whole(value, 0, 2**32):
         raise error(f"found {name}={value!r:.40}; expected a whole number from 0 to {2**32 - 1}. Mend: e.g. {name}=0.")
     return int(value)
+
+
+def _is_whole(value: Any, least: int, beyond: int) -> bool:
+    """Return True for a whole number from ``least`` up to, and without, ``beyond``; truth values are none."""
+    return isinstance(value, Integral) and not isinstance(value, bool) and least <= int(value) < beyond

@@ -11,6 +11,7 @@ import numpy as np
 
 from neurobridge.bridge.fused.candidate import KERNEL_RIDGE, ORTHOGONAL, RIDGE, SPECTRAL, WHITENED, Candidate
 from neurobridge.bridge.fused.choosing.criteria import Held, classify_with
+from neurobridge.bridge.fused.choosing.folds import some_rows
 from neurobridge.bridge.fused.choosing.ledger import whitened_settings
 from neurobridge.bridge.fused.cost import AnyMap, FusedProblem
 from neurobridge.bridge.fused.result import FusedBridge
@@ -34,10 +35,10 @@ def choosing_problem(problem: FusedProblem, clouds: CloudProblem | None, seed: i
     if clouds is not None and max(len(problem.X), len(problem.Y)) <= _MOST_POINTS:
         return clouds
     rng = np.random.default_rng(seed)
-    kept = []
-    for points, paired in zip((problem.X, problem.Y), problem.rows, strict=True):
-        others = np.setdiff1d(np.arange(len(points)), paired)
-        kept.append(np.union1d(paired, rng.permutation(others)[:_MOST_POINTS]))
+    kept = [
+        some_rows(len(points), paired, len(np.unique(paired)) + _MOST_POINTS, rng)
+        for points, paired in zip((problem.X, problem.Y), problem.rows, strict=True)
+    ]
     return CloudProblem.of(problem.subset(*kept), seed)
 
 
@@ -65,9 +66,11 @@ def held_side(cloud: Cloud, paired: np.ndarray, sought_in: Callable[[np.ndarray]
     return Held(points[paired], points[others], cloud.axes * cloud.unit, cloud.centre, sought_in)
 
 
-def forward_maps(chosen: Candidate, problem: FusedProblem, state: State, seed: int) -> tuple[LinearMap, AnyMap]:
+def forward_maps(
+    chosen: Candidate, problem: FusedProblem, clouds: CloudProblem | None, state: State, seed: int
+) -> tuple[LinearMap, AnyMap]:
     """Return the linear map, and the map of the readout: of the pairs, or refitted on the last images."""
-    mapping = _pair_map(chosen, problem, seed, backward=False)
+    mapping = _pair_map(chosen, problem, clouds, seed, backward=False)
     if isinstance(mapping, LinearMap):
         return mapping, mapping
     linear = (
@@ -76,12 +79,16 @@ def forward_maps(chosen: Candidate, problem: FusedProblem, state: State, seed: i
     return linear, mapping or (state.forward if chosen.kernel_rounds else linear)
 
 
-def backward_map(chosen: Candidate, problem: FusedProblem, state: State, seed: int) -> AnyMap:
+def backward_map(
+    chosen: Candidate, problem: FusedProblem, clouds: CloudProblem | None, state: State, seed: int
+) -> AnyMap:
     """Return the map of the backward readout: of the pairs, or refitted on the last images."""
-    return _pair_map(chosen, problem, seed, backward=True) or state.backward
+    return _pair_map(chosen, problem, clouds, seed, backward=True) or state.backward
 
 
-def _pair_map(chosen: Candidate, problem: FusedProblem, seed: int, *, backward: bool) -> AnyMap | None:
+def _pair_map(
+    chosen: Candidate, problem: FusedProblem, clouds: CloudProblem | None, seed: int, *, backward: bool
+) -> AnyMap | None:
     """Fit a map of the pairs alone, in the units of the points; None for a candidate with a plan."""
     (X, Y), (i, j) = (problem.X, problem.Y), problem.rows
     if backward:
@@ -89,10 +96,10 @@ def _pair_map(chosen: Candidate, problem: FusedProblem, seed: int, *, backward: 
     fit_ridge = problem.ridge_backward if backward else problem.ridge_forward
 
     def turned() -> AnyMap:
-        clouds = CloudProblem.of(problem, seed)
-        maps = OrthogonalFamily(clouds).start()
+        whole = CloudProblem.of(problem, seed) if clouds is None else clouds
+        maps = OrthogonalFamily(whole).start()
         mapping = maps.backward if backward else maps.forward
-        return points_map(mapping, *((clouds.target, clouds.source) if backward else (clouds.source, clouds.target)))
+        return points_map(mapping, *((whole.target, whole.source) if backward else (whole.source, whole.target)))
 
     def whitened() -> AnyMap:
         design = WhitenedDesign(X, Y)

@@ -280,8 +280,8 @@ def fuse(
             choice = Choice.given(candidate)
         solutions = _solve_both(problem, clouds, choice, size, tol, seed)
         states, back_states = (solution.states for solution in solutions)
-        linear, forward = forward_maps(choice.candidates[0], problem, states[0], seed)
-        backward = backward_map(choice.candidates[1], problem, back_states[0], seed)
+        linear, forward = forward_maps(choice.candidates[0], problem, clouds, states[0], seed)
+        backward = backward_map(choice.candidates[1], problem, clouds, back_states[0], seed)
     coupling = _coupling(solutions[0], choice.solved[0].epsilon, tol)
     missed = [each for each in zip(solutions, choice.solved, strict=True) if each[0].marginal_error > tol]
     if missed:

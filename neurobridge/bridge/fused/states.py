@@ -12,7 +12,15 @@ from neurobridge.bridge.cost.in_memory import DenseFactor
 from neurobridge.bridge.fused.candidate import Readout
 from neurobridge.bridge.fused.cost import AnyMap, Blend, FusedCost, FusedProblem, binary_unit, bridge_matrix
 from neurobridge.bridge.fused.solving.clouds import Cloud
-from neurobridge.bridge.fused.solving.designs import AffineMap, CloudMap, CurvedMap
+from neurobridge.bridge.fused.solving.designs import (
+    KERNEL_ALPHAS,
+    KERNEL_CENTRES,
+    KERNEL_MIX,
+    KERNEL_PAIR_WEIGHT,
+    AffineMap,
+    CloudMap,
+    CurvedMap,
+)
 from neurobridge.bridge.fused.solving.families import OrthogonalFamily
 from neurobridge.bridge.fused.solving.rounds import Round
 from neurobridge.bridge.fused.solving.sinkhorn import Potentials
@@ -24,13 +32,6 @@ from neurobridge.store.kinds import register
 
 #: Which of the candidate ridge penalties each map has, forward and backward; None where it was not searched for.
 Penalties = tuple[int | None, int | None]
-
-# A pair is known, an image is a guess: squared errors of pairs count this many times in the curved refit.
-_PAIR_WEIGHT = 10.0
-_REFIT_SHAPE = ((1.0, 0.9),)
-_REFIT_ALPHAS = (0.01, 0.03, 0.1, 0.3, 1.0)
-# The curved refit runs in every round: fewer centres than a map fitted once.
-_REFIT_CENTRES = 400
 
 
 @register("fused-round")
@@ -230,14 +231,20 @@ def _views(state: Round) -> tuple[LinearMap, LinearMap]:
 def pair_weights(n_points: int, paired_rows: np.ndarray) -> np.ndarray:
     """Return the weights of the samples of a refit, in which a pair counts ten times as much as an image."""
     weights = np.ones(n_points)
-    weights[paired_rows] = _PAIR_WEIGHT
+    weights[paired_rows] = KERNEL_PAIR_WEIGHT
     return weights
 
 
 def curved_map(X: np.ndarray, images: np.ndarray, weights: np.ndarray, seed: int) -> KernelMap:
     """Fit the kernel map of the curved rounds on images."""
     return kernel_map(
-        X, images, weights=weights, shapes=_REFIT_SHAPE, alphas=_REFIT_ALPHAS, n_centres=_REFIT_CENTRES, seed=seed
+        X,
+        images,
+        weights=weights,
+        shapes=((1.0, KERNEL_MIX),),
+        alphas=KERNEL_ALPHAS,
+        n_centres=KERNEL_CENTRES,
+        seed=seed,
     )
 
 

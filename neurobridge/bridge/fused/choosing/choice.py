@@ -179,27 +179,26 @@ def compare(
         best, screening = screen(folds, problem, search, held)
     ledger = Ledger(problem)
     settings = PairMapSettings.of(problem, search) if folds else None
-    if best != search.first:
-        best = _confirmed(best, folds, problem, search, held)
     for fold in folds:
         note_pair_maps(ledger, fold, search, settings)
-        note_rounds(ledger, fold, search.longest(best), search)
+    # What few rounds on few points found best stays so only if all rounds on more points say so too.
+    rounds = {point: _all_rounds(point, folds, problem, search) for point in dict.fromkeys((search.first, best))}
+    if best != search.first:
+        of_first, of_best = (_least_losses(each, search, held) for each in rounds.values())
+        best = best if beats(of_best, of_first, _BEYOND_IN_FAMILY) else search.first
+    ledger.add(rounds[best])
+    for fold in folds:
         for family in search.turned:
             note_rounds(ledger, fold, replace(_TURNED, map=family), search)
     return ledger, best, screening
 
 
-def _confirmed(
-    best: GridPoint, folds: list[Fold], problem: CloudProblem, search: Search, held: tuple[Held, Held]
-) -> GridPoint:
-    """Return lam and epsilon that few rounds on few points found best, if all rounds on more points say so too."""
-    least = []
-    for point in (search.first, best):
-        ledger = Ledger(problem)
-        for fold in folds:
-            note_rounds(ledger, fold, search.longest(point), search)
-        least.append(_least_losses(ledger, search, held))
-    return best if beats(least[1], least[0], _BEYOND_IN_FAMILY) else search.first
+def _all_rounds(point: GridPoint, folds: list[Fold], problem: CloudProblem, search: Search) -> Ledger:
+    """Predict every pair after all numbers of rounds at one lam and epsilon."""
+    ledger = Ledger(problem)
+    for fold in folds:
+        note_rounds(ledger, fold, search.longest(point), search)
+    return ledger
 
 
 def _least_losses(ledger: Ledger, search: Search, held: tuple[Held, Held]) -> np.ndarray:

@@ -46,28 +46,31 @@ def make_folds(problem: CloudProblem, n_folds: int, n_points: int, rng: np.rando
         if len(kept) < 2:
             continue
         rows = [
-            np.setdiff1d(_some_rows(len(cloud), side[kept], n_points, rng), side[held])
+            np.setdiff1d(some_rows(len(cloud), side[kept], n_points, rng), side[held])
             for cloud, side in zip(clouds, sides, strict=True)
         ]
-        fewer = subset(problem, rows, kept)
-        units = [_positive(problem.distances[k][rows[k]][:, kept].mean()) for k in range(2)]
+        fewer, units = subset(problem, rows, kept)
         points = tuple(cloud.coordinates[side[held]] for cloud, side in zip(clouds, sides, strict=True))
         distances = tuple(problem.distances[k][sides[k][held]][:, kept] / units[k] for k in range(2))
         yield Fold(held, fewer, points, distances)  # type: ignore[arg-type]
 
 
-def subset(problem: CloudProblem, rows: Sequence[np.ndarray], kept: np.ndarray) -> CloudProblem:
-    """Keep some points of both sides, sorted rows, and some pairs among them."""
+def subset(
+    problem: CloudProblem, rows: Sequence[np.ndarray], kept: np.ndarray
+) -> tuple[CloudProblem, tuple[float, float]]:
+    """Keep some points of both sides, sorted rows, and some pairs among them; return the new units of their distances, too."""
     sides = [side.cpu().numpy()[kept] for side in problem.rows]
     device = problem.device
     distances = [problem.distances[k][rows[k]][:, kept] for k in range(2)]
-    return CloudProblem(
+    units = _positive(distances[0].mean()), _positive(distances[1].mean())
+    fewer = CloudProblem(
         problem.source.subset(rows[0]),
         problem.target.subset(rows[1]),
         tuple(torch.as_tensor(np.searchsorted(rows[k], sides[k]), device=device) for k in range(2)),  # type: ignore[arg-type]
-        tuple(part / _positive(part.mean()) for part in distances),  # type: ignore[arg-type]
+        tuple(part / unit for part, unit in zip(distances, units, strict=True)),  # type: ignore[arg-type]
         problem.seed,
     )
+    return fewer, units
 
 
 def _positive(mean: torch.Tensor) -> float:
@@ -81,8 +84,8 @@ def pairs_apart(rows: Rows, held: np.ndarray) -> np.ndarray:
     return kept[~np.isin(i[kept], i[held]) & ~np.isin(j[kept], j[held])]
 
 
-def _some_rows(n: int, paired: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarray:
-    """All paired points and a random choice of others, up to ``size``; sorted."""
+def some_rows(n: int, paired: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarray:
+    """Keep all paired points and a random choice of others, up to ``size``; sorted."""
     paired = np.unique(paired)
     others = np.setdiff1d(np.arange(n), paired)
     return np.sort(np.concatenate([paired, rng.permutation(others)[: max(0, size - len(paired))]]))
@@ -94,7 +97,7 @@ def fewer_points(problem: CloudProblem, n_points: int, rng: np.random.Generator)
     if size >= max(len(problem.source), len(problem.target)):
         return problem
     rows = [
-        _some_rows(len(cloud), side.cpu().numpy(), size, rng)
+        some_rows(len(cloud), side.cpu().numpy(), size, rng)
         for cloud, side in zip((problem.source, problem.target), problem.rows, strict=True)
     ]
-    return subset(problem, rows, np.arange(len(problem.rows[0])))
+    return subset(problem, rows, np.arange(len(problem.rows[0])))[0]

@@ -47,6 +47,11 @@ class Ledger:
             kept[candidate] = np.full(self.shapes[direction], np.nan)
         kept[candidate][held] = predicted.double().cpu().numpy() if isinstance(predicted, torch.Tensor) else predicted
 
+    def add(self, other: Ledger) -> None:
+        """Take over the predictions of other candidates."""
+        for kept, added in zip(self.predictions, other.predictions, strict=True):
+            kept.update(added)
+
 
 def note_rounds(ledger: Ledger, fold: Fold, candidate: Candidate, search: Search) -> None:
     """Note all rounds and readouts of a candidate on a fold."""

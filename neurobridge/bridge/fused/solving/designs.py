@@ -15,12 +15,12 @@ RIDGE_PAIR_WEIGHT = 3.0
 # Images are averages of the same few targets, so that they count as fewer samples than there are: degrees of freedom count
 # this many times in the generalised cross-validation (Cummins, Filloon & Nychka 2001; 1.4 in R's mgcv).
 _DEGREE_WEIGHT = 1.5
-_KERNEL_ALPHAS = (0.01, 0.03, 0.1, 0.3, 1.0)
-_KERNEL_MIX = 0.9
-_KERNEL_CENTRES = 400
+KERNEL_ALPHAS = (0.01, 0.03, 0.1, 0.3, 1.0)
+KERNEL_MIX = 0.9
+KERNEL_CENTRES = 400
 # Of a problem of some hundred points a part of its own points is enough.
 _CENTRES_SHARE = 2
-_KERNEL_PAIR_WEIGHT = 10.0
+KERNEL_PAIR_WEIGHT = 10.0
 _LARGEST_LEVERAGE = 1 - 1e-3
 _WIDTH_SAMPLE = 500
 # Singular values below this part of the largest are rounding.
@@ -202,16 +202,16 @@ class KernelDesign:
         distances = torch.pdist(few)
         distances = distances[distances > 0]
         self.width = float(distances.median()) if len(distances) else 1.0
-        self.weights = Weights(n, paired_rows, _KERNEL_PAIR_WEIGHT, coordinates)
-        n_centres = min(_KERNEL_CENTRES, max(200, n // _CENTRES_SHARE))
+        self.weights = Weights(n, paired_rows, KERNEL_PAIR_WEIGHT, coordinates)
+        n_centres = min(KERNEL_CENTRES, max(200, n // _CENTRES_SHARE))
         self.centres = coordinates if n <= n_centres else coordinates[order[:n_centres]]
         values, vectors = torch.linalg.eigh(self._gauss(self.centres).double())
         kept = values > 1e-7 * values[-1]
-        self.whiten = (_KERNEL_MIX**0.5 * vectors[:, kept] / values[kept].sqrt()).to(coordinates)
+        self.whiten = (KERNEL_MIX**0.5 * vectors[:, kept] / values[kept].sqrt()).to(coordinates)
         self.x_centre = self.weights.share @ coordinates
         length = (self.weights.share @ (coordinates - self.x_centre).square().sum(dim=1)).sqrt()
         # A cloud whose points are all the same has no linear part.
-        self.linear = (1 - _KERNEL_MIX) ** 0.5 / (float(length) or 1.0)
+        self.linear = (1 - KERNEL_MIX) ** 0.5 / (float(length) or 1.0)
         features = self.features(coordinates)
         self.centre = self.weights.share @ features
         self.U, self.S, self.V = thin_svd((features - self.centre) * self.weights.root)
@@ -230,16 +230,16 @@ class KernelDesign:
         targets = (images - image_centre) * self.weights.root
         projected = self.U.T @ targets
         squares, best, least = self.S**2, 0, torch.inf
-        for number, alpha in enumerate(_KERNEL_ALPHAS):
+        for number, alpha in enumerate(KERNEL_ALPHAS):
             kept = squares / (squares + alpha)
             leverage = (self.U.square() @ kept + self.weights.share).clamp(max=_LARGEST_LEVERAGE)
             residual = (targets - self.U @ (kept[:, None] * projected)) / (1 - leverage)[:, None]
             error = float(residual.square().sum())
             if error < least:
                 best, least = number, error
-        shrink = self.S / (squares + _KERNEL_ALPHAS[best])
+        shrink = self.S / (squares + KERNEL_ALPHAS[best])
         readout = AffineMap(self.V @ (shrink[:, None] * projected), self.centre, image_centre)
-        return CurvedMap(self, readout, _KERNEL_ALPHAS[best], least / len(images))
+        return CurvedMap(self, readout, KERNEL_ALPHAS[best], least / len(images))
 
 
 @dataclass(frozen=True, eq=False)
@@ -258,7 +258,7 @@ class CurvedMap:
     @property
     def mix(self) -> float:
         """Share of the Gaussian part of the kernel."""
-        return _KERNEL_MIX
+        return KERNEL_MIX
 
 
 def thin_svd(matrix: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
