@@ -170,6 +170,12 @@ def test_the_ceiling_normalises_and_bounds(spaces):
     assert np.isnan(curve["low"].item())
 
 
+@pytest.mark.parametrize("settings", [{"stratify": np.nan}, {"stratify": 3}, {"unpaired": "all"}, {"unpaired": None}])
+def test_settings_of_no_known_kind_are_refused_before_a_fit(settings):
+    with pytest.raises(ValueError, match="Mend"):
+        CurveSettings(**settings)
+
+
 def test_a_run_goes_on_from_its_records_and_can_be_written(spaces, tmp_path):
     options = {"n_pairs": (5, 20), "n_seeds": 2, "n_permutations": 10}
     settings = CurveSettings(**options)

@@ -121,7 +121,8 @@ def check_candidate(candidate: Any) -> Candidate:
             and checked.readout in readouts_of(checked.kernel_rounds)
             and checked.map in _WITH_PLAN
         )
-    except TypeError:
+    # An array in place of a number compares to an array, which has no truth.
+    except (TypeError, ValueError):
         usable = False
     if not usable:
         raise ValueError(

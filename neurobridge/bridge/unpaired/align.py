@@ -67,8 +67,9 @@ class UnpairedStart:
     anchors : tuple of two int arrays of shape (n_anchors,)
         Rows of X and of Y, most confident first.
     confidence : array of shape (n_anchors,)
-        Votes of the restarts, in [0, 1]: the share of forward and backward maps that put one end of the anchor into the
-        neighbourhood (5 % of the points) of the other; about 0.05 by chance.
+        Votes of the restarts, in (0, 1]: the share of forward and backward maps that put one end of the anchor into the
+        neighbourhood (5 % of the points) of the other; about 0.05 by chance. No vote at all counts as half a vote, so that
+        `bridge_cost` takes them.
     bridge : SelfTrainedMap or FusedBridge
         The map of the last round: a rotation trained on all points, or a fused bridge (``refinement``).
     source_rows, target_rows : int arrays
@@ -338,7 +339,8 @@ def _rotate(
         votes += inside_neighbourhood(images, Y, candidates[1]) / (2 * len(restarts))
         votes += inside_neighbourhood(origins, X, candidates[0]) / (2 * len(restarts))
     kept = _confident(votes, n_anchors)
-    return _Refined((candidates[0][kept], candidates[1][kept]), votes[kept], trained, trained.n_rounds, trained.settled)
+    confidence = _confidence(votes[kept], len(restarts))
+    return _Refined((candidates[0][kept], candidates[1][kept]), confidence, trained, trained.n_rounds, trained.settled)
 
 
 def _refine(
@@ -364,7 +366,7 @@ def _refine(
         anchors = candidates
         bridge = fuse(X, Y, anchors, **options)
         images = bridge.map(X)
-    return _Refined(anchors, votes[anchors], bridge, n_rounds, settled)
+    return _Refined(anchors, _confidence(votes[anchors], len(restarts)), bridge, n_rounds, settled)
 
 
 def _votes(X: np.ndarray, Y: np.ndarray, restarts: list[Restart]) -> np.ndarray:
@@ -375,6 +377,10 @@ def _votes(X: np.ndarray, Y: np.ndarray, restarts: list[Restart]) -> np.ndarray:
         votes += near_target[:, nearest_rows(restart.map_forward(X), Y)].T / (2 * len(restarts))
         votes += near_source[:, nearest_rows(restart.map_backward(Y), X)] / (2 * len(restarts))
     return votes
+
+
+def _confidence(votes: np.ndarray, n_restarts: int) -> np.ndarray:
+    return np.maximum(votes, 0.5 / (2 * n_restarts))
 
 
 def _confident(votes: np.ndarray, n_anchors: int) -> np.ndarray:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from numbers import Integral, Real
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 import xarray as xr
@@ -45,7 +45,8 @@ class CurveSettings:
     Raises
     ------
     ValueError
-        Numbers that are not whole or too small, or numbers of pairs that do not rise.
+        Numbers that are not whole or too small, numbers of pairs that do not rise, an unknown ``unpaired``, or a ``stratify``
+        that is no name.
 
     Examples
     --------
@@ -77,6 +78,12 @@ class CurveSettings:
                 f"found n_seeds={self.n_seeds}, n_pairs={list(counts)}; expected at least one seed and numbers of pairs that rise. "
                 "Mend: e.g. n_seeds=5, n_pairs=(5, 50, 500)."
             )
+        _check_unpaired(self.unpaired)
+        if not isinstance(self.stratify, str | None):
+            raise ValueError(
+                f"found stratify={self.stratify!r:.40}; expected the name of a coordinate, or None. "
+                "Mend: e.g. stratify='object_name'."
+            )
         object.__setattr__(self, "n_pairs", counts)
 
     def _has_seeds(self) -> bool:
@@ -86,6 +93,13 @@ class CurveSettings:
     def seeds(self) -> range:
         """Return the seeds of the draws."""
         return range(self.seed, self.seed + self.n_seeds)
+
+
+def _check_unpaired(unpaired: Any) -> None:
+    if not isinstance(unpaired, str) or unpaired not in get_args(Unpaired):
+        raise ValueError(
+            f"found unpaired={unpaired!r:.40}; expected 'disjoint', 'shared' or 'none'. Mend: choose one of them."
+        )
 
 
 class CurveFold(NamedTuple):
@@ -177,10 +191,7 @@ def draw_curve_fold(
     >>> draw_curve_fold(space, space, 10, seed=0)
     CurveFold(n_pairs=10, n_source_train=25, n_target_train=25, n_test=10)
     """
-    if unpaired not in ("disjoint", "shared", "none"):
-        raise ValueError(
-            f"found unpaired={unpaired!r}; expected 'disjoint', 'shared' or 'none'. Mend: choose one of them."
-        )
+    _check_unpaired(unpaired)
     if not 0 < held_out < 1:
         raise ValueError(f"found held_out={held_out}; expected a share in (0, 1). Mend: e.g. 0.2.")
     matched = match_stimuli(source, target)

@@ -80,6 +80,7 @@ def test_fields_given_twice_or_never_or_unknown_are_refused(values, named):
         replace(LINEAR, kernel_rounds=1),
         replace(LINEAR, readout="nearest"),
         replace(LINEAR, lam="much"),
+        replace(LINEAR, epsilon=np.array([0.1, 0.2])),
         (0.9, 0.02),
         (0.9, 0.02, 0, "linear"),
         "linear",

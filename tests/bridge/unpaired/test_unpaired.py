@@ -10,7 +10,14 @@ import ot
 import pytest
 from scipy.spatial.distance import cdist
 
-from neurobridge.bridge import FusedBridge, SelfTrainedMap, UnpairedStart, UntrustedAlignmentWarning, align_unpaired
+from neurobridge.bridge import (
+    FusedBridge,
+    SelfTrainedMap,
+    UnpairedStart,
+    UntrustedAlignmentWarning,
+    align_unpaired,
+    bridge_cost,
+)
 from neurobridge.bridge.unpaired import lowrank
 from neurobridge.bridge.unpaired.gromov import inner_distances, match_geometry, scrambled, signature_cost
 from neurobridge.bridge.unpaired.lowrank import match_parts
@@ -82,8 +89,19 @@ def test_what_is_recovered_is_called_trustworthy(recovered):
 
 def test_confidence_is_a_share_of_votes_in_falling_order(recovered):
     confidence = recovered[0].confidence
-    assert ((confidence >= 0) & (confidence <= 1)).all()
+    assert ((confidence > 0) & (confidence <= 1)).all()
     assert (np.diff(confidence) <= 0).all()
+
+
+def test_anchors_without_a_vote_can_be_the_pairs_of_a_cost():
+    # A cloud of few different points, and one that was made of two copies: nothing in common that the restarts agree on.
+    X = np.clip(np.round(np.random.default_rng(92).normal(size=(20, 2))), 0, 63)
+    Y = np.round(np.random.default_rng(7).normal(size=(12, 2)) * 16) / 16
+    Y = np.vstack([Y, Y[::-1] + 1.0])
+    with pytest.warns(UntrustedAlignmentWarning):
+        start = align_unpaired(X, Y, n_anchors=4, n_restarts=2, n_null=1, max_rounds=1, n_neighbors=3)
+    assert start.confidence.min() == pytest.approx(1 / 8)
+    assert np.isfinite(bridge_cost(X, Y, start.anchors, confidence=start.confidence).at(0.1).dense()).all()
 
 
 @pytest.mark.parametrize("kind", ["other clusters", "one Gaussian"])
