@@ -7,6 +7,7 @@ from typing import Any
 from neurobridge.assemblies import AssemblyError
 from neurobridge.brainscore.environment import prepare_environment
 from neurobridge.brainscore.metrics import SITE_METRICS, BrainScoreMetric
+from neurobridge.points.options import is_choice
 
 VERSION = 1
 REGIONS = ("V4", "IT")
@@ -50,9 +51,9 @@ def majajhong2015_public(region: str, metric: str = "bridge", **options: Any) ->
     >>> benchmark = nb.brainscore.majajhong2015_public("IT", "ridge")  # doctest: +SKIP
     >>> benchmark(model)  # doctest: +SKIP
     """
-    if region not in REGIONS:
+    if not is_choice(region, REGIONS):
         raise AssemblyError(f"found region {region!r}; expected one of {list(REGIONS)}. Mend: choose one of them.")
-    if metric not in SITE_METRICS:
+    if not is_choice(metric, SITE_METRICS):
         raise AssemblyError(
             f"found metric {metric!r}; expected one of {sorted(SITE_METRICS)}, since the benchmark gives r^2 / ceiling and the "
             "reliability of single sites bounds no other. Mend: choose one of them, or use BrainScoreMetric, without a ceiling."

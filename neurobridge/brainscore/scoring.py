@@ -14,6 +14,7 @@ from neurobridge.assemblies.schema import NEUROID, PRESENTATION, REPETITION, STI
 from neurobridge.brainscore.metrics import ALL_METRICS, SITE_METRICS
 from neurobridge.datasets import has_loader, list_datasets, load
 from neurobridge.evaluate import aggregate, internal_consistency
+from neurobridge.points.options import is_choice
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ def parse_benchmark(name: str) -> BenchmarkName:
             f"benchmark: found {name!r}; expected <dataset>.<region>-<metric>. Mend: e.g. majajhong2015.public.IT-pls; datasets "
             f"{scorable_datasets()}, metrics {sorted(ALL_METRICS)}."
         )
-    if metric not in ALL_METRICS:
+    if not is_choice(metric, ALL_METRICS):
         raise ValueError(
             f"benchmark {name!r}: found metric {metric!r}; expected one of {sorted(ALL_METRICS)}. Mend: choose one of them."
         )

@@ -13,6 +13,7 @@ from neurobridge.assemblies import AssemblyError
 from neurobridge.assemblies.schema import NEUROID, PRESENTATION, REPETITION, blocks
 from neurobridge.points.blocks import row_blocks
 from neurobridge.points.conversion import real_array
+from neurobridge.points.options import is_choice
 
 #: Least r of two halves: towards -1, where few stimuli lie on a falling line by chance, 2 r / (1 + r) has no bound.
 MIN_R = -0.999
@@ -50,7 +51,7 @@ def deal_halves(
     recordings: xr.DataArray, codes: np.ndarray, ids: np.ndarray, halves: str, n_splits: int, seed: int
 ) -> np.ndarray:
     """Deal the presentations into halves: bool array of shape (n_splits, n_presentations), true for the first half."""
-    if halves not in _DEAL:
+    if not is_choice(halves, _DEAL):
         raise AssemblyError(f"found halves={halves!r}; expected one of {sorted(_DEAL)}. Mend: choose one of them.")
     counts = np.bincount(codes)
     if counts.min() < 2:

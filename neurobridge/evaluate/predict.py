@@ -14,6 +14,7 @@ from neurobridge.evaluate.correlation import MIN_CORRELATED, score_folds
 from neurobridge.evaluate.folds import GivenSplits
 from neurobridge.evaluate.regression import REGRESSIONS, predict_held_out
 from neurobridge.evaluate.splits import resolve_splits
+from neurobridge.points.options import is_choice
 
 
 def predictivity(
@@ -77,7 +78,7 @@ def predictivity(
     >>> dict(score["raw"].sizes), float(score["p_value"])
     ({'split': 10, 'neuroid': 10}, 0.01)
     """
-    if regression not in REGRESSIONS:
+    if not is_choice(regression, REGRESSIONS):
         raise AssemblyError(
             f"found regression {regression!r}; expected one of {sorted(REGRESSIONS)}. Mend: choose one of them."
         )

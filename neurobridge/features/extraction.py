@@ -32,6 +32,7 @@ from neurobridge.features.reduction import Reduction, as_reductions
 from neurobridge.features.stimuli.images import Root, Source, as_source, read_ahead
 from neurobridge.features.stimuli.preprocess import Preprocess
 from neurobridge.features.storage import DTYPES, KEY, Memory, Partial, check_result, extraction_key, find_done
+from neurobridge.points.options import is_choice
 
 
 def extract(
@@ -248,7 +249,7 @@ def _check_arguments(batch_size: int, workers: int, dtype: str, out: Any, cache:
         raise AssemblyError(f"batch_size: found {batch_size}; expected at least 1. Mend: e.g. batch_size=64.")
     if workers < 0:
         raise AssemblyError(f"workers: found {workers}; expected 0 or more. Mend: workers=1.")
-    if dtype not in DTYPES:
+    if not is_choice(dtype, DTYPES):
         raise AssemblyError(f"dtype: found {dtype!r}; expected one of {DTYPES}. Mend: dtype='float32'.")
     if out is not None and cache is not None:
         raise AssemblyError("found both out and cache; expected one of them. Mend: leave one out.")

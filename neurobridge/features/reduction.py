@@ -13,7 +13,7 @@ import torch
 from sklearn.random_projection import GaussianRandomProjection, SparseRandomProjection
 
 from neurobridge.assemblies import AssemblyError
-from neurobridge.points.options import require_count, require_seed
+from neurobridge.points.options import is_choice, require_count, require_seed
 
 
 class Reduction(Protocol):
@@ -112,7 +112,7 @@ class RandomProjection:
     def __post_init__(self) -> None:
         require_count(self.n_components, name="n_components")
         require_seed(self.seed)
-        if self.kind not in ("sparse", "gaussian"):
+        if not is_choice(self.kind, ("sparse", "gaussian")):
             raise ValueError(f"found kind={self.kind!r}; expected 'sparse' or 'gaussian'. Mend: kind='sparse'.")
 
     @property
@@ -160,7 +160,7 @@ def as_reduction(pooling: str | Reduction) -> Reduction:
     """
     if not isinstance(pooling, str):
         return pooling
-    if pooling not in POOLINGS:
+    if not is_choice(pooling, POOLINGS):
         raise AssemblyError(
             f"pooling: found {pooling!r}; expected one of {sorted(POOLINGS)}, a RandomProjection, or what fit_pca gives. "
             "Mend: use pooling='flatten'."

@@ -9,6 +9,8 @@ from numbers import Integral
 from pathlib import Path
 from typing import Any, Literal, Self
 
+import numpy as np
+
 from neurobridge.flow.networks import NetworkFactory
 from neurobridge.flow.path import MinibatchCost, squared_distance
 from neurobridge.points.display import html_repr, short_repr
@@ -65,12 +67,13 @@ class Settings:
         return html_repr(type(self).__name__, {name: named(value) for name, value in self.get_params().items()})
 
     def _check(self, rules: Rules) -> None:
-        """Raise ValueError for the first setting outside its range; None is always in range."""
+        """Raise ValueError for the first setting outside its range; None is in range where it is the default."""
+        defaults = {field.name: field.default for field in fields(self)}
         for name, (is_allowed, expected) in rules.items():
             value = getattr(self, name)
             try:
                 # An array of one number compares as the number does, and is none.
-                allowed = value is None or (
+                allowed = (value is None and defaults[name] is None) or (
                     (not isinstance(value, Sized) or isinstance(value, str)) and bool(is_allowed(value))
                 )
             except (TypeError, ValueError):
@@ -83,7 +86,7 @@ class Settings:
 
 
 def _is_flag(value: Any) -> bool:
-    return value in (True, False)
+    return isinstance(value, bool | np.bool_)
 
 
 COUNT: tuple[Callable[[Any], bool], str] = (

@@ -17,6 +17,7 @@ from neurobridge.flow.ode import ODE, integrate
 from neurobridge.points.arrays import as_points, pad_to, read_blocks, read_rows
 from neurobridge.points.blocks import is_dask
 from neurobridge.points.display import html_repr, short_repr
+from neurobridge.points.options import is_choice
 from neurobridge.points.scale import Standardiser
 from neurobridge.points.support import OffSupportWarning, Support
 
@@ -280,7 +281,7 @@ class Transport:
 
     def _checked(self, X: Any, direction: Direction) -> Any:
         self._check_fitted()
-        if direction not in ("forward", "backward"):
+        if not is_choice(direction, ("forward", "backward")):
             raise ValueError(f"found direction {direction!r}; expected 'forward' or 'backward'. Mend: choose one.")
         X, expected = as_points(X, "X"), len(self._scales(direction)[0].mean)
         if X.shape[1] != expected:

@@ -151,6 +151,11 @@ def kernel_map(
     few = X if len(X) <= _SAMPLE else X[order[:_SAMPLE]]
     # Duplicated samples have no distance to learn a width from.
     distances = pdist(few)
+    if not np.isfinite(distances).all():
+        raise ValueError(
+            f"X: found values up to {np.abs(X).max():.3g}; expected ones whose squares float64 holds. "
+            "Mend: divide X by its largest absolute value."
+        )
     median = float(np.median(distances[distances > 0])) if (distances > 0).any() else 1.0
     fits = [_fit(X, Y, share, centres, width * median, mix, alphas) for width, mix in shapes]
     return min(fits, key=lambda fit: fit.loo_error)

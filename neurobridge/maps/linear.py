@@ -10,6 +10,7 @@ import numpy as np
 from neurobridge.points.arrays import Array, same_kind
 from neurobridge.points.conversion import real_array
 from neurobridge.points.display import Displayed
+from neurobridge.points.options import is_choice
 from neurobridge.store.kinds import register
 
 ALPHAS: tuple[float, ...] = tuple(np.logspace(-3, 5, 33).tolist())
@@ -110,7 +111,7 @@ def ridge_map(
     ----------
     Hoerl & Kennard 1970, Technometrics 12:55. Golub, Heath & Wahba 1979, Technometrics 21:215.
     """
-    if penalty not in ("per-target", "shared"):
+    if not is_choice(penalty, ("per-target", "shared")):
         raise ValueError(f"found penalty={penalty!r}; expected 'per-target' or 'shared'. Mend: choose one of them.")
     X, Y = checked_samples(X, Y)
     design = RidgeDesign(X, alphas, unit=unit_of_cloud(X) if unit is None else unit)

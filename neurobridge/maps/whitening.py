@@ -11,6 +11,7 @@ from neurobridge.maps.linear import LinearMap, checked_samples
 from neurobridge.maps.orthogonal import svd
 from neurobridge.maps.principal import MAX_RANK, PrincipalCoordinates, checked_cloud, checked_weights
 from neurobridge.points.arrays import Array
+from neurobridge.points.options import is_choice
 
 Centre = Literal["points", "pairs"]
 
@@ -208,7 +209,11 @@ class WhitenedDesign:
 
 def _checked(settings: WhitenedSettings) -> WhitenedSettings:
     in_range = 0 <= settings.power <= 1 and 0 <= settings.exponent <= 1 and 0 <= settings.shrinkage < np.inf
-    if not in_range or settings.centre not in ("points", "pairs") or (settings.rank is not None and settings.rank < 1):
+    if (
+        not in_range
+        or not is_choice(settings.centre, ("points", "pairs"))
+        or (settings.rank is not None and settings.rank < 1)
+    ):
         raise ValueError(
             f"found {settings}; expected power and exponent in [0, 1], a rank of at least 1 or None, centre 'points' or "
             "'pairs', shrinkage of at least 0. Mend: WhitenedSettings() has the defaults."

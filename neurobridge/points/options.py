@@ -1,7 +1,8 @@
-"""Checks of options that are whole numbers."""
+"""Checks of options: whole numbers, and choices from a list."""
 
 from __future__ import annotations
 
+from collections.abc import Container
 from numbers import Integral
 from typing import Any
 
@@ -69,6 +70,18 @@ def require_seed(value: Any, *, name: str = "seed", error: type[ValueError] = Va
     if not _is_whole(value, 0, 2**32):
         raise error(f"found {name}={value!r:.40}; expected a whole number from 0 to {2**32 - 1}. Mend: e.g. {name}=0.")
     return int(value)
+
+
+def is_choice(value: Any, choices: Container[Any]) -> bool:
+    """Return True for None or a text that is among the choices; whatever else is none, and no error of its own.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> is_choice("mean", ("mean", "max")), is_choice(np.array(["mean", "max"]), ("mean", "max")), is_choice([], {})
+    (True, False, False)
+    """
+    return (value is None or isinstance(value, str)) and value in choices
 
 
 def _is_whole(value: Any, least: int, beyond: int) -> bool:

@@ -260,6 +260,11 @@ def test_bad_layouts_are_refused(raw, dims):
         make_score(raw, dims, attrs=ATTRS)
 
 
+def test_an_infinite_value_is_no_score():
+    with refused(ValueError, "2 infinite", "raw"):
+        make_score([0.5, np.inf, -np.inf, np.nan], ("split",), attrs=ATTRS)
+
+
 def test_what_is_no_score_is_refused():
     score = make_score(np.ones((3, 2)), ("split", "neuroid"), attrs=ATTRS)
     for name in (*VARIABLES, "null_site_95"):

@@ -112,6 +112,8 @@ def test_record_is_json_and_says_everything() -> None:
         ({"mean": (0.1, 0.2)}, "2 values of mean"),
         ({"std": ()}, "0 values of std"),
         ({"std": (1.0, 0.0, 1.0)}, r"std \(1\.0, 0\.0, 1\.0\)"),
+        ({"std": 1e-300}, r"1e-300.*float32"),
+        ({"interpolation": ["bilinear", "bicubic"]}, r"\['bilinear', 'bicubic'\]"),
         ({"visual_degrees": 0.0}, r"visual_degrees 0\.0"),
         ({"visual_degrees": float("nan")}, "visual_degrees nan"),
         ({"crop": 0.0}, r"crop 0\.0"),

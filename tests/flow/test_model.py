@@ -208,8 +208,10 @@ def test_bad_settings_are_refused(known):
             "depth": -1, "mixed_precision": "float8",
         }.items()),
         *((ODE, name, value) for name, value in {
-            "method": "heun", "n_steps": 0, "rtol": 0.0, "atol": -1.0, "chunk_size": "all",
+            "method": "heun", "n_steps": None, "rtol": 0.0, "atol": -1.0, "chunk_size": "all",
         }.items()),
+        (ODE, "method", None),
+        (Training, "resume", 1),
     ],
 )  # fmt: skip
 def test_settings_out_of_range_are_refused_where_they_are_made(settings, name, value):

@@ -107,3 +107,8 @@ def test_bad_options_are_refused(options, message):
 def test_samples_that_coincide_have_no_width_but_a_map():
     same = kernel_map(np.ones((5, 2)), np.arange(10.0).reshape(5, 2))
     np.testing.assert_allclose(same(np.ones((1, 2))), [[4.0, 5.0]])
+
+
+def test_points_beyond_the_squares_of_float64_are_refused():
+    with pytest.raises(ValueError, match=r"X: .*1e\+300.*float64"):
+        kernel_map(np.array([[0.0], [0.0], [1e300]]), np.eye(3))

@@ -16,6 +16,7 @@ from neurobridge.bridge.cost.metrics import Geometry, Metric, Scale
 from neurobridge.bridge.cost.protocol import check_rows
 from neurobridge.points.arrays import Array, PointSource, to_tensor
 from neurobridge.points.memory import check_memory, named_shortage
+from neurobridge.points.options import is_choice
 
 _FEWER_DISTANCES = "nearest=32 keeps each point's nearest anchors, stream=True keeps no distances"
 
@@ -121,7 +122,7 @@ def measured_cost(
     device: str | torch.device | None = None,
 ) -> BridgeCost:
     """Measure both spaces as `bridge_cost` does, with the settings of the distances as one object."""
-    if reduce not in ("softmin", "min"):
+    if not is_choice(reduce, ("softmin", "min")):
         raise ValueError(f"found reduce={reduce!r}; expected 'softmin' or 'min'. Mend: choose one of them.")
     if nearest is not None and nearest < 1:
         raise ValueError(f"found nearest={nearest}; expected at least 1 anchor. Mend: nearest=None keeps all of them.")

@@ -9,7 +9,7 @@ from typing import Literal
 
 import torch
 
-from neurobridge.points.options import require_count
+from neurobridge.points.options import is_choice, require_count
 
 MetricName = Literal["euclidean", "sqeuclidean", "cosine", "correlation", "geodesic", "precomputed"]
 Distance = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
@@ -123,7 +123,7 @@ def distance_function(metric: Metric) -> tuple[str, Distance]:
     """
     if callable(metric):
         return getattr(metric, "__name__", type(metric).__name__), _checked(metric)
-    if metric not in METRICS:
+    if not is_choice(metric, METRICS):
         raise ValueError(
             f"found metric {metric!r}; expected one of {[*METRICS, *OF_ALL_POINTS]} or a function. "
             "Mend: choose one of them."

@@ -14,6 +14,7 @@ from neurobridge.bridge.transport.coupling import ConvergenceWarning, Coupling
 from neurobridge.bridge.transport.solvers import SOLVERS, Problem, Solution, solve_pinned
 from neurobridge.points.arrays import Array, to_tensor
 from neurobridge.points.memory import named_shortage
+from neurobridge.points.options import is_choice
 
 # What to do where memory runs out: of a method that writes the matrix out, and of "factored".
 _SHORTAGE = (
@@ -116,7 +117,7 @@ def couple(
         cost = DenseCost(cost)
     if epsilon is None:
         epsilon = getattr(cost, "epsilon", None) or 0.05
-    if method not in SOLVERS:
+    if not is_choice(method, SOLVERS):
         raise ValueError(f"found method {method!r}; expected one of {sorted(SOLVERS)}. Mend: choose one of them.")
     if not (math.isfinite(epsilon) and epsilon > 0):
         raise ValueError(

@@ -26,6 +26,7 @@ from neurobridge.bridge.unpaired.trust import Trust, measure_trust
 from neurobridge.points.arrays import Rows, points
 from neurobridge.points.display import html_repr, short_repr
 from neurobridge.points.memory import check_memory
+from neurobridge.points.options import is_choice
 
 _FEWEST_POINTS = 20
 _FEWEST_ANCHORS = 4
@@ -294,9 +295,9 @@ def _check_options(
     ):  # fmt: skip
         if value < least:
             raise ValueError(f"found {name}={value}; expected at least {least}. Mend: leave it out for the default.")
-    if solver not in SOLVERS:
+    if not is_choice(solver, SOLVERS):
         raise ValueError(f"found solver={solver!r}; expected 'entropic' or 'lowrank'. Mend: choose one of them.")
-    if refinement not in (None, *REFINEMENTS):
+    if not is_choice(refinement, (None, *REFINEMENTS)):
         raise ValueError(f"found refinement={refinement!r}; expected 'rotation' or 'fused'. Mend: choose one of them.")
 
 

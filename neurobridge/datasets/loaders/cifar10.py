@@ -14,6 +14,7 @@ from neurobridge.datasets.files.archives import KeptArchive, zip_images
 from neurobridge.datasets.files.fetch import fetch
 from neurobridge.datasets.files.manifests import find_manifest
 from neurobridge.datasets.labels import assembly_attrs, describe, make_experiment
+from neurobridge.points.options import is_choice
 
 NAME = "cifar10"
 IMAGES = "images.zip"
@@ -51,7 +52,7 @@ def load(*, part: str = "train", chunk: int = 256, mirror: str | os.PathLike[str
     ArchiveError
         The archive or an image in it is broken.
     """
-    if part not in PARTS or chunk < 1:
+    if not is_choice(part, PARTS) or chunk < 1:
         raise ValueError(
             f"{NAME}: found part {part!r} and chunk {chunk}; expected one of {list(PARTS)}, and 1 or more. Mend: part='train'."
         )

@@ -16,6 +16,7 @@ from neurobridge.datasets.files.fetch import fetch
 from neurobridge.datasets.files.manifests import find_manifest
 from neurobridge.datasets.files.sounds import zip_sounds
 from neurobridge.datasets.labels import assembly_attrs, describe, make_experiment
+from neurobridge.points.options import is_choice
 
 NAME = "fsdd"
 SOUNDS = "recordings.zip"
@@ -58,7 +59,7 @@ def load(*, part: str = "all", chunk: int = 256, mirror: str | os.PathLike[str] 
     ArchiveError
         The archive or a recording in it is broken.
     """
-    if part not in PARTS or chunk < 1:
+    if not is_choice(part, PARTS) or chunk < 1:
         raise ValueError(
             f"{NAME}: found part {part!r} and chunk {chunk}; expected one of {list(PARTS)}, and 1 or more. Mend: part='train'."
         )

@@ -15,6 +15,7 @@ from neurobridge.datasets.experiment import Experiment
 from neurobridge.datasets.files.fetch import fetch
 from neurobridge.datasets.files.manifests import find_manifest
 from neurobridge.datasets.labels import assembly_attrs, describe, make_experiment
+from neurobridge.points.options import is_choice
 from neurobridge.store.archives import read_gzip
 
 NAME = "mnist"
@@ -36,7 +37,7 @@ def load(*, part: str = "train", mirror: str | os.PathLike[str] | None = None) -
     AssemblyError
         A file is not in IDX format.
     """
-    if part not in _PARTS:
+    if not is_choice(part, _PARTS):
         raise ValueError(f"mnist: found part {part!r}; expected one of {sorted(_PARTS)}. Mend: part='train'.")
     files = [f"{_PARTS[part]}-images-idx3-ubyte.gz", f"{_PARTS[part]}-labels-idx1-ubyte.gz"]
     paths = fetch(NAME, files=files, mirror=mirror)

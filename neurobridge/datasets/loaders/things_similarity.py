@@ -13,6 +13,7 @@ from neurobridge.datasets.experiment import Experiment
 from neurobridge.datasets.files.fetch import fetch
 from neurobridge.datasets.files.manifests import find_manifest
 from neurobridge.datasets.labels import assembly_attrs, describe, make_experiment
+from neurobridge.points.options import is_choice
 from neurobridge.store.npy import read_npy
 
 NAME = "things-similarity"
@@ -54,7 +55,7 @@ def load(*, group: str = "female", mirror: str | os.PathLike[str] | None = None)
     AssemblyError
         The table has no single category for each object, or another number of objects than the embedding.
     """
-    if group not in GROUPS:
+    if not is_choice(group, GROUPS):
         raise ValueError(f"{NAME}: found group {group!r}; expected one of {list(GROUPS)}. Mend: group='female'.")
     files = [TABLE, GROUPS[group]]
     paths = fetch(NAME, files=files, mirror=mirror)

@@ -15,6 +15,7 @@ from neurobridge.evaluate.correlation import unit_columns, unit_rows
 from neurobridge.evaluate.decoding.confusions import CHOICE, TRUTH, parts_of
 from neurobridge.evaluate.score.schema import make_score, score_attrs
 from neurobridge.points.conversion import real_array
+from neurobridge.points.options import is_choice
 
 _DIMS = {
     "object": (TRUTH,),
@@ -163,9 +164,9 @@ def discriminate(
     >>> score["dprime"].sizes["truth"], float(score["raw"]) > 1, float(score["p_value"])
     (3, True, 0.01)
     """
-    if correction not in (None, "loglinear", "cap"):
+    if not is_choice(correction, (None, "loglinear", "cap")):
         raise ValueError(f"found correction={correction!r}; expected 'loglinear' or 'cap'. Mend: choose one of them.")
-    if level not in _DIMS:
+    if not is_choice(level, _DIMS):
         raise ValueError(f"found level={level!r}; expected one of {tuple(_DIMS)}. Mend: choose one of them.")
     P, truth, classes = parts_of(chosen)
     rule = correction or ("loglinear" if level in ("object", "pair") else "cap")

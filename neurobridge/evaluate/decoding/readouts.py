@@ -23,6 +23,7 @@ from neurobridge.evaluate.correlation import unit_rows
 from neurobridge.evaluate.score.permutation import fold_null
 from neurobridge.evaluate.score.schema import SPLIT, make_score, score_attrs
 from neurobridge.points.display import format_fact, html_repr, short_repr
+from neurobridge.points.options import is_choice
 
 
 class CorrelationTemplates(ClassifierMixin, BaseEstimator):
@@ -242,7 +243,7 @@ def presentation_coordinate(assembly: xr.DataArray, label: str, *, role: str) ->
 
 def fit_readout(X: np.ndarray, labels: np.ndarray, label: str, readout: str, seed: int) -> Any:
     """Train a readout of `READOUTS` on standardised responses X of shape (n_stimuli, n_sites)."""
-    if readout not in READOUTS:
+    if not is_choice(readout, READOUTS):
         raise AssemblyError(f"found readout {readout!r}; expected one of {sorted(READOUTS)}. Mend: choose one of them.")
     if len(np.unique(labels)) < 2:
         raise AssemblyError(

@@ -16,6 +16,7 @@ from neurobridge.assemblies import AssemblyError, coords_of
 from neurobridge.assemblies.schema import NEUROID, NEUROID_ID
 from neurobridge.evaluate.score.permutation import p_value
 from neurobridge.points.conversion import real_array
+from neurobridge.points.options import is_choice
 
 SPLIT, DRAW, PERMUTATION = "split", "draw", "permutation"
 #: Dimensions over which the same quantity is measured again: folds of one data set, or independent draws from it.
@@ -122,6 +123,11 @@ def make_score(
         raise ValueError(
             f"score: found raw of shape {values.shape} with dims {dims}; expected any leading dims, then at most one of {REPEATS}, "
             f"then at most {NEUROID!r}. Mend: transpose the array."
+        )
+    if np.isinf(values).any():
+        raise ValueError(
+            f"score: found {int(np.isinf(values).sum())} infinite values of {values.size} in raw; expected finite ones. "
+            "Mend: np.nan where the metric is not defined."
         )
     shape = values.shape[: len(leading)]
     if null is None:
@@ -304,7 +310,7 @@ def normalise(raw: np.ndarray, ceiling: np.ndarray, rule: str) -> np.ndarray:
     AssemblyError
         Unknown rule.
     """
-    if rule not in NORMALIZATIONS:
+    if not is_choice(rule, NORMALIZATIONS):
         raise AssemblyError(
             f"found normalization {rule!r}; expected one of {sorted(NORMALIZATIONS)}. Mend: choose one of them."
         )

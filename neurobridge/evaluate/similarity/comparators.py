@@ -10,6 +10,7 @@ import scipy.stats
 
 from neurobridge.evaluate.similarity.ranks import ALL_EQUAL, average_ranks, rank_correlation
 from neurobridge.points.conversion import real_array
+from neurobridge.points.options import is_choice
 from neurobridge.points.scale import within_range
 
 Scorer = Callable[[np.ndarray | slice], float]
@@ -87,7 +88,7 @@ def compare_rdms(first: np.ndarray, second: np.ndarray, *, comparator: str = "sp
     >>> round(compare_rdms(np.array([0.1, 0.5, 0.9]), np.array([1.0, 2.0, 4.0])), 3)
     1.0
     """
-    if comparator not in COMPARATORS:
+    if not is_choice(comparator, COMPARATORS):
         raise ValueError(
             f"rdm: found comparator {comparator!r}; expected one of {list(COMPARATORS)}. Mend: choose one of them."
         )

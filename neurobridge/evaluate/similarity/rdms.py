@@ -21,6 +21,7 @@ from neurobridge.evaluate.similarity.comparators import (
 )
 from neurobridge.evaluate.similarity.distances import DISTANCES
 from neurobridge.points.conversion import real_array
+from neurobridge.points.options import is_choice
 
 
 def rdm(assembly: xr.DataArray, *, distance: str = "correlation") -> xr.DataArray:
@@ -59,7 +60,7 @@ def rdm(assembly: xr.DataArray, *, distance: str = "correlation") -> xr.DataArra
     [[0.0, 0.0, 2.0], [0.0, 0.0, 2.0], [2.0, 2.0, 0.0]]
     """
     validate(assembly)
-    if distance not in DISTANCES:
+    if not is_choice(distance, DISTANCES):
         raise AssemblyError(
             f"found distance {distance!r}; expected one of {sorted(DISTANCES)}. Mend: choose one of them."
         )

@@ -12,6 +12,7 @@ import torch
 
 from neurobridge.features.models.weights import ModelError, load_weights
 from neurobridge.features.stimuli.preprocess import Preprocess
+from neurobridge.points.options import is_choice
 
 _ARCHITECTURES = "efficientnet_lite_pytorch"
 # Grey level that is subtracted, and divided by: efficientnet/lite/efficientnet_lite_builder.py of tensorflow/tpu.
@@ -99,7 +100,7 @@ def build_packaged(name: str, *, weights: Path | None, pretrained: bool) -> tupl
     ImportError
         The extra ``weights`` is not installed.
     """
-    if name not in PACKAGED:
+    if not is_choice(name, PACKAGED):
         raise ModelError(
             f"found no network {name!r} with packaged weights; expected one of {sorted(PACKAGED)}. "
             f"Mend: weights:{next(iter(PACKAGED))}."

@@ -20,6 +20,7 @@ from neurobridge.features.models.frozen import weights_digest
 from neurobridge.features.references.files import Reference, freeze
 from neurobridge.features.references.recipes import REFERENCES, Loss, Recipe
 from neurobridge.features.stimuli.preprocess import Preprocess
+from neurobridge.points.options import is_choice
 
 _LIMIT = 4 * 2**30
 
@@ -84,7 +85,7 @@ def train_reference(
     >>> reference
     Reference('conv_vae', ConvVAE, ... parameters, seed=0, epochs=1)
     """
-    if name not in REFERENCES:
+    if not is_choice(name, REFERENCES):
         raise AssemblyError(
             f"reference: found {name!r}; expected one of {sorted(REFERENCES)}. Mend: choose one of them."
         )
@@ -198,9 +199,9 @@ def _pixels(images: xr.DataArray) -> np.ndarray:
             f"images: found {type(images).__name__} with dims {dims}; expected a uint8 DataArray with dims (presentation, row, "
             f"column[, channel]). {mend}"
         )
-    if images.sizes["presentation"] < 2 or images.size > _LIMIT:
+    if images.sizes["presentation"] < 2 or not 0 < images.size <= _LIMIT:
         raise AssemblyError(
-            f"images: found {images.sizes['presentation']} of {images.nbytes / 2**30:.1f} GiB; expected at least two, and at "
+            f"images: found shape {images.shape}, {images.nbytes / 2**30:.1f} GiB; expected at least two with pixels, and at "
             f"most {_LIMIT / 2**30:.0f} GiB. Mend: train on a selection."
         )
     return np.ascontiguousarray(images.values)

@@ -12,6 +12,7 @@ import torch
 
 from neurobridge.assemblies import AssemblyError
 from neurobridge.points.conversion import real_array
+from neurobridge.points.options import is_choice
 
 # Rec. 601 luma, the weighting that image libraries use for their grey mode.
 _LUMA = (0.299, 0.587, 0.114)
@@ -81,8 +82,11 @@ class Preprocess:
                     "three channels. Mend: e.g. mean=(0.485, 0.456, 0.406)."
                 )
             object.__setattr__(self, name, values)
-        if self.std is not None and min(self.std) <= 0:
-            raise ValueError(f"preprocess: found std {self.std}; expected positive values. Mend: leave std out.")
+        # Pixels are divided by it in float32, where smaller numbers are zero or have no inverse.
+        if self.std is not None and min(self.std) < torch.finfo(torch.float32).tiny:
+            raise ValueError(
+                f"preprocess: found std {self.std}; expected positive values that float32 holds. Mend: leave std out."
+            )
         for name in ("visual_degrees", "crop"):
             value = getattr(self, name)
             if value is not None and not isinstance(value, Real):
@@ -96,7 +100,7 @@ class Preprocess:
             raise ValueError(
                 f"preprocess: found crop {self.crop}; expected a fraction in (0, 1]. Mend: e.g. 0.875, or leave it out."
             )
-        if self.interpolation not in ("bilinear", "bicubic"):
+        if not is_choice(self.interpolation, ("bilinear", "bicubic")):
             raise ValueError(
                 f"preprocess: found interpolation {self.interpolation!r}; expected 'bilinear' or 'bicubic'. Mend: 'bilinear'."
             )

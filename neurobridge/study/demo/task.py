@@ -19,6 +19,7 @@ from neurobridge.evaluate.curves.folds import CurveFold, draw_curve_fold
 from neurobridge.features import GaborEnergy, extract
 from neurobridge.flow import Training
 from neurobridge.points.display import html_repr, short_repr
+from neurobridge.points.options import is_choice
 from neurobridge.study.methods import BRIDGES, make_aligner
 
 SIMULATED = "simulated-hvm"
@@ -93,7 +94,7 @@ def prepare(dataset: str, *, mirror: str | os.PathLike[str] | None = None, seed:
     ValueError
         The demo does not know the dataset.
     """
-    if dataset not in DATASETS:
+    if not is_choice(dataset, DATASETS):
         raise ValueError(f"found dataset {dataset!r}; expected one of {DATASETS}. Mend: choose one of them.")
     if dataset == SIMULATED:
         experiment = load(SIMULATED, images_per_object={0: 2, 3: 8}, n_repetitions=10, image_size=64, seed=seed)
