@@ -16,7 +16,7 @@ from neurobridge.bridge.fused.choosing.folds import Fold, fewer_points, make_fol
 from neurobridge.bridge.fused.choosing.ledger import Ledger, PairMapSettings, note_pair_maps, note_readouts, note_rounds
 from neurobridge.bridge.fused.choosing.search import GridPoint, Search
 from neurobridge.bridge.fused.solving.families import CloudProblem
-from neurobridge.bridge.fused.solving.rounds import solve_rounds
+from neurobridge.bridge.fused.solving.rounds import linear_rounds, solve_rounds
 
 # Rounds and readouts are compared on at most this many points a side, lam and epsilon before them on fewer and in few rounds.
 _CHOOSING_POINTS = 700
@@ -181,24 +181,43 @@ def compare(
     settings = PairMapSettings.of(problem, search) if folds else None
     for fold in folds:
         note_pair_maps(ledger, fold, search, settings)
-    # What few rounds on few points found best stays so only if all rounds on more points say so too.
-    rounds = {point: _all_rounds(point, folds, problem, search) for point in dict.fromkeys((search.first, best))}
-    if best != search.first:
-        of_first, of_best = (_least_losses(each, search, held) for each in rounds.values())
+    # What few rounds on few points found best stays so only if all linear rounds on more points say so too.
+    runs = [_Run(point, folds, problem, search) for point in dict.fromkeys((search.first, best))]
+    for run in runs:
+        run.go_through_linear_rounds()
+        if not run.ledger.predictions[0]:
+            # No number of linear rounds alone is a candidate.
+            run.go_through_curved_rounds()
+    if len(runs) == 2:
+        of_first, of_best = (_least_losses(run.ledger, search, held) for run in runs)
         best = best if beats(of_best, of_first, _BEYOND_IN_FAMILY) else search.first
-    ledger.add(rounds[best])
+    chosen = next(run for run in runs if run.point == best)
+    chosen.go_through_curved_rounds()
+    ledger.add(chosen.ledger)
     for fold in folds:
         for family in search.turned:
-            note_rounds(ledger, fold, replace(_TURNED, map=family), search)
+            candidate = replace(_TURNED, map=family)
+            note_rounds(ledger, fold, candidate, search, solve_rounds(fold.problem, candidate, search.tol, search.tol))
     return ledger, best, screening
 
 
-def _all_rounds(point: GridPoint, folds: list[Fold], problem: CloudProblem, search: Search) -> Ledger:
-    """Predict every pair after all numbers of rounds at one lam and epsilon."""
-    ledger = Ledger(problem)
-    for fold in folds:
-        note_rounds(ledger, fold, search.longest(point), search)
-    return ledger
+class _Run:
+    """Predictions of every pair after all numbers of rounds at one lam and epsilon; solved as far as asked for."""
+
+    def __init__(self, point: GridPoint, folds: list[Fold], problem: CloudProblem, search: Search) -> None:
+        self.point, self.folds, self.search = point, folds, search
+        self.candidate = search.longest(point)
+        self.ledger = Ledger(problem)
+        self.rounds = [solve_rounds(fold.problem, self.candidate, search.tol, search.tol) for fold in folds]
+
+    def go_through_linear_rounds(self) -> None:
+        for fold, rounds in zip(self.folds, self.rounds, strict=True):
+            linear = linear_rounds(rounds, self.candidate.n_rounds)
+            note_rounds(self.ledger, fold, self.candidate, self.search, linear)
+
+    def go_through_curved_rounds(self) -> None:
+        for fold, rounds in zip(self.folds, self.rounds, strict=True):
+            note_rounds(self.ledger, fold, self.candidate, self.search, rounds)
 
 
 def _least_losses(ledger: Ledger, search: Search, held: tuple[Held, Held]) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -21,7 +22,7 @@ from neurobridge.bridge.fused.candidate import (
 from neurobridge.bridge.fused.choosing.folds import Fold
 from neurobridge.bridge.fused.choosing.search import Search
 from neurobridge.bridge.fused.solving.families import CloudProblem, OrthogonalFamily
-from neurobridge.bridge.fused.solving.rounds import Round, solve_rounds
+from neurobridge.bridge.fused.solving.rounds import Round
 from neurobridge.maps.kernel import kernel_map
 from neurobridge.maps.spectral import SpectralFeatures, spectral_features, spectral_map
 from neurobridge.maps.whitened import choose_whitened, whitened_candidates
@@ -53,10 +54,10 @@ class Ledger:
             kept.update(added)
 
 
-def note_rounds(ledger: Ledger, fold: Fold, candidate: Candidate, search: Search) -> None:
-    """Note all rounds and readouts of a candidate on a fold."""
+def note_rounds(ledger: Ledger, fold: Fold, candidate: Candidate, search: Search, rounds: Iterable[Round]) -> None:
+    """Note the readouts of the rounds of a candidate on a fold."""
     noted = 0
-    for state in solve_rounds(fold.problem, candidate, search.tol, search.tol):
+    for state in rounds:
         n_rounds, kernel_rounds = state.counts
         # Rounds that were left out because nothing moved any more are those of this one.
         reached = range(noted + 1, n_rounds + 1) if not kernel_rounds else (n_rounds,)

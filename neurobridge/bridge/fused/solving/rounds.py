@@ -175,6 +175,14 @@ def solve_rounds(
         maps = refitted
 
 
+def linear_rounds(rounds: Iterator[Round], n_rounds: int) -> Iterator[Round]:
+    """Go through the linear rounds of `solve_rounds`, of ``n_rounds`` at most; the curved ones can be asked for afterwards."""
+    for state in rounds:
+        yield state
+        if state.counts[0] == n_rounds:
+            return
+
+
 def _moved(last: torch.Tensor, images: torch.Tensor) -> float:
     """Root mean square step of the images, in units of their spread."""
     spread = (images - images.mean(dim=0)).square().sum()
