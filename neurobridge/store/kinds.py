@@ -60,6 +60,7 @@ HOMES: dict[str, str] = {
     "point-source": "neurobridge.points.arrays",
     "procrustes-aligner": "neurobridge.aligners.baselines.linear",
     "relative-aligner": "neurobridge.aligners.baselines.relative",
+    "relative-map": "neurobridge.maps.relative",
     "representation": "neurobridge.aligners.representations",
     "ridge-aligner": "neurobridge.aligners.baselines.linear",
     "self-trained-procrustes": "neurobridge.aligners.baselines.selftrained",

@@ -116,6 +116,7 @@ def test_record_is_json_and_says_everything() -> None:
         ({"interpolation": ["bilinear", "bicubic"]}, r"\['bilinear', 'bicubic'\]"),
         ({"visual_degrees": 0.0}, r"visual_degrees 0\.0"),
         ({"visual_degrees": float("nan")}, "visual_degrees nan"),
+        ({"grayscale": float("nan")}, "grayscale=nan"),
         ({"crop": 0.0}, r"crop 0\.0"),
         ({"crop": 1.5}, r"crop 1\.5"),
         ({"interpolation": "nearest"}, "'nearest'.*'bilinear'.*'bicubic'"),

@@ -187,6 +187,7 @@ def test_without_distortion_a_view_is_the_image() -> None:
         ("conv_contrastive", {"temperature": 0.0}, r"temperature=0\.0"),
         ("conv_net", {"images": bars(4).isel(presentation=[0, 2])}, "'upright'"),
         ("conv_vae", {"images": bars(4).isel(presentation=[0])}, r"\(1, 16, 16\)"),
+        ("conv_net", {"images": bars(4).isel(row=slice(3))}, "3 x 16.*4 x 4.*size=32"),
         ("conv_vae", {"images": bars(4).isel(row=[])}, r"\(4, 0, 16\)"),
         ("conv_vae", {"images": bars(4).astype(float)}, "uint8"),
     ],

@@ -13,6 +13,7 @@ from neurobridge.maps.linear import RidgeDesign, leave_one_out, ridge_map, unit_
 from neurobridge.maps.orthogonal import nearest_rotation, rotation_and_scales, svd
 from neurobridge.maps.pls import centred, fit_pls, linear_predictor
 from neurobridge.maps.principal import PrincipalCoordinates, checked_cloud
+from neurobridge.maps.relative import Decoder, cosines, relative_map
 from neurobridge.maps.spectral import nearest, spectral_map
 from neurobridge.maps.whitened import whitened_map
 from neurobridge.maps.whitening import WhitenedDesign, WhitenedSettings
@@ -43,6 +44,7 @@ FITS = {
     "whitened_map": lambda X, Y: whitened_map(X[:20], Y[:20], source_points=X, target_points=Y),
     "WhitenedDesign": lambda X, Y: WhitenedDesign(X, Y).map(X[:20], Y[:20], WhitenedSettings(rank=2)),
     "spectral_map": lambda X, Y: spectral_map(X[:20], Y[:20], source_points=X, n_features=3),
+    "relative_map": lambda X, Y: relative_map(X, Y, (np.arange(20), np.arange(20))),
 }
 
 
@@ -63,10 +65,13 @@ FOLLOWING = {
     "centred": (1, 0, lambda X, Y: centred(X, Y)[0]),
     "PrincipalCoordinates": (0, 0, lambda X, Y: np.abs(PrincipalCoordinates(*checked_cloud(X, None, "X")).of(X))),
     "nearest": (0, 0, lambda X, Y: nearest(X, X, 3)[0]),
+    "cosines": (0, 0, lambda X, Y: cosines(X - X.mean(axis=0), X[:5])),
+    "Decoder": (0, 1, lambda X, Y: Decoder(cosines(X - X.mean(axis=0), X[:5]), Y).at(0.1).coef),
 }
 INSIDE = {
     "KernelMap": "kernel_map",
     "LinearMap": "ridge_map",
+    "RelativeMap": "relative_map",
     "SpectralFeatures": "spectral_map",
     "SpectralMap": "spectral_map",
     "choose_whitened": "whitened_map",
@@ -75,6 +80,8 @@ INSIDE = {
 CHECK = "checks and converts arrays, and changes no number"
 WITHOUT = dict.fromkeys(("checked_samples", "mapped_points", "checked_cloud", "checked_weights"), CHECK) | {
     "WhitenedSettings": SETTINGS,
+    "folds_of": "deals rows, and sees no number",
+    "least_error": "compares numbers of one unit",
     "whitened_candidates": SETTINGS,
 }
 

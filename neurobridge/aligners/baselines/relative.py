@@ -5,11 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from neurobridge.aligners.base import AssemblyAligner
-from neurobridge.aligners.baselines.subspaces import folds_of, least_error
-from neurobridge.maps.linear import LinearMap
+from neurobridge.maps.relative import cosines, relative_map
 from neurobridge.store.kinds import register
-
-ALPHAS: tuple[float, ...] = tuple(np.logspace(-4, 4, 17).tolist())
 
 
 @register("relative-aligner")
@@ -54,46 +51,17 @@ class RelativeAligner(AssemblyAligner):
         self.seed = seed
 
     def _fit_arrays(self, X: np.ndarray, Y: np.ndarray, rows: tuple[np.ndarray, np.ndarray]) -> None:
-        self.alpha_ = self._penalty(X, Y, rows), self._penalty(Y, X, rows[::-1])
-        self.anchors_ = X[rows[0]], Y[rows[1]]
-        self.decoders_ = (
-            _Decoder(cosines(Y, self.anchors_[1]), Y).at(self.alpha_[0]),
-            _Decoder(cosines(X, self.anchors_[0]), X).at(self.alpha_[1]),
+        # Points in standard deviations are centred already.
+        maps = (
+            relative_map(X, Y, rows, centred=False, seed=self.seed),
+            relative_map(Y, X, rows[::-1], centred=False, seed=self.seed),
         )
-
-    def _penalty(self, X: np.ndarray, Y: np.ndarray, rows: tuple[np.ndarray, np.ndarray]) -> float:
-        errors = []
-        for anchors, left_out in folds_of(len(rows[0]), self.seed):
-            # The left-out pairs' targets must not have trained the decoder.
-            train_rows = np.setdiff1d(np.arange(len(Y)), rows[1][left_out])
-            decoder = _Decoder(cosines(Y[train_rows], Y[rows[1][anchors]]), Y[train_rows])
-            query, truth = cosines(X[rows[0][left_out]], X[rows[0][anchors]]), Y[rows[1][left_out]]
-            errors.append({alpha: float(((decoder.at(alpha)(query) - truth) ** 2).sum()) for alpha in ALPHAS})
-        return least_error(errors)
+        self.alpha_ = maps[0].alpha, maps[1].alpha
+        self.anchors_ = maps[0].anchors, maps[1].anchors
+        self.decoders_ = maps[0].decoder, maps[1].decoder
 
     def _forward(self, X: np.ndarray) -> np.ndarray:
         return self.decoders_[0](cosines(X, self.anchors_[0]))
 
     def _backward(self, Y: np.ndarray) -> np.ndarray:
         return self.decoders_[1](cosines(Y, self.anchors_[1]))
-
-
-def cosines(X: np.ndarray, anchors: np.ndarray) -> np.ndarray:
-    """Compute the cosine similarity of every point to every anchor, shape (n, n_anchors); 0 for a point at the origin."""
-    norms = np.linalg.norm(X, axis=1, keepdims=True), np.linalg.norm(anchors, axis=1, keepdims=True)
-    unit, axes = X / np.where(norms[0] > 0, norms[0], 1), anchors / np.where(norms[1] > 0, norms[1], 1)
-    return unit @ axes.T
-
-
-class _Decoder:
-    """Ridge from relative coordinates to the space they describe, decomposed once for every penalty."""
-
-    def __init__(self, R: np.ndarray, Y: np.ndarray) -> None:
-        self.means = R.mean(axis=0), Y.mean(axis=0)
-        U, self.S, self.Vt = np.linalg.svd(R - self.means[0], full_matrices=False)
-        self.projected = U.T @ (Y - self.means[1])
-
-    def at(self, alpha: float) -> LinearMap:
-        """Return the decoder with one penalty."""
-        coef = self.Vt.T @ ((self.S / (self.S**2 + alpha))[:, None] * self.projected)
-        return LinearMap(coef, *self.means, np.full(len(self.means[1]), alpha))

@@ -2,36 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
-from typing import Any, TypeVar
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
 from neurobridge.aligners.base import AssemblyAligner
 from neurobridge.maps.canonical import CanonicalDesign
+from neurobridge.maps.folds import folds_of, least_error
 from neurobridge.maps.linear import LinearMap
 from neurobridge.maps.pls import Predict, fit_pls
 from neurobridge.store.kinds import register
 
-N_FOLDS = 5
 # Brain-Score's PLS has 25 components; more never won on the pairs one has.
 PLS_COMPONENTS = (1, 2, 4, 8, 16, 25)
 CCA_PENALTIES = (0.0, 0.01, 0.1, 1.0, 10.0, 100.0)
-
-Key = TypeVar("Key", bound=Hashable)
-
-
-def folds_of(n: int, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Deal n pairs at random into at most `N_FOLDS` folds, as (train, test) rows."""
-    order = np.random.default_rng(seed).permutation(n)
-    parts = np.array_split(order, min(N_FOLDS, n))
-    return [(np.setdiff1d(order, part), part) for part in parts]
-
-
-def least_error(errors: Sequence[Mapping[Key, float]]) -> Key:
-    """Return the candidate of least summed error among those that every fold could fit; the first of equals."""
-    common = [key for key in errors[0] if all(key in fold for fold in errors)]
-    return min(common, key=lambda key: sum(fold[key] for fold in errors))
 
 
 def affine(predict: Predict, X: np.ndarray, Y: np.ndarray) -> LinearMap:

@@ -14,9 +14,9 @@ from neurobridge.points.display import html_repr
 from neurobridge.store.kinds import register
 
 Readout = Literal["barycentric", "linear", "kernel", "mean"]
-MapFamily = Literal["ridge", "orthogonal", "whitened", "spectral"]
+MapFamily = Literal["ridge", "orthogonal", "whitened", "spectral", "relative"]
 #: Families of the linear maps of a candidate; those that can be refitted on the images of a plan come first.
-MAP_FAMILIES: tuple[MapFamily, ...] = ("ridge", "orthogonal", "whitened", "spectral")
+MAP_FAMILIES: tuple[MapFamily, ...] = ("ridge", "orthogonal", "whitened", "spectral", "relative")
 _WITH_PLAN = MAP_FAMILIES[:3]
 
 
@@ -42,10 +42,10 @@ class Candidate:
         value under the last map (linear without curved rounds, kernel ridge with them), "mean" is the average of both.
     kernel_rounds : int
         Number of rounds that follow with curved (kernel ridge) maps.
-    map : {"ridge", "orthogonal", "whitened", "spectral"}
-        Family of the linear maps: ridge regression; a rotation and a scale (Procrustes); a rotation between coordinates that
-        are whitened by the covariances of all points; or, without a plan only, ridge on the points and the leading
-        eigenvectors of their neighbour graph.
+    map : {"ridge", "orthogonal", "whitened", "spectral", "relative"}
+        Family of the maps: ridge regression; a rotation and a scale (Procrustes); a rotation between coordinates that are
+        whitened by the covariances of all points; or, without a plan only, ridge on the points and the leading eigenvectors of
+        their neighbour graph, and a decoder of the cosines to the pairs that learns from all points of the other space.
 
     Examples
     --------
@@ -86,6 +86,8 @@ ORTHOGONAL = replace(RIDGE, map="orthogonal")
 WHITENED = replace(RIDGE, map="whitened")
 #: Ridge on the pairs with spectral features: see `neurobridge.maps.spectral.spectral_map`.
 SPECTRAL = replace(RIDGE, map="spectral")
+#: Decoder of relative representations: see `neurobridge.maps.relative.relative_map`.
+RELATIVE = replace(RIDGE, map="relative")
 
 
 def readouts_of(kernel_rounds: int) -> tuple[Readout, ...]:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from neurobridge.bridge.fused.candidate import KERNEL_RIDGE, ORTHOGONAL, RIDGE, SPECTRAL, WHITENED, Candidate
+from neurobridge.bridge.fused.candidate import KERNEL_RIDGE, ORTHOGONAL, RELATIVE, RIDGE, SPECTRAL, WHITENED, Candidate
 from neurobridge.bridge.fused.choosing.criteria import Held, classify_with
 from neurobridge.bridge.fused.choosing.folds import some_rows
 from neurobridge.bridge.fused.choosing.ledger import whitened_settings
@@ -20,6 +20,7 @@ from neurobridge.bridge.fused.solving.families import CloudProblem, OrthogonalFa
 from neurobridge.bridge.fused.states import State, points_map
 from neurobridge.maps.kernel import kernel_map
 from neurobridge.maps.linear import LinearMap
+from neurobridge.maps.relative import relative_map
 from neurobridge.maps.spectral import spectral_map
 from neurobridge.maps.whitening import WhitenedDesign
 
@@ -111,6 +112,7 @@ def _pair_map(
         ORTHOGONAL: turned,
         WHITENED: whitened,
         SPECTRAL: lambda: spectral_map(X[i], Y[j], source_points=X, seed=seed),
+        RELATIVE: lambda: relative_map(X, Y, (i, j), seed=seed),
     }
     return fits[chosen]() if chosen in fits else None
 

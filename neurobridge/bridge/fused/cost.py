@@ -12,12 +12,13 @@ from neurobridge.bridge.cost.bridge import BridgeCost
 from neurobridge.bridge.cost.protocol import TransposedCost, written_out
 from neurobridge.maps.kernel import KernelMap
 from neurobridge.maps.linear import LinearMap, ridge_map
+from neurobridge.maps.relative import RelativeMap
 from neurobridge.maps.spectral import SpectralMap
 from neurobridge.points.arrays import Array, Rows
 from neurobridge.points.display import html_repr, short_repr
 from neurobridge.store.kinds import register
 
-AnyMap = LinearMap | KernelMap | SpectralMap
+AnyMap = LinearMap | KernelMap | SpectralMap | RelativeMap
 
 #: Temperature of the softmin over bridges; the transport has its own epsilon, in units of the mean fused cost.
 BRIDGE_EPSILON = 0.05

@@ -115,8 +115,9 @@ def fuse(
        some 300 points a side. The first of each is kept unless others are better by more than one standard error of the
        difference, here and again over all rounds.
     2. The number of rounds and the readout, at this lam and epsilon and on at most 700 points a side; rotations, at lam 1
-       and epsilon .1; and maps of the pairs alone: ridge and kernel ridge, Procrustes, a whitened map, and ridge on
-       spectral features of the neighbour graph (`neurobridge.maps.whitened`, `neurobridge.maps.spectral`).
+       and epsilon .1; and maps of the pairs alone: ridge and kernel ridge, Procrustes, a whitened map, ridge on spectral
+       features of the neighbour graph, and a decoder of the cosines to the pairs (`neurobridge.maps.whitened`,
+       `neurobridge.maps.spectral`, `neurobridge.maps.relative`).
     3. Each direction takes its own candidate. The first one, ridge maps with the first number of rounds read through M, stays
        unless the best of the ridge family with a plan is better by one standard error, and that one stays unless the best
        of all others is better by two: with few pairs the least of many losses is mostly chance.
@@ -146,7 +147,7 @@ def fuse(
     kernel_rounds : sequence of int
         Candidate numbers of curved rounds, which follow the most linear ones; (0,) for none, and for no kernel ridge on the
         pairs either.
-    maps : sequence of {"ridge", "orthogonal", "whitened", "spectral"}
+    maps : sequence of {"ridge", "orthogonal", "whitened", "spectral", "relative"}
         Families of maps that are compared, see `Candidate`; "ridge" is always among them.
     criterion : {"correlation", "error", "retrieval", "labels"}
         What a candidate is chosen for, on pairs that were held out:

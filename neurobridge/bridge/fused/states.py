@@ -173,7 +173,7 @@ def predict(
     ----------
     states : sequence of State
         Solved on different points; the barycentric readout is the mean over them.
-    mapping : LinearMap, KernelMap or SpectralMap
+    mapping : LinearMap, KernelMap, SpectralMap or RelativeMap
         Map of the readouts "linear", "kernel" and "mean".
     readout : {"barycentric", "linear", "kernel", "mean"}
         Which of the predictions is returned, see `Candidate`.

@@ -23,6 +23,7 @@ from neurobridge.features.stimuli.preprocess import Preprocess
 from neurobridge.points.options import is_choice
 
 _LIMIT = 4 * 2**30
+_FEWEST_PIXELS = 4
 
 
 def train_reference(
@@ -100,6 +101,11 @@ def train_reference(
     if "size" in recipe.inferred and shape[1] != shape[2]:
         raise AssemblyError(
             f"images: found {shape[1]} x {shape[2]} pixels; expected square ones for {name}. Mend: preprocess=Preprocess(size=32)."
+        )
+    if min(shape[1:]) < _FEWEST_PIXELS:
+        raise AssemblyError(
+            f"images: found {shape[1]} x {shape[2]} pixels; expected at least {_FEWEST_PIXELS} x {_FEWEST_PIXELS}, as the layers "
+            "halve them twice. Mend: preprocess=Preprocess(size=32)."
         )
     arguments = {**{key: known[key] for key in recipe.inferred}, **arguments}
     losses: list[float] = []

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from numbers import Real
 from typing import Any
 
+import numpy as np
 import torch
 
 from neurobridge.assemblies import AssemblyError
@@ -86,6 +87,10 @@ class Preprocess:
         if self.std is not None and min(self.std) < torch.finfo(torch.float32).tiny:
             raise ValueError(
                 f"preprocess: found std {self.std}; expected positive values that float32 holds. Mend: leave std out."
+            )
+        if not isinstance(self.grayscale, bool | np.bool_ | None):
+            raise ValueError(
+                f"preprocess: found grayscale={self.grayscale!r:.40}; expected True, False or None. Mend: leave it out."
             )
         for name in ("visual_degrees", "crop"):
             value = getattr(self, name)

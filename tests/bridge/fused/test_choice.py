@@ -42,6 +42,7 @@ def test_all_rounds_readouts_and_families_are_compared_at_one_lam_and_epsilon():
         assert len([each for each in errors if each.n_rounds]) == 3 * 3 + 2 * 3
         assert {(each.map, each.readout) for each in errors if not each.n_rounds} == {
             ("ridge", "linear"), ("ridge", "kernel"), ("orthogonal", "linear"), ("whitened", "linear"), ("spectral", "linear"),
+            ("relative", "linear"),
         }  # fmt: skip
         assert all(np.isfinite(list(errors.values())))
     chosen = (bridge.candidate, bridge.errors), (bridge.candidate_back, bridge.errors_back)

@@ -114,10 +114,10 @@ def test_a_plan_in_minibatches_has_ridge_maps_alone():
         fuse(FITTED, FITTED, pairs, candidate=candidate, minibatch_size=80)
     bridge = fuse(FITTED, FITTED, pairs, minibatch_size=80, n_folds=2, **FAST)
     assert {each.map for each in bridge.errors if each.n_rounds} == {"ridge"}
-    assert {each.map for each in bridge.errors} == {"ridge", "orthogonal", "whitened", "spectral"}
+    assert {each.map for each in bridge.errors} == {"ridge", "orthogonal", "whitened", "spectral", "relative"}
 
 
 @pytest.mark.parametrize("maps", [(), ("orthogonal",), ("ridge", "affine"), "ridge"])
 def test_unknown_families_are_refused(maps):
-    with pytest.raises(ValueError, match=r"maps=.*'ridge'.*'orthogonal', 'whitened', 'spectral'.*Mend"):
+    with pytest.raises(ValueError, match=r"maps=.*'ridge'.*'orthogonal', 'whitened', 'spectral', 'relative'.*Mend"):
         fuse(FITTED, FITTED, (np.arange(6), np.arange(6)), maps=maps)

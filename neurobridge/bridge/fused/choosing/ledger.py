@@ -12,6 +12,7 @@ import torch
 from neurobridge.bridge.fused.candidate import (
     KERNEL_RIDGE,
     ORTHOGONAL,
+    RELATIVE,
     RIDGE,
     SPECTRAL,
     WHITENED,
@@ -24,6 +25,7 @@ from neurobridge.bridge.fused.choosing.search import Search
 from neurobridge.bridge.fused.solving.families import CloudProblem, OrthogonalFamily
 from neurobridge.bridge.fused.solving.rounds import Round
 from neurobridge.maps.kernel import kernel_map
+from neurobridge.maps.relative import RelativeMap, relative_map
 from neurobridge.maps.spectral import SpectralFeatures, spectral_features, spectral_map
 from neurobridge.maps.whitened import choose_whitened, whitened_candidates
 from neurobridge.maps.whitening import WhitenedDesign, WhitenedSettings
@@ -97,17 +99,20 @@ class PairMapSettings(NamedTuple):
         Empty where the family is not asked for.
     spectral : tuple of (SpectralFeatures, float)
         The features that are read and their gain; likewise.
+    relative : tuple of float
+        Penalties of the decoders; likewise.
     """
 
     whitened: tuple[WhitenedSettings, ...]
     spectral: tuple[tuple[SpectralFeatures, float], ...]
+    relative: tuple[float, ...]
 
     @classmethod
     def of(cls, problem: CloudProblem, search: Search) -> PairMapSettings:
         """Choose the settings by leaving out pairs within the clouds of a problem."""
         clouds, known = _numbers(problem)
         design = WhitenedDesign(*clouds) if "whitened" in search.maps else None
-        whitened, spectral = [], []
+        whitened, spectral, relative = [], [], []
         for direction in (0, 1):
             source, target = known[direction], known[1 - direction]
             if design is not None:
@@ -117,13 +122,21 @@ class PairMapSettings(NamedTuple):
                 features = spectral_features(clouds[direction], seed=search.seed)
                 mapping = spectral_map(source, target, features=features, seed=search.seed)
                 spectral.append((mapping.features, mapping.gain))
-        return cls(tuple(whitened), tuple(spectral))
+            if "relative" in search.maps:
+                relative.append(_relative(problem, direction, None, search.seed).alpha)
+        return cls(tuple(whitened), tuple(spectral), tuple(relative))
 
 
 def _numbers(problem: CloudProblem) -> tuple[list[np.ndarray], list[np.ndarray]]:
     """Coordinates of the points and of the paired points of both sides, float64."""
     clouds = [cloud.coordinates.double().cpu().numpy() for cloud in (problem.source, problem.target)]
     return clouds, [points[rows.cpu().numpy()] for points, rows in zip(clouds, problem.rows, strict=True)]
+
+
+def _relative(problem: CloudProblem, direction: int, alpha: float | None, seed: int) -> RelativeMap:
+    sides = list(zip((problem.source, problem.target), problem.rows, strict=True))[:: 1 - 2 * direction]
+    (source, i), (target, j) = ((cloud.coordinates.double().cpu().numpy(), rows.cpu().numpy()) for cloud, rows in sides)
+    return relative_map(source, target, (i, j), alpha=alpha, seed=seed)
 
 
 def note_pair_maps(ledger: Ledger, fold: Fold, search: Search, settings: PairMapSettings | None) -> None:
@@ -152,3 +165,6 @@ def note_pair_maps(ledger: Ledger, fold: Fold, search: Search, settings: PairMap
             features, gain = settings.spectral[direction]
             spectral = spectral_map(source, target, features=features, gains=(gain,), shares=(1,), seed=search.seed)
             ledger.note(SPECTRAL, fold.held, direction, spectral(new[direction]))
+        if settings.relative:
+            described = _relative(fold.problem, direction, settings.relative[direction], search.seed)
+            ledger.note(RELATIVE, fold.held, direction, described(new[direction]))
