@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from neurobridge.bridge import Candidate, fuse
-from neurobridge.bridge.fused.candidate import ORTHOGONAL, RIDGE, SPECTRAL, WHITENED
+from neurobridge.bridge.fused.candidate import ORTHOGONAL, RELATIVE, RIDGE, SPECTRAL, WHITENED
+from neurobridge.maps.relative import relative_map
 from tests.bridge.fused.pools import r2
 
 RNG = np.random.default_rng(0)
@@ -94,6 +95,20 @@ def test_spectral_features_tell_two_moons_apart():
     new, new_label = moons(100, 1)
     assert bridge.candidate == SPECTRAL
     assert ((bridge.map(new)[:, 0] > 0) == new_label).mean() > 0.95
+
+
+def test_a_target_of_directions_is_read_from_cosines():
+    rng = np.random.default_rng(0)
+    half = rng.normal(size=(200, 3))
+    X = np.concatenate([half, -half])
+    # Of a source point the target tells the direction, and not how far out it lies.
+    Y = X / np.linalg.norm(X, axis=1, keepdims=True) @ np.linalg.qr(rng.normal(size=(3, 3)))[0]
+    rows = rng.permutation(400)[:30]
+    bridge = fuse(X, Y, (rows, rows), **FAST | {"maps": ("ridge", "relative"), "lams": (1.0,)})
+    assert bridge.candidate == RELATIVE
+    assert bridge.errors[RELATIVE] < 0.01 * bridge.errors[RIDGE]
+    np.testing.assert_allclose(bridge.map(X), Y, atol=1e-3)
+    np.testing.assert_allclose(bridge.map(X), relative_map(X, Y, (rows, rows))(X), atol=1e-12)
 
 
 def test_maps_of_a_chosen_family_do_not_depend_on_units_and_rotations():
