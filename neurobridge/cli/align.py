@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from neurobridge.cli.choices import BASELINES
+from neurobridge.cli.choices import BASELINES, CRITERIA
 from neurobridge.cli.common import Json, Seed, print_json
 
 if TYPE_CHECKING:
@@ -26,6 +26,14 @@ def align_command(
         ),
     ] = None,
     method: Annotated[str, typer.Option(help=f"bridge, {', '.join(BASELINES)}.")] = "bridge",
+    criterion: Annotated[
+        str | None,
+        typer.Option(help=f"What the bridge is chosen for on held-out pairs: {', '.join(CRITERIA)}."),
+    ] = None,
+    representation: Annotated[
+        str | None,
+        typer.Option(help="What the bridge reads of several layers: auto (default), balanced, equal, all, or a layer."),
+    ] = None,
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
@@ -37,14 +45,26 @@ def align_command(
         raise ValueError(
             f"found method {method!r}; expected one of {['bridge', *BASELINES]}. Mend: choose one of them."
         )
+    chosen = {"criterion": criterion, "representation": representation}
+    options: dict[str, Any] = {name: value for name, value in chosen.items() if value is not None}
+    if options and method != "bridge":
+        raise ValueError(
+            f"found {options} with method {method!r}; expected them with 'bridge' alone. Mend: --method bridge, or leave them out."
+        )
+    if criterion is not None and criterion not in CRITERIA:
+        raise ValueError(
+            f"--criterion: found {criterion!r}; expected one of {list(CRITERIA)}. Mend: choose one of them; 'labels' needs a "
+            "classifier, which neurobridge.BridgeAligner takes in Python."
+        )
     source_space, target_space = open_assembly(source), open_assembly(target)
     resolved = resolve_pairs(source_space, target_space, _read_pairs(pairs), seed=seed)
-    aligner = aligners.BridgeAligner(seed=seed) if method == "bridge" else aligners.BASELINES[method]()
+    aligner = aligners.BridgeAligner(seed=seed, **options) if method == "bridge" else aligners.BASELINES[method]()
     aligned = aligner.fit(source_space, target_space, resolved).transform(source_space)
     save_assembly(aligned, out)
     summary = {
         "out": str(out),
         "method": method,
+        **options,
         "n_pairs": len(resolved),
         "shape": list(aligned.shape),
         "seed": seed,

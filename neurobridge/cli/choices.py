@@ -6,6 +6,8 @@ from __future__ import annotations
 BASELINES = (
     "ridge", "procrustes", "pls", "cca", "relative", "keypoints", "self-trained", "whitened", "spectral", "fugw",
 )  # fmt: skip
+#: Those of `neurobridge.bridge.CRITERIA` that need no classifier; the first is the default.
+CRITERIA = ("correlation", "error", "retrieval")
 #: Keys of `neurobridge.evaluate.REGRESSIONS`.
 REGRESSIONS = ("pls", "ridge", "linear", "neuron_to_neuron")
 #: Keys of `neurobridge.evaluate.splits.KINDS`.

@@ -11,6 +11,7 @@ import xarray as xr
 from typer.testing import CliRunner
 
 import neurobridge
+from neurobridge.aligners import BridgeAligner
 from neurobridge.assemblies import open_assembly, save_assembly
 from neurobridge.cli.app import app, main
 
@@ -63,6 +64,21 @@ def test_align_writes_an_assembly_in_the_targets_space(files, tmp_path, method):
         assert np.corrcoef(aligned.values.ravel(), target.values.ravel())[0, 1] > 0.99
 
 
+def test_align_chooses_by_a_criterion_and_reads_a_layer(files, tmp_path):
+    source = open_assembly(files[0])
+    layers = np.where(np.arange(source.sizes["neuroid"]) % 2, "odd", "even")
+    save_assembly(source.assign_coords(layer=("neuroid", layers)), tmp_path / "layers.nc")
+    options = ("--pairs", 0.5, "--criterion", "error", "--representation", "odd", "--json")
+    summary = json.loads(run("align", tmp_path / "layers.nc", files[1], "--out", tmp_path / "a.nc", *options))
+    assert (summary["criterion"], summary["representation"]) == ("error", "odd")
+    by_hand = BridgeAligner(criterion="error", representation="odd").fit(
+        open_assembly(tmp_path / "layers.nc"), open_assembly(files[1]), pairs=0.5
+    )
+    np.testing.assert_allclose(
+        open_assembly(tmp_path / "a.nc").values, by_hand.transform(open_assembly(tmp_path / "layers.nc")), rtol=1e-4
+    )
+
+
 def test_align_takes_a_table_of_pairs(files, tmp_path):
     table = tmp_path / "pairs.csv"
     table.write_text("source_id,target_id\n" + "".join(f"s{i:04d},s{i:04d}\n" for i in range(25)))
@@ -90,6 +106,11 @@ def test_report_writes_a_page(tmp_path):
     ("arguments", "message"),
     [
         (["align", "a.nc", "b.nc", "--out", "c.nc", "--method", "magic"], "found method 'magic'"),
+        (["align", "a.nc", "b.nc", "--out", "c.nc", "--criterion", "labels"], "found 'labels'"),
+        (
+            ["align", "a.nc", "b.nc", "--out", "c.nc", "--method", "ridge", "--criterion", "error"],
+            "{'criterion': 'error'}",
+        ),
         (["score", "nowhere.nc", "b.nc"], "found no file at nowhere.nc"),
         (["report", "nowhere"], "found no scores.json"),
         (["demo", "--dataset", "what"], "found dataset 'what'"),

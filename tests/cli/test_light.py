@@ -11,6 +11,7 @@ import typer
 from typer.testing import CliRunner
 
 from neurobridge.aligners import BASELINES
+from neurobridge.bridge import CRITERIA
 from neurobridge.cli import choices
 from neurobridge.cli.app import COMMANDS, app
 from neurobridge.evaluate import REGRESSIONS
@@ -74,6 +75,7 @@ def test_the_line_of_a_command_is_its_own(name):
 def test_names_in_help_texts_are_those_of_the_rooms():
     assert tuple(BASELINES) == choices.BASELINES
     assert tuple(REGRESSIONS) == choices.REGRESSIONS
+    assert {*choices.CRITERIA, "labels"} == set(CRITERIA)
     assert set(KINDS) == set(choices.SPLITS)
     assert tuple(REFERENCES) == choices.REFERENCES
     assert choices.DEMO_DATASETS == DATASETS
