@@ -10,12 +10,12 @@ from .baselines.spectral import SpectralRidge as SpectralRidge
 from .baselines.subspaces import CCAAligner as CCAAligner
 from .baselines.subspaces import PLSAligner as PLSAligner
 from .baselines.whitened import WhitenedProcrustes as WhitenedProcrustes
-from .bridge import COSTS as COSTS
-from .bridge import COUPLINGS as COUPLINGS
-from .bridge import MAPS as MAPS
 from .bridge import BridgeAligner as BridgeAligner
-from .bridge import Map as Map
 from .estimator import AlignerNotFittedError as AlignerNotFittedError
+from .options import COSTS as COSTS
+from .options import COUPLINGS as COUPLINGS
+from .options import MAPS as MAPS
+from .options import Map as Map
 from .partners import partner_kernel_map as partner_kernel_map
 from .saved import load as load
 from .storage import AlignerFileError as AlignerFileError

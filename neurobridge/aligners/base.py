@@ -3,31 +3,27 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from itertools import pairwise
 from typing import Any, Literal, TypeVar
 
 import numpy as np
 import xarray as xr
 
 from neurobridge.aligners.estimator import AlignerEstimator
-from neurobridge.aligners.inputs import both_assemblies, read_points, require_varying_columns, resolve_rows
+from neurobridge.aligners.inputs import (
+    both_assemblies,
+    read_points,
+    require_fittable,
+    require_varying_columns,
+    resolve_rows,
+)
 from neurobridge.aligners.scoring import explained_share, refuse_constant, refuse_fitted
 from neurobridge.aligners.spaces import Space
-from neurobridge.assemblies import (
-    Pairs,
-    as_matrix,
-    coords_of,
-    require_unique_stimuli,
-    require_varying_neuroids,
-    resolve_pairs,
-    validate,
-)
+from neurobridge.assemblies import Pairs, as_matrix, coords_of, resolve_pairs
 from neurobridge.assemblies.schema import NEUROID, PRESENTATION
-from neurobridge.flow import Standardiser, Support
+from neurobridge.flow import Direction, Standardiser, Support
 from neurobridge.points.arrays import Array, Rows, host
 
 Self = TypeVar("Self", bound="AssemblyAligner")
-Direction = Literal["forward", "backward"]
 
 
 class AssemblyAligner(AlignerEstimator):
@@ -123,10 +119,8 @@ class AssemblyAligner(AlignerEstimator):
         """
         labelled = both_assemblies(source, target)
         if labelled:
-            for role, assembly in (("source", source), ("target", target)):
-                validate(assembly, role=role)
-                require_unique_stimuli(assembly, role=role)
-                require_varying_neuroids(assembly, role=role)
+            require_fittable(source, "source")
+            require_fittable(target, "target")
         if not 0 < self.support_quantile <= 1:
             raise ValueError(f"found support_quantile={self.support_quantile}; expected in (0, 1]. Mend: use 0.99.")
         self._forget_fit()
@@ -392,12 +386,9 @@ class AssemblyAligner(AlignerEstimator):
         entry, arrival = (source, target) if direction == "forward" else (target, source)
         mapping = self._forward if direction == "forward" else self._backward
         entry.check(points)
-        if entry.neuroids is None or points.chunks is None or not self._maps_rows_alone():
-            mapped = mapping(entry.standardised(points))
-        else:
-            edges = np.cumsum([0, *points.chunks[0]]).tolist()
-            parts = [points.isel({PRESENTATION: slice(*ends)}) for ends in pairwise(edges)]
-            mapped = np.concatenate([mapping(entry.standardised(part)) for part in parts])
+        blocks = entry.blocks(points) if self._maps_rows_alone() else [points]
+        parts = [mapping(entry.standardised(block)) for block in blocks]
+        mapped = parts[0] if len(parts) == 1 else np.concatenate(parts)
         off = arrival.flag_off_support(mapped, warn=self._warns, stacklevel=3)
         attrs = {"aligner": type(self).__name__, "n_pairs": self._n_pairs()}
         return arrival.handed_back(mapped, off, points, attrs)

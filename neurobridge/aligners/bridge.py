@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
 from functools import partial
 from typing import Any, Literal
 
 import numpy as np
 
-from neurobridge.aligners.base import AssemblyAligner, Direction
+from neurobridge.aligners.base import AssemblyAligner
 from neurobridge.aligners.estimator import AlignerNotFittedError
+from neurobridge.aligners.options import Map, check_options, read_labels
 from neurobridge.aligners.partners import FusedMap, PartnerMap, partner_kernel_map
 from neurobridge.aligners.representations import (
     ALL,
-    AUTO,
     Representation,
     in_units,
     layer_groups,
@@ -22,39 +21,18 @@ from neurobridge.aligners.representations import (
     representations,
     weights_of_sides,
 )
+from neurobridge.aligners.spaces import DIRECTIONS, ENDS
 from neurobridge.aligners.storage import same_value
-from neurobridge.bridge import (
-    CRITERIA,
-    SOLVERS,
-    Candidate,
-    Coupling,
-    Criterion,
-    FusedBridge,
-    Geometry,
-    couple,
-    fuse,
-    ridge_map,
-)
+from neurobridge.bridge import Coupling, Criterion, FusedBridge, Geometry, couple, fuse, ridge_map
 from neurobridge.bridge.cost.dense import linear_cost
 from neurobridge.bridge.cost.measured import measured_cost
 from neurobridge.bridge.cost.metrics import Metric, Scale
+from neurobridge.bridge.fused.candidate import describe_candidate
 from neurobridge.bridge.fused.choosing.criteria import check_criterion, classify_with
-from neurobridge.flow import Base, ConditionalFlow, OffSupportWarning
+from neurobridge.flow import Base, ConditionalFlow, Direction, OffSupportWarning
+from neurobridge.flow.bases import PointMap
 from neurobridge.points.arrays import Rows
 from neurobridge.store.kinds import register
-
-Map = Literal["flow", "barycentric", "linear"]
-#: How a fitted `BridgeAligner` moves points.
-MAPS: tuple[Map, ...] = ("barycentric", "flow", "linear")
-#: How a `BridgeAligner` couples the two clouds.
-COUPLINGS = ("fused", *SOLVERS)
-#: What a `BridgeAligner` couples by.
-COSTS = ("bridge", "linear")
-
-DIRECTIONS: tuple[Direction, ...] = ("forward", "backward")
-# The sides that a direction leaves and reaches.
-_ENDS: dict[Direction, tuple[str, str]] = {"forward": ("source", "target"), "backward": ("target", "source")}
-PointMap = Callable[[np.ndarray], np.ndarray]
 
 
 @register("bridge-aligner", version=2, upgrades={1: lambda state: {**state, "representation_": {}}})
@@ -248,24 +226,10 @@ class BridgeAligner(AssemblyAligner):
         """Read the layers of both sides, and the labels of the target."""
         sides = {"source": source, "target": target}
         self.groups_ = {} if self.representation == ALL else layer_groups(sides)
-        if not isinstance(self.labels, str):
-            self.labels_ = None if self.labels is None else np.asarray(self.labels)
-        else:
-            coords = getattr(target, "coords", {})
-            if self.labels not in coords:
-                raise ValueError(
-                    f"found labels={self.labels!r} and a target with the coordinates {sorted(map(str, coords))}; expected one of "
-                    "them. Mend: name a presentation coordinate of the target, or pass an array of one label a row."
-                )
-            self.labels_ = np.asarray(coords[self.labels].values)
-        if self.labels_ is not None and self.labels_.shape != (len(target),):
-            raise ValueError(
-                f"labels: found shape {self.labels_.shape}; expected ({len(target)},), one a row of the target. Mend: name a "
-                "presentation coordinate, or pass the label of every row."
-            )
+        self.labels_ = read_labels(self.labels, target)
 
     def _fit_arrays(self, X: np.ndarray, Y: np.ndarray, rows: Rows) -> None:
-        self._check_options()
+        check_options(self)
         self.training_ = X, Y, rows
         self.maps_: dict[str, PointMap] = {}
         self.representation_: dict[str, Representation] = {}
@@ -298,68 +262,16 @@ class BridgeAligner(AssemblyAligner):
         flow.check_settings()
         return flow.set_params(training__validation=0.2) if flow.training.validation is None else flow
 
-    def _check_options(self) -> None:
-        for name, allowed in (("map", MAPS), ("coupling", COUPLINGS), ("cost", COSTS), ("criterion", CRITERIA)):
-            if getattr(self, name) not in allowed:
-                shown = ", ".join(map(repr, allowed))
-                raise ValueError(
-                    f"found {name} {getattr(self, name)!r}; expected one of {shown}. Mend: choose one of them."
-                )
-        metrics = self.metric if isinstance(self.metric, tuple) else (self.metric,)
-        if any(isinstance(metric, str) and metric == "precomputed" for metric in metrics):
-            raise ValueError(
-                "found metric='precomputed'; expected a distance between the responses, which is what an assembly holds. "
-                "Mend: metric='geodesic', or neurobridge.bridge.bridge_cost on arrays."
-            )
-        if self.cost == "linear" and self.map != "linear" and self.coupling in ("pairs", "factored"):
-            why = "which asks no cost" if self.coupling == "pairs" else "whose kernel is that of a bridge"
-            raise ValueError(
-                f"found cost='linear' with coupling={self.coupling!r}, {why}; expected 'fused', 'sinkhorn' or 'exact'. "
-                "Mend: choose one of them, or cost='bridge'."
-            )
-        if self.coupling == "pairs" and self.unbalanced is not None:
-            raise ValueError(
-                f"found unbalanced={self.unbalanced!r} with coupling='pairs'; expected None, since the pairs fix the plan. "
-                "Mend: leave it out, or coupling='factored'."
-            )
-        if self.representation not in (AUTO, ALL) and (self.coupling != "fused" or self.map == "linear"):
-            raise ValueError(
-                f"found representation={self.representation!r} with coupling={self.coupling!r}, map={self.map!r}, which read all "
-                "neuroids alike; expected coupling='fused' and another map. Mend: leave it out, or fit on "
-                "neurobridge.assemblies.select(source, layer=...)."
-            )
-        refused = {"nearest": self.nearest is not None, "reduce": self.reduce != "softmin"}
-        if self.fuse_options and self.coupling != "fused":
-            raise ValueError(
-                f"found fuse_options={self.fuse_options!r} with coupling={self.coupling!r}; expected coupling='fused', which takes "
-                "them. Mend: leave them out."
-            )
-        if self.coupling == "fused":
-            refused["unbalanced"] = self.unbalanced is not None
-        elif self.criterion != "correlation":
-            raise ValueError(
-                f"found criterion={self.criterion!r} with coupling={self.coupling!r}, where nothing is chosen; expected "
-                "coupling='fused'. Mend: leave criterion out, or coupling='fused'."
-            )
-        if any(refused.values()) and (self.coupling == "fused" or self.cost == "linear"):
-            found = ", ".join(f"{name}={getattr(self, name)!r}" for name, given in refused.items() if given)
-            raise ValueError(
-                f"found {found} with coupling={self.coupling!r}, cost={self.cost!r}; expected the defaults, as nothing there takes "
-                "them. Mend: leave them out, or coupling='factored' and cost='bridge'."
-            )
-
     def _couple(self, X: np.ndarray, Y: np.ndarray, rows: Rows) -> Coupling:
         if self.coupling == "pairs":
             return Coupling.of_pairs(rows, (len(X), len(Y)))
         if self.cost == "linear":
             epsilon = 0.02 if self.epsilon is None else self.epsilon
             return couple(linear_cost(X, Y, rows), method=self.coupling, epsilon=epsilon, unbalanced=self.unbalanced)
-        cost = measured_cost(X, Y, rows, self._geometry(), reduce=self.reduce, nearest=self.nearest, device=self.device)
+        geometry = Geometry(self.metric, self.scale, self.n_neighbors)
+        cost = measured_cost(X, Y, rows, geometry, reduce=self.reduce, nearest=self.nearest, device=self.device)
         epsilon = 0.05 if self.epsilon is None else self.epsilon
         return couple(cost, method=self.coupling, epsilon=epsilon, unbalanced=self.unbalanced)
-
-    def _geometry(self) -> Geometry:
-        return Geometry(self.metric, self.scale, self.n_neighbors)
 
     def _choose_representations(self) -> dict[str, Representation]:
         X, Y, rows = self.training_
@@ -368,21 +280,20 @@ class BridgeAligner(AssemblyAligner):
         return representations(
             self.representation, self.groups_, {"source": X, "target": Y}, rows, self.criterion,
             {"source": self.source_scale_, "target": self.target_scale_},
-            None if self.classifier is None else self._classify, labels, seed=self.seed,
+            None if self.classifier is None else partial(classify_with, self.classifier), labels, seed=self.seed,
         )  # fmt: skip
 
     def _make_fused_map(self, direction: Direction) -> None:
         """Solve the fused bridge of a direction; it serves the other one as well, if that reads and gives the same layers."""
-        weights = {each: weights_of_sides(self.groups_, self.representation_, *_ENDS[each]) for each in DIRECTIONS}
+        weights = {each: weights_of_sides(self.groups_, self.representation_, *ENDS[each]) for each in DIRECTIONS}
         bridge = self._fuse(weights[direction])
         for each in DIRECTIONS:
             if each == direction or same_value(weights[each], weights[direction]):
-                ends = (weights[each].get(role) for role in _ENDS[each])
+                ends = (weights[each].get(role) for role in ENDS[each])
                 self.maps_[_map_name("barycentric", each)] = FusedMap(bridge, each == "backward", *ends)
 
     def _fuse(self, weights: dict[str, np.ndarray]) -> FusedBridge:
         X, Y, rows = self.training_
-        geometry = self._geometry()
         options: dict[str, Any] = {} if self.epsilon is None else {"epsilons": (self.epsilon,)}
         if self.cost == "linear":
             options["lams"] = (1.0,)
@@ -398,17 +309,14 @@ class BridgeAligner(AssemblyAligner):
             for scale, factors in ((self.source_scale_, source), (self.target_scale_, target))
         ]
         if self.classifier is not None and criterion == self.criterion:
-            options["classifier"] = lambda images: self._classify(in_own_units[1](images))
+            options["classifier"] = lambda images: classify_with(self.classifier, in_own_units[1](images))
         if criterion == "retrieval":
             options["sought_in"] = tuple(in_own_units)
         options |= self.fuse_options or {}
         return fuse(
-            read_columns(X, source), read_columns(Y, target), rows, metric=geometry.metric, scale=geometry.scale,
-            n_neighbors=geometry.n_neighbors, criterion=criterion, seed=self.seed, device=self.device, **options,
+            read_columns(X, source), read_columns(Y, target), rows, metric=self.metric, scale=self.scale,
+            n_neighbors=self.n_neighbors, criterion=criterion, seed=self.seed, device=self.device, **options,
         )  # fmt: skip
-
-    def _classify(self, images: np.ndarray) -> np.ndarray:
-        return classify_with(self.classifier, images)
 
     def _make_maps(self) -> None:
         # Under "fused" one is there, and the bridge of the way back, if it is another one, waits until it is needed.
@@ -480,21 +388,9 @@ class BridgeAligner(AssemblyAligner):
         for role, chosen in getattr(self, "representation_", {}).items():
             facts[f"read of the {role}"] = str(chosen)
         for direction, bridge in self.fused_.items():
-            facts[f"chosen, {direction}"] = _phrase(
-                bridge.candidate if direction == "forward" else bridge.candidate_back
-            )
+            chosen = bridge.candidate if direction == "forward" else bridge.candidate_back
+            facts[f"chosen, {direction}"] = "none" if chosen is None else describe_candidate(chosen)
         return facts
-
-
-def _phrase(candidate: Candidate | None) -> str:
-    """Say a candidate in as many characters as a fact has room for."""
-    if candidate is None:
-        return "none"
-    if not candidate.n_rounds:
-        return f"map of the pairs alone: {candidate.map}, {candidate.readout}"
-    rounds = f"{candidate.n_rounds} + {candidate.kernel_rounds} rounds"
-    settings = f"lam={candidate.lam:.3g}, epsilon={candidate.epsilon:.3g}"
-    return f"{candidate.map}, {settings}, {rounds}, {candidate.readout}"
 
 
 def _map_name(kind: Map, direction: Direction) -> str:

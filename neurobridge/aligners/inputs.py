@@ -9,7 +9,7 @@ import pandas as pd
 import xarray as xr
 from scipy import sparse
 
-from neurobridge.assemblies import AssemblyError
+from neurobridge.assemblies import AssemblyError, require_unique_stimuli, require_varying_neuroids, validate
 from neurobridge.points.arrays import Rows
 from neurobridge.points.blocks import is_dask
 from neurobridge.points.conversion import real_array
@@ -69,6 +69,19 @@ def both_assemblies(source: Any, target: Any) -> bool:
             f"arrays. Mend: {'source' if kinds[0] else 'target'}.values gives the array of an assembly."
         )
     return kinds[0]
+
+
+def require_fittable(assembly: xr.DataArray, role: str) -> None:
+    """Refuse an assembly that is not valid, has a stimulus twice, or neuroids of a single value.
+
+    Raises
+    ------
+    AssemblyError
+        Names the side and what is wrong with it.
+    """
+    validate(assembly, role=role)
+    require_unique_stimuli(assembly, role=role)
+    require_varying_neuroids(assembly, role=role)
 
 
 def read_points(values: Any, role: str) -> np.ndarray:

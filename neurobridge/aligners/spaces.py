@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,10 +12,14 @@ import xarray as xr
 from neurobridge.aligners.inputs import is_assembly, read_points
 from neurobridge.assemblies import AssemblyError, as_matrix, coords_of, validate
 from neurobridge.assemblies.schema import NEUROID, NEUROID_ID, PRESENTATION
-from neurobridge.flow import OffSupportWarning, Standardiser, Support
+from neurobridge.flow import Direction, OffSupportWarning, Standardiser, Support
 from neurobridge.points.arrays import Array, same_kind
 
 OFF_SUPPORT = "off_support"
+
+DIRECTIONS: tuple[Direction, ...] = ("forward", "backward")
+#: The sides that a direction leaves and reaches.
+ENDS: dict[Direction, tuple[str, str]] = {"forward": ("source", "target"), "backward": ("target", "source")}
 
 Labels = dict[str, tuple[str, np.ndarray]]
 
@@ -69,6 +74,13 @@ class Space(NamedTuple):
                 f"{self.role}: found {len(ids)} neuroids (first {str(ids[0])!r}); expected the {len(fitted_ids)} of fitting (first "
                 f"{str(fitted_ids[0])!r}) in the same order. Mend: select and order them as in fitting."
             )
+
+    def blocks(self, points: xr.DataArray | Array) -> list[xr.DataArray | Array]:
+        """Cut an assembly that is backed by dask into its chunks of presentations; anything else stays whole."""
+        if self.neuroids is None or points.chunks is None:
+            return [points]
+        edges = np.cumsum([0, *points.chunks[0]]).tolist()
+        return [points.isel({PRESENTATION: slice(*ends)}) for ends in pairwise(edges)]
 
     def standardised(self, points: xr.DataArray | Array) -> np.ndarray:
         """Read points of the space in standard deviations, shape (n_points, n_dims)."""

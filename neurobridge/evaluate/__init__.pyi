@@ -35,7 +35,7 @@ from .metrics import METRICS as METRICS
 from .predict import predictivity as predictivity
 from .regression import REGRESSIONS as REGRESSIONS
 from .score.aggregation import aggregate as aggregate
-from .score.schema import NORMALIZATIONS as NORMALIZATIONS
+from .score.normalization import NORMALIZATIONS as NORMALIZATIONS
 from .score.schema import check_score as check_score
 from .score.schema import make_score as make_score
 from .similarity import COMPARATORS as COMPARATORS

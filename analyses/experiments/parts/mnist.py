@@ -18,7 +18,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.preprocessing import StandardScaler
 
 from neurobridge.aligners import AssemblyAligner, BridgeAligner
-from neurobridge.aligners.bridge import Map
+from neurobridge.aligners.options import Map
 from neurobridge.assemblies import Pairs, make_assembly
 from neurobridge.bridge import Candidate
 from neurobridge.datasets import load

@@ -90,6 +90,21 @@ SPECTRAL = replace(RIDGE, map="spectral")
 RELATIVE = replace(RIDGE, map="relative")
 
 
+def describe_candidate(candidate: Candidate) -> str:
+    """Describe a candidate by the fields that it reads, in as many characters as a fact has room for.
+
+    Examples
+    --------
+    >>> describe_candidate(KERNEL_RIDGE)
+    'map of the pairs alone: ridge, kernel'
+    """
+    if not candidate.n_rounds:
+        return f"map of the pairs alone: {candidate.map}, {candidate.readout}"
+    rounds = f"{candidate.n_rounds} + {candidate.kernel_rounds} rounds"
+    settings = f"lam={candidate.lam:.3g}, epsilon={candidate.epsilon:.3g}"
+    return f"{candidate.map}, {settings}, {rounds}, {candidate.readout}"
+
+
 def readouts_of(kernel_rounds: int) -> tuple[Readout, ...]:
     """Return the readouts that exist after a number of curved rounds."""
     return "barycentric", "kernel" if kernel_rounds else "linear", "mean"

@@ -8,7 +8,8 @@ import numpy as np
 import xarray as xr
 
 from neurobridge.assemblies.schema import NEUROID
-from neurobridge.evaluate.score.schema import SMALLER_IS_BETTER, leading_dims, normalise, reduce_raw
+from neurobridge.evaluate.score.normalization import normalise
+from neurobridge.evaluate.score.schema import SMALLER_IS_BETTER, leading_dims, reduce_raw
 
 #: Numbers of a summary that differ from cell to cell of a Score with leading dims.
 NUMBERS = (

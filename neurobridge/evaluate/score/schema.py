@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,9 +14,9 @@ import xarray as xr
 from neurobridge._version import __version__
 from neurobridge.assemblies import AssemblyError, coords_of
 from neurobridge.assemblies.schema import NEUROID, NEUROID_ID
+from neurobridge.evaluate.score.normalization import normalise
 from neurobridge.evaluate.score.permutation import p_value
 from neurobridge.points.conversion import real_array
-from neurobridge.points.options import is_choice
 
 SPLIT, DRAW, PERMUTATION = "split", "draw", "permutation"
 #: Dimensions over which the same quantity is measured again: folds of one data set, or independent draws from it.
@@ -26,28 +26,6 @@ VARIABLES = ("raw", "ceiling", "normalized", "null", "p_value")
 #: Attributes that every Score has.
 ATTRIBUTES = ("metric", "splits", "n_stimuli", "n_splits", "n_permutations", "seed", "digests", "version")
 SMALLER_IS_BETTER = "smaller_is_better"
-
-
-def _explained_variance(raw: np.ndarray, ceiling: np.ndarray) -> np.ndarray:
-    return raw * np.abs(raw) / ceiling
-
-
-def _squared_ratio(raw: np.ndarray, ceiling: np.ndarray) -> np.ndarray:
-    return raw * np.abs(raw) / ceiling**2
-
-
-def _ratio(raw: np.ndarray, ceiling: np.ndarray) -> np.ndarray:
-    return raw / ceiling
-
-
-#: Rules that divide a raw score by its ceiling: ``explained_variance`` is ``r |r| / ceiling``, Brain-Score's rule today;
-#: ``squared_ratio`` is ``r |r| / ceiling^2``, its rule before vision pull request 2169; ``ratio`` is ``raw / ceiling``, for
-#: scores that are not correlations with a noisy response.
-NORMALIZATIONS: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
-    "explained_variance": _explained_variance,
-    "squared_ratio": _squared_ratio,
-    "ratio": _ratio,
-}
 
 
 def make_score(
@@ -290,32 +268,6 @@ def score_attrs(
 def reduce_raw(raw: np.ndarray, by_site: bool) -> float:
     """Reduce one cell, array of shape ([n_repeats][, n_neuroids]), by Brain-Score's rule: median over sites, then mean."""
     return float(np.mean(np.median(raw, axis=-1) if by_site else raw))
-
-
-def normalise(raw: np.ndarray, ceiling: np.ndarray, rule: str) -> np.ndarray:
-    """Divide raw scores by their ceilings; NaN where the ceiling is unknown or not positive, which is never clipped.
-
-    Parameters
-    ----------
-    raw, ceiling : arrays of the same shape
-    rule : str
-        A key of `NORMALIZATIONS`.
-
-    Returns
-    -------
-    array of the same shape
-
-    Raises
-    ------
-    AssemblyError
-        Unknown rule.
-    """
-    if not is_choice(rule, NORMALIZATIONS):
-        raise AssemblyError(
-            f"found normalization {rule!r}; expected one of {sorted(NORMALIZATIONS)}. Mend: choose one of them."
-        )
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return np.where(ceiling > 0, NORMALIZATIONS[rule](np.asarray(raw), np.asarray(ceiling)), np.nan)
 
 
 def warn_low_ceilings(ceiling: np.ndarray, *, stacklevel: int) -> int:
