@@ -125,7 +125,5 @@ def test_a_file_that_cannot_be_read_is_named(saved, tmp_path, monkeypatch):
     monkeypatch.setattr(
         "pathlib.Path.read_bytes", lambda path: (_ for _ in ()).throw(PermissionError(13, "Permission denied"))
     )
-    with pytest.raises(
-        AlignerFileError, match=r"aligner\.json: found a file that cannot be read \(Permission denied\)"
-    ):
+    with pytest.raises(AlignerFileError, match=r"aligner\.json.*\(Permission denied\)"):
         load(saved[0])

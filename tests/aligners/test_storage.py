@@ -137,9 +137,9 @@ def test_code_is_given_to_load_and_nothing_else_is(linear_spaces, tmp_path):
 
     fitted = BridgeAligner((manhattan, "cosine"), fuse_options=SHORT_SEARCH).fit(source[:60], target[:60], 0.4)
     fitted.save(tmp_path)
-    with pytest.raises(AlignerFileError, match=r"found parameters \[\] given to load; expected \['metric'\]"):
+    with pytest.raises(AlignerFileError, match=r"parameters \[\].*\['metric'\]"):
         BridgeAligner.load(tmp_path)
-    with pytest.raises(AlignerFileError, match=r"found the metric 'manhattan', a function; expected it among"):
+    with pytest.raises(AlignerFileError, match=r"'manhattan'.*among"):
         BridgeAligner.load(tmp_path, metric=lambda X, Z: manhattan(X, Z))
     _identical(fitted, BridgeAligner.load(tmp_path, metric=(manhattan, "cosine")), source, target)
 
@@ -148,7 +148,7 @@ def test_code_is_given_to_load_and_nothing_else_is(linear_spaces, tmp_path):
     fitted.save(tmp_path)
     with pytest.raises(AlignerFileError, match=r"expected \['flow_options'\]"):
         BridgeAligner.load(tmp_path)
-    with pytest.raises(AlignerFileError, match=r"found parameters \['flow_options', 'seed'\]"):
+    with pytest.raises(AlignerFileError, match=r"\['flow_options', 'seed'\].*\['flow_options'\]"):
         BridgeAligner.load(tmp_path, flow_options=options, seed=1)
     _identical(fitted, BridgeAligner.load(tmp_path, flow_options=options), source, target)
 
@@ -158,9 +158,7 @@ def test_a_loaded_aligner_says_which_maps_it_holds(linear_spaces, tmp_path):
     fitted = BridgeAligner("euclidean", "factored", "flow", flow_options=FAST).fit(source[:60], target[:60], 0.4)
     fitted.save(tmp_path)
     loaded = BridgeAligner.load(tmp_path).set_params(map="barycentric")
-    with pytest.raises(
-        AlignerNotFittedError, match=r"found map='barycentric' asked of an aligner that was saved with another"
-    ):
+    with pytest.raises(AlignerNotFittedError, match=r"map='barycentric'.*saved"):
         loaded.transform(source)
     fitted.set_params(map="barycentric").save(tmp_path / "other")
     _identical(fitted, BridgeAligner.load(tmp_path / "other"), source, target)
@@ -208,44 +206,41 @@ def _edited(folder, **changes):
 
 
 def test_files_that_do_not_fit_are_refused(kept, linear_spaces, tmp_path):
-    with pytest.raises(AlignerFileError, match=r"found no such file; expected a saved neurobridge aligner"):
+    with pytest.raises(AlignerFileError, match=r"elsewhere.*no such file.*neurobridge aligner"):
         AssemblyAligner.load(kept / "elsewhere")
-    with pytest.raises(AlignerFileError, match=r"found a 'procrustes-aligner'; expected one of \['ridge-aligner'\]"):
+    with pytest.raises(AlignerFileError, match=r"'procrustes-aligner'.*\['ridge-aligner'\]"):
         RidgeAligner.load(kept)
     whole = (kept / "aligner.json").read_text()
     header = json.loads(whole)
     for changes, message in [
-        ({"kind": "neurobridge flow"}, r"found kind 'neurobridge flow'; expected 'neurobridge aligner'"),
-        ({"format_version": 99}, r"found format version 99; expected"),
-        (
-            {"aligner_version": 99},
-            r"found aligner version 99; expected 2\. Mend: load it with the neurobridge that wrote it",
-        ),
-        ({"class": "os.system"}, r"found a 'os.system'; expected one of"),
-        ({"class": {}}, r"found a '\{\}'; expected one of"),
-        ({"params": {"sead": 1}}, r"found parameters \['sead'\]; expected some of \['seed'\] of ProcrustesAligner"),
-        ({"shapes": True}, r"found no usable tensors"),
-        ({"state": {}}, r"found no usable entry \(KeyError"),
-        ({"state": {**header["state"], "rotation_": {"class": "os:system"}}}, r"an entry of kind 'class'"),
+        ({"kind": "neurobridge flow"}, r"'neurobridge flow'.*'neurobridge aligner'"),
+        ({"format_version": 99}, r"format version 99"),
+        ({"aligner_version": 99}, r"aligner version 99.* 2\. Mend"),
+        ({"class": "os.system"}, r"'os\.system'.* of \["),
+        ({"class": {}}, r"'\{\}'.* of \["),
+        ({"params": {"sead": 1}}, r"\['sead'\].*\['seed'\].*ProcrustesAligner"),
+        ({"shapes": True}, r"safetensors.*usable tensors"),
+        ({"state": {}}, r"usable entry \(KeyError"),
+        ({"state": {**header["state"], "rotation_": {"class": "os:system"}}}, r"kind 'class'"),
         (
             {"state": {**header["state"], "rotation_": {"object": "os:system", "fields": {}}}},
-            r"found a 'os:system'; expected a class that version 0.1 wrote",
+            r"'os:system'.*version 0\.1",
         ),
         (
             {"state": {**header["state"], "pairs_": {**header["state"]["pairs_"], "state": {"source_id": 1}}}},
-            r"found a pairs of \['source_id'\]; expected \['source_id', 'target_id'\]",
+            r"pairs of \['source_id'\].*\['source_id', 'target_id'\]",
         ),
         (
             {"state": {**header["state"], "pairs_": {**header["state"]["pairs_"], "version": 2}}},
-            r"found version 2 of pairs; expected at most 1",
+            r"version 2 of pairs.* 1\.",
         ),
         (
             {"state": {**header["state"], "pairs_": {**header["state"]["pairs_"], "kind": "os.system"}}},
-            r"found a 'os.system'; expected one of the kinds",
+            r"'os\.system'.*the kinds \[",
         ),
         (
             {"state": {**header["state"], "source_scale_": header["state"]["target_scale_"]}},
-            r"found for the source 4 neuroid labels, 7 means, 7 standard deviations, 4 support; expected as many of each",
+            r"source 4 .*, 7 means, 7 .*, 4 support",
         ),
     ]:
         _edited(kept, **changes)
@@ -255,10 +250,10 @@ def test_files_that_do_not_fit_are_refused(kept, linear_spaces, tmp_path):
     (tensors,) = kept.glob("*.safetensors")
     found = load_file(tensors)
     save_file({name: tensor + 1 for name, tensor in found.items()}, tensors)
-    with pytest.raises(AlignerFileError, match=r"found a digest other than the one in aligner\.json"):
+    with pytest.raises(AlignerFileError, match=r"safetensors.*digest.*aligner\.json"):
         AssemblyAligner.load(kept)
     tensors.unlink()
-    with pytest.raises(AlignerFileError, match=r"expected the tensors of aligner\.json"):
+    with pytest.raises(AlignerFileError, match=r"safetensors.*no such file.*aligner\.json"):
         AssemblyAligner.load(kept)
 
 
@@ -275,6 +270,6 @@ def test_state_that_is_no_data_is_refused(linear_spaces, tmp_path):
         (np.array([{}], dtype=object), "an array of objects"),
     ]:
         aligner.extra_ = [state]
-        with pytest.raises(AlignerFileError, match=rf"extra_\[0\]: found {what}; expected arrays, text"):
+        with pytest.raises(AlignerFileError, match=rf"extra_\[0\].* {what};"):
             aligner.save(tmp_path)
     assert not list(tmp_path.iterdir())

@@ -97,7 +97,7 @@ def test_resolve_pairs_takes_every_way_of_naming_them(spaces):
         (lambda s, t: Pairs.shared(s, t).draw(21, seed=0), r"21.*20 pairs"),
         (
             lambda s, t: resolve_pairs(s, t, Pairs(np.array(["s0001"]), np.array(["s0001"]))),
-            r"found 1; expected at least 2",
+            r"found 1;.* 2\b",
         ),
         (lambda s, t: resolve_pairs(s, t, True), r"found bool"),
         (lambda s, t: resolve_pairs(s, t, 21), r"21.*20 pairs"),
@@ -162,7 +162,7 @@ def test_pairs_survive_a_csv_file(tmp_path):
     assert read.source_id.tolist() == pairs.source_id.tolist()
     assert read.target_id.tolist() == pairs.target_id.tolist()
     assert [p.name for p in path.parent.iterdir()] == ["pairs.csv"]
-    with pytest.raises(FileNotFoundError, match=r"found no file at .*Mend"):
+    with pytest.raises(FileNotFoundError, match=r"nowhere\.csv.*Mend"):
         Pairs.load(tmp_path / "nowhere.csv")
     path.write_text("source_id,target_id\na,b\nc,\n")
     with pytest.raises(AssemblyError, match=r"2.*Mend"):

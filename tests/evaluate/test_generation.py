@@ -215,7 +215,7 @@ GOOD = _digits_like(20, np.random.default_rng(0), 0.1)
             {"real": GOOD.drop_vars("category_name")},
             r"\['stimulus_id'\]",
         ),
-        ({"real": GOOD[:, :1]}, r"found images of shape .*expected the same \(channel, row, column\)"),
+        ({"real": GOOD[:, :1]}, r"images.*\(channel, row, column\)"),
         ({"reconstructions": GOOD.rename(row="y")}, r"\('presentation', 'y', 'column'\)"),
         ({"real": GOOD[:3]}, r"3 images.*4.*stimulus_id"),
         ({"features": lambda x: x.flatten(1) * torch.nan}, r"features.*\d+ NaN"),

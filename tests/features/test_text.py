@@ -230,9 +230,9 @@ def test_tables_come_from_files_and_sequences(tmp_path: Any) -> None:
     ("captions", "message"),
     [
         ([], "captions: found none"),
-        (["a", " "], "1 of 2 values of 'caption' missing.*row 1"),
-        ({"stimulus_id": ["a", None], "caption": ["x", "y"]}, "1 of 2 values of 'stimulus_id' missing.*row 1"),
-        ({"image": ["a"], "caption": ["x"]}, r"found columns \['image', 'caption'\]"),
+        (["a", " "], "1 of 2.*'caption' missing.*row 1"),
+        ({"stimulus_id": ["a", None], "caption": ["x", "y"]}, "1 of 2.*'stimulus_id' missing.*row 1"),
+        ({"image": ["a"], "caption": ["x"]}, r"\['image', 'caption'\]"),
     ],
 )
 def test_bad_tables_are_refused(captions: Any, message: str) -> None:

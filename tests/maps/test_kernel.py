@@ -92,11 +92,11 @@ def test_fewer_centres_than_samples_come_close():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"shapes": [(0.0, 0.5)]}, r"found shapes=\(\(0.0, 0.5\),\).*expected \(width, mix\) with width > 0"),
-        ({"shapes": []}, r"found shapes=\(\).*Mend: leave them out"),
-        ({"n_centres": 0}, r"n_centres=0; expected .*at least one centre"),
-        ({"weights": np.zeros(60)}, r"weights: found shape \(60,\); expected 60 positive numbers"),
-        ({"weights": np.ones(3)}, r"weights: found shape \(3,\); expected 60 positive numbers"),
+        ({"shapes": [(0.0, 0.5)]}, r"shapes=\(\(0\.0, 0\.5\),\).*width > 0"),
+        ({"shapes": []}, r"shapes=\(\).*width > 0"),
+        ({"n_centres": 0}, r"n_centres=0;.*one centre"),
+        ({"weights": np.zeros(60)}, r"weights.*\(60,\).*\b60 positive"),
+        ({"weights": np.ones(3)}, r"weights.*\(3,\).*\b60 positive"),
     ],
 )
 def test_bad_options_are_refused(options, message):

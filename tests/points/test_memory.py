@@ -63,18 +63,14 @@ def test_under_an_address_space_limit_a_job_says_what_it_needs_before_it_allocat
 
 def test_a_stated_limit_comes_first(roomy):
     roomy(1e9)
-    with pytest.raises(
-        MemoryError, match=r"a thing, which needs 3.00 GB; expected at most 2.00 GB. Mend: less, or raise mem"
-    ):
+    with pytest.raises(MemoryError, match=r"a thing.* 3\.00 GB.* 2\.00 GB.*Mend: less.*memory_limit"):
         check_memory(3e9, 2e9, "a thing", mend="less")
 
 
 def test_room_counts_whatever_the_stated_limit(roomy):
     roomy(1e9)
     check_memory(0.5e9, 2e9, "a thing")
-    with pytest.raises(
-        MemoryError, match=r"needs 1.50 GB; expected at most 0.94 GB, left by a limit. Mend: less, or raise it"
-    ):
+    with pytest.raises(MemoryError, match=r"a thing.* 1\.50 GB.* 0\.94 GB.* a limit\. Mend: less"):
         check_memory(0.5e9, 2e9, "a thing", mend="less", working=1.5e9)
     assert within_room(5e9) < 1e9
     roomy(1.0)

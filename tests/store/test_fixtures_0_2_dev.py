@@ -40,5 +40,5 @@ def test_a_bridge_of_one_direction_says_so():
     assert (bridge.criterion, bridge.candidate.map, bridge.spreads) == ("error", "ridge", (1.0, 1.0))
     assert bridge.errors[bridge.candidate] == min(bridge.errors.values())
     assert "held-out loss (error)" in repr(bridge)
-    with pytest.raises(ValueError, match=r"found a bridge .* without its way back.*Mend"):
+    with pytest.raises(ValueError, match=r"way back.*Mend: fuse\(X, Y, pairs\)"):
         bridge.map_back(points["Y"])

@@ -46,26 +46,26 @@ def test_a_state_of_any_older_version_is_read():
 
 @pytest.mark.parametrize("version", [0, 4, "1", True, None])
 def test_a_version_that_is_not_known_is_refused(version):
-    with pytest.raises(StateFileError, match=r"found version .* of test-old-shape; expected at most 3"):
+    with pytest.raises(StateFileError, match=rf"version {version!r} of test-old-shape.* 3\."):
         kinds.build("test-old-shape", version, {"c": 1}, {})
 
 
 @pytest.mark.parametrize("state", [{}, {"left": 1, "middle": 2}])
 def test_a_state_of_other_fields_is_refused(state):
-    with pytest.raises(StateFileError, match=r"found a test-pair of .*expected \['left', 'right'\]"):
+    with pytest.raises(StateFileError, match=r"test-pair of .*\['left', 'right'\]"):
         kinds.build("test-pair", 1, state, {})
 
 
 @pytest.mark.parametrize("name", ["os:system", "neurobridge.store.atomic:move", "", None, ["linear-map"], {}])
 def test_a_name_that_is_no_kind_is_refused(name):
-    with pytest.raises(StateFileError, match=r"expected one of the kinds"):
+    with pytest.raises(StateFileError, match=rf"{re.escape(repr(name))};.*'linear-map'"):
         kinds.class_of(name)
 
 
 def test_a_name_belongs_to_one_class_and_an_upgrade_to_every_version():
-    with pytest.raises(ValueError, match=r"found the kind 'test-pair'.*Mend: choose another name"):
+    with pytest.raises(ValueError, match=r"'test-pair'.*Changed.*Pair.*Mend"):
         kinds.register("test-pair")(Changed)
-    with pytest.raises(ValueError, match=r"found upgrades from versions \[2\]; expected \[1, 2\]"):
+    with pytest.raises(ValueError, match=r"test-other.*\[2\].*\[1, 2\]"):
         kinds.register("test-other", version=3, upgrades={2: dict})
     assert kinds.name_of(type("Child", (Changed,), {})) is None
 
