@@ -22,6 +22,7 @@ from neurobridge.assemblies import Pairs, as_matrix, coords_of, resolve_pairs
 from neurobridge.assemblies.schema import NEUROID, PRESENTATION
 from neurobridge.flow import Direction, Standardiser, Support
 from neurobridge.points.arrays import Array, Rows, host
+from neurobridge.points.options import is_choice
 
 Self = TypeVar("Self", bound="AssemblyAligner")
 
@@ -307,7 +308,7 @@ class AssemblyAligner(AlignerEstimator):
         True
         """
         self._check_fitted()
-        if fitted_pairs not in ("refuse", "allow"):
+        if not is_choice(fitted_pairs, ("refuse", "allow")):
             raise ValueError(
                 f"found fitted_pairs={fitted_pairs!r}; expected 'refuse' or 'allow'. Mend: choose one of them."
             )

@@ -8,6 +8,7 @@ import numpy as np
 
 from neurobridge.aligners.representations import ALL, AUTO
 from neurobridge.bridge import CRITERIA, SOLVERS
+from neurobridge.points.options import is_choice
 
 Map = Literal["flow", "barycentric", "linear"]
 #: How a fitted `BridgeAligner` moves points.
@@ -32,7 +33,7 @@ def check_options(aligner: Any) -> None:
         Names the option, its value and the options that it does not go with.
     """
     for name, allowed in (("map", MAPS), ("coupling", COUPLINGS), ("cost", COSTS), ("criterion", CRITERIA)):
-        if getattr(aligner, name) not in allowed:
+        if not is_choice(getattr(aligner, name), allowed):
             shown = ", ".join(map(repr, allowed))
             raise ValueError(
                 f"found {name} {getattr(aligner, name)!r}; expected one of {shown}. Mend: choose one of them."
@@ -54,7 +55,7 @@ def check_options(aligner: Any) -> None:
             f"found unbalanced={aligner.unbalanced!r} with coupling='pairs'; expected None, since the pairs fix the plan. "
             "Mend: leave it out, or coupling='factored'."
         )
-    if aligner.representation not in (AUTO, ALL) and (aligner.coupling != "fused" or aligner.map == "linear"):
+    if not is_choice(aligner.representation, (AUTO, ALL)) and (aligner.coupling != "fused" or aligner.map == "linear"):
         raise ValueError(
             f"found representation={aligner.representation!r} with coupling={aligner.coupling!r}, map={aligner.map!r}, which "
             "read all neuroids alike; expected coupling='fused' and another map. Mend: leave it out, or fit on "

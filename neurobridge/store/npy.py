@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import tokenize
 import zipfile
 from pathlib import Path
 from typing import IO, Any, NamedTuple
@@ -186,6 +187,8 @@ def _header(stream: IO[bytes], size: int, where: str) -> Header:
         OverflowError,
         RecursionError,
         MemoryError,
+        # Of numpy, which reads the headers of Python 2 once more; from Python 3.12 on no SyntaxError.
+        tokenize.TokenError,
     ) as error:
         raise _unreadable(where, error) from error
     if dtype.hasobject:
