@@ -46,10 +46,11 @@ def alignment(results: dict[str, Any]) -> str:
 Means ± half of the 95 % interval over seeds {results["seeds"][0]} to {results["seeds"][-1]}, on points that no fit has seen.
 Unpaired pools are disjoint, unless the title says otherwise. Differences are paired by seed. Settings: developed on other seeds.
 
-On recordings the aligner with its default criterion is the best method or level with it in 42 of 43 cells; at 60 stimuli in all and 20 pairs
-relative representations beat it once. On captions and digits, with the criterion of the score, it is the best or level in all cells. Not so
-on embeddings of two groups of people (THINGS, disjoint objects) ranked by plain cosine: there self-training is better from 10 pairs on, and
-the gap closes with hub correction (CSLS). Fused unbalanced Gromov-Wasserstein transport and flows are not in this table.
+On recordings the aligner with its default criterion is the best method or level with it in 42 of 43 cells; with 60 stimuli in all
+and 20 pairs relative representations beat it once. On captions and digits, with the criterion of the score, it is the best or
+level in all cells. Not so on embeddings of two groups of people (THINGS, disjoint objects) ranked by plain cosine: there
+self-training is better from 10 pairs on, and the gap closes with hub correction (CSLS). Fused unbalanced Gromov-Wasserstein
+transport and flows are not in this table.
 
 ![The score of every set over the number of pairs](figures/alignment_quality.png)
 
