@@ -113,20 +113,18 @@ def relative_map(
         raise ValueError(f"found {len(i)} pairs; expected at least two. Mend: pass more pairs.")
     centre, target_centre = (side.mean(axis=0) * centred for side in (X, Y))
     X, Y = X - centre, Y - target_centre
+    learned_from = np.union1d(j, np.random.default_rng(seed).permutation(len(Y))[:_MOST_POINTS])
     if alpha is None:
-        alpha = _penalty(X, Y, (i, j), seed)
-    order = np.random.default_rng(seed).permutation(len(Y))
-    few = Y if len(Y) <= _MOST_POINTS else Y[np.union1d(j, order[:_MOST_POINTS])]
-    decoder = Decoder(cosines(few, Y[j]), few + target_centre).at(alpha)
+        alpha = _penalty(X, Y, (i, j), learned_from, seed)
+    decoder = Decoder(cosines(Y[learned_from], Y[j]), Y[learned_from] + target_centre).at(alpha)
     return RelativeMap(X[i], centre, decoder)
 
 
-def _penalty(X: np.ndarray, Y: np.ndarray, rows: Rows, seed: int) -> float:
+def _penalty(X: np.ndarray, Y: np.ndarray, rows: Rows, learned_from: np.ndarray, seed: int) -> float:
     errors = []
-    order = np.random.default_rng(seed).permutation(len(Y))[:_MOST_POINTS]
     for anchors, left_out in folds_of(len(rows[0]), seed):
         # The left-out pairs' targets must not have trained the decoder.
-        train_rows = np.setdiff1d(order if len(order) < len(Y) else np.arange(len(Y)), rows[1][left_out])
+        train_rows = np.setdiff1d(learned_from, rows[1][left_out])
         decoder = Decoder(cosines(Y[train_rows], Y[rows[1][anchors]]), Y[train_rows])
         query, truth = cosines(X[rows[0][left_out]], X[rows[0][anchors]]), Y[rows[1][left_out]]
         errors.append({alpha: float(((decoder.at(alpha)(query) - truth) ** 2).sum()) for alpha in ALPHAS})

@@ -197,7 +197,7 @@ class Geometry:
                     "Mend: choose one of them."
                 )
         require_count(self.n_neighbors, name="n_neighbors")
-        if not isinstance(self.scale, str) or self.scale not in SCALES:
+        if not is_choice(self.scale, SCALES):
             raise ValueError(
                 f"found scale {self.scale!r}; expected 'mean', 'median' or 'none'. Mend: choose one of them."
             )

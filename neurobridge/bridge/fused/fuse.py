@@ -113,7 +113,7 @@ def fuse(
 
     1. Lam and epsilon of the ridge family, each beside the first of the other and then both at their best, in two rounds on
        some 300 points a side. The first of each is kept unless others are better by more than one standard error of the
-       difference, here and again over all rounds.
+       difference, here and again over all linear rounds.
     2. The number of rounds and the readout, at this lam and epsilon and on at most 700 points a side; rotations, at lam 1
        and epsilon .1; and maps of the pairs alone: ridge and kernel ridge, Procrustes, a whitened map, ridge on spectral
        features of the neighbour graph, and a decoder of the cosines to the pairs (`neurobridge.maps.whitened`,

@@ -15,7 +15,7 @@ from neurobridge.assemblies import AssemblyError, Pairs, match_stimuli
 from neurobridge.assemblies.schema import PRESENTATION, STIMULUS_ID
 from neurobridge.evaluate.splits import shuffle_splits, stratified_splits
 from neurobridge.points.display import html_repr, short_repr
-from neurobridge.points.options import require_count, require_seed
+from neurobridge.points.options import is_choice, require_count, require_seed
 
 N_PAIRS = (5, 10, 20, 50, 100, 200, 500)
 Unpaired = Literal["disjoint", "shared", "none"]
@@ -96,7 +96,7 @@ class CurveSettings:
 
 
 def _check_unpaired(unpaired: Any) -> None:
-    if not isinstance(unpaired, str) or unpaired not in get_args(Unpaired):
+    if not is_choice(unpaired, get_args(Unpaired)):
         raise ValueError(
             f"found unpaired={unpaired!r:.40}; expected 'disjoint', 'shared' or 'none'. Mend: choose one of them."
         )

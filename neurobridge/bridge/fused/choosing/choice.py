@@ -182,18 +182,17 @@ def compare(
     for fold in folds:
         note_pair_maps(ledger, fold, search, settings)
     # What few rounds on few points found best stays so only if all linear rounds on more points say so too.
-    runs = [_Run(point, folds, problem, search) for point in dict.fromkeys((search.first, best))]
-    for run in runs:
+    runs = {point: _Run(point, folds, problem, search) for point in (search.first, best)}
+    for run in runs.values():
         run.go_through_linear_rounds()
         if not run.ledger.predictions[0]:
             # No number of linear rounds alone is a candidate.
             run.go_through_curved_rounds()
     if len(runs) == 2:
-        of_first, of_best = (_least_losses(run.ledger, search, held) for run in runs)
+        of_first, of_best = (_least_losses(run.ledger, search, held) for run in runs.values())
         best = best if beats(of_best, of_first, _BEYOND_IN_FAMILY) else search.first
-    chosen = next(run for run in runs if run.point == best)
-    chosen.go_through_curved_rounds()
-    ledger.add(chosen.ledger)
+    runs[best].go_through_curved_rounds()
+    ledger.add(runs[best].ledger)
     for fold in folds:
         for family in search.turned:
             candidate = replace(_TURNED, map=family)
@@ -205,7 +204,7 @@ class _Run:
     """Predictions of every pair after all numbers of rounds at one lam and epsilon; solved as far as asked for."""
 
     def __init__(self, point: GridPoint, folds: list[Fold], problem: CloudProblem, search: Search) -> None:
-        self.point, self.folds, self.search = point, folds, search
+        self.folds, self.search = folds, search
         self.candidate = search.longest(point)
         self.ledger = Ledger(problem)
         self.rounds = [solve_rounds(fold.problem, self.candidate, search.tol, search.tol) for fold in folds]

@@ -8,6 +8,8 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
+from neurobridge.points.options import is_choice
+
 #: What a candidate is chosen for.
 Criterion = Literal["correlation", "error", "retrieval", "labels"]
 #: What `fuse` can choose a candidate for.
@@ -158,7 +160,7 @@ def known_criterion(criterion: Any) -> Criterion:
     ValueError
         Another name.
     """
-    if not isinstance(criterion, str) or criterion not in CRITERIA:
+    if not is_choice(criterion, CRITERIA):
         shown = ", ".join(map(repr, CRITERIA))
         raise ValueError(f"found criterion={criterion!r}; expected one of {shown}. Mend: criterion='correlation'.")
     return criterion

@@ -110,7 +110,7 @@ class PairMapSettings(NamedTuple):
     @classmethod
     def of(cls, problem: CloudProblem, search: Search) -> PairMapSettings:
         """Choose the settings by leaving out pairs within the clouds of a problem."""
-        clouds, known = _numbers(problem)
+        clouds, known, rows = _numbers(problem)
         design = WhitenedDesign(*clouds) if "whitened" in search.maps else None
         whitened, spectral, relative = [], [], []
         for direction in (0, 1):
@@ -123,26 +123,28 @@ class PairMapSettings(NamedTuple):
                 mapping = spectral_map(source, target, features=features, seed=search.seed)
                 spectral.append((mapping.features, mapping.gain))
             if "relative" in search.maps:
-                relative.append(_relative(problem, direction, None, search.seed).alpha)
+                relative.append(_relative(clouds, rows, direction, None, search.seed).alpha)
         return cls(tuple(whitened), tuple(spectral), tuple(relative))
 
 
-def _numbers(problem: CloudProblem) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """Coordinates of the points and of the paired points of both sides, float64."""
+def _numbers(problem: CloudProblem) -> tuple[list[np.ndarray], list[np.ndarray], list[np.ndarray]]:
+    """Coordinates of the points and of the paired points of both sides, float64, and the rows of the latter."""
     clouds = [cloud.coordinates.double().cpu().numpy() for cloud in (problem.source, problem.target)]
-    return clouds, [points[rows.cpu().numpy()] for points, rows in zip(clouds, problem.rows, strict=True)]
+    rows = [side.cpu().numpy() for side in problem.rows]
+    return clouds, [points[paired] for points, paired in zip(clouds, rows, strict=True)], rows
 
 
-def _relative(problem: CloudProblem, direction: int, alpha: float | None, seed: int) -> RelativeMap:
-    sides = list(zip((problem.source, problem.target), problem.rows, strict=True))[:: 1 - 2 * direction]
-    (source, i), (target, j) = ((cloud.coordinates.double().cpu().numpy(), rows.cpu().numpy()) for cloud, rows in sides)
-    return relative_map(source, target, (i, j), alpha=alpha, seed=seed)
+def _relative(
+    clouds: list[np.ndarray], rows: list[np.ndarray], direction: int, alpha: float | None, seed: int
+) -> RelativeMap:
+    source, target = direction, 1 - direction
+    return relative_map(clouds[source], clouds[target], (rows[source], rows[target]), alpha=alpha, seed=seed)
 
 
 def note_pair_maps(ledger: Ledger, fold: Fold, search: Search, settings: PairMapSettings | None) -> None:
     """Note the maps of the pairs alone, in both directions."""
     assert settings is not None
-    clouds, known = _numbers(fold.problem)
+    clouds, known, rows = _numbers(fold.problem)
     new = [points.double().cpu().numpy() for points in fold.points]
     ridge = fold.problem.pair_maps
     for direction, mapping in enumerate((ridge.forward, ridge.backward)):
@@ -166,5 +168,5 @@ def note_pair_maps(ledger: Ledger, fold: Fold, search: Search, settings: PairMap
             spectral = spectral_map(source, target, features=features, gains=(gain,), shares=(1,), seed=search.seed)
             ledger.note(SPECTRAL, fold.held, direction, spectral(new[direction]))
         if settings.relative:
-            described = _relative(fold.problem, direction, settings.relative[direction], search.seed)
+            described = _relative(clouds, rows, direction, settings.relative[direction], search.seed)
             ledger.note(RELATIVE, fold.held, direction, described(new[direction]))
