@@ -23,6 +23,7 @@ from neurobridge.evaluate.halves import MIN_R, bootstrap_reliability, deal_halve
 from neurobridge.evaluate.predict import GivenSplits, predictivity
 from neurobridge.evaluate.score.schema import SPLIT, make_score, neuroid_score, score_attrs, warn_low_ceilings
 from neurobridge.evaluate.splits import animal_splits, resolve_splits
+from neurobridge.points.options import require_count, require_options, require_share
 
 #: Stimuli that split halves need. Over four, the r of two unrelated halves is uniform on [-1, 1], and the mean of
 #: 2 r / (1 + r) does not exist.
@@ -96,6 +97,9 @@ def internal_consistency(
     >>> round(float(ceiling.mean()), 1)
     0.8
     """
+    require_options(n_bootstrap=n_bootstrap, confidence=confidence, seed=seed, error=AssemblyError)
+    require_count(n_splits, name="n_splits", error=AssemblyError)
+    require_share(confidence, name="confidence", error=AssemblyError)
     validate(recordings, role="recordings")
     require_varying_neuroids(recordings, role="recordings")
     if recordings.ndim == 3:

@@ -14,7 +14,7 @@ from neurobridge.evaluate.correlation import MIN_CORRELATED, score_folds
 from neurobridge.evaluate.folds import GivenSplits
 from neurobridge.evaluate.regression import REGRESSIONS, predict_held_out
 from neurobridge.evaluate.splits import resolve_splits
-from neurobridge.points.options import is_choice
+from neurobridge.points.options import is_choice, require_options
 
 
 def predictivity(
@@ -87,6 +87,7 @@ def predictivity(
     unknown = sorted(set(options) - set(known))
     if unknown:
         raise AssemblyError(f"{regression}: found option {unknown[0]!r}; expected some of {known}. Mend: leave it out.")
+    require_options(n_permutations=n_permutations, seed=seed, error=AssemblyError)
     matched = matched_spaces(source, target)
     X, Y = matched.X, matched.Y
     folds = resolve_splits(matched.target, splits, min_held_out=MIN_CORRELATED)

@@ -108,7 +108,7 @@ def learning_curve(
         n_permutations=n_permutations,
         seed=seed,
     )
-    new = curve_records(source, target, aligners, settings, ceiling=ceiling, known=known, progress=progress)
+    new = list(curve_records(source, target, aligners, settings, ceiling=ceiling, known=known, progress=progress))
     return curve_dataset([*known, *new], list(aligners), settings, ceiling=ceiling, sources=(source, target))
 
 

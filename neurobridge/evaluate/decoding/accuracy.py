@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from neurobridge.assemblies import as_matrix
+from neurobridge.assemblies import AssemblyError, as_matrix
 from neurobridge.evaluate.decoding.readouts import (
     READOUTS,
     Readout,
@@ -19,6 +19,7 @@ from neurobridge.evaluate.decoding.readouts import (
 from neurobridge.evaluate.folds import GivenSplits
 from neurobridge.evaluate.score.schema import make_score, score_attrs
 from neurobridge.evaluate.splits import resolve_splits
+from neurobridge.points.options import require_options
 
 __all__ = ["READOUTS", "Readout", "cross_decode", "cross_space_decode", "decode", "train_readout"]
 
@@ -128,6 +129,7 @@ def decode(
     >>> score["raw"].sizes["split"], float(score["raw"].mean()) > 0.9
     (10, True)
     """
+    require_options(n_permutations=n_permutations, seed=seed, error=AssemblyError)
     labels = labels_of(assembly, label, role="assembly")
     X = as_matrix(assembly)
     folds = resolve_splits(assembly, splits, stratify=label)
