@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from neurobridge.flow import SOLVERS, STEPS, VelocityMLP, flow_matching_loss, integrate, sample_path
+from neurobridge.flow import (
+    SOLVERS, STEPS, VelocityMLP, flow_matching_loss, integrate, recouple, sample_path, squared_distance,
+)  # fmt: skip
 from tests.refusals import refused
 
 
