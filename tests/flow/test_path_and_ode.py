@@ -9,7 +9,14 @@ import pytest
 import torch
 
 from neurobridge.flow import (
-    SOLVERS, STEPS, VelocityMLP, flow_matching_loss, integrate, recouple, sample_path, squared_distance,
+    SOLVERS,
+    STEPS,
+    VelocityMLP,
+    flow_matching_loss,
+    integrate,
+    recouple,
+    sample_path,
+    squared_distance,
 )  # fmt: skip
 from tests.refusals import refused
 
