@@ -1,0 +1,206 @@
+"""The road of a laboratory: from the files on its disk to the page that is sent, in Python and on the command line."""
+
+from __future__ import annotations
+
+import os
+import resource
+import shlex
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import xarray as xr
+from PIL import Image
+from scipy.ndimage import gaussian_filter
+from typer.testing import CliRunner
+
+import neurobridge as nb
+from neurobridge.aligners import RidgeAligner
+from neurobridge.assemblies import drop_constant, missing_values
+from neurobridge.cli.app import app
+
+#: The commands, as they are typed.
+ROAD = """
+neurobridge import responses.npy --trials trials.csv --map stimulus_id=image_name --out rec.nc
+neurobridge ceiling rec.nc --out ceiling.nc
+neurobridge average rec.nc --out avg.nc
+neurobridge features extract --model gabor_energy --stimuli FOLDER --layer v1 --out model.nc
+neurobridge align model.nc avg.nc --pairs 20 --out aligned.nc
+neurobridge curve model.nc avg.nc --pairs 10,20,40 --ceiling ceiling.nc --out curve/
+neurobridge report curve/
+""".strip().splitlines()
+
+N_IMAGES, N_SITES, N_REPETITIONS, DEAD = 120, 8, 5, 6
+
+
+def write_files(folder: Path) -> None:
+    """Write simulated files: sites linear in Gabor energies, one of them dead, noise, and 2 % of the values missing."""
+    rng = np.random.default_rng(0)
+    (folder / "FOLDER").mkdir()
+    names = [f"image_{k:03d}.png" for k in range(N_IMAGES)]
+    for name in names:
+        noise = gaussian_filter(rng.normal(size=(32, 32)), rng.uniform(0.5, 3))
+        Image.fromarray(np.uint8(127 + 120 * noise / np.abs(noise).max())).save(folder / "FOLDER" / name)
+    table = pd.DataFrame({"stimulus_id": names, "file": names})
+    energies = nb.extract(nb.features.GaborEnergy(), table, "v1", root=folder / "FOLDER").values
+    scores = np.linalg.svd(energies - energies.mean(axis=0), full_matrices=False)[0][:, :4] * np.sqrt(N_IMAGES)
+    signal = scores @ rng.normal(size=(4, N_SITES))
+    trials = np.concatenate([signal + rng.normal(size=signal.shape) for _ in range(N_REPETITIONS)])
+    trials[rng.random(trials.shape) < 0.02] = np.nan
+    trials[:, DEAD] = 0
+    np.save(folder / "responses.npy", trials)
+    shown = {"image_name": names * N_REPETITIONS, "day": np.repeat(np.arange(N_REPETITIONS), N_IMAGES)}
+    pd.DataFrame(shown).to_csv(folder / "trials.csv", index=False)
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("road")
+    write_files(folder)
+    return folder
+
+
+def run(line: str, *more: str) -> str:
+    result = CliRunner().invoke(app, [*shlex.split(line)[1:], *more])
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def test_the_road_of_commands(files, monkeypatch):
+    monkeypatch.chdir(files)
+    said = {}
+    for line in ROAD:
+        more = ("--seeds", "1", "--n-permutations", "20") if " curve " in line else ()
+        said[shlex.split(line)[1]] = run(line, *more)
+    rec, avg, aligned = (nb.open_assembly(f"{name}.nc") for name in ("rec", "avg", "aligned"))
+    n_missing = int(missing_values(rec).sum())
+    assert 0 < n_missing < 0.04 * rec.size
+    assert f"{n_missing} of {rec.size:,} values are missing" in said["ceiling"]
+    for name in ("ceiling", "align", "curve"):
+        assert f"left out 1 of {N_SITES} sites" in said[name]
+    assert avg.attrs["n_missing_values"] == n_missing
+    assert aligned.shape == (N_IMAGES, N_SITES - 1)
+    with xr.open_dataset("curve/learning_curve.nc") as curve:
+        assert curve["n_pairs"].values.tolist() == [10, 20, 40]
+        assert np.isfinite(curve["normalized"].values).all()
+        assert float(curve["raw"].max()) > 0.5
+    assert Path("curve/report.html").stat().st_size > 10_000
+    # What comes next is the next command of the road, as typed.
+    for name, following in (("ceiling", 2), ("average", 3), ("align", 5)):
+        assert f"next: {ROAD[following]}" in said[name]
+    assert "next: neurobridge report curve" in said["curve"]
+
+
+def test_the_road_in_python(files, monkeypatch, tmp_path):
+    monkeypatch.chdir(files)
+    recordings = nb.read_recordings("responses.npy", trials="trials.csv", map={"stimulus_id": "image_name"})
+    recordings = drop_constant(recordings)
+    ceiling = nb.internal_consistency(recordings, n_bootstrap=20)["ceiling"]
+    averages = nb.average_repetitions(recordings)
+    model = nb.extract(nb.features.GaborEnergy(), "FOLDER", "v1")
+    aligned = RidgeAligner().fit(model, averages, pairs=20).transform(model)
+    assert aligned.shape == averages.shape
+    curve = nb.learning_curve(
+        model, averages, {"ridge": RidgeAligner()}, n_pairs=(10, 40), n_seeds=2, n_permutations=20, ceiling=ceiling
+    )
+    assert float(curve["mean"].sel(n_pairs=40).max()) > 0.5
+    assert Path(nb.report(curve, tmp_path / "report.html")).exists()
+
+
+def test_a_curve_goes_on_where_it_was_and_refuses_other_data(files, monkeypatch, tmp_path):
+    monkeypatch.chdir(files)
+    if not Path("avg.nc").exists():
+        pytest.skip("the road of commands did not come as far as averages")
+    line = f"neurobridge curve model.nc avg.nc --out {tmp_path} --methods ridge --n-permutations 5 --seeds 1"
+    run(line, "--pairs", "10")
+    records = (tmp_path / "records.jsonl").read_text().splitlines()
+    # A line that a kill cut off.
+    (tmp_path / "records.jsonl").write_text("\n".join(records) + '\n{"aligner": "rid')
+    run(line, "--pairs", "10,20")
+    again = (tmp_path / "records.jsonl").read_text().splitlines()
+    assert again[:2] == records
+    assert len(again) == 3
+    result = CliRunner().invoke(app, [*shlex.split(line)[1:], "--pairs", "10", "--held-out", "0.3"])
+    assert result.exit_code == 1
+    assert "held_out" in str(result.exception)
+
+
+def loose_session(mirror: Path, folder: Path) -> None:
+    """Write the V4 session as a laboratory has it: responses of trials, a table of trials, and a folder of images."""
+    source = mirror / "cowley2023-v4-210325"
+    (folder / "FOLDER").mkdir()
+    with zipfile.ZipFile(source / "images_210325.zip") as archive:
+        names = sorted(name for name in archive.namelist() if name.endswith(".jpg"))
+        for name in names:
+            (folder / "FOLDER" / Path(name).name).write_bytes(archive.read(name))
+    counts = np.load(source / "responses_210325.npy")
+    image, day = np.nonzero(~np.isnan(counts[0]))
+    np.save(folder / "responses.npy", counts[:, image, day].T)
+    shown = {"image_name": [Path(names[row]).name for row in image], "repetition": day}
+    pd.DataFrame(shown).to_csv(folder / "trials.csv", index=False)
+
+
+@pytest.mark.slow
+@pytest.mark.realdata
+@pytest.mark.timeout(1200)
+def test_the_road_of_commands_on_a_real_session(mirror, tmp_path):
+    """Every command in a process of its own; together they take less than three minutes of processor time."""
+    loose_session(mirror, tmp_path)
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    for line in ROAD:
+        done = subprocess.run(
+            [
+                sys.executable,
+                "-W",
+                "ignore",
+                "-c",
+                "from neurobridge.cli.app import main; main()",
+                *shlex.split(line)[1:],
+            ],
+            cwd=tmp_path,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, f"{line}\n{done.stdout}{done.stderr}"
+        assert "Traceback" not in done.stderr
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert after.ru_utime - before.ru_utime < 180
+    with xr.open_dataset(tmp_path / "curve" / "learning_curve.nc") as curve:
+        assert curve["raw"].shape == (2, 3, 5)
+        assert (curve["p_value"].values <= 0.1).mean() > 0.9
+        # More pairs predict better, and nothing is better than perfect.
+        assert (np.diff(curve["mean"].values, axis=1) > 0).all()
+        assert float(curve["raw"].max()) < float(curve["ceiling"])
+    assert (tmp_path / "curve" / "report.html").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.realdata
+@pytest.mark.timeout(1200)
+def test_the_road_in_python_on_a_real_session(mirror, tmp_path, monkeypatch):
+    loose_session(mirror, tmp_path)
+    monkeypatch.chdir(tmp_path)
+    before = resource.getrusage(resource.RUSAGE_SELF)
+    recordings = nb.read_recordings("responses.npy", trials="trials.csv", map={"stimulus_id": "image_name"})
+    ceiling = nb.internal_consistency(recordings)["ceiling"]
+    averages = nb.average_repetitions(recordings)
+    model = nb.extract(nb.features.GaborEnergy(), "FOLDER", "v1")
+    aligners = {"fused": nb.BridgeAligner(), "ridge": RidgeAligner()}
+    aligned = aligners["fused"].fit(model, averages, pairs=20).transform(model)
+    assert aligned.shape == averages.shape == (640, 50)
+    curve = nb.learning_curve(
+        model, averages, aligners, n_pairs=(10, 20, 40), n_seeds=2, ceiling=ceiling, journal="records.jsonl"
+    )
+    page = Path(nb.report(curve, "report.html"))
+    assert page.stat().st_size > 10_000
+    after = resource.getrusage(resource.RUSAGE_SELF)
+    assert after.ru_utime - before.ru_utime < 180
+    whole = nb.load("cowley2023-v4-210325", mirror=mirror).recordings
+    expected = nb.average_repetitions(whole)
+    np.testing.assert_allclose(averages.values, expected.values, rtol=1e-6)
