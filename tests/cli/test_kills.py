@@ -16,7 +16,7 @@ import pytest
 import xarray as xr
 from PIL import Image
 
-from neurobridge.assemblies import open_assembly
+from neurobridge.assemblies import make_assembly, open_assembly, save_assembly
 from neurobridge.datasets.files.fetch import verify
 
 #: Values of a results file that differ from run to run.
@@ -59,6 +59,19 @@ COMMANDS: dict[str, list[str]] = {
         "--out",
         "{out}",
     ],
+    "curve": [
+        "curve",
+        "{data}/model.nc",
+        "{data}/avg.nc",
+        "--pairs",
+        "10,20",
+        "--methods",
+        "fused,ridge",
+        "--seeds",
+        "4",
+        "--out",
+        "{out}",
+    ],
     "fetch": ["data", "fetch", "cowley2023-v4-210325", "--mirror", "{mirror}"],
 }
 
@@ -79,11 +92,13 @@ def _contents(folder: Path) -> dict[str, Any]:
             continue
         if path.suffix == ".json":
             contents[name] = _lasting(json.loads(path.read_text()))
+        elif path.suffix == ".jsonl":
+            contents[name] = _lasting([json.loads(line) for line in path.read_text().splitlines()])
         elif path.suffix == ".nc" and "aligned" in path.name:
             contents[name] = open_assembly(path).load().values
         elif path.suffix == ".nc":
             with xr.open_dataset(path) as data:
-                contents[name] = {key: np.asarray(value) for key, value in data.load().data_vars.items()}
+                contents[name] = _lasting({key: np.asarray(value) for key, value in data.load().data_vars.items()})
         elif path.suffix in (".safetensors", ".csv"):
             contents[name] = path.read_bytes()
         else:
@@ -114,6 +129,16 @@ def test_a_killed_command_is_run_again_and_nothing_is_lost(command: str, mirror:
     for name in names:
         Image.fromarray(rng.integers(0, 256, (32, 32, 3), dtype=np.uint8)).save(tmp_path / name)
     pd.DataFrame({"stimulus_id": names, "file": names}).to_csv(tmp_path / "stimuli.csv", index=False)
+    names = [f"s{k}" for k in range(120)]
+    latents = rng.normal(size=(120, 4))
+    for name, n_neuroids in (("model", 30), ("avg", 8)):
+        values = latents @ rng.normal(size=(4, n_neuroids)) + 0.3 * rng.normal(size=(120, n_neuroids))
+        simulated = make_assembly(
+            values,
+            presentation={"stimulus_id": names},
+            neuroid={"neuroid_id": [f"{name} {k}" for k in range(n_neuroids)]},
+        )
+        save_assembly(simulated, tmp_path / f"{name}.nc")
     environment = {
         **os.environ,
         "PYTHONPATH": os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])]),
@@ -121,7 +146,10 @@ def test_a_killed_command_is_run_again_and_nothing_is_lost(command: str, mirror:
     }
 
     def start(out: Path) -> subprocess.Popen[str]:
-        words = [word.format(mirror=mirror, out=out, table=tmp_path / "stimuli.csv") for word in COMMANDS[command]]
+        words = [
+            word.format(mirror=mirror, out=out, table=tmp_path / "stimuli.csv", data=tmp_path)
+            for word in COMMANDS[command]
+        ]
         return subprocess.Popen(
             [sys.executable, "-W", "ignore", "-c", "from neurobridge.cli.app import main; main()", *words],
             env=environment | ({"NEUROBRIDGE_HOME": str(out)} if command == "fetch" else {}),

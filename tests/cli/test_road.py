@@ -43,7 +43,7 @@ def write_files(folder: Path) -> None:
     (folder / "FOLDER").mkdir()
     names = [f"image_{k:03d}.png" for k in range(N_IMAGES)]
     for name in names:
-        noise = gaussian_filter(rng.normal(size=(32, 32)), rng.uniform(0.5, 3))
+        noise = gaussian_filter(rng.normal(size=(48, 48)), rng.uniform(0.5, 3))
         Image.fromarray(np.uint8(127 + 120 * noise / np.abs(noise).max())).save(folder / "FOLDER" / name)
     table = pd.DataFrame({"stimulus_id": names, "file": names})
     energies = nb.extract(nb.features.GaborEnergy(), table, "v1", root=folder / "FOLDER").values
@@ -74,7 +74,7 @@ def test_the_road_of_commands(files, monkeypatch):
     monkeypatch.chdir(files)
     said = {}
     for line in ROAD:
-        more = ("--seeds", "1", "--n-permutations", "20") if " curve " in line else ()
+        more = ("--seeds", "1", "--methods", "ridge", "--n-permutations", "20") if " curve " in line else ()
         said[shlex.split(line)[1]] = run(line, *more)
     rec, avg, aligned = (nb.open_assembly(f"{name}.nc") for name in ("rec", "avg", "aligned"))
     n_missing = int(missing_values(rec).sum())
@@ -97,7 +97,7 @@ def test_the_road_of_commands(files, monkeypatch):
 
 def test_the_road_in_python(files, monkeypatch, tmp_path):
     monkeypatch.chdir(files)
-    recordings = nb.read_recordings("responses.npy", trials="trials.csv", map={"stimulus_id": "image_name"})
+    recordings = nb.read_recordings("responses.npy", trials="trials.csv", columns={"stimulus_id": "image_name"})
     recordings = drop_constant(recordings)
     ceiling = nb.internal_consistency(recordings, n_bootstrap=20)["ceiling"]
     averages = nb.average_repetitions(recordings)
@@ -109,24 +109,6 @@ def test_the_road_in_python(files, monkeypatch, tmp_path):
     )
     assert float(curve["mean"].sel(n_pairs=40).max()) > 0.5
     assert Path(nb.report(curve, tmp_path / "report.html")).exists()
-
-
-def test_a_curve_goes_on_where_it_was_and_refuses_other_data(files, monkeypatch, tmp_path):
-    monkeypatch.chdir(files)
-    if not Path("avg.nc").exists():
-        pytest.skip("the road of commands did not come as far as averages")
-    line = f"neurobridge curve model.nc avg.nc --out {tmp_path} --methods ridge --n-permutations 5 --seeds 1"
-    run(line, "--pairs", "10")
-    records = (tmp_path / "records.jsonl").read_text().splitlines()
-    # A line that a kill cut off.
-    (tmp_path / "records.jsonl").write_text("\n".join(records) + '\n{"aligner": "rid')
-    run(line, "--pairs", "10,20")
-    again = (tmp_path / "records.jsonl").read_text().splitlines()
-    assert again[:2] == records
-    assert len(again) == 3
-    result = CliRunner().invoke(app, [*shlex.split(line)[1:], "--pairs", "10", "--held-out", "0.3"])
-    assert result.exit_code == 1
-    assert "held_out" in str(result.exception)
 
 
 def loose_session(mirror: Path, folder: Path) -> None:
@@ -187,7 +169,7 @@ def test_the_road_in_python_on_a_real_session(mirror, tmp_path, monkeypatch):
     loose_session(mirror, tmp_path)
     monkeypatch.chdir(tmp_path)
     before = resource.getrusage(resource.RUSAGE_SELF)
-    recordings = nb.read_recordings("responses.npy", trials="trials.csv", map={"stimulus_id": "image_name"})
+    recordings = nb.read_recordings("responses.npy", trials="trials.csv", columns={"stimulus_id": "image_name"})
     ceiling = nb.internal_consistency(recordings)["ceiling"]
     averages = nb.average_repetitions(recordings)
     model = nb.extract(nb.features.GaborEnergy(), "FOLDER", "v1")

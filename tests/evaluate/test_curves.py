@@ -223,6 +223,33 @@ def test_the_flat_forms_of_version_0_1_and_its_records_still_work(spaces):
     assert mixed["null_mean"].sel(seed=0).values.ravel().tolist() == [r["null_mean"] for r in records[:2]]
 
 
+def test_a_journal_keeps_every_record_and_refuses_those_of_another_run(spaces, tmp_path):
+    path, options = tmp_path / "curve" / "records.jsonl", {"n_permutations": 5, "progress": False}
+    first = learning_curve(*spaces, {"ls": LeastSquares()}, n_pairs=(5,), n_seeds=2, journal=path, **options)
+    kept = path.read_text().splitlines()
+    assert len(kept) == 3
+    # What a kill cut off is computed again.
+    path.write_text("\n".join(kept[:2]) + "\n" + kept[2][:20])
+    longer = learning_curve(*spaces, {"ls": LeastSquares()}, n_pairs=(5, 20), n_seeds=2, journal=path, **options)
+    lines = path.read_text().splitlines()
+    assert lines[:2] == kept[:2]
+    assert len(lines) == 5
+    assert longer.sel(n_pairs=[5])["raw"].equals(first["raw"])
+    without = learning_curve(*spaces, {"ls": LeastSquares()}, n_pairs=(5, 20), n_seeds=2, **options)
+    for name in ("raw", "null", "p_value", "auc"):
+        assert longer[name].equals(without[name])
+    for other in ({"held_out": 0.3}, {"n_permutations": 6}, {"unpaired": "none"}):
+        with refused(ValueError, "records.jsonl", next(iter(other))):
+            learning_curve(*spaces, {"ls": LeastSquares()}, n_pairs=(5,), journal=path, **options | other)
+    with refused(ValueError, "target"):
+        learning_curve(spaces[0], spaces[1] + 1, {"ls": LeastSquares()}, n_pairs=(5,), journal=path, **options)
+    with refused(ValueError, "ls"):
+        learning_curve(*spaces, {"ls": LeastSquares(gain=2)}, n_pairs=(5,), journal=path, **options)
+    path.write_text("not a record\n")
+    with refused(ValueError, "not JSON"):
+        learning_curve(*spaces, {"ls": LeastSquares()}, n_pairs=(5,), journal=path, **options)
+
+
 def test_neuroids_constant_in_a_pool_or_among_the_held_out_are_left_out_and_counted(spaces):
     source, target = spaces
     values = target.values.copy()
