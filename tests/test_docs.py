@@ -17,7 +17,7 @@ def blocks(page: str) -> list[str]:
     return re.findall(r"^```python\n(.*?)^```", text, flags=re.DOTALL | re.MULTILINE)
 
 
-@pytest.mark.parametrize("page", sorted(path.name for path in DOCS.glob("*.md")))
+@pytest.mark.parametrize("page", sorted(path.relative_to(DOCS).as_posix() for path in DOCS.rglob("*.md")))
 def test_every_block_is_python(page):
     for number, block in enumerate(blocks(page)):
         compile(block, f"{page}, block {number}", "exec")
@@ -31,6 +31,16 @@ def test_the_walk_through_the_house_runs():
     assert names["model"].shape == (128, 384)
     assert names["coupling"].converged
     assert float(names["score"]["raw"].median()) > 0.3
+
+
+def test_the_tutorial_for_users_of_brain_score_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    names: dict = {}
+    for number, block in enumerate(blocks("tutorials/brainscore_user.md")):
+        exec(compile(block, f"brainscore_user.md, block {number}", "exec"), names)
+    assert names["activations"].shape == (64, 48)
+    assert 0 < names["summary"]["raw"] < 1
+    assert names["few"].sizes["neuroid"] == names["recordings"].sizes["neuroid"]
 
 
 def test_the_migration_table_has_every_name_and_module():

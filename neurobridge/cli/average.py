@@ -39,12 +39,9 @@ def average_command(
     n_missing, n_holes = (int(averaged.attrs.get(f"n_missing_{name}", 0)) for name in ("values", "averages"))
     n_dropped = int(averaged.attrs.get("n_dropped_stimuli", 0))
     if n_missing:
-        tell(
-            f"{n_missing:,} of {trials.size:,} values are missing; every average is over the values that are there, and "
-            f"{n_holes:,} of {averaged.size:,} averages have none."
-            if skip_missing and min_repetitions == 1
-            else f"{n_missing:,} of {trials.size:,} values are missing, and with them {n_holes:,} of {averaged.size:,} averages."
-        )
+        holes = f"; {n_holes:,} of {averaged.size:,} averages are missing" if n_holes else ""
+        how = "every average is over the values that are there" if skip_missing else "so is every average of one"
+        tell(f"{n_missing:,} of {trials.size:,} values are missing; {how}{holes}.")
     if n_dropped:
         tell(f"left out {n_dropped} stimuli with fewer than {min_repetitions} trials (--min-repetitions).")
     save_assembly(averaged, out)
