@@ -38,7 +38,7 @@ def test_the_tutorial_for_users_of_brain_score_runs(tmp_path, monkeypatch):
     names: dict = {}
     for number, block in enumerate(blocks("tutorials/brainscore_user.md")):
         exec(compile(block, f"brainscore_user.md, block {number}", "exec"), names)
-    assert names["activations"].shape == (64, 48)
+    assert names["activations"].shape == (128, 48)
     assert 0 < names["summary"]["raw"] < 1
     assert names["few"].sizes["neuroid"] == names["recordings"].sizes["neuroid"]
 
