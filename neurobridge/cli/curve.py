@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
@@ -93,6 +95,7 @@ def curve_command(
             seed=seed,
             journal=out / RECORDS,
         )
+    curve.attrs["digests"] = _with_files(curve.attrs["digests"], [source, target, ceiling])
     save_variables(curve, out / CURVE)
     results = _results(curve, source, target, ceiling)
     figures = _draw(curve, out)
@@ -104,6 +107,16 @@ def curve_command(
     tell(results["note"])
     tell(f"wrote {out / CURVE}, {', '.join(figures)} and scores.json.")
     next_step("report", out)
+
+
+def _with_files(known: str, paths: list[Path | None]) -> str:
+    """Add the digests of the files that were read to those of the data that these were made of, as JSON text."""
+    digests = json.loads(known)
+    for path in paths:
+        if path is not None and path.is_file():
+            with path.open("rb") as file:
+                digests[path.name] = f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
+    return json.dumps(digests, sort_keys=True)
 
 
 def _names(text: str) -> list[str]:
@@ -162,8 +175,9 @@ def _results(curve: xr.Dataset, source: Path, target: Path, ceiling: Path | None
     n_stimuli = attrs["n_stimuli"]
     held = n_stimuli if not isinstance(n_stimuli, list) else f"{n_stimuli[0]} to {n_stimuli[-1]}"
     bound = float(curve["ceiling"])
+    seeds = f"Mean and 95 % interval over {n_seeds} seeds of the median" if n_seeds > 1 else "One seed: median"
     note = (
-        f"Mean and 95 % interval over {n_seeds} seeds of the median r over sites, on {held} held-out stimuli a seed. "
+        f"{seeds} r over sites, on {held} held-out stimuli{' a seed' if n_seeds > 1 else ''}. "
         f"{top} has the largest area under its curve, {best.max():.3f}"
         + (f"; the ceiling on r is {bound:.3f}." if math.isfinite(bound) else "; no ceiling was given (--ceiling).")
     )
