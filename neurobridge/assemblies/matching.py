@@ -6,11 +6,10 @@ import warnings
 from typing import NamedTuple
 
 import numpy as np
-import pandas as pd
 import xarray as xr
 
 from neurobridge.assemblies.errors import AssemblyError
-from neurobridge.assemblies.ids import mend_ids, of_assembly, show_ids
+from neurobridge.assemblies.ids import ID_FORMS, join_rows, joined_message, mend_ids, of_assembly, show_ids
 from neurobridge.assemblies.labels import plain
 from neurobridge.assemblies.schema import PRESENTATION, STIMULUS_ID, require_unique_stimuli
 from neurobridge.points.display import html_repr, short_repr
@@ -69,6 +68,9 @@ def _example(ids: np.ndarray) -> str:
 def match_stimuli(source: xr.DataArray, target: xr.DataArray, *, how: str = "inner") -> Matched:
     """Join two assemblies on ``stimulus_id``, in the source's order.
 
+    Ids are compared as text (`neurobridge.assemblies.ids.id_texts`): 5 and "5" are the same. Ids that differ by the extension
+    of a file name alone ("a.png" on one side, "a" on the other) are joined, too. Each side keeps its own ids.
+
     Parameters
     ----------
     source, target : xarray.DataArray
@@ -84,7 +86,8 @@ def match_stimuli(source: xr.DataArray, target: xr.DataArray, *, how: str = "inn
     Warns
     -----
     UserWarning
-        Some of the ids left out on both sides print alike, such as "a.png" and "A.png".
+        Ids were joined without the file extension of one side; or some of the ids left out on both sides print alike, such as
+        "a.png" and "A.png".
 
     Raises
     ------
@@ -113,8 +116,8 @@ def match_stimuli(source: xr.DataArray, target: xr.DataArray, *, how: str = "inn
     for role, assembly in (("source", source), ("target", target)):
         require_unique_stimuli(assembly, role=role)
     left, right = (plain(a.coords[STIMULUS_ID].values) for a in (source, target))
-    # pandas compares text with numbers without complaint, and finds nothing.
-    rows = pd.Index(right).get_indexer(pd.Index(left))
+    joined = join_rows(left, right)
+    rows = joined.rows
     kept = rows >= 0
     if not kept.any():
         difference, mend = mend_ids(left, right, of_assembly("source"), of_assembly("target"))
@@ -123,6 +126,10 @@ def match_stimuli(source: xr.DataArray, target: xr.DataArray, *, how: str = "inn
             f"expected at least one. Mend: {mend or 'check that both use the same naming, or pass a table of pairs'}."
         )
     unused = np.setdiff1d(np.arange(len(right)), rows[kept])
+    if joined.by_extension.any():
+        call = ID_FORMS["stem"].call
+        mend = f"{of_assembly('source')(call)}; {of_assembly('target')(call)}"
+        warnings.warn(joined_message(joined, left, right, ("source", "target"), mend), UserWarning, stacklevel=2)
     _warn_of_alike(left[~kept], right[unused])
     return Matched(
         source.isel({PRESENTATION: np.flatnonzero(kept)}),

@@ -33,7 +33,12 @@ _BOOLEANS = {"true": True, "false": False}
 
 
 def read_table(
-    path: str | os.PathLike[str], *, what: str = "table", required: Sequence[str] = (), numbers: bool = True
+    path: str | os.PathLike[str],
+    *,
+    what: str = "table",
+    required: Sequence[str] = (),
+    numbers: bool = True,
+    text: Sequence[str] = (),
 ) -> pd.DataFrame:
     r"""Read a csv table, separated by commas and encoded as UTF-8.
 
@@ -50,6 +55,8 @@ def read_table(
         Columns that have to be there, without a blank cell.
     numbers : bool
         False: every column is text.
+    text : sequence of str
+        Further columns that stay text.
 
     Returns
     -------
@@ -92,7 +99,7 @@ def read_table(
                 "Mend: fill it or drop the row."
             )
     if numbers:
-        typed = {name: table[name] if name in TEXT_COLUMNS else _typed(table[name]) for name in table.columns}
+        typed = {name: table[name] if name in (*TEXT_COLUMNS, *text) else _typed(table[name]) for name in table.columns}
         table = pd.DataFrame(typed, columns=table.columns)
     return table
 
