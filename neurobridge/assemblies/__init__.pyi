@@ -2,6 +2,7 @@ from .errors import AssemblyError as AssemblyError
 from .labels import missing_rows as missing_rows
 from .matching import Matched as Matched
 from .matching import match_stimuli as match_stimuli
+from .matching import normalize_ids as normalize_ids
 from .pairs import Pairs as Pairs
 from .readers.formats import inspect_recordings as inspect_recordings
 from .readers.recordings import read_recordings as read_recordings

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from neurobridge.assemblies.errors import AssemblyError
 from neurobridge.assemblies.labels import plain
 
 
@@ -134,13 +135,14 @@ def join_rows(ids: npt.ArrayLike, among: npt.ArrayLike) -> Joined:
     return Joined(rows, by_extension)
 
 
-def joined_message(joined: Joined, ids: npt.ArrayLike, among: npt.ArrayLike, sides: tuple[str, str], mend: str) -> str:
-    """Return the warning of ids that were joined without an extension: how many, an example, and a statement that does it."""
+def joined_message(joined: Joined, ids: npt.ArrayLike, among: npt.ArrayLike, sides: tuple[str, str]) -> str:
+    """Return the warning of ids that were joined without an extension: how many, an example, and a call that ends it."""
     row = int(np.flatnonzero(joined.by_extension)[0])
-    pair = id_texts(ids)[row], id_texts(among)[joined.rows[row]]
+    pair = str(id_texts(ids)[row]), str(id_texts(among)[joined.rows[row]])
     return (
         f"joined {int(joined.by_extension.sum())} ids of {sides[0]} and {sides[1]} that differ by the file extension alone, e.g. "
-        f"{pair[0]!a} and {pair[1]!a}. Mend: nothing where they name the same stimulus; {mend} makes them the same for good."
+        f"{pair[0]!a} and {pair[1]!a}. Mend: nothing where they are the same stimuli; to have no extensions in either, "
+        "neurobridge.assemblies.normalize_ids(assembly, 'stem'), or neurobridge import FILE --ids stem --out NEW."
     )
 
 
@@ -242,6 +244,32 @@ def in_form(ids: npt.ArrayLike, forms: Sequence[str]) -> np.ndarray:
     for form in forms:
         texts = [ID_FORMS[form].apply(text) for text in texts]
     return np.array(texts, dtype=str)
+
+
+def normalized_ids(ids: npt.ArrayLike, forms: Sequence[str]) -> np.ndarray:
+    """Return ids in some forms as `in_form` does; refused where different ids would become one.
+
+    Raises
+    ------
+    AssemblyError
+        A form is unknown, or ids would become one.
+    """
+    unknown = [form for form in forms if form not in ID_FORMS]
+    if unknown or not forms:
+        raise AssemblyError(
+            f"ids: found the form {unknown[0] if unknown else ''!r}; expected some of {', '.join(ID_FORMS)}. Mend: 'stem' for ids "
+            "without file extensions (--ids stem)."
+        )
+    before = id_texts(ids)
+    after = in_form(before, forms)
+    n_before, n_after = len(set(before.tolist())), len(set(after.tolist()))
+    if n_after < n_before:
+        raise AssemblyError(
+            f"ids: found {n_before} stimuli, and {n_after} ids in the form {', '.join(forms)}; expected as many, as different "
+            "stimuli "
+            "would become one. Mend: another form, or rename those stimuli."
+        )
+    return after
 
 
 def without_extension(ids: npt.ArrayLike) -> np.ndarray | None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 import xarray as xr
 
 from neurobridge.assemblies.errors import AssemblyError
-from neurobridge.assemblies.ids import ID_FORMS, join_rows, joined_message, mend_ids, of_assembly, show_ids
+from neurobridge.assemblies.ids import join_rows, joined_message, mend_ids, normalized_ids, of_assembly, show_ids
 from neurobridge.assemblies.labels import plain
 from neurobridge.assemblies.schema import PRESENTATION, STIMULUS_ID, require_unique_stimuli
 from neurobridge.points.display import html_repr, short_repr
@@ -127,9 +128,7 @@ def match_stimuli(source: xr.DataArray, target: xr.DataArray, *, how: str = "inn
         )
     unused = np.setdiff1d(np.arange(len(right)), rows[kept])
     if joined.by_extension.any():
-        call = ID_FORMS["stem"].call
-        mend = f"{of_assembly('source')(call)}; {of_assembly('target')(call)}"
-        warnings.warn(joined_message(joined, left, right, ("source", "target"), mend), UserWarning, stacklevel=2)
+        warnings.warn(joined_message(joined, left, right, ("source", "target")), UserWarning, stacklevel=2)
     _warn_of_alike(left[~kept], right[unused])
     return Matched(
         source.isel({PRESENTATION: np.flatnonzero(kept)}),
@@ -150,3 +149,36 @@ def _warn_of_alike(left: np.ndarray, right: np.ndarray) -> None:
             UserWarning,
             stacklevel=3,
         )
+
+
+def normalize_ids(assembly: xr.DataArray, forms: str | Sequence[str]) -> xr.DataArray:
+    """Bring the stimulus ids of an assembly to a form in which they match those of another one.
+
+    Parameters
+    ----------
+    assembly : xarray.DataArray
+    forms : str or sequence of str
+        Applied in their order: "stem" (no file extension), "name" (no folder before the name), "casefold", "nfc" and "nfkc"
+        (Unicode forms), "strip" (no spaces at the ends), "visible" (no invisible characters). Ids become text.
+
+    Returns
+    -------
+    xarray.DataArray
+
+    Raises
+    ------
+    AssemblyError
+        A form is unknown, or different stimuli would have one id.
+
+    Examples
+    --------
+    >>> from neurobridge.assemblies import make_assembly, normalize_ids
+    >>> shown = make_assembly(
+    ...     [[1.0], [2.0]], presentation={"stimulus_id": ["set/A.png", "set/b.jpg"]}, neuroid={"neuroid_id": ["n0"]}
+    ... )  # simulated
+    >>> normalize_ids(shown, ("name", "stem", "casefold"))["stimulus_id"].values.tolist()
+    ['a', 'b']
+    """
+    names = tuple(part.strip() for part in forms.split(",")) if isinstance(forms, str) else tuple(forms)
+    ids = normalized_ids(assembly.coords[STIMULUS_ID].values, names)
+    return assembly.assign_coords({STIMULUS_ID: (PRESENTATION, ids)})

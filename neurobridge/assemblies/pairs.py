@@ -15,7 +15,7 @@ import pandas as pd
 import xarray as xr
 
 from neurobridge.assemblies.errors import AssemblyError
-from neurobridge.assemblies.ids import ID_FORMS, join_rows, joined_message, mend_ids, of_assembly, show_ids
+from neurobridge.assemblies.ids import join_rows, joined_message, mend_ids, of_assembly, show_ids
 from neurobridge.assemblies.labels import missing_rows, plain, present_labels
 from neurobridge.assemblies.matching import match_stimuli
 from neurobridge.assemblies.schema import PRESENTATION, STIMULUS_ID, present_ids, require_unique_stimuli
@@ -323,8 +323,7 @@ class Pairs:
             joined = join_rows(ids, given)
             rows = joined.rows
             if joined.by_extension.any():
-                mend = _of_pairs(role)(ID_FORMS["stem"].call)
-                warnings.warn(joined_message(joined, ids, given, ("pairs", role), mend), UserWarning, stacklevel=2)
+                warnings.warn(joined_message(joined, ids, given, ("pairs", role)), UserWarning, stacklevel=2)
             if (rows < 0).any():
                 unknown = ids[rows < 0]
                 difference, mend = mend_ids(unknown, given, _of_pairs(role), of_assembly(role))

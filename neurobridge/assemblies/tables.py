@@ -25,8 +25,8 @@ TEXT_COLUMNS = (
     "caption",
     "wnid",
 )
-# What programs write for a number that is missing; in a column of text these are words.
-_NO_NUMBER = ("", "NA", "N/A", "<NA>", "NaN", "nan", "NULL", "null", "None")
+#: Texts that programs write for a number that is missing; in a column of text these are words.
+NO_NUMBER = ("", "NA", "N/A", "<NA>", "NaN", "nan", "NULL", "null", "None")
 _INTEGER = re.compile(r"[+-]?(0|[1-9][0-9]*)")
 _DECIMAL = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?|[+-]?inf")
 _BOOLEANS = {"true": True, "false": False}
@@ -161,7 +161,7 @@ def _is_index(column: pd.Series) -> bool:
 
 def _typed(column: pd.Series) -> pd.Series:
     cells = [cell.strip() for cell in column.tolist()]
-    present = [cell for cell in cells if cell not in _NO_NUMBER]
+    present = [cell for cell in cells if cell not in NO_NUMBER]
     if not present:
         return column
     if len(present) == len(cells) and all(cell.lower() in _BOOLEANS for cell in cells):
@@ -170,7 +170,7 @@ def _typed(column: pd.Series) -> pd.Series:
         whole = np.array([int(cell) for cell in cells])
         return pd.Series(whole, index=column.index) if whole.dtype.kind in "iu" else column
     if all(_DECIMAL.fullmatch(cell) for cell in present) and not any(_padded(cell) for cell in present):
-        numbers = [float(cell) if cell not in _NO_NUMBER else np.nan for cell in cells]
+        numbers = [float(cell) if cell not in NO_NUMBER else np.nan for cell in cells]
         return pd.Series(numbers, index=column.index, dtype=np.float64)
     return column
 

@@ -10,7 +10,7 @@ import pandas as pd
 import xarray as xr
 
 from neurobridge.assemblies.errors import AssemblyError
-from neurobridge.assemblies.ids import ID_FORMS, id_texts, in_form
+from neurobridge.assemblies.ids import id_texts, normalized_ids
 from neurobridge.assemblies.labels import plain
 from neurobridge.assemblies.readers.axes import arranged
 from neurobridge.assemblies.readers.names import with_ids
@@ -174,19 +174,7 @@ def _marked_stimuli(trials: pd.DataFrame, marks: Marks, notes: Notes) -> pd.Data
         notes.guess(f"ids of stimuli begin with {marks.prefix!r}, as asked")
     if not marks.id_form:
         return trials
-    unknown = [form for form in marks.id_form if form not in ID_FORMS]
-    if unknown:
-        raise AssemblyError(
-            f"ids: found {unknown[0]!r}; expected some of {list(ID_FORMS)}. Mend: ids='stem' (--ids stem)."
-        )
-    changed = in_form(trials[STIMULUS_ID].to_numpy(), marks.id_form)
-    n_before, n_after = len(set(trials[STIMULUS_ID])), len(set(changed.tolist()))
-    if n_after < n_before:
-        raise AssemblyError(
-            f"ids: found {n_before} stimuli and {n_after} ids in the form {', '.join(marks.id_form)}; expected as many, as "
-            "different "
-            "stimuli would become one. Mend: another form, or rename the stimuli."
-        )
+    changed = normalized_ids(trials[STIMULUS_ID].to_numpy(), marks.id_form)
     n_changed = int((changed != trials[STIMULUS_ID].to_numpy()).sum())
     notes.guess(
         f"stimulus ids were brought to the form {', '.join(marks.id_form)}, as asked: {n_changed} of {len(changed)} changed"

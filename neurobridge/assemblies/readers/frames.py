@@ -20,7 +20,7 @@ from neurobridge.assemblies.readers.files.hdf5 import require_io
 from neurobridge.assemblies.readers.names import KNOWN, OF_TRIALS, key, known_column
 from neurobridge.assemblies.readers.notes import Notes, some
 from neurobridge.assemblies.schema import NEUROID_ID, REPETITION, STIMULUS_ID
-from neurobridge.assemblies.tables import read_table
+from neurobridge.assemblies.tables import NO_NUMBER, read_table
 from neurobridge.points.memory import check_memory
 from neurobridge.store.npy import read_npy
 
@@ -244,7 +244,7 @@ def _refuse_two_stimuli(table: pd.DataFrame, rows: np.ndarray, first: np.ndarray
     if other.any():
         row = int(np.flatnonzero(other)[0])
         raise AssemblyError(
-            f"{what}: found the stimuli {ids[first][rows][row]!r} and {ids[row]!r} in the trial {table['trial'].iloc[row]!r}; "
+            f"{what}: found the stimuli {ids[first][rows][row]!r} and {ids[row]!r} in the trial {str(table['trial'].iloc[row])!r}; "
             "expected one "
             "in a trial. Mend: a column that numbers trials through all sessions, columns={'trial': NAME} (--map trial=NAME), or a "
             "column named session beside it."
@@ -276,20 +276,15 @@ def from_wide(
         No column is one of a site, or one holds no numbers.
     """
     table = table.set_axis([str(name) for name in table.columns], axis=1)
-    numeric = [name for name in table.columns if plain(table[name].to_numpy(), name=name).dtype.kind in "fiub"]
+    held = {name: _numbers_of(table[name], name) for name in table.columns}
+    numeric = [name for name in table.columns if held[name] is not None]
     if variable is not None:
         wanted = (
             [part.strip() for part in variable.split(",")] if isinstance(variable, str) else list(map(str, variable))
         )
         sites = [name for name in table.columns if any(fnmatch.fnmatchcase(name, pattern) for pattern in wanted)]
     else:
-        free = [
-            name
-            for name in numeric
-            if key(name) not in (*OF_TRIALS, *KNOWN[STIMULUS_ID], *KNOWN[REPETITION], *KNOWN["trial"])
-        ]
-        counted = [name for name in free if re.search(r"\d", name)]
-        sites = counted if len(counted) > 1 else free
+        sites = _columns_of_sites(table, held)
         if sites:
             others = [name for name in table.columns if name not in sites]
             notes.guess(
@@ -302,9 +297,31 @@ def from_wide(
             f"{what}: found {f'text in {some(wrong)}' if wrong else 'no columns of sites'} among the columns "
             f"{some(table.columns, 20)}; "
             "expected columns of numbers, one a site. Mend: variable='site_*' (--var 'site_*'), or, for a table with one "
-            "value a row, "
-            "columns={'value': NAME, 'neuroid_id': NAME} (--map)."
+            "value a row, columns={'value': NAME, 'neuroid_id': NAME} (--map)."
         )
-    values = np.column_stack([np.asarray(plain(table[name].to_numpy()), dtype=np.float64) for name in sites])
+    values = np.column_stack([np.asarray(held[name], dtype=np.float64) for name in sites])
     tables = {"presentation": table.drop(columns=sites), "neuroid": pd.DataFrame({NEUROID_ID: sites})}
     return values, ("presentation", "neuroid"), tables
+
+
+def _numbers_of(column: pd.Series, name: str) -> np.ndarray | None:
+    """Return the numbers of a column, NaN of one that is empty; None where it holds text."""
+    values = plain(column.to_numpy(), name=f"column {name!r}")
+    if values.dtype.kind in "fiub":
+        return values
+    return (
+        np.full(len(values), np.nan)
+        if values.dtype.kind == "U" and all(c.strip() in NO_NUMBER for c in values)
+        else None
+    )
+
+
+def _columns_of_sites(table: pd.DataFrame, held: dict[str, np.ndarray | None]) -> list[str]:
+    """Choose the columns of numbers whose names are numbered, or else all but those that usually describe trials."""
+    of_trials = (*OF_TRIALS, *KNOWN[STIMULUS_ID], *KNOWN[REPETITION], *KNOWN["trial"])
+    free = [name for name, numbers in held.items() if numbers is not None and key(name) not in of_trials]
+    counted = [name for name in free if re.search(r"\d", name)]
+    if len(counted) > 1:
+        return counted
+    # An empty column without a number in its name may be anything.
+    return [name for name in free if table[name].dtype.kind in "fiub"]

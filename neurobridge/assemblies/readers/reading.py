@@ -287,12 +287,13 @@ class Reading:
             table = self.table(given, what, own_id)
             if table is not None:
                 tables[dim] = _looked_up(tables[dim], table, own_id, what)
-        kept = {
-            str(name): value
-            for name, value in assembly.attrs.items()
-            if name not in ("guessed", "left_out", "n_missing_values")
-        }
-        return self.finish(assembly.values, dims, tables, {**kept, **attrs})
+        before = {str(name): value for name, value in assembly.attrs.items() if name != "n_missing_values"}
+        for name, sentences in (("guessed", self.notes.guessed), ("left_out", self.notes.left_out)):
+            # Of its own reading, which goes on to be true.
+            sentences[:0] = [str(sentence) for sentence in np.atleast_1d(before.pop(name, []))]
+        if "read_from" in before:
+            attrs = {**attrs, **{name: before[name] for name in ("read_from", "format", "sha256") if name in before}}
+        return self.finish(assembly.values, dims, tables, {**before, **attrs})
 
 
 def _beside(table: pd.DataFrame, other: pd.DataFrame | None) -> pd.DataFrame:

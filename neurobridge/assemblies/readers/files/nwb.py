@@ -52,9 +52,10 @@ class Series(NamedTuple):
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[Any]:
+def _opened(path: Path, *, checked: bool = False) -> Iterator[Any]:
     pynwb = require_io("pynwb", path, "NWB files")
-    check_hdf5(path)
+    if not checked:
+        check_hdf5(path)
     with warnings.catch_warnings():
         # hdmf warns about every older version of the format.
         warnings.simplefilter("ignore")
@@ -167,6 +168,7 @@ def read_item(path: Path, name: str) -> pd.DataFrame | Series:
     Parameters
     ----------
     path : Path
+        Of a file that `read_session` has read.
     name : str
         Its path, or the end of it.
 
@@ -175,7 +177,7 @@ def read_item(path: Path, name: str) -> pd.DataFrame | Series:
     AssemblyError
         There is not one such item, or its values are no numbers.
     """
-    with _opened(path) as file:
+    with _opened(path, checked=True) as file:
         items = _items(file)
         wanted = name.strip("/")
         chosen = [key for key in items if key == wanted] or [key for key in items if key.endswith(f"/{wanted}")]
