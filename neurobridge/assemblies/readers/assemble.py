@@ -91,16 +91,16 @@ def assemble(
     time_bin = _time_bins(tables.get(TIME_BIN), values.shape[2], notes) if values.ndim == 3 else None
     missing = np.isnan(values) if values.dtype.kind == "f" else np.zeros((1,) * values.ndim, dtype=bool)
     if missing.any():
-        rows = ~missing.reshape(len(values), -1).all(axis=1)
-        columns = ~missing.all(axis=tuple(axis for axis in range(values.ndim) if axis != 1))
+        rows = np.asarray(~missing.reshape(len(values), -1).all(axis=1))
+        columns = np.asarray(~missing.all(axis=tuple(axis for axis in range(values.ndim) if axis != 1)))
         if not rows.all():
             notes.leave_out(f"{int((~rows).sum())} of {len(rows)} presentations, which have no value of any site")
         if not columns.all():
             notes.leave_out(
-                f"{int((~columns).sum())} of {len(columns)} sites, which have no value ({some(sites[NEUROID_ID][~columns], 3)})"
+                f"{int((~columns).sum())} of {len(columns)} sites, which have no value ({some(sites.loc[~columns, NEUROID_ID], 3)})"
             )
         values = values[rows][:, columns]
-        trials, sites = trials[rows].reset_index(drop=True), sites[columns].reset_index(drop=True)
+        trials, sites = trials.loc[rows].reset_index(drop=True), sites.loc[columns].reset_index(drop=True)
     trials = _marked_stimuli(trials, marks, notes)
     sites = _marked_sites(sites, marks, notes)
     trials = _with_repetition(trials, notes)

@@ -68,9 +68,9 @@ def name_axes(
         return _two_axes(shape, lengths, what, notes)
     if len(shape) == 3 and TIME_BIN in lengths:
         return _three_axes(shape, lengths, what, notes)
-    words = f" named {', '.join(in_file)}" if in_file else ""
+    called = f" named {', '.join(in_file)}" if in_file else ""
     raise AssemblyError(
-        f"{what}: found {len(shape)} axes of lengths {shape}{words}; expected two, or names for them, as a third may be time bins "
+        f"{what}: found {len(shape)} axes of lengths {shape}{called}; expected two, or names for them, as a third may be time bins "
         f"or repetitions. Mend: dims='presentation,neuroid,time_bin' or dims='neuroid,presentation,repetition' in the order of "
         f"the array, or --dims on the command line; words: {_WORDS}."
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import fnmatch
 import os
 import re
@@ -50,8 +51,7 @@ def read_frame(path: Path, *, what: str, text: Sequence[str] = ()) -> pd.DataFra
     if not path.exists():
         raise FileNotFoundError(f"found no file at {path}; expected a table ({what}). Mend: check the path.")
     if path.suffix.casefold() not in PARQUET:
-        header = read_table(path, what=what, numbers=False).columns if path.stat().st_size < 2**20 else ()
-        ids = [name for name in header if key(name) in ID_COLUMNS]
+        ids = [name for name in _header(path) if key(name) in ID_COLUMNS]
         return read_table(path, what=what, text=(*ids, *text))
     parquet = require_io("pyarrow", path, "parquet tables") and __import__("pyarrow.parquet").parquet
     try:
@@ -64,6 +64,15 @@ def read_frame(path: Path, *, what: str, text: Sequence[str] = ()) -> pd.DataFra
     # Damaged bytes end in almost any exception of the library.
     except Exception as error:
         raise unreadable(path, error, "a parquet table") from error
+
+
+def _header(path: Path) -> list[str]:
+    """Return the names in the first line of a csv file; none where it is no text, which is told when the table is read."""
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as stream:
+            return [name.strip() for name in next(csv.reader(stream), [])]
+    except (UnicodeDecodeError, csv.Error):
+        return []
 
 
 def as_frame(given: Table, *, what: str, ids: str, text: Sequence[str] = ()) -> pd.DataFrame:

@@ -281,6 +281,8 @@ def spikes_of_table(
 
 def onsets_of(trials: pd.DataFrame, notes: Notes) -> np.ndarray:
     """Return the onset of every trial, from a column of that or of a usual name."""
+    if not len(trials):
+        raise AssemblyError("trials: found a table without rows; expected at least one trial. Mend: check the table.")
     name = "onset" if "onset" in trials else known_column(list(trials.columns), "onset")
     if name is None:
         raise AssemblyError(

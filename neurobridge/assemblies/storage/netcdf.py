@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import mmap
 import os
@@ -85,8 +86,7 @@ def check_hdf5(path: Path) -> None:
     AssemblyError
         The library cannot read the file, or the file declares far more than it can hold.
     """
-    import h5py
-
+    h5py = importlib.import_module("h5py")
     try:
         safe, suspect = _first_look(path)
         if not (safe or suspect):
@@ -128,7 +128,7 @@ def check_zarr(path: Path) -> None:
                             "Mend: write "
                             "the folder again with a plain dtype."
                         )
-            opened = zarr.open(str(path), mode="r")
+            opened: Any = zarr.open(str(path), mode="r")
             arrays = [opened] if not hasattr(opened, "members") else [m for _, m in opened.members(max_depth=None)]
             shapes = [(array.shape, array.dtype) for array in arrays if hasattr(array, "shape")]
         if _declared(shapes) > _FLOOR:

@@ -30,7 +30,7 @@ IMAGE_ENDINGS = (
 )  # fmt: skip
 
 
-def collect(stimuli: Stimuli, root: Root = None) -> tuple[xr.DataArray | pd.DataFrame, Root]:
+def collect(stimuli: Stimuli, root: Root = None) -> tuple[Any, Root]:
     """Return labelled pixels, or a table of stimuli and where its files are.
 
     Parameters
@@ -47,6 +47,7 @@ def collect(stimuli: Stimuli, root: Root = None) -> tuple[xr.DataArray | pd.Data
     Returns
     -------
     stimuli : xarray.DataArray or pandas.DataFrame
+        What is none of the above comes back as it is.
     root : path, array or None
 
     Raises

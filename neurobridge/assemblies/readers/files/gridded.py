@@ -69,7 +69,9 @@ def _filled(values: Any) -> np.ndarray:
         return np.asarray(values)
     if not np.ma.getmaskarray(values).any():
         return np.asarray(values.data)
-    return np.asarray(values.astype(np.float64).filled(np.nan) if values.dtype.kind in "fiub" else values.filled(""))
+    if values.dtype.kind not in "fiub":
+        return np.asarray(values.filled(""))
+    return np.where(np.ma.getmaskarray(values), np.nan, np.asarray(values.data, dtype=np.float64))
 
 
 def zarr_contents(path: Path) -> Contents:
