@@ -57,18 +57,18 @@ def as_source(stimuli: Stimuli, root: Root = None) -> Source:
     AssemblyError
         What is given is neither, or is not complete.
     """
-    stimuli, root = collect(stimuli, root)
-    if isinstance(stimuli, pd.DataFrame):
+    images, root = collect(stimuli, root)
+    if isinstance(images, pd.DataFrame):
         if isinstance(root, np.ndarray):
-            return ArraySource(_labelled(stimuli, root))
-        return TableSource(stimuli, root)
+            return ArraySource(_labelled(images, root))
+        return TableSource(images, root)
     if root is not None:
         raise AssemblyError(
-            f"root: found {type(root).__name__} beside stimuli of type {type(stimuli).__name__}; expected root only with a "
+            f"root: found {type(root).__name__} beside stimuli of type {type(images).__name__}; expected root only with a "
             "table. Mend: leave it out."
         )
-    _check_array(stimuli)
-    return ArraySource(stimuli)
+    _check_array(images)
+    return ArraySource(images)
 
 
 class ArraySource:
