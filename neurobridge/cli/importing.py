@@ -66,8 +66,12 @@ def import_command(
     sampling_rate: Annotated[
         float, typer.Option(help="Units of spike times in a second: 1 seconds, 1000 milliseconds, 30000 samples.")
     ] = 1.0,
-    session: Annotated[str | None, typer.Option(help="Name of the session; ids of sites begin with it.")] = None,
-    animal: Annotated[str | None, typer.Option(help="Name of the animal; ids of sites begin with it.")] = None,
+    session: Annotated[
+        str | None, typer.Option(help="Name of the session, or its column; ids of sites begin with it.")
+    ] = None,
+    animal: Annotated[
+        str | None, typer.Option(help="Name of the animal, or its column; ids of sites begin with it.")
+    ] = None,
     qualify: Annotated[
         list[str] | None,
         typer.Option(help="Ids that session and animal stand before: neuroid_id (default), stimulus_id, none."),

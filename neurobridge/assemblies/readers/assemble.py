@@ -33,7 +33,7 @@ class Marks(NamedTuple):
     Attributes
     ----------
     session, animal : str or None
-        Coordinates of all sites.
+        Coordinates of all sites: names, or columns that have them.
     qualify_ids : tuple of str
         Ids that session and animal are put before.
     id_form : tuple of str
@@ -45,10 +45,11 @@ class Marks(NamedTuple):
     qualify_ids: tuple[str, ...] = (NEUROID_ID,)
     id_form: tuple[str, ...] = ()
 
-    @property
-    def prefix(self) -> str:
-        """Animal and session, as they stand before ids; empty where none is given."""
-        return "-".join(value for value in (self.animal, self.session) if value)
+    def prefixes(self, table: pd.DataFrame) -> list[str]:
+        """Return what stands before the ids of a table, a row each: animal and session, names or the columns that have them."""
+        given = [value for value in (self.animal, self.session) if value]
+        parts = [id_texts(table[v].to_numpy()) if v in table else np.full(len(table), v) for v in given]
+        return ["-".join(row) for row in zip(*parts, strict=True)]
 
 
 def assemble(
@@ -102,7 +103,7 @@ def assemble(
         values = values[rows][:, columns]
         trials, sites = trials.loc[rows].reset_index(drop=True), sites.loc[columns].reset_index(drop=True)
     trials = _marked_stimuli(trials, marks, notes)
-    sites = _marked_sites(sites, marks, notes)
+    sites = _marked_sites(sites, trials, marks, notes)
     trials = _with_repetition(trials, notes)
     sites = _without_clashes(trials, sites, time_bin, notes)
     n_missing = int(np.isnan(values).sum()) if values.dtype.kind == "f" else 0
@@ -169,9 +170,11 @@ def _time_bins(table: pd.DataFrame | None, n_bins: int, notes: Notes) -> pd.Data
 
 
 def _marked_stimuli(trials: pd.DataFrame, marks: Marks, notes: Notes) -> pd.DataFrame:
-    if STIMULUS_ID in marks.qualify_ids and marks.prefix:
-        trials = trials.assign(**{STIMULUS_ID: [f"{marks.prefix}-{name}" for name in trials[STIMULUS_ID]]})
-        notes.guess(f"ids of stimuli begin with {marks.prefix!r}, as asked")
+    prefixes = marks.prefixes(trials) if STIMULUS_ID in marks.qualify_ids else []
+    if prefixes:
+        ids = [f"{prefix}-{name}" for prefix, name in zip(prefixes, trials[STIMULUS_ID], strict=True)]
+        trials = trials.assign(**{STIMULUS_ID: ids})
+        notes.guess(f"ids of stimuli begin with {some(dict.fromkeys(prefixes), 3)}, as asked")
     if not marks.id_form:
         return trials
     changed = normalized_ids(trials[STIMULUS_ID].to_numpy(), marks.id_form)
@@ -182,16 +185,28 @@ def _marked_stimuli(trials: pd.DataFrame, marks: Marks, notes: Notes) -> pd.Data
     return trials.assign(**{STIMULUS_ID: changed})
 
 
-def _marked_sites(sites: pd.DataFrame, marks: Marks, notes: Notes) -> pd.DataFrame:
+def _marked_sites(sites: pd.DataFrame, trials: pd.DataFrame, marks: Marks, notes: Notes) -> pd.DataFrame:
     given = {name: value for name, value in (("animal", marks.animal), ("session", marks.session)) if value}
+    prefixes = marks.prefixes(sites)
     for name, value in given.items():
+        if value in sites:
+            sites = sites.assign(**{name: id_texts(sites[value].to_numpy())})
+            continue
+        if value in trials:
+            raise AssemblyError(
+                f"{name}: found {value!r}, a column of the trials and not of the sites; expected a name, or a column of the "
+                "sites, whose "
+                f"ids it qualifies. Mend: another name, or a column {value!r} in the table of sites."
+            )
         if name in sites and set(id_texts(sites[name].to_numpy()).tolist()) != {value}:
             notes.leave_out(f"column {name!r} of the sites, in place of which {value!r} was given")
         sites = sites.assign(**{name: [value] * len(sites)})
-    if NEUROID_ID in marks.qualify_ids and given:
-        sites = sites.assign(**{NEUROID_ID: [f"{marks.prefix}-{site}" for site in sites[NEUROID_ID]]})
+    if NEUROID_ID in marks.qualify_ids and prefixes:
+        ids = [f"{prefix}-{site}" for prefix, site in zip(prefixes, sites[NEUROID_ID], strict=True)]
+        sites = sites.assign(**{NEUROID_ID: ids})
+        shown = some(dict.fromkeys(prefixes), 3)
         notes.guess(
-            f"ids of sites begin with {marks.prefix!r}, as they are of one session or animal: --qualify none leaves them"
+            f"ids of sites begin with {shown}, as they are of one session or animal: --qualify none leaves them"
         )
     return sites
 

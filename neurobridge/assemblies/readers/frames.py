@@ -127,7 +127,11 @@ def is_long(table: pd.DataFrame) -> bool:
 
 
 def from_long(
-    table: pd.DataFrame, notes: Notes, *, what: str
+    table: pd.DataFrame,
+    notes: Notes,
+    *,
+    what: str,
+    qualify: Mapping[str, Sequence[str]] | None = None,
 ) -> tuple[np.ndarray, tuple[str, ...], dict[str, pd.DataFrame]]:
     """Spread a table with one value a row out.
 
@@ -137,6 +141,8 @@ def from_long(
         Columns for the value, the site, the stimulus or trial, and perhaps a time; ours or known names.
     notes : Notes
     what : str
+    qualify : mapping of str to sequence of str, optional
+        Columns whose values are put before ids, by ``neuroid_id`` and ``stimulus_id``.
 
     Returns
     -------
@@ -153,7 +159,7 @@ def from_long(
     MemoryError
         The array would be larger than the memory.
     """
-    table = _named(table, notes, what)
+    table = _qualified(_named(table, notes, what), qualify or {}, notes)
     numbers = plain(table["value"].to_numpy(), name=f"{what}, column 'value'")
     if numbers.dtype.kind not in "fiub":
         raise AssemblyError(
@@ -226,6 +232,24 @@ def _named(table: pd.DataFrame, notes: Notes, what: str) -> pd.DataFrame:
     for ours in (STIMULUS_ID, NEUROID_ID):
         if ours in table:
             table[ours] = id_texts(table[ours].to_numpy(), name=f"{what}, column {ours!r}")
+    return table
+
+
+def _qualified(table: pd.DataFrame, qualify: Mapping[str, Sequence[str]], notes: Notes) -> pd.DataFrame:
+    """Put the values of columns before ids; note sites that several sessions or animals share, where that was not asked for."""
+    for ours, names in qualify.items():
+        if ours in table and names:
+            parts = [id_texts(table[name].to_numpy(), name=name) for name in (*names, ours)]
+            table = table.assign(**{ours: ["-".join(row) for row in zip(*parts, strict=True)]})
+    for name in ("animal", "session"):
+        if (
+            name in table
+            and name not in qualify.get(NEUROID_ID, ())
+            and (table.groupby(NEUROID_ID)[name].nunique() > 1).any()
+        ):
+            notes.guess(
+                f"sites of one id in several values of {name!r} are the same sites: --{name} {name} tells them apart"
+            )
     return table
 
 

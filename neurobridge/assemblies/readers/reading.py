@@ -103,7 +103,12 @@ class Reading:
             return self.count(times, self.require_trials(what), self.table(self.sites, "sites", NEUROID_ID), attrs)
         table = renamed(table, self.columns, self.notes)
         if self.variable is None and is_long(table):
-            values, axes, tables = from_long(table, self.notes, what=what)
+            named = [value for value in (self.marks.animal, self.marks.session) if value is not None and value in table]
+            qualify = dict.fromkeys(self.marks.qualify_ids, named)
+            values, axes, tables = from_long(table, self.notes, what=what, qualify=qualify)
+            # Their values are in the ids and in the columns already.
+            kept = {name: None for name in ("animal", "session") if getattr(self.marks, name) in named}
+            self.marks = self.marks._replace(**kept)
             self._join_trials(tables)
         else:
             values, axes, tables = from_wide(table, self.variable, self.notes, what=what)

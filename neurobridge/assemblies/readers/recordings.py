@@ -74,7 +74,7 @@ def read_recordings(
     sampling_rate : float
         For spike times: their units in a second.
     session, animal : str, optional
-        Names that become coordinates of all sites.
+        Names that become coordinates of all sites; or the names of columns of the sites, or of a long table, that have them.
     qualify_ids : sequence of str
         Where session or animal are given: which ids they are put before ("PE-210325-site-07"), ``neuroid_id`` and
         ``stimulus_id``. Default: those of sites, as the sites of two sessions are different ones.

@@ -17,7 +17,7 @@ from neurobridge.assemblies import AssemblyError
 from neurobridge.assemblies.ids import alike, id_texts, join_rows, show_ids
 from neurobridge.assemblies.labels import plain
 from neurobridge.assemblies.readers.frames import is_table, read_frame
-from neurobridge.assemblies.readers.names import with_ids
+from neurobridge.assemblies.readers.names import known_column, with_ids
 from neurobridge.assemblies.readers.notes import Notes, some
 from neurobridge.store.archives import Archive, ArchiveError
 
@@ -189,6 +189,13 @@ def _completed(table: pd.DataFrame, root: Root) -> tuple[pd.DataFrame, Root]:
         _refuse_repeated(names, list(map(str, table[has_file])))
         table = table.assign(stimulus_id=names)
     else:
+        if "stimulus_id" not in table.columns and known_column(list(table.columns), "stimulus_id") is None:
+            raise AssemblyError(
+                f"stimuli: found a table with columns {some(table.columns, 20)}; expected 'stimulus_id' or 'file', or a usual "
+                "name of ids, "
+                "such as 'image_name'. Mend: call the column of ids stimulus_id, in the first line of the csv or by "
+                "table.rename(columns={...: 'stimulus_id'})."
+            )
         table = _once(with_ids(table.reset_index(drop=True), "stimulus_id", notes, what="stimuli"))
         table = table.assign(file=_files_of(table["stimulus_id"].to_numpy(), Path(os.fspath(root or "."))))  # type: ignore[arg-type]
     table.attrs = dict(attrs)

@@ -192,6 +192,31 @@ def test_sessions_and_animals_qualify_ids():
     assert both["neuroid_id"].values.tolist() == ["site-0", "site-1"]
 
 
+def test_columns_of_sessions_qualify_ids_of_sites():
+    long = pd.DataFrame(
+        {
+            "session": ["1", "1", "2", "2"],
+            "trial": [0, 1, 0, 1],
+            "image": ["a", "b", "a", "b"],
+            "unit": ["u0"] * 4,
+            "rate": [1.0, 2.0, 3.0, 4.0],
+        }
+    )
+    shared = nb.read_recordings(long)
+    assert shared.shape == (4, 1)
+    assert any("--session session" in line for line in shared.attrs["guessed"])
+    apart = nb.read_recordings(long, session="session")
+    assert apart["neuroid_id"].values.tolist() == ["1-u0", "2-u0"]
+    np.testing.assert_array_equal(apart.values, [[1, np.nan], [2, np.nan], [np.nan, 3], [np.nan, 4]])
+    assert apart["session"].values.tolist() == ["1", "1", "2", "2"]
+    sites = {"unit": ["u0", "u0"], "day": [1, 2], "animal": ["PE", "WE"]}
+    named = nb.read_recordings(np.zeros((3, 2)), trials=list("abc"), sites=sites, session="day", animal="animal")
+    assert named["neuroid_id"].values.tolist() == ["PE-1-u0", "WE-2-u0"]
+    assert named["session"].values.tolist() == ["1", "2"]
+    with refused(AssemblyError, "'day'", "column of the trials"):
+        nb.read_recordings(np.zeros((2, 3)), trials={"image": ["a", "b"], "day": [1, 2]}, session="day")
+
+
 def test_ids_are_brought_to_a_form():
     read_back = nb.read_recordings(np.zeros((2, 3)), trials=["set/A.png", "b.jpg"], ids="name,stem,casefold")
     assert read_back["stimulus_id"].values.tolist() == ["a", "b"]
