@@ -107,8 +107,8 @@ class Reading:
             qualify = dict.fromkeys(self.marks.qualify_ids, named)
             values, axes, tables = from_long(table, self.notes, what=what, qualify=qualify)
             # Their values are in the ids and in the columns already.
-            kept = {name: None for name in ("animal", "session") if getattr(self.marks, name) in named}
-            self.marks = self.marks._replace(**kept)
+            animal, session = (None if mark in named else mark for mark in (self.marks.animal, self.marks.session))
+            self.marks = self.marks._replace(animal=animal, session=session)
             self._join_trials(tables)
         else:
             values, axes, tables = from_wide(table, self.variable, self.notes, what=what)

@@ -32,6 +32,7 @@ _LARGEST_RATIO, _FLOOR = 1100, 2**26
 _SCANNED = 2**28
 # What the program that reads a suspect file may take, beside a share for the file's size; the wait is for a busy machine.
 _PROBE_BYTES, _PROBE_SECONDS, _PROBE_WAIT = 2**29, 2, 120
+_COMPLETE = {"netcdf": "netCDF file or zarr folder", "hdf5": "HDF5 file", "matlab": "MATLAB file"}
 _RAW: dict[str, Any] = {"mask_and_scale": False, "decode_times": False, "decode_timedelta": False}
 
 
@@ -66,12 +67,12 @@ def check_netcdf(path: Path) -> None:
     try:
         safe, suspect = _first_look(path)
         if suspect:
-            _read_elsewhere(path)
+            read_elsewhere(path)
         with netCDF4.Dataset(path) as file:
             variables = list(_variables(file))
             _refuse_bombs(path, path.stat().st_size, ((v.shape, v.dtype) for v in variables))
             if safe and any(v.dtype is str or v.dtype.kind not in "iufS" for v in variables):
-                _read_elsewhere(path)
+                read_elsewhere(path)
     except AssemblyError:
         raise
     except Exception as error:
@@ -90,8 +91,8 @@ def check_hdf5(path: Path) -> None:
     try:
         safe, suspect = _first_look(path)
         if not (safe or suspect):
-            raise unreadable(path, "it does not begin as HDF5 does")
-        _read_elsewhere(path, "hdf5")
+            raise unreadable(path, "it does not begin as HDF5 does", _COMPLETE["hdf5"])
+        read_elsewhere(path, "hdf5")
         shapes: list[tuple[tuple[int, ...], Any]] = []
         with h5py.File(path, "r") as file:
             file.visititems(
@@ -101,7 +102,7 @@ def check_hdf5(path: Path) -> None:
     except AssemblyError:
         raise
     except Exception as error:
-        raise unreadable(path, error) from error
+        raise unreadable(path, error, _COMPLETE["hdf5"]) from error
 
 
 def check_zarr(path: Path) -> None:
@@ -190,17 +191,29 @@ def require_zarr(path: Path) -> None:
         ) from error
 
 
-def unreadable(path: Path, error: object) -> AssemblyError:
-    """Make the error of a file that its library cannot read."""
+def unreadable(path: Path, error: object, complete: str = "netCDF file or zarr folder") -> AssemblyError:
+    """Make the error of a file that its library cannot read; ``complete`` says what a whole one is."""
     reason = f"{type(error).__name__}: {error}" if isinstance(error, Exception) else str(error)
     return AssemblyError(
-        f"{path}: found what cannot be read as an assembly ({reason}); expected a complete netCDF file or zarr folder. "
+        f"{path}: found what cannot be read as an assembly ({reason}); expected a complete {complete}. "
         "Mend: fetch or write it again; it may be truncated or damaged."
     )
 
 
-def _read_elsewhere(path: Path, library: str = "netcdf") -> None:
-    """Read the header and the text in a process with a limit of memory and time, and pass on what went wrong."""
+def read_elsewhere(path: Path, library: str = "netcdf") -> None:
+    """Read the header and the text in a process with a limit of memory and time, and pass on what went wrong.
+
+    Parameters
+    ----------
+    path : Path
+    library : {"netcdf", "hdf5", "matlab"}
+        That reads it; "matlab" reads all, as damaged files end the process of scipy's reader.
+
+    Raises
+    ------
+    AssemblyError
+        The library raised, took more than the limits, or ended the process.
+    """
     if not sys.executable:
         return
     size = path.stat().st_size
@@ -214,7 +227,7 @@ def _read_elsewhere(path: Path, library: str = "netcdf") -> None:
             command, capture_output=True, text=True, timeout=_PROBE_WAIT + seconds, env=settings, check=False
         )
     except subprocess.TimeoutExpired as error:
-        raise unreadable(path, f"the library does not end in {seconds} s") from error
+        raise unreadable(path, f"the library does not end in {seconds} s", _COMPLETE[library]) from error
     lines = done.stdout.splitlines()
     if not lines:
         warnings.warn(
@@ -222,7 +235,7 @@ def _read_elsewhere(path: Path, library: str = "netcdf") -> None:
         )
     elif done.returncode:
         reason = lines[-1] if len(lines) > 1 else f"the library was stopped in {seconds} s, with code {done.returncode}"
-        raise unreadable(path, reason)
+        raise unreadable(path, reason, _COMPLETE[library])
 
 
 def _is_parsed(stream: BinaryIO) -> bool:

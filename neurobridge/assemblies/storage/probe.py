@@ -1,8 +1,9 @@
-"""Program that reads the header and the text of a netCDF or HDF5 file within limits of memory and time.
+"""Program that reads the header and the text of a netCDF or HDF5 file, or a MATLAB file, within limits of memory and time.
 
 A damaged file then harms no other process.
 
-Run by `netcdf.check_netcdf` as a file, with a path, the numbers of bytes and seconds, and the library: ``netcdf`` or ``hdf5``;
+Run by `netcdf.read_elsewhere` as a file, with a path, the numbers of bytes and seconds, and the library (``netcdf``, ``hdf5``,
+``matlab``);
 imports nothing of this package.
 """
 
@@ -11,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import sys
+import warnings
 from typing import Any
 
 
@@ -67,7 +69,13 @@ def read_hdf5(h5py: Any, path: str) -> None:
         file.visititems(visit)
 
 
-READERS = {"netcdf": ("netCDF4", read_netcdf), "hdf5": ("h5py", read_hdf5)}
+def read_matlab(io: Any, path: str) -> None:
+    """Read all of a MATLAB file: its reader has no checks of its own, and ends the process where lengths are damaged."""
+    warnings.simplefilter("ignore")
+    io.loadmat(path)
+
+
+READERS = {"netcdf": ("netCDF4", read_netcdf), "hdf5": ("h5py", read_hdf5), "matlab": ("scipy.io", read_matlab)}
 
 if __name__ == "__main__":
     name, read = READERS[sys.argv[4]]

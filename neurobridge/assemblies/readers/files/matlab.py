@@ -13,6 +13,7 @@ from scipy import sparse
 
 from neurobridge.assemblies.errors import AssemblyError
 from neurobridge.assemblies.readers.contents import Contents, Part, unreadable
+from neurobridge.assemblies.storage.netcdf import read_elsewhere
 from neurobridge.store.archive_formats import explained_bytes
 from neurobridge.store.archives import LIMITS
 
@@ -32,6 +33,7 @@ def matlab_contents(path: Path) -> Contents:
         The file is damaged, or unpacks to more than its size explains.
     """
     _refuse_bombs(path)
+    read_elsewhere(path, "matlab")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
