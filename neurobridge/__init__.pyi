@@ -14,6 +14,8 @@ from . import study as study
 from .aligners.bridge import BridgeAligner as BridgeAligner
 from .assemblies.matching import match_stimuli as match_stimuli
 from .assemblies.pairs import Pairs as Pairs
+from .assemblies.readers.recordings import read_recordings as read_recordings
+from .assemblies.readers.spikes import count_spikes as count_spikes
 from .assemblies.repeats import average_repetitions as average_repetitions
 from .assemblies.schema import make_assembly as make_assembly
 from .assemblies.schema import validate as validate

@@ -43,6 +43,15 @@ def test_the_tutorial_for_users_of_brain_score_runs(tmp_path, monkeypatch):
     assert names["few"].sizes["neuroid"] == names["recordings"].sizes["neuroid"]
 
 
+def test_the_page_of_own_files_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    names: dict = {}
+    for number, block in enumerate(blocks("recordings.md")):
+        exec(compile(block, f"recordings.md, block {number}", "exec"), names)
+    assert names["recordings"].attrs["n_missing_values"] == 1
+    assert names["same"].equals(names["recordings"].drop_vars(["category", "region"]))
+
+
 def test_the_migration_table_has_every_name_and_module():
     text = (DOCS / "migration.md").read_text(encoding="utf-8")
     for name, room in NAMES.items():

@@ -2,7 +2,11 @@ from .errors import AssemblyError as AssemblyError
 from .labels import missing_rows as missing_rows
 from .matching import Matched as Matched
 from .matching import match_stimuli as match_stimuli
+from .matching import normalize_ids as normalize_ids
 from .pairs import Pairs as Pairs
+from .readers.formats import inspect_recordings as inspect_recordings
+from .readers.recordings import read_recordings as read_recordings
+from .readers.spikes import count_spikes as count_spikes
 from .repeats import average_repetitions as average_repetitions
 from .repeats import bootstrap_repetitions as bootstrap_repetitions
 from .repeats import split_halves as split_halves

@@ -11,13 +11,55 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from neurobridge.assemblies.errors import AssemblyError
 from neurobridge.assemblies.labels import plain
+
+
+def id_texts(ids: npt.ArrayLike, *, name: str = "ids") -> np.ndarray:
+    """Return ids as text, by the one rule of the package.
+
+    Text stays as it is; an integer is its digits; a whole number that is stored with a fraction, as programs without integers
+    do, is the digits of the integer; another number is its shortest decimal; a missing id is the empty text.
+
+    Parameters
+    ----------
+    ids : array-like of shape (n,)
+    name : str
+        Name of the ids in messages.
+
+    Returns
+    -------
+    array of str, shape (n,)
+
+    Raises
+    ------
+    AssemblyError
+        The ids are no labels (see `plain`).
+
+    Examples
+    --------
+    >>> id_texts([7, 12]).tolist(), id_texts([7.0, 0.5, None]).tolist(), id_texts(["007", "a.png"]).tolist()
+    (['7', '12'], ['7', '0.5', ''], ['007', 'a.png'])
+    """
+    values = plain(ids, name=name)
+    if values.dtype.kind == "U":
+        return values
+    if values.dtype.kind == "f":
+        whole = np.isfinite(values) & (values == np.floor(values)) & (np.abs(values) < 2**63)
+        texts = [
+            "" if value != value else str(int(value)) if is_whole else str(value)
+            for value, is_whole in zip(values.ravel().tolist(), whole.ravel().tolist(), strict=True)
+        ]
+        return np.array(texts, dtype=str).reshape(values.shape)
+    if values.dtype.kind in "Mm":
+        return np.where(np.isnat(values), "", values.astype(str))
+    return values.astype(str)
 
 
 def find_rows(ids: npt.ArrayLike, among: npt.ArrayLike) -> np.ndarray:
     """Return the row of each id among others, -1 where there is none.
 
-    Text names a number by its text, as files without types such as csv do: "5" is 5, "05" is not.
+    Ids are compared as text, by the rule of `id_texts`: "5" is 5 and 5.0, "05" is not.
 
     Parameters
     ----------
@@ -35,9 +77,73 @@ def find_rows(ids: npt.ArrayLike, among: npt.ArrayLike) -> np.ndarray:
     [2, 0, -1]
     """
     wanted, given = plain(ids), plain(among)
-    if wanted.dtype.kind == "U" and given.dtype.kind in "iuf":
-        given = given.astype(str)
-    return np.asarray(pd.Index(given).get_indexer(pd.Index(wanted)))
+    rows = np.asarray(pd.Index(id_texts(given)).get_indexer(pd.Index(id_texts(wanted))))
+    if (rows < 0).any() and {wanted.dtype.kind, given.dtype.kind} == {"U", "f"}:
+        # A csv file has "1.0" for 1.0 where its column holds fractions, too.
+        decimals = np.asarray(pd.Index(given.astype(str)).get_indexer(pd.Index(wanted.astype(str))))
+        rows = np.where(rows < 0, decimals, rows)
+    return rows
+
+
+class Joined(NamedTuple):
+    """Rows of ids among others, some of which differ by the file extension alone.
+
+    Attributes
+    ----------
+    rows : int array of shape (n,)
+        -1 where there is none.
+    by_extension : bool array of shape (n,)
+        Those that were joined without the extension of one side.
+    """
+
+    rows: np.ndarray
+    by_extension: np.ndarray
+
+
+def join_rows(ids: npt.ArrayLike, among: npt.ArrayLike) -> Joined:
+    """Return the row of each id among others as `find_rows` does, and join the rest where one side alone has file extensions.
+
+    Parameters
+    ----------
+    ids : array of shape (n,)
+    among : array of shape (m,)
+        Each once.
+
+    Returns
+    -------
+    Joined
+
+    Examples
+    --------
+    >>> joined = join_rows(["a", "b", "c"], ["c", "b.png", "a.png"])
+    >>> joined.rows.tolist(), joined.by_extension.tolist()
+    ([2, 1, 0], [True, True, False])
+    """
+    wanted, given = plain(ids), plain(among)
+    rows = find_rows(wanted, given)
+    by_extension = np.zeros(len(rows), dtype=bool)
+    left, right = np.flatnonzero(rows < 0), np.setdiff1d(np.arange(len(given)), rows)
+    if len(left) and len(right):
+        sides = [id_texts(wanted[left]), id_texts(given[right])]
+        stems = [without_extension(side) for side in sides]
+        if (stems[0] is None) != (stems[1] is None):
+            first, second = (side if stem is None else stem for side, stem in zip(sides, stems, strict=True))
+            inner = find_rows(first, second)
+            known = left[inner >= 0]
+            rows[known] = right[inner[inner >= 0]]
+            by_extension[known] = True
+    return Joined(rows, by_extension)
+
+
+def joined_message(joined: Joined, ids: npt.ArrayLike, among: npt.ArrayLike, sides: tuple[str, str]) -> str:
+    """Return the warning of ids that were joined without an extension: how many, an example, and a call that ends it."""
+    row = int(np.flatnonzero(joined.by_extension)[0])
+    pair = str(id_texts(ids)[row]), str(id_texts(among)[joined.rows[row]])
+    return (
+        f"joined {int(joined.by_extension.sum())} ids of {sides[0]} and {sides[1]} that differ by the file extension alone, e.g. "
+        f"{pair[0]!a} and {pair[1]!a}. Mend: nothing where they are the same stimuli; to have no extensions in either, "
+        "neurobridge.assemblies.normalize_ids(assembly, 'stem'), or neurobridge import FILE --ids stem --out NEW."
+    )
 
 
 class Difference(NamedTuple):
@@ -50,6 +156,8 @@ class Difference(NamedTuple):
     first_calls, second_calls : str
         Calls that bring the ids of either side to the same form, to be put behind an ``xarray.DataArray`` or a
         ``pandas.Series`` of them; empty where they stay.
+    forms : tuple of str
+        Keys of `ID_FORMS` that bring both sides to the same form; empty where the types differ.
 
     Examples
     --------
@@ -60,20 +168,123 @@ class Difference(NamedTuple):
     what: str
     first_calls: str
     second_calls: str
+    forms: tuple[str, ...] = ()
 
 
-#: Steps that bring text to one form: what differs, the form of a text, and its call behind a DataArray or a Series.
-_FORMS: tuple[tuple[str, Callable[[str], str], str], ...] = (
-    ("Unicode form (NFC or NFD)", lambda text: unicodedata.normalize("NFC", text), '.str.normalize("NFC")'),
-    ("spaces at the ends", str.strip, ".str.strip()"),
-    ("capital letters", str.casefold, ".str.casefold()"),
-    ("characters that look alike (NFKC)", lambda text: unicodedata.normalize("NFKC", text), '.str.normalize("NFKC")'),
-    (
-        "invisible characters",
-        lambda text: re.sub("[\u00ad\u200b-\u200f\u2060\ufeff]", "", text),
-        r'.str.replace("[\u00ad\u200b-\u200f\u2060\ufeff]", "", regex=True)',
+#: Endings of the names of files of stimuli.
+EXTENSION = r"\.(?i:png|jpe?g|bmp|gif|tiff?|webp|ppm|pgm|jp2|avif|npy|mat|wav|flac|mp3|ogg|aiff?|mp4|avi|mov|mkv|txt)$"
+_INVISIBLE = r"[\u00ad\u200b-\u200f\u2060\ufeff]"
+
+
+class Form(NamedTuple):
+    """A form that texts are brought to.
+
+    Attributes
+    ----------
+    what : str
+        What then differs no more.
+    apply : callable
+        Gives the form of a text.
+    call : str
+        The same, behind a DataArray or a Series.
+    """
+
+    what: str
+    apply: Callable[[str], str]
+    call: str
+
+
+#: Forms of ids by name: what ``neurobridge import --ids`` and `read_recordings` bring them to.
+ID_FORMS: dict[str, Form] = {
+    "nfc": Form("Unicode form (NFC or NFD)", lambda text: unicodedata.normalize("NFC", text), '.str.normalize("NFC")'),
+    "strip": Form("spaces at the ends", str.strip, ".str.strip()"),
+    "casefold": Form("capital letters", str.casefold, ".str.casefold()"),
+    "nfkc": Form(
+        "characters that look alike (NFKC)",
+        lambda text: unicodedata.normalize("NFKC", text),
+        '.str.normalize("NFKC")',
     ),
-)
+    "visible": Form(
+        "invisible characters",
+        lambda text: re.sub(_INVISIBLE, "", text),
+        f'.str.replace("{_INVISIBLE}", "", regex=True)',
+    ),
+    "stem": Form(
+        "the file extension",
+        lambda text: re.sub(EXTENSION, "", text),
+        f'.str.replace(r"{EXTENSION}", "", regex=True)',
+    ),
+    "name": Form(
+        "the folder before the file name",
+        lambda text: re.sub(r"^.*[/\\]", "", text),
+        r'.str.replace(r"^.*[/\\]", "", regex=True)',
+    ),
+}
+
+
+def in_form(ids: npt.ArrayLike, forms: Sequence[str]) -> np.ndarray:
+    """Return ids as text, brought to some forms one after the other.
+
+    Parameters
+    ----------
+    ids : array of shape (n,)
+    forms : sequence of str
+        Keys of `ID_FORMS`.
+
+    Returns
+    -------
+    array of str, shape (n,)
+
+    Examples
+    --------
+    >>> in_form(["images/A.PNG", "b.jpg"], ("name", "stem", "casefold")).tolist()
+    ['a', 'b']
+    """
+    texts = id_texts(ids).tolist()
+    for form in forms:
+        texts = [ID_FORMS[form].apply(text) for text in texts]
+    return np.array(texts, dtype=str)
+
+
+def normalized_ids(ids: npt.ArrayLike, forms: Sequence[str]) -> np.ndarray:
+    """Return ids in some forms as `in_form` does; refused where different ids would become one.
+
+    Raises
+    ------
+    AssemblyError
+        A form is unknown, or ids would become one.
+    """
+    unknown = [form for form in forms if form not in ID_FORMS]
+    if unknown or not forms:
+        raise AssemblyError(
+            f"ids: found the form {unknown[0] if unknown else ''!r}; expected some of {', '.join(ID_FORMS)}. Mend: 'stem' for ids "
+            "without file extensions (--ids stem)."
+        )
+    before = id_texts(ids)
+    after = in_form(before, forms)
+    n_before, n_after = len(set(before.tolist())), len(set(after.tolist()))
+    if n_after < n_before:
+        raise AssemblyError(
+            f"ids: found {n_before} stimuli, and {n_after} ids in the form {', '.join(forms)}; expected as many, as different "
+            "stimuli "
+            "would become one. Mend: another form, or rename those stimuli."
+        )
+    return after
+
+
+def without_extension(ids: npt.ArrayLike) -> np.ndarray | None:
+    """Return ids without their file extensions; None where none has one, or where two would become one.
+
+    Examples
+    --------
+    >>> without_extension(["a.png", "b.v2.JPG"]).tolist(), without_extension(["a", "b.2"]), without_extension(["a.png", "a.jpg"])
+    (['a', 'b.v2'], None, None)
+    """
+    texts = id_texts(ids)
+    stems = in_form(texts, ("stem",))
+    if (stems == texts).all() or len(set(stems.tolist())) < len(set(texts.tolist())):
+        return None
+    return stems
 
 
 def alike(first: npt.ArrayLike, second: npt.ArrayLike) -> Difference | None:
@@ -92,7 +303,7 @@ def alike(first: npt.ArrayLike, second: npt.ArrayLike) -> Difference | None:
     Examples
     --------
     >>> alike([1, 2], ["2", "3"])
-    Difference(what="type: 2 (int64) and '2' (str)", first_calls='.astype(str)', second_calls='')
+    Difference(what="type: 2 (int64) and '2' (str)", first_calls='.astype(str)', second_calls='', forms=())
     """
     left, right = plain(first), plain(second)
     if left.dtype.kind in "iuf" and right.dtype.kind == "U":
@@ -101,12 +312,14 @@ def alike(first: npt.ArrayLike, second: npt.ArrayLike) -> Difference | None:
         return _number_and_text(right, left, flipped=True)
     if left.dtype.kind != "U" or right.dtype.kind != "U":
         return None
-    for steps in (*((step,) for step in _FORMS), _FORMS):
-        example = _example(left.tolist(), right.tolist(), [form for _, form, _ in steps])
+    of_text = tuple(name for name in ID_FORMS if name not in ("stem", "name"))
+    for names in (*((name,) for name in ID_FORMS), of_text, tuple(ID_FORMS)):
+        forms = [ID_FORMS[name] for name in names]
+        example = _example(left.tolist(), right.tolist(), [form.apply for form in forms])
         if example is not None:
-            what = steps[0][0] if len(steps) == 1 else "spelling"
-            calls = "".join(call for _, _, call in steps)
-            return Difference(f"{what}: {example[0]!a} and {example[1]!a}", calls, calls)
+            what = forms[0].what if len(forms) == 1 else "spelling"
+            calls = "".join(form.call for form in forms)
+            return Difference(f"{what}: {example[0]!a} and {example[1]!a}", calls, calls, names)
     return None
 
 
@@ -192,7 +405,10 @@ def mend_ids(
     if difference is None:
         return "", ""
     sides = ((first_change, difference.first_calls), (second_change, difference.second_calls))
-    return f" (they differ in {difference.what})", "; ".join(change(calls) for change, calls in sides if calls)
+    command = ""
+    if difference.forms:
+        command = f"; for both files, neurobridge import FILE --ids {','.join(difference.forms)} --out NEW gives them one form"
+    return f" (they differ in {difference.what}{command})", "; ".join(change(calls) for change, calls in sides if calls)
 
 
 def of_assembly(role: str, name: str = "stimulus_id") -> Callable[[str], str]:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-import pandas as pd
 import xarray as xr
 
 from neurobridge.assemblies.errors import AssemblyError
-from neurobridge.assemblies.ids import mend_ids, of_assembly, show_ids
+from neurobridge.assemblies.ids import join_rows, joined_message, mend_ids, normalized_ids, of_assembly, show_ids
 from neurobridge.assemblies.labels import plain
 from neurobridge.assemblies.schema import PRESENTATION, STIMULUS_ID, require_unique_stimuli
 from neurobridge.points.display import html_repr, short_repr
@@ -69,6 +69,9 @@ def _example(ids: np.ndarray) -> str:
 def match_stimuli(source: xr.DataArray, target: xr.DataArray, *, how: str = "inner") -> Matched:
     """Join two assemblies on ``stimulus_id``, in the source's order.
 
+    Ids are compared as text (`neurobridge.assemblies.ids.id_texts`): 5 and "5" are the same. Ids that differ by the extension
+    of a file name alone ("a.png" on one side, "a" on the other) are joined, too. Each side keeps its own ids.
+
     Parameters
     ----------
     source, target : xarray.DataArray
@@ -84,7 +87,8 @@ def match_stimuli(source: xr.DataArray, target: xr.DataArray, *, how: str = "inn
     Warns
     -----
     UserWarning
-        Some of the ids left out on both sides print alike, such as "a.png" and "A.png".
+        Ids were joined without the file extension of one side; or some of the ids left out on both sides print alike, such as
+        "a.png" and "A.png".
 
     Raises
     ------
@@ -113,8 +117,8 @@ def match_stimuli(source: xr.DataArray, target: xr.DataArray, *, how: str = "inn
     for role, assembly in (("source", source), ("target", target)):
         require_unique_stimuli(assembly, role=role)
     left, right = (plain(a.coords[STIMULUS_ID].values) for a in (source, target))
-    # pandas compares text with numbers without complaint, and finds nothing.
-    rows = pd.Index(right).get_indexer(pd.Index(left))
+    joined = join_rows(left, right)
+    rows = joined.rows
     kept = rows >= 0
     if not kept.any():
         difference, mend = mend_ids(left, right, of_assembly("source"), of_assembly("target"))
@@ -123,6 +127,8 @@ def match_stimuli(source: xr.DataArray, target: xr.DataArray, *, how: str = "inn
             f"expected at least one. Mend: {mend or 'check that both use the same naming, or pass a table of pairs'}."
         )
     unused = np.setdiff1d(np.arange(len(right)), rows[kept])
+    if joined.by_extension.any():
+        warnings.warn(joined_message(joined, left, right, ("source", "target")), UserWarning, stacklevel=2)
     _warn_of_alike(left[~kept], right[unused])
     return Matched(
         source.isel({PRESENTATION: np.flatnonzero(kept)}),
@@ -143,3 +149,36 @@ def _warn_of_alike(left: np.ndarray, right: np.ndarray) -> None:
             UserWarning,
             stacklevel=3,
         )
+
+
+def normalize_ids(assembly: xr.DataArray, forms: str | Sequence[str]) -> xr.DataArray:
+    """Bring the stimulus ids of an assembly to a form in which they match those of another one.
+
+    Parameters
+    ----------
+    assembly : xarray.DataArray
+    forms : str or sequence of str
+        Applied in their order: "stem" (no file extension), "name" (no folder before the name), "casefold", "nfc" and "nfkc"
+        (Unicode forms), "strip" (no spaces at the ends), "visible" (no invisible characters). Ids become text.
+
+    Returns
+    -------
+    xarray.DataArray
+
+    Raises
+    ------
+    AssemblyError
+        A form is unknown, or different stimuli would have one id.
+
+    Examples
+    --------
+    >>> from neurobridge.assemblies import make_assembly, normalize_ids
+    >>> shown = make_assembly(
+    ...     [[1.0], [2.0]], presentation={"stimulus_id": ["set/A.png", "set/b.jpg"]}, neuroid={"neuroid_id": ["n0"]}
+    ... )  # simulated
+    >>> normalize_ids(shown, ("name", "stem", "casefold"))["stimulus_id"].values.tolist()
+    ['a', 'b']
+    """
+    names = tuple(part.strip() for part in forms.split(",")) if isinstance(forms, str) else tuple(forms)
+    ids = normalized_ids(assembly.coords[STIMULUS_ID].values, names)
+    return assembly.assign_coords({STIMULUS_ID: (PRESENTATION, ids)})

@@ -15,7 +15,7 @@ import pandas as pd
 import xarray as xr
 
 from neurobridge.assemblies.errors import AssemblyError
-from neurobridge.assemblies.ids import find_rows, mend_ids, of_assembly, show_ids
+from neurobridge.assemblies.ids import join_rows, joined_message, mend_ids, of_assembly, show_ids
 from neurobridge.assemblies.labels import missing_rows, plain, present_labels
 from neurobridge.assemblies.matching import match_stimuli
 from neurobridge.assemblies.schema import PRESENTATION, STIMULUS_ID, present_ids, require_unique_stimuli
@@ -98,7 +98,7 @@ class Pairs:
 
     @classmethod
     def shared(cls, source: xr.DataArray, target: xr.DataArray) -> Pairs:
-        """Pair every stimulus that is in both assemblies with itself, in the source's order.
+        """Pair every stimulus that is in both assemblies with itself, in the source's order; each side by its own id.
 
         Parameters
         ----------
@@ -115,8 +115,7 @@ class Pairs:
             No stimulus is shared, or one is presented more than once.
         """
         matched = match_stimuli(source, target)
-        ids = matched.source.coords[STIMULUS_ID].values
-        return cls(ids, ids)
+        return cls(matched.source.coords[STIMULUS_ID].values, matched.target.coords[STIMULUS_ID].values)
 
     @classmethod
     def from_table(cls, table: pd.DataFrame | Mapping[str, Any]) -> Pairs:
@@ -321,7 +320,10 @@ class Pairs:
         for role, assembly, ids in (("source", source, self.source_id), ("target", target, self.target_id)):
             require_unique_stimuli(assembly, role=role)
             given = assembly.coords[STIMULUS_ID].values
-            rows = find_rows(ids, given)
+            joined = join_rows(ids, given)
+            rows = joined.rows
+            if joined.by_extension.any():
+                warnings.warn(joined_message(joined, ids, given, ("pairs", role)), UserWarning, stacklevel=2)
             if (rows < 0).any():
                 unknown = ids[rows < 0]
                 difference, mend = mend_ids(unknown, given, _of_pairs(role), of_assembly(role))

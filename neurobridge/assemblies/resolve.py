@@ -11,7 +11,7 @@ import pandas as pd
 import xarray as xr
 
 from neurobridge.assemblies.errors import AssemblyError
-from neurobridge.assemblies.ids import find_rows, show_ids
+from neurobridge.assemblies.ids import find_rows, join_rows, show_ids
 from neurobridge.assemblies.labels import plain, present_labels
 from neurobridge.assemblies.pairs import Pairs
 from neurobridge.assemblies.schema import PRESENTATION, STIMULUS_ID
@@ -105,15 +105,16 @@ def _typed(pairs: Pairs, source: xr.DataArray, target: xr.DataArray) -> Pairs:
 
 def _named(source: xr.DataArray, target: xr.DataArray, ids: np.ndarray) -> Pairs:
     """Pair the stimuli of these ids, in this order."""
-    shared = Pairs.shared(source, target).source_id
-    rows = find_rows(ids, shared)
+    pairs = Pairs.shared(source, target)
+    shared = pairs.source_id
+    rows = join_rows(ids, shared).rows
     if (rows < 0).any():
         unknown = ids[rows < 0]
         raise AssemblyError(
             f"pairs: found {len(unknown)} of {len(ids)} ids that are not in both assemblies, e.g. {show_ids(unknown)}; expected "
             f"ids of shared stimuli, e.g. {show_ids(shared)}. Mend: leave them out, or pass a table with source_id and target_id."
         )
-    return Pairs(shared[rows], shared[rows])
+    return Pairs(shared[rows], pairs.target_id[rows])
 
 
 def _labels_of(pairs: Pairs, source: xr.DataArray, label: str | None) -> np.ndarray | None:

@@ -25,15 +25,20 @@ TEXT_COLUMNS = (
     "caption",
     "wnid",
 )
-# What programs write for a number that is missing; in a column of text these are words.
-_NO_NUMBER = ("", "NA", "N/A", "<NA>", "NaN", "nan", "NULL", "null", "None")
+#: Texts that programs write for a number that is missing; in a column of text these are words.
+NO_NUMBER = ("", "NA", "N/A", "<NA>", "NaN", "nan", "NULL", "null", "None")
 _INTEGER = re.compile(r"[+-]?(0|[1-9][0-9]*)")
 _DECIMAL = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?|[+-]?inf")
 _BOOLEANS = {"true": True, "false": False}
 
 
 def read_table(
-    path: str | os.PathLike[str], *, what: str = "table", required: Sequence[str] = (), numbers: bool = True
+    path: str | os.PathLike[str],
+    *,
+    what: str = "table",
+    required: Sequence[str] = (),
+    numbers: bool = True,
+    text: Sequence[str] = (),
 ) -> pd.DataFrame:
     r"""Read a csv table, separated by commas and encoded as UTF-8.
 
@@ -50,6 +55,8 @@ def read_table(
         Columns that have to be there, without a blank cell.
     numbers : bool
         False: every column is text.
+    text : sequence of str
+        Further columns that stay text.
 
     Returns
     -------
@@ -92,7 +99,7 @@ def read_table(
                 "Mend: fill it or drop the row."
             )
     if numbers:
-        typed = {name: table[name] if name in TEXT_COLUMNS else _typed(table[name]) for name in table.columns}
+        typed = {name: table[name] if name in (*TEXT_COLUMNS, *text) else _typed(table[name]) for name in table.columns}
         table = pd.DataFrame(typed, columns=table.columns)
     return table
 
@@ -154,7 +161,7 @@ def _is_index(column: pd.Series) -> bool:
 
 def _typed(column: pd.Series) -> pd.Series:
     cells = [cell.strip() for cell in column.tolist()]
-    present = [cell for cell in cells if cell not in _NO_NUMBER]
+    present = [cell for cell in cells if cell not in NO_NUMBER]
     if not present:
         return column
     if len(present) == len(cells) and all(cell.lower() in _BOOLEANS for cell in cells):
@@ -163,7 +170,7 @@ def _typed(column: pd.Series) -> pd.Series:
         whole = np.array([int(cell) for cell in cells])
         return pd.Series(whole, index=column.index) if whole.dtype.kind in "iu" else column
     if all(_DECIMAL.fullmatch(cell) for cell in present) and not any(_padded(cell) for cell in present):
-        numbers = [float(cell) if cell not in _NO_NUMBER else np.nan for cell in cells]
+        numbers = [float(cell) if cell not in NO_NUMBER else np.nan for cell in cells]
         return pd.Series(numbers, index=column.index, dtype=np.float64)
     return column
 

@@ -21,6 +21,10 @@ COMMANDS = {
         "Run the main job: recordings and model aligned over 5, 10 and 20 % of the stimuli, scored with ceiling and chance.",
     ),
     "data": LazyCommand("neurobridge.cli.data:data_app", "List, show, fetch, verify, find and mirror datasets."),
+    "import": LazyCommand(
+        "neurobridge.cli.importing:import_command",
+        "Read recordings from a laboratory's own files and write them as an assembly, or show what is in a file.",
+    ),
     "features": LazyCommand("neurobridge.cli.features:features_app", "Activations of frozen models."),
     "average": LazyCommand(
         "neurobridge.cli.average:average_command",

@@ -14,7 +14,6 @@ from neurobridge.cli.common import Json, Mirror, Seed, print_json, print_tables
 from neurobridge.cli.train import train_command
 
 if TYPE_CHECKING:
-    import pandas as pd
     import xarray as xr
 
     from neurobridge.features import LayerPCA, LoadedModel, Preprocess, RandomProjection
@@ -30,18 +29,24 @@ def extract_command(
     model: Annotated[
         str,
         typer.Option(
-            help="timm:NAME, torchvision:NAME, weights:efficientnet-lite0, python:MODULE:NAME, a reference folder, a program."
+            help="timm:NAME, torchvision:NAME, weights:efficientnet-lite0, python:MODULE:NAME, gabor_energy, a reference folder, "
+            "a program."
         ),
     ],
     stimuli: Annotated[
-        str, typer.Option(help="Dataset with images, or a csv with stimulus_id and file; the other columns come along.")
+        str,
+        typer.Option(
+            help="Folder, glob ('images/*.png') or zip of images, whose ids are the file names; a csv with stimulus_id and file, "
+            "or of trials, whose files are in --root; or a dataset with images."
+        ),
     ],
     layers: Annotated[
         list[str], typer.Option("--layer", help="Layer name or glob pattern; may be given several times.")
     ],
     out: Annotated[Path, typer.Option(help="File to write, .nc or .zarr; resumed after a kill.")],
     root: Annotated[
-        Path | None, typer.Option(help="Folder of the csv's files, or a zip with them; by default the csv's folder.")
+        Path | None,
+        typer.Option(help="Folder of the files of a csv, or a zip with them; by default the folder of the csv."),
     ] = None,
     weights: Annotated[
         Path | None, typer.Option(help="State dict of the named model, .safetensors or torch.save; never executed.")
@@ -153,6 +158,15 @@ def extract_command(
             [key, ", ".join(map(str, value)) if isinstance(value, list) else value] for key, value in summary.items()
         ]
         print_tables([{"title": "Activations", "columns": ["what", "value"], "rows": rows, "left": ["value"]}])
+        ids = activations["stimulus_id"].values
+        typer.echo(
+            f"showed {activations.shape[0]} stimuli of {stimuli} ({ids[0]}, ... {ids[-1]}) to {loaded.identifier}: "
+            f"{activations.shape[1]} "
+            f"units of {len(activations.attrs['layers'])} layer{'s' * (len(activations.attrs['layers']) > 1)}. wrote {out}."
+        )
+        typer.echo(
+            f"next: neurobridge align {out} RECORDINGS.nc --pairs 20 --out aligned.nc; neurobridge score --help for benchmarks."
+        )
 
 
 def _numbers(option: str, text: str | None) -> tuple[float, ...] | None:
@@ -210,13 +224,17 @@ def _projection(kind: str, k: int, seed: int) -> str | RandomProjection:
     return RandomProjection(k, kind=kind, seed=seed) if k else kind
 
 
-def _stimuli(given: str, root: Path | None, mirror: Path | None) -> tuple[xr.DataArray | pd.DataFrame, Path | None]:
+def _stimuli(given: str, root: Path | None, mirror: Path | None) -> tuple[xr.DataArray | str, Path | None]:
+    """Return the images of a dataset by its name, and what is a path or a pattern as it is."""
     from neurobridge import datasets
-    from neurobridge.assemblies import read_table
 
-    path = Path(given)
-    if path.suffix.lower() == ".csv":
-        return read_table(path, what="stimuli", required=("stimulus_id",)), root or path.parent
+    is_place = (
+        Path(given).exists()
+        or any(mark in given for mark in "*?[/\\")
+        or Path(given).suffix.lower() in (".csv", ".parquet")
+    )
+    if is_place:
+        return given, root
     if root is not None:
         raise ValueError(
             f"--root: found {root} beside the dataset {given!r}; expected it only with a csv. Mend: leave it out."

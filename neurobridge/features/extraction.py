@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
 import xarray as xr
 
@@ -28,7 +27,8 @@ from neurobridge.features.models.frozen import (
 )
 from neurobridge.features.models.hooks import Recorder, match_layers
 from neurobridge.features.reduction import Reduction, as_reductions
-from neurobridge.features.stimuli.images import Root, Source, as_source, read_ahead
+from neurobridge.features.stimuli.collections import Root, Stimuli
+from neurobridge.features.stimuli.images import Source, as_source, read_ahead
 from neurobridge.features.stimuli.preprocess import Preprocess
 from neurobridge.features.storage import DTYPES, KEY, Memory, Partial, check_result, extraction_key, find_done
 from neurobridge.points.options import is_choice
@@ -37,7 +37,7 @@ from neurobridge.points.progress import progress_bar
 
 def extract(
     model: torch.nn.Module,
-    stimuli: xr.DataArray | pd.DataFrame,
+    stimuli: Stimuli,
     layers: str | Sequence[str],
     *,
     root: Root = None,
@@ -66,15 +66,18 @@ def extract(
     ----------
     model : torch.nn.Module
         Takes a float tensor of shape (n, channels, height, width).
-    stimuli : xarray.DataArray or pandas.DataFrame
+    stimuli : DataArray, DataFrame, array, path, or sequence of paths
         uint8 pixels, dims ``(presentation, row, column[, channel])``, with a ``stimulus_id`` coordinate on
         ``presentation``; read batch by batch, so a dask-backed array is never in memory as a whole. Or a table
-        with ``stimulus_id`` and ``file`` (or ``filename``), whose images are read as RGB.
+        with ``stimulus_id`` and ``file`` (or ``filename``), whose images are read as RGB. Or what needs no table: a folder, a
+        glob, a zip or a list of image files, whose ``stimulus_id`` is the name of the file with its extension; a csv or parquet
+        file, also one of trials, whose ids are found among the files of `root` with or without extension; a StimulusSet of
+        Brain-Score; a plain uint8 array, whose ids are the numbers of its rows.
     layers : str or sequence of str
         Names from ``model.named_modules()`` or glob patterns over them (``*`` also crosses dots).
     root : path or uint8 array, optional
         For a table: the folder of the files, the zip whose members they are, or their pixels, of shape (n_rows, row, column
-        [, channel]).
+        [, channel]). The folder of a csv by default.
     batch_size : int
         Images a forward pass; the result does not depend on it beyond rounding. Halved, with a warning, where memory runs out.
     preprocess : Preprocess, optional

@@ -18,6 +18,7 @@ from neurobridge.features.models.frozen import describe_module
 from neurobridge.features.models.packaged import build_packaged
 from neurobridge.features.models.weights import ModelError, load_weights, wants_code
 from neurobridge.features.references.files import load_reference
+from neurobridge.features.references.recipes import REFERENCES
 from neurobridge.features.stimuli.preprocess import Preprocess
 from neurobridge.points.display import html_repr, short_repr
 from neurobridge.store.archives import Archive, ArchiveError
@@ -95,7 +96,8 @@ def load_model(
         ImageNet weights from a package of the Python index (extra ``weights``; for
         ``efficientnet-lite1`` and ``efficientnet-lite2`` a package each) and the layers ``stem``,
         ``blocks.0`` to ``blocks.15``, ``head``, ``pool`` and ``classifier``; ``python:MODULE:NAME``, a
-        callable without arguments that builds a module; a folder that `save_reference` wrote; or a
+        callable without arguments that builds a module; ``gabor_energy``, the reference that needs no
+        training; a folder that `save_reference` wrote; or a
         file, with `trust`: a program of ``torch.export.save`` (``.pt2``), whose layers keep their
         names, or TorchScript, of which only ``output`` can be recorded.
     weights : path, optional
@@ -138,6 +140,8 @@ def load_model(
         return LoadedModel(model, spec if path is None else f"{spec} + {path.name}", preprocess)
     elif kind == "python":
         loaded = LoadedModel(_built(name), spec)
+    elif spec in REFERENCES and not os.path.exists(spec):
+        loaded = LoadedModel(_untrained_reference(spec), spec)
     elif weights is not None:
         raise ModelError(
             f"weights: found {weights} beside the program {spec}; expected weights only for a named model. Mend: leave them out."
@@ -225,6 +229,17 @@ def _torchvision(name: str, pretrained: bool) -> LoadedModel:
         interpolation=shown.interpolation.value,
     )
     return LoadedModel(model, f"torchvision:{name}", preprocess)
+
+
+def _untrained_reference(name: str) -> torch.nn.Module:
+    """Build a reference model that has nothing to train; the others have no weights before they are trained."""
+    recipe = REFERENCES[name]
+    if recipe.epochs:
+        raise ModelError(
+            f"found the reference {name!r}, which has to be trained; expected a folder with its weights, or 'gabor_energy'. Mend: "
+            f"neurobridge features train --help, or neurobridge.features.train_reference({name!r}, images), then name its folder."
+        )
+    return recipe.build()
 
 
 def _built(name: str) -> torch.nn.Module:

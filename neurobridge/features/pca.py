@@ -11,17 +11,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import safetensors
 import safetensors.torch
 import torch
-import xarray as xr
 from sklearn.decomposition import PCA
 
 from neurobridge.assemblies import AssemblyError
 from neurobridge.features.extraction import extract
 from neurobridge.features.models.axes import is_in_order
-from neurobridge.features.stimuli.images import Pixels, Root, as_source, pixel_digests, read_ahead
+from neurobridge.features.stimuli.collections import Root, Stimuli
+from neurobridge.features.stimuli.images import Pixels, as_source, pixel_digests, read_ahead
 from neurobridge.features.stimuli.preprocess import Preprocess
 from neurobridge.points.display import html_repr, short_repr
 from neurobridge.store.atomic import atomic_path
@@ -206,7 +205,7 @@ class LayerPCA:
 
 def fit_pca(
     model: torch.nn.Module,
-    images: xr.DataArray | pd.DataFrame,
+    images: Stimuli,
     layers: str | Sequence[str],
     *,
     n_components: int = 1000,

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 import neurobridge
-from neurobridge.assemblies import AssemblyError, Pairs, make_assembly, match_stimuli, resolve_pairs
+from neurobridge.assemblies import AssemblyError, Pairs, make_assembly, match_stimuli, normalize_ids, resolve_pairs
 from neurobridge.assemblies.ids import alike, find_rows
 from tests.refusals import refused, warned
 
@@ -42,10 +42,9 @@ ALIKE = {
     "invisible": (NAMES, lambda name: f"\ufeff{name}", r"invisible.*\\ufeff"),
     "look alike": (["a1", "a2"], lambda name: name.replace("a", "\uff41"), r"NFKC.*\\uff41"),
     "several": (NAMES, lambda name: f" {unicodedata.normalize('NFD', name)}".upper(), r"spelling"),
-    "int and text": ([1, 2, 3], str, r"1 \(int64\) and '1' \(str\)"),
-    "text and int": (["1", "2", "3"], int, r"'1' \(str\) and 1 \(int64\)"),
-    "float and text": ([1.0, 2.0, 3.0], lambda value: str(int(value)), r"1.0 \(float64\) and '1' \(str\)"),
-    "float and its text": ([1.5, 2.0, 3.0], str, r"1.5 \(float64\) and '1.5' \(str\)"),
+    "folders": (NAMES, lambda name: f"set/{name}", r"folder.*'a.png' and 'set/a.png'"),
+    "both extensions": (["a.png", "b.png"], lambda name: name.replace("png", "jpg"), r"extension.*'a.png' and 'a.jpg'"),
+    "all of these": (NAMES, lambda name: f"set/{name}".upper().replace("PNG", "jpg"), r"spelling"),
     "padded text and int": (["001", "002", "003"], int, r"'001' \(str\) and 1 \(int64\)"),
     "decimals": (["1.50", "2.50"], float, r"'1.50' \(str\) and 1.5 \(float64\)"),
 }
@@ -61,7 +60,71 @@ def test_matching_shows_the_difference_and_its_mend_matches(kind):
     assert len(match_stimuli(mended["source"], mended["target"]).source) == len(ids)
 
 
-@pytest.mark.parametrize("kind", sorted(set(ALIKE) - {"int and text", "float and its text", "text and int"}))
+@pytest.mark.parametrize("kind", sorted(set(ALIKE) - {"padded text and int", "decimals"}))
+def test_the_command_that_is_offered_joins_them(kind):
+    ids, change, _ = ALIKE[kind]
+    source, target = assembly(ids), assembly([change(name) for name in ids])
+    with pytest.raises(AssemblyError, match=r"neurobridge import FILE --ids [\w,]+ --out NEW") as caught:
+        match_stimuli(source, target)
+    forms = str(caught.value).split("--ids ")[1].split(" ")[0]
+    matched = match_stimuli(normalize_ids(source, forms), normalize_ids(target, forms))
+    assert len(matched.source) == len(ids)
+
+
+TEXT = {
+    "int": ([1, 2, 3], ["1", "2", "3"]),
+    "float of whole numbers": ([1.0, 2.0, 3.0], ["1", "2", "3"]),
+    "float": ([1.5, 2.0, 3.0], ["1.5", "2.0", "3.0"]),
+    "int and float": ([1, 2, 3], [1.0, 2.0, 3.0]),
+    "bytes": ([b"a", b"b"], ["a", "b"]),
+}
+
+
+@pytest.mark.parametrize("kind", sorted(TEXT))
+@pytest.mark.parametrize("turned", [False, True])
+def test_ids_are_compared_as_text(kind, turned):
+    first, second = TEXT[kind][::-1] if turned else TEXT[kind]
+    matched = match_stimuli(assembly(first), assembly(second[::-1]))
+    np.testing.assert_array_equal(matched.target.values, assembly(second[::-1]).values[::-1])
+    np.testing.assert_array_equal(Pairs(first, first).indices(assembly(first), assembly(second))[1], range(len(first)))
+    assert len(resolve_pairs(assembly(first), assembly(second), 2)) == 2
+
+
+def test_numbers_with_leading_zeros_are_other_names():
+    with pytest.raises(AssemblyError):
+        match_stimuli(assembly(["01", "02"]), assembly([1, 2]))
+
+
+def test_ids_of_which_one_side_has_extensions_are_joined_and_this_is_said():
+    source, target = assembly(["a", "b.v2", "c"]), assembly(["c", "b.v2.PNG", "a.jpeg"])
+    with warned(UserWarning, "joined 2 ids", "'a' and 'a.jpeg'", "--ids stem"):
+        matched = match_stimuli(source, target)
+    np.testing.assert_array_equal(matched.target.values, target.values[::-1])
+    assert matched.target["stimulus_id"].values.tolist() == ["a.jpeg", "b.v2.PNG", "c"]
+    with warned(UserWarning, "joined 2 ids"):
+        pairs = resolve_pairs(source, target, None)
+    assert pairs.target_id.tolist() == ["a.jpeg", "b.v2.PNG", "c"]
+    np.testing.assert_array_equal(pairs.indices(source, target)[1], [2, 1, 0])
+    with warned(UserWarning, "joined 2 ids", "pairs and target"):
+        np.testing.assert_array_equal(Pairs(["a", "b.v2"], ["a", "b.v2"]).indices(source, target)[1], [2, 1])
+
+
+def test_ids_that_would_become_one_without_extension_are_not_joined():
+    with warned(UserWarning, "1 ids of the source and 2 of the target left out", "extension"):
+        matched = match_stimuli(assembly(["a", "b"]), assembly(["a.png", "a.jpg", "b"]))
+    assert matched.source["stimulus_id"].values.tolist() == ["b"]
+    # What looks like an extension is none: numbers, versions, names of people.
+    assert len(match_stimuli(assembly(["1", "x"]), assembly(["1.5", "x"])).source) == 1
+
+
+def test_a_form_in_which_stimuli_become_one_is_refused():
+    with refused(AssemblyError, "2 stimuli", "1 ids", "stem"):
+        normalize_ids(assembly(["a.png", "a.jpg"]), "stem")
+    with refused(AssemblyError, "'upper'", "casefold"):
+        normalize_ids(assembly(["a", "b"]), "upper")
+
+
+@pytest.mark.parametrize("kind", sorted(ALIKE))
 def test_pairs_show_the_difference_and_its_mend_works(kind):
     ids, change, message = ALIKE[kind]
     source = assembly([change(name) for name in ids])

@@ -95,7 +95,7 @@ def test_a_zarr_folder_that_declares_more_than_it_holds_is_refused(tmp_path) -> 
 
 def test_only_what_the_library_would_parse_is_read_by_a_process_of_its_own(tmp_path, assembly, monkeypatch) -> None:
     probed = []
-    monkeypatch.setattr(netcdf, "_read_elsewhere", probed.append)
+    monkeypatch.setattr(netcdf, "read_elsewhere", probed.append)
     raw = as_version_0_1(assembly, tmp_path / "old.nc")
     # HDF5 files may start after a block of the user's.
     for name, content in {"after.nc": bytes(512) + raw, "far.nc": bytes(2048) + raw, "three.nc": b"CDF\x01"}.items():

@@ -41,18 +41,27 @@ def test_align_reads_pairs_as_python_saves_them(tmp_path, ids):
     assert open_assembly(out)["stimulus_id"].values.tolist() == ids
 
 
-def test_align_says_that_ids_of_two_files_differ_in_type(tmp_path, monkeypatch, capsys):
+def test_align_joins_ids_that_are_numbers_in_one_file_and_text_in_the_other(tmp_path):
     text, numbers = save(list("0123456789"), tmp_path / "text.nc"), save(range(10), tmp_path / "numbers.nc")
-    command = ["neurobridge", "align", text, numbers, "--method", "ridge", "--out", tmp_path / "a.nc"]
+    for pairs in ([], ["--pairs", Pairs(list("01234"), list("01234")).save(tmp_path / "pairs.csv")]):
+        summary = json.loads(
+            run("align", text, numbers, *pairs, "--method", "ridge", "--out", tmp_path / "a.nc", "--json")
+        )
+        assert summary["n_pairs"] == (5 if pairs else 10)
+
+
+def test_align_shows_ids_that_differ_and_the_command_that_joins_them(tmp_path, monkeypatch, capsys):
+    small, large = save(["a.png", "b.png"], tmp_path / "a.nc"), save(["A.png", "B.png"], tmp_path / "b.nc")
+    command = ["neurobridge", "align", small, large, "--method", "ridge", "--out", tmp_path / "c.nc"]
     monkeypatch.setattr(sys, "argv", [str(part) for part in command])
     with pytest.raises(SystemExit):
         main()
     message = capsys.readouterr().err
-    assert "'0' (str) and 0 (int64)" in message
-    assert "Mend: " in message
-    # A table of pairs, which has no types, joins them.
-    table = Pairs(list("01234"), list("01234")).save(tmp_path / "pairs.csv")
-    run("align", text, numbers, "--pairs", table, "--method", "ridge", "--out", tmp_path / "a.nc")
+    assert "'a.png' and 'A.png'" in message
+    assert "neurobridge import FILE --ids casefold --out NEW" in message
+    for name in ("a", "b"):
+        run("import", tmp_path / f"{name}.nc", "--ids", "casefold", "--out", tmp_path / f"new-{name}.nc")
+    run("align", tmp_path / "new-a.nc", tmp_path / "new-b.nc", "--method", "ridge", "--out", tmp_path / "c.nc")
 
 
 def test_features_of_stimuli_whose_names_are_words_of_other_programs(tmp_path, monkeypatch):

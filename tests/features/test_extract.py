@@ -398,7 +398,8 @@ def test_long_trees_are_cut_and_single_modules_explained() -> None:
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (lambda im: im.values, "ndarray"),
+        (lambda im: im.values[0, 0], r"\(12, 3\)"),
+        (lambda im: im.values[0, 0].tolist(), "list"),
         (lambda im: im.astype("float32"), "float32.*uint8"),
         (
             lambda im: im.transpose("row", "presentation", "column", "channel"),

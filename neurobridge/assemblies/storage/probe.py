@@ -1,17 +1,19 @@
-"""Program that reads the header and the text of a netCDF file within limits of memory and time.
+"""Program that reads the header and the text of a netCDF or HDF5 file, or a MATLAB file, within limits of memory and time.
 
 A damaged file then harms no other process.
 
-Run by `netcdf.open_netcdf` as a file, with a path and the numbers of bytes and seconds; imports nothing of this package.
+Run by `netcdf.read_elsewhere` as a file, with a path, the numbers of bytes and seconds, and the library (``netcdf``, ``hdf5``,
+``matlab``);
+imports nothing of this package.
 """
 
 from __future__ import annotations
 
 import contextlib
+import importlib
 import sys
+import warnings
 from typing import Any
-
-import netCDF4
 
 
 def limit_resources(n_bytes: int, seconds: int) -> None:
@@ -33,25 +35,57 @@ def limit_resources(n_bytes: int, seconds: int) -> None:
             resource.setrlimit(kind, (limit, hard))
 
 
-def read(path: str) -> None:
+def read_netcdf(netCDF4: Any, path: str) -> None:
     """Read every attribute, and every variable that is no array of numbers or characters."""
     with netCDF4.Dataset(path) as file:
         file.set_auto_maskandscale(False)
-        holders: list[Any] = [file, *file.variables.values()]
-        for holder in holders:
-            for name in holder.ncattrs():
-                holder.getncattr(name)
-        for variable in file.variables.values():
-            if variable.dtype is str or variable.dtype.kind not in "iufS":
-                variable[...]
+        groups: list[Any] = [file]
+        while groups:
+            group = groups.pop()
+            groups += group.groups.values()
+            for holder in (group, *group.variables.values()):
+                for name in holder.ncattrs():
+                    holder.getncattr(name)
+            for variable in group.variables.values():
+                if variable.dtype is str or variable.dtype.kind not in "iufS":
+                    variable[...]
 
+
+def read_hdf5(h5py: Any, path: str) -> None:
+    """Read every attribute, and every dataset that is no array of numbers."""
+
+    def visit(_: str, item: Any) -> None:
+        dict(item.attrs)
+        if (
+            isinstance(item, h5py.Dataset)
+            and item.dtype.kind not in "iufb"
+            and not item.is_virtual
+            and not item.external
+        ):
+            item[()]
+
+    with h5py.File(path, "r") as file:
+        dict(file.attrs)
+        file.visititems(visit)
+
+
+def read_matlab(io: Any, path: str) -> None:
+    """Read all of a MATLAB file: its reader has no checks of its own, and ends the process where lengths are damaged."""
+    warnings.simplefilter("ignore")
+    io.loadmat(path)
+
+
+READERS = {"netcdf": ("netCDF4", read_netcdf), "hdf5": ("h5py", read_hdf5), "matlab": ("scipy.io", read_matlab)}
 
 if __name__ == "__main__":
+    name, read = READERS[sys.argv[4]]
+    # Before the limits: what the library takes for itself is not the file's.
+    library = importlib.import_module(name)
     with contextlib.suppress(OSError):
         limit_resources(int(sys.argv[2]), int(sys.argv[3]))
     print("ready", flush=True)
     try:
-        read(sys.argv[1])
+        read(library, sys.argv[1])
     except BaseException as error:
         print(f"{type(error).__name__}: {error}")
         sys.exit(1)

@@ -17,13 +17,12 @@ import xarray as xr
 
 from neurobridge.assemblies import AssemblyError, coords_of
 from neurobridge.assemblies.labels import plain, present_labels
+from neurobridge.features.stimuli.collections import FILE_COLUMNS, Root, Stimuli, collect
 from neurobridge.features.stimuli.decoding import decode
 from neurobridge.points.blocks import row_blocks
 from neurobridge.store.archives import Archive, ArchiveError
 
 Pixels = np.ndarray | list[np.ndarray]
-Root = str | os.PathLike[str] | np.ndarray | None
-FILE_COLUMNS = ("file", "filename")
 #: Largest size of one image file in an archive.
 FILE_BYTES = 2**28
 _LAYOUTS = (("presentation", "row", "column"), ("presentation", "row", "column", "channel"))
@@ -50,25 +49,26 @@ class Source(Protocol):
         """Return the sha256 of the pixels or files, the coordinates and the attributes."""
 
 
-def as_source(stimuli: xr.DataArray | pd.DataFrame, root: Root = None) -> Source:
-    """Wrap an array of pixels, or a stimulus table and where its files are.
+def as_source(stimuli: Stimuli, root: Root = None) -> Source:
+    """Wrap an array of pixels, or a stimulus table and where its files are; see `collect` for what else stimuli can be.
 
     Raises
     ------
     AssemblyError
         What is given is neither, or is not complete.
     """
-    if isinstance(stimuli, pd.DataFrame):
+    images, root = collect(stimuli, root)
+    if isinstance(images, pd.DataFrame):
         if isinstance(root, np.ndarray):
-            return ArraySource(_labelled(stimuli, root))
-        return TableSource(stimuli, root)
+            return ArraySource(_labelled(images, root))
+        return TableSource(images, root)
     if root is not None:
         raise AssemblyError(
-            f"root: found {type(root).__name__} beside stimuli of type {type(stimuli).__name__}; expected root only with a "
+            f"root: found {type(root).__name__} beside stimuli of type {type(images).__name__}; expected root only with a "
             "table. Mend: leave it out."
         )
-    _check_array(stimuli)
-    return ArraySource(stimuli)
+    _check_array(images)
+    return ArraySource(images)
 
 
 class ArraySource:
