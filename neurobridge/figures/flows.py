@@ -146,7 +146,7 @@ def shrinkage(aligner: Any, *, ax: Axes | None = None, title: str = "") -> Axes:
     ax.plot(np.arange(1, len(order) + 1), order, "o", color=PALETTE["ridge"], markersize=4, label="target dimension")
     ax.axhline(1, **{**CHANCE, "color": "black"}, label="as wide as the target")
     ax.axhline(float(np.median(order)), **CHANCE, label=f"median {np.median(order):.2f}")
-    ax.set_ylim(bottom=0)
+    ax.set_ylim(0, 1.1 * max(float(order[0]), 1.0))
     ax.set_xlabel(f"target dimension, ranked (of {len(order)})")
     ax.set_ylabel("sd of the images (target sd)")
     ax.set_title(title or f"spread of {type(aligner).__name__}'s images")

@@ -113,10 +113,15 @@ def reference_lines(ax: Axes, null: float | None, ceiling: float | None, *, chan
 
 def legend_beside(ax: Axes, **options: Any) -> None:
     """Put the legend to the right of the axes, where it covers no data."""
-    handles, labels = ax.get_legend_handles_labels()
-    if handles:
+    entries = sorted(zip(*ax.get_legend_handles_labels(), strict=True), key=lambda entry: _is_reference(entry[0]))
+    if entries:
+        handles, labels = [list(column) for column in zip(*entries, strict=True)]
         place: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (1.01, 1.0), "borderaxespad": 0.0}
         ax.legend(handles, labels, **{**place, "fontsize": _small(), "frameon": False, **options})
+
+
+def _is_reference(handle: Any) -> bool:
+    return bool(getattr(handle, "get_gid", lambda: None)() == _REFERENCE)
 
 
 def _small() -> Any:
@@ -151,7 +156,7 @@ def shared_legend(axes: Iterable[Axes], **options: Any) -> None:
     for ax in axes:
         lines: list[str] = []
         for handle, label in zip(*ax.get_legend_handles_labels(), strict=True):
-            if getattr(handle, "get_gid", lambda: None)() == _REFERENCE:
+            if _is_reference(handle):
                 lines.append(label)
             else:
                 methods.setdefault(label, handle)

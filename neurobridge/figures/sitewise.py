@@ -136,7 +136,7 @@ def paired(
     limits: tuple[float, float] | None = None,
     title: str = "",
 ) -> Axes:
-    """Draw two methods against one another, a point a site, with the identity line and the share of sites above it.
+    r"""Draw two methods against one another, a point a site, with the identity line and the share of sites above it.
 
     Parameters
     ----------
@@ -168,7 +168,7 @@ def paired(
     ...     return xr.Dataset({"raw": (("split", "neuroid"), [r]), "ceiling": ("neuroid", [0.9] * 3)}, coords=ids)
     >>> ax = figures.paired({"ridge": score([0.1, 0.2, 0.3]), "fused": score([0.2, 0.4, 0.2])})
     >>> ax.get_title()
-    'fused above ridge: 67 % of 3 sites, median difference +0.10'
+    'fused above ridge: 67 % of 3 sites,\nmedian difference +0.10'
     """
     names, first, second = paired_values(scores)
     ax = new_axes(ax, size=(4.2, 4.2))
@@ -188,7 +188,7 @@ def paired(
     ax.set_xlabel(f"{names[0]}, Pearson r on held-out stimuli")
     ax.set_ylabel(f"{names[1]}, Pearson r on held-out stimuli")
     share = f"{names[1]} above {names[0]}: {above.mean():.0%} of {len(first)} sites".replace("%", " %")
-    ax.set_title(title or f"{share}, median difference {np.median(difference):+.2f}")
+    ax.set_title(title or f"{share},\nmedian difference {np.median(difference):+.2f}")
     return ax
 
 

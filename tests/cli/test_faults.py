@@ -264,7 +264,7 @@ def test_an_unforeseen_error_tells_what_to_report_and_a_variable_shows_the_trace
     def fail(*arguments, **options):
         return {}["absent"]
 
-    monkeypatch.setattr("neurobridge.study.report.write_report", fail)
+    monkeypatch.setattr("neurobridge.study.pages.make.report", fail)
     status, _, message = call(["report", "results"], monkeypatch, capsys)
     assert status == 70
     assert message.count("\n") == 1

@@ -25,7 +25,9 @@ def spaces():
     sites = features @ rng.normal(size=(6, 10)) + rng.normal(size=(60, 10))
     stimuli = {"stimulus_id": [f"image{k}" for k in range(60)], "category_name": ["car", "face"] * 30}
     return tuple(
-        nb.make_assembly(values, presentation=stimuli, neuroid={"neuroid_id": [f"{name}{k}" for k in range(values.shape[1])]})
+        nb.make_assembly(
+            values, presentation=stimuli, neuroid={"neuroid_id": [f"{name}{k}" for k in range(values.shape[1])]}
+        )
         for name, values in (("unit", features), ("site", sites))
     )
 
@@ -42,12 +44,21 @@ def results(spaces):
     aligners = {"ridge": RidgeAligner(), "procrustes": ProcrustesAligner()}
     ceiling = nb.internal_consistency(trials, n_splits=4, n_bootstrap=20)
     folds = {"splits": "shuffle,n_splits=2", "n_permutations": 40}
-    by_site = {name: nb.predictivity(source, target, name, ceiling=ceiling["ceiling"], **folds) for name in ("ridge", "pls")}
+    by_site = {
+        name: nb.predictivity(source, target, name, ceiling=ceiling["ceiling"], **folds) for name in ("ridge", "pls")
+    }
     decoding = nb.decode(target, "category_name", splits="shuffle,n_splits=2", n_permutations=40)
     fitted = nb.BridgeAligner(coupling="factored", epsilon=0.2, seed=0).fit(source, target, pairs=20)
     return {
         "curve": nb.learning_curve(
-            source, target, aligners, n_pairs=(5, 20), n_seeds=2, n_permutations=20, ceiling=ceiling["ceiling"], progress=False
+            source,
+            target,
+            aligners,
+            n_pairs=(5, 20),
+            n_seeds=2,
+            n_permutations=20,
+            ceiling=ceiling["ceiling"],
+            progress=False,
         ),
         "ceiling": ceiling,
         "score by site": by_site["ridge"],

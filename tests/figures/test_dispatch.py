@@ -95,14 +95,16 @@ def test_sites_of_one_score(results):
 
 def test_two_methods_are_paired_by_site():
     def score(ids, r):
-        return xr.Dataset({"raw": (("split", "neuroid"), [r]), "ceiling": ("neuroid", r)}, coords={"neuroid_id": ("neuroid", ids)})
+        return xr.Dataset(
+            {"raw": (("split", "neuroid"), [r]), "ceiling": ("neuroid", r)}, coords={"neuroid_id": ("neuroid", ids)}
+        )
 
     first, second = score(["a", "b", "c", "d"], [0.1, 0.2, 0.3, 0.9]), score(["c", "b", "a"], [0.4, 0.1, 0.3])
     ax = figures.paired({"ridge": first, "fused": second})
     # a rises from .1 to .3, b falls from .2 to .1, c rises from .3 to .4; d is in one score alone.
     points = np.concatenate([part.get_offsets() for part in ax.collections])
     np.testing.assert_allclose(sorted(points.tolist()), [[0.1, 0.3], [0.2, 0.1], [0.3, 0.4]])
-    assert ax.get_title() == "fused above ridge: 67 % of 3 sites, median difference +0.10"
+    assert ax.get_title() == "fused above ridge: 67 % of 3 sites,\nmedian difference +0.10"
     (identity,) = ax.lines
     np.testing.assert_array_equal(identity.get_xdata(), identity.get_ydata())
     with refused(ValueError, "1 methods", "paired"):

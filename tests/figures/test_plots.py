@@ -136,7 +136,11 @@ def test_saved_figures_are_whole_with_live_text_and_the_same_each_time(tmp_path)
     assert ">accuracy, category" in first[1].read_text()
     # Embedded as TrueType, which editors keep as text.
     assert b"/Type42" in first[2].read_bytes() or b"/CIDFontType2" in first[2].read_bytes()
-    assert sorted(path.name for path in (tmp_path / "1" / "new" / "folder").iterdir()) == ["bars.pdf", "bars.png", "bars.svg"]
+    assert sorted(path.name for path in (tmp_path / "1" / "new" / "folder").iterdir()) == [
+        "bars.pdf",
+        "bars.png",
+        "bars.svg",
+    ]
 
 
 def test_layer_profile_rings_the_chosen_layer_and_draws_chance_and_ceiling():

@@ -12,7 +12,9 @@ from matplotlib.colors import to_rgb
 from neurobridge import figures
 from neurobridge.study import METHODS
 
-_XYZ = np.array([[0.4124564, 0.3575761, 0.1804375], [0.2126729, 0.7151522, 0.0721750], [0.0193339, 0.1191920, 0.9503041]])
+_XYZ = np.array(
+    [[0.4124564, 0.3575761, 0.1804375], [0.2126729, 0.7151522, 0.0721750], [0.0193339, 0.1191920, 0.9503041]]
+)
 #: Full strength, Machado, Oliveira & Fernandes 2009, of linear RGB.
 _BLINDNESS = {
     "none": np.eye(3),

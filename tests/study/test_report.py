@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from neurobridge.study.report import write_report
+from neurobridge.study import write_report
 from tests.refusals import refused
 
 
