@@ -62,9 +62,9 @@ def learning_curve(
     'paired stimuli (count, log scale)'
     """
     if isinstance(curves, xr.Dataset):
+        lines = curve_lines(curves)
         null = _chance_of(curves) if null is None else null
         ceiling = float(curves["ceiling"]) if ceiling is None and "ceiling" in curves else ceiling
-        lines = curve_lines(curves)
     else:
         lines = {str(method): _line_of(*line) for method, line in curves.items()}
     ax = new_axes(ax)
@@ -115,7 +115,7 @@ def is_learning_curve(thing: Any) -> bool:
     return isinstance(thing, xr.Dataset) and "raw" in thing and thing["raw"].dims == ("aligner", "n_pairs", "seed")
 
 
-def _line_of(counts: Sequence[float], values: Any) -> Line:
+def _line_of(counts: Any, values: Any) -> Line:
     mean = np.array([np.mean(v) for v in values])
     spread = np.array([[np.mean(v) - np.min(v), np.max(v) - np.mean(v)] for v in values]).T
     return np.asarray(counts, dtype=float), mean, spread

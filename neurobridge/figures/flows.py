@@ -57,8 +57,8 @@ def trajectories(
     >>> from neurobridge.flow import ConditionalFlow, Training
     >>> X = np.random.default_rng(0).normal(size=(60, 2))  # simulated
     >>> pairs = Coupling.of_pairs((np.arange(60), np.arange(60)), (60, 60))
-    >>> flow = ConditionalFlow("affine", training=Training(n_steps=20), seed=0).fit(X, X + 3, pairs)
-    >>> ax = figures.trajectories(flow, X[:10], X + 3)
+    >>> flow = ConditionalFlow("affine", training=Training(n_steps=5), seed=0).fit(X, X + 3, pairs)
+    >>> ax = figures.trajectories(flow, X[:10], X + 3, n_times=5)
     >>> ax.get_xlabel()
     'first direction (target sd)'
     """
@@ -78,11 +78,22 @@ def trajectories(
         plane = np.column_stack([plane, np.zeros(len(plane))])
     ax = new_axes(ax, size=(6.0, 3.8))
     if behind is not None:
-        ax.scatter(*(behind @ plane).T, s=6, color="0.75", label=f"target ({len(behind)} points)")
+        ax.scatter(
+            (behind @ plane)[:, 0], (behind @ plane)[:, 1], s=6, color="0.75", label=f"target ({len(behind)} points)"
+        )
     drawn = path @ plane
     ax.plot(*drawn.transpose(2, 0, 1), color=PALETTE["fused-flow"], linewidth=0.7)
-    ax.scatter(*drawn[0].T, s=12, facecolor="white", edgecolor="black", linewidth=0.8, zorder=3, label="start")
-    ax.scatter(*drawn[-1].T, s=12, color=PALETTE["fused"], zorder=3, label="end")
+    ax.scatter(
+        drawn[0, :, 0],
+        drawn[0, :, 1],
+        s=12,
+        facecolor="white",
+        edgecolor="black",
+        linewidth=0.8,
+        zorder=3,
+        label="start",
+    )
+    ax.scatter(drawn[-1, :, 0], drawn[-1, :, 1], s=12, color=PALETTE["fused"], zorder=3, label="end")
     ax.set_xlabel("first direction (target sd)")
     ax.set_ylabel("second direction (target sd)")
     ax.set_title(

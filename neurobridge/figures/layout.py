@@ -68,7 +68,8 @@ def journal(style: str | None) -> Iterator[None]:
         raise ValueError(
             f"figures: found style={style!r}; expected one of {list(JOURNALS)}. Mend: style='nature' for one column."
         )
-    with mpl.rc_context({} if style is None else JOURNALS[style]):
+    settings: Any = {} if style is None else JOURNALS[style]
+    with mpl.rc_context(settings):
         yield
 
 
@@ -162,8 +163,9 @@ def shared_legend(axes: Iterable[Axes], **options: Any) -> None:
                 methods.setdefault(label, handle)
         title = "\n".join(filter(None, [ax.get_title(), "; ".join(lines)]))
         ax.set_title(title, fontsize="small" if lines else None)
-        if ax.get_legend() is not None:
-            ax.get_legend().remove()
+        legend = ax.get_legend()
+        if legend is not None:
+            legend.remove()
     if methods:
         chosen = {"loc": "outside right upper", "fontsize": _small(), "frameon": False, **options}
         cast("Figure", axes[0].figure).legend(list(methods.values()), list(methods), **chosen)
@@ -219,13 +221,13 @@ def save_figure(figure: Figure | Axes, folder: str | os.PathLike[str], name: str
     import matplotlib.pyplot as plt
 
     # Of axes in a subfigure the second step is needed; a figure is its own.
-    drawn = cast("Figure", cast("Figure", figure.figure).figure)
+    drawn: Any = figure.figure.figure
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
     dpi = max(150, mpl.rcParams["savefig.dpi"]) if isinstance(mpl.rcParams["savefig.dpi"], int | float) else 150
     # Text that an editor can change; without a date in it, the same numbers give the same file.
-    settings = {"svg.fonttype": "none", "svg.hashsalt": "neurobridge", "pdf.fonttype": 42, "ps.fonttype": 42}
+    settings: Any = {"svg.fonttype": "none", "svg.hashsalt": "neurobridge", "pdf.fonttype": 42, "ps.fonttype": 42}
     undated: dict[str, dict[str, Any]] = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}
     # A layout engine keeps everything inside the figure, whose width is the one that was asked for.
     tight = "tight" if drawn.get_layout_engine() is None else None

@@ -156,7 +156,7 @@ def rdms(
     )
     upper = np.triu_indices(shapes[0][0], k=1)
     condensed = [np.asarray(matrix, dtype=float)[upper] for matrix in (first, second)]
-    picture = None
+    picture: Any = None
     for ax, name, matrix in zip(axes, names, (first, second), strict=False):
         picture = ax.imshow(rank_matrix(matrix), cmap=COLOURS, vmin=0, vmax=1, interpolation="nearest")
         ax.set(title=name, xlabel="stimulus", ylabel="stimulus")
@@ -250,7 +250,7 @@ def plan(coupling: Coupling, *, ax: Axes | None = None, order: tuple[Any, Any] |
     if len(known):
         ax.scatter(known[:, 1], known[:, 0], s=14, facecolors="none", edgecolors="white", linewidths=0.7)
     bar = ax.figure.colorbar(picture, ax=ax, label="share of the row's mass")
-    ticks = np.linspace(0, np.sqrt(top), 4)
+    ticks = np.linspace(0, np.sqrt(top), 4).tolist()
     bar.set_ticks(ticks, labels=[f"{tick**2:.2g}" for tick in ticks])
     ax.set_xlabel(f"target point ({m})")
     ax.set_ylabel(f"source point ({n})")

@@ -71,7 +71,7 @@ def write_learning_curve(thing: Any) -> Words:
         f"{name} from {mean[0]:.3f} at {counts[0]:.0f} to {mean[-1]:.3f} at {counts[-1]:.0f} pairs"
         for name, (counts, mean, _) in lines.items()
     )
-    best = {}
+    best: dict[float, tuple[float, str]] = {}
     for counts, mean, name in ((c, m, name) for name, (c, m, _) in lines.items()):
         for n, value in zip(counts, mean, strict=True):
             if n not in best or value > best[n][0]:

@@ -52,7 +52,7 @@ STYLES: dict[str, dict[str, Any]] = {
     "self-trained": _style("procrustes", "^", "--", open_marker=True),
     "whitened": _style("procrustes", "d", "-"),
     "spectral": _style("ridge", "P", _DASHED, open_marker=True),
-    "fugw": _style("unbalanced", "s", "--"),
+    "fugw": _style("unbalanced", ">", "--"),
     # Criteria and readouts of the fused bridge.
     "fused, retrieval": _style("fused", "D", "--", open_marker=True),
     "fused, labels": _style("fused", "s", _DASHED, open_marker=True),
@@ -116,7 +116,8 @@ def styles_of(names: Iterable[str]) -> dict[str, dict[str, Any]]:
     (True, True)
     """
     names = list(dict.fromkeys(map(str, names)))
-    spares, out = cycle(_SPARES), {}
+    spares = cycle(_SPARES)
+    out: dict[str, dict[str, Any]] = {}
     known = {name.lower(): style for name, style in STYLES.items()}
     whole = {name: known[name.lower()] for name in names if name.lower() in known}
     for name in names:

@@ -43,6 +43,7 @@ PATHS = {
     "score source": ["score", "{bad}", "{good}"],
     "score target": ["score", "{good}", "{bad}"],
     "score --activations": ["score", "--benchmark", "simulated-hvm.IT-pls", "--activations", "{bad}"],
+    "plot path": ["plot", "{bad}", "--out", "{out}/figure.png"],
     "report folder": ["report", "{bad}"],
     "extract --model": [*EXTRACT, "--model", "{bad}"],
     "extract --stimuli": [*EXTRACT, "--stimuli", "{bad}.csv"],
@@ -61,6 +62,8 @@ PATHS = {
 # Paths that a command writes to, of which "{bad}" cannot be written.
 OUTPUTS = {
     "align --out": ["align", "{good}", "{good}", "--method", "ridge", "--pairs", "0.5", "--out", "{bad}"],
+    "plot --out": ["plot", "{good}", "--out", "{bad}"],
+    "report --out": ["report", "{good}", "--out", "{bad}"],
     "score --out": ["score", "{good}", "{good}", "--regression", "ridge", "--out", "{bad}"],
     "extract --out": [*EXTRACT[:-1], "{bad}"],
 }
@@ -82,6 +85,8 @@ VALUES = [
     ["score", "{good}", "{good}", "--group", "nothing"],
     ["score", "{good}", "{good}", "--splits", "kfold", "--test-size", "0.2"],
     ["score", "{good}"],
+    ["plot", "{good}", "--out", "{out}/figure.gif"],
+    ["plot", "{good}", "--out", "{out}/figure.png", "--style", "cell"],
     ["score", "--activations", "{good}", "--benchmark", "what"],
     ["demo", "--dataset", "what"],
     ["demo", "--seeds", "many"],

@@ -29,7 +29,7 @@ document.getElementById("page").addEventListener("load", event => {{
   const cells = column => [...inner.querySelector("table").tBodies[0].rows].map(row => row.cells[column].textContent);
   const before = cells(1);
   inner.querySelectorAll("table th button")[1].click();
-  const wide = [...inner.querySelectorAll("body *")].filter(e => !e.closest(".scroll > *")
+  const wide = [...inner.querySelectorAll("body *")].filter(e => !e.closest(".scroll > *, .picture > *")
     && e.getBoundingClientRect().right > root.clientWidth + 1).map(e => e.tagName + "." + e.className);
   document.getElementById("seen").textContent = JSON.stringify({{
     client: root.clientWidth, scroll: root.scrollWidth, before: before, after: cells(1), wide: wide,

@@ -105,7 +105,8 @@ def page_of(results: Any, title: str = "") -> Page:
     FileNotFoundError, ValueError
         As `report`.
     """
-    folder, unread = None, []
+    folder: Path | None = None
+    unread: list[str] = []
     if isinstance(results, str | os.PathLike):
         path = Path(results)
         if path.is_dir() and path.suffix != ".zarr":
@@ -182,7 +183,7 @@ def _name_of(thing: Any) -> str:
 
 def _title(things: Mapping[str, Any]) -> str:
     names = [name for name in things if name != RESULTS]
-    return f"Report: {', '.join(names[:3])}" + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+    return f"Report: {'; '.join(names[:3])}" + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
 def render(page: Page) -> str:

@@ -10,6 +10,9 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote
 
+#: Dots an inch of the figures of a page.
+DPI = 150
+
 
 @dataclass(frozen=True)
 class Table:
@@ -40,6 +43,12 @@ class Picture:
     def source(self) -> str:
         """The picture as a data address."""
         return "data:image/png;base64," + base64.b64encode(self.png).decode()
+
+    @property
+    def width(self) -> int:
+        """Width in pixels of a screen, 96 an inch; 576 where the file has no header of a PNG."""
+        header = self.png[:24]
+        return round(int.from_bytes(header[16:20], "big") * 96 / DPI) if header[12:16] == b"IHDR" else 576
 
 
 @dataclass

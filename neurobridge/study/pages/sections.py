@@ -22,7 +22,7 @@ from neurobridge.figures.curves import is_learning_curve
 from neurobridge.figures.dispatch import is_decoding, is_score, kind_of
 from neurobridge.figures.sentences import score_in_words
 from neurobridge.figures.words import words_of
-from neurobridge.study.pages.parts import Picture, Section, Table
+from neurobridge.study.pages.parts import DPI, Picture, Section, Table
 from neurobridge.study.tables import format_value
 
 # Points of a plan up to which it is examined for the page.
@@ -96,7 +96,7 @@ def _png(ax: Any) -> bytes:
     figure = ax.figure
     out = io.BytesIO()
     tight = "tight" if figure.get_layout_engine() is None else None
-    figure.savefig(out, format="png", dpi=150, bbox_inches=tight, facecolor="white")
+    figure.savefig(out, format="png", dpi=DPI, bbox_inches=tight, facecolor="white")
     plt.close(figure)
     return out.getvalue()
 
@@ -199,7 +199,7 @@ def _aligner_tables(aligner: AssemblyAligner) -> list[Table]:
             text = f"Candidates, {direction}: held-out loss of the pairs (the lowest 20)"
             tables.append(Table(text, ["candidate", "loss"], losses))
             break
-    coupling = getattr(aligner, "coupling_", None)
+    coupling: Any = getattr(aligner, "coupling_", None)
     has_cost = isinstance(aligner, BridgeAligner) and coupling is not None and coupling.cost is not None
     if has_cost and max(coupling.shape) <= _MOST_EXAMINED:
         tables.append(_lines("Diagnosis of the bridge", diagnose(aligner, warn=False).summary().splitlines()[1:]))

@@ -146,8 +146,8 @@ def _score_methods(score: xr.Dataset) -> str:
         text = (
             f"Aligners ({names}) were fitted on {counts} pairs of stimuli, in {score.sizes['seed']} independent draws "
             f"({attrs.get('splits')}; unpaired training stimuli: {attrs.get('unpaired', 'not stated')}). "
-            f"The transported responses to {n} held-out stimuli were correlated with the recorded ones (Pearson), site by site; the "
-            "score is the median over sites."
+            f"The transported responses to {n} held-out stimuli were correlated with the recorded ones (Pearson), site by "
+            "site; the score is the median over sites."
         )
         if any(
             str(name).startswith(("fused", "bridge", "pairs-flow", "unbalanced")) for name in score["aligner"].values
