@@ -5,6 +5,7 @@ from .flows import shrinkage as shrinkage
 from .flows import trajectories as trajectories
 from .layout import JOURNALS as JOURNALS
 from .layout import journal as journal
+from .layout import legend_beside as legend_beside
 from .layout import panel_letters as panel_letters
 from .layout import save_figure as save_figure
 from .layout import shared_legend as shared_legend

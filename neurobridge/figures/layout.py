@@ -102,7 +102,7 @@ def reference_lines(ax: Axes, null: float | None, ceiling: float | None, *, chan
         if not top > 0 or 0.6 * ceiling <= top:
             line = ax.axhline(ceiling, **CEILING, label=f"ceiling {ceiling:.2f}")
         else:
-            ax.set_ylim(top=1.06 * top)
+            # In the units of the axes, so that it does not stretch the scale.
             (line,) = ax.plot(
                 [0.5], [1.0], transform=ax.transAxes, clip_on=False, marker="^", markersize=5, color="black",
                 linestyle="none", label=f"ceiling {ceiling:.2f}, beyond the axis",
@@ -113,7 +113,24 @@ def reference_lines(ax: Axes, null: float | None, ceiling: float | None, *, chan
 
 
 def legend_beside(ax: Axes, **options: Any) -> None:
-    """Put the legend to the right of the axes, where it covers no data."""
+    """Put the legend to the right of the axes, where it covers no data; chance and ceiling stand last in it.
+
+    Parameters
+    ----------
+    ax : matplotlib.axes.Axes
+    **options
+        Of `matplotlib.axes.Axes.legend`; they replace those chosen here.
+
+    Examples
+    --------
+    >>> import matplotlib.pyplot as plt
+    >>> from neurobridge import figures
+    >>> _, ax = plt.subplots(layout="constrained")
+    >>> _ = ax.plot([1, 2], label="mine")
+    >>> figures.legend_beside(ax)
+    >>> [text.get_text() for text in ax.get_legend().get_texts()]
+    ['mine']
+    """
     entries = sorted(zip(*ax.get_legend_handles_labels(), strict=True), key=lambda entry: _is_reference(entry[0]))
     if entries:
         handles, labels = [list(column) for column in zip(*entries, strict=True)]

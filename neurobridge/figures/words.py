@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from neurobridge.evaluate.decoding import confusion as mean_confusion
-from neurobridge.figures import sentences, sentences_of_maps
+from neurobridge.figures import sentences
 from neurobridge.figures.dispatch import kind_of
 from neurobridge.figures.sentences import Words
 
@@ -88,12 +88,12 @@ WRITERS: dict[str, Callable[[Any], Words]] = {
     "two methods": sentences.write_paired,
     "methods by site": sentences.write_sites,
     "decoding of methods": sentences.write_decodings,
-    "coupling": sentences_of_maps.write_coupling,
-    "aligner": sentences_of_maps.write_aligner,
-    "flow": sentences_of_maps.write_flow,
-    "dissimilarities": sentences_of_maps.write_dissimilarities,
+    "coupling": sentences.write_coupling,
+    "aligner": sentences.write_aligner,
+    "flow": sentences.write_flow,
+    "dissimilarities": sentences.write_dissimilarities,
     "confusion": sentences.write_confusion,
     "choices": lambda thing: sentences.write_confusion(mean_confusion(thing)),
-    "images": sentences_of_maps.write_images,
-    "assembly": sentences_of_maps.write_assembly,
+    "images": sentences.write_images,
+    "assembly": sentences.write_assembly,
 }

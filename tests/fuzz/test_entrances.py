@@ -41,7 +41,7 @@ NOT_TRIED = {
     "needs the recordings of Majaj & Hong 2015": ["brainscore.majajhong2015_public"],
     "draws a result": [
         "figures.accuracies", "figures.alt_text", "figures.caption", "figures.cells", "figures.confusion",
-        "figures.dissimilarities", "figures.journal", "figures.layer_profile", "figures.learning_curve",
+        "figures.dissimilarities", "figures.journal", "figures.layer_profile", "figures.learning_curve", "figures.legend_beside",
         "figures.null_distribution", "figures.paired", "figures.panel_letters", "figures.partners", "figures.plan",
         "figures.plot", "figures.rdms", "figures.reliability", "figures.save_figure", "figures.shared_legend",
         "figures.shrinkage", "figures.sites", "figures.styles_of", "figures.trajectories",
