@@ -77,8 +77,9 @@ STYLES: dict[str, dict[str, Any]] = {
     "end to end": _style("pls", "d", "--"),
     "end to end, augmented": _style("pls", "D", "--", open_marker=True),
 }
-#: Chance and ceiling, the same in every figure.
+#: Look of the line of chance, the same in every figure.
 CHANCE: dict[str, Any] = {"color": "0.5", "linestyle": "--", "linewidth": 1}
+#: Look of the line of the ceiling, the same in every figure.
 CEILING: dict[str, Any] = {"color": "black", "linestyle": ":", "linewidth": 1}
 # Without a meaning of their own: regions, models, methods that the table does not know.
 _SPARES = [

@@ -118,7 +118,7 @@ def draw_figures(
         f"{name} ({word}); n = {records[0]['n_stimuli']} held-out stimuli; {config.n_seeds} seeds from {config.seed}, "
         "bars: range"
     )
-    figure, axes = plt.subplots(1, 2, figsize=(9.5, 3.9), layout="constrained", sharey=True)
+    figure, axes = plt.subplots(1, 2, figsize=(10.5, 3.9), layout="constrained", sharey=True)
     for ax, direction in zip(axes, (TO_BRAIN, TO_MODEL), strict=True):
         rows = select_records(records, direction=direction)
         figures.learning_curve(
@@ -129,10 +129,12 @@ def draw_figures(
             title=direction,
             ylabel="median Pearson r, held-out stimuli" if direction == TO_BRAIN else "",
         )
+    figures.shared_legend(axes)
+    figures.panel_letters(axes)
     figure.suptitle(caption, fontsize="small")
     figures.save_figure(figure, out, "learning_curve")
 
-    figure, ax = plt.subplots(figsize=(5.2, 4.4), layout="constrained")
+    figure, ax = plt.subplots(figsize=(7.2, 4.4), layout="constrained")
     figures.sites(shown, ax=ax, title=f"{TO_BRAIN} by site, {largest:.0%} paired")
     n_test = records[0]["n_stimuli"]
     figure.suptitle(f"{name} ({word}); n = {n_test} held-out stimuli, seed {config.seed}", fontsize="small")
