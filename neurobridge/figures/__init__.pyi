@@ -26,5 +26,5 @@ from .styles import CHANCE as CHANCE
 from .styles import PALETTE as PALETTE
 from .styles import STYLES as STYLES
 from .styles import styles_of as styles_of
-from .words import alt_text as alt_text
-from .words import caption as caption
+from .telling.words import alt_text as alt_text
+from .telling.words import caption as caption

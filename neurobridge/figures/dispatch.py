@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
 import xarray as xr
 
 from neurobridge.aligners import AssemblyAligner
@@ -17,11 +18,12 @@ from neurobridge.evaluate.score.schema import VARIABLES
 from neurobridge.evaluate.similarity import rdm
 from neurobridge.figures.curves import is_learning_curve, layer_profile, learning_curve
 from neurobridge.figures.flows import shrinkage, trajectories
-from neurobridge.figures.layout import journal
+from neurobridge.figures.layout import journal, new_axes
 from neurobridge.figures.levels import accuracies, cells, null_distribution
 from neurobridge.figures.matrices import confusion, dissimilarities, plan
 from neurobridge.figures.sitewise import paired, reliability, sites
 from neurobridge.figures.stimuli import contact_sheet
+from neurobridge.figures.styles import styles_of
 from neurobridge.flow import ConditionalFlow
 
 if TYPE_CHECKING:
@@ -99,6 +101,36 @@ def is_decoding(thing: Any) -> bool:
     return is_score(thing) and thing["p_value"].ndim == 0 and "confusion" in thing
 
 
+def is_comparison(thing: Any) -> bool:
+    """Tell whether something compares models: values on (metric, model), and corrected p-values of all pairs."""
+    return (
+        isinstance(thing, xr.Dataset)
+        and {"value", "p_corrected"} <= set(thing.data_vars)
+        and tuple(thing["value"].dims) == ("metric", "model")
+    )
+
+
+def _plot_comparison(comparison: xr.Dataset, *, ax: Axes | None = None, title: str = "") -> Axes:
+    n_rows = comparison.sizes["metric"] * comparison.sizes["model"]
+    ax = new_axes(ax, size=(6.0, 1.2 + 0.3 * n_rows))
+    styles = styles_of(map(str, comparison["model"].values))
+    names: list[str] = []
+    for metric in comparison["metric"].values:
+        cell = comparison.sel(metric=metric).sortby("value", ascending=False)
+        for model in cell["model"].values:
+            value, low, high = (float(cell[key].sel(model=model)) for key in ("value", "value_low", "value_high"))
+            bars = np.nan_to_num([[value - low], [high - value]]).clip(0)
+            ax.errorbar(
+                value, len(names), xerr=bars, capsize=2, **{**styles[str(model)], "linestyle": "none", "markersize": 5}
+            )
+            names.append(f"{model}, {metric}")
+    ax.set_yticks(range(len(names)), labels=names)
+    ax.set_ylim(len(names) - 0.4, -0.6)
+    ax.set_xlabel("score on held-out stimuli")
+    ax.set_title(title)
+    return ax
+
+
 #: Kinds of results in the order in which they are tried.
 KINDS: tuple[Kind, ...] = (
     Kind("learning curve", is_learning_curve, learning_curve),
@@ -107,6 +139,7 @@ KINDS: tuple[Kind, ...] = (
          lambda thing, **options: layer_profile({str(thing.scores.attrs.get("region", "region")): thing.scores}, **options)),
     Kind("layers", lambda thing: is_score(thing) and "layer" in thing["p_value"].dims and "layer" in thing.attrs,
          lambda thing, **options: layer_profile({str(thing.attrs.get("region", "region")): thing}, **options)),
+    Kind("comparison of models", is_comparison, _plot_comparison),
     Kind("decoding", is_decoding, confusion),
     Kind("score by site", _score_with("split", NEUROID), sites),
     Kind("score", lambda thing: is_score(thing) and thing["p_value"].ndim == 0, null_distribution),

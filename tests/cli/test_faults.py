@@ -63,7 +63,6 @@ PATHS = {
 OUTPUTS = {
     "align --out": ["align", "{good}", "{good}", "--method", "ridge", "--pairs", "0.5", "--out", "{bad}"],
     "plot --out": ["plot", "{good}", "--out", "{bad}"],
-    "report --out": ["report", "{good}", "--out", "{bad}"],
     "score --out": ["score", "{good}", "{good}", "--regression", "ridge", "--out", "{bad}"],
     "extract --out": [*EXTRACT[:-1], "{bad}"],
 }

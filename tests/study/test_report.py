@@ -11,6 +11,7 @@ from urllib.parse import unquote
 import numpy as np
 import pandas as pd
 import pytest
+import xarray as xr
 
 import neurobridge as nb
 from neurobridge import figures
@@ -144,6 +145,23 @@ def test_a_score_on_disk_reads_as_it_was(scores, tmp_path):
     read = read_result(path)
     assert nb.aggregate(read) == nb.aggregate(scores["fused"])
     assert figures.caption(read) == figures.caption(scores["fused"])
+
+
+def test_a_comparison_of_models_is_ranked_with_its_p(tmp_path):
+    p = np.array([[[np.nan, 0.012], [0.012, np.nan]]])
+    values = {"value": [[0.31, 0.52]], "value_low": [[0.2, 0.4]], "value_high": [[0.4, 0.6]], "rank": [[2, 1]]}
+    comparison = xr.Dataset(
+        {
+            **{name: (("metric", "model"), v) for name, v in values.items()},
+            "p_corrected": (("metric", "model", "other"), p),
+        },
+        coords={"metric": ["ridge"], "model": ["a", "b"], "other": ["a", "b"]},
+        attrs={"n_stimuli": 90},
+    )
+    text = _told(nb.report(comparison, out=tmp_path / "page.html").read_text())
+    assert "under ridge b is highest, 0.520, before a, 0.310 (corrected p = 0.012)" in text
+    assert "b 1 0.52 0.4 0.6 n/a 0.012 a 2 0.31 0.2 0.4 0.012 n/a" in text
+    assert "n = 90 stimuli" in text
 
 
 def test_the_same_results_give_the_same_page(scores, tmp_path):

@@ -19,9 +19,9 @@ from neurobridge.aligners import AssemblyAligner, BridgeAligner
 from neurobridge.bridge import diagnose
 from neurobridge.evaluate import aggregate
 from neurobridge.figures.curves import is_learning_curve
-from neurobridge.figures.dispatch import is_decoding, is_score, kind_of
-from neurobridge.figures.sentences import score_in_words
-from neurobridge.figures.words import words_of
+from neurobridge.figures.dispatch import is_comparison, is_decoding, is_score, kind_of
+from neurobridge.figures.telling.sentences import score_in_words
+from neurobridge.figures.telling.words import words_of
 from neurobridge.study.pages.parts import DPI, Picture, Section, Table
 from neurobridge.study.tables import format_value
 
@@ -105,6 +105,8 @@ def tables_of(thing: Any) -> list[Table]:
     """Return the tables of a result: a row a method, a site, a cell or an option."""
     if is_learning_curve(thing):
         return _curve_tables(thing)
+    if is_comparison(thing):
+        return _comparison_tables(thing)
     if isinstance(thing, Mapping) and all(is_score(score) for score in thing.values()):
         return [_summaries(thing)]
     if isinstance(thing, xr.Dataset) and "median" in thing and "ceiling" in thing:
@@ -152,6 +154,28 @@ def _curve_tables(curve: xr.Dataset) -> list[Table]:
         rows.append(["chance (95 %)", *(f"{float(table['null_95'].sel(n_pairs=n).max()):.3f}" for n in counts), ""])
     title = f"Median r by number of pairs, mean over {curve.sizes['seed']} seed(s) [95 % t interval]"
     return [Table(title, ["method", *map(str, counts), "area under the curve"], rows)]
+
+
+def _comparison_tables(comparison: xr.Dataset) -> list[Table]:
+    """Return the ranked models under every metric, and the corrected p of every pair."""
+    models = [str(name) for name in comparison["model"].values]
+    tables = []
+    for metric in comparison["metric"].values:
+        cell = comparison.sel(metric=metric)
+        keys = [key for key in ("rank", "value", "value_low", "value_high") if key in cell]
+        order = np.argsort(-cell["value"].values if "rank" not in cell else cell["rank"].values, kind="stable")
+        p = cell["p_corrected"].values
+        rows = [
+            [
+                models[k],
+                *(_cell(float(cell[key].values[k])) for key in keys),
+                *(_number(float(p[k, other])) for other in order),
+            ]
+            for k in order
+        ]
+        columns = ["model", *keys, *(f"p against {models[other]}" for other in order)]
+        tables.append(Table(f"Models under {metric}, the best first; p is corrected", columns, rows))
+    return tables
 
 
 def _summaries(scores: Mapping[str, xr.Dataset]) -> Table:

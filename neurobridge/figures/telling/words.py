@@ -6,9 +6,9 @@ from collections.abc import Callable
 from typing import Any
 
 from neurobridge.evaluate.decoding import confusion as mean_confusion
-from neurobridge.figures import sentences
 from neurobridge.figures.dispatch import kind_of
-from neurobridge.figures.sentences import Words
+from neurobridge.figures.telling import sentences
+from neurobridge.figures.telling.sentences import Words
 
 
 def words_of(thing: Any) -> Words:
@@ -88,6 +88,7 @@ WRITERS: dict[str, Callable[[Any], Words]] = {
     "two methods": sentences.write_paired,
     "methods by site": sentences.write_sites,
     "decoding of methods": sentences.write_decodings,
+    "comparison of models": sentences.write_comparison,
     "coupling": sentences.write_coupling,
     "aligner": sentences.write_aligner,
     "flow": sentences.write_flow,

@@ -253,6 +253,27 @@ def write_ceiling(thing: xr.Dataset) -> Words:
     return Words(finding, text, f"Ranked reliabilities of {len(values)} sites {seen}.")
 
 
+def write_comparison(comparison: xr.Dataset) -> Words:
+    """Write the text of a comparison of models."""
+    findings, seen = [], []
+    for metric in map(str, comparison["metric"].values):
+        cell = comparison.sel(metric=metric)
+        order = np.argsort(-cell["value"].values, kind="stable")
+        names, values = cell["model"].values[order], cell["value"].values[order]
+        best = f"under {metric} {names[0]} is highest, {values[0]:.3f}"
+        if len(names) > 1:
+            p = float(cell["p_corrected"].values[order[0], order[1]])
+            best += f", before {names[1]}, {values[1]:.3f}" + ("" if np.isnan(p) else f" (corrected{_p(p)[1:]})")
+        findings.append(best)
+        seen.append(f"{metric}: " + ", ".join(f"{name} {value:.3f}" for name, value in zip(names, values, strict=True)))
+    n = f"; n = {count_of(comparison.attrs['n_stimuli'])} stimuli" if "n_stimuli" in comparison.attrs else ""
+    return Words(
+        f"Of {comparison.sizes['model']} models {'; '.join(findings)}.",
+        f"Score of every model with its interval, the best first{n}.",
+        f"Chart of {comparison.sizes['model']} models. {'; '.join(seen)}.",
+    )
+
+
 def write_coupling(thing: Any) -> Words:
     """Write the text of a plan."""
     coupling = getattr(thing, "coupling", thing)
