@@ -132,7 +132,7 @@ def solver_errors(flow: ConditionalFlow, X: np.ndarray) -> dict[str, list[tuple[
     return out
 
 
-def draw(path: Path) -> dict[str, list[tuple[int, float]]]:
+def draw(figure_file: Path) -> dict[str, list[tuple[int, float]]]:
     """Draw the paths under each base and the errors of the solvers, and return the errors."""
     import matplotlib as mpl
 
@@ -174,8 +174,8 @@ def draw(path: Path) -> dict[str, list[tuple[int, float]]]:
     )
     figure.legend(*axes[0].get_legend_handles_labels(), fontsize=8, frameon=False, loc="outside lower center", ncols=4)
     figure.suptitle("500 simulated pairs, 60 new points, seed 0; dotted: 0.001", fontsize=8)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=130)
+    figure_file.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(figure_file, dpi=130)
     return errors
 
 

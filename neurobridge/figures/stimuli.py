@@ -56,7 +56,8 @@ def contact_sheet(images: xr.DataArray, *, ax: Axes | None = None, n_columns: in
     sheet = np.concatenate([np.concatenate(list(row), axis=1) for row in grid], axis=0)
     ax.imshow(sheet, cmap="gray" if sheet.ndim == 2 else None, vmin=0, vmax=255, interpolation="nearest")
     ax.set_axis_off()
-    ax.set_title(title)
+    # A title wider than the figure is broken into lines.
+    ax.set_title(title, wrap=True)
     return ax
 
 
