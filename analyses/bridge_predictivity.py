@@ -150,7 +150,7 @@ def rounded(value: Any) -> Any:
 
 def draw(curves: Mapping[str, tuple[str, xr.Dataset]], path: Path) -> None:
     """Draw a panel for each dataset: methods with intervals, chance and ceiling."""
-    figure, axes = plt.subplots(1, len(curves), figsize=(5.2 * len(curves), 4.6), squeeze=False, layout="constrained")
+    figure, axes = plt.subplots(1, len(curves), figsize=(7.2 * len(curves), 4.6), squeeze=False, layout="constrained")
     for ax, (title, curve) in zip(axes[0], curves.values(), strict=True):
         order = np.argsort(-curve["auc_mean"].values)
         # The line is the mean of what it is given, the bar its range: the interval, or with few draws the draws themselves.
@@ -170,7 +170,8 @@ def draw(curves: Mapping[str, tuple[str, xr.Dataset]], path: Path) -> None:
         handles, labels = ax.get_legend_handles_labels()
         ax.legend(
             handles, [f"{label}  {areas[label]:.3f}" if label in areas else label for label in labels],
-            title="method, area under the curve", fontsize=7, title_fontsize=7, frameon=False,
+            title="method, area under the curve", fontsize=8, title_fontsize=8, frameon=False, loc="upper left",
+            bbox_to_anchor=(1.01, 1.0), borderaxespad=0.0,
         )  # fmt: skip
         ax.set_ylabel("median r over sites, held-out stimuli")
         ax.spines[["top", "right"]].set_visible(False)

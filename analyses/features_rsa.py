@@ -20,6 +20,7 @@ from neurobridge.evaluate import rdm
 from neurobridge.evaluate.similarity.comparators import compare_rdms, rdm_scorer
 from neurobridge.evaluate.similarity.rdms import rdm_noise_ceiling
 from neurobridge.features import GaborEnergy, Preprocess, extract
+from neurobridge.figures.styles import PALETTE
 from neurobridge.store.atomic import write_json
 
 N_PERMUTATIONS = 1000
@@ -80,7 +81,7 @@ def main(
     axes[0].bar(
         positions,
         [row["human"] for row in results.values()],
-        color="#56B4E9",
+        color=PALETTE["bridge"],
         edgecolor="black",
         label="human IT, mean",
     )
@@ -92,14 +93,14 @@ def main(
                 position,
                 row["monkey"],
                 "D",
-                color="#D55E00",
+                color=PALETTE["fused"],
                 markersize=6,
                 label="monkey IT" if position == 0 else None,
             )
     axes[0].set_xticks(positions, labels=list(results), rotation=20)
     axes[0].set(ylabel="Spearman's rho of dissimilarities", title=f"{n} images, {len(upper[0])} pairs")
     axes[0].set_ylim(top=0.85)
-    axes[0].legend(fontsize="small", framealpha=0.9, edgecolor="none", loc="upper left", ncols=2)
+    axes[0].legend(fontsize="small", frameon=False, loc="lower left", bbox_to_anchor=(0.0, 1.12), ncols=2)
     squares = {"Gabor v2": rdms["Gabor v2"], f"human IT, mean of {len(subjects)}": human.mean(axis=0)}
     for axis, (name, condensed) in zip(axes[1:], squares.items(), strict=True):
         square = np.zeros((n, n))

@@ -21,12 +21,18 @@ import typer
 from analyses.parts.scores import r2
 from analyses.parts.script import run_script
 from neurobridge.bridge import ridge_map
+from neurobridge.figures.styles import PALETTE
 from neurobridge.flow import BASES, SOLVERS, ConditionalFlow, OffSupportWarning, Training, integrate
 from neurobridge.maps.kernel import kernel_map
 from neurobridge.store.atomic import write_json
 
 N_TEST = 1000
-COLOURS = {"affine": "#0072B2", "pad": "#D55E00", "noise": "#009E73", "map": "#CC79A7"}
+COLOURS = {
+    "affine": PALETTE["ridge"],
+    "pad": PALETTE["pairs"],
+    "noise": PALETTE["keypoints"],
+    "map": PALETTE["fused-flow"],
+}
 
 
 class Rows:
@@ -126,21 +132,17 @@ def solver_errors(flow: ConditionalFlow, X: np.ndarray) -> dict[str, list[tuple[
     return out
 
 
-def main(
-    figure_file: Annotated[Path, typer.Option("--figure")] = Path("docs/figures/flow_trajectories.png"),
-    out_file: Annotated[Path, typer.Option("--out")] = Path("docs/results/flow_bases.json"),
-) -> None:
+def draw(figure_file: Path) -> dict[str, list[tuple[int, float]]]:
+    """Draw the paths under each base and the errors of the solvers, and return the errors."""
     import matplotlib as mpl
 
     mpl.use("Agg")
     import matplotlib.pyplot as plt
 
-    # The table has a column for the share off the support.
-    warnings.simplefilter("ignore", OffSupportWarning)
     rng = np.random.default_rng(0)
     X, Y = arc(500, rng)
     X_new, _ = arc(60, rng)
-    figure, axes = plt.subplots(1, 5, figsize=(16, 3.3), layout="constrained")
+    figure, axes = plt.subplots(1, 5, figsize=(17, 3.7), layout="constrained")
     for axis, base in zip(axes, COLOURS, strict=False):
         kind: Any = ridge_map(X, Y) if base == "map" else base
         flow = ConditionalFlow(kind, seed=0).fit(X, Y, Rows(500))
@@ -155,21 +157,35 @@ def main(
             xlabel="dimension 1",
             ylabel="dimension 2",
         )
-        axis.legend(fontsize=6, loc="upper left")
         if base == "affine":
             errors = solver_errors(flow, X_new)
     for (method, points), (colour, line) in zip(
-        errors.items(), [("#E69F00", "o-"), ("#0072B2", "s-"), ("#D55E00", "^-"), ("#000000", "v--")], strict=True
+        errors.items(),
+        zip((PALETTE[k] for k in ("pairs", "bridge", "ridge", "pls")), ("o-", "s-.", "^:", "v--"), strict=True),
+        strict=True,
     ):
         axes[4].loglog(*zip(*points, strict=True), line, color=colour, ms=4, lw=1, label=method)
     axes[4].axhline(1e-3, color="#999999", lw=0.8, ls=":")
     axes[4].set(
         title="solvers (affine)", xlabel="evaluations of the velocity", ylabel="relative error of the end point"
     )
-    axes[4].legend(fontsize=6)
+    axes[4].legend(
+        fontsize=7, frameon=False, loc="upper left", bbox_to_anchor=(1.01, 1.0), title="solver", title_fontsize=7
+    )
+    figure.legend(*axes[0].get_legend_handles_labels(), fontsize=8, frameon=False, loc="outside lower center", ncols=4)
     figure.suptitle("500 simulated pairs, 60 new points, seed 0; dotted: 0.001", fontsize=8)
     figure_file.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(figure_file, dpi=130)
+    return errors
+
+
+def main(
+    figure_file: Annotated[Path, typer.Option("--figure")] = Path("docs/figures/flow_trajectories.png"),
+    out_file: Annotated[Path, typer.Option("--out")] = Path("docs/results/flow_bases.json"),
+) -> None:
+    # The table has a column for the share off the support.
+    warnings.simplefilter("ignore", OffSupportWarning)
+    errors = draw(figure_file)
     result = {"bases": table(), "solvers": errors, "n_test": N_TEST, "seed": 0}
     write_json(result, out_file)
 

@@ -16,7 +16,13 @@ import shutil
 import sys
 from pathlib import Path
 
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+
 from analyses.parts.pages import markdown_table
+from neurobridge import figures
+
+mpl.use("Agg")
 
 ROOT = Path(__file__).resolve().parents[1]
 KEPT = ROOT / "docs" / "results"
@@ -34,6 +40,36 @@ def keep(folder: Path) -> None:
     for figure in ("learning_curve", "decoding", "sites"):
         if (folder / f"{figure}.png").exists():
             shutil.copy(folder / f"{figure}.png", FIGURES / f"{name}-{figure}.png")
+
+
+def draw_curve(name: str) -> None:
+    """Draw the learning curve of a kept run from its table: means over seeds, as the table has no more."""
+    results = json.loads((KEPT / f"{name}.json").read_text())
+    (table,) = (table for table in results["tables"] if "by share (count)" in table["title"])
+    columns, run = table["columns"], results["run"]
+    shares = [k for k, column in enumerate(columns) if re.fullmatch(r"\d+% \(\d+\)", column)]
+    counts = [int(re.search(r"\((\d+)\)", columns[k])[1]) for k in shares]  # type: ignore[index]
+    axes = plt.subplots(1, 2, figsize=(10, 3.6), layout="constrained", sharey=True)[1]
+    for ax, direction in zip(axes, dict.fromkeys(row[0] for row in table["rows"]), strict=True):
+        rows = [row for row in table["rows"] if row[0] == direction]
+        ceiling = rows[0][columns.index("ceiling on r")]
+        figures.learning_curve(
+            {row[1]: (counts, [[float(row[k])] for k in shares]) for row in rows}, ax=ax, title=direction,
+            ylabel="median Pearson r, held-out stimuli" if ax is axes[0] else "",
+            null=max(float(row[columns.index("chance 95%")]) for row in rows),
+            ceiling=None if ceiling == "n/a" else float(ceiling),
+        )  # fmt: skip
+    figures.shared_legend(axes)
+    figures.panel_letters(axes)
+    held_out = re.search(r"on (\d+) held-out", table["title"])
+    axes[0].figure.supxlabel(
+        f"{name} (real); n = {held_out[1] if held_out else '?'} held-out stimuli; mean over seeds {run['seed']} to "
+        f"{run['seed'] + run['n_seeds'] - 1}",
+        fontsize="small",
+    )
+    files = figures.save_figure(axes[0].figure, FIGURES, f"{name}-learning_curve")
+    for file in files[1:]:
+        file.unlink()
 
 
 def markdown(results: dict) -> str:
@@ -70,5 +106,7 @@ def with_tables(text: str) -> str:
 if __name__ == "__main__":
     for argument in sys.argv[1:]:
         keep(Path(argument))
+    for kept in ("cowley2023-v4-210325", "majajhong2015-it-v6"):
+        draw_curve(kept)
     readme = ROOT / "README.md"
     readme.write_text(with_tables(readme.read_text()))

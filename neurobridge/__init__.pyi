@@ -36,6 +36,7 @@ from .evaluate.score.aggregation import aggregate as aggregate
 from .features.extraction import extract as extract
 from .features.loading import load_model as load_model
 from .features.text.encode import embed_text as embed_text
+from .study.pages.make import report as report
 
 NAMESPACES: tuple[str, ...]
 __version__: str

@@ -25,6 +25,7 @@ import typer
 
 from analyses.parts.processes import ProcessError, run_json
 from analyses.parts.script import run_script
+from neurobridge.figures.styles import PALETTE
 from neurobridge.store.atomic import write_json
 from neurobridge.study.machine import peak_rss
 
@@ -200,14 +201,14 @@ def draw(results: dict, path: Path) -> None:
     rows = {int(n): row for n, row in results["scale"].items() if row}
     sizes = sorted(rows)
     for ax, key, label in zip(axes, ("seconds", "peak_gb"), ("distances + solve (s)", "peak RSS (GB)"), strict=True):
-        ax.loglog(sizes, [rows[n][key] for n in sizes], "o-", color="#D55E00", label=f"nearest {NEAREST}")
-        for kind, marker, colour in (("streamed", "s", "#0072B2"), ("geodesic", "^", "#009E73")):
+        ax.loglog(sizes, [rows[n][key] for n in sizes], "o-", color=PALETTE["bridge"], label=f"nearest {NEAREST}")
+        for kind, marker, colour in (("streamed", "s", PALETTE["ridge"]), ("geodesic", "^", PALETTE["keypoints"])):
             if results.get(kind):
                 ax.loglog([SIZES[-1]], [results[kind][key]], marker, color=colour, label=kind)
         ax.set(xlabel="points a side", ylabel=label)
     axes[1].axhline(3, color="0.6", linestyle=":", label="3 GB")
-    axes[0].legend(frameon=False)
-    axes[1].legend(frameon=False)
+    handles = {label: handle for ax in axes for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)}
+    fig.legend(list(handles.values()), list(handles), loc="outside right upper", frameon=False)
     fig.suptitle(
         f"Simulated points, {DIMS} dimensions, P = {P}, epsilon {EPSILON}, marginal error {TOL}", fontsize="small"
     )

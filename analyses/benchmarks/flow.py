@@ -38,6 +38,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from neurobridge.figures.styles import PALETTE
+
 if TYPE_CHECKING:
     import numpy as np
 
@@ -46,11 +48,11 @@ DIMENSIONS, SAMPLES = (16, 64, 128, 256, 512, 1024), (1_000, 10_000, 100_000, 1_
 N, D, BATCH, SIGMA, ODE_STEPS, N_MOVED = 5_000, 128, 256, 0.1, 16, 10_000
 TASKS = ("coupling", "minibatch", "affine", "peer", "bfloat16", "bare", "floor")
 LABELS = {
-    "coupling": ("plan solved beforehand", "#D55E00", "o-"),
-    "minibatch": ("re-solved in each minibatch", "#E69F00", "s--"),
-    "affine": ("default (affine, conditioned)", "#0072B2", "^-."),
-    "peer": ("torchcfm loop", "#666666", "v:"),
-    "bfloat16": ("plan solved beforehand, bfloat16", "#CC79A7", "D--"),
+    "coupling": ("plan solved beforehand", PALETTE["fused"], "o-"),
+    "minibatch": ("re-solved in each minibatch", PALETTE["pairs"], "s--"),
+    "affine": ("default (affine, conditioned)", PALETTE["ridge"], "^-."),
+    "peer": ("torchcfm loop", PALETTE["cca"], "v:"),
+    "bfloat16": ("plan solved beforehand, bfloat16", PALETTE["fused-flow"], "D--"),
     "bare": ("forward, backward, optimiser", "#000000", "--"),
     "floor": ("matrix products alone", "#000000", "-"),
 }
@@ -326,7 +328,7 @@ def draw(result: dict, path: Path) -> None:
     import matplotlib.pyplot as plt
 
     rows = result["rows"]
-    figure, axes = plt.subplots(1, 3, figsize=(10.5, 3.4), layout="constrained")
+    figure, axes = plt.subplots(1, 3, figsize=(12, 4.6), layout="constrained")
     for task, (label, colour, line) in LABELS.items():
         points = sorted(
             (int(key.split("/")[2]), value) for key, value in rows.items() if key.startswith(f"{task}/{N}/")
@@ -341,7 +343,7 @@ def draw(result: dict, path: Path) -> None:
         [p[0] for p in points],
         [p[1]["peak_rss_gb"] for p in points],
         "o-",
-        color="#0072B2",
+        color=PALETTE["ridge"],
         ms=4,
         label="peak RSS (GB)",
     )
@@ -349,7 +351,7 @@ def draw(result: dict, path: Path) -> None:
         [p[0] for p in points],
         [p[1]["once_s"] for p in points],
         "s--",
-        color="#D55E00",
+        color=PALETTE["fused"],
         ms=4,
         label="paid once in fit (s)",
     )
@@ -359,8 +361,8 @@ def draw(result: dict, path: Path) -> None:
     for axis in axes:
         axis.set(xscale="log", yscale="log")
         axis.grid(alpha=0.3, lw=0.5)
-    axes[0].legend(fontsize=6.5)
-    axes[2].legend(fontsize=6.5)
+    for axis in (axes[0], axes[2]):
+        axis.legend(fontsize=7, frameon=False, loc="lower left", bbox_to_anchor=(0.0, 1.02), borderaxespad=0.0)
     caption = f"n = {N:,} points, batch {BATCH}, one thread, midpoint {ODE_STEPS} steps, seed 0, medians of "
     caption += str(max(len(runs) for runs in result["runs"].values()))
     figure.suptitle(caption, fontsize=8)

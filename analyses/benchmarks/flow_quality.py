@@ -40,6 +40,7 @@ from analyses.benchmarks.parts.mnist_spaces import mean_and_ci
 from analyses.parts.script import run_script
 from neurobridge import BridgeAligner
 from neurobridge.evaluate.similarity.distribution import sliced_wasserstein
+from neurobridge.figures.styles import PALETTE
 from neurobridge.flow import OffSupportWarning
 
 mpl.use("Agg")
@@ -122,7 +123,11 @@ def draw_figure(rows: list[dict[str, Any]], path: Path) -> None:
     figure, axes = plt.subplots(1, 2, figsize=(10, 3.6), layout="constrained")
     names = [f"{row['set']}, {row['n_pairs']} pairs" for row in rows]
     heights = np.arange(len(rows))[::-1]
-    for method, marker, colour in (("barycentric", "s", "#D55E00"), ("flow", "o", "#0072B2"), ("target", "|", "k")):
+    for method, marker, colour in (
+        ("barycentric", "s", PALETTE["fused"]),
+        ("flow", "o", PALETTE["fused-flow"]),
+        ("target", "|", "k"),
+    ):
         scale = np.array([row["barycentric"]["sliced_wasserstein"]["mean"] for row in rows])
         cells = [row[method]["sliced_wasserstein"] for row in rows]
         axes[0].errorbar(
@@ -131,7 +136,8 @@ def draw_figure(rows: list[dict[str, Any]], path: Path) -> None:
         )  # fmt: skip
     changes = [row["flow_less_barycentric"]["score"] for row in rows]
     axes[1].errorbar(
-        [c["mean"] for c in changes], heights, xerr=[np.nan_to_num(c["ci95"]) for c in changes], fmt="o", color="#0072B2", capsize=2
+        [c["mean"] for c in changes], heights, xerr=[np.nan_to_num(c["ci95"]) for c in changes], fmt="o", capsize=2,
+        color=PALETTE["fused-flow"],
     )  # fmt: skip
     axes[1].axvline(0, color="grey", lw=0.8)
     axes[1].axvline(-MOST_LOST, color="grey", ls=":", lw=1)
@@ -140,7 +146,7 @@ def draw_figure(rows: list[dict[str, Any]], path: Path) -> None:
     )
     axes[0].set_yticklabels(names)
     axes[1].set(xlabel="flow less barycentric: median r, accuracy or R@10", yticks=heights, yticklabels=[])
-    axes[0].legend(fontsize=7, frameon=False)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right upper", fontsize=8, frameon=False)
     for axis in axes:
         axis.spines[["top", "right"]].set_visible(False)
     figure.suptitle(f"Real data, held-out stimuli; mean and 95% CI over {len(rows[0]['seeds'])} seeds", fontsize=8)

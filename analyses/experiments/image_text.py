@@ -248,7 +248,7 @@ def accuracy_figure(
     run: Run, group: list[Record], our_accuracy: dict[int, float], head: float, null_95: float
 ) -> dict[str, str]:
     """Draw accuracy by pairs, whole and from .9, and every alignment at 100 pairs."""
-    figure, axes = make_panels(3, 5.2, 4.2)
+    figure, axes = make_panels(3, 5.8, 4.2)
     counts = list(our_accuracy)
     for ax, lowest in zip(axes[:2], (0.0, 0.9), strict=True):
         for name in LINES:
@@ -284,7 +284,7 @@ def accuracy_figure(
     axes[1].set_title("The same, from .9", fontsize="medium")
     for n, target in TARGETS.items():
         axes[1].plot(n, target, marker="_", color="0.3", markersize=14, linestyle="none")
-    axes[0].legend(fontsize="small", loc="center right", bbox_to_anchor=(1, 0.42))
+    figures.legend_beside(axes[0])
     n_shown = 100
     names = [name for name in (*OURS, *BASELINES) if select_records(group, method=name, n_pairs=n_shown)]
     for k, name in enumerate(reversed(names)):
@@ -294,7 +294,7 @@ def accuracy_figure(
             np.mean(values),
             k,
             xerr=error_bars([values]),
-            color="#D55E00" if is_ours else "#0072B2",
+            color=figures.PALETTE["fused" if is_ours else "ridge"],
             marker="o" if is_ours else "^",
             capsize=2,
             linestyle="none",
@@ -334,7 +334,7 @@ def encoder_figure(run: Run, records: list[Record], encoders: list[str]) -> dict
         ax.set_title(f"{n} pairs", fontsize="medium")
         ax.set_ylabel("accuracy on test digits")
         ax.grid(axis="y", alpha=0.3)
-    axes[0].legend(fontsize="small", loc="lower left")
+    figures.shared_legend(axes)
     chance = mean_ci([r["null_95"] for r in records])[0]
     text = (
         f"Real MNIST; frozen image encoders, each trained on the images alone; {BARS}; chance {chance:.2f}, ceiling 1"

@@ -259,8 +259,6 @@ def draw(run: Run, records: list[Record]) -> None:
             title=title,
         )
         ax.legend().remove()
-        for line in (part for bars in ax.containers if bars.get_label() == "bridge" for part in bars.lines[0:1]):
-            line.set(marker="p", linestyle=(0, (6, 2)), markerfacecolor="white")
     handles, labels = axes[0].get_legend_handles_labels()
     control_handles, control_labels = axes[2].get_legend_handles_labels()
     extra = [k for k, label in enumerate(control_labels) if label not in labels]

@@ -150,7 +150,10 @@ def draw(run: Run, group: list[Record], capped: list[float], null_95: float, hea
         ax.errorbar(shares, means, yerr=error_bars(values), capsize=2, markersize=6, label=name, **figures.STYLES[name])
     if capped:
         ax.axhline(
-            1 - float(np.mean(capped)), color="#D55E00", linestyle=(0, (1, 2)), label=f"fused on {FUSED_PAIRS:,}"
+            1 - float(np.mean(capped)),
+            color=figures.PALETTE["fused"],
+            linestyle=(0, (1, 2)),
+            label=f"fused on {FUSED_PAIRS:,}",
         )
     ax.axhline(1 - null_95, color="0.5", linestyle="--", linewidth=1, label=f"chance (95th pct.) {1 - null_95:.2f}")
     ax.set_yscale("log")

@@ -46,8 +46,12 @@ COMMANDS = {
         "neurobridge.cli.score:score_command",
         "Score activations on a benchmark, or one assembly as predictor of another: cross-validated, with ceiling and chance.",
     ),
+    "plot": LazyCommand(
+        "neurobridge.cli.plot:plot_command", "Draw the figure of a file: a Score, a learning curve, an aligner."
+    ),
     "report": LazyCommand(
-        "neurobridge.cli.report:report_command", "Write one self-contained HTML page from a results folder."
+        "neurobridge.cli.report:report_command",
+        "Write one self-contained HTML page on results: a folder, files, an aligner.",
     ),
     "run": LazyCommand(
         "neurobridge.cli.run:run_command",

@@ -1,4 +1,4 @@
-"""`neurobridge report`: one page from a results folder."""
+"""`neurobridge report`: one page on results of any kind."""
 
 from __future__ import annotations
 
@@ -11,13 +11,29 @@ from neurobridge.cli.common import Json, print_json
 
 
 def report_command(
-    folder: Annotated[Path, typer.Argument(help="Results folder, as the demo writes it.")],
+    paths: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="PATH...",
+            help="Results folder, netCDF file of a Score, a learning curve or a ceiling, folder of a saved aligner; or several.",
+        ),
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Page to write; by default report.html in the folder, or beside the file under its name."),
+    ] = None,
+    title: Annotated[str, typer.Option(help="Title of the page; by default what the results say.")] = "",
     as_json: Json = False,
 ) -> None:
-    """Write one self-contained HTML page from a results folder."""
-    from neurobridge.study.report import write_report
+    """Write one self-contained HTML page on results: findings, figures, tables, data, methods, references."""
+    from neurobridge.study.pages.make import report
+    from neurobridge.study.pages.reading import read_result
 
-    page = str(write_report(folder))
+    first = paths[0]
+    if out is None:
+        out = first / "report.html" if first.is_dir() and first.suffix != ".zarr" else first.with_suffix(".html")
+    results = first if len(paths) == 1 else {str(path): read_result(path) for path in paths}
+    page = str(report(results, out, title=title))
     if as_json:
         print_json({"page": page})
     else:

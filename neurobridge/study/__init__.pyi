@@ -13,13 +13,14 @@ from .methods import BRIDGES as BRIDGES
 from .methods import FLOWS as FLOWS
 from .methods import METHODS as METHODS
 from .methods import make_aligner as make_aligner
+from .pages.make import report as report
+from .pages.make import write_report as write_report
 from .panels import BARS as BARS
 from .panels import count_ticks as count_ticks
 from .panels import curves_of as curves_of
 from .panels import error_bars as error_bars
 from .panels import make_panels as make_panels
 from .panels import save_panels as save_panels
-from .report import write_report as write_report
 from .tables import format_mean as format_mean
 from .tables import format_p as format_p
 from .tables import format_value as format_value

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ import xarray as xr
 from typer.testing import CliRunner
 
 import neurobridge
-from neurobridge.aligners import BridgeAligner
+from neurobridge.aligners import BridgeAligner, RidgeAligner
 from neurobridge.assemblies import open_assembly, save_assembly
 from neurobridge.cli.app import app, main
 
@@ -19,6 +20,7 @@ COMMANDS = [
     ["demo"],
     ["align"],
     ["score"],
+    ["plot"],
     ["report"],
     ["data"],
 ]
@@ -100,6 +102,24 @@ def test_report_writes_a_page(tmp_path):
     results = {"title": "t", "note": "n", "tables": [], "run": {}}
     (tmp_path / "scores.json").write_text(json.dumps(results))
     assert run("report", tmp_path).strip() == str(tmp_path / "report.html")
+    assert json.loads(run("report", tmp_path, "--out", tmp_path / "new" / "a.html", "--title", "mine", "--json"))
+    assert "<title>mine</title>" in (tmp_path / "new" / "a.html").read_text()
+
+
+def test_results_on_disk_are_drawn_and_told(files, tmp_path):
+    score, saved = tmp_path / "score.nc", tmp_path / "aligner"
+    run("score", *files, "--regression", "ridge", "--splits", "shuffle,n_splits=2", "--out", score, "--json")
+    RidgeAligner().fit(*map(open_assembly, files), pairs=30).save(saved)
+    drawn = json.loads(run("plot", score, "--out", tmp_path / "new" / "sites.png", "--style", "nature", "--json"))
+    assert [path.name for path in map(Path, drawn["files"])] == ["sites.png", "sites.svg", "sites.pdf"]
+    assert all(Path(path).stat().st_size > 1000 for path in drawn["files"])
+    assert "60 stimuli" in drawn["caption"]
+    assert "5 sites" in drawn["alt_text"]
+    assert "Caption: Standard deviation" in run("plot", saved)
+    assert (tmp_path / "aligner.png").exists()
+    assert "60 stimuli" in run("plot", files[1], "--out", tmp_path / "rdm")
+    page = Path(run("report", score, saved, "--out", tmp_path / "both.html").strip()).read_text()
+    assert page.count("<figure>") == 2
 
 
 @pytest.mark.parametrize(
@@ -112,7 +132,7 @@ def test_report_writes_a_page(tmp_path):
             "{'criterion': 'error'}",
         ),
         (["score", "nowhere.nc", "b.nc"], "found no file at nowhere.nc"),
-        (["report", "nowhere"], "found no scores.json"),
+        (["report", "nowhere"], "found nothing at nowhere"),
         (["demo", "--dataset", "what"], "found dataset 'what'"),
     ],
 )

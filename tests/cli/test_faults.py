@@ -43,6 +43,7 @@ PATHS = {
     "score source": ["score", "{bad}", "{good}"],
     "score target": ["score", "{good}", "{bad}"],
     "score --activations": ["score", "--benchmark", "simulated-hvm.IT-pls", "--activations", "{bad}"],
+    "plot path": ["plot", "{bad}", "--out", "{out}/figure.png"],
     "report folder": ["report", "{bad}"],
     "extract --model": [*EXTRACT, "--model", "{bad}"],
     "extract --stimuli": [*EXTRACT, "--stimuli", "{bad}.csv"],
@@ -61,6 +62,7 @@ PATHS = {
 # Paths that a command writes to, of which "{bad}" cannot be written.
 OUTPUTS = {
     "align --out": ["align", "{good}", "{good}", "--method", "ridge", "--pairs", "0.5", "--out", "{bad}"],
+    "plot --out": ["plot", "{good}", "--out", "{bad}"],
     "score --out": ["score", "{good}", "{good}", "--regression", "ridge", "--out", "{bad}"],
     "extract --out": [*EXTRACT[:-1], "{bad}"],
 }
@@ -82,6 +84,8 @@ VALUES = [
     ["score", "{good}", "{good}", "--group", "nothing"],
     ["score", "{good}", "{good}", "--splits", "kfold", "--test-size", "0.2"],
     ["score", "{good}"],
+    ["plot", "{good}", "--out", "{out}/figure.gif"],
+    ["plot", "{good}", "--out", "{out}/figure.png", "--style", "cell"],
     ["score", "--activations", "{good}", "--benchmark", "what"],
     ["demo", "--dataset", "what"],
     ["demo", "--seeds", "many"],
@@ -264,7 +268,7 @@ def test_an_unforeseen_error_tells_what_to_report_and_a_variable_shows_the_trace
     def fail(*arguments, **options):
         return {}["absent"]
 
-    monkeypatch.setattr("neurobridge.study.report.write_report", fail)
+    monkeypatch.setattr("neurobridge.study.pages.make.report", fail)
     status, _, message = call(["report", "results"], monkeypatch, capsys)
     assert status == 70
     assert message.count("\n") == 1

@@ -42,7 +42,7 @@ def test_sites_draws_correlation_against_reliability_and_the_bound():
     np.testing.assert_allclose(ax.lines[0].get_xdata(), [0.4, 0.9])
     np.testing.assert_allclose(ax.lines[0].get_ydata(), [0.1, 0.5])
     # A name without a style of its own is seen all the same.
-    assert ax.lines[0].get_marker() == "."
+    assert ax.lines[0].get_marker() not in ("", "None", None)
     bound = ax.lines[1]
     np.testing.assert_allclose(bound.get_ydata(), np.sqrt(bound.get_xdata()))
 
@@ -125,16 +125,22 @@ def test_contact_sheet_shows_every_pixel(shape):
     np.testing.assert_array_equal(sheet[4:8, 8:12], np.full_like(pixels[0], 255))
 
 
-def test_saved_figures_are_png_and_svg_and_the_same_each_time(tmp_path):
+def test_saved_figures_are_whole_with_live_text_and_the_same_each_time(tmp_path):
     def draw(folder):
-        folder.mkdir()
         ax = figures.accuracies([{"name": "a", "accuracy": [0.5], "chance": 0.25}])
-        return figures.save_figure(ax.figure, folder, "bars")
+        return figures.save_figure(ax, folder / "new" / "folder", "bars")
 
     first, second = draw(tmp_path / "1"), draw(tmp_path / "2")
-    assert [path.suffix for path in first] == [".png", ".svg"]
+    assert [path.suffix for path in first] == [".png", ".svg", ".pdf"]
     assert all(a.read_bytes() == b.read_bytes() for a, b in zip(first, second, strict=True))
-    assert "accuracy" in first[1].read_text()
+    assert ">accuracy, category" in first[1].read_text()
+    # Embedded as TrueType, which editors keep as text.
+    assert b"/Type42" in first[2].read_bytes() or b"/CIDFontType2" in first[2].read_bytes()
+    assert sorted(path.name for path in (tmp_path / "1" / "new" / "folder").iterdir()) == [
+        "bars.pdf",
+        "bars.png",
+        "bars.svg",
+    ]
 
 
 def test_layer_profile_rings_the_chosen_layer_and_draws_chance_and_ceiling():

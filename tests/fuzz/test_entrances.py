@@ -40,13 +40,17 @@ NOT_TRIED = {
     ],
     "needs the recordings of Majaj & Hong 2015": ["brainscore.majajhong2015_public"],
     "draws a result": [
-        "figures.accuracies", "figures.layer_profile", "figures.learning_curve", "figures.save_figure", "figures.sites",
+        "figures.accuracies", "figures.alt_text", "figures.caption", "figures.cells", "figures.confusion",
+        "figures.dissimilarities", "figures.journal", "figures.layer_profile", "figures.learning_curve", "figures.legend_beside",
+        "figures.null_distribution", "figures.paired", "figures.panel_letters", "figures.partners", "figures.plan",
+        "figures.plot", "figures.rdms", "figures.reliability", "figures.save_figure", "figures.shared_legend",
+        "figures.shrinkage", "figures.sites", "figures.styles_of", "figures.trajectories",
         "study.count_ticks", "study.make_panels", "study.save_panels",
     ],
     "runs, tabulates or writes the records of this package's own experiments": [
         "study.Run", "study.Study", "study.curves_of", "study.error_bars", "study.format_mean", "study.format_p",
         "study.format_value", "study.main", "study.make_aligner", "study.mean_ci", "study.over_seeds", "study.run_study",
-        "study.select_records", "study.table_of_means", "study.verdict", "study.write_json", "study.write_report",
+        "study.select_records", "study.table_of_means", "study.verdict", "study.write_json", "study.report", "study.write_report",
     ],
 }  # fmt: skip
 

@@ -14,11 +14,11 @@ import xarray as xr
 from neurobridge.assemblies import make_assembly, open_assembly
 from neurobridge.datasets import Experiment, load
 from neurobridge.evaluate.curves.folds import draw_curve_fold
+from neurobridge.study import write_report
 from neurobridge.study.demo import SIMULATED, DemoConfig, run_demo
 from neurobridge.study.demo import task as demo_task
 from neurobridge.study.demo.task import COMPARED, draw_fold, fit_aligners, prepare
 from neurobridge.study.methods import BRIDGES, make_aligner
-from neurobridge.study.report import write_report
 from tests.refusals import refused
 
 SMALL = {"fractions": (0.1, 0.2), "n_seeds": 1, "flow_steps": 5, "n_permutations": 20}

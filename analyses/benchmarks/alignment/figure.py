@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -15,35 +14,8 @@ from neurobridge.study.panels import count_ticks, make_panels
 
 mpl.use("Agg")
 
-_WHITE = {"markerfacecolor": "white"}
-#: Lines that the figures of the package do not have.
-EXTRA_STYLES: dict[str, dict[str, Any]] = {
-    "fused, retrieval": {**figures.STYLES["fused"], "linestyle": "--", "marker": "D", **_WHITE},
-    "fused, labels": {**figures.STYLES["fused"], "linestyle": "--", "marker": "s", **_WHITE},
-    "fused, error": {**figures.STYLES["fused"], "linestyle": ":", "marker": "v", **_WHITE},
-    "fuse on arrays": {**figures.STYLES["fused"], "linestyle": "-.", "marker": "^", **_WHITE},
-    "kernel ridge": {**figures.STYLES["ridge"], "linestyle": "--", "marker": "d", **_WHITE},
-}
-#: For methods without a style of their own.
-SPARE_STYLES = [
-    {"color": colour, "marker": marker, "linestyle": "--", **_WHITE}
-    for colour, marker in (
-        ("#009E73", ">"),
-        ("#56B4E9", "8"),
-        ("#0072B2", "H"),
-        ("#CC79A7", "p"),
-        ("#E69F00", "X"),
-        ("#000000", "*"),
-    )
-]
-CHANCE = {"color": "0.5", "linestyle": "--", "linewidth": 1}
-
-
-def styles_of(methods: list[str]) -> dict[str, dict[str, Any]]:
-    """Return the line style of every method."""
-    spare = cycle(SPARE_STYLES)
-    known = {**figures.STYLES, **EXTRA_STYLES}
-    return {method: known.get(method) or next(spare) for method in methods}
+#: Name in the table -> name in the palette of the package.
+NAMES = {"fuse on arrays": "fused on arrays"}
 
 
 def draw_figure(results: Mapping[str, Any], file: Path) -> None:
@@ -57,7 +29,7 @@ def draw_figure(results: Mapping[str, Any], file: Path) -> None:
     if not panels:
         return
     methods = list(dict.fromkeys(m for rows in panels.values() for row in rows for m in row["means"]))
-    styles = styles_of(methods)
+    styles = figures.styles_of([NAMES.get(method, method) for method in methods])
     figure, axes = make_panels(len(panels), 4.6, 3.7, columns=min(4, len(panels)))
     for ax, (name, rows) in zip(axes, panels.items(), strict=False):
         for method in methods:
@@ -66,9 +38,9 @@ def draw_figure(results: Mapping[str, Any], file: Path) -> None:
                 ax.errorbar(
                     list(points), [cell["mean"] for cell in points.values()],
                     yerr=[np.nan_to_num(cell["ci95"]) for cell in points.values()], label=method, capsize=2, markersize=4,
-                    linewidth=1.2, **styles[method],
+                    linewidth=1.2, **styles[NAMES.get(method, method)],
                 )  # fmt: skip
-        ax.plot([row["n_pairs"] for row in rows], [row["null"] for row in rows], label="chance", **CHANCE)
+        ax.plot([row["n_pairs"] for row in rows], [row["null"] for row in rows], label="chance", **figures.CHANCE)
         ax.set(xscale="log", xlabel="known pairs (log scale)", ylabel=rows[0]["measure"])
         count_ticks(ax, [row["n_pairs"] for row in rows])
         ax.tick_params(axis="x", rotation=60, labelsize="small")

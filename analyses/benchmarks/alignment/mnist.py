@@ -31,6 +31,7 @@ import neurobridge
 from analyses.benchmarks.parts.mnist_spaces import Spaces, build, draw_pools, file_digests, mean_and_ci
 from analyses.parts.scores import r2
 from analyses.parts.script import run_script
+from neurobridge import figures
 from neurobridge.bridge import bridge_cost, couple, fuse, ridge_map
 from neurobridge.maps.kernel import kernel_map
 
@@ -42,6 +43,11 @@ N_PAIRS = (20, 10, 100, 480, 5, 50, 200)
 METHODS = {
     "ridge": "ridge on the pairs", "kernel_ridge": "kernel ridge on the pairs", "labels": "source + labels of the pairs",
     "bridge_euclidean": "bridge, euclidean", "bridge_geodesic": "bridge, geodesic", "fused": "fused bridge (default)",
+}  # fmt: skip
+#: Method -> name in the palette of the package.
+STYLE_OF = {
+    "ridge": "ridge", "kernel_ridge": "kernel ridge", "labels": "logistic", "bridge_euclidean": "bridge, euclidean",
+    "bridge_geodesic": "bridge", "fused": "fused",
 }  # fmt: skip
 # Accuracy and R^2 of the prototype; None where it had none.
 PROTOTYPE: dict[int, dict[str, tuple[float, float | None]]] = {
@@ -184,16 +190,17 @@ def verdict(table: dict[str, Any]) -> dict[str, Any]:
 
 def draw(table: dict[str, Any], records: list[dict[str, Any]], path: Path) -> None:
     """Draw accuracy and R^2 over the number of pairs, with chance and the head's own accuracy."""
-    figure, axes = plt.subplots(1, 2, figsize=(10, 4.6))
+    figure, axes = plt.subplots(1, 2, figsize=(12, 4.6), layout="constrained")
     n_pairs = [int(n) for n in table]
-    for (name, label), colour in zip(METHODS.items(), mpl.color_sequences["tab10"], strict=False):
+    looks = figures.styles_of(STYLE_OF.values())
+    for name, label in METHODS.items():
         for ax, metric in zip(axes, ("accuracy", "r2"), strict=True):
             if metric not in table[str(n_pairs[0])][name]:
                 continue
             cells = [table[str(n)][name][metric] for n in n_pairs]
             ax.errorbar(
-                n_pairs, [c["mean"] for c in cells], [np.nan_to_num(c["ci95"]) for c in cells], label=label, color=colour,
-                marker="o", markersize=3, capsize=2, linewidth=2.2 if name == "fused" else 1.2,
+                n_pairs, [c["mean"] for c in cells], [np.nan_to_num(c["ci95"]) for c in cells], label=label, markersize=5,
+                capsize=2, linewidth=2.2 if name == "fused" else 1.2, **looks[STYLE_OF[name]],
             )  # fmt: skip
     ceiling, chance = (np.mean([r[k] for r in records]) for k in ("accuracy_true_features", "accuracy_chance"))
     axes[0].axhline(ceiling, color="black", linestyle="--", linewidth=1, label="head on the true features")
@@ -208,16 +215,15 @@ def draw(table: dict[str, Any], records: list[dict[str, Any]], path: Path) -> No
         ax.set_xticks(n_pairs, [str(n) for n in n_pairs])
         ax.minorticks_off()
         ax.spines[["top", "right"]].set_visible(False)
-    axes[0].legend(fontsize=7, frameon=False, loc="lower right")
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right upper", fontsize=8, frameon=False)
     seeds = sorted({r["seed"] for r in records})
     figure.suptitle(
         "Real MNIST digits, VAE latents to CNN features: a few known pairs and disjoint unpaired pools", fontsize=10
     )
-    figure.text(
-        0.5, 0.005, f"n = {records[0]['n_test']} held-out digits a seed, about 2,000 points a side; mean and 95% CI over seeds "
-        f"{seeds[0]}-{seeds[-1]}", ha="center", fontsize=8,
+    figure.supxlabel(
+        f"n = {records[0]['n_test']} held-out digits a seed, about 2,000 points a side; mean and 95% CI over seeds "
+        f"{seeds[0]}-{seeds[-1]}", fontsize=8,
     )  # fmt: skip
-    figure.tight_layout(rect=(0, 0.03, 1, 1))
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=150)
     plt.close(figure)

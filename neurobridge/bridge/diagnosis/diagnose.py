@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -27,7 +28,7 @@ _FEWEST_PERMUTATIONS = 19
 
 
 def diagnose(
-    cost: BridgeCost | FusedCost,
+    cost: BridgeCost | FusedCost | Any,
     coupling: Coupling | None = None,
     *,
     X: Array | None = None,
@@ -55,8 +56,9 @@ def diagnose(
 
     Parameters
     ----------
-    cost : BridgeCost or FusedCost
-        Of a fused cost the bridge is examined.
+    cost : BridgeCost, FusedCost or fitted BridgeAligner
+        Of a fused cost the bridge is examined; of an aligner its cost with its plan and its points, in standard deviations. An
+        aligner that was read from a folder keeps none of them.
     coupling : Coupling, optional
         Coupling under the same cost; adds plan entropy, and transported mass if unbalanced.
     X, Y : arrays of shape (n, n_source_dims) and (m, n_target_dims), optional
@@ -87,8 +89,8 @@ def diagnose(
     Raises
     ------
     ValueError
-        A cost without a bridge, a coupling of another shape, only one of X and Y or arrays that do not fit the cost, or too few
-        permutations.
+        A cost without a bridge, an aligner without a plan or with further arguments, a coupling of another shape, only one of
+        X and Y or arrays that do not fit the cost, or too few permutations.
 
     References
     ----------
@@ -109,6 +111,8 @@ def diagnose(
     >>> bool(report.loo_rank < 0.2), bool(report.ridge_r2 > 0.99)
     (True, True)
     """
+    if hasattr(cost, "get_params"):
+        cost, coupling, X, Y = _parts_of_aligner(cost, coupling, X, Y)
     bridge = cost.bridge if isinstance(cost, FusedCost) else cost
     _check(bridge, coupling, X, Y, n_permutations, seed)
     rng = np.random.default_rng(seed)
@@ -148,6 +152,25 @@ def diagnose(
         for kind, message in findings:
             warnings.warn(message, kind, stacklevel=2)
     return replace(result, findings=tuple(kind.__name__ for kind, _ in findings))
+
+
+def _parts_of_aligner(
+    aligner: Any, coupling: Coupling | None, X: Array | None, Y: Array | None
+) -> tuple[Any, Coupling, Array, Array]:
+    """Return cost, coupling and points of a fitted aligner, which is known here by its attributes alone."""
+    name = type(aligner).__name__
+    if any(part is not None for part in (coupling, X, Y)):
+        raise ValueError(
+            f"found a {name} with a coupling or points; expected it alone, as it has its own. Mend: diagnose(aligner)."
+        )
+    own_coupling, training = getattr(aligner, "coupling_", None), getattr(aligner, "training_", None)
+    if own_coupling is None or training is None or own_coupling.cost is None:
+        raise ValueError(
+            f"found a {name} without a plan under a cost (it is not fitted, was read from a folder, or has map='linear' or "
+            "coupling='pairs'); expected a fitted bridge. Mend: aligner.fit(source, target, pairs), or "
+            "diagnose(bridge_cost(X, Y, pairs)) of its arrays."
+        )
+    return own_coupling.cost, own_coupling, training[0], training[1]
 
 
 def _check(

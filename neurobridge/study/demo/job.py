@@ -100,9 +100,10 @@ def run_demo(
                             save_assembly(moved[TO_MODEL], out / "aligned.nc")
                     bar.update()
                 decodings += [{**key, **row} for row in _decode(readouts, tests, config, seed)]
-    draw_figures(task, config, records, decodings, {m: shown[m] for m in ("fused", "ridge")}, out)
+    drawn = draw_figures(task, config, records, decodings, {m: shown[m] for m in ("fused", "ridge")}, out)
     results = _results(task, config, records, decodings, seconds=time.monotonic() - started)
     results["warnings"] = _summarise(caught)
+    results["figures"] = drawn
     write_json(results, out / "scores.json")
     return results
 

@@ -102,14 +102,20 @@ def draw_figures(
     decodings: list[Record],
     shown: dict[str, xr.Dataset],
     out: Path,
-) -> None:
-    """Write the figures of a run as PNG and SVG.
+) -> list[dict[str, str]]:
+    """Write the figures of a run as PNG, SVG and PDF.
 
     Parameters
     ----------
     shown : mapping of method to Score
         Scores by site of the first seed at the largest share of pairs.
+
+    Returns
+    -------
+    list of dict
+        ``file`` and ``caption`` of each.
     """
+    written = []
     import matplotlib.pyplot as plt
 
     word = "SIMULATED" if task.experiment.kind == "simulated" else "real"
@@ -118,7 +124,7 @@ def draw_figures(
         f"{name} ({word}); n = {records[0]['n_stimuli']} held-out stimuli; {config.n_seeds} seeds from {config.seed}, "
         "bars: range"
     )
-    figure, axes = plt.subplots(1, 2, figsize=(9.5, 3.9), layout="constrained", sharey=True)
+    figure, axes = plt.subplots(1, 2, figsize=(10.5, 3.9), layout="constrained", sharey=True)
     for ax, direction in zip(axes, (TO_BRAIN, TO_MODEL), strict=True):
         rows = select_records(records, direction=direction)
         figures.learning_curve(
@@ -129,14 +135,23 @@ def draw_figures(
             title=direction,
             ylabel="median Pearson r, held-out stimuli" if direction == TO_BRAIN else "",
         )
+    figures.shared_legend(axes)
+    figures.panel_letters(axes)
     figure.suptitle(caption, fontsize="small")
     figures.save_figure(figure, out, "learning_curve")
+    text = f"Held-out median r of every method by number of paired stimuli, with chance and ceiling; {caption}."
+    written.append({"file": "learning_curve.png", "caption": text})
 
-    figure, ax = plt.subplots(figsize=(5.2, 4.4), layout="constrained")
+    figure, ax = plt.subplots(figsize=(7.2, 4.4), layout="constrained")
     figures.sites(shown, ax=ax, title=f"{TO_BRAIN} by site, {largest:.0%} paired")
     n_test = records[0]["n_stimuli"]
     figure.suptitle(f"{name} ({word}); n = {n_test} held-out stimuli, seed {config.seed}", fontsize="small")
     figures.save_figure(figure, out, "sites")
+    text = (
+        f"Held-out r of every site against its reliability, or its rank without trials, {largest:.0%} paired; dashed: 95 % of the "
+        f"null of one site; n = {n_test} stimuli, seed {config.seed}."
+    )
+    written.append({"file": "sites.png", "caption": text})
 
     if task.labels:
         size = (6.4 * len(task.labels), 4.8)
@@ -146,6 +161,8 @@ def draw_figures(
             figures.accuracies(rows, ax=ax, label=label, title=f"{largest:.0%} paired")
         figure.suptitle(caption, fontsize="small")
         figures.save_figure(figure, out, "decoding")
+        text = f"Decoding {' and '.join(task.labels)} with {largest:.0%} paired, dashed: chance; {caption}."
+        written.append({"file": "decoding.png", "caption": text})
     if task.experiment.images is not None:
         images = task.experiment.images
         chosen = np.linspace(0, images.sizes[PRESENTATION] - 1, 24).astype(int)
@@ -153,6 +170,8 @@ def draw_figures(
         title = f"{name} ({word}): 24 of {images.sizes[PRESENTATION]} images"
         figures.contact_sheet(images.isel({PRESENTATION: chosen}), ax=ax, title=title)
         figures.save_figure(figure, out, "stimuli")
+        written.append({"file": "stimuli.png", "caption": f"{title}."})
+    return written
 
 
 def _curves(rows: list[Record], config: DemoConfig) -> dict[str, tuple[list[float], list[list[float]]]]:

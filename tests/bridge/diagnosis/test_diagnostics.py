@@ -11,6 +11,7 @@ import pytest
 from scipy.spatial.distance import pdist
 from scipy.stats import spearmanr
 
+from neurobridge.aligners import BridgeAligner, RidgeAligner
 from neurobridge.bridge import (
     BridgeWarning,
     CalibrationWarning,
@@ -309,3 +310,19 @@ def test_of_a_fused_cost_the_bridge_is_examined():
     assert of_fused.source == of_bridge.source
     assert of_fused.calibration == of_bridge.calibration
     assert 0 < of_fused.entropy < 1
+
+
+def test_of_an_aligner_its_own_bridge_is_examined():
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(60, 3))
+    pairs = np.arange(30), np.arange(30)
+    aligner = BridgeAligner(coupling="factored", epsilon=0.2).fit(X, X @ rng.normal(size=(3, 4)), pairs)
+    X_train, Y_train, _ = aligner.training_
+    expected = diagnose(aligner.coupling_.cost, aligner.coupling_, X=X_train, Y=Y_train)
+    assert diagnose(aligner).to_dict() == expected.to_dict()
+    with refused(ValueError, "BridgeAligner", "alone"):
+        diagnose(aligner, X=X, Y=X)
+    with refused(ValueError, "RidgeAligner", "fit"):
+        diagnose(RidgeAligner().fit(X, X))
+    with refused(ValueError, "BridgeAligner", "map='linear'"):
+        diagnose(BridgeAligner(map="linear").fit(X, X, pairs))

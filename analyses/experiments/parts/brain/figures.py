@@ -19,7 +19,7 @@ Figures = list[dict[str, str]]
 
 def how_many_figure(run: Run, facts: dict[str, Record], records: list[Record], needed: list[Record]) -> Figures:
     """Draw how many paired images a lab needs: fused and ridge, relative to ridge on all pairs."""
-    figure, axes = make_panels(len(facts), 5.0, 4.0, columns=3)
+    figure, axes = make_panels(len(facts), 6.6, 4.0, columns=3)
     for ax, (dataset, fact) in zip(axes, facts.items(), strict=True):
         of_direction = records_to_brain(dataset, records)
         n_all_pairs = max(r["n_pairs"] for r in of_direction)
@@ -59,7 +59,7 @@ def how_many_figure(run: Run, facts: dict[str, Record], records: list[Record], n
             f"{dataset_title(fact, dataset)}\n{fact['n_model']} dims -> {fact['n_sites']} sites; {ceiling_text}",
             fontsize="small",
         )
-        ax.legend(fontsize="small", framealpha=0.9, edgecolor="none", loc="lower right")
+        figures.legend_beside(ax)
     text = (
         "How many paired images does a lab need? Model to brain, median r over sites on held-out images. "
         "Arrows: pairs of ridge → pairs with which fused reaches the same. Bars: range of the seeds, the same for both."

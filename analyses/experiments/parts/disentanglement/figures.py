@@ -34,7 +34,7 @@ def draw_disentanglement(run: Run, records: list[Record]) -> None:
     """Draw disentanglement and alignment by beta, and one against the other."""
     from matplotlib import pyplot as plt
 
-    figure, axes = plt.subplots(2, 3, figsize=(15, 8.8), layout="constrained")
+    figure, axes = plt.subplots(2, 3, figsize=(20, 8.8), layout="constrained")
     grey: dict[str, Any] = {"color": "0.4", "marker": "s", "linestyle": "--", "fillstyle": "none"}
     chance: dict[str, Any] = {"color": "0.6", "linestyle": ":", "label": "chance"}
     top: dict[str, Any] = {"color": "black", "linestyle": ":", "marker": "x", "label": "all pairs (ceiling)"}
@@ -42,8 +42,8 @@ def draw_disentanglement(run: Run, records: list[Record]) -> None:
         vaes = select_records(records, kind="vae", data=data)
         alignments = select_records(records, kind="alignment", data=data)
         counts = sorted({r["n_pairs"] for r in alignments})
-        _plot_line(row[0], vaes, "dci", -1, label="DCI", color="#D55E00", marker="o")
-        _plot_line(row[0], vaes, "mig", 1, label="MIG", color="#0072B2", marker="^", linestyle="-.")
+        _plot_line(row[0], vaes, "dci", -1, label="DCI", color=figures.PALETTE["pls"], marker="o")
+        _plot_line(row[0], vaes, "mig", 1, label="MIG", color=figures.PALETTE["cca"], marker="^", linestyle="-.")
         _plot_line(row[0], vaes, "dci_rotated", 0, label="DCI, latents rotated", **grey)
         _plot_line(row[0], vaes, "dci_null", 2, **chance)
         row[0].set(ylabel="disentanglement (0 to 1)", title=f"{title}: disentanglement", ylim=(-0.05, 0.8))
@@ -59,13 +59,13 @@ def draw_disentanglement(run: Run, records: list[Record]) -> None:
                 _plot_line(row[1], group, "r2", 2 * k + j - 2, label=f"{name}, {n} pairs", **style)
         _plot_line(row[1], select_records(alignments, method="all pairs"), "r2", 2, **top)
         _plot_line(row[1], select_records(alignments, method="chance", n_pairs=counts[-1]), "r2", -3, **chance)
-        row[1].set(ylabel="held-out R²", title=f"{title}: alignment", ylim=(-0.2, 1.35))
+        row[1].set(ylabel="held-out R²", title=f"{title}: alignment", ylim=(-0.2, 1.05))
         row[1].set_yticks(np.arange(-0.2, 1.01, 0.2))
         for ax in row[:2]:
             ax.set_xscale("log", base=2)
             ax.set_xticks(betas(run), labels=[f"{beta:g}" for beta in betas(run)])
             ax.set_xlabel("beta (log scale)")
-            ax.legend(fontsize="small", ncols=2, loc="upper right")
+            figures.legend_beside(ax)
         for rotated, fill in ((False, "full"), (True, "none")):
             group = select_records(alignments, method="fused", n_pairs=counts[-1], rotated=rotated)
             r2_of = {(r["beta"], r["seed"]): r["r2"] for r in group}
@@ -80,7 +80,7 @@ def draw_disentanglement(run: Run, records: list[Record]) -> None:
             ylabel=f"held-out R², fused, {counts[-1]} pairs",
             title=f"{title}: R² and DCI",
         )
-        row[2].legend(fontsize="small")
+        figures.legend_beside(row[2])
     n = sizes(run)
     caption = (
         f"Above SIMULATED, below real; {N_LATENTS} latents, {run.n_seeds} seed(s), bars 95 % CI; {n.factors} images measure, "
@@ -104,6 +104,6 @@ def draw_known_truth(run: Run, truth: list[Record]) -> None:
     axes[1].axhline(0, color="0.6", linestyle=":", label="chance (0)")
     axes[1].set(xlabel="DCI disentanglement of the turned code", ylabel="held-out R² (ceiling 1)", ylim=(-0.05, 1.02))
     axes[1].set_title("true factors as a code, turned (simulated)", fontsize="medium")
-    axes[1].legend(fontsize="small")
+    figures.legend_beside(axes[1])
     caption = f"{run.n_seeds} seed(s), bars 95 % CI; {sizes(run).align // 5} scenes held out"
     save_panels(figure, run, "known_truth", caption)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from pathlib import Path
 
 import numpy as np
@@ -29,19 +30,16 @@ def sheet_file(run: Run, method: str, n_pairs: int) -> Path:
     return run.out / f"sheet-{method.replace(' ', '-')}-{n_pairs}.npy"
 
 
-#: Method of generation -> aligner whose line style it has.
-STYLE_OF = {
-    "barycentric": "fused",
-    "plan": "ridge",
-    "plan-balanced": "pairs-flow",
-    "flow": "fused-flow",
-    "flow-barycentric": "procrustes",
+#: Method of generation -> its line style: that of the aligner where it is one, else a style that no aligner has.
+STYLE_OF = figures.styles_of(LABELS) | {
+    "barycentric": figures.STYLES["fused"],
+    "flow": figures.STYLES["fused-flow"],
 }
 
 
 def draw_scores(run: Run, records: list[Record], counts: list[int], methods: list[str]) -> None:
     """Draw agreement, Frechet distance and spread by known pairs."""
-    figure, axes = make_panels(3, 5.2, 4.2)
+    figure, axes = make_panels(3, 6.6, 4.2)
     pairs, all_labels = select_records(records, kind="pairs"), select_records(records, kind="all labels")
     labels = {"agreement": "agreement of the judge", "frechet": "Frechet distance (squared feature units)",
               "spread": "variance within a class (real = 1)"}  # fmt: skip
@@ -49,7 +47,7 @@ def draw_scores(run: Run, records: list[Record], counts: list[int], methods: lis
         for name in methods:
             results = [mean_ci([r[key] for r in select_records(pairs, method=name, n_pairs=n)]) for n in counts]
             ax.errorbar(counts, [m for m, _ in results], yerr=[np.nan_to_num(h) for _, h in results], capsize=2, markersize=5,
-                        label=LABELS[name], **figures.STYLES[STYLE_OF[name]])  # fmt: skip
+                        label=LABELS[name], **STYLE_OF[name])  # fmt: skip
         lines = {
             "flow, all labels": (mean_ci([r[key] for r in all_labels])[0], "-"),
             "reconstructions (ceiling)": (records[0][f"{key}_reconstructed"], ":"),
@@ -64,7 +62,7 @@ def draw_scores(run: Run, records: list[Record], counts: list[int], methods: lis
         ax.set_yscale("log" if key == "frechet" else "linear")
         ax.set_ylim({"agreement": (0, 1.05), "frechet": (4, 2000), "spread": (0, 3.2)}[key])
         count_ticks(ax, counts)
-        ax.legend(fontsize="x-small", framealpha=0.9, edgecolor="none")
+        figures.legend_beside(ax)
     caption = (
         f"Real MNIST; {records[0]['n_images']} images for each method and seed, new wordings; {run.n_seeds} seed(s), "
         "bars 95 % CI"
@@ -83,7 +81,7 @@ def draw_contact_sheet(run: Run, most_pairs: int, methods: list[str]) -> None:
         shown = images.reshape(10, -1, *images.shape[1:])[:, :: len(images) // 50].reshape(-1, *images.shape[1:])
         figures.contact_sheet(
             xr.DataArray(shown, dims=("presentation", "row", "column")), ax=ax, n_columns=5,
-            title=LABELS[name].replace(", all labels", ",\nall labels"),
+            title=textwrap.fill(LABELS[name], 24),
         )  # fmt: skip
     caption = (
         f"Real MNIST; a row for each digit, 0 to 9, five images each; {most_pairs} known pairs (right: all labels); "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from neurobridge import figures
 from neurobridge.study.harness import Record, Run
 from neurobridge.study.panels import save_panels
 from neurobridge.study.tables import format_p, select_records
@@ -12,14 +13,16 @@ from .agreement import DISTANCES, MEASURES, N_PAIRS, alignment_quality
 from .encoders import ENCODERS
 
 MARKERS = dict(zip(ENCODERS, ("o", "s", "^", "*", "D"), strict=True))
-COLOURS = dict(zip(ENCODERS, ("#0072B2", "#D55E00", "#009E73", "#000000", "#CC79A7"), strict=True))
+COLOURS = dict(
+    zip(ENCODERS, (figures.PALETTE[k] for k in ("ridge", "fused", "procrustes", "pls", "fused-flow")), strict=True)
+)
 
 
 def scatter_figure(run: Run, records: list[Record], plain: list[Record], rows: list[Record]) -> dict[str, str]:
     """Draw alignment against overlap, a panel for each measure."""
     from matplotlib import pyplot as plt
 
-    figure, axes = plt.subplots(2, 3, figsize=(13, 8), sharey=True, layout="constrained")
+    figure, axes = plt.subplots(2, 3, figsize=(15, 8), sharey=True, layout="constrained")
     for ax, row in zip(axes.flat, rows, strict=True):
         measure = row["measure"]
         noisy = [r for r in records if r["change"]]
@@ -47,7 +50,8 @@ def scatter_figure(run: Run, records: list[Record], plain: list[Record], rows: l
         )
     for ax in axes[:, 0]:
         ax.set_ylabel(f"held-out r of the bridge, {N_PAIRS} pairs")
-    axes[0, 0].legend(fontsize="x-small", framealpha=0.8, edgecolor="none")
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside right upper", fontsize="small", frameon=False)
     text = (
         f"Overlap on training stimuli against held-out r of the bridge, {len(plain)} encoder pairs as they are. "
         "rho: signed so that positive is more overlap, better alignment; ceiling of r is 1 where the target is no recording."
@@ -60,7 +64,7 @@ def rank_figure(run: Run, results: dict[str, list[Record]]) -> dict[str, str]:
     from matplotlib import pyplot as plt
 
     names = [name for name in results if name.split(",")[0] in ("real", "within sets", "recordings") or "less" in name]
-    figure, ax = plt.subplots(figsize=(9, 0.75 * len(names) + 1.8), layout="constrained")
+    figure, ax = plt.subplots(figsize=(9.5, 0.85 * len(names) + 1.8), layout="constrained")
     markers = ("o", "s", "^", "D", "v", "P")
     for k, measure in enumerate(MEASURES):
         rows = [next(r for r in results[name] if r["measure"] == measure) for name in names]
@@ -76,15 +80,17 @@ def rank_figure(run: Run, results: dict[str, list[Record]]) -> dict[str, str]:
         ax.plot(
             [bound, bound],
             [k - 0.45, k + 0.45],
-            color="#D55E00",
+            color=figures.PALETTE["fused"],
             linestyle="--",
             label="chance (95 % of the null)" if k == 0 else None,
         )
     ax.axvline(0, color="0.5", linewidth=1)
     ax.axvline(1, color="black", linewidth=1, linestyle=":", label="ceiling: the same ranks")
-    ax.set_yticks(range(len(names)), labels=[f"{name} (n = {results[name][0]['n']})" for name in names])
+    places = [name.replace(", ", ",\n") for name in names]
+    counts = [results[name][0]["n"] for name in names]
+    ax.set_yticks(range(len(names)), labels=[f"{place} (n = {n})" for place, n in zip(places, counts, strict=True)])
     ax.invert_yaxis()
-    ax.set_xlabel("Spearman correlation of overlap with alignment, 95 % bootstrap interval over encoder pairs")
-    ax.legend(fontsize="x-small", loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
+    ax.set_xlabel("Spearman correlation of overlap with alignment,\n95 % bootstrap interval over encoder pairs")
+    figures.legend_beside(ax)
     caption = "Rank correlation of every overlap measure with alignment, by group of encoder pairs."
     return save_panels(figure, run, "ranks", caption)

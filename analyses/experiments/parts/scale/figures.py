@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from neurobridge import figures
 from neurobridge.study.harness import Record, Run
 from neurobridge.study.panels import make_panels, save_panels
 from neurobridge.study.tables import select_records
@@ -11,15 +12,15 @@ from neurobridge.study.tables import select_records
 from .design import seeds_of
 from .tables import average
 
-_MARKS = {"euclidean": ("s", "#0072B2"), "geodesic": ("o", "#D55E00")}
+_MARKS = {"euclidean": ("s", figures.PALETTE["keypoints"]), "geodesic": ("o", figures.PALETTE["bridge"])}
 _SHOWN: dict[str, dict[str, Any]] = {
-    "geodesic: flow": {"color": "#D55E00", "marker": "o", "linestyle": "-"},
-    "geodesic: kernel map": {"color": "#D55E00", "marker": "v", "linestyle": "--"},
-    "euclidean: flow": {"color": "#0072B2", "marker": "s", "linestyle": "-"},
-    "euclidean: kernel map": {"color": "#0072B2", "marker": "^", "linestyle": "--"},
-    "pairs: kernel map": {"color": "0.35", "marker": "D", "linestyle": "-."},
-    "pairs: flow": {"color": "0.35", "marker": "x", "linestyle": (0, (1, 1))},
-    "pairs: ridge": {"color": "0.65", "marker": "P", "linestyle": (0, (4, 2))},
+    "geodesic: flow": figures.STYLES["bridge-flow"],
+    "geodesic: kernel map": figures.STYLES["bridge, kernel readout"],
+    "euclidean: flow": {"color": figures.PALETTE["keypoints"], "marker": "s", "linestyle": "-"},
+    "euclidean: kernel map": {"color": figures.PALETTE["keypoints"], "marker": "^", "linestyle": "--"},
+    "pairs: kernel map": figures.STYLES["pairs, kernel readout"],
+    "pairs: flow": figures.STYLES["pairs-flow"],
+    "pairs: ridge": figures.STYLES["ridge"],
 }
 
 
@@ -96,7 +97,7 @@ def draw_cost(run: Run, features: list[Record], costs: list[Record]) -> dict[str
     for ax, top in zip(axes, (average(features, "features_s", n=last), average(costs, "rss_gb", n=last)), strict=True):
         ax.plot([last / 30, last], [top / 30, top], color="0.85", linewidth=4, zorder=0, label="slope 1")
         ax.set(xscale="log", yscale="log", xlabel="points a side")
-        ax.legend(fontsize="x-small", loc="upper left", bbox_to_anchor=(1.0, 1.0))
+        figures.legend_beside(ax)
     axes[0].set(ylabel="processor s", title="time by stage, 100 pairs")
     axes[1].set(ylabel="GB", title="peak RSS of the process")
     text = "Real MNIST digits, deformed; 64 and 32 dimensions; mean over seeds; no n x n matrix is built"

@@ -1,0 +1,1 @@
+"""Words beside figures: findings, captions and alternative texts."""
