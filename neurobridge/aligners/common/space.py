@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -12,8 +13,10 @@ from sklearn.utils.metadata_routing import UNUSED
 from neurobridge.aligners.common.cycles import measure_contribution, measure_cycles
 from neurobridge.aligners.common.routes import (
     COMMON,
+    DIRECT,
     FEWEST,
     METHODS,
+    PATH,
     Atlas,
     deal_folds,
     fit_atlas,
@@ -49,8 +52,9 @@ class CommonSpace(AlignerEstimator):
        stimuli, also where this follows from pairs with a third.
     3. From one space to another lead up to three routes: the direct map; the shortest paths of direct maps over third spaces,
        averaged; and the common space. Their predictions are added with non-negative weights, those of least squared error on
-       held-out shared stimuli. Between spaces that have seen fewer than ten stimuli in common, the routes that there are have
-       equal weights: images and sounds may be aligned through captions alone.
+       held-out shared stimuli. Spaces that have seen none in common, as images and sounds that are aligned through captions,
+       weigh the path against the common space as direct maps are weighed against it along the path; those that have seen one
+       to nine give all routes equal weights.
     4. The dimension of the common space has the least error on held-out shared stimuli of all spaces.
 
     A stimulus is held out in all its spaces at once. ``"srm"``, the shared response without whitening, and ``"procrustes"``,
@@ -434,13 +438,26 @@ class CommonSpace(AlignerEstimator):
         return n_dims, weights, explained
 
     def _fill_weights(self) -> None:
-        """Give equal weights to the routes that cannot be weighed; the baselines have one, which is taken as it is."""
+        """Give weights to the routes that nothing weighs; the baselines have one route, which is taken as it is."""
         if self.method == "procrustes":
             self.n_dims_ = next(iter(self.atlas_.ends.values())).encode.coef.shape[1]
+        weighed = dict(self.weights_)
         for edge in self.n_seen_in_both_:
             routes = self.atlas_.routes(edge)
-            if self.method != "bridge" or edge not in self.weights_:
-                self.weights_[edge] = dict.fromkeys(routes, 1 / len(routes))
+            if self.method != "bridge":
+                self.weights_[edge] = {COMMON: 1.0}
+            elif edge not in weighed:
+                self.weights_[edge] = self._borrowed(edge, weighed) or dict.fromkeys(routes, 1 / len(routes))
+
+    def _borrowed(self, edge: Edge, weighed: Mapping[Edge, Mapping[str, float]]) -> dict[str, float]:
+        """Weigh a path against the common space as its steps are weighed; nothing where a direct map or no such step is."""
+        paths = [(edge[0], *path, edge[1]) for path in self.atlas_.paths.get(edge, ())]
+        steps = [weighed[step] for path in paths for step in pairwise(path) if step in weighed]
+        share = {PATH: sum(w.get(DIRECT, 0.0) for w in steps), COMMON: sum(w.get(COMMON, 0.0) for w in steps)}
+        total = sum(share.values())
+        if DIRECT in self.atlas_.routes(edge) or not total > 0:
+            return {}
+        return {route: value / total for route, value in share.items()}
 
     def _moved(self, points: np.ndarray, source: str, target: str | None) -> np.ndarray:
         """Map standardised points."""
