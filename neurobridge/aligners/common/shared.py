@@ -15,7 +15,7 @@ from neurobridge.store.kinds import register
 #: Share of the variance of a space that its principal components keep, and how many there are at most.
 _KEPT, _MOST = 0.99, 256
 _LEAST_NOISE = 1e-6
-_ROUNDS, _SETTLED = 200, 1e-4
+_ROUNDS, _SETTLED = 200, 1e-3
 
 
 @register("common-ends")
@@ -123,7 +123,8 @@ def fit_shared_response(
     pattern = pattern.ravel()
     G = _start(X, seen, n_dims)
     W = {name: nearest_rotation(values.T @ G[seen[name]], cutoff=0) for name, values in X.items()}
-    noise = {name: max(float(np.square(values).mean()) / 2, _LEAST_NOISE) for name, values in X.items()}
+    spread = {name: float(np.square(values).mean()) for name, values in X.items()}
+    noise = {name: max(value / 2, _LEAST_NOISE) for name, value in spread.items()}
     sigma = np.eye(n_dims)
     for _ in range(_ROUNDS):
         projected = np.zeros_like(G)
@@ -135,7 +136,6 @@ def fit_shared_response(
             weight = sum(1 / noise[name] for name, is_seen in zip(X, row, strict=True) if is_seen)
             covariances.append(np.linalg.inv(inverse + weight * np.eye(n_dims)))
             G[pattern == number] = projected[pattern == number] @ covariances[number]
-        second = np.zeros((n_dims, n_dims))
         before = dict(noise)
         for name, values in X.items():
             mine = G[seen[name]]
@@ -147,7 +147,8 @@ def fit_shared_response(
             noise[name] = max(float(residual) / values.size, _LEAST_NOISE)
         second = G.T @ G + np.tensordot(np.bincount(pattern, minlength=len(patterns)), covariances, axes=1)
         sigma = second / len(G) + 1e-10 * np.trace(second) / len(G) * np.eye(n_dims)
-        if all(abs(noise[name] - before[name]) <= _SETTLED * before[name] for name in noise):
+        # Noise of less than a hundredth of the spread would shrink for ever.
+        if all(abs(noise[name] - before[name]) <= _SETTLED * max(before[name], spread[name] / 100) for name in noise):
             break
     inverse = np.linalg.pinv(sigma, hermitian=True)
     ends = {}

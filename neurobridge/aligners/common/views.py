@@ -94,7 +94,8 @@ def view_stimuli(points: Mapping[str, np.ndarray], rows: Mapping[Edge, Rows]) ->
     >>> {name: codes.tolist() for name, codes in views.stimulus.items()}
     {'a': [0, -1], 'b': [-1, 0], 'c': [0, -1]}
     """
-    names = list(points)
+    # The same numbers, and so the same folds, in whatever order the spaces were given.
+    names = sorted(points)
     begins = dict(zip(names, np.cumsum([0, *(len(points[name]) for name in names)]), strict=False))
     total = sum(len(values) for values in points.values())
     left = np.concatenate([begins[a] + pair[0] for (a, _), pair in rows.items()])
@@ -106,7 +107,7 @@ def view_stimuli(points: Mapping[str, np.ndarray], rows: Mapping[Edge, Rows]) ->
     stimulus = np.full(total, -1)
     shared, stimulus[paired] = np.unique(label[paired], return_inverse=True)
     ends = {name: slice(begins[name], begins[name] + len(points[name])) for name in names}
-    return Views(dict(points), {name: stimulus[ends[name]] for name in names}, len(shared))
+    return Views({name: points[name] for name in names}, {name: stimulus[ends[name]] for name in names}, len(shared))
 
 
 def read_spaces(spaces: Any) -> tuple[dict[str, np.ndarray], bool]:
