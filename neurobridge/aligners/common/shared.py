@@ -15,7 +15,7 @@ from neurobridge.store.kinds import register
 #: Share of the variance of a space that its principal components keep, and how many there are at most.
 _KEPT, _MOST = 0.99, 256
 _LEAST_NOISE = 1e-6
-_ROUNDS, _SETTLED = 200, 1e-3
+_ROUNDS, _SETTLED = 50, 1e-3
 
 
 @register("common-ends")
