@@ -13,7 +13,9 @@ from .measures import cka_biased as cka_biased
 from .measures import procrustes as procrustes
 from .measures import rdm_similarity as rdm_similarity
 from .measures import rsa as rsa
+from .models import compare_rsa_models as compare_rsa_models
 from .rdms import crossvalidated_rdm as crossvalidated_rdm
+from .rdms import noise_covariance as noise_covariance
 from .rdms import rdm as rdm
 from .rdms import rdm_noise_ceiling as rdm_noise_ceiling
 from .relations import overlap as overlap
