@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 import pytest
 import scipy.stats
@@ -126,10 +128,8 @@ def test_noise_ceilings_agree_with_rsatoolbox(rsa, comparator):
 @pytest.mark.parametrize("distance", ["poisson", "mahalanobis", "sqeuclidean"])
 def test_distances_agree_with_rsatoolbox(rsa, distance):
     recordings = trials()
-    average = recordings.isel(presentation=~recordings.get_index("presentation").duplicated())
     responses = recordings.values[:6]
     assembly = make_assembly(responses, presentation={"stimulus_id": list("abcdef")}, neuroid={"neuroid_id": range(6)})
-    assert average.ndim == 2
     covariance = noise_covariance(recordings)
     options = {"noise": covariance} if distance == "mahalanobis" else {}
     ours = rdm(assembly, distance=distance, **options)
@@ -139,6 +139,8 @@ def test_distances_agree_with_rsatoolbox(rsa, distance):
     np.testing.assert_allclose(ours.values, theirs.get_matrices()[0], atol=1e-9)
 
 
+# rsatoolbox casts NaN.
+@pytest.mark.filterwarnings("ignore:invalid value encountered in cast:RuntimeWarning")
 @pytest.mark.parametrize("whiten", [False, True])
 def test_crossnobis_of_unequal_repetitions_agrees_with_rsatoolbox(rsa, whiten):
     recordings = trials()
@@ -205,30 +207,30 @@ def test_scores_take_the_new_comparators(comparator):
     assert float(score["p_value"]) == pytest.approx(0.05)
 
 
-def replayed_draws(n_stimuli: int, n_subjects: int, n: int, seed: int) -> list[Draw]:
-    """Return the draws that rsatoolbox takes from numpy's global state after this seed."""
-    state = np.random.RandomState(seed)
-    draws = []
-    for _ in range(n):
-        subjects = state.randint(0, n_subjects, size=n_subjects)
-        draws.append(Draw(state.randint(0, n_stimuli, size=n_stimuli), subjects))
-    return draws
-
-
 @pytest.mark.parametrize("comparator", ["cosine", "corr", "spearman", "rho-a", "cosine_cov", "corr_cov"])
 def test_the_dual_bootstrap_agrees_with_rsatoolbox_draw_by_draw(rsa, comparator, monkeypatch):
-    n, n_draws = 12, 25
+    n, n_draws = 10, 8
     subjects, models = geometry(n=n), np.stack([geometry(1, n=n)[0], geometry(0, n=n, noise=0.3)[0]])
-    state = np.random.get_state()
-    np.random.seed(3)
+    draws: list[Draw] = []
+    evaluate = sys.modules["rsatoolbox.inference.evaluate"]
+    sample = evaluate.bootstrap_sample
+
+    def noted(*args, **options):
+        drawn, of_subjects, of_stimuli = sample(*args, **options)
+        draws.append(Draw(of_stimuli, of_subjects))
+        return drawn, of_subjects, of_stimuli
+
+    monkeypatch.setattr(evaluate, "bootstrap_sample", noted)
+    # rsatoolbox draws from numpy's global state.
+    state = np.random.get_state()  # noqa: NPY002
+    np.random.seed(3)  # noqa: NPY002
     try:
         theirs = rsa.inference.eval_dual_bootstrap(
             [rsa.model.ModelFixed(str(k), condensed(square)) for k, square in enumerate(models)],
             rsa.rdm.RDMs(subjects), method=comparator, N=n_draws, use_correction=False,
         )  # fmt: skip
     finally:
-        np.random.set_state(state)
-    draws = replayed_draws(n, 5, n_draws, 3)
+        np.random.set_state(state)  # noqa: NPY002
     whole = Compared(models, subjects, np.arange(n), comparator)
     values = {"both": [], "subjects": [], "stimuli": []}
     for draw in draws:
@@ -247,7 +249,7 @@ def test_the_dual_bootstrap_agrees_with_rsatoolbox_draw_by_draw(rsa, comparator,
     np.testing.assert_allclose(ours, expected, atol=1e-9)
     # The whole function on the same draws, up to what it says it does differently: the value is that on the data.
     monkeypatch.setattr("neurobridge.evaluate.similarity.models.draw_samples", lambda *_: draws)
-    score = compare_rsa_models({"a": models[0], "b": models[1]}, subjects, comparator=comparator, n_bootstrap=n_draws)
+    score = compare_rsa_models({"a": models[0], "b": models[1]}, subjects, comparator=comparator, n_bootstrap=20)
     np.testing.assert_allclose(score["sem"].values ** 2, theirs.model_var, atol=1e-9)
     t = (score["raw"][0] - score["raw"][1]) / np.sqrt(theirs.diff_var[0])
     assert float(score["p_difference"][0, 1]) == pytest.approx(float(2 * scipy.stats.t.sf(abs(t), 4)), abs=1e-9)
@@ -271,13 +273,13 @@ def test_a_true_model_beats_a_wrong_one_and_reaches_the_ceiling(bootstrap):
     assert float(score["raw_low"].sel(model="true")) < float(score["raw"].sel(model="true"))
     assert np.isnan(score["p_difference"].sel(model="true", model_2="true"))
     # The same model twice does not differ, and has no variance of its difference.
-    assert not float(score["p_difference"].sel(model="true", model_2="again")) < 0.5
+    assert float(score["p_difference"].sel(model="true", model_2="again")) == pytest.approx(1)
     np.testing.assert_allclose(score["raw_by_subject"].mean("subject"), score["raw"])
 
 
 def test_variance_over_stimuli_and_subjects_is_larger_than_over_either():
     subjects, models = geometry(n=16, n_rdms=8), {"m": geometry(n=16, noise=0.5)[0]}
-    sem = {b: float(compare_rsa_models(models, subjects, bootstrap=b, n_bootstrap=200)["sem"][0])
+    sem = {b: float(compare_rsa_models(models, subjects, bootstrap=b, n_bootstrap=60)["sem"][0])
            for b in ("both", "stimuli", "subjects")}  # fmt: skip
     assert sem["both"] >= max(sem["stimuli"], sem["subjects"]) - 1e-12
 

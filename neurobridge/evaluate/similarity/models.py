@@ -23,6 +23,7 @@ from neurobridge.points.options import is_choice, require_count
 Bootstrap = Literal["both", "stimuli", "subjects"]
 BOOTSTRAPS: tuple[Bootstrap, ...] = ("both", "stimuli", "subjects")
 _LEVEL = 0.95
+_ROUNDING = 1e-9
 
 
 class _Squares(NamedTuple):
@@ -222,8 +223,8 @@ def _score(
     lower, upper = (float(value) for value in observed[n_models:])
     estimate = np.array([row[row != 0] @ observed[row != 0] for row in contrasts])
     sem = np.sqrt(variances)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        t = estimate / sem
+    # Two models that are the same differ by rounding alone.
+    t = estimate / np.maximum(sem, _ROUNDING)
     above = scipy.stats.t.sf(t[:n_models], dof)
     two_sided = 2 * scipy.stats.t.sf(np.abs(t[n_models:]), dof)
     of_ceiling, of_pairs = two_sided[:n_models], two_sided[n_models:]
