@@ -230,7 +230,7 @@ class AlignerEstimator(TransformerMixin, BaseEstimator, ABC, auto_wrap_output_ke
                 )
 
     def _not_fitted(self, facts: str) -> AlignerNotFittedError:
-        given = ", ".join(list(inspect.signature(self.fit).parameters)[:3])  # type: ignore[attr-defined]
+        given = ", ".join(list(inspect.signature(self.fit).parameters)[:3])
         return AlignerNotFittedError(f"{facts}. Mend: call fit({given}) first.")
 
     def __sklearn_tags__(self) -> Any:

@@ -57,7 +57,7 @@ def rsa_models(score: xr.Dataset, *, ax: Axes | None = None, level: float = 0.05
     lower, upper = float(score["ceiling"].max()), float(score["ceiling_upper"])
     if np.isfinite(lower):
         ax.axhspan(lower, upper, color="0.85", zorder=1)
-        ax.text(at[0] - 0.45, upper, "noise ceiling", fontsize="small", va="top", color="0.3")
+        ax.text(-0.45, upper, "noise ceiling", fontsize="small", va="top", color="0.3")
     ax.axhline(0, color="black", linewidth=0.8)
     marks = []
     for name in names:
@@ -69,7 +69,7 @@ def rsa_models(score: xr.Dataset, *, ax: Axes | None = None, level: float = 0.05
     top = float(np.nanmax([np.nanmax(subjects), float(np.nanmax(raw + np.nan_to_num(sem))), upper]))
     height = top - bottom
     for x, mark in zip(at, marks, strict=True):
-        ax.text(x, bottom - 0.02 * height, mark, ha="center", va="top")
+        ax.text(float(x), bottom - 0.02 * height, mark, ha="center", va="top")
     different = score["p_difference_fdr"].values < level
     brackets = [pair for pair in combinations(at, 2) if different[pair]]
     for row, (left, right) in enumerate(sorted(brackets, key=lambda pair: (pair[1] - pair[0], pair[0]))):

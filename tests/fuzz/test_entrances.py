@@ -40,7 +40,8 @@ NOT_TRIED = {
     ],
     "needs the recordings of Majaj & Hong 2015": ["brainscore.majajhong2015_public"],
     "draws a result": [
-        "figures.accuracies", "figures.layer_profile", "figures.learning_curve", "figures.save_figure", "figures.sites",
+        "figures.accuracies", "figures.layer_profile", "figures.learning_curve", "figures.rsa_models",
+        "figures.save_figure", "figures.sites",
         "study.count_ticks", "study.make_panels", "study.save_panels",
     ],
     "runs, tabulates or writes the records of this package's own experiments": [

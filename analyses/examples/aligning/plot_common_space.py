@@ -14,16 +14,18 @@ would. 200 of the 640 images are held out.
 # %%
 # The sites in three sets, and pairs of "a" with "b" and of "b" with "c" on images of their own.
 
+from typing import Any
+
 import matplotlib.pyplot as plt
 import numpy as np
 
 import neurobridge as nb
 
 SEEDS = range(5)
-recordings = nb.load("majajhong2015-it-v6").recordings
+recordings: Any = nb.load("majajhong2015-it-v6").recordings
 
 
-def deal(seed):
+def deal(seed: int) -> tuple[dict[str, Any], dict[str, Any], list[str]]:
     """Return three sets of sites on the known images, on the held-out ones, and the known ids in random order."""
     rng = np.random.default_rng(seed)
     sites, images = rng.permutation(168), rng.permutation(640)
@@ -35,7 +37,7 @@ def deal(seed):
     return known, held_out, recordings.stimulus_id.values[images[:440]].tolist()
 
 
-def site_r(predicted, recorded):
+def site_r(predicted: Any, recorded: Any) -> float:
     """Return the median over sites of the correlation over held-out images."""
     return float(nb.correlate(predicted, recorded, n_permutations=0)["raw"].median())
 
@@ -44,7 +46,7 @@ def site_r(predicted, recorded):
 # No pair of "a" and "c". A ridge map of as many direct pairs is what the chain has to do without.
 
 
-def chain(seed, n):
+def chain(seed: int, n: int) -> dict[str, float]:
     known, held_out, ids = deal(seed)
     pairs = {("a", "b"): ids[:n], ("b", "c"): ids[n : 2 * n]}
     r = {}
@@ -64,7 +66,7 @@ for n, runs in chains.items():
 # A few pairs of "a" and "c" as well, beside 100 of "a" with "b" and 100 of "b" with "c".
 
 
-def with_direct_pairs(seed, n):
+def with_direct_pairs(seed: int, n: int) -> dict[str, float]:
     known, held_out, ids = deal(seed)
     pairs = {("a", "b"): ids[:100], ("b", "c"): ids[100:200], ("a", "c"): ids[200 : 200 + n]}
     space = nb.aligners.CommonSpace(seed=seed).fit(known, pairs)

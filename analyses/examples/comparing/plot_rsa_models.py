@@ -13,12 +13,14 @@ The data are real: ``kriegeskorte2008``, four people, the mean of two sessions e
 # %%
 # One RDM a person.
 
+from typing import Any
+
 import matplotlib.pyplot as plt
 import numpy as np
 
 import neurobridge as nb
 
-experiment = nb.load("kriegeskorte2008")
+experiment: Any = nb.load("kriegeskorte2008")
 rdms, stimuli = experiment.rdms, experiment.stimuli
 of_people = rdms[(rdms["species"].values == "human") & (rdms["session"].values > 0)]
 people = {

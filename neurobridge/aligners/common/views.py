@@ -150,7 +150,8 @@ def read_pairs(
         No mapping, keys that are no two spaces, spaces that no pairs connect, or pairs that `resolve_pairs` or `resolve_rows`
         refuse.
     """
-    named, rows = {}, {}
+    named: dict[Edge, Any] = {}
+    rows: dict[Edge, Rows] = {}
     for (left, right), given in _named_edges(spaces, pairs, labelled).items():
         a, b = spaces[left], spaces[right]
         try:

@@ -50,7 +50,7 @@ def _poisson(
     X: npt.ArrayLike, stimuli: npt.ArrayLike | None = None, *, prior_lambda: float = 1.0, prior_weight: float = 0.1
 ) -> np.ndarray:
     X = _responses(X)
-    _refuse_undefined((X < 0).any(axis=1), "negative responses", "no rate of a Poisson variable", stimuli)
+    _refuse_undefined(np.any(X < 0, axis=1), "negative responses", "no rate of a Poisson variable", stimuli)
     rates = (X + prior_lambda * prior_weight) / (1 + prior_weight)
     logs = np.log(rates)
     # Differences keep what products of large rates with logs would cancel.
