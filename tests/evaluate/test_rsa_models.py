@@ -18,13 +18,14 @@ from neurobridge.evaluate.similarity import (
     crossvalidated_rdm,
     noise_covariance,
     rdm,
+    rdm_consistency,
     rdm_noise_ceiling,
     rdm_similarity,
 )
-from neurobridge.evaluate.similarity import bootstrap as kernels
-from neurobridge.evaluate.similarity.bootstrap import Compared, Draw
 from neurobridge.evaluate.similarity.comparators import rdm_scorer, tau_a
-from neurobridge.evaluate.similarity.models import contrast_variances
+from neurobridge.evaluate.similarity.inference import bootstrap as kernels
+from neurobridge.evaluate.similarity.inference.bootstrap import Compared, Draw
+from neurobridge.evaluate.similarity.inference.models import contrast_variances
 
 #: rsatoolbox's name of each comparator.
 THEIRS = {name: {"pearson": "corr", "kendall": "tau-b"}.get(name, name) for name in COMPARATORS}
@@ -248,7 +249,7 @@ def test_the_dual_bootstrap_agrees_with_rsatoolbox_draw_by_draw(rsa, comparator,
     expected = [*theirs.model_var, *theirs.noise_ceil_var[:, 0], *theirs.diff_var]
     np.testing.assert_allclose(ours, expected, atol=1e-9)
     # The whole function on the same draws, up to what it says it does differently: the value is that on the data.
-    monkeypatch.setattr("neurobridge.evaluate.similarity.models.draw_samples", lambda *_: draws)
+    monkeypatch.setattr("neurobridge.evaluate.similarity.inference.models.draw_samples", lambda *_: draws)
     score = compare_rsa_models({"a": models[0], "b": models[1]}, subjects, comparator=comparator, n_bootstrap=20)
     np.testing.assert_allclose(score["sem"].values ** 2, theirs.model_var, atol=1e-9)
     t = (score["raw"][0] - score["raw"][1]) / np.sqrt(theirs.diff_var[0])
@@ -339,6 +340,48 @@ def test_a_draw_leaves_out_pairs_of_a_stimulus_with_its_copy():
 def test_what_cannot_be_compared_is_refused(models, rdms, options, facts):
     with pytest.raises(ValueError, match=facts):
         compare_rsa_models(models, rdms, **options)
+
+
+def repeated(noise: float, seed: int, n_repetitions: int = 6) -> tuple[xr.DataArray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    signal = rng.normal(size=(40, 12))
+    recordings = make_assembly(
+        np.tile(signal, (n_repetitions, 1)) + noise * rng.normal(size=(40 * n_repetitions, 12)),
+        presentation={
+            "stimulus_id": np.tile(np.arange(40), n_repetitions), "repetition": np.repeat(np.arange(n_repetitions), 40)
+        },
+        neuroid={"neuroid_id": range(12)},
+    )  # fmt: skip
+    return recordings, signal
+
+
+@pytest.mark.parametrize("comparator", ["pearson", "spearman"])
+def test_a_perfect_model_reaches_the_ceiling_of_an_rdm(comparator):
+    reached, ceilings = [], []
+    for seed in range(100, 108):
+        recordings, signal = repeated(1.5, seed)
+        score = rdm_consistency(recordings, distance="sqeuclidean", comparator=comparator, n_splits=4)
+        average = recordings.values.reshape(6, 40, 12).mean(axis=0)
+        reached.append(compare_rdms(pdist(signal) ** 2, pdist(average) ** 2, comparator=comparator))
+        ceilings.append(float(score["ceiling"]))
+        assert float(score["ceiling"]) == pytest.approx(float(score["reliability"]) ** 0.5)
+    assert 0.6 < np.mean(ceilings) < 0.95
+    assert np.mean(ceilings) == pytest.approx(np.mean(reached), abs=0.03)
+
+
+def test_recordings_without_a_geometry_have_no_ceiling():
+    recordings, _ = repeated(1.0, 0)
+    mixed = recordings.copy(data=np.random.default_rng(12).normal(size=recordings.shape))
+    with pytest.warns(UserWarning, match="no geometry"):
+        score = rdm_consistency(mixed, comparator="pearson", n_splits=2, seed=1)
+    assert np.isnan(score["ceiling"])
+    for options, facts in (
+        ({"distance": "angle"}, "angle"),
+        ({"comparator": "angle"}, "angle"),
+        ({"n_splits": 0}, "n_splits=0"),
+    ):
+        with pytest.raises(AssemblyError, match=facts):
+            rdm_consistency(recordings, **options)
 
 
 @pytest.mark.slow

@@ -15,8 +15,8 @@ from neurobridge.assemblies import AssemblyError
 from neurobridge.assemblies.ids import find_rows, show_ids
 from neurobridge.assemblies.schema import STIMULUS_ID
 from neurobridge.evaluate.score.schema import make_score, score_attrs
-from neurobridge.evaluate.similarity.bootstrap import FEWEST_STIMULI, Compared, draw_samples, dual_variance
 from neurobridge.evaluate.similarity.comparators import COMPARATORS
+from neurobridge.evaluate.similarity.inference.bootstrap import FEWEST_STIMULI, Compared, draw_samples, dual_variance
 from neurobridge.points.conversion import real_array
 from neurobridge.points.options import is_choice, require_count
 
