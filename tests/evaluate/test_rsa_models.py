@@ -159,6 +159,18 @@ def test_crossnobis_of_unequal_repetitions_agrees_with_rsatoolbox(rsa, whiten):
     )
 
 
+def test_the_poisson_distance_is_the_symmetrised_divergence():
+    counts = np.random.default_rng(0).poisson(3, size=(4, 7)).astype(float)
+    assembly = make_assembly(counts, presentation={"stimulus_id": list("abcd")}, neuroid={"neuroid_id": range(7)})
+    rates = (counts + 0.1) / 1.1
+
+    def divergence(p, q):
+        return (p * np.log(p / q) - p + q).mean()
+
+    expected = [[divergence(p, q) + divergence(q, p) for q in rates] for p in rates]
+    np.testing.assert_allclose(rdm(assembly, distance="poisson").values, expected, atol=1e-12)
+
+
 def test_mahalanobis_takes_recordings_or_their_covariance_and_ignores_linear_maps():
     recordings = trials()
     assembly = make_assembly(

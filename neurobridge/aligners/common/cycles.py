@@ -9,9 +9,8 @@ import numpy as np
 import xarray as xr
 
 from neurobridge.aligners.common.views import Edge, groups_of
+from neurobridge.aligners.common.weights import TOGETHER
 from neurobridge.points.arrays import Rows
-
-TOGETHER = "together"
 
 
 def measure_cycles(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from itertools import pairwise
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -11,30 +10,18 @@ import xarray as xr
 from sklearn.utils.metadata_routing import UNUSED
 
 from neurobridge.aligners.common.cycles import measure_contribution, measure_cycles
-from neurobridge.aligners.common.routes import (
-    COMMON,
-    DIRECT,
-    FEWEST,
-    METHODS,
-    PATH,
-    Atlas,
-    deal_folds,
-    fit_atlas,
-    n_seen_in_both,
-    predict_held_out,
-)
-from neurobridge.aligners.common.views import Edge, Views, read_pairs, read_spaces, view_stimuli
+from neurobridge.aligners.common.routes import COMMON, fit_atlas, n_seen_in_both
+from neurobridge.aligners.common.views import Edge, read_pairs, read_spaces, view_stimuli
+from neurobridge.aligners.common.weights import check_parameters, complete_weights, weigh_routes
 from neurobridge.aligners.estimator import AlignerEstimator
 from neurobridge.aligners.spaces import Space
 from neurobridge.assemblies import AssemblyError, coords_of
 from neurobridge.assemblies.schema import NEUROID, NEUROID_ID
 from neurobridge.flow import Standardiser, Support
 from neurobridge.points.arrays import Array
-from neurobridge.points.options import is_choice
 from neurobridge.store.kinds import register
 
 Method = Literal["bridge", "srm", "procrustes"]
-_MOST_DIMS = 64
 
 
 @register("common-space")
@@ -79,9 +66,7 @@ class CommonSpace(AlignerEstimator):
     Attributes
     ----------
     pairs_ : dict of (str, str) to Pairs, or to two int arrays of shape (n_pairs,)
-    scales_ : dict of str to Standardiser
-    supports_ : dict of str to Support
-    neuroids_ : dict of str to coordinates of its neuroids, or to None for arrays
+    scales_, supports_, neuroids_ : dict of str to Standardiser, Support, and coordinates (None for arrays)
     n_stimuli_ : int
         Stimuli seen in two spaces or more.
     n_seen_in_both_ : dict of (str, str) to int
@@ -96,16 +81,8 @@ class CommonSpace(AlignerEstimator):
     atlas_ : Atlas
         The maps of all routes.
 
-    Raises
-    ------
-    AssemblyError
-        By `fit`: spaces that no path of pairs connects, unknown names, or what `BridgeAligner.fit` refuses.
-    ValueError
-        By `fit`: a parameter out of range.
-
     Notes
     -----
-    Squared errors are weighed by standardised dimensions, so that a space of noisy sites is predicted with small amplitude.
     Where two spaces have many pairs, their direct map is as good, and a common space adds nothing; see `contribution`.
 
     References
@@ -172,11 +149,6 @@ class CommonSpace(AlignerEstimator):
         progress : bool
             Show a progress bar.
 
-        Returns
-        -------
-        CommonSpace
-            Itself.
-
         Raises
         ------
         AssemblyError
@@ -192,7 +164,7 @@ class CommonSpace(AlignerEstimator):
         >>> CommonSpace(2).fit({"a": X, "b": X[:, ::-1]}, {("a", "b"): None}).n_stimuli_
         40
         """
-        self._check_parameters()
+        check_parameters(self)
         points, labelled = read_spaces(spaces)
         self._forget_fit()
         self.pairs_, rows = read_pairs(spaces, pairs, labelled=labelled, seed=self.seed)
@@ -210,9 +182,10 @@ class CommonSpace(AlignerEstimator):
                 f"pairs: found {views.n_stimuli} stimuli seen in two spaces or more; expected at least 4. Mend: pair more stimuli."
             )
         self.n_stimuli_, self.n_seen_in_both_ = views.n_stimuli, n_seen_in_both(views)
-        self.n_dims_, self.weights_, self.explained_ = self._weigh(views, progress)
-        self.atlas_ = fit_atlas(views, self.n_dims_, self.method, self.aligner)
-        self._fill_weights()
+        n_dims, weights, self.explained_ = weigh_routes(views, self, progress)
+        self.atlas_ = fit_atlas(views, n_dims, self.method, self.aligner)
+        self.n_dims_ = next(iter(self.atlas_.ends.values())).encode.coef.shape[1]
+        self.weights_ = complete_weights(weights, self.atlas_, self.n_seen_in_both_, self.method)
         self._mark_fitted()
         return self
 
@@ -319,11 +292,6 @@ class CommonSpace(AlignerEstimator):
             through, target): ``sum |T_ut(T_su(x)) - T_st(x)|^2 / sum |T_st(x) - mean|^2``, by how much the way over a third
             space differs from the direct one. In standard deviations; NaN where names repeat.
 
-        Raises
-        ------
-        AlignerNotFittedError, AssemblyError, ValueError
-            As in `transform`.
-
         Examples
         --------
         >>> import numpy as np
@@ -349,7 +317,6 @@ class CommonSpace(AlignerEstimator):
         Parameters
         ----------
         progress : bool
-            Show progress bars.
 
         Returns
         -------
@@ -378,97 +345,20 @@ class CommonSpace(AlignerEstimator):
             raise self._not_fitted("found a loaded estimator, without the points of fitting; expected one fitted here")
 
         def weigh(points: dict[str, np.ndarray], rows: dict[Edge, Any]) -> dict[Edge, dict[str, float]]:
-            return self._weigh(view_stimuli(points, rows), progress)[2]
+            return weigh_routes(view_stimuli(points, rows), self, progress).explained
 
         return measure_contribution(*self.training_, self.explained_, weigh)
-
-    def _check_parameters(self) -> None:
-        if not is_choice(self.method, METHODS):
-            raise ValueError(
-                f"found method {self.method!r}; expected one of {list(METHODS)}. Mend: choose one of them."
-            )
-        whole = {"n_dims": (self.n_dims, 1), "n_folds": (self.n_folds, 2)}
-        for name, (value, least) in whole.items():
-            optional = name == "n_dims" and value is None
-            if not optional and (not isinstance(value, (int, np.integer)) or isinstance(value, bool) or value < least):
-                raise ValueError(
-                    f"found {name}={value!r}; expected a whole number, at least {least}. Mend: leave it out."
-                )
-        if self.aligner is not None and self.method != "bridge":
-            raise ValueError(
-                f"found aligner={self.aligner!r} with method={self.method!r}, which has no direct maps; expected 'bridge'. "
-                "Mend: leave it out."
-            )
-        if not 0 < self.support_quantile <= 1:
-            raise ValueError(f"found support_quantile={self.support_quantile}; expected in (0, 1]. Mend: use 0.99.")
-
-    def _dims_tried(self, views: Views, n_folds: int) -> list[int]:
-        most = views.n_stimuli - -(-views.n_stimuli // n_folds) - 1
-        largest = max(values.shape[1] for values in views.points.values())
-        if self.n_dims is not None:
-            if self.n_dims > min(most, largest) and self.method != "procrustes":
-                raise ValueError(
-                    f"found n_dims={self.n_dims} with {views.n_stimuli} shared stimuli and {largest} dimensions of the largest "
-                    f"space; expected at most {min(most, largest)}. Mend: leave it out, or pair more stimuli."
-                )
-            return [int(self.n_dims)]
-        powers = [2**power for power in range(7) if 2**power <= min(largest, most // 2, _MOST_DIMS)]
-        return [powers[-1]] if self.method == "procrustes" else powers[1:] or [1]
-
-    def _weigh(
-        self, views: Views, progress: bool
-    ) -> tuple[int, dict[Edge, dict[str, float]], dict[Edge, dict[str, float]]]:
-        """Choose the dimension, and weigh the routes of the spaces that have seen enough stimuli in common."""
-        folds = deal_folds(views, self.n_folds, self.seed)
-        tried = self._dims_tried(views, len(folds))
-        held_out = predict_held_out(views, folds, tried, self.method, self.aligner, progress)
-        loss = {
-            k: float(np.mean([held.losses(edge)[COMMON] for edge in held.truth])) if held.truth else 0.0
-            for k, held in held_out.items()
-        }
-        n_dims = min(tried, key=loss.__getitem__)
-        chosen, counts = held_out[n_dims], n_seen_in_both(views)
-        weights, explained = {}, {}
-        for edge in chosen.truth:
-            if counts[edge] >= FEWEST:
-                weights[edge], together = chosen.weights(edge)
-                explained[edge] = {route: 1 - lost for route, lost in chosen.losses(edge).items()} | {
-                    "together": together
-                }
-        return n_dims, weights, explained
-
-    def _fill_weights(self) -> None:
-        """Give weights to the routes that nothing weighs; the baselines have one route, which is taken as it is."""
-        if self.method == "procrustes":
-            self.n_dims_ = next(iter(self.atlas_.ends.values())).encode.coef.shape[1]
-        weighed = dict(self.weights_)
-        for edge in self.n_seen_in_both_:
-            routes = self.atlas_.routes(edge)
-            if self.method != "bridge":
-                self.weights_[edge] = {COMMON: 1.0}
-            elif edge not in weighed:
-                self.weights_[edge] = self._borrowed(edge, weighed) or dict.fromkeys(routes, 1 / len(routes))
-
-    def _borrowed(self, edge: Edge, weighed: Mapping[Edge, Mapping[str, float]]) -> dict[str, float]:
-        """Weigh a path against the common space as its steps are weighed; nothing where a direct map or no such step is."""
-        paths = [(edge[0], *path, edge[1]) for path in self.atlas_.paths.get(edge, ())]
-        steps = [weighed[step] for path in paths for step in pairwise(path) if step in weighed]
-        share = {PATH: sum(w.get(DIRECT, 0.0) for w in steps), COMMON: sum(w.get(COMMON, 0.0) for w in steps)}
-        total = sum(share.values())
-        if DIRECT in self.atlas_.routes(edge) or not total > 0:
-            return {}
-        return {route: value / total for route, value in share.items()}
 
     def _moved(self, points: np.ndarray, source: str, target: str | None) -> np.ndarray:
         """Map standardised points."""
         if target is None or target == source:
             coordinates = self.atlas_.ends[source].encode(points)
             return coordinates if target is None else self.atlas_.ends[source].decode(coordinates)
-        atlas: Atlas = self.atlas_
-        edge = source, target
-        return np.sum(
-            [w * atlas.along(route, edge, points) for route, w in self.weights_[edge].items() if w], axis=0
-        ) + (np.zeros((len(points), len(self.scales_[target].mean))))
+        mapped = np.zeros((len(points), len(self.scales_[target].mean)))
+        for route, weight in self.weights_[source, target].items():
+            if weight:
+                mapped += weight * self.atlas_.along(route, (source, target), points)
+        return mapped
 
     def _space(self, name: str) -> Space:
         if name not in self.scales_:
