@@ -11,6 +11,7 @@ from .baselines.subspaces import CCAAligner as CCAAligner
 from .baselines.subspaces import PLSAligner as PLSAligner
 from .baselines.whitened import WhitenedProcrustes as WhitenedProcrustes
 from .bridge import BridgeAligner as BridgeAligner
+from .common.space import CommonSpace as CommonSpace
 from .estimator import AlignerNotFittedError as AlignerNotFittedError
 from .options import COSTS as COSTS
 from .options import COUPLINGS as COUPLINGS

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Any, Literal, TypeVar
+from typing import Any, ClassVar, Literal, TypeVar
 
 import numpy as np
 import xarray as xr
+from sklearn.utils.metadata_routing import UNUSED
 
 from neurobridge.aligners.estimator import AlignerEstimator
 from neurobridge.aligners.inputs import (
@@ -67,6 +68,12 @@ class AssemblyAligner(AlignerEstimator):
     >>> MeanAligner().fit(X, Y).transform(X[:2]).tolist()
     [[2.5], [2.5]]
     """
+
+    # What is mapped is data and no metadata, whatever its name.
+    __metadata_request__fit: ClassVar[dict[str, str]] = {"source": UNUSED, "target": UNUSED}
+    __metadata_request__transform: ClassVar[dict[str, str]] = {"source": UNUSED}
+    __metadata_request__inverse_transform: ClassVar[dict[str, str]] = {"target": UNUSED}
+    __metadata_request__score: ClassVar[dict[str, str]] = {"source": UNUSED, "target": UNUSED}
 
     pairs_: Any
     seed: int = 0

@@ -6,11 +6,10 @@ import inspect
 from abc import ABC
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import Any, TypeVar
 
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.exceptions import NotFittedError
-from sklearn.utils.metadata_routing import UNUSED
 
 from neurobridge.aligners.storage import (
     NAME,
@@ -46,17 +45,11 @@ class AlignerNotFittedError(NotFittedError, RuntimeError):
 
 
 class AlignerEstimator(TransformerMixin, BaseEstimator, ABC, auto_wrap_output_keys=None):  # type: ignore[call-arg]
-    """Base of `AssemblyAligner`: everything that does not concern points.
+    """Base of `AssemblyAligner` and of `CommonSpace`: everything that does not concern points.
 
     Fitted state is what scikit-learn takes for it: attributes whose name ends with an underscore. Other attributes that
     are no parameters belong to scikit-learn and are left alone.
     """
-
-    # What is mapped is data and no metadata, whatever its name.
-    __metadata_request__fit: ClassVar[dict[str, str]] = {"source": UNUSED, "target": UNUSED}
-    __metadata_request__transform: ClassVar[dict[str, str]] = {"source": UNUSED}
-    __metadata_request__inverse_transform: ClassVar[dict[str, str]] = {"target": UNUSED}
-    __metadata_request__score: ClassVar[dict[str, str]] = {"source": UNUSED, "target": UNUSED}
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         # Wrapped by scikit-learn, `transform` would not take its argument by name.
@@ -172,6 +165,24 @@ class AlignerEstimator(TransformerMixin, BaseEstimator, ABC, auto_wrap_output_ke
     def _try_out(self) -> None:
         """Map a point of either space, which a damaged state does not survive; raises whatever it runs into."""
 
+    def to_state(self) -> dict[str, Any]:
+        """Return parameters and fitted attributes, as they are kept where an aligner is a part of something else."""
+        params = {name: value for name, value in self.get_params(deep=False).items() if name != "device"}
+        return params | (self._state_to_save() if self.__sklearn_is_fitted__() else {})
+
+    @classmethod
+    def from_state(cls: type[Self], state: Mapping[str, Any], given: Mapping[str, Any]) -> Self:
+        """Build the aligner of what `to_state` gave."""
+        names = set(cls._get_param_names())
+        device = {"device": given.get("device")} if "device" in names else {}
+        aligner = cls(**{name: value for name, value in state.items() if name in names}, **device)
+        fitted = {name: value for name, value in state.items() if name not in names}
+        for name, value in fitted.items():
+            setattr(aligner, name, value)
+        if fitted:
+            aligner._mark_fitted()
+        return aligner
+
     def _state(self) -> dict[str, Any]:
         """Return the fitted attributes by name."""
         params = self.get_params(deep=False)
@@ -209,10 +220,7 @@ class AlignerEstimator(TransformerMixin, BaseEstimator, ABC, auto_wrap_output_ke
 
     def _check_fitted(self) -> None:
         if not hasattr(self, "fitted_params_"):
-            raise AlignerNotFittedError(
-                f"found a {type(self).__name__} that is not fitted; expected a fitted one. "
-                "Mend: call fit(source, target, pairs) first."
-            )
+            raise self._not_fitted(f"found a {type(self).__name__} that is not fitted; expected a fitted one")
         for name, now in self.get_params(deep=False).items():
             fitted = self.fitted_params_[name]
             if not same_value(fitted, now) and not self._is_served(name, fitted, now):
@@ -220,6 +228,10 @@ class AlignerEstimator(TransformerMixin, BaseEstimator, ABC, auto_wrap_output_ke
                     f"found {name}={now!r}, set after fitting with {fitted!r}; expected the parameters of the fit, which would "
                     "have come out differently. Mend: call fit again, or set it back."
                 )
+
+    def _not_fitted(self, facts: str) -> AlignerNotFittedError:
+        given = ", ".join(list(inspect.signature(self.fit).parameters)[:3])
+        return AlignerNotFittedError(f"{facts}. Mend: call fit({given}) first.")
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

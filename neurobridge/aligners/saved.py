@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from neurobridge.aligners.base import AssemblyAligner
+from neurobridge.aligners.estimator import AlignerEstimator
 
 
-def load(folder: str | Path, *, device: str | None = None, **params: Any) -> AssemblyAligner:
+def load(folder: str | Path, *, device: str | None = None, **params: Any) -> Any:
     """Read a saved aligner of any kind.
 
     Parameters
@@ -22,7 +22,7 @@ def load(folder: str | Path, *, device: str | None = None, **params: Any) -> Ass
 
     Returns
     -------
-    AssemblyAligner
+    AssemblyAligner or CommonSpace
         Of the class that was saved, fitted.
 
     Raises
@@ -41,5 +41,4 @@ def load(folder: str | Path, *, device: str | None = None, **params: Any) -> Ass
     ...     load(folder)
     RidgeAligner()
     """
-    aligner: AssemblyAligner = AssemblyAligner.load(folder, device=device, **params)
-    return aligner
+    return AlignerEstimator.load(folder, device=device, **params)

@@ -147,6 +147,9 @@ def _read(folder: Path, accepts: Callable[[str], object], given: Mapping[str, An
 
 def _check_fit(state: Mapping[str, Any], where: str) -> None:
     """Refuse parts that do not agree on how many neuroids there are."""
+    if "scales_" in state:
+        _check_spaces(state, where)
+        return
     sizes = {}
     for side, direction in (("source", "backward"), ("target", "forward")):
         scale, labels = state[f"{side}_scale_"], state[f"{side}_neuroids_"]
@@ -159,11 +162,29 @@ def _check_fit(state: Mapping[str, Any], where: str) -> None:
         }
         if isinstance(flow := state.get("flow_"), ConditionalFlow):
             sizes[side]["flow"] = len(getattr(flow, f"{side}_scale_").mean)
+    _refuse_unequal({f"the {side}": counts for side, counts in sizes.items()}, where)
+
+
+def _check_spaces(state: Mapping[str, Any], where: str) -> None:
+    """Refuse several spaces whose parts do not agree."""
+    sizes = {}
+    for name, scale in state["scales_"].items():
+        labels = state["neuroids_"][name]
+        sizes[f"the space {name!r}"] = {
+            **({} if labels is None else {"neuroid labels": len(labels["neuroid_id"][1])}),
+            "means": len(scale.mean),
+            "standard deviations": len(scale.std),
+            "support": state["supports_"][name].points.shape[1],
+        }
+    _refuse_unequal(sizes, where)
+
+
+def _refuse_unequal(sizes: Mapping[str, Mapping[str, int]], where: str) -> None:
     for side, counts in sizes.items():
         if len(set(counts.values())) != 1:
             shown = ", ".join(f"{n} {what}" for what, n in counts.items())
             raise AlignerFileError(
-                f"{where}: found for the {side} {shown}; expected as many of each. "
+                f"{where}: found for {side} {shown}; expected as many of each. "
                 "Mend: the file was altered or mixed with another's; save it again."
             )
 

@@ -16,6 +16,9 @@ from neurobridge.datasets import has_loader, list_datasets, load
 from neurobridge.evaluate import aggregate, internal_consistency
 from neurobridge.points.options import is_choice
 
+#: Of the halves of Brain-Score's ceilings.
+_RANDOM_STATE = 1
+
 
 @dataclass(frozen=True)
 class BenchmarkName:
@@ -95,6 +98,7 @@ def score_benchmark(
     mirror: str | os.PathLike[str] | None = None,
     n_permutations: int = 1000,
     seed: int = 0,
+    halves: str = "repetition",
     quiet: bool = False,
     **options: Any,
 ) -> BenchmarkScore:
@@ -110,7 +114,10 @@ def score_benchmark(
     mirror : path, optional
         Folder with the dataset's files.
     n_permutations, seed
-        Of the null, of the ceiling's halves and, for "bridge", of the pairs.
+        Of the null, of the ceiling's halves by "stimulus" and, for "bridge", of the pairs.
+    halves : {"repetition", "stimulus"}
+        Of the ceiling, as in `internal_consistency`. "repetition" are the halves of Brain-Score, whose random state is 1; where a
+        stimulus has no trial in one of them, "stimulus" takes their place and a note says so.
     quiet : bool
         Do not print the dataset's citation.
     **options
@@ -145,7 +152,7 @@ def score_benchmark(
         notes.append(f"{n_constant} site(s) with a constant response were left out")
     ceiling = {}
     if name.metric in SITE_METRICS:
-        ceiling = {"ceiling": _ceiling(trials, averaged, notes, seed)}
+        ceiling = {"ceiling": _ceiling(trials, averaged, notes, halves, seed)}
     else:
         notes.append(
             f"no ceiling: the reliability of single sites does not bound {name.metric!r}, so nothing is normalised"
@@ -177,12 +184,23 @@ def _of_region(recordings: xr.DataArray, name: BenchmarkName) -> xr.DataArray:
     return recordings.isel({NEUROID: rows})
 
 
-def _ceiling(trials: xr.DataArray, averaged: xr.DataArray, notes: list[str], seed: int) -> xr.DataArray | None:
+def _ceiling(
+    trials: xr.DataArray, averaged: xr.DataArray, notes: list[str], halves: str, seed: int
+) -> xr.DataArray | None:
+    if not is_choice(halves, ("repetition", "stimulus")):
+        raise ValueError(f"found halves={halves!r}; expected 'repetition' or 'stimulus'. Mend: choose one of them.")
     _, counts = np.unique(trials[STIMULUS_ID].values, return_counts=True)
     if counts.min() < 2:
         notes.append("no ceiling: the dataset has no repeated trials of every stimulus, so nothing is normalised")
         return None
     kept = trials.isel({NEUROID: np.flatnonzero(np.isin(trials["neuroid_id"].values, averaged["neuroid_id"].values))})
+    if halves == "repetition":
+        try:
+            return internal_consistency(kept, halves="repetition", seed=_RANDOM_STATE)["ceiling"]
+        except AssemblyError:
+            notes.append(
+                "ceiling from halves by stimulus: Brain-Score's, by repetition number, leave a stimulus without a trial in one half"
+            )
     return internal_consistency(kept, seed=seed)["ceiling"]
 
 

@@ -156,7 +156,7 @@ def correlate(
     ceiling : xarray.DataArray, optional
         Reliability of each neuroid, dims ``(neuroid,)``: see `internal_consistency`.
     normalization : str
-        A key of `NORMALIZATIONS`: "explained_variance" or "squared_ratio".
+        A key of `NORMALIZATIONS`: "explained_variance", "squared_ratio" or "noise_corrected", r with responses without noise.
     n_permutations : int
         Size of the null: the stimuli of the predictions are shuffled, median over neuroids.
     seed : int

@@ -55,7 +55,8 @@ def predictivity(
     ceiling : xarray.DataArray, optional
         Reliability of each target neuroid: ``internal_consistency(recordings)["ceiling"]``.
     normalization : str
-        A key of `NORMALIZATIONS`: "explained_variance" (``r |r| / ceiling``) or "squared_ratio" (``r |r| / ceiling^2``).
+        A key of `NORMALIZATIONS`: "explained_variance" (``r |r| / ceiling``), "squared_ratio" (``r |r| / ceiling^2``)
+        or "noise_corrected" (``r / sqrt(ceiling)``).
     n_permutations : int
         Size of the null: the held-out stimuli of the predictions are shuffled.
     seed : int

@@ -16,6 +16,7 @@ from .matrices import confusion as confusion
 from .matrices import dissimilarities as dissimilarities
 from .matrices import plan as plan
 from .matrices import rdms as rdms
+from .rsa import rsa_models as rsa_models
 from .sitewise import paired as paired
 from .sitewise import reliability as reliability
 from .sitewise import sites as sites

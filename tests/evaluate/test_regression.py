@@ -7,12 +7,14 @@ import pytest
 import xarray as xr
 from sklearn.linear_model import LinearRegression, Ridge, RidgeCV
 
-from neurobridge.assemblies import AssemblyError, make_assembly
+from neurobridge.assemblies import AssemblyError, average_repetitions, make_assembly
 from neurobridge.evaluate import (
     METRICS,
     NORMALIZATIONS,
     REGRESSIONS,
     aggregate,
+    correlate,
+    internal_consistency,
     predictivity,
     regression,
     shuffle_splits,
@@ -205,10 +207,15 @@ def test_rules_of_normalisation(spaces):
     assert np.allclose(scores["explained_variance"]["normalized"].values, r * np.abs(r) / 0.8)
     assert np.allclose(scores["squared_ratio"]["normalized"].values, np.sign(r) * (r / 0.8) ** 2)
     assert np.allclose(scores["ratio"]["normalized"].values, r / 0.8)
+    assert np.allclose(scores["noise_corrected"]["normalized"].values, r / np.sqrt(0.8))
     for rule, score in scores.items():
         summary = aggregate(score)
         assert summary["normalization"] == rule
-        expected = {"explained_variance": summary["raw"] ** 2 / 0.8, "squared_ratio": (summary["raw"] / 0.8) ** 2}
+        expected = {
+            "explained_variance": summary["raw"] ** 2 / 0.8,
+            "squared_ratio": (summary["raw"] / 0.8) ** 2,
+            "noise_corrected": summary["raw"] / np.sqrt(0.8),
+        }
         assert summary["normalized"] == pytest.approx(expected.get(rule, summary["raw"] / 0.8))
         assert summary["normalized_low"] < summary["normalized"] < summary["normalized_high"]
     with pytest.raises(AssemblyError, match=r"'half'.*Mend"):
@@ -235,3 +242,24 @@ def test_intervals_cover_the_score_and_shrink_with_more_sites(spaces):
         widths.append(found["raw_high"] - found["raw_low"])
     assert widths[0] / widths[1] == pytest.approx(4, rel=0.5)
     assert aggregate(score, n_bootstrap=0)["raw_low"] is None
+
+
+def test_noise_corrected_correlations_do_not_depend_on_the_number_of_repetitions():
+    rng = np.random.default_rng(100)
+    signal = rng.normal(size=(400, 30))
+    prediction = signal + rng.normal(size=signal.shape)  # r = .707 with the signal
+    corrected = []
+    for n_repetitions in (2, 10):
+        names = {"neuroid": {"neuroid_id": range(30)}}
+        trials = make_assembly(
+            np.tile(signal, (n_repetitions, 1)) + 1.5 * rng.normal(size=(400 * n_repetitions, 30)),
+            presentation={
+                "stimulus_id": np.tile(np.arange(400), n_repetitions), "repetition": np.repeat(np.arange(n_repetitions), 400)
+            },
+            **names,
+        )  # fmt: skip
+        predicted = make_assembly(prediction, presentation={"stimulus_id": range(400)}, **names)
+        ceiling = internal_consistency(trials, n_bootstrap=0)["ceiling"]
+        options = {"ceiling": ceiling, "normalization": "noise_corrected", "n_permutations": 0}
+        corrected.append(float(correlate(predicted, average_repetitions(trials), **options)["normalized"].mean()))
+    assert corrected == pytest.approx([0.5**0.5] * 2, abs=0.02)

@@ -166,7 +166,7 @@ def test_svcca_keeps_the_leading_components():
 # ---- RDMs ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("distance", sorted(DISTANCES))
+@pytest.mark.parametrize("distance", sorted({*DISTANCES} - {"poisson"}))
 @pytest.mark.parametrize("n", [15, 300])
 def test_distances_are_scipys(distance, n):
     X = np.random.default_rng(0).normal(size=(n, 6))

@@ -194,6 +194,9 @@ OF_ALL_NUMBERS: dict[str, Entrance] = {
     "bridge.kernel_map": lambda X, n: bridge.kernel_map(X, TARGET[:n])(X),
     "aligners.partner_kernel_map": _partner_map,
     "aligners.BridgeAligner": _bridge_aligner,
+    "aligners.CommonSpace": lambda X, n: (
+        aligners.CommonSpace(1, n_folds=2).fit({"a": X, "b": TARGET}, {("a", "b"): _pairs(n)}).transform(X, "a", "b")
+    ),
     "flow.ConditionalFlow": _flow,
     "flow.Standardiser": lambda X, n: flow.Standardiser.fit(X).forward(TARGET[:, :1]),
     "flow.Support": _support,
@@ -207,6 +210,11 @@ OF_ALL_NUMBERS: dict[str, Entrance] = {
     "similarity.mmd": lambda X, n: similarity.mmd(X, TARGET),
     "similarity.sliced_wasserstein": lambda X, n: similarity.sliced_wasserstein(X, TARGET),
     "similarity.compare_rdms": lambda X, n: similarity.compare_rdms(X, X),
+    "similarity.compare_rsa_models": lambda X, n: (
+        similarity.compare_rsa_models(
+            {"m": X @ X.T}, np.stack([X @ X.T, TARGET[:n] @ TARGET[:n].T]), comparator="cosine", n_bootstrap=20
+        )["raw"].values
+    ),
     "similarity.rdm_noise_ceiling": lambda X, n: similarity.rdm_noise_ceiling(X),
     "decoding.consistency": lambda X, n: decoding.consistency((X, X), (X, X), n_permutations=5)["raw"].values,
     "decoding.tabulate_choices": _choices_of_trials,

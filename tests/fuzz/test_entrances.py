@@ -43,7 +43,7 @@ NOT_TRIED = {
         "figures.accuracies", "figures.alt_text", "figures.caption", "figures.cells", "figures.confusion",
         "figures.dissimilarities", "figures.journal", "figures.layer_profile", "figures.learning_curve", "figures.legend_beside",
         "figures.null_distribution", "figures.paired", "figures.panel_letters", "figures.partners", "figures.plan",
-        "figures.plot", "figures.rdms", "figures.reliability", "figures.save_figure", "figures.shared_legend",
+        "figures.plot", "figures.rdms", "figures.rsa_models", "figures.reliability", "figures.save_figure", "figures.shared_legend",
         "figures.shrinkage", "figures.sites", "figures.styles_of", "figures.trajectories",
         "study.count_ticks", "study.make_panels", "study.save_panels",
     ],

@@ -18,16 +18,22 @@ def _squared_ratio(raw: np.ndarray, ceiling: np.ndarray) -> np.ndarray:
     return raw * np.abs(raw) / ceiling**2
 
 
+def _noise_corrected(raw: np.ndarray, ceiling: np.ndarray) -> np.ndarray:
+    return raw / np.sqrt(ceiling)
+
+
 def _ratio(raw: np.ndarray, ceiling: np.ndarray) -> np.ndarray:
     return raw / ceiling
 
 
 #: Rules that divide a raw score by its ceiling: ``explained_variance`` is ``r |r| / ceiling``, Brain-Score's rule today;
-#: ``squared_ratio`` is ``r |r| / ceiling^2``, its rule before vision pull request 2169; ``ratio`` is ``raw / ceiling``, for
-#: scores that are not correlations with a noisy response.
+#: ``squared_ratio`` is ``r |r| / ceiling^2``, its rule before vision pull request 2169; ``noise_corrected`` is
+#: ``r / sqrt(ceiling)``, the correlation with responses without noise (Spearman 1904, Am J Psychol 15:72); ``ratio`` is
+#: ``raw / ceiling``, for scores that are not correlations with a noisy response.
 NORMALIZATIONS: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
     "explained_variance": _explained_variance,
     "squared_ratio": _squared_ratio,
+    "noise_corrected": _noise_corrected,
     "ratio": _ratio,
 }
 

@@ -8,12 +8,15 @@ from .distances import DISTANCES as DISTANCES
 from .distribution import frechet_distance as frechet_distance
 from .distribution import mmd as mmd
 from .distribution import sliced_wasserstein as sliced_wasserstein
+from .inference.consistency import rdm_consistency as rdm_consistency
+from .inference.models import compare_rsa_models as compare_rsa_models
 from .measures import cka as cka
 from .measures import cka_biased as cka_biased
 from .measures import procrustes as procrustes
 from .measures import rdm_similarity as rdm_similarity
 from .measures import rsa as rsa
 from .rdms import crossvalidated_rdm as crossvalidated_rdm
+from .rdms import noise_covariance as noise_covariance
 from .rdms import rdm as rdm
 from .rdms import rdm_noise_ceiling as rdm_noise_ceiling
 from .relations import overlap as overlap

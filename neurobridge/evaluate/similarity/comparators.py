@@ -49,27 +49,51 @@ def _unit(values: np.ndarray, magnitude: float, out: np.ndarray | None = None) -
     return np.divide(values, norm, out=out)
 
 
-#: Comparators that are an inner product of two prepared RDMs, arrays (n_pairs,).
+def _rho_a(values: np.ndarray) -> np.ndarray:
+    ranks = average_ranks(values)
+    n = float(len(ranks))
+    return (ranks - (n + 1) / 2) * np.sqrt(12 / (n**3 - n))
+
+
+#: Comparators that are an inner product of two prepared RDMs of unit length, arrays (n_pairs,).
 PREPARE: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "spearman": _spearman,
     "pearson": _pearson,
+    "corr": _pearson,
     "cosine": _cosine,
 }
+_PRODUCTS = {**PREPARE, "rho-a": _rho_a}
+#: Comparators that count the pairs of pairs in the same order.
+_ORDERED = ("kendall", "tau-a", "tau-b")
+#: Comparators in the metric in which the errors of distances are independent; True where the mean is taken out first.
+WHITENED = {"corr_cov": True, "cosine_cov": False}
 #: How two RDMs can be compared.
-COMPARATORS = ("cosine", "kendall", "pearson", "spearman")
+COMPARATORS = tuple(sorted({*_PRODUCTS, *_ORDERED, *WHITENED}))
+#: The form in which RDMs of several subjects are averaged where it is not that of the comparator itself.
+POOLED = {
+    "kendall": "spearman", "tau-a": "spearman", "tau-b": "spearman", "rho-a": "spearman", "corr_cov": "pearson",
+    "cosine_cov": "cosine",
+}  # fmt: skip
 
 
 def compare_rdms(first: np.ndarray, second: np.ndarray, *, comparator: str = "spearman") -> float:
     """Compare two RDMs by their dissimilarities of the same pairs.
 
-    ``spearman`` and ``pearson`` correlate the dissimilarities; ``cosine`` does not centre them, for distances with a true zero
-    (cross-validated ones); ``kendall`` is tau-b.
+    - "spearman" and "pearson" correlate the dissimilarities; "cosine" does not centre them, for distances with a true zero
+      (cross-validated ones).
+    - "kendall" is Kendall's tau-b. "tau-a" and "rho-a" do not divide by what is not tied, so that a model that predicts ties, as
+      one of categories does, is not preferred (Nili et al. 2014; Schutt et al. 2023). "rho-a" is the mean of Spearman's
+      coefficient over all ways to break the ties: ``12 sum r_i s_i / (n^3 - n)`` of centred ranks.
+    - "cosine_cov" and "corr_cov" are cosine and correlation after whitening by the covariance of the errors of squared
+      distances, which share stimuli (Diedrichsen et al. 2021, arXiv 2007.02789). "cosine_cov" is the linear CKA of the
+      doubly centred ``-D / 2`` (eq. 25); it wants squared distances, cross-validated at best.
 
     Parameters
     ----------
     first, second : arrays of shape (n_pairs,)
-        Dissimilarities in the same order of pairs.
-    comparator : {"spearman", "pearson", "cosine", "kendall"}
+        Dissimilarities in the same order of pairs; of all pairs of some stimuli for "cosine_cov" and "corr_cov".
+    comparator : str
+        One of `COMPARATORS`. Also under the names of rsatoolbox: "corr" is "pearson", "tau-b" is "kendall".
 
     Returns
     -------
@@ -79,7 +103,15 @@ def compare_rdms(first: np.ndarray, second: np.ndarray, *, comparator: str = "sp
     Raises
     ------
     ValueError
-        Unknown comparator, different lengths, dissimilarities that are all equal, or some that are NaN or infinite.
+        Unknown comparator, different lengths, dissimilarities that are all equal ("tau-a" and "rho-a" are then 0), or some that
+        are NaN or infinite.
+
+    References
+    ----------
+    Nili, Wingfield, Walther, Su, Marslen-Wilson & Kriegeskorte 2014, PLoS Comput Biol 10:e1003553.
+    Schutt, Kipnis, Diedrichsen & Kriegeskorte 2023, eLife 12:e82566.
+    Diedrichsen, Berlot, Mur, Schutt, Shahbazi & Kriegeskorte 2021, Comparing representational geometries using whitened
+    unbiased-distance-matrix similarity.
 
     Examples
     --------
@@ -98,11 +130,13 @@ def compare_rdms(first: np.ndarray, second: np.ndarray, *, comparator: str = "sp
             f"rdm: found dissimilarities of shape {first.shape} and {second.shape}; expected two of the same length. "
             "Mend: compare RDMs of the same stimuli."
         )
-    if comparator == "kendall":
-        return _kendall(_untied(first), _untied(second))
+    if comparator in _ORDERED:
+        return _tau(comparator)(_ranks(comparator)(first), _ranks(comparator)(second))
     if comparator == "spearman":
         return rank_correlation(first, second)
-    prepare = PREPARE[comparator]
+    if comparator in WHITENED:
+        return float(np.vdot(_whitened(first, comparator), _whitened(second, comparator)))
+    prepare = _PRODUCTS[comparator]
     return float(prepare(first) @ prepare(second))
 
 
@@ -131,6 +165,75 @@ def _kendall(first: np.ndarray, second: np.ndarray) -> float:
     return float(scipy.stats.kendalltau(first, second)[0])
 
 
+def tau_a(first: np.ndarray, second: np.ndarray) -> float:
+    """Compute Kendall's tau-a of arrays of shape (n_pairs,): concordant less discordant pairs, over all pairs."""
+    total = len(first) * (len(first) - 1) / 2
+    untied = []
+    for values in (first, second):
+        counts = np.unique(values, return_counts=True)[1].astype(np.float64)
+        untied.append(total - float((counts * (counts - 1)).sum()) / 2)
+    # scipy's tau-b divides the same difference by the pairs that are not tied.
+    return _kendall(first, second) * float(np.sqrt(untied[0] * untied[1])) / total if min(untied) > 0 else 0.0
+
+
+def _tau(comparator: str) -> Callable[[np.ndarray, np.ndarray], float]:
+    return tau_a if comparator == "tau-a" else _kendall
+
+
+def _ranks(comparator: str) -> Callable[[np.ndarray], np.ndarray]:
+    return average_ranks if comparator == "tau-a" else _untied
+
+
+def _whitened(values: np.ndarray, comparator: str) -> np.ndarray:
+    """Return the unit second moment (n, n) whose inner product is the whitened comparator."""
+    n = round((1 + np.sqrt(1 + 8 * len(values))) / 2)
+    if n * (n - 1) // 2 != len(values):
+        raise ValueError(
+            f"rdm: found {len(values)} dissimilarities for comparator {comparator!r}; expected all pairs of some stimuli, "
+            f"n (n - 1) / 2. Mend: comparator={POOLED[comparator]!r}, or RDMs without missing pairs."
+        )
+    square = np.zeros((1, n, n))
+    square[0][upper_mask(n)] = values
+    moment = whitened_moments(square + square.transpose(0, 2, 1), np.ones((n, n), dtype=bool), WHITENED[comparator])[0]
+    if not moment.any():
+        raise ValueError(ALL_EQUAL)
+    return moment
+
+
+def whitened_moments(squares: np.ndarray, kept: np.ndarray, centred: bool) -> np.ndarray:
+    """Return the second moments of RDMs, of unit length, in which the errors of squared distances are independent.
+
+    ``G = -D / 2``, less ``(b_i + b_j) / 2`` so that the kept entries of every row sum to zero (Diedrichsen et al. 2021).
+
+    Parameters
+    ----------
+    squares : array of shape (n_rdms, n, n)
+        Symmetric, with a diagonal of zeros.
+    kept : bool array of shape (n, n)
+        Entries that are read; the diagonal is.
+    centred : bool
+        Take the mean of the kept dissimilarities out first.
+
+    Returns
+    -------
+    array of shape (n_rdms, n, n)
+        Zero where an RDM has nothing that differs.
+    """
+    n = len(kept)
+    pairs = kept & ~np.eye(n, dtype=bool)
+    D = np.where(pairs, squares, 0.0)
+    length = np.abs(D).max(axis=(1, 2), initial=0.0)
+    if centred:
+        D = np.where(pairs, D - (D.sum(axis=(1, 2)) / max(int(pairs.sum()), 1))[:, None, None], 0.0)
+    G = D / -2
+    # Rows in which nothing but the diagonal is kept would leave the solution open.
+    b = np.linalg.solve(np.diag(kept.sum(axis=1)) + kept, 2 * G.sum(axis=2).T).T
+    G = np.where(kept, G - (b[:, :, None] + b[:, None, :]) / 2, 0.0)
+    norm = np.sqrt(np.square(G).sum(axis=(1, 2)))
+    norm[norm <= 1e-13 * n * length] = np.inf
+    return G / norm[:, None, None]
+
+
 def rdm_scorer(first: np.ndarray, second: np.ndarray, n: int, *, comparator: str = "spearman") -> Scorer:
     """Prepare ``score(order)``, the comparison when the stimuli of the second RDM are taken in that order (Mantel 1967).
 
@@ -147,6 +250,11 @@ def rdm_scorer(first: np.ndarray, second: np.ndarray, n: int, *, comparator: str
     """
     observed = compare_rdms(first, second, comparator=comparator)
     first, second = dissimilarities(first), dissimilarities(second)
+    if comparator in WHITENED:
+        moments = [_whitened(values, comparator) for values in (first, second)]
+        return lambda order: (
+            observed if isinstance(order, slice) else float(np.vdot(moments[0], moments[1][order][:, order]))
+        )
 
     def square(condensed: np.ndarray) -> np.ndarray:
         full = np.zeros((n, n))
@@ -159,10 +267,10 @@ def rdm_scorer(first: np.ndarray, second: np.ndarray, n: int, *, comparator: str
         if isinstance(order, slice):
             return observed
         if not prepared:
-            prepare = _untied if comparator == "kendall" else PREPARE[comparator]
+            prepare = _ranks(comparator) if comparator in _ORDERED else _PRODUCTS[comparator]
             prepared.extend([square(prepare(first)), square(prepare(second))])
-        if comparator == "kendall":
-            return _kendall(upper_triangle(prepared[0]), upper_triangle(prepared[1][order][:, order]))
+        if comparator in _ORDERED:
+            return _tau(comparator)(upper_triangle(prepared[0]), upper_triangle(prepared[1][order][:, order]))
         return float(np.sum(prepared[0] * prepared[1][order][:, order]) / 2)
 
     return score

@@ -46,6 +46,23 @@ def _sqeuclidean(X: npt.ArrayLike, stimuli: npt.ArrayLike | None = None) -> np.n
     return _finite(pdist(X, "sqeuclidean") / X.shape[1])
 
 
+def _poisson(
+    X: npt.ArrayLike, stimuli: npt.ArrayLike | None = None, *, prior_lambda: float = 1.0, prior_weight: float = 0.1
+) -> np.ndarray:
+    X = _responses(X)
+    _refuse_undefined(np.any(X < 0, axis=1), "negative responses", "no rate of a Poisson variable", stimuli)
+    rates = (X + prior_lambda * prior_weight) / (1 + prior_weight)
+    logs = np.log(rates)
+    # Differences keep what products of large rates with logs would cancel.
+    n, begin = len(rates), 0
+    distances = np.empty(n * (n - 1) // 2)
+    for row in range(n - 1):
+        end = begin + n - 1 - row
+        distances[begin:end] = ((rates[row + 1 :] - rates[row]) * (logs[row + 1 :] - logs[row])).mean(axis=1)
+        begin = end
+    return distances
+
+
 def _responses(X: npt.ArrayLike) -> np.ndarray:
     values = np.asarray(X, dtype=np.float64)
     if values.ndim != 2 or values.shape[1] == 0 or not np.isfinite(values).all():
@@ -83,4 +100,5 @@ DISTANCES: dict[str, Callable[..., np.ndarray]] = {
     "euclidean": _euclidean,
     "sqeuclidean": _sqeuclidean,
     "cosine": _cosine,
+    "poisson": _poisson,
 }

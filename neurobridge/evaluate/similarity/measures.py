@@ -197,7 +197,8 @@ def rdm_similarity(
     distance : str
         A key of `DISTANCES`, or "crossvalidated": unbiased distances of the target (`crossvalidated_rdm`), squared Euclidean
         ones of the source.
-    comparator : {"spearman", "pearson", "cosine", "kendall"}
+    comparator : str
+        One of `COMPARATORS`: see `compare_rdms`.
     whiten : bool
         Whiten by the noise of the repetitions, for cross-validated distances.
 
@@ -282,7 +283,8 @@ def rsa(
         Coordinate of the target's neuroids.
     distance : str
         A key of `DISTANCES`.
-    comparator : {"spearman", "pearson", "cosine", "kendall"}
+    comparator : str
+        One of `COMPARATORS`: see `compare_rdms`.
 
     Returns
     -------

@@ -8,11 +8,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import xarray as xr
+from sklearn.covariance import ledoit_wolf
 
 from neurobridge.assemblies import AssemblyError, as_matrix, coords_of, validate
 from neurobridge.assemblies.labels import present_labels
-from neurobridge.assemblies.schema import NEUROID, PRESENTATION, REPETITION, STIMULUS_ID
+from neurobridge.assemblies.schema import NEUROID, NEUROID_ID, PRESENTATION, REPETITION, STIMULUS_ID
 from neurobridge.evaluate.similarity.comparators import (
+    COMPARATORS,
+    POOLED,
     PREPARE,
     compare_rdms,
     dissimilarities,
@@ -23,17 +26,29 @@ from neurobridge.evaluate.similarity.distances import DISTANCES
 from neurobridge.points.conversion import real_array
 from neurobridge.points.options import is_choice
 
+MAHALANOBIS = "mahalanobis"
 
-def rdm(assembly: xr.DataArray, *, distance: str = "correlation") -> xr.DataArray:
+
+def rdm(
+    assembly: xr.DataArray, *, distance: str = "correlation", noise: xr.DataArray | np.ndarray | None = None
+) -> xr.DataArray:
     """Compute the dissimilarity of every pair of stimuli.
 
     Parameters
     ----------
     assembly : xarray.DataArray
         Dims ``(presentation, neuroid)``, one presentation a stimulus.
-    distance : {"correlation", "euclidean", "sqeuclidean", "cosine"}
-        A key of `DISTANCES`: "correlation" is ``1 - r`` over neuroids (Kriegeskorte et al. 2008), "sqeuclidean" the mean over
-        neuroids.
+    distance : {"correlation", "euclidean", "sqeuclidean", "cosine", "poisson", "mahalanobis"}
+        - "correlation": ``1 - r`` over neuroids (Kriegeskorte et al. 2008).
+        - "sqeuclidean": the mean squared difference over neuroids; rsatoolbox calls it "euclidean". "euclidean" is the root
+          of the summed squares.
+        - "poisson": for rates or counts, ``mean (l_i - l_j) (log l_i - log l_j)`` over neuroids, the symmetrised divergence of
+          two Poisson variables, ``l = (x + .1) / 1.1`` as in rsatoolbox (Schutt et al. 2023).
+        - "mahalanobis": squared, ``(x_i - x_j)^T S^-1 (x_i - x_j) / n_neuroids`` with the covariance S of the noise. It is
+          biased upwards by noise; `crossvalidated_rdm` with ``whiten=True`` (crossnobis) is not.
+    noise : xarray.DataArray, or array of shape (n_neuroids, n_neuroids), optional
+        For "mahalanobis": recordings with repetitions, whose residuals are read (`noise_covariance`), or the covariance S
+        itself. rsatoolbox takes its inverse.
 
     Returns
     -------
@@ -43,9 +58,11 @@ def rdm(assembly: xr.DataArray, *, distance: str = "correlation") -> xr.DataArra
     Raises
     ------
     AssemblyError
-        Unknown distance, or an assembly that breaks the schema.
+        Unknown distance, an assembly that breaks the schema, or noise that is missing, not asked for, of other neuroids, or no
+        covariance.
     ValueError
-        A stimulus without a response ("cosine") or with the same response in all neuroids ("correlation"); it is named.
+        A stimulus without a response ("cosine"), with the same response in all neuroids ("correlation") or with a negative one
+        ("poisson"); it is named.
 
     Examples
     --------
@@ -60,12 +77,104 @@ def rdm(assembly: xr.DataArray, *, distance: str = "correlation") -> xr.DataArra
     [[0.0, 0.0, 2.0], [0.0, 0.0, 2.0], [2.0, 2.0, 0.0]]
     """
     validate(assembly)
-    if not is_choice(distance, DISTANCES):
+    known = sorted([*DISTANCES, MAHALANOBIS])
+    if not is_choice(distance, known):
+        raise AssemblyError(f"found distance {distance!r}; expected one of {known}. Mend: choose one of them.")
+    if (distance == MAHALANOBIS) != (noise is not None):
         raise AssemblyError(
-            f"found distance {distance!r}; expected one of {sorted(DISTANCES)}. Mend: choose one of them."
+            f"found distance {distance!r} {'without' if noise is None else 'with'} noise; expected noise with 'mahalanobis' alone. "
+            f"Mend: rdm(assembly, distance='mahalanobis', noise=trials), or {'another distance' if noise is None else 'no noise'}."
         )
-    distances = DISTANCES[distance](as_matrix(assembly), assembly[STIMULUS_ID].values)
-    return _as_square(distances, assembly)
+    X = as_matrix(assembly)
+    if noise is not None:
+        whitener = whitener_of(_covariance_for(assembly, noise))
+        return _as_square(DISTANCES["sqeuclidean"](X @ whitener, assembly[STIMULUS_ID].values), assembly)
+    return _as_square(DISTANCES[distance](X, assembly[STIMULUS_ID].values), assembly)
+
+
+def _covariance_for(assembly: xr.DataArray, noise: xr.DataArray | np.ndarray) -> np.ndarray:
+    n = assembly.sizes[NEUROID]
+    if isinstance(noise, xr.DataArray) and PRESENTATION in noise.dims:
+        validate(noise, role="noise")
+        ids, expected = noise[NEUROID_ID].values, assembly[NEUROID_ID].values
+        if not np.array_equal(ids, expected):
+            raise AssemblyError(
+                f"noise: found {len(ids)} neuroids, the first {str(ids[0])!r}; expected the {n} of the assembly in the same order, "
+                f"the first {str(expected[0])!r}. Mend: select and order them alike."
+            )
+        return noise_covariance(noise)
+    matrix = real_array(noise, name="noise", error=AssemblyError).astype(np.float64, copy=False)
+    if matrix.shape != (n, n) or not np.isfinite(matrix).all() or not np.allclose(matrix, matrix.T):
+        raise AssemblyError(
+            f"noise: found an array of shape {matrix.shape}; expected a finite symmetric covariance of shape ({n}, {n}), or "
+            "recordings with repetitions. Mend: neurobridge.similarity.noise_covariance(trials)."
+        )
+    return matrix
+
+
+def whitener_of(covariance: np.ndarray) -> np.ndarray:
+    """Return W with ``W^T S W = 1`` of a covariance S of shape (n_neuroids, n_neuroids).
+
+    Raises
+    ------
+    AssemblyError
+        S has directions without variance.
+    """
+    values, vectors = np.linalg.eigh(covariance)
+    if not values[0] > 1e-12 * abs(values[-1]):
+        raise AssemblyError(
+            f"noise: found a covariance with {int((values <= 1e-12 * abs(values[-1])).sum())} of {len(values)} directions without "
+            "variance; expected a positive definite one. Mend: neurobridge.similarity.noise_covariance(trials), which shrinks it."
+        )
+    return vectors / np.sqrt(values)
+
+
+def noise_covariance(recordings: xr.DataArray) -> np.ndarray:
+    """Estimate the covariance of the noise over neuroids from repeated presentations.
+
+    The covariance of the residuals about each stimulus' mean, shrunk by the rule of Ledoit & Wolf 2004 (J Multivariate Anal
+    88:365); the means take one degree of freedom a stimulus.
+
+    Parameters
+    ----------
+    recordings : xarray.DataArray
+        One presentation a trial; stimuli may have different numbers of them.
+
+    Returns
+    -------
+    array of shape (n_neuroids, n_neuroids)
+        In the squared units of the recordings.
+
+    Raises
+    ------
+    AssemblyError
+        No stimulus was presented twice, or the repetitions are all the same.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from neurobridge.assemblies import make_assembly
+    >>> from neurobridge.evaluate.similarity import noise_covariance
+    >>> rng = np.random.default_rng(0)  # simulated: eight stimuli, fifty repetitions with independent noise of variance 4
+    >>> signal = np.tile(rng.normal(size=(8, 3)), (50, 1))
+    >>> trials = make_assembly(
+    ...     signal + 2 * rng.normal(size=(400, 3)),
+    ...     presentation={"stimulus_id": list("abcdefgh") * 50},
+    ...     neuroid={"neuroid_id": range(3)},
+    ... )
+    >>> noise_covariance(trials).diagonal().round().tolist()
+    [4.0, 4.0, 4.0]
+    """
+    validate(recordings, role="recordings")
+    codes, _ = pd.factorize(np.asarray(recordings[STIMULUS_ID].values))
+    counts = np.bincount(codes)
+    if counts.max() < 2:
+        raise AssemblyError(
+            f"recordings: found one presentation of each of {len(counts)} stimuli; expected repetitions, whose differences are the "
+            "noise. Mend: pass the trials before they are averaged."
+        )
+    X = as_matrix(recordings, role="recordings")
+    return _residual_covariance(X - X.mean(axis=0), codes, counts)
 
 
 def _as_square(condensed: np.ndarray, like: xr.DataArray) -> xr.DataArray:
@@ -78,7 +187,7 @@ def _as_square(condensed: np.ndarray, like: xr.DataArray) -> xr.DataArray:
 
 
 def crossvalidated_rdm(recordings: xr.DataArray, *, whiten: bool = False) -> xr.DataArray:
-    """Estimate squared Euclidean distances without bias from repeated presentations (crossnobis, Walther et al. 2016).
+    """Estimate squared distances without bias from repeated presentations (Walther et al. 2016); whitened, crossnobis.
 
     ``d_ij = mean over r != s of (x_ir - x_jr) . (x_is - x_js) / n_neuroids``: only different repetitions are multiplied, so
     noise adds nothing on average and the distance of two equal responses is zero on average, below it half of the time. Stimuli
@@ -132,7 +241,7 @@ def crossvalidated_rdm(recordings: xr.DataArray, *, whiten: bool = False) -> xr.
     X = as_matrix(recordings, role="recordings")
     X = X - X.mean(axis=0)
     if whiten:
-        X = X @ _noise_whitener(X, codes, counts)
+        X = X @ whitener_of(_residual_covariance(X, codes, counts))
     n, repetitions = len(counts), np.asarray(recordings[REPETITION].values)
     sums = np.zeros((n, X.shape[1]))
     np.add.at(sums, codes, X)
@@ -149,9 +258,7 @@ def crossvalidated_rdm(recordings: xr.DataArray, *, whiten: bool = False) -> xr.
     return _as_square(upper_triangle(square), recordings.isel({PRESENTATION: first}))
 
 
-def _noise_whitener(X: np.ndarray, codes: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    from sklearn.covariance import ledoit_wolf
-
+def _residual_covariance(X: np.ndarray, codes: np.ndarray, counts: np.ndarray) -> np.ndarray:
     means = np.zeros((len(counts), X.shape[1]))
     np.add.at(means, codes, X)
     residual = X - (means / counts[:, None])[codes]
@@ -161,9 +268,8 @@ def _noise_whitener(X: np.ndarray, codes: np.ndarray, counts: np.ndarray) -> np.
             "whiten by. Mend: whiten=False."
         )
     # The mean takes one degree of freedom of every stimulus.
-    covariance = ledoit_wolf(residual)[0] * len(X) / (len(X) - len(counts))
-    values, vectors = np.linalg.eigh(covariance)
-    return vectors / np.sqrt(values)
+    covariance: np.ndarray = ledoit_wolf(residual)[0] * len(X) / (len(X) - len(counts))
+    return covariance
 
 
 def rdm_noise_ceiling(
@@ -172,8 +278,8 @@ def rdm_noise_ceiling(
     """Bound the mean similarity of any model to these subjects' RDMs from below and above (Nili et al. 2014).
 
     Upper: each subject with the mean of all, itself included; no RDM does better on average. Lower: with the mean of the others.
-    The RDMs are averaged as the comparator sees them: ranks for spearman (and kendall), standardised for pearson, unit length for
-    cosine.
+    The RDMs are averaged as the comparator sees them: ranks for spearman, rho-a and the taus, standardised for pearson and
+    corr_cov, unit length for cosine and cosine_cov.
 
     Parameters
     ----------
@@ -208,7 +314,11 @@ def rdm_noise_ceiling(
             f"rdm: found RDMs of shape {rdms.shape}; expected at least two subjects. Mend: keep all subjects."
         )
     names = [f"subject {k}" for k in range(len(rdms))] if subjects is None else list(subjects)
-    prepare = PREPARE["spearman" if comparator == "kendall" else comparator]
+    if not is_choice(comparator, COMPARATORS):
+        raise ValueError(
+            f"rdm: found comparator {comparator!r}; expected one of {list(COMPARATORS)}. Mend: choose one of them."
+        )
+    prepare = PREPARE[POOLED.get(comparator, comparator)]
     seen = np.stack(
         [_of_subject(name, lambda d: prepare(dissimilarities(d)), d) for name, d in zip(names, rdms, strict=True)]
     )

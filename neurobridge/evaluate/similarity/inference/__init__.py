@@ -1,0 +1,1 @@
+"""How far RDMs are known, and which models of them differ."""
