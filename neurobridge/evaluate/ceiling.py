@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ from neurobridge.evaluate.halves import MIN_R, bootstrap_reliability, deal_halve
 from neurobridge.evaluate.predict import GivenSplits, predictivity
 from neurobridge.evaluate.score.schema import SPLIT, make_score, neuroid_score, score_attrs, warn_low_ceilings
 from neurobridge.evaluate.splits import animal_splits, resolve_splits
+from neurobridge.evaluate.time_bins.stacking import score_bins
 
 #: Stimuli that split halves need. Over four, the r of two unrelated halves is uniform on [-1, 1], and the mean of
 #: 2 r / (1 + r) does not exist.
@@ -34,6 +36,7 @@ def internal_consistency(
     *,
     n_splits: int = 10,
     halves: str = "stimulus",
+    by: str | None = None,
     n_bootstrap: int = 200,
     confidence: float = 0.95,
     seed: int = 0,
@@ -49,14 +52,16 @@ def internal_consistency(
     Parameters
     ----------
     recordings : xarray.DataArray
-        One presentation a trial, dims ``(presentation, neuroid[, time_bin of size 1])``; five stimuli or more, every one at
-        least twice.
+        One presentation a trial, dims ``(presentation, neuroid[, time_bin])``, one time bin without ``by``; five stimuli or
+        more, every one at least twice.
     n_splits : int
         Random halvings that are averaged.
     halves : {"stimulus", "repetition"}
         "stimulus" deals the repetitions of every stimulus afresh, as evenly as they can be. "repetition" puts whole repetition
         numbers into one half, the same for all stimuli; with ``seed=1`` these are the halves of Brain-Score's
         ``internal_consistency``.
+    by : {"time_bin"}, optional
+        Estimate the reliability in every time bin, by the same halves: all has the leading dim ``time_bin``.
     n_bootstrap : int
         Draws of the stimuli, with replacement, for the intervals; 0 leaves them out. In a draw without variation r counts as 0,
         below -0.999 as that.
@@ -96,13 +101,22 @@ def internal_consistency(
     >>> round(float(ceiling.mean()), 1)
     0.8
     """
+    if by is not None:
+        options = {
+            "n_splits": n_splits,
+            "halves": halves,
+            "n_bootstrap": n_bootstrap,
+            "confidence": confidence,
+            "seed": seed,
+        }
+        return score_bins(partial(internal_consistency, **options), by, recordings, roles=("recordings",))
     validate(recordings, role="recordings")
     require_varying_neuroids(recordings, role="recordings")
     if recordings.ndim == 3:
         if recordings.sizes[recordings.dims[2]] != 1:
             raise AssemblyError(
                 f"recordings: found {recordings.sizes[recordings.dims[2]]} time bins; expected one. "
-                "Mend: select one, e.g. recordings.isel(time_bin=0)."
+                "Mend: select one, e.g. recordings.isel(time_bin=0), or by='time_bin'."
             )
         recordings = recordings.isel({recordings.dims[2]: 0})
     codes, ids = pd.factorize(np.asarray(recordings[STIMULUS_ID].values))

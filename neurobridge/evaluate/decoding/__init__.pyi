@@ -13,3 +13,4 @@ from .discrimination import dprime as dprime
 from .readouts import READOUTS as READOUTS
 from .readouts import Readout as Readout
 from .readouts import train_readout as train_readout
+from .time import generalise_time as generalise_time

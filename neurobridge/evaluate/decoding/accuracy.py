@@ -8,19 +8,28 @@ import numpy as np
 import xarray as xr
 from tqdm.auto import tqdm
 
-from neurobridge.assemblies import AssemblyError, as_matrix, coords_of
+from neurobridge.assemblies import as_matrix, coords_of
 from neurobridge.assemblies.schema import STIMULUS_ID, TIME_BIN
-from neurobridge.evaluate.decoding.batches import bin_arrays, read_folds, require_bins
+from neurobridge.evaluate.decoding.batches import bin_arrays, read_folds
 from neurobridge.evaluate.decoding.readouts import (
     READOUTS,
     Readout,
     accuracy_score,
     train_readout,
 )
-from neurobridge.evaluate.decoding.trials import Reading, Trials, refit_shuffler, trial_attrs, trial_splits, trials_of
+from neurobridge.evaluate.decoding.trials import (
+    Reading,
+    Trials,
+    held_out_once,
+    null_rule,
+    refit_shuffler,
+    trial_attrs,
+    trial_splits,
+    trials_of,
+)
 from neurobridge.evaluate.folds import GivenSplits, Splits
 from neurobridge.evaluate.score.schema import make_score, score_attrs
-from neurobridge.points.options import is_choice
+from neurobridge.evaluate.time_bins.stacking import require_bins, require_by
 
 __all__ = ["READOUTS", "Readout", "cross_decode", "cross_space_decode", "decode", "train_readout"]
 
@@ -112,11 +121,12 @@ def decode(
         the labels of whole groups. None treats presentations as independent, where the question is about stimuli that were
         trained on: which of them was shown.
     by : {"time_bin"}, optional
-        Train and test a readout in every time bin, all on the same folds; `decode_across_time` also tests each in the others.
+        Train and test a readout in every time bin, all on the same folds; `generalise_time` also tests each in the others.
     refit : bool
         Draw the null by training every readout anew on shuffled labels, ``n_permutations`` times: the exact permutation test, at
-        the cost of as many decodings. By default the labels of the held-out trials are shuffled, one fold a permutation, which
-        is fast, and errs on the safe side: the fewer held-out stimuli, the more.
+        the cost of as many decodings. By default the labels of the held-out trials are shuffled: of half of the folds a
+        permutation where every trial is held out once, otherwise of one fold, which errs on the safe side, the more, the fewer
+        stimuli it holds out.
     n_permutations : int
         Size of the null. Every time bin has the same permutations.
     progress : bool
@@ -167,10 +177,7 @@ def decode(
     """
     require_by(by)
     trials = trials_of(assembly, label, group, role="assembly")
-    if by is None:
-        X = as_matrix(assembly)[None]
-    else:
-        X = bin_arrays(require_bins(assembly))
+    X = as_matrix(assembly)[None] if by is None else bin_arrays(require_bins(assembly))
     folds = trial_splits(assembly, label, trials, splits)
     classes, codes = np.unique(trials.labels, return_inverse=True)
     predicted = read_folds(X, trials.labels, folds, label, readout, seed, progress=progress and by is not None)
@@ -183,9 +190,8 @@ def decode(
         null = _refitted(X, trials, folds, label, readout, n_permutations, seed, progress)
         null = null if by else null[0]
     attrs = {"metric": f"accuracy of {label}, {readout}", "splits": folds.description, **trial_attrs(trials, assembly)}
-    attrs["null"] = (
-        "readouts trained on shuffled labels" if refit else "held-out labels shuffled, one fold a permutation"
-    )
+    disjoint = held_out_once(folds)
+    attrs["null"] = null_rule(len(folds), disjoint) if null is None else "readouts trained on shuffled labels"
     return accuracy_score(
         readings,
         n_permutations,
@@ -195,22 +201,9 @@ def decode(
         leading=(TIME_BIN,) if by else (),
         classes=classes,
         null=null,
+        disjoint=disjoint,
         coords=coords_of(assembly, TIME_BIN) if by else None,
     )
-
-
-def require_by(by: str | None) -> None:
-    """Refuse a dimension other than time bins.
-
-    Raises
-    ------
-    AssemblyError
-        ``by`` is neither None nor "time_bin".
-    """
-    if not is_choice(by, (None, TIME_BIN)):
-        raise AssemblyError(
-            f"found by={by!r:.40}; expected {TIME_BIN!r} or None. Mend: by='time_bin', or leave it out."
-        )
 
 
 def _refitted(

@@ -165,8 +165,9 @@ def generalise(
 ) -> xr.Dataset:
     """Train a readout on each condition and read every condition with it, e.g. hard images with a readout of easy ones.
 
-    Folds are over stimuli, stratified on label and condition together; single trials of a stimulus stay together. In each, one readout a condition is trained on that
-    condition's training images, and reads the held-out images of every condition: all readouts are tested on the same images.
+    Folds are over stimuli, stratified on label and condition together; single trials of a stimulus stay together. In each, one
+    readout a condition is trained on that condition's training images, and reads the held-out images of every condition: all
+    readouts are tested on the same images.
 
     Parameters
     ----------
@@ -251,7 +252,7 @@ def generalise(
             for i in range(n)
         ],
         ("trained", "tested", SPLIT),
-        null=[[label_null(chosen[i, j], n_permutations, seed) for j in range(n)] for i in range(n)],
+        null=[[label_null(chosen[i, j], n_permutations, seed, disjoint=True) for j in range(n)] for i in range(n)],
         extra={"n_trained": ("trained", sizes[0]), "n_tested": ("tested", sizes[1])},
         coords={"trained": levels, "tested": levels},
         attrs=attrs,

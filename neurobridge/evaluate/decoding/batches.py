@@ -13,8 +13,8 @@ import xarray as xr
 from threadpoolctl import threadpool_limits
 from tqdm.auto import tqdm
 
-from neurobridge.assemblies import AssemblyError, as_matrix
-from neurobridge.assemblies.schema import PRESENTATION, TIME_BIN, blocks
+from neurobridge.assemblies import as_matrix
+from neurobridge.assemblies.schema import blocks
 from neurobridge.evaluate.decoding.logistic import fit_logistic
 from neurobridge.evaluate.decoding.readouts import check_training, fit_readout
 from neurobridge.points.blocks import row_blocks
@@ -31,22 +31,6 @@ def bin_arrays(assembly: xr.DataArray, *, role: str = "assembly") -> np.ndarray:
     parts = [np.asarray(values, dtype=np.float64) for _, values in blocks(assembly, role=role)]
     whole = parts[0] if len(parts) == 1 else np.concatenate(parts)
     return np.ascontiguousarray(np.moveaxis(whole, 2, 0))
-
-
-def require_bins(assembly: xr.DataArray, *, role: str = "assembly") -> xr.DataArray:
-    """Refuse an assembly without time bins, and return it.
-
-    Raises
-    ------
-    AssemblyError
-        No dimension ``time_bin``.
-    """
-    if TIME_BIN not in assembly.dims:
-        raise AssemblyError(
-            f"{role}: found dims {tuple(map(str, assembly.dims))}; expected {TIME_BIN!r} among them. "
-            f"Mend: {role}.expand_dims(time_bin=1).transpose('{PRESENTATION}', 'neuroid', 'time_bin'), or leave by out."
-        )
-    return assembly
 
 
 def in_threads(
@@ -141,7 +125,7 @@ def _read_logistic(X: np.ndarray, codes: np.ndarray, held_out: np.ndarray, acros
     intercepts -= mean @ weights
     if not across:
         return np.argmax(held_out @ weights + intercepts, axis=2)
-    n_bins, n_sites, n_classes = weights.shape
+    n_bins, n_sites, _ = weights.shape
     flat = held_out.reshape(-1, n_sites)
     read = [np.argmax(flat @ w + b, axis=1) for w, b in zip(weights, intercepts, strict=True)]
     return np.stack(read).reshape(n_bins, *held_out.shape[:2])

@@ -262,6 +262,7 @@ def accuracy_score(
     leading: Sequence[str] = (),
     classes: np.ndarray | None = None,
     null: np.ndarray | None = None,
+    disjoint: bool = False,
     coords: Mapping[str, Any] | None = None,
 ) -> xr.Dataset:
     """Make a Score of accuracies, with its confusion matrix, from what was read of every fold.
@@ -279,12 +280,14 @@ def accuracy_score(
         Labels that the readings are numbers of; by default the readings hold labels.
     null : array of shape (..., n_permutations), optional
         By default `label_null`.
+    disjoint : bool
+        As in `label_null`.
     coords : mapping, optional
         Of the leading dims.
     """
     raw = np.stack([(reading.predicted == reading.truth).mean(axis=-1) for reading in readings], axis=-1)
     if null is None:
-        null = label_null(readings, n_permutations, seed)
+        null = label_null(readings, n_permutations, seed, disjoint=disjoint)
     shape = raw.shape[:-1]
     predicted = np.concatenate([reading.predicted for reading in readings], axis=-1)
     truth = np.concatenate([reading.truth for reading in readings])

@@ -206,12 +206,10 @@ def refit_shuffler(
     stratified for shuffled labels as for true ones, and the permutation test is exact. Other folds exchange among all groups.
     """
     labels, groups = trials.labels, trials.groups
-    part = np.full(len(labels), -1)
-    for number, (_, test) in enumerate(folds):
-        if (part[test] >= 0).any():
-            part[:] = 0
-            break
-        part[test] = number
+    part = np.zeros(len(labels), dtype=np.intp)
+    if held_out_once(folds):
+        for number, (_, test) in enumerate(folds, start=1):
+            part[test] = number
     first, codes = np.unique(groups, return_index=True, return_inverse=True)[1:]
     of_group = labels[first]
     if (of_group[codes] == labels).all() and (part[first][codes] == part).all():
@@ -220,24 +218,57 @@ def refit_shuffler(
     return block_shuffler(labels, np.unique(np.stack([codes, part]), axis=1, return_inverse=True)[1].ravel())
 
 
-def label_null(readings: Sequence[Reading], n_permutations: int, seed: int) -> np.ndarray:
+def held_out_once(folds: Sequence[tuple[np.ndarray, np.ndarray]]) -> bool:
+    """Return True where no row is held out by two folds."""
+    rows = np.concatenate([test for _, test in folds])
+    return len(np.unique(rows)) == len(rows)
+
+
+def null_rule(n_folds: int, disjoint: bool) -> str:
+    """Return the rule of `label_null` in words."""
+    share = "half of the folds" if disjoint and n_folds >= 4 else "one fold"
+    return f"held-out labels shuffled, {share} a permutation"
+
+
+def label_null(readings: Sequence[Reading], n_permutations: int, seed: int, *, disjoint: bool = False) -> np.ndarray:
     """Draw fractions correct with the true labels of the held-out trials shuffled, as `label_shuffler` does.
 
-    Every readout of a fold is compared with the same shuffles.
+    Every readout of a fold is compared with the same shuffles. Where held-out sets overlap, each permutation is of one fold
+    (`fold_null`). Where they are disjoint, it is the mean over half of the folds, drawn at random. The mean over all of them would
+    be too narrow: a pair of trials in different folds is counted from both sides, since each helps to train the readout of the
+    other, which multiplies the variance of the mean accuracy under the null by up to two (nearest neighbours; about
+    1 + 2 / pi for linear readouts), as halving the number of folds does.
+
+    Parameters
+    ----------
+    readings : sequence of Reading
+        One a fold.
+    n_permutations, seed : int
+    disjoint : bool
+        No trial is held out by two folds.
 
     Returns
     -------
     array of shape (..., n_permutations)
     """
+    if not n_permutations:
+        return np.empty((*readings[0].predicted.shape[:-1], 0))
 
     def draw(k: int, rng: np.random.Generator, n: int) -> np.ndarray:
         reading = readings[k]
         shuffle = label_shuffler(reading.truth, reading.groups)
         return fractions_correct(reading.predicted, np.stack([shuffle(rng) for _ in range(n)]))
 
-    null = fold_null(len(readings), n_permutations, seed, draw)
-    if not n_permutations:
-        return np.empty((*readings[0].predicted.shape[:-1], 0))
+    n_half = len(readings) // 2
+    if not disjoint or n_half < 2:
+        return np.moveaxis(fold_null(len(readings), n_permutations, seed, draw), 0, -1)
+    rng = np.random.default_rng(seed)
+    used = rng.permuted(np.tile(np.arange(len(readings)), (n_permutations, 1)), axis=1)[:, :n_half]
+    null = np.zeros((n_permutations, *readings[0].predicted.shape[:-1]))
+    for k in range(len(readings)):
+        rows = np.flatnonzero((used == k).any(axis=1))
+        if len(rows):
+            null[rows] += draw(k, rng, len(rows)) / n_half
     return np.moveaxis(null, 0, -1)
 
 
