@@ -121,14 +121,13 @@ def _read_logistic(X: np.ndarray, codes: np.ndarray, held_out: np.ndarray, acros
     mean, scale = moments(X)
     weights, intercepts = fit_logistic((X - mean) / scale, codes, int(codes.max()) + 1)
     # Trials are read in their own units: the scales go into the weights.
-    weights /= scale.transpose(0, 2, 1)
-    intercepts -= mean @ weights
+    weights /= scale
+    intercepts -= (weights @ mean.transpose(0, 2, 1))[:, :, 0]
     if not across:
-        return np.argmax(held_out @ weights + intercepts, axis=2)
-    n_bins, n_sites, _ = weights.shape
-    flat = held_out.reshape(-1, n_sites)
-    read = [np.argmax(flat @ w + b, axis=1) for w, b in zip(weights, intercepts, strict=True)]
-    return np.stack(read).reshape(n_bins, *held_out.shape[:2])
+        return np.argmax(weights @ held_out.transpose(0, 2, 1) + intercepts[:, :, None], axis=1)
+    flat = held_out.reshape(-1, held_out.shape[2])
+    read = [np.argmax(flat @ w.T + b, axis=1) for w, b in zip(weights, intercepts, strict=True)]
+    return np.stack(read).reshape(len(X), *held_out.shape[:2])
 
 
 def moments(X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

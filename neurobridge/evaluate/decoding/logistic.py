@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections import deque
 
 import numpy as np
@@ -9,9 +10,15 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 
 #: Largest entry of the gradient at the end; class probabilities are then within 1e-4 of the optimum's.
 TOLERANCE = 3e-4
+#: The same in single precision, in which the first iterations take half the time.
+SINGLE_TOLERANCE = 1e-2
 #: Pairs of steps and changes of the gradient that the quasi-Newton method keeps.
 MEMORY = 6
 MAX_ITERATIONS = 5000
+
+#: Steps, changes of the gradient, and their inner products.
+Step = tuple[np.ndarray, np.ndarray, np.ndarray]
+Steps = deque[Step]
 
 
 def fit_logistic(
@@ -19,8 +26,8 @@ def fit_logistic(
 ) -> tuple[np.ndarray, np.ndarray]:
     r"""Fit multinomial logistic regressions with scikit-learn's penalty at ``C=1``, all at a time.
 
-    Each minimises ``sum_i -log softmax(x_i W + b)[y_i] + ||W||^2 / 2`` (for two classes ``||W||^2``, which is scikit-learn's
-    penalty of its one vector of weights ``w = W[:, 1] - W[:, 0]``), by L-BFGS (Nocedal & Wright 2006, algorithm 7.4) with
+    Each minimises ``sum_i -log softmax(W x_i + b)[y_i] + ||W||^2 / 2`` (for two classes ``||W||^2``, which is scikit-learn's
+    penalty of its one vector of weights ``w = W[1] - W[0]``), by L-BFGS (Nocedal & Wright 2006, algorithm 7.4) with
     backtracking (their algorithm 3.1) and a step of its own for each problem. The objective is strictly convex in W, so the
     optimum does not depend on the method.
 
@@ -36,8 +43,8 @@ def fit_logistic(
 
     Returns
     -------
-    weights : array of shape (n_problems, n_features, n_classes)
-    intercepts : array of shape (n_problems, 1, n_classes)
+    weights : array of shape (n_problems, n_classes, n_features)
+    intercepts : array of shape (n_problems, n_classes)
 
     Examples
     --------
@@ -46,70 +53,105 @@ def fit_logistic(
     >>> X = np.random.default_rng(0).normal(size=(2, 40, 3))  # simulated
     >>> weights, intercepts = fit_logistic(X, np.arange(40) % 2, 2)
     >>> weights.shape, intercepts.shape
-    ((2, 3, 2), (2, 1, 2))
+    ((2, 2, 3), (2, 2))
     """
     n_problems, n_samples, n_features = X.shape
-    codes = np.broadcast_to(codes, (n_problems, n_samples))
-    onehot = (codes[..., None] == np.arange(n_classes)).astype(np.float64)
+    truth = np.broadcast_to(codes, (n_problems, n_samples))[:, None] == np.arange(n_classes)[:, None]
     penalty = 2.0 if n_classes == 2 else 1.0
-    # Weights and, in the last row, intercepts.
-    solution = np.zeros((n_problems, n_features + 1, n_classes))
-    active = np.arange(n_problems)
-    theta = solution.copy()
-    value, gradient = _objective(X, onehot, theta, penalty)
-    steps: deque[tuple[np.ndarray, np.ndarray, np.ndarray]] = deque(maxlen=MEMORY)
+    # Weights and, in the last column, intercepts.
+    theta = np.zeros((n_problems, n_classes, n_features + 1))
+    steps: Steps = deque(maxlen=MEMORY)
+    coarse = X.astype(np.float32)
+    if tolerance < SINGLE_TOLERANCE and np.isfinite(coarse).all():
+        single, steps = _minimise(coarse, truth, theta.astype(np.float32), penalty, SINGLE_TOLERANCE, steps)
+        theta = single.astype(np.float64)
+        steps = deque((tuple(part.astype(np.float64) for part in pair) for pair in steps), maxlen=MEMORY)
+    theta, _ = _minimise(X, truth, theta, penalty, tolerance, steps)
+    largest = np.abs(_objective(X, truth, theta, penalty)[1]).max(axis=(1, 2))
+    n_unsolved = int((largest > 10 * tolerance).sum())
+    if n_unsolved:
+        warnings.warn(
+            f"found {n_unsolved} of {n_problems} logistic regressions that did not reach their optimum, the largest gradient "
+            f"{largest.max():.2g}; expected {tolerance:g}. Look at the scales of the sites, or use readout='lda'.",
+            UserWarning,
+            stacklevel=2,
+        )
+    return theta[:, :, :-1], theta[:, :, -1]
+
+
+def _minimise(
+    X: np.ndarray, truth: np.ndarray, theta: np.ndarray, penalty: float, tolerance: float, steps: Steps
+) -> tuple[np.ndarray, Steps]:
+    """Return minima, array of the shape of theta, and the last steps of every problem.
+
+    A problem whose line search cannot go on stays where it is. Steps of zeros stand for those that were not made.
+    """
+    solution, active = theta.copy(), np.arange(len(theta))
+    value, gradient = _objective(X, truth, theta, penalty)
+    rounding = 4 * np.finfo(theta.dtype).eps
+    stuck = np.zeros(len(theta), dtype=bool)
+    last = [(np.zeros_like(theta), np.zeros_like(theta), np.ones(len(theta), theta.dtype)) for _ in range(MEMORY)]
     for _ in range(MAX_ITERATIONS):
-        solved = np.abs(gradient).max(axis=(1, 2)) <= tolerance
-        if solved.any():
-            solution[active] = theta
-            left = ~solved
+        left = (np.abs(gradient).max(axis=(1, 2)) > tolerance) & ~stuck
+        if not left.all():
+            _keep(active, theta, steps, solution, last)
             if not left.any():
                 break
-            active, X, onehot = active[left], X[left], onehot[left]
+            active, X, truth = active[left], X[left], truth[left]
             theta, value, gradient = theta[left], value[left], gradient[left]
             steps = deque(((s[left], y[left], sy[left]) for s, y, sy in steps), maxlen=MEMORY)
         direction = _direction(gradient, steps)
         slope = -_dot(direction, gradient)
-        size = np.ones(len(active))
+        size = np.ones(len(active), dtype=theta.dtype)
         while True:
             trial = theta - size[:, None, None] * direction
-            trial_value, trial_gradient = _objective(X, onehot, trial, penalty)
+            trial_value, trial_gradient = _objective(X, truth, trial, penalty)
             # Near the optimum a decrease is below the rounding of the value.
-            short = trial_value > value + 1e-4 * size * slope + 1e-13 * np.abs(value)
-            if not short.any() or size.min() < 1e-12:
+            short = ~(trial_value <= value + 1e-4 * size * slope + rounding * np.abs(value))
+            stuck = short & (size < 1e-6)
+            if not (short & ~stuck).any():
                 break
             size[short] /= 2
         step, change = trial - theta, trial_gradient - gradient
-        steps.append((step, change, np.maximum(_dot(step, change), np.finfo(float).tiny)))
+        steps.append((step, change, np.maximum(_dot(step, change), np.finfo(theta.dtype).tiny)))
         theta, value, gradient = trial, trial_value, trial_gradient
+    else:
+        _keep(active, theta, steps, solution, last)
+    return solution, deque(last, maxlen=MEMORY)
+
+
+def _keep(active: np.ndarray, theta: np.ndarray, steps: Steps, solution: np.ndarray, last: list[Step]) -> None:
+    """Write where the active problems are, and their last steps, to the arrays of all problems."""
     solution[active] = theta
-    return solution[:, :-1], solution[:, -1:]
+    for pair, kept in zip(reversed(steps), reversed(last), strict=False):
+        for part, whole in zip(pair, kept, strict=True):
+            whole[active] = part
 
 
 def _dot(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return np.einsum("ijk,ijk->i", a, b)
 
 
-def _objective(X: np.ndarray, onehot: np.ndarray, theta: np.ndarray, penalty: float) -> tuple[np.ndarray, np.ndarray]:
+def _objective(X: np.ndarray, truth: np.ndarray, theta: np.ndarray, penalty: float) -> tuple[np.ndarray, np.ndarray]:
     """Return values, array of shape (n_problems,), and gradients, array of the shape of theta."""
-    weights = theta[:, :-1]
-    logits = X @ weights
-    logits += theta[:, -1:]
-    logits -= logits.max(axis=-1, keepdims=True)
-    of_truth = _dot(logits, onehot)
+    weights = np.ascontiguousarray(theta[:, :, :-1])
+    logits = weights @ X.transpose(0, 2, 1)
+    logits += theta[:, :, -1:]
+    logits -= logits.max(axis=1, keepdims=True)
+    of_truth = np.where(truth, logits, 0).sum(axis=(1, 2))
     np.exp(logits, out=logits)
-    total = logits.sum(axis=-1, keepdims=True)
+    total = logits.sum(axis=1, keepdims=True)
     value = np.log(total).sum(axis=(1, 2)) - of_truth + penalty / 2 * _dot(weights, weights)
     logits /= total
-    logits -= onehot
+    logits -= truth
     gradient = np.empty_like(theta)
-    np.matmul(X.transpose(0, 2, 1), logits, out=gradient[:, :-1])
-    gradient[:, :-1] += penalty * weights
-    gradient[:, -1] = logits.sum(axis=1)
+    gradient[:, :, :-1] = logits @ X
+    gradient[:, :, :-1] += theta.dtype.type(penalty) * weights
+    gradient[:, :, -1] = logits.sum(axis=2)
     return value, gradient
 
 
-def _direction(gradient: np.ndarray, steps: deque[tuple[np.ndarray, np.ndarray, np.ndarray]]) -> np.ndarray:
+def _direction(gradient: np.ndarray, steps: Steps) -> np.ndarray:
     """Multiply the gradient by the approximate inverse Hessian: the two loops of L-BFGS."""
     if not steps:
         return gradient / np.sqrt(_dot(gradient, gradient))[:, None, None]
@@ -119,7 +161,8 @@ def _direction(gradient: np.ndarray, steps: deque[tuple[np.ndarray, np.ndarray, 
         q -= share[:, None, None] * change
         shares.append(share)
     _, change, product = steps[-1]
-    q *= (product / np.maximum(_dot(change, change), np.finfo(float).tiny))[:, None, None]
+    squared = _dot(change, change)
+    q *= np.divide(product, squared, out=np.ones_like(squared), where=squared > 0)[:, None, None]
     for (step, change, product), share in zip(steps, reversed(shares), strict=True):
         q += (share - _dot(change, q) / product)[:, None, None] * step
     return q
@@ -150,7 +193,7 @@ class LogisticReadout(ClassifierMixin, BaseEstimator):
         """Fit the responses X of shape (n_stimuli, n_sites) of the classes y."""
         self.classes_, codes = np.unique(y, return_inverse=True)
         weights, intercepts = fit_logistic(np.asarray(X, dtype=np.float64)[None], codes, len(self.classes_))
-        self.coef_, self.intercept_ = weights[0].T, intercepts[0, 0]
+        self.coef_, self.intercept_ = weights[0], intercepts[0]
         return self
 
     def decision_function(self, X: np.ndarray) -> np.ndarray:
