@@ -102,14 +102,15 @@ def internal_consistency(
     0.8
     """
     if by is not None:
-        options = {
-            "n_splits": n_splits,
-            "halves": halves,
-            "n_bootstrap": n_bootstrap,
-            "confidence": confidence,
-            "seed": seed,
-        }
-        return score_bins(partial(internal_consistency, **options), by, recordings, roles=("recordings",))
+        metric = partial(
+            internal_consistency,
+            n_splits=n_splits,
+            halves=halves,
+            n_bootstrap=n_bootstrap,
+            confidence=confidence,
+            seed=seed,
+        )
+        return score_bins(metric, by, recordings, roles=("recordings",))
     validate(recordings, role="recordings")
     require_varying_neuroids(recordings, role="recordings")
     if recordings.ndim == 3:

@@ -15,8 +15,8 @@ from tqdm.auto import tqdm
 
 from neurobridge.assemblies import as_matrix
 from neurobridge.assemblies.schema import blocks
-from neurobridge.evaluate.decoding.logistic import fit_logistic
 from neurobridge.evaluate.decoding.readouts import check_training, fit_readout
+from neurobridge.maps.logistic import fit_logistic
 from neurobridge.points.blocks import row_blocks
 
 #: Values of the bins that are fitted at a time: larger blocks leave the processor's cache.
@@ -103,13 +103,45 @@ def read_folds(
     return [np.concatenate(parts[k : k + len(bins)]) for k in range(0, len(parts), len(bins))]
 
 
+def read_draws(
+    draws: Sequence[tuple[tuple[np.ndarray, np.ndarray], ...]], readout: str, label: str, seed: int
+) -> np.ndarray:
+    """Train a readout on each draw and return the fraction of its test trials that are read rightly.
+
+    Parameters
+    ----------
+    draws : sequence of ((X_train, codes_train), (X_test, codes_test))
+        Arrays of shape (n, n_sites) and (n,), the same in all draws; every class is in both.
+    readout, label, seed
+        As in `decode`.
+
+    Returns
+    -------
+    array of shape (n_draws,)
+    """
+    if readout != "logistic":
+        return np.array(
+            [
+                (fit_readout(X, y, label, readout, seed).predict(X_test) == truth).mean()
+                for (X, y), (X_test, truth) in draws
+            ]
+        )
+    correct: list[np.ndarray] = []
+    for part in row_blocks(len(draws), draws[0][0][0].size, budget=BUDGET):
+        (X, codes), (held_out, truth) = (
+            [np.stack(arrays) for arrays in zip(*side, strict=True)] for side in zip(*draws[part], strict=True)
+        )
+        correct.extend((_read_logistic(X, codes, held_out, False) == truth).mean(axis=1))
+    return np.array(correct)
+
+
 def _read_logistic(X: np.ndarray, codes: np.ndarray, held_out: np.ndarray, across: bool) -> np.ndarray:
     """Read held-out trials with logistic regressions of standardised responses.
 
     Parameters
     ----------
     X : array of shape (n_bins, n_train, n_sites)
-    codes : array of int of shape (n_train,)
+    codes : array of int of shape (n_train,) or (n_bins, n_train)
     held_out : array of shape (n_bins or more, n_test, n_sites)
     across : bool
         Read the trials of every bin with each readout; else those of its bin.

@@ -20,9 +20,9 @@ from sklearn.svm import LinearSVC
 from neurobridge.assemblies import AssemblyError, as_matrix, require_unique_stimuli, validate
 from neurobridge.assemblies.schema import NEUROID_ID, STIMULUS_ID
 from neurobridge.evaluate.correlation import unit_rows
-from neurobridge.evaluate.decoding.logistic import LogisticReadout
 from neurobridge.evaluate.decoding.trials import Reading, label_null, presentation_coordinate, trials_of
 from neurobridge.evaluate.score.schema import SPLIT, make_score, score_attrs
+from neurobridge.maps.logistic import LogisticReadout
 from neurobridge.points.display import format_fact, html_repr, short_repr
 from neurobridge.points.options import is_choice
 

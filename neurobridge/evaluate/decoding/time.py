@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import xarray as xr
 
@@ -82,7 +84,7 @@ def generalise_time(
         Reading(read, codes[test], trials.groups[test]) for read, (_, test) in zip(predicted, folds, strict=True)
     ]
     centres = bin_centres(assembly)
-    coords = {TRAINED: centres, TESTED: centres}
+    coords: dict[str, Any] = {TRAINED: centres, TESTED: centres}
     for name in (START, END):
         if name in assembly.coords:
             suffix = name.removeprefix(TIME_BIN)

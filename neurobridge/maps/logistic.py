@@ -49,7 +49,7 @@ def fit_logistic(
     Examples
     --------
     >>> import numpy as np
-    >>> from neurobridge.evaluate.decoding.logistic import fit_logistic
+    >>> from neurobridge.maps.logistic import fit_logistic
     >>> X = np.random.default_rng(0).normal(size=(2, 40, 3))  # simulated
     >>> weights, intercepts = fit_logistic(X, np.arange(40) % 2, 2)
     >>> weights.shape, intercepts.shape
@@ -65,7 +65,7 @@ def fit_logistic(
     if tolerance < SINGLE_TOLERANCE and np.isfinite(coarse).all():
         single, steps = _minimise(coarse, truth, theta.astype(np.float32), penalty, SINGLE_TOLERANCE, steps)
         theta = single.astype(np.float64)
-        steps = deque((tuple(part.astype(np.float64) for part in pair) for pair in steps), maxlen=MEMORY)
+        steps = deque(((s.astype(float), y.astype(float), sy.astype(float)) for s, y, sy in steps), maxlen=MEMORY)
     theta, _ = _minimise(X, truth, theta, penalty, tolerance, steps)
     largest = np.abs(_objective(X, truth, theta, penalty)[1]).max(axis=(1, 2))
     n_unsolved = int((largest > 10 * tolerance).sum())
@@ -183,7 +183,7 @@ class LogisticReadout(ClassifierMixin, BaseEstimator):
     Examples
     --------
     >>> import numpy as np
-    >>> from neurobridge.evaluate.decoding.logistic import LogisticReadout
+    >>> from neurobridge.maps.logistic import LogisticReadout
     >>> X = np.array([[-1.0], [-0.5], [0.5], [1.0]])
     >>> LogisticReadout().fit(X, np.array(["a", "a", "b", "b"])).predict([[-3.0], [3.0]]).tolist()
     ['a', 'b']
