@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import inspect
+import warnings
 from typing import Any, NamedTuple
 
 import numpy as np
 import xarray as xr
 
 from neurobridge.assemblies import AssemblyError, as_matrix, match_stimuli, require_varying_neuroids, validate
+from neurobridge.assemblies.missing import sites_by_missing
 from neurobridge.assemblies.schema import STIMULUS_ID
-from neurobridge.evaluate.correlation import MIN_CORRELATED, score_folds
-from neurobridge.evaluate.folds import GivenSplits
+from neurobridge.evaluate.correlation import MIN_CORRELATED, count_missing, refuse_too_few, score_folds
+from neurobridge.evaluate.folds import GivenSplits, Splits
 from neurobridge.evaluate.regression import REGRESSIONS, predict_held_out
 from neurobridge.evaluate.splits import resolve_splits
 from neurobridge.points.options import is_choice
@@ -31,12 +33,17 @@ def predictivity(
 ) -> xr.Dataset:
     """Predict every neuroid of the target from the source, and correlate on held-out stimuli.
 
+    Sites that miss the same stimuli are fitted together, each group on the stimuli that it has, over the same folds: a site has
+    the score that it would have alone on its own stimuli. "pls" shares its components among the sites that are fitted together,
+    so that a site with missing values has components of its own (a warning says so).
+
     Parameters
     ----------
     source : xarray.DataArray
         Assembly of predictors, dims ``(presentation, neuroid)``, one presentation a stimulus.
     target : xarray.DataArray
-        Assembly of the predicted responses, likewise; recordings are averaged over repetitions first.
+        Assembly of the predicted responses, likewise; recordings are averaged over repetitions first. A missing value (NaN)
+        leaves its stimulus out of the training and the held-out stimuli of that site alone; see below.
     regression : {"pls", "ridge", "linear", "neuron_to_neuron"}
         A key of `REGRESSIONS`. "pls" has Brain-Score's 25 components, unscaled; "ridge" chooses a penalty for each neuroid.
     splits : Splits, str or sequence of (train, test), optional
@@ -61,7 +68,8 @@ def predictivity(
     Raises
     ------
     AssemblyError
-        Bad assemblies (no shared or duplicate stimuli, NaN, constant target neuroids), unknown regression or option, bad splits.
+        Bad assemblies (no shared or duplicate stimuli, NaN in the source, constant target neuroids, fewer than three held-out
+        values of a target neuroid in a split), unknown regression or option, bad splits.
 
     Examples
     --------
@@ -87,13 +95,20 @@ def predictivity(
     unknown = sorted(set(options) - set(known))
     if unknown:
         raise AssemblyError(f"{regression}: found option {unknown[0]!r}; expected some of {known}. Mend: leave it out.")
-    matched = matched_spaces(source, target)
+    matched = matched_spaces(source, target, allow_missing=True)
     X, Y = matched.X, matched.Y
     folds = resolve_splits(matched.target, splits, min_held_out=MIN_CORRELATED)
-    held_out = predict_held_out(fit, X, Y, folds, **options)
+    held_out = _predict_by_site(fit, X, Y, folds, matched.target, options)
+    if regression == "pls" and np.isnan(Y).any():
+        warnings.warn(
+            f"pls: found {int(np.isnan(Y).sum())} missing values of {Y.size} in the target; sites that miss different stimuli are "
+            "fitted apart and share no components. Mend: regression='ridge' fits every site by itself in any case.",
+            UserWarning,
+            stacklevel=2,
+        )
     predicted = [(values, Y[test]) for values, (_, test) in zip(held_out, folds, strict=True)]
     shown = "".join(f", {name}={np.asarray(value).tolist()}" for name, value in sorted(options.items()))
-    return score_folds(
+    score = score_folds(
         predicted,
         like=target,
         ceiling=ceiling,
@@ -103,6 +118,30 @@ def predictivity(
         attrs={"metric": f"{regression}{shown}, pearson", "splits": folds.description, "n_stimuli": len(X)},
         sources=(source, target),
     )
+    return count_missing(score, np.isnan(Y))
+
+
+def _predict_by_site(
+    fit: Any, X: np.ndarray, Y: np.ndarray, folds: Splits, like: xr.DataArray, options: dict[str, Any]
+) -> list[np.ndarray]:
+    """Predict the held-out rows of every fold; sites that miss the same rows are fitted together on the rows that they have."""
+    absent = np.isnan(Y)
+    if not absent.any():
+        return predict_held_out(fit, X, Y, folds, **options)
+    n_train = np.stack([(~absent[train]).sum(axis=0) for train, _ in folds]).min(axis=0)
+    refuse_too_few(n_train, like, 2, "training stimuli of a split")
+    n_test = np.stack([(~absent[test]).sum(axis=0) for _, test in folds]).min(axis=0)
+    refuse_too_few(n_test, like, MIN_CORRELATED, "held-out stimuli of a split")
+    predicted = [np.full((len(test), Y.shape[1]), np.nan) for _, test in folds]
+    for sites, rows in sites_by_missing(absent):
+        place = np.full(len(X), -1)
+        place[rows] = np.arange(len(rows))
+        inside = [(place[train], place[test]) for train, test in folds]
+        local = [(train[train >= 0], test[test >= 0]) for train, test in inside]
+        parts = predict_held_out(fit, X[rows], Y[np.ix_(rows, sites)], local, **options)
+        for values, (_, test), part in zip(predicted, inside, parts, strict=True):
+            values[np.ix_(test >= 0, sites)] = part
+    return predicted
 
 
 class MatchedSpaces(NamedTuple):
@@ -124,8 +163,8 @@ class MatchedSpaces(NamedTuple):
     stimuli: np.ndarray
 
 
-def matched_spaces(source: xr.DataArray, target: xr.DataArray) -> MatchedSpaces:
-    """Check two assemblies and take the values of their shared stimuli.
+def matched_spaces(source: xr.DataArray, target: xr.DataArray, *, allow_missing: bool = False) -> MatchedSpaces:
+    """Check two assemblies and take the values of their shared stimuli; ``allow_missing`` allows NaN in the target.
 
     Raises
     ------
@@ -133,8 +172,9 @@ def matched_spaces(source: xr.DataArray, target: xr.DataArray) -> MatchedSpaces:
         Bad assemblies, no shared stimulus, or a target neuroid that is constant over the shared ones.
     """
     for role, assembly in (("source", source), ("target", target)):
-        validate(assembly, role=role)
+        validate(assembly, role=role, allow_missing=allow_missing and role == "target")
     matched = match_stimuli(source, target)
     require_varying_neuroids(matched.target, role="target")
-    X, Y = as_matrix(matched.source, role="source"), as_matrix(matched.target, role="target")
+    X = as_matrix(matched.source, role="source")
+    Y = as_matrix(matched.target, role="target", allow_missing=allow_missing)
     return MatchedSpaces(X, Y, matched.target, np.asarray(matched.target[STIMULUS_ID].values))

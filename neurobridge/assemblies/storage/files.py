@@ -77,7 +77,7 @@ def save_assembly(assembly: xr.DataArray, path: str | os.PathLike[str], *, compr
     >>> path.name
     'responses.nc'
     """
-    validate(assembly)
+    validate(assembly, allow_missing=True)
     path = Path(path)
     as_zarr = path.suffix == ".zarr"
     if as_zarr:
@@ -179,7 +179,7 @@ def open_assembly(path: str | os.PathLike[str], *, chunks: Chunks = None) -> xr.
     ----------
     path : path
     chunks : mapping of dimension to size, or "auto", optional
-        Read lazily, as dask chunks: for files larger than memory. The values are then checked for NaN as they are read, the
+        Read lazily, as dask chunks: for files larger than memory. The values are then checked as they are read, the
         file stays open, and chunks should span all neuroids, e.g. ``{"presentation": 4096}``. A function is called with the
         assembly and gives the mapping. Default: read everything now.
 
@@ -237,4 +237,4 @@ def open_assembly(path: str | os.PathLike[str], *, chunks: Chunks = None) -> xr.
     if STIMULUS_ID not in assembly.coords and "image_id" in assembly.coords:
         image_id = assembly.coords["image_id"]
         assembly = assembly.assign_coords({STIMULUS_ID: (image_id.dims, image_id.values)})
-    return validate(assembly, role=str(path))
+    return validate(assembly, role=str(path), allow_missing=True)

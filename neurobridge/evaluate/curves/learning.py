@@ -41,7 +41,7 @@ def learning_curve(
     ----------
     source, target : xarray.DataArray
         Assemblies, dims ``(presentation, neuroid)``, one presentation a stimulus; the source is transported, the target
-        predicted.
+        predicted. Target stimuli with a missing value (NaN) train no aligner; held out, they count for the sites that have one.
     aligners : mapping of str to aligner
         Unfitted; anything with scikit-learn's ``get_params`` and ``set_params``, ``fit(source, target, pairs)`` and
         ``transform``. Each fit works on a clone, with its ``seed`` set if it has one.

@@ -12,9 +12,9 @@ import xarray as xr
 from sklearn.base import clone
 from tqdm.auto import tqdm
 
-from neurobridge.assemblies import drop_constant, require_varying_neuroids, validate
+from neurobridge.assemblies import drop_constant, missing_values, require_varying_neuroids, validate
 from neurobridge.assemblies.schema import NEUROID, NEUROID_ID
-from neurobridge.evaluate.correlation import correlate
+from neurobridge.evaluate.correlation import MIN_CORRELATED, correlate
 from neurobridge.evaluate.curves.folds import CurveFold, CurveSettings, draw_curve_fold
 from neurobridge.evaluate.score.aggregation import aggregate
 
@@ -94,7 +94,7 @@ def _records(
     progress: bool,
 ) -> Iterator[Record]:
     for role, space in (("source", source), ("target", target)):
-        validate(space, role=role)
+        validate(space, role=role, allow_missing=role == "target")
         require_varying_neuroids(space, role=role)
     if not aligners:
         raise ValueError(
@@ -145,7 +145,11 @@ def _varying(fold: CurveFold) -> CurveFold:
 def _score(
     transported: xr.DataArray, fold: CurveFold, ceiling: xr.DataArray | None, n_permutations: int, seed: int
 ) -> Record:
-    truth = drop_constant(fold.target_test)
+    truth = fold.target_test
+    absent = missing_values(truth)
+    if absent.any():
+        truth = truth.isel({NEUROID: np.flatnonzero((~absent).sum(axis=0) >= MIN_CORRELATED)})
+    truth = drop_constant(truth)
     ids = truth[NEUROID_ID].values
     score = correlate(
         transported.isel({NEUROID: np.isin(transported[NEUROID_ID].values, ids)}),
