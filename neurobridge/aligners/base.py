@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from abc import abstractmethod
 from typing import Any, Literal, TypeVar
 
@@ -23,6 +24,9 @@ from neurobridge.assemblies.schema import NEUROID, PRESENTATION
 from neurobridge.flow import Direction, Standardiser, Support
 from neurobridge.points.arrays import Array, Rows, host
 from neurobridge.points.options import is_choice
+from neurobridge.points.progress import showing
+
+_LOG = logging.getLogger(__name__)
 
 Self = TypeVar("Self", bound="AssemblyAligner")
 
@@ -81,6 +85,8 @@ class AssemblyAligner(AlignerEstimator):
         source: xr.DataArray | Array,
         target: xr.DataArray | Array,
         pairs: Any = None,
+        *,
+        progress: bool = False,
     ) -> Self:
         """Fit on two assemblies that share a few stimuli, or on two arrays that share a few rows.
 
@@ -95,6 +101,8 @@ class AssemblyAligner(AlignerEstimator):
             Of assemblies: see `neurobridge.assemblies.resolve_pairs`. Of arrays: ``(source_rows, target_rows)``; or,
             with as many rows on both sides, a mask of shape (n,) of the rows i that are pairs (i, i), or None for all
             rows. A mask is split along with the rows by scikit-learn's model selection; index arrays are not.
+        progress : bool
+            Show progress bars of the steps of the fit, on a terminal.
 
         Returns
         -------
@@ -143,8 +151,10 @@ class AssemblyAligner(AlignerEstimator):
             "forward": Support.fit(Y, quantile=self.support_quantile, seed=self.seed),
             "backward": Support.fit(X, quantile=self.support_quantile, seed=self.seed),
         }
-        self._fit_arrays(X, Y, rows)
+        with showing(progress):
+            self._fit_arrays(X, Y, rows)
         self._mark_fitted()
+        _LOG.info("fitted %s over %d pairs", type(self).__name__, len(rows[0]))
         return self
 
     def fit_transform(

@@ -276,4 +276,6 @@ def _constant(assembly: xr.DataArray) -> np.ndarray:
         below, above = np.fmin.reduce(values, axis=axes), np.fmax.reduce(values, axis=axes)
         low = below if low is None else np.fmin(low, below)
         high = above if high is None else np.fmax(high, above)
+    assert low is not None
+    assert high is not None
     return np.asarray(~(low < high))

@@ -25,6 +25,7 @@ from neurobridge.evaluate.halves import MIN_R, bootstrap_reliability, deal_halve
 from neurobridge.evaluate.predict import GivenSplits, predictivity
 from neurobridge.evaluate.score.schema import SPLIT, make_score, neuroid_score, score_attrs, warn_low_ceilings
 from neurobridge.evaluate.splits import animal_splits, resolve_splits
+from neurobridge.points.progress import progress_bar
 
 #: Stimuli that split halves need. Over four, the r of two unrelated halves is uniform on [-1, 1], and the mean of
 #: 2 r / (1 + r) does not exist.
@@ -39,6 +40,7 @@ def internal_consistency(
     n_bootstrap: int = 200,
     confidence: float = 0.95,
     seed: int = 0,
+    progress: bool = False,
 ) -> xr.Dataset:
     """Estimate the reliability of every neuroid by split halves of its repetitions, Spearman-Brown corrected.
 
@@ -65,6 +67,8 @@ def internal_consistency(
     confidence : float
         Of the intervals, in (0, 1).
     seed : int
+    progress : bool
+        Show a progress bar over groups of sites that miss the same trials, on a terminal.
 
     Returns
     -------
@@ -117,7 +121,7 @@ def internal_consistency(
     absent = missing_values(recordings)
     parts = [
         _of_sites(recordings, sites, rows, halves=halves, n_splits=n_splits, n_bootstrap=n_bootstrap, seed=seed)
-        for sites, rows in sites_by_missing(absent)
+        for sites, rows in progress_bar(list(sites_by_missing(absent)), progress=progress, desc="ceilings")
     ]
     halves_r = _gather([part.halves_r for part in parts], parts)
     n_of_site = _gather([np.full((1, len(part.sites)), part.n_stimuli) for part in parts], parts)[0]

@@ -17,6 +17,7 @@ from neurobridge.evaluate.folds import GivenSplits, Splits
 from neurobridge.evaluate.regression import REGRESSIONS, predict_held_out
 from neurobridge.evaluate.splits import resolve_splits
 from neurobridge.points.options import is_choice
+from neurobridge.points.progress import progress_bar
 
 
 def predictivity(
@@ -29,6 +30,7 @@ def predictivity(
     normalization: str = "explained_variance",
     n_permutations: int = 1000,
     seed: int = 0,
+    progress: bool = False,
     **options: Any,
 ) -> xr.Dataset:
     """Predict every neuroid of the target from the source, and correlate on held-out stimuli.
@@ -57,6 +59,8 @@ def predictivity(
     n_permutations : int
         Size of the null: the held-out stimuli of the predictions are shuffled.
     seed : int
+    progress : bool
+        Show a progress bar, on a terminal.
     **options
         Of the regression: ``n_components`` of pls; ``alpha`` or ``alphas`` of ridge (Brain-Score's ridge is ``alpha=1``).
 
@@ -98,7 +102,7 @@ def predictivity(
     matched = matched_spaces(source, target, allow_missing=True)
     X, Y = matched.X, matched.Y
     folds = resolve_splits(matched.target, splits, min_held_out=MIN_CORRELATED)
-    held_out = _predict_by_site(fit, X, Y, folds, matched.target, options)
+    held_out = _predict_by_site(fit, X, Y, folds, matched.target, options, progress)
     if regression == "pls" and np.isnan(Y).any():
         warnings.warn(
             f"pls: found {int(np.isnan(Y).sum())} missing values of {Y.size} in the target; sites that miss different stimuli are "
@@ -122,18 +126,18 @@ def predictivity(
 
 
 def _predict_by_site(
-    fit: Any, X: np.ndarray, Y: np.ndarray, folds: Splits, like: xr.DataArray, options: dict[str, Any]
+    fit: Any, X: np.ndarray, Y: np.ndarray, folds: Splits, like: xr.DataArray, options: dict[str, Any], progress: bool
 ) -> list[np.ndarray]:
     """Predict the held-out rows of every fold; sites that miss the same rows are fitted together on the rows that they have."""
     absent = np.isnan(Y)
     if not absent.any():
-        return predict_held_out(fit, X, Y, folds, **options)
+        return predict_held_out(fit, X, Y, folds, progress=progress, **options)
     n_train = np.stack([(~absent[train]).sum(axis=0) for train, _ in folds]).min(axis=0)
     refuse_too_few(n_train, like, 2, "training stimuli of a split")
     n_test = np.stack([(~absent[test]).sum(axis=0) for _, test in folds]).min(axis=0)
     refuse_too_few(n_test, like, MIN_CORRELATED, "held-out stimuli of a split")
     predicted = [np.full((len(test), Y.shape[1]), np.nan) for _, test in folds]
-    for sites, rows in sites_by_missing(absent):
+    for sites, rows in progress_bar(list(sites_by_missing(absent)), progress=progress, desc="sites"):
         place = np.full(len(X), -1)
         place[rows] = np.arange(len(rows))
         inside = [(place[train], place[test]) for train, test in folds]
