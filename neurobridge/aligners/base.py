@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from abc import abstractmethod
 from typing import Any, Literal, TypeVar
 
@@ -25,8 +24,6 @@ from neurobridge.flow import Direction, Standardiser, Support
 from neurobridge.points.arrays import Array, Rows, host
 from neurobridge.points.options import is_choice
 from neurobridge.points.progress import showing
-
-_LOG = logging.getLogger(__name__)
 
 Self = TypeVar("Self", bound="AssemblyAligner")
 
@@ -154,7 +151,6 @@ class AssemblyAligner(AlignerEstimator):
         with showing(progress):
             self._fit_arrays(X, Y, rows)
         self._mark_fitted()
-        _LOG.info("fitted %s over %d pairs", type(self).__name__, len(rows[0]))
         return self
 
     def fit_transform(
@@ -178,14 +174,6 @@ class AssemblyAligner(AlignerEstimator):
         ------
         AssemblyError
             As `fit` does.
-
-        Examples
-        --------
-        >>> import numpy as np
-        >>> from neurobridge.aligners import RidgeAligner
-        >>> X = np.random.default_rng(0).normal(size=(40, 3))
-        >>> RidgeAligner().fit_transform(X, X[:, :2]).shape
-        (40, 2)
         """
         return self.fit(source, target, pairs).transform(source)
 

@@ -44,6 +44,7 @@ def _json_alone_on_stdout() -> Iterator[None]:
 def _reserve_stdout(context: typer.Context, value: bool) -> bool:
     if value and not context.resilient_parsing:
         context.with_resource(_json_alone_on_stdout())
+        context.with_resource(_set(_quiet))
     return value
 
 
@@ -54,9 +55,14 @@ Json = Annotated[
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of every random draw.")]
 
 
+def is_quiet() -> bool:
+    """Return True where a command was asked to print its result alone."""
+    return _quiet.get()
+
+
 def tell(sentence: str) -> None:
-    """Print a sentence about what was done; nothing with ``--quiet``, and to stderr with ``--json``."""
-    if not _quiet.get():
+    """Print a sentence about what was done; nothing with ``--quiet`` and ``--json``."""
+    if not is_quiet():
         typer.echo(sentence)
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from neurobridge.cli.common import tell
+from neurobridge.cli.common import is_quiet, tell
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -174,7 +174,10 @@ def _read_score(path: Path) -> xr.Dataset:
 
 @contextmanager
 def notes() -> Iterator[None]:
-    """Turn the warnings of what runs inside into sentences, each once."""
+    """Turn the warnings of what runs inside into sentences, each once; with --quiet and --json they stay warnings, on stderr."""
+    if is_quiet():
+        yield
+        return
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         yield

@@ -83,7 +83,7 @@ def test_names_in_help_texts_are_those_of_the_rooms():
     assert tuple(REFERENCES) == choices.REFERENCES
     assert choices.DEMO_DATASETS == DATASETS
     assert (choices.MAPS, choices.COUPLINGS) == (MAPS, COUPLINGS)
-    assert {*choices.METRICS, "precomputed"} == set(METRICS)
+    assert {*choices.METRICS} - {"geodesic"} == set(METRICS)
     assert choices.METHODS == METHODS
 
 

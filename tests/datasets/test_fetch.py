@@ -124,7 +124,10 @@ def test_a_mirror_is_read_in_place_and_never_written_to(source, home, describe, 
     assert not home.exists()
 
 
-def test_a_mirror_is_copied_into_the_cache_where_that_is_asked(home, describe, content, mirror_folder, capsys):
+def test_a_mirror_is_copied_into_the_cache_where_that_is_asked(
+    home, describe, content, mirror_folder, capsys, monkeypatch
+):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     describe(None)
     kept = fetch("made", mirror=mirror_folder, copy=True)["a.bin"]
     assert kept == home / "made" / "a.bin"
