@@ -23,6 +23,7 @@ from neurobridge.assemblies.schema import NEUROID, PRESENTATION
 from neurobridge.flow import Direction, Standardiser, Support
 from neurobridge.points.arrays import Array, Rows, host
 from neurobridge.points.options import is_choice
+from neurobridge.points.progress import showing
 
 Self = TypeVar("Self", bound="AssemblyAligner")
 
@@ -81,6 +82,8 @@ class AssemblyAligner(AlignerEstimator):
         source: xr.DataArray | Array,
         target: xr.DataArray | Array,
         pairs: Any = None,
+        *,
+        progress: bool = False,
     ) -> Self:
         """Fit on two assemblies that share a few stimuli, or on two arrays that share a few rows.
 
@@ -95,6 +98,8 @@ class AssemblyAligner(AlignerEstimator):
             Of assemblies: see `neurobridge.assemblies.resolve_pairs`. Of arrays: ``(source_rows, target_rows)``; or,
             with as many rows on both sides, a mask of shape (n,) of the rows i that are pairs (i, i), or None for all
             rows. A mask is split along with the rows by scikit-learn's model selection; index arrays are not.
+        progress : bool
+            Show progress bars of the steps of the fit, on a terminal.
 
         Returns
         -------
@@ -143,7 +148,8 @@ class AssemblyAligner(AlignerEstimator):
             "forward": Support.fit(Y, quantile=self.support_quantile, seed=self.seed),
             "backward": Support.fit(X, quantile=self.support_quantile, seed=self.seed),
         }
-        self._fit_arrays(X, Y, rows)
+        with showing(progress):
+            self._fit_arrays(X, Y, rows)
         self._mark_fitted()
         return self
 
@@ -168,14 +174,6 @@ class AssemblyAligner(AlignerEstimator):
         ------
         AssemblyError
             As `fit` does.
-
-        Examples
-        --------
-        >>> import numpy as np
-        >>> from neurobridge.aligners import RidgeAligner
-        >>> X = np.random.default_rng(0).normal(size=(40, 3))
-        >>> RidgeAligner().fit_transform(X, X[:, :2]).shape
-        (40, 2)
         """
         return self.fit(source, target, pairs).transform(source)
 

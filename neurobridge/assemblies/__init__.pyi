@@ -13,7 +13,9 @@ from .schema import make_assembly as make_assembly
 from .schema import require_unique_stimuli as require_unique_stimuli
 from .schema import validate as validate
 from .selection import drop_constant as drop_constant
+from .selection import drop_incomplete as drop_incomplete
 from .selection import drop_missing as drop_missing
+from .selection import missing_values as missing_values
 from .selection import require_varying_neuroids as require_varying_neuroids
 from .selection import select as select
 from .storage.files import open_assembly as open_assembly

@@ -11,26 +11,37 @@ from neurobridge.assemblies.errors import AssemblyError
 from neurobridge.assemblies.labels import missing_rows, plain
 from neurobridge.assemblies.schema import PRESENTATION, REPETITION, blocks, coords_of, present_ids, validate
 from neurobridge.points.conversion import working_dtype
+from neurobridge.points.options import require_count
 
 
-def average_repetitions(assembly: xr.DataArray) -> xr.DataArray:
-    """Average all presentations of each stimulus.
+def average_repetitions(assembly: xr.DataArray, *, skipna: bool = True, min_repetitions: int = 1) -> xr.DataArray:
+    """Average all presentations of each stimulus, site by site over the values that are there.
+
+    A missing value (NaN) is left out of the average of its site and counted; it costs no other site its value. Stimuli may have
+    been presented different numbers of times.
 
     Parameters
     ----------
     assembly : xarray.DataArray
         Dims ``(presentation, neuroid[, time_bin])``, stimuli presented any number of times.
+    skipna : bool
+        Average the values that are there. False makes an average missing where one of its values is.
+    min_repetitions : int
+        Fewest values of an average: with fewer it is missing. Stimuli without a site that has as many are left out.
 
     Returns
     -------
     xarray.DataArray
         One presentation a stimulus, in order of first appearance. Presentation coordinates that are constant
-        within every stimulus are kept, the others are dropped; ``n_repetitions`` counts the averaged presentations.
+        within every stimulus are kept, the others are dropped; ``n_repetitions`` counts the averaged presentations. Where values
+        are missing, ``fewest_repetitions`` (presentation) is the smallest number of values of a site, and the attributes
+        ``n_missing_values`` and ``n_missing_averages`` count the missing values of the trials and of the result.
+        ``n_dropped_stimuli`` counts those with too few repetitions, where there are any.
 
     Raises
     ------
     AssemblyError
-        The assembly does not meet the schema.
+        The assembly does not meet the schema, or no stimulus has enough repetitions.
 
     Examples
     --------
@@ -42,10 +53,15 @@ def average_repetitions(assembly: xr.DataArray) -> xr.DataArray:
     ... )
     >>> average_repetitions(trials).values.tolist()
     [[2.0, 20.0], [6.0, 60.0]]
+    >>> average_repetitions(trials.where(trials > 1)).values.tolist()  # the first value is missing
+    [[3.0, 20.0], [6.0, 60.0]]
     """
-    validate(assembly)
+    validate(assembly, allow_missing=True)
+    require_count(min_repetitions, name="min_repetitions")
     codes, _ = _stimulus_codes(assembly)
-    return _average(assembly, codes, np.ones(len(codes), dtype=bool))
+    return _average(
+        assembly, codes, np.ones(len(codes), dtype=bool), skipna=skipna, min_repetitions=int(min_repetitions)
+    )
 
 
 def split_halves(assembly: xr.DataArray, *, seed: int) -> tuple[xr.DataArray, xr.DataArray]:
@@ -64,7 +80,8 @@ def split_halves(assembly: xr.DataArray, *, seed: int) -> tuple[xr.DataArray, xr
     Returns
     -------
     first, second : xarray.DataArray
-        Averaged halves with the same stimuli in the same order.
+        Averaged halves with the same stimuli in the same order. Missing values (NaN) are left out of the averages, site by site;
+        an average is missing where a site has no value in that half.
 
     Raises
     ------
@@ -83,7 +100,7 @@ def split_halves(assembly: xr.DataArray, *, seed: int) -> tuple[xr.DataArray, xr
     >>> ((first + second) / 2).values.tolist()
     [[2.0, 20.0], [6.0, 60.0]]
     """
-    validate(assembly)
+    validate(assembly, allow_missing=True)
     codes, ids = _stimulus_codes(assembly)
     counts = np.bincount(codes)
     if counts.min() < 2:
@@ -121,7 +138,7 @@ def bootstrap_repetitions(assembly: xr.DataArray, *, seed: int) -> xr.DataArray:
     Returns
     -------
     xarray.DataArray
-        One presentation a stimulus, as `average_repetitions` gives them.
+        One presentation a stimulus, as `average_repetitions` gives them: missing values (NaN) are left out site by site.
 
     Raises
     ------
@@ -139,7 +156,7 @@ def bootstrap_repetitions(assembly: xr.DataArray, *, seed: int) -> xr.DataArray:
     >>> bootstrap_repetitions(trials, seed=0)["n_repetitions"].values.tolist()
     [2, 2]
     """
-    validate(assembly)
+    validate(assembly, allow_missing=True)
     codes, _ = _stimulus_codes(assembly)
     counts = np.bincount(codes)
     starts = np.concatenate([[0], np.cumsum(counts)[:-1]])
@@ -149,22 +166,44 @@ def bootstrap_repetitions(assembly: xr.DataArray, *, seed: int) -> xr.DataArray:
     return _average(assembly, codes, np.bincount(drawn, minlength=len(codes)))
 
 
-def _average(assembly: xr.DataArray, codes: np.ndarray, weight: np.ndarray) -> xr.DataArray:
+def _average(
+    assembly: xr.DataArray, codes: np.ndarray, weight: np.ndarray, *, skipna: bool = True, min_repetitions: int = 1
+) -> xr.DataArray:
     """Average the presentations of each stimulus, each counted ``weight`` times, one dask chunk at a time."""
     n_stimuli = int(codes.max()) + 1
     weight = weight.astype(np.intp)
     counts = np.bincount(codes, weights=weight, minlength=n_stimuli).astype(np.intp)
     out_dtype = working_dtype(assembly.dtype) if assembly.dtype.kind == "f" else np.dtype(np.float64)
     total: np.ndarray | None = None
-    for rows, values in blocks(assembly):
+    n_missing: np.ndarray | int = 0
+    for rows, values in blocks(assembly, allow_missing=True):
         counted = np.flatnonzero(weight[rows])
         indicator = sparse.csr_matrix(
             (weight[rows][counted].astype(out_dtype), (codes[rows][counted], counted)), shape=(n_stimuli, len(values))
         )
-        part = np.asarray(indicator @ values.reshape(len(values), -1))
+        flat = values.reshape(len(values), -1)
+        absent = np.isnan(flat) if flat.dtype.kind == "f" else np.zeros((1, 1), dtype=bool)
+        if absent.any():
+            flat = np.where(absent, 0, flat)
+            n_missing = n_missing + np.asarray(indicator @ absent.astype(np.float64))
+        part = np.asarray(indicator @ flat)
         total = part if total is None else total + part
     assert total is not None
-    means = total / counts[:, None].astype(out_dtype)
+    has_missing = isinstance(n_missing, np.ndarray)
+    n_values = np.rint(counts[:, None] - n_missing)
+    enough = (n_values >= min_repetitions) & (skipna | (np.asarray(n_missing) == 0))
+    means = total / np.where(enough, n_values, np.nan).astype(out_dtype)
+    kept = enough.any(axis=1) if min_repetitions > 1 else np.ones(n_stimuli, dtype=bool)
+    if not kept.any():
+        raise AssemblyError(
+            f"average_repetitions: found no stimulus of {n_stimuli} with {min_repetitions} values of a site, the most are "
+            f"{int(n_values.max())}; expected some. Mend: min_repetitions={max(1, int(n_values.max()))}."
+        )
+    facts: dict[str, int] = {}
+    if has_missing:
+        facts = {"n_missing_values": int(np.rint(np.sum(n_missing))), "n_missing_averages": int((~enough[kept]).sum())}
+    if not kept.all():
+        facts["n_dropped_stimuli"] = int((~kept).sum())
 
     _, first_rows = np.unique(codes, return_index=True)
     coords = {}
@@ -177,12 +216,15 @@ def _average(assembly: xr.DataArray, codes: np.ndarray, weight: np.ndarray) -> x
         if name != REPETITION and same.all():
             coords[name] = (PRESENTATION, head)
     coords["n_repetitions"] = (PRESENTATION, counts)
+    if has_missing:
+        coords["fewest_repetitions"] = (PRESENTATION, n_values.min(axis=1).astype(np.intp))
     for dim in map(str, assembly.dims[1:]):
         coords.update(coords_of(assembly, dim))
-    return xr.DataArray(
+    averaged = xr.DataArray(
         means.reshape((n_stimuli, *assembly.shape[1:])),
         dims=assembly.dims,
         coords=coords,
-        attrs=dict(assembly.attrs),
+        attrs={**assembly.attrs, **facts},
         name=assembly.name,
     )
+    return averaged if kept.all() else averaged.isel({PRESENTATION: np.flatnonzero(kept)})

@@ -12,6 +12,7 @@ import xarray as xr
 
 from neurobridge.assemblies.errors import AssemblyError
 from neurobridge.assemblies.labels import plain, present_labels
+from neurobridge.assemblies.missing import refuse_non_finite
 from neurobridge.points.blocks import is_dask
 from neurobridge.points.conversion import real_array, require_real, unlabelled, working_dtype
 
@@ -35,7 +36,7 @@ def make_assembly(
     ----------
     values : array of shape (n_presentations, n_neuroids) or (n_presentations, n_neuroids, n_time_bins)
         Responses or activations, any real dtype: what `numpy.asarray` takes, masked arrays (masked is missing), torch
-        tensors, or dask, which stays lazy.
+        tensors, or dask, which stays lazy. NaN is a missing value; infinite values are refused.
     presentation, neuroid, time_bin : mapping of str to array of shape (n,)
         Coordinates of each dimension. ``presentation`` needs ``stimulus_id``, ``neuroid`` needs ``neuroid_id``. Missing
         values (None, NaN, NaT, ``pandas.NA``) become NaN among numbers and the empty text among text; ids have none.
@@ -97,11 +98,7 @@ def make_assembly(
                 present_labels(flat, name=str(name), role="make_assembly", mend=mend)
             coords[str(name)] = (dim, flat)
     assembly = xr.DataArray(data, dims=dims, coords=coords, attrs=dict(attrs or {}), name="data")
-    mend = (
-        "values = numpy.ma.filled(values, numpy.nan); kept = numpy.isfinite(values).reshape(len(values), -1).all(axis=1), and "
-        "values and all columns of presentation at kept"
-    )
-    return _validated(assembly, "assembly", mend)
+    return _validated(assembly, "assembly", allow_missing=True, in_making=True)
 
 
 def _refuse_repeated_names(columns: Mapping[str, Mapping[Any, Any] | pd.DataFrame]) -> None:
@@ -118,8 +115,11 @@ def _refuse_repeated_names(columns: Mapping[str, Mapping[Any, Any] | pd.DataFram
             holders[name] = f"a coordinate of {dim!r}"
 
 
-def validate(assembly: xr.DataArray, *, role: str = "assembly") -> xr.DataArray:
+def validate(assembly: xr.DataArray, *, role: str = "assembly", allow_missing: bool = False) -> xr.DataArray:
     """Check an assembly against the schema and return it unchanged.
+
+    An assembly may hold missing values (NaN), as recordings do. What needs a value of every site refuses them; what counts them
+    and leaves them out site by site (`average_repetitions`, ceilings, predictivity, correlations) allows them.
 
     Parameters
     ----------
@@ -127,6 +127,8 @@ def validate(assembly: xr.DataArray, *, role: str = "assembly") -> xr.DataArray:
         Candidate, dims ``(presentation, neuroid[, time_bin])``.
     role : str
         Name of the argument in messages, e.g. "source" or "recordings".
+    allow_missing : bool
+        Allow NaN, a missing value.
 
     Returns
     -------
@@ -137,7 +139,7 @@ def validate(assembly: xr.DataArray, *, role: str = "assembly") -> xr.DataArray:
     AssemblyError
         Wrong type or dims, MultiIndex, missing or mis-shaped ``stimulus_id`` / ``neuroid_id``, a row without an id or
         ``repetition``, empty dimension, duplicate neuroids, duplicate (stimulus, repetition) presentations, values that are
-        no real numbers, NaN or infinite values.
+        no real numbers, infinite values, or NaN where missing values are not allowed.
 
     Examples
     --------
@@ -152,11 +154,12 @@ def validate(assembly: xr.DataArray, *, role: str = "assembly") -> xr.DataArray:
     >>> validate(array) is array
     True
     """
-    return _validated(assembly, role, None)
+    return _validated(assembly, role, allow_missing=allow_missing)
 
 
-def _validated(assembly: xr.DataArray, role: str, mend: str | None) -> xr.DataArray:
-    """Validate; ``mend`` says how to leave out values that are not finite, where the assembly is only being made."""
+def _validated(
+    assembly: xr.DataArray, role: str, *, allow_missing: bool = False, in_making: bool = False
+) -> xr.DataArray:
     if not isinstance(assembly, xr.DataArray):
         raise AssemblyError(
             f"{role}: found {type(assembly).__name__}; expected an xarray.DataArray. "
@@ -198,7 +201,7 @@ def _validated(assembly: xr.DataArray, role: str, mend: str | None) -> xr.DataAr
         )
     # A dask-backed assembly is checked block by block when it is computed, not here.
     if not is_dask(assembly.data):
-        _refuse_non_finite(assembly, assembly.values, role, mend=mend)
+        refuse_non_finite(assembly, assembly.values, role, allow_missing=allow_missing, in_making=in_making)
     return assembly
 
 
@@ -236,7 +239,9 @@ def _refuse_duplicates(assembly: xr.DataArray, names: Sequence[str], role: str) 
         )
 
 
-def blocks(assembly: xr.DataArray, *, role: str = "assembly") -> Iterator[tuple[slice, np.ndarray]]:
+def blocks(
+    assembly: xr.DataArray, *, role: str = "assembly", allow_missing: bool = False
+) -> Iterator[tuple[slice, np.ndarray]]:
     """Yield the values of successive presentations with their rows, one dask chunk at a time (or all at once, if in memory).
 
     Floating values are float32 or float64 in the byte order of this machine, which every library computes with.
@@ -244,44 +249,24 @@ def blocks(assembly: xr.DataArray, *, role: str = "assembly") -> Iterator[tuple[
     Raises
     ------
     AssemblyError
-        A chunk holds NaN or infinite values, which `validate` can only see in arrays that are in memory.
+        Infinite values, or NaN where missing values are not allowed: `validate` sees them only in arrays that are in memory.
     """
     data = assembly.data
     if not is_dask(data):
-        yield slice(0, assembly.sizes[PRESENTATION]), _read(data, role)
+        values = _read(data, role)
+        refuse_non_finite(assembly, values, role, allow_missing=allow_missing)
+        yield slice(0, assembly.sizes[PRESENTATION]), values
         return
     stops = np.cumsum(data.chunks[0]).tolist()
     for start, stop in zip([0, *stops], stops, strict=False):
         values = _read(data[start:stop], role)
-        _refuse_non_finite(assembly, values, role, start=start)
+        refuse_non_finite(assembly, values, role, start=start, allow_missing=allow_missing)
         yield slice(start, stop), values
 
 
 def _read(data: Any, role: str) -> np.ndarray:
     values = real_array(data, name=role, error=AssemblyError)
     return values.astype(working_dtype(values.dtype), copy=False) if values.dtype.kind == "f" else values
-
-
-def _refuse_non_finite(
-    assembly: xr.DataArray, values: np.ndarray, role: str, *, start: int = 0, mend: str | None = None
-) -> None:
-    # One reduction decides; locating the offenders is only paid for when there are some.
-    if values.dtype.kind != "f" or np.isfinite(values.sum(dtype=np.float64)):
-        return
-    bad = ~np.isfinite(values)
-    if not bad.any():
-        return
-    where = np.argwhere(bad)[0]
-    stimulus = assembly.coords[STIMULUS_ID].values[start + where[0]]
-    neuroid = assembly.coords[NEUROID_ID].values[where[1]]
-    axes = tuple(range(1, values.ndim))
-    default = (
-        f"drop the missing presentations, assembly.isel(presentation=numpy.isfinite(assembly.values).all(axis={axes}))"
-    )
-    raise AssemblyError(
-        f"{role}: found {int(bad.sum())} NaN or infinite values of {values.size}, first at stimulus {str(stimulus)!r}, "
-        f"neuroid {str(neuroid)!r}; expected finite numbers. Mend: {mend or default}."
-    )
 
 
 def require_unique_stimuli(assembly: xr.DataArray, *, role: str = "assembly") -> xr.DataArray:
@@ -324,7 +309,13 @@ def require_unique_stimuli(assembly: xr.DataArray, *, role: str = "assembly") ->
     return assembly
 
 
-def as_matrix(assembly: xr.DataArray, *, role: str = "assembly", dtype: npt.DTypeLike = np.float64) -> np.ndarray:
+def as_matrix(
+    assembly: xr.DataArray,
+    *,
+    role: str = "assembly",
+    dtype: npt.DTypeLike = np.float64,
+    allow_missing: bool = False,
+) -> np.ndarray:
     """Return the values as an array with one row a presentation.
 
     Parameters
@@ -335,6 +326,8 @@ def as_matrix(assembly: xr.DataArray, *, role: str = "assembly", dtype: npt.DTyp
         Name of the argument in messages.
     dtype : dtype
         Of the array; the default is double precision.
+    allow_missing : bool
+        Allow NaN, a missing value.
 
     Returns
     -------
@@ -343,7 +336,7 @@ def as_matrix(assembly: xr.DataArray, *, role: str = "assembly", dtype: npt.DTyp
     Raises
     ------
     AssemblyError
-        More than one time bin is present, or (of a dask-backed assembly) NaN or infinite values.
+        More than one time bin is present, infinite values, or NaN where missing values are not allowed.
 
     Examples
     --------
@@ -361,7 +354,7 @@ def as_matrix(assembly: xr.DataArray, *, role: str = "assembly", dtype: npt.DTyp
                 "Mend: select one, e.g. assembly.isel(time_bin=0)."
             )
         assembly = assembly.isel({TIME_BIN: 0})
-    parts = [np.asarray(values, dtype=dtype) for _, values in blocks(assembly, role=role)]
+    parts = [np.asarray(values, dtype=dtype) for _, values in blocks(assembly, role=role, allow_missing=allow_missing)]
     return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 

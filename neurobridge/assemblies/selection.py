@@ -111,8 +111,97 @@ def drop_missing(assembly: xr.DataArray, name: str) -> xr.DataArray:
     return assembly.isel({column.dims[0]: np.flatnonzero(~missing_rows(column.values))})
 
 
+def drop_incomplete(assembly: xr.DataArray, *, max_missing: float = 0.1, presentations: bool = True) -> xr.DataArray:
+    """Leave out the neuroids that miss many values, then the presentations that miss any.
+
+    What needs a value of every site (alignment, RSA, CKA, decoding) takes the result. Of an assembly in which nothing is missing
+    nothing is left out.
+
+    Parameters
+    ----------
+    assembly : xarray.DataArray
+        Dims ``(presentation, neuroid[, time_bin])``; NaN is a missing value.
+    max_missing : float
+        Largest share of missing values, in [0, 1], of a neuroid that is kept.
+    presentations : bool
+        Leave out the presentations that still miss a value. False keeps them, with their NaN.
+
+    Returns
+    -------
+    xarray.DataArray
+        The same order; ``attrs["dropped_incomplete_neuroids"]`` and ``attrs["dropped_incomplete_presentations"]`` count what was
+        left out.
+
+    Raises
+    ------
+    AssemblyError
+        Nothing would be left, or the share is outside [0, 1].
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from neurobridge.assemblies import drop_incomplete, make_assembly
+    >>> recordings = make_assembly(
+    ...     [[1.0, np.nan, 2.0], [3.0, np.nan, 4.0], [np.nan, 5.0, 6.0]],  # simulated
+    ...     presentation={"stimulus_id": ["a", "b", "c"]},
+    ...     neuroid={"neuroid_id": ["n0", "n1", "n2"]},
+    ... )
+    >>> drop_incomplete(recordings, max_missing=0.5).values.tolist()
+    [[1.0, 2.0], [3.0, 4.0]]
+    """
+    if not 0 <= max_missing <= 1:
+        raise AssemblyError(
+            f"drop_incomplete: found max_missing={max_missing}; expected a share in [0, 1]. Mend: e.g. max_missing=0.1."
+        )
+    absent = missing_values(assembly)
+    kept = absent.mean(axis=0) <= max_missing
+    rows = ~absent[:, kept].any(axis=1) if presentations else np.ones(len(absent), dtype=bool)
+    if not (kept.any() and rows.any()):
+        sizes = f"{int(kept.sum())} of {kept.size} neuroids and {int(rows.sum()) if kept.any() else 0} of {rows.size} presentations"
+        raise AssemblyError(
+            f"drop_incomplete: found {sizes} with max_missing={max_missing}; expected some of both. Mend: "
+            + (
+                "a smaller max_missing, which leaves out more neuroids and fewer presentations."
+                if kept.any()
+                else "a larger max_missing."
+            )
+        )
+    return assembly.isel({PRESENTATION: np.flatnonzero(rows), NEUROID: np.flatnonzero(kept)}).assign_attrs(
+        dropped_incomplete_neuroids=int((~kept).sum()), dropped_incomplete_presentations=int((~rows).sum())
+    )
+
+
+def missing_values(assembly: xr.DataArray) -> np.ndarray:
+    """Tell which values are missing (NaN), in any time bin.
+
+    Parameters
+    ----------
+    assembly : xarray.DataArray
+        Dims ``(presentation, neuroid[, time_bin])``.
+
+    Returns
+    -------
+    bool array of shape (n_presentations, n_neuroids)
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from neurobridge.assemblies import make_assembly, missing_values
+    >>> recordings = make_assembly(
+    ...     [[1.0, np.nan]], presentation={"stimulus_id": ["a"]}, neuroid={"neuroid_id": ["n0", "n1"]}
+    ... )  # simulated
+    >>> missing_values(recordings).tolist()
+    [[False, True]]
+    """
+    absent = np.zeros((assembly.sizes[PRESENTATION], assembly.sizes[NEUROID]), dtype=bool)
+    if assembly.dtype.kind == "f":
+        for rows, values in blocks(assembly, allow_missing=True):
+            absent[rows] = np.isnan(values) if values.ndim == 2 else np.isnan(values).any(axis=2)
+    return absent
+
+
 def require_varying_neuroids(assembly: xr.DataArray, *, role: str = "assembly") -> xr.DataArray:
-    """Refuse neuroids whose response never changes: no correlation or scaling is defined for them.
+    """Refuse neuroids whose response never changes or is never known: no correlation or scaling is defined for them.
 
     Parameters
     ----------
@@ -150,7 +239,7 @@ def require_varying_neuroids(assembly: xr.DataArray, *, role: str = "assembly") 
 
 
 def drop_constant(assembly: xr.DataArray) -> xr.DataArray:
-    """Leave out neuroids whose response is the same for every presentation.
+    """Leave out neuroids whose response is the same for every presentation, missing ones aside.
 
     Parameters
     ----------
@@ -181,9 +270,12 @@ def _constant(assembly: xr.DataArray) -> np.ndarray:
         # No value varies.
         return np.ones(assembly.sizes[NEUROID], dtype=bool)
     low = high = None
-    for _, values in blocks(assembly):
+    for _, values in blocks(assembly, allow_missing=True):
         axes = (0,) if values.ndim == 2 else (0, 2)
-        below, above = values.min(axis=axes), values.max(axis=axes)
-        low = below if low is None else np.minimum(low, below)
-        high = above if high is None else np.maximum(high, above)
-    return np.asarray(low == high)
+        # Of these two NaN comes only where nothing is known.
+        below, above = np.fmin.reduce(values, axis=axes), np.fmax.reduce(values, axis=axes)
+        low = below if low is None else np.fmin(low, below)
+        high = above if high is None else np.fmax(high, above)
+    assert low is not None
+    assert high is not None
+    return np.asarray(~(low < high))

@@ -48,7 +48,7 @@ def to_brainscore(assembly: xr.DataArray, cls: type[xr.DataArray] | None = None)
     >>> nb.brainscore.to_brainscore(assembly, xr.DataArray).dims  # by default Brain-Score's own class
     ('presentation', 'neuroid')
     """
-    validate(assembly)
+    validate(assembly, allow_missing=True)
     cls = cls or _neuroid_assembly()
     coords: dict[str, Any] = {
         str(name): (coord.dims, coord.values) for name, coord in assembly.coords.items() if coord.ndim != 1
@@ -112,7 +112,7 @@ def from_brainscore(assembly: xr.DataArray) -> xr.DataArray:
     order = [dim for dim in (PRESENTATION, NEUROID, TIME_BIN) if dim in flat.dims]
     if len(order) == flat.ndim:
         flat = flat.transpose(*order)
-    return validate(flat, role="Brain-Score assembly")
+    return validate(flat, role="Brain-Score assembly", allow_missing=True)
 
 
 def _flat_coords(assembly: xr.DataArray) -> dict[str, tuple[Any, np.ndarray]]:

@@ -6,7 +6,8 @@ import contextlib
 import os
 import signal
 import sys
-from typing import Annotated, NoReturn
+import warnings
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -21,9 +22,21 @@ COMMANDS = {
     ),
     "data": LazyCommand("neurobridge.cli.data:data_app", "List, show, fetch, verify, find and mirror datasets."),
     "features": LazyCommand("neurobridge.cli.features:features_app", "Activations of frozen models."),
+    "average": LazyCommand(
+        "neurobridge.cli.average:average_command",
+        "Average the trials of every stimulus, site by site over the values that are there.",
+    ),
+    "ceiling": LazyCommand(
+        "neurobridge.cli.ceiling:ceiling_command",
+        "Estimate the reliability of every site by split halves of its trials, Spearman-Brown corrected.",
+    ),
     "align": LazyCommand(
         "neurobridge.cli.align:align_command",
         "Align one assembly to another over their pairs and write it in the other's space.",
+    ),
+    "curve": LazyCommand(
+        "neurobridge.cli.curve:curve_command",
+        "Score aligned activations on held-out stimuli, from few pairs to many, and write table, figure and Dataset.",
     ),
     "score": LazyCommand(
         "neurobridge.cli.score:score_command",
@@ -82,6 +95,8 @@ def main() -> NoReturn:
     SystemExit
         Always.
     """
+    # A library's user sees where a warning comes from; whom commands warn reads a sentence.
+    warnings.showwarning = _tell_warning  # type: ignore[assignment]
     with end_on_signals():
         try:
             status = _run()
@@ -110,6 +125,11 @@ def _run() -> int:
             _tell("interrupted; what was written whole is kept.")
         return status
     return 0
+
+
+def _tell_warning(message: Warning | str, category: type[Warning], *_: Any) -> None:
+    if not issubclass(category, DeprecationWarning) or wants_traceback():
+        _tell(f"warning: {message}")
 
 
 def _tell(line: str) -> None:

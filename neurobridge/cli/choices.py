@@ -8,6 +8,13 @@ BASELINES = (
 )  # fmt: skip
 #: Those of `neurobridge.bridge.CRITERIA` that need no classifier; the first is the default.
 CRITERIA = ("correlation", "error", "retrieval")
+#: `neurobridge.aligners.options.MAPS` and `COUPLINGS`.
+MAPS = ("barycentric", "flow", "linear")
+COUPLINGS = ("fused", "pairs", "exact", "sinkhorn", "factored")
+#: Distances of `neurobridge.bridge.METRICS` that need no matrix of the caller's.
+METRICS = ("geodesic", "euclidean", "sqeuclidean", "cosine", "correlation")
+#: `neurobridge.study.METHODS`.
+METHODS = ("fused", "fused-flow", "bridge", "bridge-flow", "unbalanced", "pairs-flow", *BASELINES)
 #: Keys of `neurobridge.evaluate.REGRESSIONS`.
 REGRESSIONS = ("pls", "ridge", "linear", "neuron_to_neuron")
 #: Keys of `neurobridge.evaluate.splits.KINDS`.

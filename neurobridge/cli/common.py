@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
+import logging
 import math
+import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Annotated, Any, TextIO
@@ -24,6 +27,7 @@ Mirror = Annotated[
     ),
 ]
 _json_stream: ContextVar[TextIO | None] = ContextVar("json_stream", default=None)
+_quiet: ContextVar[bool] = ContextVar("quiet", default=False)
 
 
 @contextlib.contextmanager
@@ -40,6 +44,7 @@ def _json_alone_on_stdout() -> Iterator[None]:
 def _reserve_stdout(context: typer.Context, value: bool) -> bool:
     if value and not context.resilient_parsing:
         context.with_resource(_json_alone_on_stdout())
+        context.with_resource(_set(_quiet))
     return value
 
 
@@ -48,6 +53,98 @@ Json = Annotated[
     typer.Option("--json", help="Print JSON instead of tables; all else goes to stderr.", callback=_reserve_stdout),
 ]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of every random draw.")]
+
+
+def is_quiet() -> bool:
+    """Return True where a command was asked to print its result alone."""
+    return _quiet.get()
+
+
+def tell(sentence: str) -> None:
+    """Print a sentence about what was done; nothing with ``--quiet`` and ``--json``."""
+    if not is_quiet():
+        typer.echo(sentence)
+
+
+@contextlib.contextmanager
+def _set(variable: ContextVar[bool]) -> Iterator[None]:
+    token = variable.set(True)
+    try:
+        yield
+    finally:
+        variable.reset(token)
+
+
+@contextlib.contextmanager
+def _environment(name: str) -> Iterator[None]:
+    """Set a variable to 1 for as long as a command runs; processes that it starts have it too."""
+    before = os.environ.get(name)
+    os.environ[name] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = before
+
+
+@contextlib.contextmanager
+def _logging() -> Iterator[None]:
+    """Write the package's log to stderr, a line an event."""
+    log, handler = logging.getLogger("neurobridge"), logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(asctime)s %(name)s: %(message)s", "%H:%M:%S"))
+    level = log.level
+    log.addHandler(handler)
+    log.setLevel(logging.DEBUG)
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+        log.setLevel(level)
+
+
+def _switch(*resources: Callable[[], Any]) -> Callable[[typer.Context, bool], bool]:
+    def turn(context: typer.Context, value: bool) -> bool:
+        if value and not context.resilient_parsing:
+            for resource in resources:
+                context.with_resource(resource())
+        return value
+
+    return turn
+
+
+_NO_BARS = functools.partial(_environment, "NEUROBRIDGE_NO_PROGRESS")
+_PANEL: dict[str, Any] = {"is_eager": True, "expose_value": False, "rich_help_panel": "Output"}
+
+
+def _switches(
+    no_progress: Annotated[
+        bool, typer.Option("--no-progress", help="Show no progress bars.", callback=_switch(_NO_BARS), **_PANEL)
+    ] = False,
+    quiet: Annotated[
+        bool,
+        typer.Option(
+            "--quiet",
+            help="Print no sentences and no progress bars; results and errors alone.",
+            callback=_switch(_NO_BARS, functools.partial(_set, _quiet)),
+            **_PANEL,
+        ),
+    ] = False,
+    verbose: Annotated[
+        bool,
+        typer.Option(
+            "--verbose", help="Write what is read, fitted and written to stderr.", callback=_switch(_logging), **_PANEL
+        ),
+    ] = False,
+) -> None: ...
+
+
+def output_switches() -> list[Any]:
+    """Make the options that every command has: --no-progress, --quiet and --verbose."""
+    app = typer.Typer(add_completion=False)
+    app.command("switches")(_switches)
+    return [option for option in typer.main.get_command(app).params if option.name != "help"]
 
 
 def make_console() -> Console:

@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from neurobridge.cli.common import output_switches
+
 
 class LazyCommand(NamedTuple):
     """The place of a command and the line that stands for it in the help of its group.
@@ -33,7 +35,18 @@ class LazyCommand(NamedTuple):
             app.command(name)(command)
         made = typer.main.get_command(app)
         made.name = name
+        _add_switches(made)
         return made
+
+
+def _add_switches(command: Any) -> None:
+    """Give every command below the switches that all have."""
+    if isinstance(command, TyperGroup):
+        for each in command.commands.values():
+            _add_switches(each)
+        return
+    taken = {word for parameter in command.params for word in parameter.opts}
+    command.params += [switch for switch in output_switches() if not taken & set(switch.opts)]
 
 
 class LazyGroup(TyperGroup):

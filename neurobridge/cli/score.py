@@ -8,7 +8,17 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 
 from neurobridge.cli.choices import REGRESSIONS, SPLITS
-from neurobridge.cli.common import Json, Mirror, Seed, print_json, print_tables
+from neurobridge.cli.common import Json, Mirror, Seed, print_json, print_tables, tell
+from neurobridge.cli.reading import (
+    MaxMissing,
+    TimeBin,
+    averaged,
+    complete,
+    notes,
+    read,
+    read_ceiling,
+    varying,
+)
 from neurobridge.store.atomic import write_json
 
 if TYPE_CHECKING:
@@ -57,6 +67,25 @@ def score_command(
             "has its share on both sides."
         ),
     ] = None,
+    n_components: Annotated[
+        int | None, typer.Option(min=1, help="Of --regression pls: components, 25 by default.")
+    ] = None,
+    alpha: Annotated[
+        float | None,
+        typer.Option(help="Of --regression ridge: one penalty for all sites, instead of one chosen for each."),
+    ] = None,
+    ceiling: Annotated[Path | None, typer.Option(help="Of two files: the file of `neurobridge ceiling`.")] = None,
+    normalization: Annotated[
+        str,
+        typer.Option(help="Of two files: explained_variance (r |r| / ceiling) or squared_ratio (r |r| / ceiling^2)."),
+    ] = "explained_variance",
+    n_permutations: Annotated[int, typer.Option(min=0, help="Of two files: size of the null.")] = 1000,
+    save_figure: Annotated[
+        Path | None,
+        typer.Option("--save-figure", help="Of two files: figure by site to write, FOLDER/NAME.png; as svg beside it."),
+    ] = None,
+    max_missing: MaxMissing = 0.1,
+    time_bin: TimeBin = None,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -76,8 +105,31 @@ def score_command(
                 "Mend: neurobridge score --benchmark majajhong2015.public.IT-pls --activations FILE.nc."
             )
         text = _splits_text(splits, n_splits, test_size, group)
-        _score_files(source, target, regression or "pls", text, out, seed=seed, as_json=as_json)
+        spaces = _read_spaces(source, target, max_missing, time_bin)
+        reliability = None if ceiling is None else read_ceiling(ceiling, spaces[1])
+        options = {"n_components": n_components, "alpha": alpha}
+        _score_files(
+            spaces,
+            f"{regression or 'pls'}: {source.name} -> {target.name}",
+            out,
+            save_figure,
+            as_json=as_json,
+            regression=regression or "pls",
+            splits=text,
+            ceiling=reliability,
+            normalization=normalization,
+            n_permutations=n_permutations,
+            seed=seed,
+            **{name: value for name, value in options.items() if value is not None},
+        )
         return
+    of_files = {"--ceiling": ceiling, "--save-figure": save_figure, "--alpha": alpha, "--n-components": n_components}
+    given = [name for name, value in of_files.items() if value is not None]
+    if given:
+        raise ValueError(
+            f"found --benchmark {benchmark} with {', '.join(given)}; expected none of them: the benchmark has its own ceiling and "
+            "metric, and --out has the figure. Mend: leave them out."
+        )
     if any(option is not None for option in (splits, n_splits, test_size, group)):
         raise ValueError(
             f"found --benchmark {benchmark} with --splits={splits}, --n-splits={n_splits}, --test-size={test_size}, "
@@ -150,22 +202,45 @@ def _splits_text(splits: str | None, n_splits: int | None, test_size: float | No
     return ",".join(parts)
 
 
+def _read_spaces(
+    source: Path, target: Path, max_missing: float, time_bin: int | None
+) -> tuple[xr.DataArray, xr.DataArray]:
+    spaces = [varying(averaged(read(path, time_bin=time_bin), path), path) for path in (source, target)]
+    # Predictors need a value of every unit; a site without a value loses that stimulus alone.
+    return complete(spaces[0], source, max_missing), complete(spaces[1], target, max_missing, presentations=False)
+
+
 def _score_files(
-    source: Path, target: Path, regression: str, splits: str | None, out: Path | None, *, seed: int, as_json: bool
+    spaces: tuple[xr.DataArray, xr.DataArray],
+    title: str,
+    out: Path | None,
+    figure: Path | None,
+    *,
+    as_json: bool,
+    **options: Any,
 ) -> None:
-    from neurobridge.assemblies import open_assembly
+    from neurobridge import figures
     from neurobridge.assemblies.storage.files import save_variables
     from neurobridge.evaluate import aggregate, predictivity
 
-    predictors, recordings = open_assembly(source), open_assembly(target)
-    score = predictivity(predictors, recordings, regression=regression, splits=splits, seed=seed)
+    with notes():
+        score = predictivity(*spaces, progress=True, **options)
     summary = {**aggregate(score), "splits": score.attrs["splits"]}
     if out is not None:
         save_variables(score, out)
+    if figure is not None:
+        figure.parent.mkdir(parents=True, exist_ok=True)
+        ax = figures.sites({options["regression"]: score}, title=f"{title}\n{summary['n_stimuli']} stimuli")
+        paths = figures.save_figure(cast("Figure", ax.figure), figure.parent, figure.stem)
+        summary["figures"] = [str(path) for path in paths]
     if as_json:
         print_json(summary)
-    else:
-        _print_summary(f"{regression}: {source.name} -> {target.name}", summary)
+        return
+    _print_summary(title, summary)
+    if out is not None:
+        tell(f"wrote {out}.")
+    elif options["ceiling"] is None:
+        tell("Nothing is normalised without a ceiling: --ceiling takes the file of neurobridge ceiling.")
 
 
 def _print_summary(title: str, summary: dict[str, Any]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -14,10 +14,12 @@ from neurobridge.assemblies import (
     AssemblyError,
     average_repetitions,
     coords_of,
+    missing_values,
     require_varying_neuroids,
     validate,
 )
-from neurobridge.assemblies.schema import NEUROID, NEUROID_ID, STIMULUS_ID
+from neurobridge.assemblies.missing import sites_by_missing
+from neurobridge.assemblies.schema import NEUROID, NEUROID_ID, PRESENTATION, STIMULUS_ID
 from neurobridge.evaluate.correlation import MIN_CORRELATED, pearson
 from neurobridge.evaluate.folds import Splits
 from neurobridge.evaluate.halves import MIN_R, bootstrap_reliability, deal_halves, half_means, spearman_brown
@@ -25,6 +27,7 @@ from neurobridge.evaluate.predict import GivenSplits, predictivity
 from neurobridge.evaluate.score.schema import SPLIT, make_score, neuroid_score, score_attrs, warn_low_ceilings
 from neurobridge.evaluate.splits import animal_splits, resolve_splits
 from neurobridge.evaluate.time_bins.stacking import score_bins
+from neurobridge.points.progress import progress_bar
 
 #: Stimuli that split halves need. Over four, the r of two unrelated halves is uniform on [-1, 1], and the mean of
 #: 2 r / (1 + r) does not exist.
@@ -40,6 +43,7 @@ def internal_consistency(
     n_bootstrap: int = 200,
     confidence: float = 0.95,
     seed: int = 0,
+    progress: bool = False,
 ) -> xr.Dataset:
     """Estimate the reliability of every neuroid by split halves of its repetitions, Spearman-Brown corrected.
 
@@ -53,7 +57,7 @@ def internal_consistency(
     ----------
     recordings : xarray.DataArray
         One presentation a trial, dims ``(presentation, neuroid[, time_bin])``, one time bin without ``by``; five stimuli or
-        more, every one at least twice.
+        more that were presented twice or more, not necessarily equally often.
     n_splits : int
         Random halvings that are averaged.
     halves : {"stimulus", "repetition"}
@@ -68,22 +72,30 @@ def internal_consistency(
     confidence : float
         Of the intervals, in (0, 1).
     seed : int
+    progress : bool
+        Show a progress bar over groups of sites that miss the same trials, on a terminal.
 
     Returns
     -------
     xarray.Dataset
         Score: ``raw`` (split, neuroid), the correlation of the halves; ``ceiling`` (neuroid), the mean corrected reliability,
         which chance makes negative for a neuroid without signal and which is not clipped (a warning counts those not above
-        zero), and NaN with a warning where two halves have r below -0.999; no null, and nothing normalised. And ``ceiling_low`` and
-        ``ceiling_high`` (neuroid), percentiles of the bootstrap; ``median``, ``median_low`` and
-        ``median_high``, the median over neuroids and its interval. Attribute ``error``: standard error of the median over the
-        halvings.
+        zero), and NaN with a warning where two halves have r below -0.999 or a site has fewer than five stimuli; no null, and
+        nothing normalised. And ``ceiling_low`` and ``ceiling_high`` (neuroid), percentiles of the bootstrap; ``median``,
+        ``median_low`` and ``median_high``, the median over neuroids and its interval. Attribute ``error``: standard error of the
+        median over the halvings. Where values are missing, ``n_stimuli_of_site`` (neuroid) counts the stimuli of each site and
+        the attribute ``n_missing_values`` the values.
+
+    Warns
+    -----
+    UserWarning
+        Counts what was left out or cannot be defined.
 
     Raises
     ------
     AssemblyError
-        Fewer than five stimuli; a stimulus has one presentation only, or none in one half; a neuroid is constant; no
-        ``repetition`` to halve by.
+        Fewer than five stimuli with two presentations; a stimulus with none in one half (by repetition); a neuroid is constant;
+        no ``repetition`` to halve by.
 
     Examples
     --------
@@ -101,18 +113,19 @@ def internal_consistency(
     >>> round(float(ceiling.mean()), 1)
     0.8
     """
-    if by is not None:
-        metric = partial(
-            internal_consistency,
-            n_splits=n_splits,
-            halves=halves,
-            n_bootstrap=n_bootstrap,
-            confidence=confidence,
-            seed=seed,
-        )
-        return score_bins(metric, by, recordings, roles=("recordings",))
-    validate(recordings, role="recordings")
+    validate(recordings, role="recordings", allow_missing=True)
     require_varying_neuroids(recordings, role="recordings")
+    estimate = partial(
+        _consistency,
+        n_splits=n_splits,
+        halves=halves,
+        n_bootstrap=n_bootstrap,
+        confidence=confidence,
+        seed=seed,
+        progress=progress,
+    )
+    if by is not None:
+        return score_bins(estimate, by, recordings, roles=("recordings",))
     if recordings.ndim == 3:
         if recordings.sizes[recordings.dims[2]] != 1:
             raise AssemblyError(
@@ -120,56 +133,82 @@ def internal_consistency(
                 "Mend: select one, e.g. recordings.isel(time_bin=0), or by='time_bin'."
             )
         recordings = recordings.isel({recordings.dims[2]: 0})
-    codes, ids = pd.factorize(np.asarray(recordings[STIMULUS_ID].values))
-    if len(ids) < MIN_STIMULI:
-        raise AssemblyError(
-            f"recordings: found {len(ids)} stimuli; expected at least {MIN_STIMULI}: over fewer, the correlation of two halves "
-            "says nothing of their reliability. Mend: keep the repetitions of more stimuli, or score without a ceiling."
-        )
-    in_first_half = deal_halves(recordings, codes, np.asarray(ids), halves, n_splits, seed)
-    means = half_means(recordings, codes, in_first_half)
+    return estimate(recordings)
 
-    raw, n_constant = [], 0
-    for first_half, second_half in means:
-        r, varies = pearson(first_half, second_half)
-        raw.append(r)
-        n_constant += int((~varies).sum())
+
+def _consistency(
+    recordings: xr.DataArray,
+    *,
+    n_splits: int,
+    halves: str,
+    n_bootstrap: int,
+    confidence: float,
+    seed: int,
+    progress: bool,
+) -> xr.Dataset:
+    """Estimate the reliability as `internal_consistency` does, of valid recordings without time bins."""
+    n_stimuli = _warn_of_single(recordings, stacklevel=3)
+    absent = missing_values(recordings)
+    parts = [
+        _of_sites(recordings, sites, rows, halves=halves, n_splits=n_splits, n_bootstrap=n_bootstrap, seed=seed)
+        for sites, rows in progress_bar(list(sites_by_missing(absent)), progress=progress, desc="ceilings")
+    ]
+    halves_r = _gather([part.halves_r for part in parts], parts)
+    n_of_site = _gather([np.full((1, len(part.sites)), part.n_stimuli) for part in parts], parts)[0]
+    too_few = n_of_site < MIN_STIMULI
+    if too_few.all():
+        raise AssemblyError(
+            f"recordings: found {int(n_of_site.max())} of {len(np.unique(recordings[STIMULUS_ID].values))} stimuli with two "
+            f"presentations or more; expected at least {MIN_STIMULI}: over fewer, the correlation of two halves says nothing of "
+            "their reliability. Mend: keep the repetitions of more stimuli, or score without a ceiling."
+        )
+    n_constant = sum(part.n_constant for part in parts)
     if n_constant:
         warnings.warn(
             f"found {n_constant} neuroid(s) constant in one half of the repetitions; their halves count as r = 0.",
             UserWarning,
-            stacklevel=2,
+            stacklevel=3,
         )
-    halves_r = np.stack(raw)
-    corrected = spearman_brown(np.where(halves_r < MIN_R, np.nan, halves_r))
-    undefined = np.isnan(corrected).any(axis=0)
-    if undefined.any():
+    if too_few.any():
         warnings.warn(
-            f"found {int(undefined.sum())} neuroid(s) whose halves are contrary (r below {MIN_R}), e.g. "
-            f"{str(recordings[NEUROID_ID].values[undefined][0])!r}; their ceiling is NaN, and the median leaves them out.",
+            f"found {int(too_few.sum())} neuroid(s) with fewer than {MIN_STIMULI} stimuli of two presentations or more, e.g. "
+            f"{str(recordings[NEUROID_ID].values[too_few][0])!r}; their ceiling is NaN, and the median leaves them out.",
             UserWarning,
-            stacklevel=2,
+            stacklevel=3,
         )
+    corrected = spearman_brown(np.where(halves_r < MIN_R, np.nan, halves_r))
+    contrary = np.isnan(corrected).any(axis=0) & ~too_few
+    if contrary.any():
+        warnings.warn(
+            f"found {int(contrary.sum())} neuroid(s) whose halves are contrary (r below {MIN_R}), e.g. "
+            f"{str(recordings[NEUROID_ID].values[contrary][0])!r}; their ceiling is NaN, and the median leaves them out.",
+            UserWarning,
+            stacklevel=3,
+        )
+    undefined = contrary | too_few
     ceiling = corrected.mean(axis=0)
-    n_low = warn_low_ceilings(ceiling, stacklevel=2)
+    n_low = warn_low_ceilings(ceiling, stacklevel=3)
     by_split = np.median(corrected[:, ~undefined], axis=1) if not undefined.all() else np.full(n_splits, np.nan)
     extra: dict[str, Any] = {"median": float(by_split.mean())}
     if n_bootstrap:
-        drawn = bootstrap_reliability(means, n_bootstrap, seed)
+        drawn = _gather([part.drawn for part in parts], parts)
         tails = [(1 - confidence) / 2, (1 + confidence) / 2]
         low, high = (np.where(undefined, np.nan, bound) for bound in np.quantile(drawn, tails, axis=0))
-        median_low, median_high = np.quantile(np.median(drawn, axis=1), tails)
+        median_low, median_high = np.quantile(np.median(drawn[:, ~too_few], axis=1), tails)
         extra |= {"ceiling_low": (NEUROID, low), "ceiling_high": (NEUROID, high)}
         extra |= {"median_low": float(median_low), "median_high": float(median_high)}
     attrs = {
         "metric": "split-half Pearson, Spearman-Brown",
         "splits": f"{n_splits} halvings by {halves}",
-        "n_stimuli": len(ids),
+        "n_stimuli": n_stimuli,
         "n_bootstrap": n_bootstrap,
         "confidence": confidence,
         "error": float(by_split.std() / np.sqrt(n_splits)),
         "n_ceilings_not_positive": n_low,
     }
+    if absent.any():
+        extra["n_stimuli_of_site"] = (NEUROID, n_of_site)
+        attrs["n_missing_values"] = int(absent.sum())
     return make_score(
         halves_r,
         (SPLIT, NEUROID),
@@ -180,6 +219,78 @@ def internal_consistency(
         coords=coords_of(recordings, NEUROID),
         attrs=score_attrs(attrs, n_splits, 0, seed, (recordings,)),
     )
+
+
+class _Part(NamedTuple):
+    """Halves of the sites that miss the same presentations.
+
+    Attributes
+    ----------
+    sites : int array of shape (n_sites,)
+    halves_r : array of shape (n_splits, n_sites)
+        NaN where there are too few stimuli.
+    drawn : array of shape (n_bootstrap, n_sites)
+    n_stimuli, n_constant : int
+    """
+
+    sites: np.ndarray
+    halves_r: np.ndarray
+    drawn: np.ndarray
+    n_stimuli: int
+    n_constant: int
+
+
+def _of_sites(
+    recordings: xr.DataArray,
+    sites: np.ndarray,
+    rows: np.ndarray,
+    *,
+    halves: str,
+    n_splits: int,
+    n_bootstrap: int,
+    seed: int,
+) -> _Part:
+    """Correlate the halves of some sites over the presentations that they have, of the stimuli with two or more."""
+    codes, ids = pd.factorize(np.asarray(recordings[STIMULUS_ID].values[rows]))
+    repeated = np.bincount(codes)[codes] > 1
+    if not repeated.all():
+        rows = rows[repeated]
+        codes, ids = pd.factorize(np.asarray(recordings[STIMULUS_ID].values[rows]))
+    if len(ids) < MIN_STIMULI:
+        nothing = np.full((n_splits, len(sites)), np.nan), np.full((n_bootstrap, len(sites)), np.nan)
+        return _Part(sites, *nothing, n_stimuli=len(ids), n_constant=0)
+    if len(rows) < recordings.sizes[PRESENTATION] or len(sites) < recordings.sizes[NEUROID]:
+        recordings = recordings.isel({PRESENTATION: rows, NEUROID: sites})
+    in_first_half = deal_halves(recordings, codes, np.asarray(ids), halves, n_splits, seed)
+    means = half_means(recordings, codes, in_first_half)
+    raw, n_constant = [], 0
+    for first_half, second_half in means:
+        r, varies = pearson(first_half, second_half)
+        raw.append(r)
+        n_constant += int((~varies).sum())
+    drawn = bootstrap_reliability(means, n_bootstrap, seed) if n_bootstrap else np.empty((0, len(sites)))
+    return _Part(sites, np.stack(raw), drawn, len(ids), n_constant)
+
+
+def _gather(arrays: list[np.ndarray], parts: list[_Part]) -> np.ndarray:
+    """Put the columns of all parts in the order of the sites."""
+    if len(parts) == 1:
+        return arrays[0]
+    return np.concatenate(arrays, axis=1)[:, np.argsort(np.concatenate([part.sites for part in parts]))]
+
+
+def _warn_of_single(recordings: xr.DataArray, *, stacklevel: int) -> int:
+    """Warn of stimuli that were presented once, and return the number of the others."""
+    codes, ids = pd.factorize(np.asarray(recordings[STIMULUS_ID].values))
+    single = np.bincount(codes) < 2
+    if single.any() and not single.all():
+        warnings.warn(
+            f"found {int(single.sum())} of {len(ids)} stimuli with one presentation, e.g. {str(ids[single][0])!r}; they "
+            "have no two halves and are left out.",
+            UserWarning,
+            stacklevel=stacklevel + 1,
+        )
+    return int((~single).sum())
 
 
 def cross_animal_consistency(
@@ -202,7 +313,8 @@ def cross_animal_consistency(
     Parameters
     ----------
     recordings : xarray.DataArray
-        With the coordinate ``animal`` on ``neuroid``; averaged over repetitions if stimuli repeat.
+        With the coordinate ``animal`` on ``neuroid``; averaged over repetitions if stimuli repeat. Every site predicts and so
+        needs a value of every stimulus: missing values that are left in the averages are refused.
     regression : str
         A key of `REGRESSIONS`.
     animal : str
@@ -237,10 +349,11 @@ def cross_animal_consistency(
     >>> score["raw"].sizes["neuroid"], float(score["raw"].median()) > float(score["null_site_95"])
     (12, True)
     """
-    validate(recordings, role="recordings")
+    validate(recordings, role="recordings", allow_missing=True)
     by_animal = animal_splits(recordings, animal=animal)
     if pd.Index(recordings[STIMULUS_ID].values).has_duplicates:
         recordings = average_repetitions(recordings)
+    validate(recordings, role="recordings")
     folds: Splits = resolve_splits(recordings, splits, min_held_out=MIN_CORRELATED)
     parts = [
         predictivity(

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
 from neurobridge.assemblies import AssemblyError, as_matrix, match_stimuli, require_varying_neuroids, validate
-from neurobridge.assemblies.schema import NEUROID_ID
+from neurobridge.assemblies.missing import sites_by_missing
+from neurobridge.assemblies.schema import NEUROID, NEUROID_ID
 from neurobridge.evaluate.score.permutation import fold_null
 from neurobridge.evaluate.score.schema import neuroid_score, score_attrs
 from neurobridge.points.scale import within_range
@@ -27,6 +28,7 @@ def pearson(X: np.ndarray, Y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     Parameters
     ----------
     X, Y : arrays of shape (n_samples, n_columns)
+        A row that misses a value (NaN) of a column on either side is left out of that column.
 
     Returns
     -------
@@ -35,8 +37,22 @@ def pearson(X: np.ndarray, Y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     varies : bool array of shape (n_columns,)
         Whether both columns vary, up to rounding.
     """
-    (U, left), (V, right) = unit_columns(X), unit_columns(Y)
-    return np.clip((U * V).sum(axis=0), -1, 1), left & right
+    r, varies = np.empty(X.shape[1]), np.empty(X.shape[1], dtype=bool)
+    for columns, _, (U, left), (V, right) in _unit_parts(X, Y):
+        r[columns], varies[columns] = np.clip((U * V).sum(axis=0), -1, 1), left & right
+    return r, varies
+
+
+_Unit = tuple[np.ndarray, np.ndarray]
+
+
+def _unit_parts(X: np.ndarray, Y: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray, _Unit, _Unit]]:
+    """Yield the columns that miss the same rows, the rows that they have, and both sides of them in `unit_columns`."""
+    absent = np.isnan(X) | np.isnan(Y)
+    for columns, rows in sites_by_missing(absent):
+        whole = len(columns) == X.shape[1] and len(rows) == len(X)
+        parts = (X, Y) if whole else (X[np.ix_(rows, columns)], Y[np.ix_(rows, columns)])
+        yield columns, rows, unit_columns(parts[0]), unit_columns(parts[1])
 
 
 def unit_columns(X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -91,24 +107,55 @@ def unit_rows(X: np.ndarray, *, out: np.ndarray | None = None) -> tuple[np.ndarr
 
 
 def permuted_correlations(
-    predicted: np.ndarray, observed: np.ndarray, rng: np.random.Generator, n: int
+    predicted: np.ndarray, observed: np.ndarray, rng: np.random.Generator, n: int, groups: np.ndarray | None = None
 ) -> Iterator[np.ndarray]:
     """Correlate columns ``n`` times, with the stimuli of the predictions shuffled anew.
 
     Parameters
     ----------
     predicted, observed : arrays of shape (n_stimuli, n_columns)
+        Missing values are left out as in `pearson`; the stimuli of a column are shuffled among those that it has.
     rng : numpy.random.Generator
     n : int
         Number of permutations.
+    groups : array of int of shape (n_stimuli,), optional
+        Rows of the same number (trials of a stimulus) have the same prediction and exchange it as a whole.
 
     Yields
     ------
     array of shape (n_columns,)
     """
-    U, V = unit_columns(predicted)[0], unit_columns(observed)[0]
+    if groups is not None:
+        yield from _permuted_by_group(predicted, observed, rng, n, groups)
+        return
+    parts = []
+    for columns, rows, (U, _), (V, _) in _unit_parts(predicted, observed):
+        place = np.full(len(predicted), -1)
+        place[rows] = np.arange(len(rows))
+        parts.append((columns, place, U, V))
     for _ in range(n):
-        yield np.einsum("ij,ij->j", U[rng.permutation(len(U))], V)
+        shuffled, r = rng.permutation(len(predicted)), np.empty(predicted.shape[1])
+        for columns, place, U, V in parts:
+            order = place[shuffled]
+            r[columns] = np.einsum("ij,ij->j", U[order[order >= 0]], V)
+        yield r
+
+
+def _permuted_by_group(
+    predicted: np.ndarray, observed: np.ndarray, rng: np.random.Generator, n: int, groups: np.ndarray
+) -> Iterator[np.ndarray]:
+    parts = []
+    for columns, rows, (U, _), (V, _) in _unit_parts(predicted, observed):
+        numbers, first, codes = np.unique(groups[rows], return_index=True, return_inverse=True)
+        parts.append((columns, numbers, U[first], codes.ravel(), V))
+    for _ in range(n):
+        keys, r = rng.random(int(groups.max()) + 1), np.empty(predicted.shape[1])
+        for columns, numbers, of_group, codes, V in parts:
+            U = of_group[np.argsort(keys[numbers])[codes]]
+            # Groups of different sizes change the mean and the length of the shuffled predictions.
+            length = np.sqrt(np.maximum(np.square(U).sum(axis=0) - len(U) * U.mean(axis=0) ** 2, 0))
+            r[columns] = np.einsum("ij,ij->j", U, V) / np.where(length > 1e-12, length, np.inf)
+        yield r
 
 
 def correlate(
@@ -126,7 +173,7 @@ def correlate(
     ----------
     predicted, observed : xarray.DataArray
         Assemblies with the same neuroids in the same order; joined on ``stimulus_id``. Neither may have been fitted on
-        these stimuli.
+        these stimuli. Missing values (NaN) of either side are left out site by site.
     ceiling : xarray.DataArray, optional
         Reliability of each neuroid, dims ``(neuroid,)``: see `internal_consistency`.
     normalization : str
@@ -143,12 +190,14 @@ def correlate(
         neuroids; ``p_value`` ``= (1 + #{null >= median r}) / (1 + n_permutations)``; ``null_site_95``, the 95 % quantile of r
         of single neuroids over all permutations: the chance level of one site, above that of the median.
 
-        A neuroid whose *prediction* is constant gets r = 0, with a warning.
+        A neuroid whose *prediction* is constant gets r = 0, with a warning. Where values are missing, ``n_stimuli_of_site``
+        (neuroid) counts the stimuli that each site has, and the attribute ``n_missing_values`` the others.
 
     Raises
     ------
     AssemblyError
-        Different neuroids, no shared stimulus, fewer than three stimuli, an observed neuroid that is constant, NaN.
+        Different neuroids, no shared stimulus, fewer than three stimuli (of any neuroid), an observed neuroid that is constant,
+        infinite values.
 
     Examples
     --------
@@ -167,7 +216,7 @@ def correlate(
     0.7
     """
     for role, assembly in (("predicted", predicted), ("observed", observed)):
-        validate(assembly, role=role)
+        validate(assembly, role=role, allow_missing=True)
     matched = match_stimuli(predicted, observed)
     require_varying_neuroids(matched.target, role="observed")
     ids, expected = predicted[NEUROID_ID].values, observed[NEUROID_ID].values
@@ -176,8 +225,11 @@ def correlate(
             f"predicted: found {len(ids)} neuroids (first {str(ids[0])!r}); expected the {len(expected)} of observed (first "
             f"{str(expected[0])!r}) in the same order. Mend: select the same neuroids on both sides."
         )
-    fold = as_matrix(matched.source, role="predicted"), as_matrix(matched.target, role="observed")
-    return score_folds(
+    fold = (
+        as_matrix(matched.source, role="predicted", allow_missing=True),
+        as_matrix(matched.target, role="observed", allow_missing=True),
+    )
+    score = score_folds(
         [fold],
         like=observed,
         ceiling=ceiling,
@@ -187,6 +239,7 @@ def correlate(
         attrs={"metric": "pearson", "splits": "one, given", "n_stimuli": len(fold[0])},
         sources=(predicted, observed),
     )
+    return count_missing(score, np.isnan(fold[0]) | np.isnan(fold[1]))
 
 
 def score_folds(
@@ -199,15 +252,21 @@ def score_folds(
     seed: int,
     attrs: dict[str, Any],
     sources: tuple[xr.DataArray, ...],
+    groups: Sequence[np.ndarray] | None = None,
     stacklevel: int = 2,
 ) -> xr.Dataset:
-    """Make a Score from the predicted and observed responses of every fold, arrays (n_stimuli, n_neuroids)."""
+    """Make a Score from the predicted and observed responses of every fold, arrays (n_stimuli, n_neuroids); NaN is missing.
+
+    ``groups`` has, for every fold, the numbers of the rows that the null exchanges as wholes: trials of a stimulus.
+    """
     n_held_out = min(len(predicted) for predicted, _ in folds)
     if n_held_out < MIN_CORRELATED:
         raise AssemblyError(
             f"found {n_held_out} held-out stimuli; expected at least {MIN_CORRELATED} to correlate over. "
             "Mend: predict more stimuli that were not trained on."
         )
+    known = np.stack([(~np.isnan(predicted) & ~np.isnan(observed)).sum(axis=0) for predicted, observed in folds])
+    refuse_too_few(known.min(axis=0), like, MIN_CORRELATED, "held-out stimuli of a split")
     raw, n_constant = [], 0
     for predicted, observed in folds:
         r, varies = pearson(predicted, observed)
@@ -219,7 +278,7 @@ def score_folds(
 
     def draw(k: int, rng: np.random.Generator, n: int) -> np.ndarray:
         medians = np.empty(n)
-        for row, r in enumerate(permuted_correlations(*folds[k], rng, n)):
+        for row, r in enumerate(permuted_correlations(*folds[k], rng, n, groups[k] if groups else None)):
             medians[row] = np.median(r)
             if row % step == 0:
                 site_null.append(r)
@@ -237,3 +296,43 @@ def score_folds(
         attrs=attrs,
         stacklevel=stacklevel + 1,
     )
+
+
+def refuse_too_few(known: np.ndarray, like: xr.DataArray, least: int, what: str) -> None:
+    """Refuse sites of which too few values are known.
+
+    Parameters
+    ----------
+    known : int array of shape (n_neuroids,)
+    like : xarray.DataArray
+        Its neuroids.
+    least : int
+    what : str
+        Of which the values are, in the message.
+
+    Raises
+    ------
+    AssemblyError
+        Counts the sites, names one and offers the call that leaves out those that miss much.
+    """
+    few = known < least
+    if few.any():
+        raise AssemblyError(
+            f"found {int(few.sum())} of {few.size} neuroid(s) with fewer than {least} values of the {what}, e.g. "
+            f"{str(like[NEUROID_ID].values[few][0])!r} with {int(known[few][0])}; expected at least {least}. "
+            "Mend: neurobridge.assemblies.drop_incomplete(recordings, presentations=False) leaves out neuroids that miss much."
+        )
+
+
+def count_missing(score: xr.Dataset, absent: np.ndarray) -> xr.Dataset:
+    """Return a Score by site with the counts of missing values, or the same one where nothing is missing.
+
+    Parameters
+    ----------
+    score : xarray.Dataset
+    absent : bool array of shape (n_stimuli, n_neuroids)
+    """
+    if not absent.any():
+        return score
+    counted = score.assign(n_stimuli_of_site=(NEUROID, (~absent).sum(axis=0)))
+    return counted.assign_attrs(n_missing_values=int(absent.sum()))

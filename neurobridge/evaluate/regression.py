@@ -10,6 +10,7 @@ import scipy.linalg
 
 from neurobridge.maps.linear import unit_of_cloud
 from neurobridge.maps.pls import Predict, centred, fit_pls, linear_predictor
+from neurobridge.points.progress import progress_bar
 
 #: Penalties that ridge chooses from, in units of the mean square of the centred features.
 ALPHAS = np.logspace(-3, 6, 19)
@@ -160,11 +161,17 @@ REGRESSIONS: dict[str, Callable[..., Predict]] = {
 }
 
 
+#: Regressions that fit every target by itself, whatever the others are.
+BY_TARGET = (fit_ridge, fit_linear, fit_neuron_to_neuron)
+
+
 def predict_held_out(
     fit: Callable[..., Predict],
     X: np.ndarray,
     Y: np.ndarray,
     folds: Sequence[tuple[np.ndarray, np.ndarray]],
+    *,
+    progress: bool = False,
     **options: Any,
 ) -> list[np.ndarray]:
     """Predict the held-out rows of every fold, each from its training rows alone.
@@ -180,6 +187,8 @@ def predict_held_out(
     Y : array of shape (n_samples, n_targets)
     folds : sequence of (train, test)
         Integer rows; none is on both sides of a fold or twice on one.
+    progress : bool
+        Show a progress bar over the folds.
     **options
         Of ``fit``.
 
@@ -191,4 +200,7 @@ def predict_held_out(
         min_train = max(X.shape[1], len(X) // 2 + 1)
         if all(len(train) >= min_train and len(train) + len(test) == len(X) for train, test in folds):
             return _ridge_folds(X, Y, folds, options["alpha"])
-    return [fit(X[train], Y[train], **options)(X[test]) for train, test in folds]
+    return [
+        fit(X[train], Y[train], **options)(X[test])
+        for train, test in progress_bar(folds, progress=progress, desc="folds")
+    ]

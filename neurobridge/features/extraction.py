@@ -13,7 +13,6 @@ import numpy as np
 import pandas as pd
 import torch
 import xarray as xr
-from tqdm.auto import tqdm
 
 from neurobridge.assemblies import AssemblyError
 from neurobridge.assemblies.storage.netcdf import require_zarr
@@ -33,6 +32,7 @@ from neurobridge.features.stimuli.images import Root, Source, as_source, read_ah
 from neurobridge.features.stimuli.preprocess import Preprocess
 from neurobridge.features.storage import DTYPES, KEY, Memory, Partial, check_result, extraction_key, find_done
 from neurobridge.points.options import is_choice
+from neurobridge.points.progress import progress_bar
 
 
 def extract(
@@ -279,7 +279,7 @@ def _stream(
     ids = source.coords["stimulus_id"].tolist()
     watches = [each.watch for each in reductions.values() if hasattr(each, "watch")]
     with (
-        tqdm(total=len(source), initial=sink.n_done, disable=not progress, unit="image") as bar,
+        progress_bar(total=len(source), initial=sink.n_done, progress=progress, unit="image") as bar,
         closing(read_ahead(source, blocks, workers)) as reader,
     ):
         for k, (rows, pixels) in enumerate(reader):

@@ -20,11 +20,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tqdm.auto import tqdm
-
 from neurobridge._version import __version__
 from neurobridge.points.display import html_repr, short_repr
 from neurobridge.points.memory import in_gb, room
+from neurobridge.points.progress import progress_bar
 from neurobridge.store.atomic import write_json, write_text
 from neurobridge.study.machine import machine_facts, peak_rss
 
@@ -231,7 +230,7 @@ def run_study(
     cells = list(study.cells(run))
     keys = [_key(cell) for cell in cells]
     missing = [k for k, key in enumerate(keys) if key not in kept]
-    with tqdm(total=len(cells), initial=len(cells) - len(missing), desc=study.name, disable=not progress) as bar:
+    with progress_bar(total=len(cells), initial=len(cells) - len(missing), desc=study.name, progress=progress) as bar:
         for k in missing[: len(missing) if n_cells is None else n_cells]:
             kept[keys[k]] = _compute(study, run, cells[k], len(kept), len(cells))
             bar.update()

@@ -8,11 +8,13 @@ import pandas as pd
 import pytest
 import xarray as xr
 
+import neurobridge
 from neurobridge.assemblies import (
     AssemblyError,
     as_matrix,
     drop_constant,
     make_assembly,
+    missing_values,
     require_varying_neuroids,
     select,
     validate,
@@ -93,7 +95,7 @@ def nan_at(value):
             r"1 duplicate.*stimulus_id",
         ),
         (lambda: build(np.array([["x"] * 3] * 4)), r"<U1"),
-        (lambda: build(nan_at(np.nan)), r"1.*12.*'s1'.*'n2'"),
+        (lambda: validate(build(nan_at(np.nan))), r"1.*12.*'s1'.*'n2'"),
         (lambda: build(nan_at(-np.inf)), r"1.*12.*'s1'.*'n2'"),
         (lambda: validate(np.ones((2, 2))), r"ndarray"),
         (
@@ -153,6 +155,29 @@ def test_dask_backed_assemblies_are_checked_when_they_are_read():
     assert made.chunks is not None
     with pytest.raises(AssemblyError, match=r"1.*3.*'s3'.*'b'.*Mend"):
         as_matrix(made)
+    assert drop_constant(made.where(made != 1)).sizes["neuroid"] == 3
+
+
+def test_a_missing_value_is_kept_where_it_is_allowed():
+    values = nan_at(np.nan)
+    made = build(values)
+    assert np.array_equal(made.values, values, equal_nan=True)
+    assert validate(made, allow_missing=True) is made
+    assert np.array_equal(as_matrix(made, allow_missing=True), values, equal_nan=True)
+    assert missing_values(made).sum() == 1
+    for refusing in (validate, as_matrix):
+        with refused(AssemblyError, "1 NaN", "of 12", "'s1'", "'n2'", "drop_incomplete(assembly)"):
+            refusing(made)
+        names = {"neurobridge": neurobridge, "assembly": made}
+        assert refusing(eval("neurobridge.assemblies.drop_incomplete(assembly, max_missing=0.5)", names)) is not None
+
+
+def test_infinite_values_are_made_missing_by_the_mend():
+    with refused(AssemblyError, "1 infinite", "'s1'", "'n2'") as caught:
+        build(nan_at(np.inf))
+    names = {"numpy": np, "values": nan_at(np.inf)}
+    exec(str(caught.value).split("Mend: ")[1].split(", which")[0], names)
+    assert np.isnan(build(names["values"]).values).sum() == 1
 
 
 def test_constant_neuroids_are_found_across_chunks():

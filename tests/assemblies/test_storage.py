@@ -134,10 +134,19 @@ def test_files_larger_than_a_chunk_are_read_and_written_lazily(tmp_path, make_ra
     assert np.allclose(average_repetitions(lazy).values, average_repetitions(trials).values)
 
 
-def test_a_lazy_nan_is_found_when_it_is_read(tmp_path, assembly):
+def test_a_missing_value_comes_back_as_it_was_written(tmp_path, assembly):
+    assembly = assembly.copy()
+    assembly.values[4, 1, 0] = np.nan
+    read = open_assembly(save_assembly(assembly, tmp_path / "made.nc"))
+    np.testing.assert_array_equal(read.values, assembly.values)
+    lazy = open_assembly(tmp_path / "made.nc", chunks={"presentation": 2})
+    np.testing.assert_array_equal(average_repetitions(lazy).values, average_repetitions(assembly).values)
+
+
+def test_a_lazy_infinite_value_is_found_when_it_is_read(tmp_path, assembly):
     path = save_assembly(assembly, tmp_path / "made.nc")
     with netCDF4.Dataset(path, "a") as raw:
-        raw["data"][4, 1, 0] = np.nan
+        raw["data"][4, 1, 0] = np.inf
     lazy = open_assembly(path, chunks={"presentation": 2})
     with pytest.raises(AssemblyError, match=r"1.*'s4'.*'n1'"):
         average_repetitions(lazy)

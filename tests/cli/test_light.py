@@ -11,13 +11,16 @@ import typer
 from typer.testing import CliRunner
 
 from neurobridge.aligners import BASELINES
+from neurobridge.aligners.options import COUPLINGS, MAPS
 from neurobridge.bridge import CRITERIA
+from neurobridge.bridge.cost.metrics import METRICS
 from neurobridge.cli import choices
 from neurobridge.cli.app import COMMANDS, app
 from neurobridge.evaluate import REGRESSIONS
 from neurobridge.evaluate.splits import KINDS
 from neurobridge.features import REFERENCES
 from neurobridge.study.demo import DATASETS
+from neurobridge.study.methods import METHODS
 
 HEAVY = ("torch", "xarray", "pandas", "scipy", "sklearn", "matplotlib")
 PROGRAM = """
@@ -79,6 +82,9 @@ def test_names_in_help_texts_are_those_of_the_rooms():
     assert set(KINDS) == set(choices.SPLITS)
     assert tuple(REFERENCES) == choices.REFERENCES
     assert choices.DEMO_DATASETS == DATASETS
+    assert (choices.MAPS, choices.COUPLINGS) == (MAPS, COUPLINGS)
+    assert {*choices.METRICS} - {"geodesic"} == set(METRICS)
+    assert choices.METHODS == METHODS
 
 
 def test_an_unknown_command_is_refused_with_a_suggestion():

@@ -6,6 +6,7 @@ import hashlib
 import json
 import re
 import shutil
+import sys
 from pathlib import Path
 
 import filelock
@@ -63,7 +64,8 @@ def test_one_of_the_accepted_digests_is_enough_and_none_is_too_few(source, home,
     assert re.fullmatch(r"sha256:\w+, md5:\w+; expected sha256:0+ or md5:0+", status)
 
 
-def test_a_progress_bar_is_shown_where_it_is_wanted(source, home, describe, capsys):
+def test_a_progress_bar_is_shown_where_it_is_wanted(source, home, describe, capsys, monkeypatch):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     describe(source.url)
     fetch("made")
     shown = capsys.readouterr()
@@ -122,7 +124,10 @@ def test_a_mirror_is_read_in_place_and_never_written_to(source, home, describe, 
     assert not home.exists()
 
 
-def test_a_mirror_is_copied_into_the_cache_where_that_is_asked(home, describe, content, mirror_folder, capsys):
+def test_a_mirror_is_copied_into_the_cache_where_that_is_asked(
+    home, describe, content, mirror_folder, capsys, monkeypatch
+):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     describe(None)
     kept = fetch("made", mirror=mirror_folder, copy=True)["a.bin"]
     assert kept == home / "made" / "a.bin"

@@ -213,7 +213,7 @@ def test_ceiling_of_noise_is_near_zero_and_not_clipped():
 
 
 def test_ceiling_needs_repetitions(make_random_assembly):
-    with pytest.raises(AssemblyError, match=r"20 stimuli.*Mend"):
+    with pytest.raises(AssemblyError, match=r"0 of 20 stimuli.*Mend"):
         internal_consistency(make_random_assembly(20, 3))
 
 

@@ -318,7 +318,10 @@ with atomic_path({str(path)!r}) as partial:
     assert leftovers(tmp_path) == []
 
 
-def test_progress_counts_images(capsys) -> None:
+def test_progress_counts_images_on_a_terminal(capsys, monkeypatch) -> None:
+    extract(Counting(), make_images(), "conv", progress=True)
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     extract(Counting(), make_images(), "conv", progress=True)
     assert "11/11" in capsys.readouterr().err
     extract(Counting(), make_images(), "conv")

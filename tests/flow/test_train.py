@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 
 import numpy as np
 import ot
@@ -154,7 +155,8 @@ def test_the_average_of_the_weights_is_the_one_that_moves_points(known):
 
 
 @pytest.mark.parametrize("progress", [False, True])
-def test_the_progress_bar_shows_the_loss(progress, known, capsys):
+def test_the_progress_bar_shows_the_loss(progress, known, capsys, monkeypatch):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     X, Y = known.spaces(n=30)
     ConditionalFlow("pad", training=Training(n_steps=60, width=32, progress=progress)).fit(X, Y, known.Matching(30))
     assert ("loss=" in capsys.readouterr().err) == progress

@@ -124,6 +124,8 @@ ENTRANCES: dict[str, Space] = {
     "assemblies.match_stimuli": lambda a, b: nb.match_stimuli(a, b).source,
     "assemblies.select": lambda a, b: nb.select(a, object_name="c1"),
     "assemblies.drop_missing": lambda a, b: assemblies.drop_missing(a, LABEL),
+    "assemblies.drop_incomplete": lambda a, b: assemblies.drop_incomplete(a),
+    "assemblies.missing_values": lambda a, b: xr.DataArray(assemblies.missing_values(a)),
     "assemblies.drop_constant": lambda a, b: assemblies.drop_constant(a),
     "assemblies.coords_of": lambda a, b: _columns(a),
     "assemblies.require_unique_stimuli": lambda a, b: assemblies.require_unique_stimuli(a),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from neurobridge.assemblies.storage.layout import (
 from neurobridge.assemblies.storage.netcdf import open_netcdf, open_zarr, require_zarr, unreadable
 from neurobridge.store.atomic import atomic_folder, atomic_path
 
+_LOG = logging.getLogger(__name__)
 _ZARR_MARKS = (".zgroup", ".zarray", ".zmetadata", "zarr.json")
 
 
@@ -77,7 +79,7 @@ def save_assembly(assembly: xr.DataArray, path: str | os.PathLike[str], *, compr
     >>> path.name
     'responses.nc'
     """
-    validate(assembly)
+    validate(assembly, allow_missing=True)
     path = Path(path)
     as_zarr = path.suffix == ".zarr"
     if as_zarr:
@@ -88,6 +90,7 @@ def save_assembly(assembly: xr.DataArray, path: str | os.PathLike[str], *, compr
             # Format 2: fixed-width text has no settled form in format 3.
             _write(path, dataset.to_zarr, folder, mode="w", zarr_format=2, encoding=_no_fill_values(dataset))
             _compare(assembly, open_zarr(folder), path)
+        _LOG.info("wrote %s", path)
         return path
     encoding = _netcdf_encoding(dataset)
     if compress:
@@ -96,6 +99,7 @@ def save_assembly(assembly: xr.DataArray, path: str | os.PathLike[str], *, compr
         _write(path, dataset.to_netcdf, partial, engine="netcdf4", encoding=encoding)
         with open_netcdf(partial) as written:
             _compare(assembly, written, path)
+    _LOG.info("wrote %s", path)
     return path
 
 
@@ -179,7 +183,7 @@ def open_assembly(path: str | os.PathLike[str], *, chunks: Chunks = None) -> xr.
     ----------
     path : path
     chunks : mapping of dimension to size, or "auto", optional
-        Read lazily, as dask chunks: for files larger than memory. The values are then checked for NaN as they are read, the
+        Read lazily, as dask chunks: for files larger than memory. The values are then checked as they are read, the
         file stays open, and chunks should span all neuroids, e.g. ``{"presentation": 4096}``. A function is called with the
         assembly and gives the mapping. Default: read everything now.
 
@@ -237,4 +241,5 @@ def open_assembly(path: str | os.PathLike[str], *, chunks: Chunks = None) -> xr.
     if STIMULUS_ID not in assembly.coords and "image_id" in assembly.coords:
         image_id = assembly.coords["image_id"]
         assembly = assembly.assign_coords({STIMULUS_ID: (image_id.dims, image_id.values)})
-    return validate(assembly, role=str(path))
+    _LOG.info("read %s: %s of %s", path, "x".join(map(str, assembly.shape)), assembly.dtype)
+    return validate(assembly, role=str(path), allow_missing=True)

@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from scipy import sparse
 from scipy.sparse import csgraph
-from tqdm.auto import tqdm
 
 from neurobridge.bridge.cost.metrics import euclidean, lengths
 from neurobridge.points.arrays import row_blocks
+from neurobridge.points.progress import progress_bar
 
 # Above this many points the exact search (quadratic) gives way to an approximate index.
 EXACT_NEIGHBORS = 100_000
@@ -216,7 +216,7 @@ def nearest_geodesic(
     best = np.full((n, k), np.inf, dtype=np.float32)
     which = np.zeros((n, k), dtype=np.int32)
     batches = range(0, n_anchors, _ANCHORS_AT_ONCE)
-    for start in tqdm(batches, desc="shortest paths", disable=not progress, leave=False):
+    for start in progress_bar(batches, desc="shortest paths", progress=progress, leave=False):
         columns = np.arange(start, min(start + _ANCHORS_AT_ONCE, n_anchors), dtype=np.int32)
         paths = csgraph.dijkstra(graph, directed=True, indices=anchor_rows[columns], limit=limit)
         reached = np.flatnonzero(np.isfinite(paths).any(axis=0))

@@ -14,6 +14,7 @@ import requests
 from tqdm.auto import tqdm
 
 from neurobridge._version import __version__
+from neurobridge.points.progress import progress_bar
 from neurobridge.store.atomic import write_json
 
 # Attempts in a row that bring nothing new; each pause is twice the one before.
@@ -80,7 +81,7 @@ def download(url: str, partial: Path, *, size: int | None, label: str, progress:
     most = _length(partial)
     with (
         requests.Session() as session,
-        tqdm(total=size, desc=label, unit="B", unit_scale=True, unit_divisor=1024, disable=not progress) as bar,
+        progress_bar(total=size, desc=label, unit="B", unit_scale=True, unit_divisor=1024, progress=progress) as bar,
     ):
         while True:
             try:

@@ -16,6 +16,7 @@ from neurobridge.datasets.files.download import DigestError, DownloadError, down
 from neurobridge.datasets.files.manifests import File, find_manifest
 from neurobridge.datasets.files.places import cache_folder, locate, mirror_folder, places_of
 from neurobridge.datasets.files.verification import make_read_only, problem_of, refuse_wrong, set_aside
+from neurobridge.points.progress import progress_bar
 from neurobridge.store.atomic import atomic_path, publish
 
 
@@ -244,7 +245,9 @@ def _copy(source: Path, target: Path, entry: File, progress: bool, label: str) -
         with (
             source.open("rb") as reader,
             partial.open("wb") as writer,
-            tqdm(total=size, desc=label, unit="B", unit_scale=True, unit_divisor=1024, disable=not progress) as bar,
+            progress_bar(
+                total=size, desc=label, unit="B", unit_scale=True, unit_divisor=1024, progress=progress
+            ) as bar,
         ):
             while piece := reader.read(2**20):
                 writer.write(piece)

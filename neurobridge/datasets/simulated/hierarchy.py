@@ -18,6 +18,7 @@ from tqdm.auto import tqdm
 
 from neurobridge.datasets.files.places import cache_folder
 from neurobridge.datasets.simulated.stimuli import draw_stimuli, render_stimuli
+from neurobridge.points.progress import progress_bar
 from neurobridge.store.atomic import write_bytes
 
 N_SITES = {"V4": 88, "IT": 168}
@@ -49,7 +50,7 @@ def responses(pixels: np.ndarray, *, progress: bool = False) -> np.ndarray:
 
 def _batches(array: np.ndarray, progress: bool) -> tqdm[np.ndarray]:
     starts = range(0, len(array), 128)
-    return tqdm((array[s : s + 128] for s in starts), total=len(starts), desc="respond", disable=not progress)
+    return progress_bar((array[s : s + 128] for s in starts), total=len(starts), desc="respond", progress=progress)
 
 
 class _Sites:

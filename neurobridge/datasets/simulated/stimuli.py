@@ -6,9 +6,9 @@ from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
-from tqdm.auto import tqdm
 
 from neurobridge.datasets.simulated.render import backgrounds, object_names, render, rotation, shapes
+from neurobridge.points.progress import progress_bar
 
 # Half-ranges of position (vertical, horizontal) and rotations (degrees), and the largest change of size, as in HvM.
 RANGES: dict[int, dict[str, float]] = {
@@ -45,7 +45,7 @@ def render_stimuli(stimuli: pd.DataFrame, size: int, rng: np.random.Generator, *
     models = dict(zip(object_names()[0], shapes(), strict=True))
     pixels = np.empty((len(stimuli), size, size), dtype=np.uint8)
     chunk = max(1, 2**21 // size**2)
-    with tqdm(total=len(stimuli), desc="render", disable=not progress) as bar:
+    with progress_bar(total=len(stimuli), desc="render", progress=progress) as bar:
         for start in range(0, len(stimuli), chunk):
             rows = slice(start, min(start + chunk, len(stimuli)))
             part = stimuli.iloc[rows]

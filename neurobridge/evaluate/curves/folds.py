@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple, get_args
 import numpy as np
 import xarray as xr
 
-from neurobridge.assemblies import AssemblyError, Pairs, match_stimuli
+from neurobridge.assemblies import AssemblyError, Pairs, match_stimuli, missing_values
 from neurobridge.assemblies.schema import PRESENTATION, STIMULUS_ID
 from neurobridge.evaluate.splits import shuffle_splits, stratified_splits
 from neurobridge.points.display import html_repr, short_repr
@@ -158,7 +158,8 @@ def draw_curve_fold(
     Parameters
     ----------
     source, target : xarray.DataArray
-        Assemblies, dims ``(presentation, neuroid)``, one presentation a stimulus.
+        Assemblies, dims ``(presentation, neuroid)``, one presentation a stimulus. Stimuli that miss a value (NaN) of any target
+        site are in no pool, for aligners need a value of every site; held out, they keep the values that they have.
     n_pairs : int
     seed : int
     held_out : float
@@ -201,16 +202,28 @@ def draw_curve_fold(
         ((train, test),) = shuffle_splits(n_shared, **options)
     else:
         ((train, test),) = stratified_splits(matched.source[stratify].values, **options)
+    incomplete = missing_values(target).any(axis=1)
+    n_incomplete = 0
+    if incomplete.any():
+        lacking = np.isin(matched.target[STIMULUS_ID].values[train], target[STIMULUS_ID].values[incomplete])
+        train, n_incomplete = train[~lacking], int(lacking.sum())
     if not 2 <= n_pairs <= len(train):
         raise AssemblyError(
-            f"found a request for {n_pairs} pairs; expected 2 to {len(train)}, the training stimuli of {n_shared} shared ones. "
-            "Mend: ask for fewer, or hold out a smaller share."
+            f"found a request for {n_pairs} pairs; expected 2 to {len(train)}, the training stimuli of {n_shared} shared ones"
+            f"{_incomplete_mend(n_incomplete)}Mend: ask for fewer, or hold out a smaller share."
         )
     order = np.random.default_rng([seed, 2]).permutation(train)
     paired, rest = order[:n_pairs], order[n_pairs:]
     deal = {"disjoint": (rest[0::2], rest[1::2]), "shared": (rest, rest), "none": (rest[:0], rest[:0])}[unpaired]
     ids = matched.source[STIMULUS_ID].values
-    unshared: list[Any] = [[], []] if unpaired == "none" else [matched.dropped_source, matched.dropped_target]
+    unshared: list[Any] = (
+        [[], []]
+        if unpaired == "none"
+        else [
+            matched.dropped_source,
+            matched.dropped_target[~np.isin(matched.dropped_target, target[STIMULUS_ID].values[incomplete])],
+        ]
+    )
     pools = [
         # A list, not an array of one dtype: an id of one space alone may be longer than any of the source.
         _rows(space, [*ids[np.sort(np.concatenate([paired, extra]))], *only_here])
@@ -218,6 +231,15 @@ def draw_curve_fold(
     ]
     pairs = Pairs(ids[paired], ids[paired])
     return CurveFold(pools[0], pools[1], _rows(source, ids[test]), _rows(target, ids[test]), pairs)
+
+
+def _incomplete_mend(n_incomplete: int) -> str:
+    if not n_incomplete:
+        return ". "
+    return (
+        f" ({n_incomplete} more miss a value of a target site). Where few sites miss many, "
+        "target = neurobridge.assemblies.drop_incomplete(target, presentations=False) leaves these sites out. "
+    )
 
 
 def _rows(space: xr.DataArray, ids: Iterable[Any]) -> xr.DataArray:

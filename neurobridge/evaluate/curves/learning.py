@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,6 +12,7 @@ import xarray as xr
 from scipy import integrate, stats
 
 from neurobridge.evaluate.curves.folds import N_PAIRS, CurveSettings, Unpaired
+from neurobridge.evaluate.curves.journal import Journal, curve_header
 from neurobridge.evaluate.curves.records import COUNT, METHOD, SEED, Record, curve_records
 from neurobridge.evaluate.score.schema import make_score, score_attrs
 
@@ -29,6 +31,7 @@ def learning_curve(
     n_permutations: int = 200,
     seed: int = 0,
     known: Sequence[Record] = (),
+    journal: str | os.PathLike[str] | None = None,
     progress: bool = True,
 ) -> xr.Dataset:
     """Score every method on the same pairs, the same pools and the same held-out stimuli, from few pairs to many.
@@ -41,7 +44,7 @@ def learning_curve(
     ----------
     source, target : xarray.DataArray
         Assemblies, dims ``(presentation, neuroid)``, one presentation a stimulus; the source is transported, the target
-        predicted.
+        predicted. Target stimuli with a missing value (NaN) train no aligner; held out, they count for the sites that have one.
     aligners : mapping of str to aligner
         Unfitted; anything with scikit-learn's ``get_params`` and ``set_params``, ``fit(source, target, pairs)`` and
         ``transform``. Each fit works on a clone, with its ``seed`` set if it has one.
@@ -59,8 +62,11 @@ def learning_curve(
         First seed.
     known : sequence of dict
         Records of an earlier run with the same data and settings; they are not computed again. See `curve_records`.
+    journal : path, optional
+        File that keeps every record as it comes, a line of JSON each. A run that was interrupted goes on from it, and one with
+        more numbers of pairs, seeds or methods computes these alone; other data or settings are refused.
     progress : bool
-        Show a progress bar.
+        Show a progress bar, on a terminal.
 
     Returns
     -------
@@ -79,7 +85,7 @@ def learning_curve(
     AssemblyError
         Bad assemblies, no shared stimuli, or more pairs than training stimuli.
     ValueError
-        No aligner, counts that do not rise, fewer than one seed.
+        No aligner, counts that do not rise, fewer than one seed, or a journal of another run.
 
     Examples
     --------
@@ -108,8 +114,13 @@ def learning_curve(
         n_permutations=n_permutations,
         seed=seed,
     )
+    kept = None
+    if journal is not None:
+        kept = Journal(journal, curve_header(source, target, aligners, settings, ceiling))
+        known = [*known, *kept.records]
     new = curve_records(source, target, aligners, settings, ceiling=ceiling, known=known, progress=progress)
-    return curve_dataset([*known, *new], list(aligners), settings, ceiling=ceiling, sources=(source, target))
+    records = [*known, *new] if kept is None else [*known, *kept.keep_all(new)]
+    return curve_dataset(records, list(aligners), settings, ceiling=ceiling, sources=(source, target))
 
 
 def curve_dataset(

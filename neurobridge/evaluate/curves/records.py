@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,13 +11,15 @@ from typing import Any
 import numpy as np
 import xarray as xr
 from sklearn.base import clone
-from tqdm.auto import tqdm
 
-from neurobridge.assemblies import drop_constant, require_varying_neuroids, validate
+from neurobridge.assemblies import drop_constant, missing_values, require_varying_neuroids, validate
 from neurobridge.assemblies.schema import NEUROID, NEUROID_ID
-from neurobridge.evaluate.correlation import correlate
+from neurobridge.evaluate.correlation import MIN_CORRELATED, correlate
 from neurobridge.evaluate.curves.folds import CurveFold, CurveSettings, draw_curve_fold
 from neurobridge.evaluate.score.aggregation import aggregate
+from neurobridge.points.progress import progress_bar
+
+_LOG = logging.getLogger(__name__)
 
 # Not "method": a dimension of that name could not be selected by it.
 METHOD, COUNT, SEED = "aligner", "n_pairs", "seed"
@@ -94,7 +97,7 @@ def _records(
     progress: bool,
 ) -> Iterator[Record]:
     for role, space in (("source", source), ("target", target)):
-        validate(space, role=role)
+        validate(space, role=role, allow_missing=role == "target")
         require_varying_neuroids(space, role=role)
     if not aligners:
         raise ValueError(
@@ -109,7 +112,7 @@ def _records(
         if (method, count, seed) not in done
     ]
     fold, drawn = None, None
-    for method, count, seed in tqdm(cells, desc="learning curve", disable=not progress):
+    for method, count, seed in progress_bar(cells, progress=progress, desc="learning curve"):
         if fold is None or drawn != (count, seed):
             drawn = count, seed
             fold = _varying(
@@ -130,6 +133,7 @@ def _records(
         transported = aligner.fit(fold.source_train, fold.target_train, fold.pairs).transform(fold.source_test)
         seconds = time.perf_counter() - started
         row = _score(transported, fold, ceiling, settings.n_permutations, seed)
+        _LOG.info("%s, %d pairs, seed %d: r %.3f after %.1f s", method, count, seed, row["raw"], seconds)
         yield {METHOD: method, COUNT: count, SEED: seed, "seconds": seconds, **row}
 
 
@@ -145,7 +149,11 @@ def _varying(fold: CurveFold) -> CurveFold:
 def _score(
     transported: xr.DataArray, fold: CurveFold, ceiling: xr.DataArray | None, n_permutations: int, seed: int
 ) -> Record:
-    truth = drop_constant(fold.target_test)
+    truth = fold.target_test
+    absent = missing_values(truth)
+    if absent.any():
+        truth = truth.isel({NEUROID: np.flatnonzero((~absent).sum(axis=0) >= MIN_CORRELATED)})
+    truth = drop_constant(truth)
     ids = truth[NEUROID_ID].values
     score = correlate(
         transported.isel({NEUROID: np.isin(transported[NEUROID_ID].values, ids)}),

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
-from tqdm.auto import tqdm
 
 from neurobridge.assemblies import as_matrix, coords_of
 from neurobridge.assemblies.schema import STIMULUS_ID, TIME_BIN
@@ -30,6 +29,7 @@ from neurobridge.evaluate.decoding.trials import (
 from neurobridge.evaluate.folds import GivenSplits, Splits
 from neurobridge.evaluate.score.schema import make_score, score_attrs
 from neurobridge.evaluate.time_bins.stacking import require_bins, require_by
+from neurobridge.points.progress import progress_bar
 
 __all__ = ["READOUTS", "Readout", "cross_decode", "cross_space_decode", "decode", "train_readout"]
 
@@ -219,7 +219,7 @@ def _refitted(
     """Draw mean accuracies of readouts that are trained on shuffled labels, array of shape (n_bins, n_permutations)."""
     shuffle, rng = refit_shuffler(trials, folds), np.random.default_rng(seed)
     null = np.empty((len(X), n_permutations))
-    for k in tqdm(range(n_permutations), desc="permutations", disable=not progress):
+    for k in progress_bar(range(n_permutations), desc="permutations", progress=progress):
         labels = shuffle(rng)
         codes = np.unique(labels, return_inverse=True)[1].ravel()
         predicted = read_folds(X, labels, folds, label, readout, seed)

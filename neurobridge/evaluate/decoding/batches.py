@@ -11,13 +11,13 @@ from typing import Any, TypeVar
 import numpy as np
 import xarray as xr
 from threadpoolctl import threadpool_limits
-from tqdm.auto import tqdm
 
 from neurobridge.assemblies import as_matrix
 from neurobridge.assemblies.schema import blocks
 from neurobridge.evaluate.decoding.readouts import check_training, fit_readout
 from neurobridge.maps.logistic import fit_logistic
 from neurobridge.points.blocks import row_blocks
+from neurobridge.points.progress import progress_bar
 
 #: Values of the bins that are fitted at a time: larger blocks leave the processor's cache.
 BUDGET = 1 << 19
@@ -41,10 +41,10 @@ def in_threads(
     # BLAS threads on the small products of a fit wait for each other.
     with threadpool_limits(limits=1, user_api="blas"):
         if usable == 1 or len(tasks) == 1:
-            yield from tqdm(map(run, tasks), total=len(tasks), desc=description, disable=not progress)
+            yield from progress_bar(map(run, tasks), total=len(tasks), desc=description, progress=progress)
             return
         with ThreadPoolExecutor(min(usable, len(tasks)), thread_name_prefix="readouts") as pool:
-            yield from tqdm(pool.map(run, tasks), total=len(tasks), desc=description, disable=not progress)
+            yield from progress_bar(pool.map(run, tasks), total=len(tasks), desc=description, progress=progress)
 
 
 def read_folds(

@@ -63,11 +63,10 @@ def gather(
     for number, session in enumerate(sessions):
         role = "recordings" if single else f"recordings[{number}]"
         # Missing trials are what pseudo-populations are for.
-        validate(session.fillna(0) if isinstance(session, xr.DataArray) else session, role=role)
+        validate(session, role=role, allow_missing=True)
         for name, parts in columns.items():
             parts.append(presentation_coordinate(session, name, role=role))
-        mask = np.isnan(session.values.reshape(len(session), session.sizes[NEUROID], -1)).any(axis=2)
-        matrices.append(np.where(mask, np.nan, as_matrix(session.fillna(0), role=role)))
+        matrices.append(as_matrix(session, role=role, allow_missing=True))
     ids = np.concatenate([session[NEUROID_ID].values for session in sessions])
     repeated = len(ids) - len(np.unique(ids))
     if repeated:

@@ -7,7 +7,6 @@ from typing import NamedTuple
 
 import numpy as np
 import xarray as xr
-from tqdm.auto import tqdm
 
 from neurobridge.assemblies import AssemblyError, make_assembly
 from neurobridge.assemblies.schema import NEUROID, STIMULUS_ID
@@ -18,6 +17,7 @@ from neurobridge.evaluate.decoding.trials import block_shuffler
 from neurobridge.evaluate.score.schema import DRAW, make_score, score_attrs
 from neurobridge.points.display import html_repr, short_repr
 from neurobridge.points.options import require_count, require_seed
+from neurobridge.points.progress import progress_bar
 
 
 class PseudoPopulation(NamedTuple):
@@ -230,7 +230,7 @@ def decode_pseudo_population(
     raw = accuracies(trials.codes, np.random.default_rng([seed, 0]))
     shuffle = block_shuffler(trials.codes, trials.pattern)
     null = np.empty((len(sizes), n_permutations))
-    for k in tqdm(range(n_permutations), desc="permutations", disable=not progress):
+    for k in progress_bar(range(n_permutations), desc="permutations", progress=progress):
         rng = np.random.default_rng([seed, k + 1])
         null[:, k] = accuracies(shuffle(rng), rng).mean(axis=1)
     attrs = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -75,7 +76,7 @@ def score_bins(
     """
     require_by(by)
     for assembly, role in zip(assemblies, roles, strict=True):
-        validate(assembly, role=role)
+        validate(assembly, role=role, allow_missing=True)
     with_bins = [a for a in assemblies if TIME_BIN in a.dims]
     if not with_bins:
         require_bins(assemblies[-1], role=roles[len(assemblies) - 1])
@@ -87,19 +88,44 @@ def score_bins(
             "Mend: select the same bins of both, e.g. assembly.isel(time_bin=slice(0, n))."
         )
     like = next(a for a in with_bins if a.sizes[TIME_BIN] == n_bins)
-    scores, told = [], Counter[str]()
+    return gather_bins(lambda k: metric(*(one_bin(a, k) for a in assemblies)), like, stacklevel=4)
+
+
+def gather_bins(score: Callable[[int], xr.Dataset], like: xr.DataArray, *, stacklevel: int = 3) -> xr.Dataset:
+    """Score the time bins of an assembly one after the other, and stack the Scores; warnings are told once, with a count.
+
+    Parameters
+    ----------
+    score : callable
+        Gives the Score of a bin from its number.
+    like : xarray.DataArray
+        Has the time bins.
+    stacklevel : int
+        Of the warnings.
+
+    Returns
+    -------
+    xarray.Dataset
+        Score with the leading dim ``time_bin``.
+    """
+    scores, counts, first = [], Counter[str](), {}
+    n_bins = int(like.sizes[TIME_BIN])
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         for k in range(n_bins):
             before = len(caught)
-            scores.append(metric(*(_bin(a, k) for a in assemblies)))
-            told.update({str(warning.message) for warning in caught[before:]})
-    for message, count in told.items():
-        warnings.warn(f"in {count} of {n_bins} time bins: {message}", UserWarning, stacklevel=3)
+            scores.append(score(k))
+            # The same warning has other numbers in other bins.
+            of_bin = {re.sub(r"[0-9]", "", str(warning.message)): str(warning.message) for warning in caught[before:]}
+            counts.update(of_bin.keys())
+            first = of_bin | first
+    for key, count in counts.items():
+        warnings.warn(f"in {count} of {n_bins} time bins, e.g.: {first[key]}", UserWarning, stacklevel=stacklevel)
     return stack_scores(scores, like)
 
 
-def _bin(assembly: xr.DataArray, k: int) -> xr.DataArray:
+def one_bin(assembly: xr.DataArray, k: int) -> xr.DataArray:
+    """Return a time bin of an assembly, or the assembly where it has none; of a single bin, that one."""
     if TIME_BIN not in assembly.dims:
         return assembly
     return assembly.isel({TIME_BIN: min(k, assembly.sizes[TIME_BIN] - 1)}, drop=True)

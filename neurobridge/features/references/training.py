@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import torch
 import xarray as xr
-from tqdm.auto import tqdm
 
 from neurobridge._version import __version__
 from neurobridge.assemblies import AssemblyError
@@ -21,6 +20,7 @@ from neurobridge.features.references.files import Reference, freeze
 from neurobridge.features.references.recipes import REFERENCES, Loss, Recipe
 from neurobridge.features.stimuli.preprocess import Preprocess
 from neurobridge.points.options import is_choice
+from neurobridge.points.progress import progress_bar
 
 _LIMIT = 4 * 2**30
 _FEWEST_PIXELS = 4
@@ -176,7 +176,7 @@ def _fit(
     targets = torch.from_numpy(np.zeros(len(pixels), dtype=np.int64) if codes is None else codes)
     losses = []
     model.train()
-    with tqdm(total=n_steps, disable=not progress) as bar:
+    with progress_bar(total=n_steps, progress=progress) as bar:
         for epoch in range(recipe.epochs):
             total = 0.0
             for rows in torch.tensor_split(torch.randperm(len(pixels), generator=generator), n_batches):

@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 import torch
 import xarray as xr
-from tqdm.auto import tqdm
 
 from neurobridge._version import __version__
 from neurobridge.assemblies import drop_constant, save_assembly
 from neurobridge.assemblies.schema import NEUROID, PRESENTATION, STIMULUS_ID
 from neurobridge.evaluate import Readout, correlate, train_readout
 from neurobridge.evaluate.curves.folds import CurveFold
+from neurobridge.points.progress import progress_bar
 from neurobridge.store.atomic import write_json
 from neurobridge.study.demo.tables import (
     TO_BRAIN,
@@ -67,7 +67,10 @@ def run_demo(
     decodings: list[Record] = []
     shown: dict[str, xr.Dataset] = {}
     n_fits = config.n_seeds * len(config.fractions) * len(COMPARED)
-    with warnings.catch_warnings(record=True) as caught, tqdm(total=n_fits, desc="align", disable=not progress) as bar:
+    with (
+        warnings.catch_warnings(record=True) as caught,
+        progress_bar(total=n_fits, desc="align", progress=progress) as bar,
+    ):
         warnings.simplefilter("always")
         # Of a library's future, not of these data.
         warnings.simplefilter("ignore", DeprecationWarning)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -17,6 +18,9 @@ from neurobridge.bridge.fused.choosing.ledger import Ledger, PairMapSettings, no
 from neurobridge.bridge.fused.choosing.search import GridPoint, Search
 from neurobridge.bridge.fused.solving.families import CloudProblem
 from neurobridge.bridge.fused.solving.rounds import linear_rounds, solve_rounds
+from neurobridge.points.progress import progress_bar
+
+_LOG = logging.getLogger(__name__)
 
 # Rounds and readouts are compared on at most this many points a side, lam and epsilon before them on fewer and in few rounds.
 _CHOOSING_POINTS = 700
@@ -149,6 +153,8 @@ def choose(problem: CloudProblem, search: Search, held: tuple[Held, Held]) -> Ch
         truth.spread(predictions[candidate])
         for truth, predictions, candidate in zip(held, ledger.predictions, choice.candidates, strict=True)
     )
+    for direction, candidate, errors in zip(("forward", "backward"), choice.candidates, choice.errors, strict=True):
+        _LOG.info("%s: chose %s among %d candidates", direction, candidate, len(errors))
     return choice._replace(spreads=(forward, backward))
 
 
@@ -179,7 +185,7 @@ def compare(
         best, screening = screen(folds, problem, search, held)
     ledger = Ledger(problem)
     settings = PairMapSettings.of(problem, search) if folds else None
-    for fold in folds:
+    for fold in progress_bar(folds, progress=None, desc="maps of the pairs", leave=False):
         note_pair_maps(ledger, fold, search, settings)
     # What few rounds on few points found best stays so only if all linear rounds on more points say so too.
     runs = {point: _Run(point, folds, problem, search) for point in (search.first, best)}
@@ -193,7 +199,7 @@ def compare(
         best = best if beats(of_best, of_first, _BEYOND_IN_FAMILY) else search.first
     runs[best].go_through_curved_rounds()
     ledger.add(runs[best].ledger)
-    for fold in folds:
+    for fold in progress_bar(folds, progress=None, desc="rotations", leave=False):
         for family in search.turned:
             candidate = replace(_TURNED, map=family)
             note_rounds(ledger, fold, candidate, search, solve_rounds(fold.problem, candidate, search.tol, search.tol))
@@ -210,13 +216,17 @@ class _Run:
         self.rounds = [solve_rounds(fold.problem, self.candidate, search.tol, search.tol) for fold in folds]
 
     def go_through_linear_rounds(self) -> None:
-        for fold, rounds in zip(self.folds, self.rounds, strict=True):
+        for fold, rounds in self._steps("linear rounds"):
             linear = linear_rounds(rounds, self.candidate.n_rounds)
             note_rounds(self.ledger, fold, self.candidate, self.search, linear)
 
     def go_through_curved_rounds(self) -> None:
-        for fold, rounds in zip(self.folds, self.rounds, strict=True):
+        for fold, rounds in self._steps("curved rounds"):
             note_rounds(self.ledger, fold, self.candidate, self.search, rounds)
+
+    def _steps(self, name: str) -> Any:
+        steps = list(zip(self.folds, self.rounds, strict=True))
+        return progress_bar(steps, progress=None, desc=name, leave=False)
 
 
 def _least_losses(ledger: Ledger, search: Search, held: tuple[Held, Held]) -> np.ndarray:
@@ -257,7 +267,7 @@ def screen(
             note_readouts(ledger, fold, state, candidate)
         by_point[point] = _least_losses(ledger, search, held)
 
-    for point in search.points:
+    for point in progress_bar(search.points, progress=None, desc="temperatures", leave=False):
         run(point)
     mean = {point: float(np.nanmean(values)) for point, values in by_point.items()}
     both = (
