@@ -5,3 +5,6 @@ from .plots import learning_curve as learning_curve
 from .plots import save_figure as save_figure
 from .plots import sites as sites
 from .styles import STYLES as STYLES
+from .time import accuracy_by_sites as accuracy_by_sites
+from .time import time_courses as time_courses
+from .time import time_generalisation as time_generalisation

@@ -9,7 +9,7 @@ import xarray as xr
 
 from neurobridge.assemblies import as_matrix, coords_of
 from neurobridge.assemblies.schema import STIMULUS_ID, TIME_BIN
-from neurobridge.evaluate.decoding.batches import bin_arrays, read_folds
+from neurobridge.evaluate.decoding.batches import bin_arrays, in_threads, read_folds
 from neurobridge.evaluate.decoding.readouts import (
     READOUTS,
     Readout,
@@ -29,7 +29,6 @@ from neurobridge.evaluate.decoding.trials import (
 from neurobridge.evaluate.folds import GivenSplits, Splits
 from neurobridge.evaluate.score.schema import make_score, score_attrs
 from neurobridge.evaluate.time_bins.stacking import require_bins, require_by
-from neurobridge.points.progress import progress_bar
 
 __all__ = ["READOUTS", "Readout", "cross_decode", "cross_space_decode", "decode", "train_readout"]
 
@@ -218,14 +217,15 @@ def _refitted(
 ) -> np.ndarray:
     """Draw mean accuracies of readouts that are trained on shuffled labels, array of shape (n_bins, n_permutations)."""
     shuffle, rng = refit_shuffler(trials, folds), np.random.default_rng(seed)
-    null = np.empty((len(X), n_permutations))
-    for k in progress_bar(range(n_permutations), desc="permutations", progress=progress):
-        labels = shuffle(rng)
+
+    def accuracies(labels: np.ndarray) -> np.ndarray:
         codes = np.unique(labels, return_inverse=True)[1].ravel()
-        predicted = read_folds(X, labels, folds, label, readout, seed)
+        predicted = read_folds(X, labels, folds, label, readout, seed, threads=False)
         correct = [(read == codes[test]).mean(axis=-1) for read, (_, test) in zip(predicted, folds, strict=True)]
-        null[:, k] = np.mean(correct, axis=0)
-    return null
+        return np.asarray(np.mean(correct, axis=0))
+
+    shuffled = [shuffle(rng) for _ in range(n_permutations)]
+    return np.stack(list(in_threads(shuffled, accuracies, description="permutations", progress=progress)), axis=-1)
 
 
 def cross_space_decode(

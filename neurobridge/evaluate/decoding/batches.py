@@ -56,6 +56,7 @@ def read_folds(
     seed: int,
     *,
     across: bool = False,
+    threads: bool = True,
     progress: bool = False,
 ) -> list[np.ndarray]:
     """Train a readout of every bin on every fold, and read the held-out trials with it.
@@ -69,6 +70,8 @@ def read_folds(
         As in `decode`.
     across : bool
         Read the trials of every bin with the readout of each; else those of its bin.
+    threads : bool
+        Use all processors.
     progress : bool
         Show a progress bar.
 
@@ -99,7 +102,9 @@ def read_folds(
         return np.stack(read)
 
     tasks = list(product(folds, bins))
-    parts = list(in_threads(tasks, run, description="readouts", progress=progress))
+    parts = (
+        list(in_threads(tasks, run, description="readouts", progress=progress)) if threads else list(map(run, tasks))
+    )
     return [np.concatenate(parts[k : k + len(bins)]) for k in range(0, len(parts), len(bins))]
 
 
