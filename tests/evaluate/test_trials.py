@@ -159,7 +159,7 @@ def test_a_constant_group_coordinate_of_single_presentations_changes_nothing():
 
 
 def test_refitting_gives_an_exact_test_and_agrees_with_the_fast_null():
-    data = trials(n_stimuli=16, n_repetitions=2, n_classes=2, gap=5.0, d=4)
+    data = trials(n_stimuli=24, n_repetitions=2, gap=5.0)
     exact = nb.decode(data, "object", readout="centroid", refit=True, n_permutations=19)
     fast = nb.decode(data, "object", readout="centroid", n_permutations=19)
     assert exact["raw"].equals(fast["raw"])
@@ -215,8 +215,6 @@ def test_averages_are_fitted_and_single_trials_predicted():
     assert float(single["p_value"]) <= 0.05
     shuffled = data.isel(presentation=np.random.default_rng(0).permutation(200))
     assert np.allclose(predictivity(model, shuffled, "ridge", n_permutations=0)["raw"], single["raw"])
-    assert np.allclose(predictivity(model, data.isel(presentation=slice(0, 40)), "ridge", n_permutations=9)["null"],
-                       predictivity(model, data.isel(presentation=slice(0, 40)), "ridge", group=None, n_permutations=9)["null"])  # fmt: skip
 
 
 def test_a_trial_is_predicted_from_the_stimuli_that_are_trained_on():

@@ -21,6 +21,8 @@ from neurobridge.points.progress import progress_bar
 
 #: Values of the bins that are fitted at a time: larger blocks leave the processor's cache.
 BUDGET = 1 << 19
+#: Values of all fits below which starting threads takes longer than the fits.
+SMALL = 1 << 20
 Result = TypeVar("Result")
 
 
