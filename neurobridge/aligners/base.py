@@ -123,12 +123,11 @@ class AssemblyAligner(AlignerEstimator):
         >>> aligner.transform(X).shape
         (40, 2)
         """
+        self._check_options()
         labelled = both_assemblies(source, target)
         if labelled:
             require_fittable(source, "source")
             require_fittable(target, "target")
-        if not 0 < self.support_quantile <= 1:
-            raise ValueError(f"found support_quantile={self.support_quantile}; expected in (0, 1]. Mend: use 0.99.")
         self._forget_fit()
         self._before_fit(source, target)
         if labelled:

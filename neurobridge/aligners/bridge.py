@@ -32,6 +32,7 @@ from neurobridge.bridge.fused.choosing.criteria import check_criterion, classify
 from neurobridge.flow import Base, ConditionalFlow, Direction, OffSupportWarning
 from neurobridge.flow.bases import PointMap
 from neurobridge.points.arrays import Rows
+from neurobridge.points.options import is_choice
 from neurobridge.store.kinds import register
 
 
@@ -225,7 +226,7 @@ class BridgeAligner(AssemblyAligner):
     def _before_fit(self, source: Any, target: Any) -> None:
         """Read the layers of both sides, and the labels of the target."""
         sides = {"source": source, "target": target}
-        self.groups_ = {} if self.representation == ALL else layer_groups(sides)
+        self.groups_ = {} if is_choice(self.representation, (ALL,)) else layer_groups(sides)
         self.labels_ = read_labels(self.labels, target)
 
     def _fit_arrays(self, X: np.ndarray, Y: np.ndarray, rows: Rows) -> None:
@@ -254,7 +255,7 @@ class BridgeAligner(AssemblyAligner):
 
     def _base(self) -> Any:
         automatic = "barycentric" if self.coupling == "fused" else "affine"
-        return automatic if self.base == "auto" else self.base
+        return automatic if is_choice(self.base, ("auto",)) and self.base else self.base
 
     def _make_flow(self, base: Any) -> ConditionalFlow:
         options = {"support_quantile": self.support_quantile, **(self.flow_options or {})}

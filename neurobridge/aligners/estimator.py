@@ -22,6 +22,7 @@ from neurobridge.aligners.storage import (
     write_aligner,
 )
 from neurobridge.points.display import LIMIT, html_repr
+from neurobridge.points.options import KINDS, require_options
 from neurobridge.store.kinds import HOMES, class_of, kind_of, name_of, upgraded
 from neurobridge.store.state import named_damage
 
@@ -188,6 +189,13 @@ class AlignerEstimator(TransformerMixin, BaseEstimator, ABC, auto_wrap_output_ke
         """Remove the fitted state, so that a fit that fails half-way leaves no aligner that maps with the old one."""
         for name in self._state():
             delattr(self, name)
+
+    def _check_options(self) -> None:
+        """Refuse parameters that are not of their kind, before anything is read."""
+        params = self.get_params(deep=False)
+        require_options(**{name: value for name, value in params.items() if name in KINDS})
+        if not 0 < self.support_quantile <= 1:
+            raise ValueError(f"found support_quantile={self.support_quantile}; expected in (0, 1]. Mend: use 0.99.")
 
     def _mark_fitted(self) -> None:
         self.fitted_params_ = snapshot(self.get_params(deep=False))

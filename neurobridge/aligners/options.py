@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import numpy as np
@@ -38,6 +39,16 @@ def check_options(aligner: Any) -> None:
             raise ValueError(
                 f"found {name} {getattr(aligner, name)!r}; expected one of {shown}. Mend: choose one of them."
             )
+    if not isinstance(aligner.fuse_options, Mapping | None):
+        raise ValueError(
+            f"found fuse_options={aligner.fuse_options!r:.60}; expected a dict of options of fuse, or None. "
+            "Mend: e.g. fuse_options={'epsilons': (0.05,)}."
+        )
+    if not isinstance(aligner.representation, str):
+        raise ValueError(
+            f"found representation={aligner.representation!r:.60}; expected a text: 'auto', 'all' or a layer. "
+            "Mend: leave it out."
+        )
     metrics = aligner.metric if isinstance(aligner.metric, tuple) else (aligner.metric,)
     if any(isinstance(metric, str) and metric == "precomputed" for metric in metrics):
         raise ValueError(
@@ -61,7 +72,7 @@ def check_options(aligner: Any) -> None:
             "read all neuroids alike; expected coupling='fused' and another map. Mend: leave it out, or fit on "
             "neurobridge.assemblies.select(source, layer=...)."
         )
-    refused = {"nearest": aligner.nearest is not None, "reduce": aligner.reduce != "softmin"}
+    refused = {"nearest": aligner.nearest is not None, "reduce": not is_choice(aligner.reduce, ("softmin",))}
     if aligner.fuse_options and aligner.coupling != "fused":
         raise ValueError(
             f"found fuse_options={aligner.fuse_options!r} with coupling={aligner.coupling!r}; expected coupling='fused', which "

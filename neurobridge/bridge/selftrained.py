@@ -13,6 +13,7 @@ from neurobridge.maps.orthogonal import nearest_rotation
 from neurobridge.points.arrays import Array, Rows, points
 from neurobridge.points.blocks import row_blocks
 from neurobridge.points.display import Displayed
+from neurobridge.points.options import require_options
 
 # Similarities held at once: 64 MB of them.
 _BLOCK = 1 << 24
@@ -147,6 +148,7 @@ def self_train(
     >>> error[1] < 0.05 * error[0]
     True
     """
+    require_options(seed=seed)
     _check_options(n_rounds, n_neighbors, damping, pair_weight, tol, max_points)
     source, target = _Cloud.of(X, "X"), _Cloud.of(Y, "Y")
     sizes = len(source.points), len(target.points)
@@ -258,6 +260,14 @@ class _Cloud(NamedTuple):
 def _check_options(
     n_rounds: int, n_neighbors: int, damping: float, pair_weight: float, tol: float, max_points: int
 ) -> None:
+    require_options(
+        n_rounds=n_rounds,
+        n_neighbors=n_neighbors,
+        damping=damping,
+        pair_weight=pair_weight,
+        tol=tol,
+        max_points=max_points,
+    )
     for name, value, least in (
         ("n_rounds", n_rounds, 0),
         ("n_neighbors", n_neighbors, 1),

@@ -27,6 +27,7 @@ from neurobridge.evaluate.predict import GivenSplits, predictivity
 from neurobridge.evaluate.score.schema import SPLIT, make_score, neuroid_score, score_attrs, warn_low_ceilings
 from neurobridge.evaluate.splits import animal_splits, resolve_splits
 from neurobridge.evaluate.time_bins.stacking import score_bins
+from neurobridge.points.options import require_count, require_options, require_share
 from neurobridge.points.progress import progress_bar
 
 #: Stimuli that split halves need. Over four, the r of two unrelated halves is uniform on [-1, 1], and the mean of
@@ -113,6 +114,9 @@ def internal_consistency(
     >>> round(float(ceiling.mean()), 1)
     0.8
     """
+    require_options(n_bootstrap=n_bootstrap, confidence=confidence, seed=seed, error=AssemblyError)
+    require_count(n_splits, name="n_splits", error=AssemblyError)
+    require_share(confidence, name="confidence", error=AssemblyError)
     validate(recordings, role="recordings", allow_missing=True)
     require_varying_neuroids(recordings, role="recordings")
     estimate = partial(

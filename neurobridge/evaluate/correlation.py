@@ -14,6 +14,7 @@ from neurobridge.assemblies.missing import sites_by_missing
 from neurobridge.assemblies.schema import NEUROID, NEUROID_ID
 from neurobridge.evaluate.score.permutation import fold_null
 from neurobridge.evaluate.score.schema import neuroid_score, score_attrs
+from neurobridge.points.options import require_options
 from neurobridge.points.scale import within_range
 
 #: Stimuli that a correlation needs: over two it is always 1 or -1.
@@ -215,6 +216,7 @@ def correlate(
     >>> round(float(score["raw"].median()), 1)
     0.7
     """
+    require_options(n_permutations=n_permutations, seed=seed, error=AssemblyError)
     for role, assembly in (("predicted", predicted), ("observed", observed)):
         validate(assembly, role=role, allow_missing=True)
     matched = match_stimuli(predicted, observed)

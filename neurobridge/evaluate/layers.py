@@ -18,6 +18,7 @@ from neurobridge.evaluate.score.aggregation import aggregate
 from neurobridge.evaluate.score.schema import SPLIT, make_score, reduce_raw
 from neurobridge.evaluate.splits import shuffle_splits, stratified_splits
 from neurobridge.points.display import html_repr, short_repr
+from neurobridge.points.options import is_sequence_of, require_options
 
 LAYER = "layer"
 
@@ -130,6 +131,7 @@ def select_layer(
             f"activations: found coordinates {sorted(map(str, activations.coords))}; expected 'layer' on 'neuroid'. "
             "Mend: extract(model, images, layers), or assembly.assign_coords(layer=('neuroid', names))."
         )
+    require_options(n_permutations=n_permutations, seed=seed, error=AssemblyError)
     if region is not None:
         recordings = select(recordings, region=region)
     if ceiling is not None and region is not None:
@@ -205,6 +207,10 @@ def _divide(
         else:
             drawn = shuffle_splits(len(ids), n_splits=1, train_size=train, seed=seed)
         return np.sort(drawn[0][0]), np.sort(drawn[0][1])
+    if not is_sequence_of(lambda _: True, train):
+        raise AssemblyError(
+            f"train: found {train!r:.60}; expected a share between 0 and 1, or stimulus ids. Mend: train=0.8."
+        )
     wanted = plain(np.asarray(train))
     unknown = wanted[~np.isin(wanted, ids)]
     if len(wanted) == 0 or len(unknown):

@@ -27,7 +27,7 @@ from neurobridge.evaluate.folds import GivenSplits, Splits
 from neurobridge.evaluate.regression import BY_TARGET, REGRESSIONS, predict_held_out
 from neurobridge.evaluate.splits import resolve_splits
 from neurobridge.evaluate.time_bins.stacking import gather_bins, one_bin, require_bins, require_by
-from neurobridge.points.options import is_choice
+from neurobridge.points.options import is_choice, require_options
 from neurobridge.points.progress import progress_bar
 
 
@@ -122,6 +122,7 @@ def predictivity(
     unknown = sorted(set(options) - set(known))
     if unknown:
         raise AssemblyError(f"{regression}: found option {unknown[0]!r}; expected some of {known}. Mend: leave it out.")
+    require_options(n_permutations=n_permutations, seed=seed, progress=progress, error=AssemblyError)
     if by is None:
         parts = _hold_out(source, target, fit, splits, group, options, progress)
         _warn_of_parts(regression, parts.absent)

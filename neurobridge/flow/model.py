@@ -20,8 +20,10 @@ from neurobridge.flow.settings import Training
 from neurobridge.flow.storage import Fitted, network_of, pack_flow, read_flow, unpack_flow, write_flow
 from neurobridge.flow.transport import Transport
 from neurobridge.points.arrays import as_points
+from neurobridge.points.devices import find_device
 from neurobridge.points.display import html_repr, short_repr
 from neurobridge.points.memory import check_memory, named_shortage
+from neurobridge.points.options import require_options
 from neurobridge.points.scale import Standardiser, standardised
 from neurobridge.points.support import Support
 from neurobridge.store.kinds import register
@@ -183,6 +185,7 @@ class ConditionalFlow(FlatSettings, Transport, BaseEstimator):
                     f"found {name} of type {type(getattr(self, name)).__name__}; expected {expected.__name__}. "
                     f"Mend: {name}={expected.__name__}(...), from neurobridge.flow."
                 )
+        require_options(support_quantile=self.support_quantile, seed=self.seed)
         if not 0 < self.support_quantile <= 1:
             raise ValueError(
                 f"found support_quantile={self.support_quantile}; expected in (0, 1]. Mend: support_quantile=0.99."
@@ -244,7 +247,11 @@ class ConditionalFlow(FlatSettings, Transport, BaseEstimator):
         }
         forward_map, backward_map = base_maps(self.base, X, Y, coupling, scales)
         trainer = FieldTrainer(
-            base_name(self.base), self.training, self.seed, torch.device(self.device or "cpu"), self.ode.chunk_size
+            base_name(self.base),
+            self.training,
+            self.seed,
+            find_device("cpu" if self.device is None else self.device),
+            self.ode.chunk_size,
         )
 
         def swapped(n: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:

@@ -79,7 +79,7 @@ def sample_path(
     >>> bool((sample.x_t == sample.t).all())
     True
     """
-    x_0, x_1 = require_tensor(x_0, name="x_0"), require_tensor(x_1, name="x_1")
+    x_0, x_1 = _working(x_0, "x_0"), _working(x_1, "x_1")
     if x_0.shape != x_1.shape:
         raise ValueError(
             f"found x_0 of shape {tuple(x_0.shape)} and x_1 of shape {tuple(x_1.shape)}; expected the same shape. "
@@ -153,7 +153,7 @@ def squared_distance(x_0: torch.Tensor, x_1: torch.Tensor) -> torch.Tensor:
     >>> squared_distance(torch.tensor([[0.0], [1.0]]), torch.tensor([[3.0]])).tolist()
     [[9.0], [4.0]]
     """
-    x_0, x_1 = require_tensor(x_0, name="x_0"), require_tensor(x_1, name="x_1")
+    x_0, x_1 = _working(x_0, "x_0"), _working(x_1, "x_1")
     gram = x_0 @ x_1.T
     return x_0.square().sum(1)[:, None] + x_1.square().sum(1)[None, :] - 2 * gram
 
@@ -186,7 +186,7 @@ def recouple(x_0: torch.Tensor, x_1: torch.Tensor, cost: MinibatchCost = squared
     >>> recouple(torch.tensor([[0.0], [1.0]]), torch.tensor([[2.0], [-1.0]])).tolist()
     [1, 0]
     """
-    matrix = cost(require_tensor(x_0, name="x_0"), require_tensor(x_1, name="x_1"))
+    matrix = cost(_working(x_0, "x_0"), _working(x_1, "x_1"))
     if not len(x_0):
         return torch.empty(0, dtype=torch.int64, device=x_0.device)
     if tuple(matrix.shape) != (len(x_0), len(x_1)) or not bool(torch.isfinite(matrix).all()):
@@ -195,6 +195,12 @@ def recouple(x_0: torch.Tensor, x_1: torch.Tensor, cost: MinibatchCost = squared
             f"finite values of shape {(len(x_0), len(x_1))}. Mend: give a cost(x_0, x_1) of all pairs of rows."
         )
     return torch.as_tensor(_assign(matrix.detach().cpu().double().numpy()), device=x_0.device)
+
+
+def _working(x: torch.Tensor, name: str) -> torch.Tensor:
+    """Return a checked tensor of 32 bits at least: differences and squares of half precision overflow at 65,504."""
+    x = require_tensor(x, name=name)
+    return x.float() if x.dtype.itemsize < torch.float32.itemsize else x
 
 
 def _assign(cost: np.ndarray) -> np.ndarray:

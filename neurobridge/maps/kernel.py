@@ -13,6 +13,7 @@ from neurobridge.maps.linear import checked_samples, leave_one_out, mapped_point
 from neurobridge.points.arrays import Array, same_kind
 from neurobridge.points.conversion import real_array
 from neurobridge.points.display import Displayed
+from neurobridge.points.options import require_options
 from neurobridge.store.kinds import register
 
 #: (width, mix): width in units of the median distance, mix the share of the curved part; mix 0 is ridge.
@@ -133,6 +134,7 @@ def kernel_map(
     ----------
     Williams & Seeger 2001, *Using the Nystroem method to speed up kernel machines*.
     """
+    require_options(shapes=shapes, alphas=alphas, n_centres=n_centres, seed=seed)
     X, Y = checked_samples(X, Y)
     if not shapes or any(width <= 0 or not 0 <= mix <= 1 for width, mix in shapes) or n_centres < 1:
         raise ValueError(

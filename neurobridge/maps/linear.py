@@ -10,7 +10,7 @@ import numpy as np
 from neurobridge.points.arrays import Array, same_kind
 from neurobridge.points.conversion import real_array
 from neurobridge.points.display import Displayed
-from neurobridge.points.options import is_choice
+from neurobridge.points.options import is_choice, require_options
 from neurobridge.store.kinds import register
 
 ALPHAS: tuple[float, ...] = tuple(np.logspace(-3, 5, 33).tolist())
@@ -113,6 +113,7 @@ def ridge_map(
     """
     if not is_choice(penalty, ("per-target", "shared")):
         raise ValueError(f"found penalty={penalty!r}; expected 'per-target' or 'shared'. Mend: choose one of them.")
+    require_options(alphas=alphas, unit=unit)
     X, Y = checked_samples(X, Y)
     design = RidgeDesign(X, alphas, unit=unit_of_cloud(X) if unit is None else unit)
     return design.shared(Y)[0] if penalty == "shared" else design.per_target(Y)
@@ -135,7 +136,11 @@ class RidgeDesign:
             raise ValueError(f"found unit={unit}; expected a positive finite length. Mend: leave it out.")
         self.alphas, self.unit = alphas, unit
         self.x_mean = X.mean(axis=0)
-        self.U, self.S, self.Vt = np.linalg.svd((X - self.x_mean) / unit, full_matrices=False)
+        with np.errstate(over="ignore"):
+            centred = (X - self.x_mean) / unit
+        if not np.isfinite(centred).all():
+            raise ValueError(f"found unit={unit}; expected a length like those of the points. Mend: leave it out.")
+        self.U, self.S, self.Vt = np.linalg.svd(centred, full_matrices=False)
         self._scores, self._squares = self.U * self.S, self.S**2
 
     def per_target(self, Y: np.ndarray) -> LinearMap:

@@ -13,6 +13,7 @@ from sklearn.neighbors import NearestNeighbors
 from neurobridge.maps.linear import LinearMap, RidgeDesign, checked_samples, mapped_points, ridge_map, unit_of_cloud
 from neurobridge.points.arrays import Array, same_kind
 from neurobridge.points.display import Displayed
+from neurobridge.points.options import require_options
 from neurobridge.store.kinds import register
 
 #: Lengths of the spectral features, in units of the cloud, that `spectral_map` compares.
@@ -137,6 +138,7 @@ def spectral_features(
     ----------
     Belkin & Niyogi 2003, Neural Computation 15:1373. Bengio et al. 2004, NeurIPS 16. Zelnik-Manor & Perona 2004, NeurIPS 17.
     """
+    require_options(n_features=n_features, n_neighbors=n_neighbors, max_points=max_points, seed=seed)
     if min(n_features, n_neighbors) < 1 or max_points < 2:
         raise ValueError(
             f"found n_features={n_features}, n_neighbors={n_neighbors}, max_points={max_points}; expected at least 1, 1 and 2. "

@@ -11,6 +11,7 @@ import torch
 
 from neurobridge.points.blocks import is_lazy, row_blocks
 from neurobridge.points.conversion import real_array, require_real, unlabelled, working_dtype
+from neurobridge.points.devices import find_device
 from neurobridge.points.display import Displayed, by
 from neurobridge.store.kinds import register
 
@@ -39,7 +40,7 @@ def to_tensor(x: Array, *, name: str = "array", device: str | torch.device | Non
         if not array.flags.writeable or any(stride < 0 for stride in array.strides):
             array = array.copy()
         tensor = torch.from_numpy(array)
-    tensor = tensor.to(device) if device is not None else tensor
+    tensor = tensor.to(find_device(device)) if device is not None else tensor
     if not bool(torch.isfinite(tensor).all()):
         bad = int((~torch.isfinite(tensor)).sum())
         raise ValueError(

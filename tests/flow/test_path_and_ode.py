@@ -8,7 +8,16 @@ import numpy as np
 import pytest
 import torch
 
-from neurobridge.flow import SOLVERS, STEPS, VelocityMLP, flow_matching_loss, integrate, sample_path
+from neurobridge.flow import (
+    SOLVERS,
+    STEPS,
+    VelocityMLP,
+    flow_matching_loss,
+    integrate,
+    recouple,
+    sample_path,
+    squared_distance,
+)  # fmt: skip
 from tests.refusals import refused
 
 
@@ -125,3 +134,15 @@ def test_an_untrained_network_is_the_zero_field():
     network = VelocityMLP(5, 3)
     out = network(torch.rand(7, 1), torch.randn(7, 5), torch.randn(7, 3))
     assert torch.equal(out, torch.zeros(7, 5))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_does_not_overflow(dtype):
+    x_0 = torch.tensor([[3e4, -3e4], [6e4, 1.0]]).to(dtype)
+    x_1 = -x_0
+    exact = squared_distance(x_0.double(), x_1.double())
+    assert torch.allclose(squared_distance(x_0, x_1).double(), exact, rtol=1e-5)
+    assert torch.equal(recouple(x_0, x_1), recouple(x_0.double(), x_1.double()))
+    sample = sample_path(x_0, x_1)
+    assert sample.dx_t.dtype is torch.float32
+    assert torch.equal(sample.dx_t.double(), x_1.double() - x_0.double())

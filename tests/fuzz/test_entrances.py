@@ -21,7 +21,7 @@ NOT_TRIED = {
         "assemblies.Matched", "bridge.AnchorDistances", "bridge.BridgeCost", "bridge.Coverage", "bridge.Diagnostics",
         "bridge.FusedBridge", "bridge.FusedCost", "bridge.KernelMap", "bridge.LinearMap", "bridge.SelfTrainedMap", "bridge.Trust",
         "bridge.UnpairedStart", "bridge.WrongPairs",
-        "datasets.Experiment", "decoding.Readout", "evaluate.CurveFold", "evaluate.LayerChoice", "features.LayerPCA",
+        "datasets.Experiment", "decoding.PseudoPopulation", "decoding.Readout", "evaluate.CurveFold", "evaluate.LayerChoice", "features.LayerPCA",
         "features.LoadedModel", "features.Reference", "flow.Integrated", "flow.PathSample", "flow.Spread",
     ],
     "a protocol or a base class: nothing is built of it": [
@@ -41,6 +41,7 @@ NOT_TRIED = {
     "needs the recordings of Majaj & Hong 2015": ["brainscore.majajhong2015_public"],
     "draws a result": [
         "figures.accuracies", "figures.layer_profile", "figures.learning_curve", "figures.save_figure", "figures.sites",
+        "figures.accuracy_by_sites", "figures.time_courses", "figures.time_generalisation",
         "study.count_ticks", "study.make_panels", "study.save_panels",
     ],
     "runs, tabulates or writes the records of this package's own experiments": [

@@ -11,6 +11,7 @@ from scipy.spatial.distance import cdist
 from neurobridge.aligners.base import AssemblyAligner
 from neurobridge.maps.linear import LinearMap, ridge_map
 from neurobridge.points.memory import check_memory
+from neurobridge.points.options import is_number
 from neurobridge.store.kinds import register
 
 _ITERATIONS, _SCALING_ITERATIONS = 20, 100
@@ -103,7 +104,7 @@ class FUGW(AssemblyAligner):
 
     def _check(self, n: int, m: int) -> None:
         for name in ("rho", "epsilon"):
-            if not getattr(self, name) > 0:
+            if not (is_number(getattr(self, name)) and getattr(self, name) > 0):
                 raise ValueError(
                     f"found {name}={getattr(self, name)}; expected a positive number. Mend: leave it out for the default."
                 )

@@ -16,7 +16,7 @@ from neurobridge.bridge.cost.metrics import Geometry, Metric, Scale
 from neurobridge.bridge.cost.protocol import check_rows
 from neurobridge.points.arrays import Array, PointSource, to_tensor
 from neurobridge.points.memory import check_memory, named_shortage
-from neurobridge.points.options import is_choice
+from neurobridge.points.options import is_choice, require_options
 
 _FEWER_DISTANCES = "nearest=32 keeps each point's nearest anchors, stream=True keeps no distances"
 
@@ -124,6 +124,7 @@ def measured_cost(
     """Measure both spaces as `bridge_cost` does, with the settings of the distances as one object."""
     if not is_choice(reduce, ("softmin", "min")):
         raise ValueError(f"found reduce={reduce!r}; expected 'softmin' or 'min'. Mend: choose one of them.")
+    require_options(nearest=nearest, stream=stream, distributed=distributed, memory_limit=memory_limit)
     if nearest is not None and nearest < 1:
         raise ValueError(f"found nearest={nearest}; expected at least 1 anchor. Mend: nearest=None keeps all of them.")
     if stream and (nearest is not None or geometry.needs_all_points):
@@ -183,7 +184,11 @@ def _log_confidence(confidence: Array | None, n_pairs: int, reduce: str, left: P
             "found confidence with reduce='min'; expected reduce='softmin', since a minimum has no weights. "
             "Mend: reduce='softmin', or leave out the pairs you do not trust."
         )
-    if weight.shape != (n_pairs,) or not bool(((weight > 0) & (weight <= 1)).all()):
+    if weight.shape != (n_pairs,):
+        raise ValueError(
+            f"confidence: found shape {tuple(weight.shape)}; expected ({n_pairs},), one value for each pair. Mend: leave it out."
+        )
+    if not bool(((weight > 0) & (weight <= 1)).all()):
         raise ValueError(
             f"confidence: found shape {tuple(weight.shape)} with values in [{float(weight.min())}, {float(weight.max())}]; "
             f"expected ({n_pairs},) values in (0, 1]. Mend: one for each pair; drop pairs of confidence zero."

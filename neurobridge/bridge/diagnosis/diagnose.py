@@ -18,6 +18,7 @@ from neurobridge.bridge.fused.cost import FusedCost
 from neurobridge.bridge.transport.coupling import Coupling
 from neurobridge.maps.linear import ridge_map
 from neurobridge.points.arrays import Array, points, row_blocks
+from neurobridge.points.options import require_options
 
 _MOST_COMPARED = 500
 _ENTROPY_ROWS = 512
@@ -109,7 +110,7 @@ def diagnose(
     (True, True)
     """
     bridge = cost.bridge if isinstance(cost, FusedCost) else cost
-    _check(bridge, coupling, X, Y, n_permutations)
+    _check(bridge, coupling, X, Y, n_permutations, seed)
     rng = np.random.default_rng(seed)
     n_anchors = bridge.n_anchors
     compared = np.sort(rng.permutation(n_anchors)[:_MOST_COMPARED])
@@ -150,12 +151,17 @@ def diagnose(
 
 
 def _check(
-    bridge: BridgeCost, coupling: Coupling | None, X: Array | None, Y: Array | None, n_permutations: int
+    bridge: BridgeCost, coupling: Coupling | None, X: Array | None, Y: Array | None, n_permutations: int, seed: int
 ) -> None:
     if not isinstance(bridge, BridgeCost):
         raise ValueError(
             f"found a {type(bridge).__name__}; expected a BridgeCost, as the diagnosis is one of its anchors. "
             "Mend: diagnose(bridge_cost(X, Y, pairs))."
+        )
+    require_options(n_permutations=n_permutations, seed=seed)
+    if not isinstance(coupling, Coupling | None):
+        raise ValueError(
+            f"found coupling of type {type(coupling).__name__}; expected a Coupling, or None. Mend: coupling=couple(cost)."
         )
     if n_permutations < _FEWEST_PERMUTATIONS:
         raise ValueError(

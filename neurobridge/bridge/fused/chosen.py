@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -48,6 +48,13 @@ def held_pairs(
 ) -> tuple[Held, Held]:
     """Return what predictions of target points and of source points are compared with, in the axes of the clouds."""
     spaces = (None, None) if sought_in is None else sought_in
+    if not (
+        isinstance(spaces, Sequence) and len(spaces) == 2 and all(each is None or callable(each) for each in spaces)
+    ):
+        raise ValueError(
+            f"found sought_in={sought_in!r:.60}; expected two functions, from points of either space to points to search among, "
+            "or None. Mend: leave it out."
+        )
     sides = [
         held_side(cloud, rows.cpu().numpy(), space)
         for cloud, rows, space in (

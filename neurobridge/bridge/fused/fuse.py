@@ -32,6 +32,7 @@ from neurobridge.bridge.transport.plans import DensePlan
 from neurobridge.maps.linear import unit_of_cloud
 from neurobridge.points.arrays import Array, Rows, points
 from neurobridge.points.memory import check_memory, named_shortage, within_room
+from neurobridge.points.options import is_choice, is_whole, require_options
 
 # The bridge cost, the two squared residuals and the kernel in float32, blocks of it and the plan in float64.
 _BYTES_PER_ENTRY = 40.0
@@ -246,6 +247,7 @@ def fuse(
     >>> fused.map_back(Y).shape
     (80, 5)
     """
+    require_options(tol=tol, memory_limit=memory_limit)
     criterion = known_criterion(criterion)
     epsilons = EPSILONS[criterion] if epsilons is None else epsilons
     search = Search(
@@ -312,16 +314,17 @@ def _check_minibatch_size(
     n, m, n_pairs = len(X), len(Y), max(len(np.unique(side)) for side in rows)
     problem = f"a fused bridge of {n} x {m} points"
     n_bytes = _BYTES_PER_ENTRY * n * m
-    if minibatch_size == "auto" and n_bytes > _SMALL:
+    automatic = is_choice(minibatch_size, ("auto",)) and minibatch_size is not None
+    if automatic and n_bytes > _SMALL:
         smallest = f"a fused bridge of {n_pairs} pairs in minibatches of {2 * n_pairs} points"
         check_memory(_BYTES_PER_ENTRY * 4 * n_pairs**2, math.inf, smallest, mend="pass fewer pairs")
         memory_limit = within_room(memory_limit)
-    if minibatch_size is None or (minibatch_size == "auto" and n_bytes <= memory_limit):
+    if minibatch_size is None or (automatic and n_bytes <= memory_limit):
         mend = "minibatch_size='auto' or minibatch_size=2000 solves in minibatches"
         check_memory(n_bytes, memory_limit, problem, mend=mend)
         return None
-    if minibatch_size == "auto":
-        size = min(_LARGEST_MINIBATCH, int(math.sqrt(memory_limit / _BYTES_PER_ENTRY)))
+    if automatic:
+        size = min(_LARGEST_MINIBATCH, int(math.sqrt(max(memory_limit, 0) / _BYTES_PER_ENTRY)))
         if size < 2 * n_pairs:
             raise MemoryError(
                 f"found {n_pairs} pairs and room for minibatches of {size} points a side in {memory_limit / 1e9:.2f} GB; "
@@ -334,15 +337,14 @@ def _check_minibatch_size(
             stacklevel=4,
         )
         return size
-    is_whole = isinstance(minibatch_size, (int, np.integer)) and not isinstance(minibatch_size, bool)
-    if not is_whole or minibatch_size < 2 * max(n_pairs, 1):
+    if not is_whole(minibatch_size, 2 * max(n_pairs, 1)):
         raise ValueError(
             f"found minibatch_size={minibatch_size!r} with {n_pairs} paired points; expected 'auto', None, or a whole number "
             f"of at least {2 * max(n_pairs, 1)}, twice as many. Mend: minibatch_size=2000, or leave it out."
         )
-    smaller = f"a fused bridge in minibatches of {minibatch_size} points"
-    check_memory(_BYTES_PER_ENTRY * minibatch_size**2, memory_limit, smaller, mend="name a smaller minibatch_size")
-    return int(minibatch_size) if minibatch_size < max(n, m) else None
+    size, smaller = int(minibatch_size), f"a fused bridge in minibatches of {minibatch_size} points"
+    check_memory(_BYTES_PER_ENTRY * size**2, memory_limit, smaller, mend="name a smaller minibatch_size")
+    return size if size < max(n, m) else None
 
 
 def _solve_both(

@@ -14,7 +14,7 @@ from neurobridge.bridge.transport.coupling import ConvergenceWarning, Coupling
 from neurobridge.bridge.transport.solvers import SOLVERS, Problem, Solution, solve_pinned
 from neurobridge.points.arrays import Array, to_tensor
 from neurobridge.points.memory import named_shortage
-from neurobridge.points.options import is_choice
+from neurobridge.points.options import is_choice, require_options
 
 # What to do where memory runs out: of a method that writes the matrix out, and of "factored".
 _SHORTAGE = (
@@ -115,6 +115,7 @@ def couple(
     """
     if not isinstance(cost, Cost):
         cost = DenseCost(cost)
+    require_options(epsilon=epsilon, tol=tol, max_iter=max_iter, unbalanced=unbalanced, pinned=pinned)
     if epsilon is None:
         epsilon = getattr(cost, "epsilon", None) or 0.05
     if not is_choice(method, SOLVERS):
@@ -247,6 +248,11 @@ def _marginal(mass: Array | None, size: int, name: str, *, normalise: bool) -> n
 
 def _started(init: Coupling, epsilon: float, m: int) -> np.ndarray:
     """Log scaling to start from: the potential ``eps log v`` of another solution."""
+    if not isinstance(init, Coupling):
+        raise ValueError(
+            f"found init of type {type(init).__name__}; expected a Coupling of the same target points, or None. "
+            "Mend: leave it out."
+        )
     log_v = init.log_scalings[1] * (init.epsilon / epsilon)
     if log_v.shape != (m,):
         raise ValueError(

@@ -26,7 +26,7 @@ from neurobridge.bridge.unpaired.trust import Trust, measure_trust
 from neurobridge.points.arrays import Rows, points
 from neurobridge.points.display import html_repr, short_repr
 from neurobridge.points.memory import check_memory
-from neurobridge.points.options import is_choice
+from neurobridge.points.options import is_choice, require_count, require_options
 
 _FEWEST_POINTS = 20
 _FEWEST_ANCHORS = 4
@@ -243,6 +243,7 @@ def align_unpaired(
     >>> bool((order[j] == i).mean() > 0.8)
     True
     """
+    require_options(n_neighbors=n_neighbors, memory_limit=memory_limit, seed=seed)
     _check_options(n_anchors, n_points, n_restarts, n_null, max_rounds, solver, rank, refinement)
     X, Y = _check_points(X, "X"), _check_points(Y, "Y")
     n_used = min(n_points, len(X)), min(n_points, len(Y))
@@ -289,6 +290,8 @@ def _check_options(
     rank: int,
     refinement: str | None,
 ) -> None:
+    require_options(n_anchors=n_anchors, n_points=n_points, n_restarts=n_restarts, n_null=n_null, max_rounds=max_rounds)
+    require_count(rank, name="rank", at_least=0)
     for name, value, least in (
         ("n_anchors", n_anchors, _FEWEST_ANCHORS), ("n_points", n_points, _FEWEST_POINTS), ("n_restarts", n_restarts, 2),
         ("n_null", n_null, 1), ("max_rounds", max_rounds, 1), ("rank", rank, _FEWEST_ANCHORS),

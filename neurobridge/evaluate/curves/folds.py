@@ -198,6 +198,11 @@ def draw_curve_fold(
     matched = match_stimuli(source, target)
     n_shared = matched.source.sizes[PRESENTATION]
     options: dict[str, Any] = {"n_splits": 1, "train_size": 1 - held_out, "seed": seed}
+    if stratify is not None and stratify not in matched.source.coords:
+        raise AssemblyError(
+            f"found stratify={stratify!r} and a source with {sorted(map(str, matched.source.coords))}; expected one of its "
+            "coordinates, on presentation. Mend: name one of them, or leave stratify out."
+        )
     if stratify is None:
         ((train, test),) = shuffle_splits(n_shared, **options)
     else:

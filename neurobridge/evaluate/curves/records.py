@@ -17,6 +17,8 @@ from neurobridge.assemblies.schema import NEUROID, NEUROID_ID
 from neurobridge.evaluate.correlation import MIN_CORRELATED, correlate
 from neurobridge.evaluate.curves.folds import CurveFold, CurveSettings, draw_curve_fold
 from neurobridge.evaluate.score.aggregation import aggregate
+from neurobridge.evaluate.score.schema import require_ceiling
+from neurobridge.points.options import require_options
 from neurobridge.points.progress import progress_bar
 
 _LOG = logging.getLogger(__name__)
@@ -99,6 +101,16 @@ def _records(
     for role, space in (("source", source), ("target", target)):
         validate(space, role=role, allow_missing=role == "target")
         require_varying_neuroids(space, role=role)
+    require_ceiling(ceiling)
+    require_options(progress=progress)
+    if (
+        not isinstance(known, Sequence)
+        or isinstance(known, str)
+        or not all(isinstance(each, Mapping) for each in known)
+    ):
+        raise ValueError(
+            f"found known={known!r:.60}; expected a sequence of records, as curve_records gives them. Mend: leave it out."
+        )
     if not aligners:
         raise ValueError(
             "learning curve: found no aligner; expected at least one. Mend: e.g. aligners={'ridge': RidgeAligner()}."

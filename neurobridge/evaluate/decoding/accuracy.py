@@ -29,6 +29,7 @@ from neurobridge.evaluate.decoding.trials import (
 from neurobridge.evaluate.folds import GivenSplits, Splits
 from neurobridge.evaluate.score.schema import make_score, score_attrs
 from neurobridge.evaluate.time_bins.stacking import require_bins, require_by
+from neurobridge.points.options import require_options
 
 __all__ = ["READOUTS", "Readout", "cross_decode", "cross_space_decode", "decode", "train_readout"]
 
@@ -174,6 +175,7 @@ def decode(
     >>> dict(score["raw"].sizes), (score["raw"].mean("split") > 0.8).values.tolist()
     ({'time_bin': 3, 'split': 6}, [False, True, True])
     """
+    require_options(n_permutations=n_permutations, seed=seed, progress=progress, refit=refit, error=AssemblyError)
     require_by(by)
     trials = trials_of(assembly, label, group, role="assembly")
     X = as_matrix(assembly)[None] if by is None else bin_arrays(require_bins(assembly))

@@ -11,6 +11,7 @@ import xarray as xr
 from neurobridge.assemblies import AssemblyError, as_matrix, coords_of, validate
 from neurobridge.assemblies.schema import NEUROID, NEUROID_ID, STIMULUS_ID
 from neurobridge.evaluate.decoding.trials import presentation_coordinate
+from neurobridge.points.options import require_share
 
 #: Deals of trials to both sides that are tried where some site would be left without trials of a class.
 N_TRIES = 20
@@ -52,9 +53,8 @@ def gather(
     held_out: float,
 ) -> SessionTrials:
     """Check sessions and put their trials under each other."""
-    if not 0 < held_out < 1:
-        raise AssemblyError(f"found held_out={held_out}; expected a share in (0, 1). Mend: e.g. 0.25.")
-    single = isinstance(recordings, xr.DataArray)
+    require_share(held_out, name="held_out", error=AssemblyError)
+    single = isinstance(recordings, xr.DataArray) or not isinstance(recordings, Sequence)
     sessions: list[xr.DataArray] = [recordings] if single else list(recordings)  # type: ignore[list-item]
     if not sessions:
         raise AssemblyError("recordings: found no session; expected at least one. Mend: [session, ...].")

@@ -16,7 +16,7 @@ from neurobridge.evaluate.decoding.readouts import check_training
 from neurobridge.evaluate.decoding.trials import block_shuffler
 from neurobridge.evaluate.score.schema import DRAW, make_score, score_attrs
 from neurobridge.points.display import html_repr, short_repr
-from neurobridge.points.options import require_count, require_seed
+from neurobridge.points.options import require_count, require_options, require_seed
 from neurobridge.points.progress import progress_bar
 
 
@@ -113,6 +113,8 @@ def pseudo_population(
     >>> pseudo_population([session(0, 40), session(2, 60)], "category_name")
     PseudoPopulation(n_train=30, n_test=10, n_sites=4)
     """
+    for name, count in (("n_train", n_train), ("n_test", n_test)):
+        require_count(1 if count is None else count, name=name, error=AssemblyError)
     trials = gather(recordings, label, group, within, held_out)
     rng = np.random.default_rng(require_seed(seed, error=AssemblyError))
     sides = draw_sides(trials, trials.codes, held_out, (n_train, n_test), rng, label)
@@ -197,11 +199,15 @@ def decode_pseudo_population(
     >>> dict(score["raw"].sizes), bool(np.diff(score["raw"].mean("draw"))[0] > 0.1)
     ({'n_sites': 2, 'draw': 10}, True)
     """
+    require_options(n_permutations=n_permutations, seed=seed, progress=progress, error=AssemblyError)
     trials = gather(recordings, label, group, within, held_out)
-    require_seed(seed, error=AssemblyError)
+    for name, count in (("n_train", n_train), ("n_test", n_test)):
+        require_count(1 if count is None else count, name=name, error=AssemblyError)
     require_count(n_draws, name="n_draws", error=AssemblyError)
     total = trials.values.shape[1]
     sizes = [total] if n_sites is None else list(n_sites)
+    for size in sizes:
+        require_count(size, name="n_sites", error=AssemblyError)
     if not sizes or min(sizes) < 1 or max(sizes) > total:
         raise AssemblyError(f"found n_sites={sizes}; expected numbers from 1 to {total}. Mend: leave out those beyond.")
     check_training(trials.classes[trials.codes], label, readout)

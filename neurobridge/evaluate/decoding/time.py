@@ -14,6 +14,7 @@ from neurobridge.evaluate.decoding.trials import Reading, held_out_once, null_ru
 from neurobridge.evaluate.folds import GivenSplits
 from neurobridge.evaluate.time_bins.courses import END, START, TESTED, TRAINED, bin_centres
 from neurobridge.evaluate.time_bins.stacking import require_bins
+from neurobridge.points.options import require_options
 
 
 def generalise_time(
@@ -75,6 +76,7 @@ def generalise_time(
     >>> (accuracy > 0.8).values.astype(int).tolist()
     [[0, 0, 0, 0], [0, 1, 1, 0], [0, 1, 1, 0], [0, 0, 0, 1]]
     """
+    require_options(n_permutations=n_permutations, seed=seed, progress=progress, error=AssemblyError)
     trials = trials_of(assembly, label, group, role="assembly")
     X = bin_arrays(require_bins(assembly))
     folds = trial_splits(assembly, label, trials, splits)

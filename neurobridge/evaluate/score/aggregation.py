@@ -10,6 +10,7 @@ import xarray as xr
 from neurobridge.assemblies.schema import NEUROID
 from neurobridge.evaluate.score.normalization import normalise
 from neurobridge.evaluate.score.schema import SMALLER_IS_BETTER, leading_dims, reduce_raw
+from neurobridge.points.options import require_options, require_share
 
 #: Numbers of a summary that differ from cell to cell of a Score with leading dims.
 NUMBERS = (
@@ -80,8 +81,8 @@ def aggregate(score: xr.Dataset, *, confidence: float = 0.95, n_bootstrap: int =
     >>> summary["raw"] > summary["null_95"], summary["p_value"], summary["n_splits"]
     (True, 0.01, 10)
     """
-    if not 0 < confidence < 1:
-        raise ValueError(f"aggregate: found confidence={confidence}; expected a share in (0, 1). Mend: e.g. 0.95.")
+    require_options(n_bootstrap=n_bootstrap, seed=seed)
+    require_share(confidence, name="confidence")
     leading = leading_dims(score)
     smaller = score.coords.get(SMALLER_IS_BETTER, score.attrs.get(SMALLER_IS_BETTER, 0))
     rule = str(score.attrs.get("normalization", "explained_variance"))

@@ -6,6 +6,8 @@ from collections.abc import Callable
 
 import numpy as np
 
+from neurobridge.points.options import require_options
+
 
 def fold_null(
     n_folds: int, n_permutations: int, seed: int, draw: Callable[[int, np.random.Generator, int], np.ndarray]
@@ -26,6 +28,7 @@ def fold_null(
     array of shape (n_permutations, ...)
         Permutations of the first fold first.
     """
+    require_options(n_permutations=n_permutations, seed=seed)
     rng = np.random.default_rng(seed)
     share = [len(range(k, n_permutations, n_folds)) for k in range(n_folds)]
     return np.concatenate([draw(k, rng, n) for k, n in enumerate(share) if n] or [np.empty(0)])

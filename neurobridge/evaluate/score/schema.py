@@ -284,6 +284,21 @@ def warn_low_ceilings(ceiling: np.ndarray, *, stacklevel: int) -> int:
     return n_low
 
 
+def require_ceiling(ceiling: Any) -> None:
+    """Refuse a ceiling that is no labelled array; None is a ceiling that is not known.
+
+    Raises
+    ------
+    AssemblyError
+        With what was found.
+    """
+    if not (ceiling is None or isinstance(ceiling, xr.DataArray)):
+        raise AssemblyError(
+            f"ceiling: found {type(ceiling).__name__} {ceiling!r:.40}; expected an xarray.DataArray over neuroids, or None. "
+            "Mend: ceiling=internal_consistency(recordings)['ceiling']."
+        )
+
+
 def reliability_of(ceiling: xr.DataArray | None, like: xr.DataArray) -> np.ndarray:
     """Return the ceiling of each neuroid of ``like``, array of shape (n_neuroids,); NaN if there is none.
 
@@ -294,6 +309,7 @@ def reliability_of(ceiling: xr.DataArray | None, like: xr.DataArray) -> np.ndarr
     """
     if ceiling is None:
         return np.full(like.sizes[NEUROID], np.nan)
+    require_ceiling(ceiling)
     if ceiling.dims != (NEUROID,) or NEUROID_ID not in ceiling.coords:
         raise AssemblyError(
             f"ceiling: found dims {ceiling.dims} and coordinates {sorted(map(str, ceiling.coords))}; expected ('neuroid',) with "

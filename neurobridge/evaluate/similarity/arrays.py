@@ -13,6 +13,7 @@ import numpy as np
 from neurobridge.evaluate.correlation import unit_columns
 from neurobridge.points.conversion import real_array
 from neurobridge.points.memory import check_memory
+from neurobridge.points.options import require_options
 from neurobridge.points.scale import within_range
 
 Scorer = Callable[[np.ndarray | slice], float]
@@ -164,6 +165,7 @@ def linear_cka(X: np.ndarray, Y: np.ndarray, *, unbiased: bool = True, memory_li
     >>> round(linear_cka(X, 2 * X[:, ::-1]), 3)
     1.0
     """
+    require_options(unbiased=unbiased, memory_limit=memory_limit)
     return cka_scorer(X, Y, unbiased=unbiased, memory_limit=memory_limit)(slice(None))
 
 

@@ -11,6 +11,7 @@ from scipy.spatial.distance import cdist, pdist
 
 from neurobridge.points.blocks import row_blocks
 from neurobridge.points.conversion import real_array
+from neurobridge.points.options import is_choice, is_number, require_options
 
 # The median distance is taken over this many points of each cloud, the kernel over as many rows at a time.
 N_MEDIAN, BLOCK = 2000, 2048
@@ -49,6 +50,7 @@ def sliced_wasserstein(X: np.ndarray, Y: np.ndarray, *, n_projections: int = 500
     >>> round(sliced_wasserstein(X, X), 3), round(sliced_wasserstein(X, X + [3, 0, 0]), 1)  # near 3 / sqrt(3)
     (0.0, 1.8)
     """
+    require_options(n_projections=n_projections, p=p, seed=seed)
     X, Y = _clouds(X, Y)
     if n_projections < 1 or p < 1:
         raise ValueError(
@@ -88,11 +90,14 @@ def mmd(X: np.ndarray, Y: np.ndarray, *, bandwidth: float | Literal["median"] = 
     >>> mmd(X, X + 5, bandwidth=1.0) > 0.1, mmd(X[:25], X[25:]) < 0.1
     (True, True)
     """
+    if not (is_number(bandwidth) or is_choice(bandwidth, ("median",))) or bandwidth is None:
+        raise ValueError(f"found bandwidth={bandwidth!r:.60}; expected a number or 'median'. Mend: bandwidth='median'.")
     X, Y = _clouds(X, Y)
     width = median_distance(np.concatenate([_spaced(X), _spaced(Y)])) if bandwidth == "median" else float(bandwidth)
-    if not (np.isfinite(width) and width > 0):
+    if not 1e-150 < width < 1e150:
         raise ValueError(
-            f"found bandwidth {width}; expected more than 0. Mend: give a positive number, or points that are not all the same."
+            f"found bandwidth {width}; expected more than 0, and a square that float64 holds. Mend: give such a number, or "
+            "points that are not all the same."
         )
     within = [(_kernel_sum(Z, Z, width) - len(Z)) / (len(Z) * (len(Z) - 1)) for Z in (X, Y)]
     return float(sum(within) - 2 * _kernel_sum(X, Y, width) / (len(X) * len(Y)))

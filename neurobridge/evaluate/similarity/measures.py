@@ -23,6 +23,7 @@ from neurobridge.evaluate.similarity.rdms import (
 )
 from neurobridge.evaluate.similarity.scorers import score_unfitted
 from neurobridge.evaluate.time_bins.stacking import score_bins
+from neurobridge.points.options import is_choice
 from neurobridge.points.scale import within_range
 
 SUBJECT = "subject"
@@ -385,5 +386,5 @@ def rsa(
 
 
 def _known(value: str, names: tuple[str, ...], kind: str) -> None:
-    if value not in names:
+    if value is None or not is_choice(value, names):
         raise AssemblyError(f"found {kind} {value!r}; expected one of {sorted(names)}. Mend: choose one of them.")

@@ -240,7 +240,7 @@ def subjects_of(recordings: xr.DataArray, subject: str, distance: str) -> np.nda
     AssemblyError
         No such coordinate on ``neuroid``, one subject only, or a subject with too few sites for correlation distances.
     """
-    if subject not in recordings.coords or recordings[subject].dims != (NEUROID,):
+    if not isinstance(subject, str) or subject not in recordings.coords or recordings[subject].dims != (NEUROID,):
         raise AssemblyError(
             f"target: found no coordinate {subject!r} on 'neuroid'; expected the subject of each site. "
             f"Mend: target.assign_coords({subject}=('neuroid', names))."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from neurobridge.evaluate.predict import GivenSplits, matched_spaces
 from neurobridge.evaluate.score.schema import score_attrs, split_score
 from neurobridge.evaluate.similarity.arrays import Scorer
 from neurobridge.evaluate.splits import resolve_splits
+from neurobridge.points.options import require_options
 
 
 def score_unfitted(
@@ -56,6 +58,9 @@ def score_rows(
     smaller_is_better: bool = False,
 ) -> xr.Dataset:
     """Score the rows of every fold; ``scorer(rows, fold)`` prepares a comparison, the null permutes one side of it."""
+    require_options(n_permutations=n_permutations, seed=seed)
+    if not (ceiling is None or callable(ceiling) or isinstance(np.asarray(ceiling).tolist(), Real)):
+        raise ValueError(f"found ceiling={ceiling!r:.60}; expected a number, or None. Mend: leave it out.")
     rng = np.random.default_rng(seed)
     raw, null = [], []
     for number, rows in enumerate(folds):

@@ -7,9 +7,21 @@ from dataclasses import dataclass
 
 from neurobridge.bridge.fused.candidate import MAP_FAMILIES, Candidate, MapFamily
 from neurobridge.bridge.fused.choosing.criteria import Criterion
+from neurobridge.points.options import Kind, is_number, is_sequence_of, is_whole, require_options
 
 #: A point of the grid: lam and epsilon.
 GridPoint = tuple[float, float]
+
+_NUMBER = Kind("number", "0.05", is_number)
+_ROUNDS = Kind("whole number", "1", is_whole)
+# What each list of the search holds.
+_LISTS = {
+    "lams": _NUMBER,
+    "epsilons": _NUMBER,
+    "n_rounds": _ROUNDS,
+    "kernel_rounds": _ROUNDS,
+    "maps": Kind("text", "'ridge'", lambda value: isinstance(value, str)),
+}
 
 
 @dataclass(frozen=True)
@@ -53,17 +65,22 @@ class Search:
     in_batches: bool = False
 
     def __post_init__(self) -> None:
-        empty = not (self.lams and self.epsilons and self.n_rounds and self.kernel_rounds)
+        require_options(n_folds=self.n_folds, tol=self.tol, seed=self.seed)
+        for name, kind in _LISTS.items():
+            if not is_sequence_of(kind.holds, getattr(self, name)):
+                raise ValueError(
+                    f"found {name}={getattr(self, name)!r:.60}; expected a sequence of at least one {kind.expected}. "
+                    f"Mend: leave it out, or e.g. {name}=({kind.example},)."
+                )
         if (
-            empty
-            or not all(0 <= lam <= 1 for lam in self.lams)
+            not all(0 <= lam <= 1 for lam in self.lams)
             or min(self.epsilons) <= 0
             or min(self.n_rounds) < 1
             or min(self.kernel_rounds) < 0
         ):
             raise ValueError(
                 f"found lams={tuple(self.lams)}, epsilons={tuple(self.epsilons)}, n_rounds={tuple(self.n_rounds)}, "
-                f"kernel_rounds={tuple(self.kernel_rounds)}; expected at least one of each, lam in [0, 1], epsilon above 0, "
+                f"kernel_rounds={tuple(self.kernel_rounds)}; expected lam in [0, 1], epsilon above 0, "
                 "linear rounds of at least 1 and curved ones of at least 0. Mend: leave them out for the defaults."
             )
         if "ridge" not in self.maps or not set(self.maps) <= set(MAP_FAMILIES):
