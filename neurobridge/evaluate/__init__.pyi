@@ -57,4 +57,8 @@ from .splits import condition_splits as condition_splits
 from .splits import group_splits as group_splits
 from .splits import kfold_splits as kfold_splits
 from .splits import shuffle_splits as shuffle_splits
+from .splits import stratified_group_splits as stratified_group_splits
 from .splits import stratified_splits as stratified_splits
+from .time_bins import cluster_test as cluster_test
+from .time_bins import find_clusters as find_clusters
+from .time_bins import time_course as time_course

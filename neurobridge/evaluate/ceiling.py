@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -25,6 +26,7 @@ from neurobridge.evaluate.halves import MIN_R, bootstrap_reliability, deal_halve
 from neurobridge.evaluate.predict import GivenSplits, predictivity
 from neurobridge.evaluate.score.schema import SPLIT, make_score, neuroid_score, score_attrs, warn_low_ceilings
 from neurobridge.evaluate.splits import animal_splits, resolve_splits
+from neurobridge.evaluate.time_bins.stacking import score_bins
 from neurobridge.points.options import require_count, require_options, require_share
 from neurobridge.points.progress import progress_bar
 
@@ -38,6 +40,7 @@ def internal_consistency(
     *,
     n_splits: int = 10,
     halves: str = "stimulus",
+    by: str | None = None,
     n_bootstrap: int = 200,
     confidence: float = 0.95,
     seed: int = 0,
@@ -54,14 +57,16 @@ def internal_consistency(
     Parameters
     ----------
     recordings : xarray.DataArray
-        One presentation a trial, dims ``(presentation, neuroid[, time_bin of size 1])``; five stimuli or more that were
-        presented twice or more, not necessarily equally often.
+        One presentation a trial, dims ``(presentation, neuroid[, time_bin])``, one time bin without ``by``; five stimuli or
+        more that were presented twice or more, not necessarily equally often.
     n_splits : int
         Random halvings that are averaged.
     halves : {"stimulus", "repetition"}
         "stimulus" deals the repetitions of every stimulus afresh, as evenly as they can be. "repetition" puts whole repetition
         numbers into one half, the same for all stimuli; with ``seed=1`` these are the halves of Brain-Score's
         ``internal_consistency``.
+    by : {"time_bin"}, optional
+        Estimate the reliability in every time bin, by the same halves: all has the leading dim ``time_bin``.
     n_bootstrap : int
         Draws of the stimuli, with replacement, for the intervals; 0 leaves them out. In a draw without variation r counts as 0,
         below -0.999 as that.
@@ -114,14 +119,39 @@ def internal_consistency(
     require_share(confidence, name="confidence", error=AssemblyError)
     validate(recordings, role="recordings", allow_missing=True)
     require_varying_neuroids(recordings, role="recordings")
+    estimate = partial(
+        _consistency,
+        n_splits=n_splits,
+        halves=halves,
+        n_bootstrap=n_bootstrap,
+        confidence=confidence,
+        seed=seed,
+        progress=progress,
+    )
+    if by is not None:
+        return score_bins(estimate, by, recordings, roles=("recordings",))
     if recordings.ndim == 3:
         if recordings.sizes[recordings.dims[2]] != 1:
             raise AssemblyError(
                 f"recordings: found {recordings.sizes[recordings.dims[2]]} time bins; expected one. "
-                "Mend: select one, e.g. recordings.isel(time_bin=0)."
+                "Mend: select one, e.g. recordings.isel(time_bin=0), or by='time_bin'."
             )
         recordings = recordings.isel({recordings.dims[2]: 0})
-    n_stimuli = _warn_of_single(recordings, stacklevel=2)
+    return estimate(recordings)
+
+
+def _consistency(
+    recordings: xr.DataArray,
+    *,
+    n_splits: int,
+    halves: str,
+    n_bootstrap: int,
+    confidence: float,
+    seed: int,
+    progress: bool,
+) -> xr.Dataset:
+    """Estimate the reliability as `internal_consistency` does, of valid recordings without time bins."""
+    n_stimuli = _warn_of_single(recordings, stacklevel=3)
     absent = missing_values(recordings)
     parts = [
         _of_sites(recordings, sites, rows, halves=halves, n_splits=n_splits, n_bootstrap=n_bootstrap, seed=seed)
@@ -141,14 +171,14 @@ def internal_consistency(
         warnings.warn(
             f"found {n_constant} neuroid(s) constant in one half of the repetitions; their halves count as r = 0.",
             UserWarning,
-            stacklevel=2,
+            stacklevel=3,
         )
     if too_few.any():
         warnings.warn(
             f"found {int(too_few.sum())} neuroid(s) with fewer than {MIN_STIMULI} stimuli of two presentations or more, e.g. "
             f"{str(recordings[NEUROID_ID].values[too_few][0])!r}; their ceiling is NaN, and the median leaves them out.",
             UserWarning,
-            stacklevel=2,
+            stacklevel=3,
         )
     corrected = spearman_brown(np.where(halves_r < MIN_R, np.nan, halves_r))
     contrary = np.isnan(corrected).any(axis=0) & ~too_few
@@ -157,11 +187,11 @@ def internal_consistency(
             f"found {int(contrary.sum())} neuroid(s) whose halves are contrary (r below {MIN_R}), e.g. "
             f"{str(recordings[NEUROID_ID].values[contrary][0])!r}; their ceiling is NaN, and the median leaves them out.",
             UserWarning,
-            stacklevel=2,
+            stacklevel=3,
         )
     undefined = contrary | too_few
     ceiling = corrected.mean(axis=0)
-    n_low = warn_low_ceilings(ceiling, stacklevel=2)
+    n_low = warn_low_ceilings(ceiling, stacklevel=3)
     by_split = np.median(corrected[:, ~undefined], axis=1) if not undefined.all() else np.full(n_splits, np.nan)
     extra: dict[str, Any] = {"median": float(by_split.mean())}
     if n_bootstrap:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -108,7 +108,7 @@ def unit_rows(X: np.ndarray, *, out: np.ndarray | None = None) -> tuple[np.ndarr
 
 
 def permuted_correlations(
-    predicted: np.ndarray, observed: np.ndarray, rng: np.random.Generator, n: int
+    predicted: np.ndarray, observed: np.ndarray, rng: np.random.Generator, n: int, groups: np.ndarray | None = None
 ) -> Iterator[np.ndarray]:
     """Correlate columns ``n`` times, with the stimuli of the predictions shuffled anew.
 
@@ -119,11 +119,16 @@ def permuted_correlations(
     rng : numpy.random.Generator
     n : int
         Number of permutations.
+    groups : array of int of shape (n_stimuli,), optional
+        Rows of the same number (trials of a stimulus) have the same prediction and exchange it as a whole.
 
     Yields
     ------
     array of shape (n_columns,)
     """
+    if groups is not None:
+        yield from _permuted_by_group(predicted, observed, rng, n, groups)
+        return
     parts = []
     for columns, rows, (U, _), (V, _) in _unit_parts(predicted, observed):
         place = np.full(len(predicted), -1)
@@ -134,6 +139,23 @@ def permuted_correlations(
         for columns, place, U, V in parts:
             order = place[shuffled]
             r[columns] = np.einsum("ij,ij->j", U[order[order >= 0]], V)
+        yield r
+
+
+def _permuted_by_group(
+    predicted: np.ndarray, observed: np.ndarray, rng: np.random.Generator, n: int, groups: np.ndarray
+) -> Iterator[np.ndarray]:
+    parts = []
+    for columns, rows, (U, _), (V, _) in _unit_parts(predicted, observed):
+        numbers, first, codes = np.unique(groups[rows], return_index=True, return_inverse=True)
+        parts.append((columns, numbers, U[first], codes.ravel(), V))
+    for _ in range(n):
+        keys, r = rng.random(int(groups.max()) + 1), np.empty(predicted.shape[1])
+        for columns, numbers, of_group, codes, V in parts:
+            U = of_group[np.argsort(keys[numbers])[codes]]
+            # Groups of different sizes change the mean and the length of the shuffled predictions.
+            length = np.sqrt(np.maximum(np.square(U).sum(axis=0) - len(U) * U.mean(axis=0) ** 2, 0))
+            r[columns] = np.einsum("ij,ij->j", U, V) / np.where(length > 1e-12, length, np.inf)
         yield r
 
 
@@ -232,9 +254,13 @@ def score_folds(
     seed: int,
     attrs: dict[str, Any],
     sources: tuple[xr.DataArray, ...],
+    groups: Sequence[np.ndarray] | None = None,
     stacklevel: int = 2,
 ) -> xr.Dataset:
-    """Make a Score from the predicted and observed responses of every fold, arrays (n_stimuli, n_neuroids); NaN is missing."""
+    """Make a Score from the predicted and observed responses of every fold, arrays (n_stimuli, n_neuroids); NaN is missing.
+
+    ``groups`` has, for every fold, the numbers of the rows that the null exchanges as wholes: trials of a stimulus.
+    """
     n_held_out = min(len(predicted) for predicted, _ in folds)
     if n_held_out < MIN_CORRELATED:
         raise AssemblyError(
@@ -254,7 +280,7 @@ def score_folds(
 
     def draw(k: int, rng: np.random.Generator, n: int) -> np.ndarray:
         medians = np.empty(n)
-        for row, r in enumerate(permuted_correlations(*folds[k], rng, n)):
+        for row, r in enumerate(permuted_correlations(*folds[k], rng, n, groups[k] if groups else None)):
             medians[row] = np.median(r)
             if row % step == 0:
                 site_null.append(r)

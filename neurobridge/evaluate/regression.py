@@ -161,6 +161,10 @@ REGRESSIONS: dict[str, Callable[..., Predict]] = {
 }
 
 
+#: Regressions that fit every target by itself, whatever the others are.
+BY_TARGET = (fit_ridge, fit_linear, fit_neuron_to_neuron)
+
+
 def predict_held_out(
     fit: Callable[..., Predict],
     X: np.ndarray,

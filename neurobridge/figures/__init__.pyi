@@ -29,3 +29,6 @@ from .styles import STYLES as STYLES
 from .styles import styles_of as styles_of
 from .telling.words import alt_text as alt_text
 from .telling.words import caption as caption
+from .time import accuracy_by_sites as accuracy_by_sites
+from .time import time_courses as time_courses
+from .time import time_generalisation as time_generalisation

@@ -21,7 +21,7 @@ NOT_TRIED = {
         "assemblies.Matched", "bridge.AnchorDistances", "bridge.BridgeCost", "bridge.Coverage", "bridge.Diagnostics",
         "bridge.FusedBridge", "bridge.FusedCost", "bridge.KernelMap", "bridge.LinearMap", "bridge.SelfTrainedMap", "bridge.Trust",
         "bridge.UnpairedStart", "bridge.WrongPairs",
-        "datasets.Experiment", "decoding.Readout", "evaluate.CurveFold", "evaluate.LayerChoice", "features.LayerPCA",
+        "datasets.Experiment", "decoding.PseudoPopulation", "decoding.Readout", "evaluate.CurveFold", "evaluate.LayerChoice", "features.LayerPCA",
         "features.LoadedModel", "features.Reference", "flow.Integrated", "flow.PathSample", "flow.Spread",
     ],
     "a protocol or a base class: nothing is built of it": [
@@ -45,6 +45,7 @@ NOT_TRIED = {
         "figures.null_distribution", "figures.paired", "figures.panel_letters", "figures.partners", "figures.plan",
         "figures.plot", "figures.rdms", "figures.rsa_models", "figures.reliability", "figures.save_figure", "figures.shared_legend",
         "figures.shrinkage", "figures.sites", "figures.styles_of", "figures.trajectories",
+        "figures.accuracy_by_sites", "figures.time_courses", "figures.time_generalisation",
         "study.count_ticks", "study.make_panels", "study.save_panels",
     ],
     "runs, tabulates or writes the records of this package's own experiments": [

@@ -53,6 +53,12 @@ def _halves(recordings: xr.DataArray) -> xr.DataArray:
     return first
 
 
+def _in_time(a: xr.DataArray) -> xr.DataArray:
+    """Two time bins, the second upside down."""
+    bins = xr.concat([a, a.copy(data=a.values[::-1])], dim="time_bin")
+    return bins.transpose("presentation", "neuroid", "time_bin")
+
+
 def _columns(a: xr.DataArray) -> xr.DataArray:
     columns = assemblies.coords_of(a, "presentation")
     assert all(
@@ -140,6 +146,25 @@ ENTRANCES: dict[str, Space] = {
     "assemblies.Pairs by_label": lambda a, b: Pairs.by_label(a, b, LABEL).indices(a, b),
     "assemblies.Pairs shared": lambda a, b: Pairs.shared(a, b).indices(a, b),
     "decoding.decode": lambda a, b: nb.decode(a, LABEL, **QUICK),
+    "decoding.decode by time bin": lambda a, b: nb.decode(_in_time(a), LABEL, by="time_bin", progress=False, **QUICK),
+    "decoding.decode refitted": lambda a, b: nb.decode(
+        a, LABEL, readout="lda", refit=True, progress=False, n_permutations=2
+    ),
+    "decoding.generalise_time": lambda a, b: decoding.generalise_time(_in_time(a), LABEL, progress=False, **QUICK),
+    "decoding.pseudo_population": lambda a, b: decoding.pseudo_population(a, LABEL).train,
+    "decoding.decode_pseudo_population": lambda a, b: decoding.decode_pseudo_population(
+        a, LABEL, readout="lda", n_draws=2, n_permutations=2, progress=False
+    ),
+    "evaluate.cluster_test": lambda a, b: xr.DataArray(evaluate.cluster_test(a.values[0], b.values).p_values),
+    "evaluate.find_clusters": lambda a, b: evaluate.find_clusters(
+        nb.decode(_in_time(a), LABEL, by="time_bin", progress=False, **QUICK)
+    ),
+    "evaluate.time_course": lambda a, b: evaluate.time_course(
+        nb.decode(_in_time(a), LABEL, by="time_bin", progress=False, **QUICK)
+    ),
+    "evaluate.predictivity by time bin": lambda a, b: evaluate.predictivity(
+        a, _in_time(b), "ridge", by="time_bin", **QUICK
+    ),
     "decoding.cross_decode": lambda a, b: decoding.cross_decode(a[::2], a[1::2], LABEL, **QUICK),
     "decoding.cross_space_decode": lambda a, b: decoding.cross_space_decode(
         RidgeAligner().fit(a[::2], b[::2]), (a[::2], b[::2]), (a[1::2], b[1::2]), LABEL, readout="lda", **QUICK

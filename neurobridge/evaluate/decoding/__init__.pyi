@@ -10,6 +10,10 @@ from .confusions import tabulate_choices as tabulate_choices
 from .discrimination import consistency as consistency
 from .discrimination import discriminate as discriminate
 from .discrimination import dprime as dprime
+from .pseudo import PseudoPopulation as PseudoPopulation
+from .pseudo import decode_pseudo_population as decode_pseudo_population
+from .pseudo import pseudo_population as pseudo_population
 from .readouts import READOUTS as READOUTS
 from .readouts import Readout as Readout
 from .readouts import train_readout as train_readout
+from .time import generalise_time as generalise_time

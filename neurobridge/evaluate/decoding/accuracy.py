@@ -7,18 +7,28 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from neurobridge.assemblies import AssemblyError, as_matrix
+from neurobridge.assemblies import as_matrix, coords_of
+from neurobridge.assemblies.schema import STIMULUS_ID, TIME_BIN
+from neurobridge.evaluate.decoding.batches import bin_arrays, in_threads, read_folds
 from neurobridge.evaluate.decoding.readouts import (
     READOUTS,
     Readout,
     accuracy_score,
-    fit_readout,
-    labels_of,
     train_readout,
 )
-from neurobridge.evaluate.folds import GivenSplits
+from neurobridge.evaluate.decoding.trials import (
+    Reading,
+    Trials,
+    held_out_once,
+    null_rule,
+    refit_shuffler,
+    trial_attrs,
+    trial_splits,
+    trials_of,
+)
+from neurobridge.evaluate.folds import GivenSplits, Splits
 from neurobridge.evaluate.score.schema import make_score, score_attrs
-from neurobridge.evaluate.splits import resolve_splits
+from neurobridge.evaluate.time_bins.stacking import require_bins, require_by
 from neurobridge.points.options import require_options
 
 __all__ = ["READOUTS", "Readout", "cross_decode", "cross_space_decode", "decode", "train_readout"]
@@ -85,33 +95,54 @@ def decode(
     *,
     readout: str = "logistic",
     splits: GivenSplits = None,
+    group: str | None = STIMULUS_ID,
+    by: str | None = None,
+    refit: bool = False,
     n_permutations: int = 1000,
     seed: int = 0,
+    progress: bool = True,
 ) -> xr.Dataset:
-    """Decode a label, cross-validated over stimuli.
+    """Decode a label, cross-validated over stimuli: of averaged responses or single trials, of one response or every time bin.
 
     Parameters
     ----------
     assembly : xarray.DataArray
-        Dims ``(presentation, neuroid)``, one presentation a stimulus.
+        Dims ``(presentation, neuroid)``, or ``(presentation, neuroid, time_bin)`` with ``by="time_bin"``. Stimuli may repeat.
     label : str
         Coordinate on ``presentation``, e.g. ``category_name``.
-    splits : Splits, str or sequence of (train, test), optional
-        Rows of the assembly. Default: ten splits, stratified on the label, that hold out 10 % or, where that is fewer, as many
-        stimuli as there are classes.
-    readout, n_permutations, seed
+    readout, seed
         As in `cross_decode`.
+    splits : Splits, str or sequence of (train, test), optional
+        Rows of the assembly. Default of unrepeated stimuli: ten splits, stratified on the label, that hold out 10 % or, where that
+        is fewer, as many stimuli as there are classes. Default of single trials: parts with each class's share, each held out
+        once, as many as the rarest class has groups, at most ten (`stratified_group_splits`).
+    group : str, optional
+        Coordinate on ``presentation``: presentations with the same value stay on one side of every fold, and the null exchanges
+        the labels of whole groups. None treats presentations as independent, where the question is about stimuli that were
+        trained on: which of them was shown.
+    by : {"time_bin"}, optional
+        Train and test a readout in every time bin, all on the same folds; `generalise_time` also tests each in the others.
+    refit : bool
+        Draw the null by training every readout anew on shuffled labels, ``n_permutations`` times: the exact permutation test, at
+        the cost of as many decodings. By default the labels of the held-out trials are shuffled: of half of the folds a
+        permutation where every trial is held out once, otherwise of one fold, which errs on the safe side, the more, the fewer
+        stimuli it holds out.
+    n_permutations : int
+        Size of the null. Every time bin has the same permutations.
+    progress : bool
+        Show a progress bar of time bins or refits.
 
     Returns
     -------
     xarray.Dataset
-        Score, as `cross_decode`, with one value of ``raw`` a split.
+        Score, as `cross_decode`, with one value of ``raw`` a split. With ``by="time_bin"`` all has the leading dim ``time_bin``
+        and its coordinates; `time_course` finds onset, peak and clusters.
 
     Raises
     ------
     AssemblyError
-        Bad assembly or splits, an unknown readout; the label is missing, has one class (in a fold's training stimuli), or a class
-        with too few stimuli to stratify on.
+        Bad assembly or splits, an unknown readout; folds that part a group; the label is missing, has one class (in a fold's
+        training stimuli), or a class with too few stimuli or groups to stratify on.
 
     Examples
     --------
@@ -128,22 +159,75 @@ def decode(
     >>> score = decode(recordings, "category_name", n_permutations=99)
     >>> score["raw"].sizes["split"], float(score["raw"].mean()) > 0.9
     (10, True)
+
+    Single trials in time: twelve stimuli of two categories, five repetitions, a signal from the second bin on.
+
+    >>> stimulus = np.tile(np.arange(12), 5)
+    >>> values = np.random.default_rng(0).normal(size=(60, 4, 3))  # simulated
+    >>> values[:, :, 1:] += 2 * (stimulus % 2)[:, None, None]
+    >>> trials = make_assembly(
+    ...     values,
+    ...     presentation={"stimulus_id": stimulus, "category_name": np.array(["car", "face"])[stimulus % 2]},
+    ...     neuroid={"neuroid_id": range(4)},
+    ...     time_bin={"time_bin_start": [0, 50, 100], "time_bin_end": [50, 100, 150]},
+    ... )
+    >>> score = decode(trials, "category_name", by="time_bin", n_permutations=99, progress=False)
+    >>> dict(score["raw"].sizes), (score["raw"].mean("split") > 0.8).values.tolist()
+    ({'time_bin': 3, 'split': 6}, [False, True, True])
     """
-    require_options(n_permutations=n_permutations, seed=seed, error=AssemblyError)
-    labels = labels_of(assembly, label, role="assembly")
-    X = as_matrix(assembly)
-    folds = resolve_splits(assembly, splits, stratify=label)
-    chosen = [
-        (fit_readout(X[train], labels[train], label, readout, seed).predict(X[test]), labels[test])
-        for train, test in folds
+    require_options(n_permutations=n_permutations, seed=seed, progress=progress, refit=refit, error=AssemblyError)
+    require_by(by)
+    trials = trials_of(assembly, label, group, role="assembly")
+    X = as_matrix(assembly)[None] if by is None else bin_arrays(require_bins(assembly))
+    folds = trial_splits(assembly, label, trials, splits)
+    classes, codes = np.unique(trials.labels, return_inverse=True)
+    predicted = read_folds(X, trials.labels, folds, label, readout, seed, progress=progress and by is not None)
+    readings = [
+        Reading(read if by else read[0], codes[test], trials.groups[test])
+        for read, (_, test) in zip(predicted, folds, strict=True)
     ]
-    attrs = {
-        "metric": f"accuracy of {label}, {readout}",
-        "splits": folds.description,
-        "n_stimuli": len(labels),
-        "n_classes": len(np.unique(labels)),
-    }
-    return accuracy_score(chosen, n_permutations, seed, attrs, (assembly,))
+    null = None
+    if refit and n_permutations:
+        null = _refitted(X, trials, folds, label, readout, n_permutations, seed, progress)
+        null = null if by else null[0]
+    attrs = {"metric": f"accuracy of {label}, {readout}", "splits": folds.description, **trial_attrs(trials, assembly)}
+    disjoint = held_out_once(folds)
+    attrs["null"] = null_rule(len(folds), disjoint) if null is None else "readouts trained on shuffled labels"
+    return accuracy_score(
+        readings,
+        n_permutations,
+        seed,
+        attrs,
+        (assembly,),
+        leading=(TIME_BIN,) if by else (),
+        classes=classes,
+        null=null,
+        disjoint=disjoint,
+        coords=coords_of(assembly, TIME_BIN) if by else None,
+    )
+
+
+def _refitted(
+    X: np.ndarray,
+    trials: Trials,
+    folds: Splits,
+    label: str,
+    readout: str,
+    n_permutations: int,
+    seed: int,
+    progress: bool,
+) -> np.ndarray:
+    """Draw mean accuracies of readouts that are trained on shuffled labels, array of shape (n_bins, n_permutations)."""
+    shuffle, rng = refit_shuffler(trials, folds), np.random.default_rng(seed)
+
+    def accuracies(labels: np.ndarray) -> np.ndarray:
+        codes = np.unique(labels, return_inverse=True)[1].ravel()
+        predicted = read_folds(X, labels, folds, label, readout, seed, threads=False)
+        correct = [(read == codes[test]).mean(axis=-1) for read, (_, test) in zip(predicted, folds, strict=True)]
+        return np.asarray(np.mean(correct, axis=0))
+
+    shuffled = [shuffle(rng) for _ in range(n_permutations)]
+    return np.stack(list(in_threads(shuffled, accuracies, description="permutations", progress=progress)), axis=-1)
 
 
 def cross_space_decode(

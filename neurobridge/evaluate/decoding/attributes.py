@@ -9,7 +9,7 @@ import xarray as xr
 
 from neurobridge.assemblies import AssemblyError, as_matrix, require_unique_stimuli, validate
 from neurobridge.evaluate.correlation import MIN_CORRELATED, pearson, unit_columns, warn_constant
-from neurobridge.evaluate.decoding.readouts import presentation_coordinate
+from neurobridge.evaluate.decoding.trials import presentation_coordinate
 from neurobridge.evaluate.folds import GivenSplits
 from neurobridge.evaluate.regression import REGRESSIONS
 from neurobridge.evaluate.score.permutation import fold_null

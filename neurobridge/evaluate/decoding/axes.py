@@ -10,16 +10,12 @@ import xarray as xr
 from tqdm.auto import tqdm
 
 from neurobridge.assemblies import AssemblyError, as_matrix
+from neurobridge.assemblies.schema import STIMULUS_ID
 from neurobridge.evaluate.decoding.discrimination import dprime, loglinear
-from neurobridge.evaluate.decoding.readouts import (
-    count_choices,
-    fit_readout,
-    label_null,
-    labels_of,
-    presentation_coordinate,
-)
+from neurobridge.evaluate.decoding.readouts import count_choices, fit_readout, labels_of
+from neurobridge.evaluate.decoding.trials import Reading, label_null, presentation_coordinate, trial_attrs, trials_of
 from neurobridge.evaluate.score.schema import DRAW, SPLIT, make_score, score_attrs
-from neurobridge.evaluate.splits import kfold_splits, stratified_splits
+from neurobridge.evaluate.splits import kfold_splits, stratified_group_splits, stratified_splits
 
 
 def decoding_curve(
@@ -104,7 +100,7 @@ def decoding_curve(
         )
     shape = len(n_sites), len(n_train), n_seeds
     raw, sensitivity = np.empty(shape), np.empty(shape)
-    chosen: dict[tuple[int, int], list[tuple[np.ndarray, np.ndarray]]] = {}
+    chosen: dict[tuple[int, int], list[Reading]] = {}
     cells = product(range(n_seeds), range(len(n_sites)), range(len(n_train)))
     for s, i, j in tqdm(cells, total=int(np.prod(shape)), desc="decoding curve", disable=not progress):
         train, test = folds[s]
@@ -115,7 +111,7 @@ def decoding_curve(
         choice = model.predict(X[np.ix_(test, sites)])
         raw[i, j, s] = (choice == truth[test]).mean()
         sensitivity[i, j, s] = _loglinear_dprime(choice, truth[test])
-        chosen.setdefault((i, j), []).append((choice, truth[test]))
+        chosen.setdefault((i, j), []).append(Reading(choice, truth[test]))
     dims = ("n_sites", "n_train", DRAW)
     null = [[label_null(chosen[i, j], n_permutations, seed) for j in range(shape[1])] for i in range(shape[0])]
     attrs = {
@@ -162,24 +158,28 @@ def generalise(
     *,
     readout: str = "svm",
     n_splits: int = 5,
+    group: str | None = STIMULUS_ID,
     equal: bool = True,
     n_permutations: int = 200,
     seed: int = 0,
 ) -> xr.Dataset:
     """Train a readout on each condition and read every condition with it, e.g. hard images with a readout of easy ones.
 
-    Folds are over images, stratified on label and condition together. In each, one readout a condition is trained on that
-    condition's training images, and reads the held-out images of every condition: all readouts are tested on the same images.
+    Folds are over stimuli, stratified on label and condition together; single trials of a stimulus stay together. In each, one
+    readout a condition is trained on that condition's training images, and reads the held-out images of every condition: all
+    readouts are tested on the same images.
 
     Parameters
     ----------
     assembly : xarray.DataArray
-        Dims ``(presentation, neuroid)``, one presentation a stimulus.
+        Dims ``(presentation, neuroid)``; stimuli may repeat.
     label, condition : str
         Coordinates on ``presentation``.
     readout : str
         A key of `READOUTS`.
     n_splits : int
+    group : str, optional
+        As in `decode`: presentations with the same value stay on one side of every fold, None treats them as independent.
     equal : bool
         Train all on as many images as the smallest condition has, so that the number of images does not speak for a condition.
     n_permutations : int
@@ -214,7 +214,8 @@ def generalise(
     >>> bool(accuracy.sel(trained=0, tested=0) > accuracy.sel(trained=0, tested=3))
     True
     """
-    truth, X = labels_of(assembly, label, role="assembly"), as_matrix(assembly)
+    trials, X = trials_of(assembly, label, group, role="assembly"), as_matrix(assembly)
+    truth, groups = trials.labels, trials.groups
     level = presentation_coordinate(assembly, condition, role="assembly")
     levels = np.unique(level)
     if len(levels) < 2:
@@ -222,9 +223,12 @@ def generalise(
             f"{condition}: found one condition, {levels.tolist()}; expected at least two. Mend: keep images of other conditions."
         )
     cell = np.unique(np.stack([truth.astype(str), level.astype(str)]), axis=1, return_inverse=True)[1].ravel()
-    folds = kfold_splits(len(truth), n_splits=n_splits, labels=cell, seed=seed)
+    if trials.group is None:
+        folds = kfold_splits(len(truth), n_splits=n_splits, labels=cell, seed=seed)
+    else:
+        folds = stratified_group_splits(cell, groups, n_splits=n_splits, seed=seed)
     n = len(levels)
-    chosen: dict[tuple[int, int], list[tuple[np.ndarray, np.ndarray]]] = {}
+    chosen: dict[tuple[int, int], list[Reading]] = {}
     sizes = np.zeros((2, n))
     for k, (train, test) in enumerate(folds):
         rng = np.random.default_rng([seed, k])
@@ -236,16 +240,19 @@ def generalise(
             sizes[0, i] += len(rows) / n_splits
             for j, value in enumerate(levels):
                 held = test[level[test] == value]
-                chosen.setdefault((i, j), []).append((model.predict(X[held]), truth[held]))
+                chosen.setdefault((i, j), []).append(Reading(model.predict(X[held]), truth[held], groups[held]))
     for j in range(n):
-        sizes[1, j] = np.mean([len(labels) for _, labels in chosen[0, j]])
-    attrs = {"metric": f"accuracy of {label} across {condition}, {readout}", "splits": folds.description, "n_stimuli": len(truth),
-             "n_classes": len(np.unique(truth)), "equal": int(equal)}  # fmt: skip
+        sizes[1, j] = np.mean([len(reading.truth) for reading in chosen[0, j]])
+    attrs = {"metric": f"accuracy of {label} across {condition}, {readout}", "splits": folds.description,
+             **trial_attrs(trials, assembly), "equal": int(equal)}  # fmt: skip
     attrs = score_attrs(attrs, n_splits, n_permutations, seed, (assembly,))
     return make_score(
-        [[[(choice == labels).mean() for choice, labels in chosen[i, j]] for j in range(n)] for i in range(n)],
+        [
+            [[(reading.predicted == reading.truth).mean() for reading in chosen[i, j]] for j in range(n)]
+            for i in range(n)
+        ],
         ("trained", "tested", SPLIT),
-        null=[[label_null(chosen[i, j], n_permutations, seed) for j in range(n)] for i in range(n)],
+        null=[[label_null(chosen[i, j], n_permutations, seed, disjoint=True) for j in range(n)] for i in range(n)],
         extra={"n_trained": ("trained", sizes[0]), "n_tested": ("tested", sizes[1])},
         coords={"trained": levels, "tested": levels},
         attrs=attrs,

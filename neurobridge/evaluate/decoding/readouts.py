@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import xarray as xr
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
-from sklearn.linear_model import LogisticRegression, RidgeClassifier
+from sklearn.linear_model import RidgeClassifier
 from sklearn.neighbors import NearestCentroid
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import LinearSVC
 
 from neurobridge.assemblies import AssemblyError, as_matrix, require_unique_stimuli, validate
-from neurobridge.assemblies.labels import present_labels
-from neurobridge.assemblies.schema import NEUROID_ID, PRESENTATION, STIMULUS_ID
+from neurobridge.assemblies.schema import NEUROID_ID, STIMULUS_ID
 from neurobridge.evaluate.correlation import unit_rows
-from neurobridge.evaluate.score.permutation import fold_null
+from neurobridge.evaluate.decoding.trials import Reading, label_null, presentation_coordinate, trials_of
 from neurobridge.evaluate.score.schema import SPLIT, make_score, score_attrs
+from neurobridge.maps.logistic import LogisticReadout
 from neurobridge.points.display import format_fact, html_repr, short_repr
 from neurobridge.points.options import is_choice
 
@@ -67,7 +68,7 @@ class CorrelationTemplates(ClassifierMixin, BaseEstimator):
 
 #: Readouts by name: each entry makes an unfitted scikit-learn classifier from a seed.
 READOUTS: dict[str, Callable[[int], Any]] = {
-    "logistic": lambda seed: LogisticRegression(max_iter=5000, random_state=seed),
+    "logistic": lambda seed: LogisticReadout(),
     "svm": lambda seed: LinearSVC(max_iter=50_000, random_state=seed),
     "ridge": lambda seed: RidgeClassifier(),
     "centroid": lambda seed: NearestCentroid(),
@@ -136,7 +137,7 @@ class Readout:
         test : xarray.DataArray
             Assembly of the same neuroids, dims ``(presentation, neuroid)``, with the label on ``presentation``.
         n_permutations : int
-            Size of the null: the true labels are shuffled.
+            Size of the null: the true labels are shuffled, among stimuli where these repeat.
         seed : int
 
         Returns
@@ -149,7 +150,7 @@ class Readout:
         AssemblyError
             A stimulus was trained on, the neuroids are others, or the label is missing.
         """
-        truth = labels_of(test, self.label, role="test")
+        truth, groups, _ = trials_of(test, self.label, STIMULUS_ID, role="test")
         shared = np.intersect1d(self.trained_on, test[STIMULUS_ID].values)
         if len(shared):
             raise AssemblyError(
@@ -165,10 +166,10 @@ class Readout:
         attrs = {
             "metric": f"accuracy of {self.label}, {self.readout}",
             "splits": "one, given",
-            "n_stimuli": len(truth),
+            "n_stimuli": int(groups.max()) + 1,
             "n_classes": len(np.unique(truth)),
         }
-        return accuracy_score([(predicted, truth)], n_permutations, seed, attrs, (test,))
+        return accuracy_score([Reading(predicted, truth, groups)], n_permutations, seed, attrs, (test,))
 
 
 def train_readout(train: xr.DataArray, label: str, *, readout: str = "logistic", seed: int = 0) -> Readout:
@@ -211,9 +212,9 @@ def train_readout(train: xr.DataArray, label: str, *, readout: str = "logistic",
     >>> train_readout(recordings, "category_name", readout="svm").model.predict([[2, 2, 2, 2], [0, 0, 0, 0]]).tolist()
     ['car', 'face']
     """
-    labels = labels_of(train, label, role="train")
+    labels = trials_of(train, label, STIMULUS_ID, role="train").labels
     model = fit_readout(as_matrix(train, role="train"), labels, label, readout, seed)
-    return Readout(label, readout, train[STIMULUS_ID].values, train[NEUROID_ID].values, model)
+    return Readout(label, readout, pd.unique(train[STIMULUS_ID].values), train[NEUROID_ID].values, model)
 
 
 def labels_of(assembly: xr.DataArray, label: str, *, role: str) -> np.ndarray:
@@ -223,26 +224,20 @@ def labels_of(assembly: xr.DataArray, label: str, *, role: str) -> np.ndarray:
     return presentation_coordinate(assembly, label, role=role)
 
 
-def presentation_coordinate(assembly: xr.DataArray, label: str, *, role: str) -> np.ndarray:
-    """Return the values of a presentation coordinate, of which none is missing.
+def fit_readout(X: np.ndarray, labels: np.ndarray, label: str, readout: str, seed: int) -> Any:
+    """Train a readout of `READOUTS` on standardised responses X of shape (n_stimuli, n_sites)."""
+    check_training(labels, label, readout)
+    return make_pipeline(StandardScaler(), READOUTS[readout](seed)).fit(X, labels)
+
+
+def check_training(labels: np.ndarray, label: str, readout: str) -> None:
+    """Refuse an unknown readout, and training labels that it cannot learn from.
 
     Raises
     ------
     AssemblyError
-        No such coordinate (the message lists those that exist), or presentations without a value of it.
+        Unknown readout; one class, or for "lda" no class with two stimuli.
     """
-    if label not in assembly.coords or assembly.coords[label].dims != (PRESENTATION,):
-        names = sorted(str(name) for name, coord in assembly.coords.items() if coord.dims == (PRESENTATION,))
-        raise AssemblyError(
-            f"{role}: found presentation coordinates {names}; expected {label!r} among them. "
-            f"Mend: assembly.assign_coords({label}=('presentation', labels))."
-        )
-    mend = f"neurobridge.assemblies.drop_missing(assembly, {label!r}) leaves them out"
-    return present_labels(assembly.coords[label].values, name=label, role=role, mend=mend)
-
-
-def fit_readout(X: np.ndarray, labels: np.ndarray, label: str, readout: str, seed: int) -> Any:
-    """Train a readout of `READOUTS` on standardised responses X of shape (n_stimuli, n_sites)."""
     if not is_choice(readout, READOUTS):
         raise AssemblyError(f"found readout {readout!r}; expected one of {sorted(READOUTS)}. Mend: choose one of them.")
     if len(np.unique(labels)) < 2:
@@ -255,43 +250,67 @@ def fit_readout(X: np.ndarray, labels: np.ndarray, label: str, readout: str, see
             f"{label}: found {len(labels)} classes of one training stimulus each with readout='lda'; expected more stimuli than "
             "classes. Mend: train on more stimuli, or readout='logistic'."
         )
-    return make_pipeline(StandardScaler(), READOUTS[readout](seed)).fit(X, labels)
 
 
 def accuracy_score(
-    folds: list[tuple[np.ndarray, np.ndarray]],
+    readings: Sequence[Reading],
     n_permutations: int,
     seed: int,
     attrs: dict[str, Any],
     sources: tuple[xr.DataArray, ...],
+    *,
+    leading: Sequence[str] = (),
+    classes: np.ndarray | None = None,
+    null: np.ndarray | None = None,
+    disjoint: bool = False,
+    coords: Mapping[str, Any] | None = None,
 ) -> xr.Dataset:
-    """Make a Score of accuracies, with its confusion matrix, from the predicted and the true labels of every fold."""
-    raw = np.array([(predicted == truth).mean() for predicted, truth in folds])
-    null = label_null(folds, n_permutations, seed)
-    classes, counts = count_choices(*(np.concatenate(side) for side in zip(*folds, strict=True)))
+    """Make a Score of accuracies, with its confusion matrix, from what was read of every fold.
+
+    Parameters
+    ----------
+    readings : sequence of Reading
+        Predictions of shape (..., n_test).
+    n_permutations, seed : int
+    attrs : dict
+    sources : tuple of xarray.DataArray
+    leading : sequence of str
+        Names of the leading dims.
+    classes : array of shape (n_classes,), optional
+        Labels that the readings are numbers of; by default the readings hold labels.
+    null : array of shape (..., n_permutations), optional
+        By default `label_null`.
+    disjoint : bool
+        As in `label_null`.
+    coords : mapping, optional
+        Of the leading dims.
+    """
+    raw = np.stack([(reading.predicted == reading.truth).mean(axis=-1) for reading in readings], axis=-1)
+    if null is None:
+        null = label_null(readings, n_permutations, seed, disjoint=disjoint)
+    shape = raw.shape[:-1]
+    predicted = np.concatenate([reading.predicted for reading in readings], axis=-1)
+    truth = np.concatenate([reading.truth for reading in readings])
+    # Classes that are neither shown nor read have no row.
+    occurring = np.unique(np.concatenate([predicted.ravel(), truth]))
+    counts = np.stack([count_choices(row, truth, occurring)[1] for row in predicted.reshape(-1, len(truth))])
+    names = occurring if classes is None else classes[occurring]
     return make_score(
         raw,
-        (SPLIT,),
+        (*leading, SPLIT),
         null=null,
-        extra={"confusion": (("truth", "choice"), counts)},
-        coords={"truth": classes, "choice": classes},
-        attrs=score_attrs(attrs, len(folds), n_permutations, seed, sources),
+        extra={"confusion": ((*leading, "truth", "choice"), counts.reshape(*shape, len(names), len(names)))},
+        coords={**(coords or {}), "truth": names, "choice": names},
+        attrs=score_attrs(attrs, len(readings), n_permutations, seed, sources),
     )
 
 
-def label_null(folds: list[tuple[np.ndarray, np.ndarray]], n_permutations: int, seed: int) -> np.ndarray:
-    """Draw fractions correct with the true labels of the held-out stimuli shuffled, array of shape (n_permutations,)."""
-
-    def draw(k: int, rng: np.random.Generator, n: int) -> np.ndarray:
-        predicted, truth = folds[k]
-        return np.array([(predicted == rng.permutation(truth)).mean() for _ in range(n)])
-
-    return fold_null(len(folds), n_permutations, seed, draw)
-
-
-def count_choices(predicted: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the classes, and the number of times each was predicted (columns) when each was true (rows)."""
-    classes, codes = np.unique(np.concatenate([truth, predicted]), return_inverse=True)
-    counts = np.zeros((len(classes), len(classes)), dtype=np.int64)
-    np.add.at(counts, (codes[: len(truth)], codes[len(truth) :]), 1)
-    return classes, counts
+def count_choices(
+    predicted: np.ndarray, truth: np.ndarray, classes: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the sorted classes, and the number of times each was predicted (columns) when each was true (rows)."""
+    if classes is None:
+        classes = np.unique(np.concatenate([truth, predicted]))
+    n = len(classes)
+    cells = np.searchsorted(classes, truth) * n + np.searchsorted(classes, predicted)
+    return classes, np.bincount(cells, minlength=n * n).reshape(n, n)

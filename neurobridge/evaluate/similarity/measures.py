@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from neurobridge.evaluate.similarity.rdms import (
     subjects_of,
 )
 from neurobridge.evaluate.similarity.scorers import score_unfitted
+from neurobridge.evaluate.time_bins.stacking import score_bins
 from neurobridge.points.options import is_choice
 from neurobridge.points.scale import within_range
 
@@ -34,6 +36,7 @@ def cka(
     *,
     unbiased: bool = True,
     ceiling: float | None = None,
+    by: str | None = None,
     n_permutations: int = 100,
     seed: int = 0,
 ) -> xr.Dataset:
@@ -51,6 +54,8 @@ def cka(
         The estimator that is zero on average for unrelated data (Brain-Score's ``cka``), or Kornblith's (``cka_biased``).
     ceiling : float, optional
         ``normalized = raw / ceiling``.
+    by : {"time_bin"}, optional
+        Score every time bin: one side or both have bins, and the Score has the leading dim ``time_bin``.
     n_permutations : int
         Size of the null: the stimuli of one side are shuffled.
     seed : int
@@ -81,6 +86,11 @@ def cka(
     >>> float(score["raw"].mean()) > 0.7, float(score["p_value"])
     (True, 0.01)
     """
+    if by is not None:
+        metric = partial(
+            cka, splits=splits, unbiased=unbiased, ceiling=ceiling, n_permutations=n_permutations, seed=seed
+        )
+        return score_bins(metric, by, source, target)
     return score_unfitted(
         source,
         target,
@@ -185,6 +195,7 @@ def rdm_similarity(
     comparator: str = "spearman",
     whiten: bool = False,
     ceiling: float | None = None,
+    by: str | None = None,
     n_permutations: int = 100,
     seed: int = 0,
 ) -> xr.Dataset:
@@ -192,7 +203,7 @@ def rdm_similarity(
 
     Parameters
     ----------
-    source, target, splits, ceiling, n_permutations, seed
+    source, target, splits, ceiling, by, n_permutations, seed
         As in `cka`. With ``distance="crossvalidated"`` the target is recordings with repetitions.
     distance : str
         A key of `DISTANCES`, or "crossvalidated": unbiased distances of the target (`crossvalidated_rdm`), squared Euclidean
@@ -228,6 +239,18 @@ def rdm_similarity(
     >>> float(score["raw"].mean()) > 0.7, float(score["p_value"])
     (True, 0.01)
     """
+    if by is not None:
+        metric = partial(
+            rdm_similarity,
+            splits=splits,
+            distance=distance,
+            comparator=comparator,
+            whiten=whiten,
+            ceiling=ceiling,
+            n_permutations=n_permutations,
+            seed=seed,
+        )
+        return score_bins(metric, by, source, target)
     _known(distance, (*DISTANCES, "crossvalidated"), "distance")
     _known(comparator, COMPARATORS, "comparator")
     name = f"rdm, {distance}, {comparator}"
@@ -270,6 +293,7 @@ def rsa(
     subject: str = "animal",
     distance: str = "correlation",
     comparator: str = "spearman",
+    by: str | None = None,
     n_permutations: int = 100,
     seed: int = 0,
 ) -> xr.Dataset:
@@ -277,7 +301,7 @@ def rsa(
 
     Parameters
     ----------
-    source, target, splits, n_permutations, seed
+    source, target, splits, by, n_permutations, seed
         As in `cka`.
     subject : str
         Coordinate of the target's neuroids.
@@ -314,6 +338,17 @@ def rsa(
     >>> bool(score["ceiling_lower"] < score["ceiling"]), score["raw_by_subject"].sizes["subject"]
     (True, 2)
     """
+    if by is not None:
+        metric = partial(
+            rsa,
+            splits=splits,
+            subject=subject,
+            distance=distance,
+            comparator=comparator,
+            n_permutations=n_permutations,
+            seed=seed,
+        )
+        return score_bins(metric, by, source, target)
     _known(distance, tuple(DISTANCES), "distance")
     _known(comparator, COMPARATORS, "comparator")
     bounds: list[tuple[float, float]] = []

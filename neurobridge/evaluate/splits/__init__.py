@@ -8,6 +8,7 @@ from neurobridge.evaluate.splits.drawing import (
     group_splits,
     kfold_splits,
     shuffle_splits,
+    stratified_group_splits,
     stratified_splits,
 )
 
@@ -22,5 +23,6 @@ __all__ = [
     "resolve_splits",
     "shuffle_splits",
     "splits_from_text",
+    "stratified_group_splits",
     "stratified_splits",
 ]

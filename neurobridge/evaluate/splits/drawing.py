@@ -8,7 +8,7 @@ from numbers import Real
 import numpy as np
 import numpy.typing as npt
 import xarray as xr
-from sklearn.model_selection import KFold, ShuffleSplit, StratifiedKFold, StratifiedShuffleSplit
+from sklearn.model_selection import KFold, ShuffleSplit, StratifiedGroupKFold, StratifiedKFold, StratifiedShuffleSplit
 
 from neurobridge.assemblies import AssemblyError
 from neurobridge.assemblies.labels import plain, present_labels
@@ -215,6 +215,70 @@ def group_splits(groups: npt.ArrayLike, *, n_splits: int | None = None, seed: in
     part[np.random.default_rng(seed).permutation(len(names))] = np.arange(len(names)) % n_parts
     folds = [(np.flatnonzero(part[codes] != k), np.flatnonzero(part[codes] == k)) for k in range(n_parts)]
     return Splits(folds, f"{n_parts} parts of {len(names)} whole groups, seed {seed}", groups=groups)
+
+
+def stratified_group_splits(
+    labels: npt.ArrayLike, groups: npt.ArrayLike, *, n_splits: int | None = None, seed: int = 1
+) -> Splits:
+    """Deal whole groups into parts in which every class has its share: single trials, grouped by stimulus.
+
+    Where every group has one class, the groups of each class are dealt evenly; where classes vary within groups, scikit-learn's
+    ``StratifiedGroupKFold`` balances them.
+
+    Parameters
+    ----------
+    labels : array of shape (n_rows,)
+        Class of each row.
+    groups : array of shape (n_rows,)
+        Group of each row, e.g. ``trials["stimulus_id"].values``.
+    n_splits : int, optional
+        Parts, each held out once. Default: as many as the rarest class has groups, at most ten.
+    seed : int
+
+    Returns
+    -------
+    Splits
+        One fold a part, with ``groups``.
+
+    Raises
+    ------
+    AssemblyError
+        A label or group is missing, or a class has fewer groups than parts.
+
+    Examples
+    --------
+    >>> from neurobridge.evaluate.splits import stratified_group_splits
+    >>> stratified_group_splits(["car", "car", "car", "face", "face"], ["c1", "c1", "c2", "f1", "f2"])
+    Splits(2 folds of presentation rows, 2 to 3 train, 2 to 3 test, '2-fold stratified, 4 whole groups, seed 1')
+    """
+    labels, groups = _column(labels, "label"), _column(groups, "group")
+    require_seed(seed, error=AssemblyError)
+    if len(labels) != len(groups):
+        raise AssemblyError(
+            f"splits: found {len(labels)} labels and {len(groups)} groups; expected one of each a row. "
+            "Mend: pass the label and the group of every row."
+        )
+    classes, label_codes = np.unique(labels, return_inverse=True)
+    names, group_codes = np.unique(groups, return_inverse=True)
+    has = np.zeros((len(classes), len(names)), dtype=bool)
+    has[label_codes, group_codes] = True
+    counts = has.sum(axis=1)
+    rarest = int(counts.min())
+    n_parts = min(10, rarest) if n_splits is None else require_count(n_splits, name="n_splits", error=AssemblyError)
+    if not 2 <= n_parts <= rarest:
+        raise AssemblyError(
+            f"splits: found n_splits={n_splits} and {len(names)} groups of {len(classes)} classes, the rarest "
+            f"{str(classes[counts.argmin()])!r} in {rarest}; expected between 2 parts and as many as that. "
+            "Mend: fewer parts, a coarser label, or kfold_splits(len(labels), labels=labels), which parts groups."
+        )
+    if (has.sum(axis=0) == 1).all():
+        drawn = StratifiedKFold(n_parts, shuffle=True, random_state=seed)
+        parts = [np.isin(group_codes, test) for _, test in drawn.split(names, has.argmax(axis=0))]
+        folds = [(np.flatnonzero(~held_out), np.flatnonzero(held_out)) for held_out in parts]
+    else:
+        grouped = StratifiedGroupKFold(n_parts, shuffle=True, random_state=seed)
+        folds = list(grouped.split(np.empty((len(labels), 0)), label_codes, group_codes))
+    return Splits(folds, f"{n_parts}-fold stratified, {len(names)} whole groups, seed {seed}", groups=groups)
 
 
 def condition_splits(
