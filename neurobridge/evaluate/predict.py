@@ -99,7 +99,7 @@ def predictivity(
     unknown = sorted(set(options) - set(known))
     if unknown:
         raise AssemblyError(f"{regression}: found option {unknown[0]!r}; expected some of {known}. Mend: leave it out.")
-    require_options(n_permutations=n_permutations, seed=seed, error=AssemblyError)
+    require_options(n_permutations=n_permutations, seed=seed, progress=progress, error=AssemblyError)
     matched = matched_spaces(source, target, allow_missing=True)
     X, Y = matched.X, matched.Y
     folds = resolve_splits(matched.target, splits, min_held_out=MIN_CORRELATED)
