@@ -33,6 +33,14 @@ def test_the_walk_through_the_house_runs():
     assert float(names["score"]["raw"].median()) > 0.3
 
 
+def test_the_migration_table_has_every_name_and_module():
+    text = (DOCS / "migration.md").read_text(encoding="utf-8")
+    for name, room in NAMES.items():
+        assert f"| `nb.{name}` | `nb.{room}.{name}` |" in text
+    for name, module in MODULES.items():
+        assert f"| `neurobridge.{name}` | `{module}` |" in text
+
+
 def test_the_tutorial_for_users_of_brain_score_runs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     names: dict = {}
@@ -41,11 +49,3 @@ def test_the_tutorial_for_users_of_brain_score_runs(tmp_path, monkeypatch):
     assert names["activations"].shape == (128, 48)
     assert 0 < names["summary"]["raw"] < 1
     assert names["few"].sizes["neuroid"] == names["recordings"].sizes["neuroid"]
-
-
-def test_the_migration_table_has_every_name_and_module():
-    text = (DOCS / "migration.md").read_text(encoding="utf-8")
-    for name, room in NAMES.items():
-        assert f"| `nb.{name}` | `nb.{room}.{name}` |" in text
-    for name, module in MODULES.items():
-        assert f"| `neurobridge.{name}` | `{module}` |" in text
