@@ -23,7 +23,7 @@ from neurobridge.assemblies import Pairs, as_matrix, coords_of, resolve_pairs
 from neurobridge.assemblies.schema import NEUROID, PRESENTATION
 from neurobridge.flow import Direction, Standardiser, Support
 from neurobridge.points.arrays import Array, Rows, host
-from neurobridge.points.options import is_choice
+from neurobridge.points.options import is_choice, require_options
 from neurobridge.points.progress import showing
 
 Self = TypeVar("Self", bound="AssemblyAligner")
@@ -131,6 +131,7 @@ class AssemblyAligner(AlignerEstimator):
         (40, 2)
         """
         self._check_options()
+        require_options(progress=progress)
         labelled = both_assemblies(source, target)
         if labelled:
             require_fittable(source, "source")

@@ -11,7 +11,7 @@ from neurobridge.assemblies.errors import AssemblyError
 from neurobridge.assemblies.labels import missing_rows, plain
 from neurobridge.assemblies.schema import PRESENTATION, REPETITION, blocks, coords_of, present_ids, validate
 from neurobridge.points.conversion import working_dtype
-from neurobridge.points.options import require_count
+from neurobridge.points.options import require_count, require_options
 
 
 def average_repetitions(assembly: xr.DataArray, *, skipna: bool = True, min_repetitions: int = 1) -> xr.DataArray:
@@ -57,7 +57,8 @@ def average_repetitions(assembly: xr.DataArray, *, skipna: bool = True, min_repe
     [[3.0, 20.0], [6.0, 60.0]]
     """
     validate(assembly, allow_missing=True)
-    require_count(min_repetitions, name="min_repetitions")
+    require_options(skipna=skipna, error=AssemblyError)
+    require_count(min_repetitions, name="min_repetitions", error=AssemblyError)
     codes, _ = _stimulus_codes(assembly)
     return _average(
         assembly, codes, np.ones(len(codes), dtype=bool), skipna=skipna, min_repetitions=int(min_repetitions)

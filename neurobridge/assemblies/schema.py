@@ -15,6 +15,7 @@ from neurobridge.assemblies.labels import plain, present_labels
 from neurobridge.assemblies.missing import refuse_non_finite
 from neurobridge.points.blocks import is_dask
 from neurobridge.points.conversion import real_array, require_real, unlabelled, working_dtype
+from neurobridge.points.options import require_options
 
 PRESENTATION, NEUROID, TIME_BIN = "presentation", "neuroid", "time_bin"
 STIMULUS_ID, NEUROID_ID, REPETITION = "stimulus_id", "neuroid_id", "repetition"
@@ -154,6 +155,7 @@ def validate(assembly: xr.DataArray, *, role: str = "assembly", allow_missing: b
     >>> validate(array) is array
     True
     """
+    require_options(allow_missing=allow_missing, error=AssemblyError)
     return _validated(assembly, role, allow_missing=allow_missing)
 
 

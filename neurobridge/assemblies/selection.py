@@ -10,6 +10,7 @@ import xarray as xr
 from neurobridge.assemblies.errors import AssemblyError
 from neurobridge.assemblies.labels import missing_rows, plain
 from neurobridge.assemblies.schema import NEUROID, NEUROID_ID, PRESENTATION, blocks
+from neurobridge.points.options import is_number, require_options
 
 
 def select(assembly: xr.DataArray, **wanted: Any) -> xr.DataArray:
@@ -149,9 +150,10 @@ def drop_incomplete(assembly: xr.DataArray, *, max_missing: float = 0.1, present
     >>> drop_incomplete(recordings, max_missing=0.5).values.tolist()
     [[1.0, 2.0], [3.0, 4.0]]
     """
-    if not 0 <= max_missing <= 1:
+    require_options(presentations=presentations, error=AssemblyError)
+    if not is_number(max_missing) or not 0 <= max_missing <= 1:
         raise AssemblyError(
-            f"drop_incomplete: found max_missing={max_missing}; expected a share in [0, 1]. Mend: e.g. max_missing=0.1."
+            f"drop_incomplete: found max_missing={max_missing!r:.60}; expected a share in [0, 1]. Mend: e.g. max_missing=0.1."
         )
     absent = missing_values(assembly)
     kept = absent.mean(axis=0) <= max_missing

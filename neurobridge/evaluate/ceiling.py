@@ -114,7 +114,7 @@ def internal_consistency(
     >>> round(float(ceiling.mean()), 1)
     0.8
     """
-    require_options(n_bootstrap=n_bootstrap, confidence=confidence, seed=seed, error=AssemblyError)
+    require_options(n_bootstrap=n_bootstrap, confidence=confidence, seed=seed, progress=progress, error=AssemblyError)
     require_count(n_splits, name="n_splits", error=AssemblyError)
     require_share(confidence, name="confidence", error=AssemblyError)
     validate(recordings, role="recordings", allow_missing=True)

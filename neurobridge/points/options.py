@@ -238,7 +238,10 @@ KINDS = {
         _NUMBER, "alpha confidence damping memory_limit operation_limit p pair_weight rho support_quantile tau tol"
     ),
     **_named(replace(_NUMBER, or_none=True), "epsilon exponent penalty power unbalanced unit"),
-    **_named(Kind("True or False", "True", _is_flag), "distributed pinned progress refit stream unbiased"),
+    **_named(
+        Kind("True or False", "True", _is_flag),
+        "allow_missing distributed pinned presentations progress refit skipna stream unbiased",
+    ),
     "alphas": Kind("a sequence of numbers", "(0.1, 1.0)", partial(is_sequence_of, is_number)),
     "shapes": Kind("a sequence of (width, mix)", "((1.0, 0.5),)", partial(is_sequence_of, _is_width_and_mix)),
 }

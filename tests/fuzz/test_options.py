@@ -31,7 +31,7 @@ TRIALS = nb.make_assembly(
 )
 SMALL = {"lams": (0.9,), "epsilons": (0.1,), "n_rounds": (1,), "kernel_rounds": (0,), "maps": ("ridge",)}
 # Options that are data in disguise, or change what is written or shown.
-_LEFT_OUT = {"self", "pairs", "stream", "distributed", "progress", "flow_options"}
+_LEFT_OUT = {"self", "pairs", "stream", "distributed", "progress", "journal", "flow_options"}
 
 
 def _call(function: Callable[..., Any], *given: Any, **small: Any) -> tuple[Callable[..., Any], Callable[..., Any]]:

@@ -11,6 +11,7 @@ import numpy as np
 import xarray as xr
 from scipy import integrate, stats
 
+from neurobridge.assemblies import validate
 from neurobridge.evaluate.curves.folds import N_PAIRS, CurveSettings, Unpaired
 from neurobridge.evaluate.curves.journal import Journal, curve_header
 from neurobridge.evaluate.curves.records import COUNT, METHOD, SEED, Record, curve_records
@@ -116,6 +117,12 @@ def learning_curve(
     )
     kept = None
     if journal is not None:
+        if not isinstance(journal, (str, os.PathLike)):
+            raise ValueError(
+                f"found journal={journal!r:.60}; expected a path, or None. Mend: e.g. journal='curve/records.jsonl'."
+            )
+        for role, space in (("source", source), ("target", target)):
+            validate(space, role=role, allow_missing=True)
         kept = Journal(journal, curve_header(source, target, aligners, settings, ceiling))
         known = [*known, *kept.records]
     new = curve_records(source, target, aligners, settings, ceiling=ceiling, known=known, progress=progress)
