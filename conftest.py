@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
+
 import matplotlib as mpl
 import pytest
 from _pytest.doctest import DoctestItem
@@ -31,6 +34,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 @pytest.fixture(autouse=True)
-def _examples_write_into_a_folder_of_their_own(request: pytest.FixtureRequest) -> None:
+def _examples_write_into_a_folder_of_their_own(request: pytest.FixtureRequest) -> Iterator[None]:
     if isinstance(request.node, DoctestItem):
         request.getfixturevalue("monkeypatch").chdir(request.getfixturevalue("tmp_path"))
+    yield
+    if isinstance(request.node, DoctestItem) and "matplotlib.pyplot" in sys.modules:
+        # Figures of examples stay open, and matplotlib warns of more than twenty.
+        sys.modules["matplotlib.pyplot"].close("all")
