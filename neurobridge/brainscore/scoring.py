@@ -190,13 +190,14 @@ def _of_region(recordings: xr.DataArray, name: BenchmarkName) -> xr.DataArray:
 
 def _with_ceiling(summary: dict[str, Any], ceiling: float | None) -> dict[str, Any]:
     """Put Brain-Score's ceiling, the mean over halvings of the median over sites, for the median over sites of their means."""
-    if ceiling is None or not (ceiling > 0 and summary["ceiling"] > 0):
+    by_site = summary["ceiling"]
+    if ceiling is None or by_site is None or not (ceiling > 0 and by_site > 0):
         return summary
-    rule = summary["normalization"]
-    factor = float(normalise(np.ones(1), np.full(1, ceiling), rule)[0])
-    factor /= float(normalise(np.ones(1), np.full(1, summary["ceiling"]), rule)[0])
-    scaled = {
-        key: summary[key] * factor for key in ("normalized", "normalized_low", "normalized_high") if key in summary
+    now, before = (float(normalise(np.ones(1), np.full(1, c), summary["normalization"])[0]) for c in (ceiling, by_site))
+    scaled: dict[str, Any] = {
+        key: summary[key] * now / before
+        for key in ("normalized", "normalized_low", "normalized_high")
+        if summary.get(key) is not None
     }
     return {**summary, **scaled, "ceiling": ceiling}
 
