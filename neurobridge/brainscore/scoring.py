@@ -14,6 +14,7 @@ from neurobridge.assemblies.schema import NEUROID, PRESENTATION, REPETITION, STI
 from neurobridge.brainscore.metrics import ALL_METRICS, SITE_METRICS
 from neurobridge.datasets import has_loader, list_datasets, load
 from neurobridge.evaluate import aggregate, internal_consistency
+from neurobridge.evaluate.score.normalization import normalise
 from neurobridge.points.options import is_choice
 
 #: Of the halves of Brain-Score's ceilings.
@@ -150,9 +151,12 @@ def score_benchmark(
     n_constant = int(averaged.attrs["dropped_constant_neuroids"])
     if n_constant:
         notes.append(f"{n_constant} site(s) with a constant response were left out")
-    ceiling = {}
+    ceiling: dict[str, Any] = {}
+    of_all_sites: float | None = None
     if name.metric in SITE_METRICS:
-        ceiling = {"ceiling": _ceiling(trials, averaged, notes, halves, seed)}
+        reliability = _reliability(trials, averaged, notes, halves, seed)
+        ceiling = {"ceiling": None if reliability is None else reliability["ceiling"]}
+        of_all_sites = None if reliability is None else float(reliability["median"])
     else:
         notes.append(
             f"no ceiling: the reliability of single sites does not bound {name.metric!r}, so nothing is normalised"
@@ -166,7 +170,7 @@ def score_benchmark(
     summary = {
         "benchmark": str(name),
         "kind": experiment.kind,
-        **aggregate(score),
+        **_with_ceiling(aggregate(score), of_all_sites),
         "n_unused_activations": n_unused,
         "notes": notes,
     }
@@ -184,9 +188,23 @@ def _of_region(recordings: xr.DataArray, name: BenchmarkName) -> xr.DataArray:
     return recordings.isel({NEUROID: rows})
 
 
-def _ceiling(
+def _with_ceiling(summary: dict[str, Any], ceiling: float | None) -> dict[str, Any]:
+    """Put Brain-Score's ceiling, the mean over halvings of the median over sites, for the median over sites of their means."""
+    by_site = summary["ceiling"]
+    if ceiling is None or by_site is None or not (ceiling > 0 and by_site > 0):
+        return summary
+    now, before = (float(normalise(np.ones(1), np.full(1, c), summary["normalization"])[0]) for c in (ceiling, by_site))
+    scaled: dict[str, Any] = {
+        key: summary[key] * now / before
+        for key in ("normalized", "normalized_low", "normalized_high")
+        if summary.get(key) is not None
+    }
+    return {**summary, **scaled, "ceiling": ceiling}
+
+
+def _reliability(
     trials: xr.DataArray, averaged: xr.DataArray, notes: list[str], halves: str, seed: int
-) -> xr.DataArray | None:
+) -> xr.Dataset | None:
     if not is_choice(halves, ("repetition", "stimulus")):
         raise ValueError(f"found halves={halves!r}; expected 'repetition' or 'stimulus'. Mend: choose one of them.")
     _, counts = np.unique(trials[STIMULUS_ID].values, return_counts=True)
@@ -196,12 +214,12 @@ def _ceiling(
     kept = trials.isel({NEUROID: np.flatnonzero(np.isin(trials["neuroid_id"].values, averaged["neuroid_id"].values))})
     if halves == "repetition":
         try:
-            return internal_consistency(kept, halves="repetition", seed=_RANDOM_STATE)["ceiling"]
+            return internal_consistency(kept, halves="repetition", seed=_RANDOM_STATE)
         except AssemblyError:
             notes.append(
                 "ceiling from halves by stimulus: Brain-Score's, by repetition number, leave a stimulus without a trial in one half"
             )
-    return internal_consistency(kept, seed=seed)["ceiling"]
+    return internal_consistency(kept, seed=seed)
 
 
 def _require_stimuli(activations: xr.DataArray, recordings: xr.DataArray, name: BenchmarkName) -> int:

@@ -341,6 +341,7 @@ def test_a_draw_leaves_out_pairs_of_a_stimulus_with_its_copy():
         ({"m": np.zeros((9, 5))}, geometry(), {}, r"'m'.*\(9, 5\)"),
         ({"m": geometry()[0][:8, :8]}, geometry(), {}, "8 stimuli; expected 9"),
         ({}, geometry(), {}, "none"),
+        ({"m": np.zeros((0, 0))}, geometry(), {}, r"\(0, 0\)"),
         ({"m": np.triu(geometry()[0])}, geometry(), {}, "symmetric"),
         ({"m": np.full((9, 9), np.nan)}, geometry(), {}, "72 dissimilarities"),
         ({"m": geometry()[0]}, geometry()[0], {}, r"\(9, 9\)"),

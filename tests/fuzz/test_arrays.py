@@ -211,9 +211,7 @@ OF_ALL_NUMBERS: dict[str, Entrance] = {
     "similarity.sliced_wasserstein": lambda X, n: similarity.sliced_wasserstein(X, TARGET),
     "similarity.compare_rdms": lambda X, n: similarity.compare_rdms(X, X),
     "similarity.compare_rsa_models": lambda X, n: (
-        similarity.compare_rsa_models(
-            {"m": X @ X.T}, np.stack([X @ X.T, TARGET[:n] @ TARGET[:n].T]), comparator="cosine", n_bootstrap=20
-        )["raw"].values
+        similarity.compare_rsa_models({"m": X}, {"a": X, "b": X}, comparator="cosine", n_bootstrap=20)["raw"].values
     ),
     "similarity.rdm_noise_ceiling": lambda X, n: similarity.rdm_noise_ceiling(X),
     "decoding.consistency": lambda X, n: decoding.consistency((X, X), (X, X), n_permutations=5)["raw"].values,

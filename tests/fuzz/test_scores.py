@@ -203,7 +203,9 @@ ENTRANCES: dict[str, Space] = {
     "similarity.rdm cosine": lambda a, b: similarity.rdm(a, distance="cosine"),
     "similarity.rdm poisson": lambda a, b: similarity.rdm(abs(a), distance="poisson"),
     "similarity.rdm_consistency": lambda a, b: similarity.rdm_consistency(a, n_splits=2),
-    "similarity.noise_covariance": lambda a, b: similarity.noise_covariance(a),
+    "similarity.noise_covariance": lambda a, b: xr.DataArray(
+        similarity.noise_covariance(a), dims=("neuroid", "neuroid_2")
+    ),
     "similarity.crossvalidated_rdm": lambda a, b: similarity.crossvalidated_rdm(a),
     "similarity.crossvalidated_rdm whitened": lambda a, b: similarity.crossvalidated_rdm(a, whiten=True),
     "similarity.rsa": lambda a, b: similarity.rsa(a, b, **QUICK),

@@ -323,7 +323,7 @@ def _stimuli_of(part: Any) -> np.ndarray | None:
 def _read_square(part: Any, where: str) -> np.ndarray:
     values = part.values if isinstance(part, xr.DataArray) else part
     square = real_array(values, name=where, error=AssemblyError).astype(np.float64)
-    if square.ndim != 2 or square.shape[0] != square.shape[1]:
+    if square.ndim != 2 or square.shape[0] != square.shape[1] or not square.size:
         raise AssemblyError(
             f"{where}: found shape {square.shape}; expected a square RDM, (n_stimuli, n_stimuli). "
             "Mend: neurobridge.similarity.rdm(assembly), or scipy.spatial.distance.squareform(condensed)."
