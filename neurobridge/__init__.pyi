@@ -30,6 +30,7 @@ from .evaluate.decoding.accuracy import decode as decode
 from .evaluate.layers import select_layer as select_layer
 from .evaluate.metrics import METRICS as METRICS
 from .evaluate.predict import predictivity as predictivity
+from .evaluate.retrieval import retrieve as retrieve
 from .evaluate.score.aggregation import aggregate as aggregate
 from .features.extraction import extract as extract
 from .features.loading import load_model as load_model

@@ -34,6 +34,7 @@ from .layers import select_layer as select_layer
 from .metrics import METRICS as METRICS
 from .predict import predictivity as predictivity
 from .regression import REGRESSIONS as REGRESSIONS
+from .retrieval import retrieve as retrieve
 from .score.aggregation import aggregate as aggregate
 from .score.normalization import NORMALIZATIONS as NORMALIZATIONS
 from .score.schema import check_score as check_score

@@ -105,6 +105,9 @@ FREE = {
             labelled(x), labelled(y), {"ridge": RidgeAligner()}, n_pairs=(5, 10), n_seeds=1, progress=False, **SEED
         )
     ),
+    "retrieve": lambda x, y: score(
+        evaluate.retrieve(labelled(x), labelled(y[:, :4]), similarity="correlation", n_bootstrap=9, **SEED)
+    ),
     "overlap": lambda x, y: score(
         similarity.overlap(labelled(x), labelled(y), k=4, n_alignments=2, n_projections=9, **SEED)
     ),

@@ -115,6 +115,7 @@ ENTRANCES: dict[str, Space] = {
         evaluate.CurveSettings(**CURVE),
     ),
     "evaluate.draw_curve_fold": _draw_fold,
+    "evaluate.retrieve": lambda a, b: nb.retrieve(a, b.isel(neuroid=range(a.sizes["neuroid"])), n_bootstrap=3, **QUICK),
     "evaluate.aggregate": lambda a, b: nb.aggregate(nb.predictivity(a, b, "ridge", **QUICK), n_bootstrap=5),
     "evaluate.aggregate anything": lambda a, b: nb.aggregate(xr.Dataset({"raw": a, "p_value": a}), n_bootstrap=5),
     "evaluate.check_score": lambda a, b: check_score(xr.Dataset({"raw": a, "null": a})),
