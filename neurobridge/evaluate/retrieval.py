@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -15,6 +16,7 @@ from neurobridge.assemblies import AssemblyError, Pairs, as_matrix, resolve_pair
 from neurobridge.assemblies.ids import show_ids
 from neurobridge.assemblies.schema import NEUROID, STIMULUS_ID
 from neurobridge.evaluate.score.schema import make_score, score_attrs
+from neurobridge.points.blocks import row_blocks
 from neurobridge.points.memory import check_memory
 from neurobridge.points.options import is_choice, require_count, require_seed
 from neurobridge.points.ranks import HUB_NEIGHBORS, SIMILARITIES, partner_ranks
@@ -27,6 +29,8 @@ HUB_CORRECTIONS = ("csls",)
 MEDIAN_RANK, IDENTIFICATION = "median_rank", "identification"
 # Bytes of the permuted ranks that are held.
 _MEMORY_LIMIT = 4e9
+# Ranks that are measured at a time.
+_VALUES = 1 << 20
 
 
 class _Search(NamedTuple):
@@ -173,9 +177,10 @@ def retrieve(
             permutations=permutations if n_permutations else None,
         )
         others = m - search.n_partners
-        raw.append(_measure(ranked.rank, others, counts))
-        drawn = [_measure(r, others[order], counts) for r, order in zip(ranked.permuted, permutations, strict=True)]
-        null.append(np.array(drawn).reshape(n_permutations, len(measures)).T)
+        raw.append(_measure(ranked.rank[None], others[None], counts)[0])
+        sets = row_blocks(n_permutations, n, budget=_VALUES)
+        drawn = [_measure(ranked.permuted[part], others[permutations[part]], counts) for part in sets]
+        null.append(np.concatenate([np.empty((0, len(measures))), *drawn]).T)
         chance.append(_chance(search.n_partners, m, counts))
         bounds.append(_bounds(ranked.rank, others, counts, confidence, n_bootstrap, rng))
         ranks.append(ranked.rank)
@@ -270,12 +275,17 @@ def _table(queries: np.ndarray, points: np.ndarray, n_queries: int) -> np.ndarra
     return table
 
 
-def _measure(rank: np.ndarray, others: np.ndarray, ks: Sequence[int]) -> list[float]:
-    """Return all measures of ranks; ``others`` is the number of stimuli that compete with the partner of each query."""
-    competed = others > 0
-    beaten = 1 - (rank[competed] - 1) / others[competed]
-    shares = [float((rank <= k).mean()) for k in ks]
-    return [*shares, float(np.median(rank)), float(beaten.mean()) if competed.any() else np.nan]
+def _measure(ranks: np.ndarray, others: np.ndarray, ks: Sequence[int]) -> np.ndarray:
+    """Return all measures of sets of ranks, arrays (n_sets, n_queries) -> (n_sets, n_measures).
+
+    ``others``, of the same shape, is the number of stimuli that compete with the partner of each query.
+    """
+    shares = [(ranks <= k).mean(axis=1) for k in ks]
+    beaten = 1 - (ranks - 1) / np.where(others > 0, others, np.nan)
+    with warnings.catch_warnings():
+        # Where everything is a partner of everything, nothing is identified.
+        warnings.filterwarnings("ignore", "Mean of empty slice", RuntimeWarning)
+        return np.stack([*shares, np.median(ranks, axis=1), np.nanmean(beaten, axis=1)], axis=1)
 
 
 def _chance(n_partners: np.ndarray, m: int, ks: Sequence[int]) -> list[float]:
@@ -306,5 +316,8 @@ def _bounds(
     if not n_bootstrap:
         return np.full((len(ks) + 2, 2), np.nan)
     n = len(rank)
-    drawn = [_measure(rank[rows], others[rows], ks) for rows in (rng.integers(0, n, n) for _ in range(n_bootstrap))]
+    drawn = np.empty((n_bootstrap, len(ks) + 2))
+    for sets in row_blocks(n_bootstrap, n, budget=_VALUES):
+        rows = rng.integers(0, n, (sets.stop - sets.start, n))
+        drawn[sets] = _measure(rank[rows], others[rows], ks)
     return np.asarray(np.quantile(drawn, [(1 - confidence) / 2, (1 + confidence) / 2], axis=0).T)

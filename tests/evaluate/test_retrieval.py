@@ -121,6 +121,7 @@ def test_a_score_is_written_and_read(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_intervals_cover_the_truth_and_nothing_is_found_where_nothing_is():
     """Simulated, 200 draws of 100 stimuli: the truth is the mean over 300 other draws of the same size."""
     options = {"n_permutations": 0, "ks": (1, 5)}
