@@ -29,6 +29,10 @@ COMMANDS = {
         "neurobridge.cli.score:score_command",
         "Score activations on a benchmark, or one assembly as predictor of another: cross-validated, with ceiling and chance.",
     ),
+    "compare": LazyCommand(
+        "neurobridge.cli.compare:compare_command",
+        "Compare models on the same recordings: scores, paired differences, corrected p-values and ranks.",
+    ),
     "report": LazyCommand(
         "neurobridge.cli.report:report_command", "Write one self-contained HTML page from a results folder."
     ),

@@ -10,6 +10,8 @@ BASELINES = (
 CRITERIA = ("correlation", "error", "retrieval")
 #: Keys of `neurobridge.evaluate.REGRESSIONS`.
 REGRESSIONS = ("pls", "ridge", "linear", "neuron_to_neuron")
+#: `neurobridge.evaluate.comparison.models.COMPARED`.
+COMPARED = ("pls", "ridge", "linear", "neuron_to_neuron", "rdm", "rsa")
 #: Keys of `neurobridge.evaluate.splits.KINDS`.
 SPLITS = ("shuffle", "stratified", "kfold", "group", "condition", "brainscore")
 #: Keys of `neurobridge.features.references.recipes.REFERENCES`.

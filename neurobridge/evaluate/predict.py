@@ -10,9 +10,10 @@ import xarray as xr
 
 from neurobridge.assemblies import AssemblyError, as_matrix, match_stimuli, require_varying_neuroids, validate
 from neurobridge.assemblies.schema import STIMULUS_ID
+from neurobridge.evaluate.banded import BANDS, band_labels
 from neurobridge.evaluate.correlation import MIN_CORRELATED, score_folds
 from neurobridge.evaluate.folds import GivenSplits
-from neurobridge.evaluate.regression import REGRESSIONS, predict_held_out
+from neurobridge.evaluate.regression import BANDED_REGRESSIONS, REGRESSIONS, predict_held_out
 from neurobridge.evaluate.splits import resolve_splits
 from neurobridge.points.options import is_choice, require_options
 
@@ -37,8 +38,9 @@ def predictivity(
         Assembly of predictors, dims ``(presentation, neuroid)``, one presentation a stimulus.
     target : xarray.DataArray
         Assembly of the predicted responses, likewise; recordings are averaged over repetitions first.
-    regression : {"pls", "ridge", "linear", "neuron_to_neuron"}
-        A key of `REGRESSIONS`. "pls" has Brain-Score's 25 components, unscaled; "ridge" chooses a penalty for each neuroid.
+    regression : {"pls", "ridge", "linear", "neuron_to_neuron", "banded"}
+        A key of `REGRESSIONS`. "pls" has Brain-Score's 25 components, unscaled; "ridge" chooses a penalty for each neuroid;
+        "banded" does so for each of its bands, by himalaya (extra ``himalaya``).
     splits : Splits, str or sequence of (train, test), optional
         Rows of the shared stimuli in the source's order, or a text such as "kfold,n_splits=5" (`splits_from_text`). Default:
         Brain-Score's ten stratified 90/10 splits on ``object_name`` with random state 1, or shuffled ones where there is no such
@@ -51,7 +53,9 @@ def predictivity(
         Size of the null: the held-out stimuli of the predictions are shuffled.
     seed : int
     **options
-        Of the regression: ``n_components`` of pls; ``alpha`` or ``alphas`` of ridge (Brain-Score's ridge is ``alpha=1``).
+        Of the regression: ``n_components`` of pls; ``alpha`` or ``alphas`` of ridge (Brain-Score's ridge is ``alpha=1``);
+        ``bands`` of banded, the name of a coordinate of the source's neuroids, by default ``layer``, and its ``n_iter``, ``alphas``
+        and ``n_folds``. Its weights are drawn with ``seed``, too.
 
     Returns
     -------
@@ -62,6 +66,8 @@ def predictivity(
     ------
     AssemblyError
         Bad assemblies (no shared or duplicate stimuli, NaN, constant target neuroids), unknown regression or option, bad splits.
+    ModuleNotFoundError
+        "banded" without the extra ``himalaya``.
 
     Examples
     --------
@@ -78,22 +84,27 @@ def predictivity(
     >>> dict(score["raw"].sizes), float(score["p_value"])
     ({'split': 10, 'neuroid': 10}, 0.01)
     """
-    if not is_choice(regression, REGRESSIONS):
+    regressions = {**REGRESSIONS, **BANDED_REGRESSIONS}
+    if not is_choice(regression, regressions):
         raise AssemblyError(
-            f"found regression {regression!r}; expected one of {sorted(REGRESSIONS)}. Mend: choose one of them."
+            f"found regression {regression!r}; expected one of {sorted(regressions)}. Mend: choose one of them."
         )
-    fit = REGRESSIONS[regression]
+    fit = regressions[regression]
     known = [name for name, p in inspect.signature(fit).parameters.items() if p.kind is p.KEYWORD_ONLY]
     unknown = sorted(set(options) - set(known))
     if unknown:
         raise AssemblyError(f"{regression}: found option {unknown[0]!r}; expected some of {known}. Mend: leave it out.")
     require_options(n_permutations=n_permutations, seed=seed, error=AssemblyError)
+    if regression in BANDED_REGRESSIONS:
+        options = {"bands": BANDS, **options}
+    shown = "".join(f", {name}={np.asarray(value).tolist()}" for name, value in sorted(options.items()))
+    if regression in BANDED_REGRESSIONS:
+        options = {**options, "bands": band_labels(source, options["bands"]), "seed": seed}
     matched = matched_spaces(source, target)
     X, Y = matched.X, matched.Y
     folds = resolve_splits(matched.target, splits, min_held_out=MIN_CORRELATED)
     held_out = predict_held_out(fit, X, Y, folds, **options)
     predicted = [(values, Y[test]) for values, (_, test) in zip(held_out, folds, strict=True)]
-    shown = "".join(f", {name}={np.asarray(value).tolist()}" for name, value in sorted(options.items()))
     return score_folds(
         predicted,
         like=target,

@@ -1,3 +1,5 @@
+from .comparison import compared_models as compared_models
+from .partition import variance_parts as variance_parts
 from .plots import accuracies as accuracies
 from .plots import contact_sheet as contact_sheet
 from .plots import layer_profile as layer_profile

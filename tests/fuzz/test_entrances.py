@@ -32,6 +32,7 @@ NOT_TRIED = {
         "flow.VelocityMLP", "flow.default_size",
     ],
     "an entry of a manifest, which pydantic checks when the manifest is read": ["datasets.File", "datasets.Manifest"],
+    "draws or tabulates a comparison, which the package makes": ["evaluate.comparison_tables"],
     "takes nothing": [
         "datasets.cache_folder", "datasets.list_datasets", "study.machine_facts", "study.peak_rss",
     ],
@@ -41,6 +42,7 @@ NOT_TRIED = {
     "needs the recordings of Majaj & Hong 2015": ["brainscore.majajhong2015_public"],
     "draws a result": [
         "figures.accuracies", "figures.layer_profile", "figures.learning_curve", "figures.save_figure", "figures.sites",
+        "figures.variance_parts", "figures.compared_models",
         "study.count_ticks", "study.make_panels", "study.save_panels",
     ],
     "runs, tabulates or writes the records of this package's own experiments": [
