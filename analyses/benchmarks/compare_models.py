@@ -79,7 +79,8 @@ for test in np.array_split(order, 5):
         return np.mean([spearmanr(model, pdist(Y[rows][:, animal == a], "correlation"))[0] for a in ("Chabo", "Tito")])
     best = int(np.argmax([score(X, train) for X in layers]))
     rsa.append(score(layers[best], test))
-print(json.dumps({"processor_s": time.process_time() - start, "peak_gb": peak(), "value": [float(np.mean(r)), float(np.mean(rsa))]}))
+print(json.dumps({"processor_s": time.process_time() - start, "peak_gb": peak(),
+    "value": [float(np.mean(r)), float(np.mean(rsa))]}))
 """
 )
 

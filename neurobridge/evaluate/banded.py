@@ -76,8 +76,6 @@ def fit_banded(
 
     Examples
     --------
-    >>> import pytest
-    >>> _ = pytest.importorskip("himalaya", reason="the extra himalaya")
     >>> import numpy as np
     >>> from neurobridge.evaluate.banded import fit_banded
     >>> rng = np.random.default_rng(0)  # simulated: 5 features that matter, 40 louder ones that do not

@@ -88,8 +88,6 @@ def partition_variance(
 
     Examples
     --------
-    >>> import pytest
-    >>> _ = pytest.importorskip("himalaya", reason="the extra himalaya")
     >>> import numpy as np
     >>> import neurobridge as nb
     >>> rng = np.random.default_rng(0)  # simulated: A sees the first two latents, B the last two; sites see the first and last

@@ -86,11 +86,19 @@ def compared_models(
         ax.plot([x, x], [first - 0.15, last + 0.15], transform=ax.get_yaxis_transform(), color="0.4", linewidth=2,
                 clip_on=False, label="no difference (corrected p >= 0.05)" if number == 0 else None)  # fmt: skip
     ax.set_yticks(places, labels=names)
-    ax.invert_yaxis()
+    ax.set_ylim(len(names) - 0.5, -0.5)
     ax.set_xlabel(f"{metric} on held-out stimuli")
     ax.set_title(title, fontsize="medium")
     if ax.get_legend_handles_labels()[0]:
-        ax.legend(fontsize="small", frameon=False, loc="lower left")
+        ax.legend(
+            fontsize="small",
+            frameon=False,
+            loc="upper center",
+            bbox_to_anchor=(0.5, 0),
+            borderaxespad=4.5,
+            ncols=3,
+            columnspacing=1,
+        )
     return ax
 
 
