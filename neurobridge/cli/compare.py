@@ -89,7 +89,7 @@ def compare_command(
         title = f"{recordings.name}: {comparison.attrs['n_stimuli']} stimuli, {comparison.attrs['n_sites']} sites, seed {seed}"
         ax = figures.compared_models(comparison, metric, title=title)
         files += [str(path) for path in figures.save_figure(cast("Figure", ax.figure), out, f"comparison_{metric}")]
-    summary = {
+    summary: dict[str, Any] = {
         "recordings": str(recordings),
         "models": {name: str(path) for name, path in paths.items()},
         "ceiling": None if ceiling is None else str(ceiling),
@@ -154,7 +154,7 @@ def _read_ceiling(path: Path, recordings: xr.DataArray) -> xr.DataArray:
 def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
     """Return the rows of a table; what is not defined is None."""
     return [
-        {key: None if isinstance(value, float) and math.isnan(value) else value for key, value in row.items()}
+        {str(key): None if isinstance(value, float) and math.isnan(value) else value for key, value in row.items()}
         for row in table.to_dict(orient="records")
     ]
 

@@ -105,13 +105,15 @@ def fit_banded(
     x_mean = X.mean(axis=0)
     units = [unit_of_cloud(X[:, band]) for band in columns]
     parts = [(X[:, band] - x_mean[band]) / unit for band, unit in zip(columns, units, strict=True)]
+    # himalaya compares squared errors with the rounding of 1: targets have unit spread.
+    spread = np.array([unit_of_cloud(column[:, None]) for column in Y.T])
     # himalaya holds (penalties, features, samples) at a time.
     n_batch = row_blocks(len(ALPHAS), X.size, budget=_BATCH)[0].stop
     backend = backends.get_backend()
     grid = ALPHAS if alphas is None else np.asarray(alphas, dtype=np.float64)
     _, weights, _, intercept = ridge.solve_group_ridge_random_search(
         [backend.asarray(part) for part in parts],
-        backend.asarray(Y),
+        backend.asarray(Y / spread),
         n_iter=n_iter if len(names) > 1 else 1,
         alphas=backend.asarray(grid),
         fit_intercept=True,
@@ -128,8 +130,8 @@ def fit_banded(
     order = np.concatenate(columns)
     by_feature = np.empty_like(coef)
     by_feature[order] = coef
-    by_feature /= scale[:, None]
-    y_mean = backend.to_numpy(intercept)
+    by_feature *= spread / scale[:, None]
+    y_mean = backend.to_numpy(intercept) * spread
     return lambda new: np.asarray((np.asarray(new, dtype=np.float64) - x_mean) @ by_feature + y_mean)
 
 

@@ -14,7 +14,7 @@ from neurobridge.assemblies.storage.files import save_variables
 from neurobridge.evaluate import METRICS, comparison_tables, kfold_splits
 from neurobridge.evaluate.comparison.geometry import Geometry
 from neurobridge.evaluate.comparison.regressed import Regressed, drawn_correlations
-from neurobridge.evaluate.comparison.statistics import CORRECTIONS, holm, paired_differences, ranks
+from neurobridge.evaluate.comparison.statistics import CORRECTIONS, corrected_draws, holm, paired_differences, ranks
 from neurobridge.evaluate.layers import generalised_errors
 from neurobridge.evaluate.regression import ALPHAS
 
@@ -123,7 +123,7 @@ def test_drawn_rdms_leave_out_pairs_of_one_stimulus():
     counts = np.bincount(rows, minlength=24)[None].astype(float)
     folds = [(np.arange(2), np.arange(24))]
     Y, X = recordings.values, models["all"].values
-    drawn = Geometry(Y, np.arange(24), folds, counts).score({"all": X}).draws
+    drawn = Geometry(Y, np.arange(24), folds, counts).score({"all": X}).draws[0]
     ranked = []
     for space in (X, Y):
         full, upper = 1 - np.corrcoef(space), np.triu_indices(24, k=1)
@@ -142,11 +142,27 @@ def test_corrections_and_ranks_in_closed_form():
     assert rank.tolist() == [2.5, 1, 2.5]
     np.testing.assert_allclose([low, high], [[2, 1, 2], [3, 1, 3]], atol=1e-3)
     draws = np.array([[0.5] * 99, [0.4] * 98 + [0.6]])
-    paired = paired_differences(np.array([0.5, 0.4]), draws, "holm", 0.95)
+    # Nothing depends on the sites.
+    of_both = np.stack([draws, draws, np.full_like(draws, 0.5)], axis=1)
+    paired = paired_differences(np.array([0.5, 0.4]), of_both, "holm", 0.95)
     assert paired.p_value[0, 1] == paired.p_value[1, 0] == pytest.approx(2 * 2 / 100)
     assert paired.difference[0, 1] == -paired.difference[1, 0] == pytest.approx(0.1)
     assert paired.low[0, 1] == -paired.high[1, 0]
     assert np.isnan(np.diag(paired.p_corrected)).all()
+
+
+def test_draws_of_two_factors_are_shrunk_to_the_variance_of_both():
+    """A mean over stimuli and sites of independent noise: drawing both at once has three times its variance."""
+    noise = np.random.default_rng(8).normal(size=(40, 50))
+    rng, draws = np.random.default_rng(9), np.empty((1, 3, 4000))
+    for k in range(4000):
+        rows, columns = rng.integers(0, 40, 40), rng.integers(0, 50, 50)
+        draws[0, :, k] = noise[np.ix_(rows, columns)].mean(), noise[rows].mean(), noise[:, columns].mean()
+    value = noise.mean(keepdims=True).ravel()
+    assert draws[0, 0].var() == pytest.approx(3 / 2000, rel=0.2)
+    shrunk = corrected_draws(value, draws)
+    assert shrunk.var() == pytest.approx(1 / 2000, rel=0.3)
+    np.testing.assert_allclose(corrected_draws(value, draws[:, [1, 1, 1]] * 0 + value[:, None, None]), value[0])
 
 
 def test_the_better_model_wins_and_everything_is_in_the_tables(tmp_path):

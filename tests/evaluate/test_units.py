@@ -70,7 +70,7 @@ def across(x: np.ndarray, y: np.ndarray) -> object:
 
 
 def compared(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    models = {"x": labelled(x), "half": labelled(x[:, :2])}
+    models = {"x": labelled(x).drop_vars("layer"), "y": labelled(y).drop_vars("layer")}
     result = evaluate.compare_models(models, labelled(y), ("ridge", "rsa"), splits="kfold,n_splits=3", n_bootstrap=9)
     return np.concatenate([np.ravel(result[name].values) for name in ("value", "value_low", "value_high")])
 

@@ -15,7 +15,7 @@ from neurobridge.assemblies.schema import NEUROID
 from neurobridge.assemblies.storage.files import save_variables
 from neurobridge.evaluate.score.schema import SPLIT
 
-DRAW = "draw"
+DRAW, DRAWN = "draw", "drawn"
 
 
 class Cell(NamedTuple):
@@ -27,8 +27,9 @@ class Cell(NamedTuple):
         The metric on the held-out stimuli of each fold; of metrics by site, the median over sites.
     site_value : array of shape (n_sites,)
         Mean over folds; NaN where the metric has no sites.
-    draws : array of shape (n_bootstrap,)
-        The mean over folds on stimuli, and sites, that are drawn with replacement: the same ones for every model.
+    draws : array of shape (3, n_bootstrap)
+        The mean over folds on stimuli and sites that are drawn with replacement, on drawn stimuli alone and on drawn sites
+        alone: the same ones for every model.
     layer : list of str
         The layer that each fold chose on its training stimuli.
     """
@@ -65,7 +66,7 @@ def keep_cell(cell: Cell, path: Path, fingerprint: str) -> None:
             {
                 "by_split": (SPLIT, cell.by_split),
                 "site_value": (NEUROID, cell.site_value),
-                "draws": (DRAW, cell.draws),
+                "draws": ((DRAWN, DRAW), cell.draws),
                 "layer": (SPLIT, np.array(cell.layer, dtype=str)),
             },
             attrs={"fingerprint": fingerprint},

@@ -73,7 +73,8 @@ class Geometry:
             model = _Moments(square(prepared, len(test)), self.counts[:, test])
             of_subjects = [model.correlation(subject) for subject in self._moments[fold]]
             draws += np.mean(of_subjects, axis=0) / len(self.folds)
-        return Cell(by_split, np.empty(0), draws, chosen)
+        # Sites are not drawn.
+        return Cell(by_split, np.empty(0), np.stack([draws, draws, np.full(len(draws), by_split.mean())]), chosen)
 
     def _prepared(self, X: np.ndarray, rows: np.ndarray) -> np.ndarray:
         return PREPARE[COMPARATOR](DISTANCES[DISTANCE](within_range(X[rows]), self.stimuli[rows]))

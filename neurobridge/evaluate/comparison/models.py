@@ -18,7 +18,7 @@ from neurobridge.evaluate.comparison.cells import DRAW, Cell, digest_of, keep_ce
 from neurobridge.evaluate.comparison.geometry import Geometry
 from neurobridge.evaluate.comparison.regressed import Regressed
 from neurobridge.evaluate.comparison.spaces import checked_names, drawn_counts, in_order_of, interval, shared_target
-from neurobridge.evaluate.comparison.statistics import CORRECTIONS, paired_differences, ranks
+from neurobridge.evaluate.comparison.statistics import CORRECTIONS, corrected_draws, paired_differences, ranks
 from neurobridge.evaluate.correlation import MIN_CORRELATED
 from neurobridge.evaluate.folds import GivenSplits
 from neurobridge.evaluate.layers import LAYER
@@ -69,8 +69,8 @@ def compare_models(
     3. Metrics by site ("ridge", "pls", "linear", "neuron_to_neuron") fit the map on the training stimuli; the score is the r with
        the held-out ones, median over sites, mean over folds. "rsa" compares RDMs of the held-out stimuli with those of each animal,
        "rdm" with that of all sites (correlation distance, Spearman), mean over folds.
-    4. Stimuli, and sites, are drawn with replacement, the same ones for all models; a difference is significant where its draws
-       lie on one side of zero. The fits are not repeated. ``p = 2 (1 + the rarer sign among n draws) / (1 + n)``.
+    4. Stimuli, and sites, are drawn with replacement, the same ones for all models, and the draws are shrunk to the variance of two
+       factors (`corrected_draws`). The fits are not repeated. ``p = 2 (1 + the rarer sign among n draws) / (1 + n)``.
     5. p-values are corrected for the number of pairs of models, within each metric.
 
     Parameters
@@ -260,8 +260,9 @@ def _block(
     """Return the variables of one metric: dims and values."""
     draws = np.stack([cell.draws for cell in cells])
     value = np.array([cell.by_split.mean() for cell in cells])
-    low, high = interval(draws, confidence, axis=1)
-    rank = ranks(value, draws, confidence)
+    of_models = corrected_draws(value, draws)
+    low, high = interval(of_models, confidence, axis=1)
+    rank = ranks(value, of_models, confidence)
     pairs = paired_differences(value, draws, correction, confidence)
     of_sites = [cell.site_value if len(cell.site_value) else np.full(n_sites, np.nan) for cell in cells]
     site_value = np.stack(of_sites)
@@ -290,5 +291,5 @@ def _block(
         "by_split": ((MODEL, SPLIT), np.stack([cell.by_split for cell in cells])),
         "layer": ((MODEL, SPLIT), np.array([cell.layer for cell in cells])),
         "site_value": ((MODEL, NEUROID), site_value),
-        "draws": ((MODEL, DRAW), draws),
+        "draws": ((MODEL, DRAW), of_models),
     }

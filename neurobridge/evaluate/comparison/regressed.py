@@ -45,13 +45,15 @@ class Regressed:
         names = list(layers)
         chosen = [names[0]] * len(self.folds) if len(names) == 1 else self._choose(layers)
         by_site = np.empty((len(self.folds), self.Y.shape[1]))
-        draws = np.zeros(len(self.counts))
+        draws = np.zeros((3, len(self.counts)))
         for fold, (train, test) in enumerate(self.folds):
             X = layers[chosen[fold]]
             predicted = REGRESSIONS[self.regression](X[train], self.Y[train])(X[test])
             by_site[fold] = pearson(predicted, self.Y[test])[0]
             r = drawn_correlations(predicted, self.Y[test], self.counts[:, test])
-            draws += np.median(np.take_along_axis(r, self.sites, axis=1), axis=1) / len(self.folds)
+            draws[0] += np.median(np.take_along_axis(r, self.sites, axis=1), axis=1) / len(self.folds)
+            draws[1] += np.median(r, axis=1) / len(self.folds)
+            draws[2] += np.median(by_site[fold][self.sites], axis=1) / len(self.folds)
         return Cell(np.median(by_site, axis=1), by_site.mean(axis=0), draws, chosen)
 
     def _choose(self, layers: Mapping[str, np.ndarray]) -> list[str]:

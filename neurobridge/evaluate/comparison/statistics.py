@@ -58,14 +58,41 @@ def holm(p: np.ndarray) -> np.ndarray:
 CORRECTIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {"holm": holm, "fdr": false_discovery_control}
 
 
+def corrected_draws(values: np.ndarray, draws: np.ndarray) -> np.ndarray:
+    """Shrink draws of stimuli and sites towards the value, to the variance that both together have.
+
+    Drawing two factors at once counts what belongs to neither alone three times. From the variances of drawing both, the stimuli
+    and the sites, ``2 (v_stimuli + v_sites) - v_both`` counts it once (Schütt et al. 2023, eLife, equation 14); it is kept
+    between the larger of the two single ones and that of both.
+
+    Parameters
+    ----------
+    values : array of shape (n,)
+    draws : array of shape (n, 3, n_draws)
+        Of both, of stimuli alone and of sites alone.
+
+    Returns
+    -------
+    array of shape (n, n_draws)
+    """
+    if draws.shape[2] == 0:
+        return draws[:, 0]
+    both, stimuli, sites = np.moveaxis(draws.var(axis=2), 1, 0)
+    variance = np.clip(
+        2 * (stimuli + sites) - both, np.maximum(stimuli, sites), np.maximum(both, np.maximum(stimuli, sites))
+    )
+    factor = np.sqrt(np.divide(variance, both, out=np.ones_like(both), where=both > 0))
+    return np.asarray(values[:, None] + factor[:, None] * (draws[:, 0] - values[:, None]))
+
+
 def paired_differences(values: np.ndarray, draws: np.ndarray, correction: str, confidence: float) -> Paired:
     """Compare all pairs of models on the same draws.
 
     Parameters
     ----------
     values : array of shape (n_models,)
-    draws : array of shape (n_models, n_draws)
-        Draw d is of the same stimuli and sites for all models.
+    draws : array of shape (n_models, 3, n_draws)
+        Of both, of stimuli alone and of sites alone; draw d is of the same ones for all models.
     correction : str
         A key of `CORRECTIONS`.
     confidence : float
@@ -74,13 +101,13 @@ def paired_differences(values: np.ndarray, draws: np.ndarray, correction: str, c
     -------
     Paired
     """
-    n, n_draws = draws.shape
+    n, _, n_draws = draws.shape
     difference = values[:, None] - values[None, :]
     low, high, p, corrected = (np.full((n, n), np.nan) for _ in range(4))
     np.fill_diagonal(difference, np.nan)
     first, second = np.triu_indices(n, k=1)
     if n_draws and len(first):
-        drawn = draws[first] - draws[second]
+        drawn = corrected_draws(difference[first, second], draws[first] - draws[second])
         below, above = interval(drawn, confidence, axis=1)
         rarer = np.minimum((drawn <= 0).sum(axis=1), (drawn >= 0).sum(axis=1))
         raw = np.minimum(1, 2 * (1 + rarer) / (1 + n_draws))
