@@ -17,7 +17,7 @@ from neurobridge.evaluate.comparison.spaces import checked_names, drawn_counts, 
 from neurobridge.evaluate.folds import GivenSplits, Splits
 from neurobridge.evaluate.score.schema import SPLIT, make_score, reliability_of, score_attrs, warn_low_ceilings
 from neurobridge.evaluate.splits import resolve_splits
-from neurobridge.points.options import require_count
+from neurobridge.points.options import require_count, require_options, require_share
 
 PART, SUBSET = "part", "subset"
 #: Text between the names of spaces that share a part.
@@ -107,9 +107,9 @@ def partition_variance(
         raise AssemblyError(
             f"partition_variance: found the names {names}; expected none with {AND!r}, which joins them. Mend: other names."
         )
-    require_count(n_bootstrap, name="n_bootstrap", at_least=0, error=AssemblyError)
-    if not 0 < confidence < 1:
-        raise AssemblyError(f"found confidence={confidence}; expected a share in (0, 1). Mend: confidence=0.95.")
+    require_share(confidence, name="confidence", error=AssemblyError)
+    require_options(n_bootstrap=n_bootstrap, seed=seed, progress=progress, error=AssemblyError)
+    require_count(n_iter, name="n_iter", error=AssemblyError)
     target = shared_target(spaces, recordings)
     Y = as_matrix(target, role="recordings")
     X = {name: as_matrix(in_order_of(spaces[name], target, name), role=name) for name in names}

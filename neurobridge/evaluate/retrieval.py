@@ -18,7 +18,14 @@ from neurobridge.assemblies.schema import NEUROID, STIMULUS_ID
 from neurobridge.evaluate.score.schema import make_score, score_attrs
 from neurobridge.points.blocks import row_blocks
 from neurobridge.points.memory import check_memory
-from neurobridge.points.options import is_choice, require_count, require_seed
+from neurobridge.points.options import (
+    is_choice,
+    is_sequence_of,
+    is_whole,
+    require_count,
+    require_options,
+    require_share,
+)
 from neurobridge.points.ranks import HUB_NEIGHBORS, SIMILARITIES, partner_ranks
 
 DIRECTION, MEASURE = "direction", "measure"
@@ -242,13 +249,12 @@ def _checked_options(
             f"retrieve: found hub_correction={hub_correction!r:.60}; expected None or one of {list(HUB_CORRECTIONS)}. "
             "Mend: hub_correction='csls', or leave it out."
         )
-    if not 0 < confidence < 1:
+    require_share(confidence, name="confidence", error=AssemblyError)
+    require_options(n_permutations=n_permutations, n_bootstrap=n_bootstrap, seed=seed, error=AssemblyError)
+    if not is_sequence_of(is_whole, ks):
         raise AssemblyError(
-            f"retrieve: found confidence={confidence}; expected a share in (0, 1). Mend: confidence=0.95."
+            f"retrieve: found ks={ks!r:.60}; expected a sequence of whole numbers. Mend: ks=(1, 5, 10)."
         )
-    require_count(n_permutations, name="n_permutations", at_least=0, error=AssemblyError)
-    require_count(n_bootstrap, name="n_bootstrap", at_least=0, error=AssemblyError)
-    require_seed(seed, error=AssemblyError)
     return list(dict.fromkeys(require_count(k, name="k", error=AssemblyError) for k in ks))
 
 

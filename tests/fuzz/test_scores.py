@@ -115,7 +115,7 @@ ENTRANCES: dict[str, Space] = {
         evaluate.CurveSettings(**CURVE),
     ),
     "evaluate.draw_curve_fold": _draw_fold,
-    "evaluate.retrieve": lambda a, b: nb.retrieve(a, b.isel(neuroid=range(a.sizes["neuroid"])), n_bootstrap=3, **QUICK),
+    "evaluate.retrieve": lambda a, b: nb.retrieve(a, a + b.values[:, :1], n_bootstrap=3, **QUICK),
     "evaluate.compare_models": lambda a, b: nb.compare_models({"a": a, "b": b}, b, ("ridge", "rdm"), n_bootstrap=3),
     "evaluate.partition_variance": lambda a, b: nb.partition_variance({"a": a, "b": b}, b, n_iter=2, n_bootstrap=3),
     "evaluate.aggregate": lambda a, b: nb.aggregate(nb.predictivity(a, b, "ridge", **QUICK), n_bootstrap=5),

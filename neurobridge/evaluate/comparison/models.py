@@ -27,7 +27,7 @@ from neurobridge.evaluate.score.normalization import normalise
 from neurobridge.evaluate.score.schema import SPLIT, reliability_of, score_attrs, warn_low_ceilings
 from neurobridge.evaluate.similarity.rdms import subjects_of
 from neurobridge.evaluate.splits import resolve_splits
-from neurobridge.points.options import is_choice, require_count, require_seed
+from neurobridge.points.options import is_choice, require_options, require_share
 
 METRIC, MODEL, OTHER = "metric", "model", "other"
 #: Metrics that models can be compared by: those by site, and those of dissimilarities.
@@ -204,7 +204,7 @@ def compare_models(
 def _checked_options(
     metrics: Sequence[str], correction: str, confidence: float, n_bootstrap: int, seed: int
 ) -> list[str]:
-    chosen = [metrics] if isinstance(metrics, str) else list(dict.fromkeys(metrics))
+    chosen = [metrics] if isinstance(metrics, str) or not isinstance(metrics, Sequence) else list(metrics)
     unknown = [metric for metric in chosen if metric is None or not is_choice(metric, COMPARED)]
     if unknown or not chosen:
         shown = repr(unknown[0]) if unknown else "none"
@@ -215,13 +215,9 @@ def _checked_options(
         raise AssemblyError(
             f"compare_models: found correction={correction!r:.60}; expected one of {sorted(CORRECTIONS)}. Mend: correction='holm'."
         )
-    if not 0 < confidence < 1:
-        raise AssemblyError(
-            f"compare_models: found confidence={confidence}; expected a share in (0, 1). Mend: confidence=0.95."
-        )
-    require_count(n_bootstrap, name="n_bootstrap", at_least=0, error=AssemblyError)
-    require_seed(seed, error=AssemblyError)
-    return chosen
+    require_share(confidence, name="confidence", error=AssemblyError)
+    require_options(n_bootstrap=n_bootstrap, seed=seed, error=AssemblyError)
+    return list(dict.fromkeys(chosen))
 
 
 def _setting(target: xr.DataArray, splits: GivenSplits, n_bootstrap: int, seed: int, confidence: float) -> _Setting:
