@@ -134,7 +134,7 @@ def _read_ceiling(path: Path, recordings: xr.DataArray) -> xr.DataArray:
 
     from neurobridge.assemblies.ids import find_rows
 
-    with xr.open_dataset(path) as opened:
+    with xr.open_dataset(path, engine="netcdf4") as opened:
         kept = opened.load()
     if "ceiling" not in kept or kept["ceiling"].dims != ("neuroid",) or "neuroid_id" not in kept.coords:
         raise ValueError(

@@ -180,7 +180,7 @@ def test_the_better_model_wins_and_everything_is_in_the_tables(tmp_path):
     assert tables["models"]["model"].tolist()[2] == "half"
     assert len(tables["models"]) == len(tables["pairs"]) == 6
     assert tables["models"].set_index(["metric", "model"]).loc[("ridge", "late"), "layers"] == "second (5)"
-    with xr.open_dataset(save_variables(compared, tmp_path / "comparison.nc")) as again:
+    with xr.open_dataset(save_variables(compared, tmp_path / "comparison.nc"), engine="netcdf4") as again:
         np.testing.assert_array_equal(again["p_corrected"].values, compared["p_corrected"].values)
     mpl.use("Agg")
     ax = nb.figures.compared_models(compared, "rsa")

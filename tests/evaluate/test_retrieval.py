@@ -116,7 +116,7 @@ def test_hub_correction_undoes_a_hub_and_is_named():
 def test_a_score_is_written_and_read(tmp_path):
     a, b = two_spaces(12)
     score = nb.retrieve(a, b, n_permutations=9, n_bootstrap=9)
-    with xr.open_dataset(save_variables(score, tmp_path / "retrieval.nc")) as again:
+    with xr.open_dataset(save_variables(score, tmp_path / "retrieval.nc"), engine="netcdf4") as again:
         np.testing.assert_array_equal(again["raw"].values, score["raw"].values)
 
 

@@ -79,7 +79,7 @@ def kept_cell(path: Path, fingerprint: str) -> Cell | None:
     """Return the cell of a file if it was computed from the same data with the same settings, else None."""
     if not path.is_file():
         return None
-    with xr.open_dataset(path) as kept:
+    with xr.open_dataset(path, engine="netcdf4") as kept:
         if kept.attrs.get("fingerprint") != fingerprint:
             return None
         layers = [str(name) for name in kept["layer"].values]
