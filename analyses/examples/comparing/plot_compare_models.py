@@ -12,12 +12,14 @@ The recordings are real: 50 V4 neurons and the 640 images shown (``cowley2023-v4
 # %%
 # A fixed Gabor energy model with three layers, a convolutional network with random weights, and pixels.
 
+from typing import Any
+
 import matplotlib.pyplot as plt
 import torch
 
 import neurobridge as nb
 
-v4 = nb.load("cowley2023-v4-210325")
+v4: Any = nb.load("cowley2023-v4-210325")
 recordings = nb.average_repetitions(v4.recordings)
 ceiling = nb.internal_consistency(v4.recordings)["ceiling"]
 pixels = torch.nn.Sequential()

@@ -13,12 +13,14 @@ are held out.
 # %%
 # Both spaces, and an alignment over 100 of the other 800 pairs.
 
+from typing import Any
+
 import matplotlib.pyplot as plt
 import numpy as np
 
 import neurobridge as nb
 
-flickr = nb.load("clip-flickr8k")
+flickr: Any = nb.load("clip-flickr8k")
 images = flickr.activations
 captions = nb.embed_text(flickr.stimuli[["stimulus_id", "caption"]])
 order = np.random.default_rng(0).permutation(images.sizes["presentation"])

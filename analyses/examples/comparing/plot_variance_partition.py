@@ -13,13 +13,15 @@ models are a fixed Gabor energy model and the pixels of the same images.
 # %%
 # Activations of both models to the same images.
 
+from typing import Any
+
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
 
 import neurobridge as nb
 
-v4 = nb.load("cowley2023-v4-210325")
+v4: Any = nb.load("cowley2023-v4-210325")
 recordings = nb.average_repetitions(v4.recordings)
 ceiling = nb.internal_consistency(v4.recordings)["ceiling"]
 pixels = torch.nn.Sequential()
