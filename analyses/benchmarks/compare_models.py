@@ -94,7 +94,9 @@ def main(
     out: Annotated[Path | None, typer.Option(help="JSON file with the numbers.")] = None,
 ) -> None:
     sizes = [str(models), str(layers), str(features), str(stimuli)]
-    results: dict[str, Any] = {"sizes": dict(zip(("models", "layers", "features", "stimuli"), map(int, sizes), strict=True))}
+    results: dict[str, Any] = {
+        "sizes": dict(zip(("models", "layers", "features", "stimuli"), map(int, sizes), strict=True))
+    }
     results["ours"] = run_json([sys.executable, "-c", OURS, *sizes])
     if peer:
         results["peer, one model"] = run_json([sys.executable, "-c", PEER, *sizes])
