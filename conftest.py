@@ -24,6 +24,9 @@ collect_ignore = [
     "tests/store/write_fixtures_0_2_dev.py",
 ]
 
+#: Modules whose examples need a package of an extra.
+EXAMPLES_NEED = {"evaluate/banded.py": "himalaya", "evaluate/partition.py": "himalaya"}
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--mirror", default=None, help="folder with the real data files, laid out <dataset>/<file>")
@@ -36,6 +39,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 @pytest.fixture(autouse=True)
 def _examples_write_into_a_folder_of_their_own(request: pytest.FixtureRequest) -> Iterator[None]:
     if isinstance(request.node, DoctestItem):
+        for place, package in EXAMPLES_NEED.items():
+            if request.node.path.as_posix().endswith(f"neurobridge/{place}"):
+                pytest.importorskip(package, reason=f"the extra `{package}`")
         request.getfixturevalue("monkeypatch").chdir(request.getfixturevalue("tmp_path"))
     yield
     if isinstance(request.node, DoctestItem) and "matplotlib.pyplot" in sys.modules:

@@ -26,12 +26,15 @@ from .datasets.catalogue import load as load
 from .datasets.files.manifests import list_datasets as list_datasets
 from .datasets.simulated.hvm import simulate_hvm as simulate_hvm
 from .evaluate.ceiling import internal_consistency as internal_consistency
+from .evaluate.comparison.models import compare_models as compare_models
 from .evaluate.correlation import correlate as correlate
 from .evaluate.curves.learning import learning_curve as learning_curve
 from .evaluate.decoding.accuracy import decode as decode
 from .evaluate.layers import select_layer as select_layer
 from .evaluate.metrics import METRICS as METRICS
+from .evaluate.partition import partition_variance as partition_variance
 from .evaluate.predict import predictivity as predictivity
+from .evaluate.retrieval import retrieve as retrieve
 from .evaluate.score.aggregation import aggregate as aggregate
 from .features.extraction import extract as extract
 from .features.loading import load_model as load_model

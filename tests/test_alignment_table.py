@@ -82,20 +82,6 @@ def test_true_images_have_the_best_scores_and_permuted_ones_those_of_chance(scri
     assert (both["R@1"], both["R@10"]) == (1, 1)
 
 
-def test_hub_correction_is_that_of_its_equation(script):
-    measures = script("benchmarks/alignment/measures")
-    S = np.random.default_rng(0).normal(size=(14, 12))
-    corrected = measures.hub_corrected(S)
-    for i, j in ((0, 0), (5, 11), (13, 3)):
-        expected = 2 * S[i, j] - np.sort(S[i])[-10:].mean() - np.sort(S[:, j])[-10:].mean()
-        assert corrected[i, j] == pytest.approx(expected)
-
-
-def test_ranks_count_ties_half(script):
-    similarity = np.array([[3.0, 1.0, 2.0], [5.0, 5.0, 0.0], [4.0, 6.0, 2.0]])
-    assert script("benchmarks/alignment/measures").partner_ranks(similarity).tolist() == [1, 1.5, 3]
-
-
 def test_a_head_reads_points_in_the_units_of_a_draw(script):
     rng = np.random.default_rng(1)
     weight, bias, Y = rng.normal(size=(3, 4)), rng.normal(size=3), rng.normal(size=(20, 4))

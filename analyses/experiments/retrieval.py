@@ -26,6 +26,7 @@ from neurobridge.aligners import BASELINES, AssemblyAligner, BridgeAligner
 from neurobridge.datasets import load
 from neurobridge.evaluate.curves.folds import draw_curve_fold
 from neurobridge.features import embed_text
+from neurobridge.points.ranks import rank_of
 from neurobridge.study.command import main
 from neurobridge.study.harness import Record, Run, Study
 from neurobridge.study.methods import FLOWS, METHODS, make_aligner
@@ -106,14 +107,9 @@ def make_cell_aligner(run: Run, cell: dict[str, Any]) -> AssemblyAligner:
 
 
 def ranks(scores: np.ndarray, true_columns: np.ndarray | None = None) -> np.ndarray:
-    """Return the rank (1 is best) of the true column in each row; ties count half.
-
-    The true column of row i is i by default.
-    """
-    true_scores = scores[np.arange(len(scores)), np.arange(len(scores)) if true_columns is None else true_columns][
-        :, None
-    ]
-    return 1 + (scores > true_scores).sum(axis=1) + ((scores == true_scores).sum(axis=1) - 1) / 2
+    """Return the rank (1 is best) of the true column in each row, by default the row's own; ties count half."""
+    rows = np.arange(len(scores))
+    return rank_of(scores, scores[rows, rows if true_columns is None else true_columns])
 
 
 def recalls(rank: np.ndarray) -> dict[str, float]:

@@ -49,6 +49,10 @@ COMMANDS = {
     "plot": LazyCommand(
         "neurobridge.cli.plot:plot_command", "Draw the figure of a file: a Score, a learning curve, an aligner."
     ),
+    "compare": LazyCommand(
+        "neurobridge.cli.compare:compare_command",
+        "Compare models on the same recordings: scores, paired differences, corrected p-values and ranks.",
+    ),
     "report": LazyCommand(
         "neurobridge.cli.report:report_command",
         "Write one self-contained HTML page on results: a folder, files, an aligner.",

@@ -4,6 +4,8 @@ from . import similarity as similarity
 from . import splits as splits
 from .ceiling import cross_animal_consistency as cross_animal_consistency
 from .ceiling import internal_consistency as internal_consistency
+from .comparison.models import compare_models as compare_models
+from .comparison.tables import comparison_tables as comparison_tables
 from .correlation import correlate as correlate
 from .curves.folds import CurveFold as CurveFold
 from .curves.folds import CurveSettings as CurveSettings
@@ -32,8 +34,10 @@ from .halves import spearman_brown as spearman_brown
 from .layers import LayerChoice as LayerChoice
 from .layers import select_layer as select_layer
 from .metrics import METRICS as METRICS
+from .partition import partition_variance as partition_variance
 from .predict import predictivity as predictivity
 from .regression import REGRESSIONS as REGRESSIONS
+from .retrieval import retrieve as retrieve
 from .score.aggregation import aggregate as aggregate
 from .score.normalization import NORMALIZATIONS as NORMALIZATIONS
 from .score.schema import check_score as check_score

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,9 +14,12 @@ from neurobridge.assemblies import AssemblyError, coords_of, match_stimuli, sele
 from neurobridge.assemblies.schema import NEUROID, PRESENTATION, STIMULUS_ID, plain
 from neurobridge.evaluate.folds import GivenSplits, Splits
 from neurobridge.evaluate.predict import predictivity
+from neurobridge.evaluate.regression import ALPHAS
 from neurobridge.evaluate.score.aggregation import aggregate
 from neurobridge.evaluate.score.schema import SPLIT, make_score, reduce_raw
 from neurobridge.evaluate.splits import shuffle_splits, stratified_splits
+from neurobridge.maps.linear import unit_of_cloud
+from neurobridge.maps.pls import centred
 from neurobridge.points.display import html_repr, short_repr
 from neurobridge.points.options import is_sequence_of, require_options
 
@@ -220,3 +223,70 @@ def _divide(
         )
     mask = np.isin(ids, wanted)
     return np.flatnonzero(mask), np.flatnonzero(~mask)
+
+
+def generalised_errors(
+    X: np.ndarray, Y: np.ndarray, folds: Sequence[tuple[np.ndarray, np.ndarray]]
+) -> Iterator[np.ndarray]:
+    r"""Estimate the error of ridge on new stimuli from the training rows of every fold: a cheap score of a layer.
+
+    Generalised cross-validation (Golub, Heath & Wahba 1979), the smallest over the penalties that `fit_ridge` chooses from,
+
+        GCV(alpha) = (||Y - H Y||^2 / n) / (1 - tr(H) / n)^2,    H the hat matrix with the intercept,
+
+    over the same for no features. One eigendecomposition a fold serves all sites and penalties; the moments of a fold are those of
+    all rows less those held out.
+
+    Parameters
+    ----------
+    X : array of shape (n_samples, n_features)
+    Y : array of shape (n_samples, n_targets)
+    folds : sequence of (train, test)
+        Integer rows; only those trained on are read.
+
+    Yields
+    ------
+    array of shape (n_targets,)
+        Share of the variance that is not predicted; about 1 for useless features.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from neurobridge.evaluate.layers import generalised_errors
+    >>> rng = np.random.default_rng(0)  # simulated: the sites are linear in five features, with as much noise
+    >>> X, rows = rng.normal(size=(200, 5)), np.arange(200)
+    >>> Y = X @ rng.normal(size=(5, 3)) / np.sqrt(5) + rng.normal(size=(200, 3))
+    >>> (error,) = generalised_errors(X, Y, [(rows[:150], rows[150:])])
+    >>> bool((error < 0.8).all())
+    True
+    """
+    # Neither penalised nor predicted values see a shift; about the mean of all rows, the subtracted moments are small.
+    X, Y, *_ = centred(X, Y)
+    wide = X.shape[1] > len(X)
+    gram = X @ X.T if wide else X.T @ X
+    grid = ALPHAS * (unit_of_cloud(X) ** 2 or 1.0)
+    for train, _ in folds:
+        rest = np.setdiff1d(np.arange(len(X)), train)
+        n, targets = len(train), Y[train] - Y[train].mean(axis=0)
+        if wide:
+            kernel = gram[np.ix_(train, train)]
+            kernel = kernel - kernel.mean(axis=0) - kernel.mean(axis=1, keepdims=True) + kernel.mean()
+            values, vectors = np.linalg.eigh(kernel)
+            projected = vectors.T @ targets
+        else:
+            mean = X[train].mean(axis=0)
+            scatter = gram - X[rest].T @ X[rest] - n * np.outer(mean, mean)
+            values, vectors = np.linalg.eigh(scatter)
+            projected = vectors.T @ ((X[train] - mean).T @ targets)
+        kept = values > values.max(initial=0.0) * max(X.shape) * np.finfo(float).eps
+        values = values[kept]
+        power = np.square(projected[kept]) if wide else np.square(projected[kept]) / values[:, None]
+        total = np.square(targets).sum(axis=0)
+        errors = []
+        for alpha in grid:
+            shrunk = alpha / (values + alpha)
+            missed = total - (1 - np.square(shrunk)) @ power
+            freedom = 1 - (1 + (1 - shrunk).sum()) / n
+            errors.append(missed / n / max(freedom, 1e-9) ** 2)
+        nothing = total / n / (1 - 1 / n) ** 2
+        yield np.divide(np.min(errors, axis=0), nothing, out=np.ones_like(nothing), where=nothing > 0)

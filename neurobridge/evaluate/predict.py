@@ -22,9 +22,10 @@ from neurobridge.assemblies import (
 )
 from neurobridge.assemblies.missing import sites_by_missing
 from neurobridge.assemblies.schema import NEUROID, NEUROID_ID, PRESENTATION, STIMULUS_ID, TIME_BIN
+from neurobridge.evaluate.banded import BANDS, band_labels
 from neurobridge.evaluate.correlation import MIN_CORRELATED, count_missing, refuse_too_few, score_folds
 from neurobridge.evaluate.folds import GivenSplits, Splits
-from neurobridge.evaluate.regression import BY_TARGET, REGRESSIONS, predict_held_out
+from neurobridge.evaluate.regression import BANDED_REGRESSIONS, BY_TARGET, REGRESSIONS, predict_held_out
 from neurobridge.evaluate.splits import resolve_splits
 from neurobridge.evaluate.time_bins.stacking import gather_bins, one_bin, require_bins, require_by
 from neurobridge.points.options import is_choice, require_options
@@ -60,8 +61,9 @@ def predictivity(
         Assembly of the predicted responses: averaged over repetitions, or single trials. Of these, the averages over the training
         trials of each stimulus are fitted, and single held-out trials are predicted. A missing value (NaN) leaves its stimulus out
         of the training and the held-out stimuli of that site alone; see below.
-    regression : {"pls", "ridge", "linear", "neuron_to_neuron"}
-        A key of `REGRESSIONS`. "pls" has Brain-Score's 25 components, unscaled; "ridge" chooses a penalty for each neuroid.
+    regression : {"pls", "ridge", "linear", "neuron_to_neuron", "banded"}
+        A key of `REGRESSIONS`. "pls" has Brain-Score's 25 components, unscaled; "ridge" chooses a penalty for each neuroid;
+        "banded" does so for each of its bands, by himalaya (extra ``himalaya``).
     splits : Splits, str or sequence of (train, test), optional
         Rows of the shared stimuli in the source's order, or a text such as "kfold,n_splits=5" (`splits_from_text`). Default:
         Brain-Score's ten stratified 90/10 splits on ``object_name`` with random state 1, or shuffled ones where there is no such
@@ -84,7 +86,9 @@ def predictivity(
     progress : bool
         Show a progress bar, on a terminal.
     **options
-        Of the regression: ``n_components`` of pls; ``alpha`` or ``alphas`` of ridge (Brain-Score's ridge is ``alpha=1``).
+        Of the regression: ``n_components`` of pls; ``alpha`` or ``alphas`` of ridge (Brain-Score's ridge is ``alpha=1``);
+        ``bands`` of banded, the name of a coordinate of the source's neuroids, by default ``layer``, and its ``n_iter``, ``alphas``
+        and ``n_folds``. Its weights are drawn with ``seed``, too.
 
     Returns
     -------
@@ -98,6 +102,8 @@ def predictivity(
     AssemblyError
         Bad assemblies (no shared stimuli, duplicate ones in the source, NaN in the source, constant target neuroids, fewer than
         three held-out values of a target neuroid in a split), unknown regression or option, bad splits.
+    ModuleNotFoundError
+        "banded" without the extra ``himalaya``.
 
     Examples
     --------
@@ -114,20 +120,25 @@ def predictivity(
     >>> dict(score["raw"].sizes), float(score["p_value"])
     ({'split': 10, 'neuroid': 10}, 0.01)
     """
-    if not is_choice(regression, REGRESSIONS):
+    regressions = {**REGRESSIONS, **BANDED_REGRESSIONS}
+    if not is_choice(regression, regressions):
         raise AssemblyError(
-            f"found regression {regression!r}; expected one of {sorted(REGRESSIONS)}. Mend: choose one of them."
+            f"found regression {regression!r}; expected one of {sorted(regressions)}. Mend: choose one of them."
         )
-    fit = REGRESSIONS[regression]
+    fit = regressions[regression]
     known = [name for name, p in inspect.signature(fit).parameters.items() if p.kind is p.KEYWORD_ONLY]
     unknown = sorted(set(options) - set(known))
     if unknown:
         raise AssemblyError(f"{regression}: found option {unknown[0]!r}; expected some of {known}. Mend: leave it out.")
     require_options(n_permutations=n_permutations, seed=seed, progress=progress, error=AssemblyError)
+    if regression in BANDED_REGRESSIONS:
+        options = {"bands": BANDS, **options}
+    shown = "".join(f", {name}={np.asarray(value).tolist()}" for name, value in sorted(options.items()))
+    if regression in BANDED_REGRESSIONS:
+        options = {**options, "bands": band_labels(source, options["bands"]), "seed": seed}
     if by is None:
         parts = _hold_out(source, target, fit, splits, group, options, progress)
         _warn_of_parts(regression, parts.absent)
-    shown = "".join(f", {name}={np.asarray(value).tolist()}" for name, value in sorted(options.items()))
 
     def score_of(parts: _HeldOut, ceiling: xr.DataArray | None, stacklevel: int) -> xr.Dataset:
         score = score_folds(

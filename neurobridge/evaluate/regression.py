@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import scipy.linalg
 
+from neurobridge.evaluate.banded import fit_banded
 from neurobridge.maps.linear import unit_of_cloud
 from neurobridge.maps.pls import Predict, centred, fit_pls, linear_predictor
 from neurobridge.points.progress import progress_bar
@@ -159,6 +160,10 @@ REGRESSIONS: dict[str, Callable[..., Predict]] = {
     "linear": fit_linear,
     "neuron_to_neuron": fit_neuron_to_neuron,
 }
+
+#: Regressions that penalise bands of features apart, ``fit(X, Y, bands=labels, **options)``: the labels are a coordinate of the
+#: predictors.
+BANDED_REGRESSIONS: dict[str, Callable[..., Predict]] = {"banded": fit_banded}
 
 
 #: Regressions that fit every target by itself, whatever the others are.

@@ -17,6 +17,7 @@ from neurobridge.bridge.cost.metrics import METRICS
 from neurobridge.cli import choices
 from neurobridge.cli.app import COMMANDS, app
 from neurobridge.evaluate import REGRESSIONS
+from neurobridge.evaluate.comparison.models import COMPARED
 from neurobridge.evaluate.splits import KINDS
 from neurobridge.features import REFERENCES
 from neurobridge.study.demo import DATASETS
@@ -78,6 +79,7 @@ def test_the_line_of_a_command_is_its_own(name):
 def test_names_in_help_texts_are_those_of_the_rooms():
     assert tuple(BASELINES) == choices.BASELINES
     assert tuple(REGRESSIONS) == choices.REGRESSIONS
+    assert choices.COMPARED == COMPARED
     assert {*choices.CRITERIA, "labels"} == set(CRITERIA)
     assert set(KINDS) == set(choices.SPLITS)
     assert tuple(REFERENCES) == choices.REFERENCES

@@ -69,6 +69,19 @@ def across(x: np.ndarray, y: np.ndarray) -> object:
     return evaluate.cross_space_decode(aligner, *pairs, "category_name", readout="lda", **SEED)
 
 
+def compared(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    models = {"x": labelled(x).drop_vars("layer"), "y": labelled(y).drop_vars("layer")}
+    result = evaluate.compare_models(models, labelled(y), ("ridge", "rsa"), splits="kfold,n_splits=3", n_bootstrap=9)
+    return np.concatenate([np.ravel(result[name].values) for name in ("value", "value_low", "value_high")])
+
+
+def partitioned(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    pytest.importorskip("himalaya", reason="the extra `himalaya`")
+    spaces = {"first": labelled(x[:, :2]), "second": labelled(x[:, 2:])}
+    parts = evaluate.partition_variance(spaces, labelled(y), splits="kfold,n_splits=2", n_iter=2, n_bootstrap=5)
+    return np.concatenate([np.ravel(parts[name].values) for name in ("value", "low", "high")])
+
+
 #: What is the same whatever the units of x and of y.
 FREE = {
     **{
@@ -105,6 +118,11 @@ FREE = {
             labelled(x), labelled(y), {"ridge": RidgeAligner()}, n_pairs=(5, 10), n_seeds=1, progress=False, **SEED
         )
     ),
+    "retrieve": lambda x, y: score(
+        evaluate.retrieve(labelled(x), labelled(y[:, :4]), similarity="correlation", n_bootstrap=9, **SEED)
+    ),
+    "compare_models": lambda x, y: compared(x, y),
+    "partition_variance": lambda x, y: partitioned(x, y),
     "overlap": lambda x, y: score(
         similarity.overlap(labelled(x), labelled(y), k=4, n_alignments=2, n_projections=9, **SEED)
     ),
@@ -157,7 +175,7 @@ WITHOUT = {
     "CurveSettings": SETTINGS,
     **dict.fromkeys(("generate", "generation_fidelity"), OF_NETWORK),
     **dict.fromkeys(
-        ("aggregate", "check_score", "curve_dataset", "curve_records", "make_score", "spearman_brown"),
+        ("aggregate", "check_score", "comparison_tables", "curve_dataset", "curve_records", "make_score", "spearman_brown"),
         OF_SCORES,
     ),
     **dict.fromkeys(

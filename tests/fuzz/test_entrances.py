@@ -32,6 +32,7 @@ NOT_TRIED = {
         "flow.VelocityMLP", "flow.default_size",
     ],
     "an entry of a manifest, which pydantic checks when the manifest is read": ["datasets.File", "datasets.Manifest"],
+    "draws or tabulates a comparison, which the package makes": ["evaluate.comparison_tables"],
     "takes nothing": [
         "datasets.cache_folder", "datasets.list_datasets", "study.machine_facts", "study.peak_rss",
     ],
@@ -46,6 +47,7 @@ NOT_TRIED = {
         "figures.plot", "figures.rdms", "figures.rsa_models", "figures.reliability", "figures.save_figure", "figures.shared_legend",
         "figures.shrinkage", "figures.sites", "figures.styles_of", "figures.trajectories",
         "figures.accuracy_by_sites", "figures.time_courses", "figures.time_generalisation",
+        "figures.variance_parts", "figures.compared_models",
         "study.count_ticks", "study.make_panels", "study.save_panels",
     ],
     "runs, tabulates or writes the records of this package's own experiments": [

@@ -31,7 +31,7 @@ TRIALS = nb.make_assembly(
 )
 SMALL = {"lams": (0.9,), "epsilons": (0.1,), "n_rounds": (1,), "kernel_rounds": (0,), "maps": ("ridge",)}
 # Options that are data in disguise, or change what is written or shown.
-_LEFT_OUT = {"self", "pairs", "stream", "distributed", "progress", "journal", "flow_options"}
+_LEFT_OUT = {"self", "pairs", "stream", "distributed", "progress", "journal", "keep", "flow_options"}
 
 
 def _call(function: Callable[..., Any], *given: Any, **small: Any) -> tuple[Callable[..., Any], Callable[..., Any]]:
@@ -68,6 +68,10 @@ CALLS = {
     "similarity.rsa options": _call(similarity.rsa, SPACE, OTHER, n_permutations=5),
     "similarity.procrustes options": _call(similarity.procrustes, SPACE, OTHER, n_permutations=5),
     "evaluate.predictivity options": _call(nb.predictivity, SPACE, OTHER, regression="ridge", n_permutations=5),
+    "evaluate.retrieve options": _call(nb.retrieve, SPACE, SPACE, n_permutations=5, n_bootstrap=5),
+    "evaluate.compare_models options": _call(
+        nb.compare_models, {"a": SPACE, "b": OTHER}, OTHER, metrics=("ridge",), n_bootstrap=5
+    ),
     "evaluate.correlate options": _call(nb.correlate, OTHER, OTHER + 0.1, n_permutations=5),
     "decoding.decode options": _call(decoding.decode, SPACE, "object_name", n_permutations=5),
     "evaluate.internal_consistency options": _call(nb.internal_consistency, TRIALS, n_bootstrap=5, n_splits=3),

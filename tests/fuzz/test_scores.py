@@ -121,6 +121,9 @@ ENTRANCES: dict[str, Space] = {
         evaluate.CurveSettings(**CURVE),
     ),
     "evaluate.draw_curve_fold": _draw_fold,
+    "evaluate.retrieve": lambda a, b: nb.retrieve(a, a + b.values[:, :1], n_bootstrap=3, **QUICK),
+    "evaluate.compare_models": lambda a, b: nb.compare_models({"a": a, "b": b}, b, ("ridge", "rdm"), n_bootstrap=3),
+    "evaluate.partition_variance": lambda a, b: nb.partition_variance({"a": a, "b": b}, b, n_iter=2, n_bootstrap=3),
     "evaluate.aggregate": lambda a, b: nb.aggregate(nb.predictivity(a, b, "ridge", **QUICK), n_bootstrap=5),
     "evaluate.aggregate anything": lambda a, b: nb.aggregate(xr.Dataset({"raw": a, "p_value": a}), n_bootstrap=5),
     "evaluate.check_score": lambda a, b: check_score(xr.Dataset({"raw": a, "null": a})),
@@ -231,6 +234,7 @@ ENTRANCES: dict[str, Space] = {
     "brainscore.to_score": lambda a, b: brainscore.to_score(nb.predictivity(a, b, "ridge", **QUICK)),
     "brainscore.AlignedBrainModel": lambda a, b: _brain_model(a),
 }
+OF_HIMALAYA = ("evaluate.partition_variance",)
 OF_BRAINSCORE = ("brainscore.BrainScoreMetric", "brainscore.to_score", "brainscore.AlignedBrainModel")
 
 
@@ -271,6 +275,8 @@ def test_refused_or_defined(campaign: Campaign, entrance: str) -> None:
     call = ENTRANCES[entrance]
     if entrance in OF_BRAINSCORE and importlib.util.find_spec("brainscore_core") is None:
         pytest.skip("needs the Brain-Score packages")
+    if entrance in OF_HIMALAYA:
+        pytest.importorskip("himalaya", reason="the extra `himalaya`")
 
     def check(spaces: tuple[xr.DataArray, xr.DataArray]) -> None:
         before = tuple(space.copy(deep=True) for space in spaces)

@@ -7,11 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from analyses.parts.scores import r2
-from neurobridge.aligners.baselines.relative import cosines
 from neurobridge.evaluate.correlation import pearson
-
-#: Nearest neighbours that measure how much of a hub a point is.
-CSLS_NEIGHBOURS = 10
+from neurobridge.points.ranks import HUB_NEIGHBORS, partner_ranks
 
 
 def median_r(images: np.ndarray, truth: np.ndarray) -> float:
@@ -23,29 +20,11 @@ def median_r(images: np.ndarray, truth: np.ndarray) -> float:
     return float(np.median(pearson(images[:, varying], truth[:, varying])[0]))
 
 
-def hub_corrected(similarity: np.ndarray) -> np.ndarray:
-    """Correct similarities for hubs (CSLS, Conneau et al. 2018).
-
-    ``2 s(x, y) - r(x) - r(y)``, r the mean similarity of a point to its ten nearest of the other side.
-    """
-    k = min(CSLS_NEIGHBOURS, *similarity.shape)
-    of_rows = np.partition(similarity, -k, axis=1)[:, -k:].mean(axis=1)
-    of_columns = np.partition(similarity, -k, axis=0)[-k:].mean(axis=0)
-    return 2 * similarity - of_rows[:, None] - of_columns[None, :]
-
-
-def partner_ranks(similarity: np.ndarray) -> np.ndarray:
-    """Return the rank (1 is best) of column i in row i; ties count half."""
-    true = np.diag(similarity)[:, None]
-    return 1 + (similarity > true).sum(axis=1) + ((similarity == true).sum(axis=1) - 1) / 2
-
-
 def recalls(queries: np.ndarray, gallery: np.ndarray, at: tuple[int, ...]) -> dict[str, float]:
     """Return the shares of queries whose partner is among the k nearest by cosine, plain and hub-corrected."""
-    similarity = cosines(queries, gallery)
     out: dict[str, float] = {}
-    for name, table in (("", similarity), (", CSLS", hub_corrected(similarity))):
-        ranks = partner_ranks(table)
+    for name, n_neighbors in (("", 0), (", CSLS", HUB_NEIGHBORS)):
+        ranks = partner_ranks(queries, gallery, hub_neighbors=n_neighbors).rank
         out |= {f"R@{k}{name}": float((ranks <= k).mean()) for k in at}
     return out
 

@@ -38,7 +38,7 @@ def make_score(
     normalized: npt.ArrayLike | None = None,
     p_values: npt.ArrayLike | None = None,
     normalization: str = "ratio",
-    smaller_is_better: bool | Sequence[bool] = False,
+    smaller_is_better: npt.ArrayLike = False,
     extra: Mapping[str, Any] | None = None,
     coords: Mapping[str, Any] | None = None,
     attrs: Mapping[str, Any],
@@ -66,7 +66,7 @@ def make_score(
         that is NaN has a NaN p, given or not.
     normalization : str
         A key of `NORMALIZATIONS`.
-    smaller_is_better : bool, or sequence of bool along the one leading dimension
+    smaller_is_better : bool, or array of bool on the leading dims
         Distances: small values, and permutations that are at most as large, speak for the model.
     extra : mapping of str to (dims, array) or number, optional
         Variables beside those of the schema.

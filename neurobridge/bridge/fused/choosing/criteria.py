@@ -9,6 +9,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from neurobridge.points.options import is_choice
+from neurobridge.points.ranks import rank_of
 
 #: What a candidate is chosen for.
 Criterion = Literal["correlation", "error", "retrieval", "labels"]
@@ -112,9 +113,8 @@ def _retrieval(predicted: np.ndarray, truth: np.ndarray, known: np.ndarray, held
     gallery = np.concatenate([points, others])
     similarity = images @ gallery.T
     own = similarity[np.arange(len(images)), np.arange(len(images))]
-    ranks = 1 + (similarity > own[:, None]).sum(axis=1) + _ties(similarity, own)
-    across = points @ images.T
-    ranks_back = 1 + (across > own[:, None]).sum(axis=1) + _ties(across, own)
+    # A constant prediction finds nothing: others that equal the right one count half.
+    ranks, ranks_back = rank_of(similarity, own), rank_of(points @ images.T, own)
     of_points = np.log(ranks) / np.log(max(2, len(gallery)))
     return np.asarray((of_points + np.log(ranks_back) / np.log(max(2, len(images)))) / 2)
 
@@ -122,11 +122,6 @@ def _retrieval(predicted: np.ndarray, truth: np.ndarray, known: np.ndarray, held
 def _spread(predicted: np.ndarray, truth: np.ndarray) -> float:
     lengths = [float(np.sqrt(np.square(side).sum())) for side in (truth, predicted)]
     return lengths[0] / lengths[1] if min(lengths) > 0 else 1.0
-
-
-def _ties(similarity: np.ndarray, own: np.ndarray) -> np.ndarray:
-    """Half of the other entries that equal the right one: a constant prediction finds nothing."""
-    return np.asarray(((similarity == own[:, None]).sum(axis=1) - 1) / 2)
 
 
 def _labels(predicted: np.ndarray, truth: np.ndarray, known: np.ndarray, held: Held) -> np.ndarray:

@@ -1,0 +1,189 @@
+"""`neurobridge compare`: several models against the same recordings."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, cast
+
+import typer
+
+from neurobridge.cli.choices import COMPARED
+from neurobridge.cli.common import Json, Seed, print_json, print_tables
+from neurobridge.store.atomic import write_json, write_text
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import xarray as xr
+    from matplotlib.figure import Figure
+
+
+class _Files(Mapping[str, "xr.DataArray"]):
+    """Assemblies by the stems of their files, each read when it is asked for: they need not fit in memory together."""
+
+    def __init__(self, paths: Mapping[str, Path]) -> None:
+        self.paths = dict(paths)
+
+    def __getitem__(self, name: str) -> xr.DataArray:
+        from neurobridge.assemblies import open_assembly
+
+        return open_assembly(self.paths[name])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.paths)
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+
+def compare_command(
+    models: Annotated[list[Path], typer.Argument(help="Two or more assemblies of activations, netCDF or zarr.")],
+    recordings: Annotated[Path, typer.Option(help="Assembly of recordings; repetitions are averaged.")],
+    out: Annotated[
+        Path, typer.Option(help="Folder for comparison.nc, scores.json, models.csv, pairs.csv and a figure a metric.")
+    ],
+    ceiling: Annotated[
+        Path | None,
+        typer.Option(help="File with the ceiling of every site, from neurobridge ceiling, or a Score with a ceiling."),
+    ] = None,
+    metrics: Annotated[
+        str, typer.Option(help=f"Separated by commas, of {', '.join(COMPARED)}; rsa needs two animals.")
+    ] = "ridge,rsa",
+    splits: Annotated[str | None, typer.Option(help="Folds such as kfold,n_splits=10; five by default.")] = None,
+    correction: Annotated[str, typer.Option(help="Of p for the number of pairs: holm or fdr.")] = "holm",
+    n_bootstrap: Annotated[int, typer.Option(min=0, help="Draws of stimuli and sites.")] = 1000,
+    seed: Seed = 0,
+    as_json: Json = False,
+) -> None:
+    """Compare models on the same recordings: scores, paired differences, corrected p-values and ranks.
+
+    What was computed is kept in OUT/cells: a command that was interrupted goes on where it stopped.
+    """
+    from neurobridge import figures
+    from neurobridge.assemblies import average_repetitions, open_assembly
+    from neurobridge.assemblies.storage.files import save_variables
+    from neurobridge.evaluate import compare_models, comparison_tables
+
+    paths = _named(models)
+    trials = open_assembly(recordings)
+    averaged = average_repetitions(trials)
+    comparison = compare_models(
+        _Files(paths),
+        averaged,
+        [name.strip() for name in metrics.split(",") if name.strip()],
+        splits=splits,
+        ceiling=None if ceiling is None else _read_ceiling(ceiling, averaged),
+        correction=correction,
+        n_bootstrap=n_bootstrap,
+        seed=seed,
+        keep=out / "cells",
+        progress=not as_json,
+    )
+    tables = comparison_tables(comparison)
+    save_variables(comparison, out / "comparison.nc")
+    for name, table in tables.items():
+        write_text(out / f"{name}.csv", table.to_csv(index=False))
+    files = []
+    for metric in comparison["metric"].values.tolist():
+        title = f"{recordings.name}: {comparison.attrs['n_stimuli']} stimuli, {comparison.attrs['n_sites']} sites, seed {seed}"
+        ax = figures.compared_models(comparison, metric, title=title)
+        files += [str(path) for path in figures.save_figure(cast("Figure", ax.figure), out, f"comparison_{metric}")]
+    summary: dict[str, Any] = {
+        "recordings": str(recordings),
+        "models": {name: str(path) for name, path in paths.items()},
+        "ceiling": None if ceiling is None else str(ceiling),
+        "n_stimuli": int(comparison.attrs["n_stimuli"]),
+        "n_sites": int(comparison.attrs["n_sites"]),
+        "splits": str(comparison.attrs["splits"]),
+        "correction": correction,
+        "seed": seed,
+        "scores": {name: _records(table) for name, table in tables.items()},
+        "figures": files,
+    }
+    write_json(summary, out / "scores.json")
+    if as_json:
+        print_json(summary)
+        return
+    _print(comparison, tables, summary, out, n_left_out=averaged.sizes["presentation"] - summary["n_stimuli"])
+
+
+def _named(models: list[Path]) -> dict[str, Path]:
+    """Return the files by their stems, refusing two of one stem."""
+    paths: dict[str, Path] = {}
+    for path in models:
+        name = path.name.removesuffix(path.suffix)
+        if name in paths:
+            raise ValueError(
+                f"found {paths[name]} and {path}, both named {name!r}; expected files with different stems, which name the models. "
+                "Mend: rename one of them."
+            )
+        paths[name] = path
+    if len(paths) < 2:
+        raise ValueError(
+            f"found {len(paths)} model(s); expected two or more. "
+            "Mend: neurobridge compare a.nc b.nc --recordings r.nc --out folder."
+        )
+    return paths
+
+
+def _read_ceiling(path: Path, recordings: xr.DataArray) -> xr.DataArray:
+    """Return the ceilings of a file for the sites of the recordings, in their order."""
+    import numpy as np
+    import xarray as xr
+
+    from neurobridge.assemblies.ids import find_rows
+
+    with xr.open_dataset(path, engine="netcdf4") as opened:
+        kept = opened.load()
+    if "ceiling" not in kept or kept["ceiling"].dims != ("neuroid",) or "neuroid_id" not in kept.coords:
+        raise ValueError(
+            f"{path}: found variables {sorted(map(str, kept.data_vars))}; expected ceiling on neuroid with neuroid_id. "
+            "Mend: write it with neurobridge ceiling recordings.nc --out c.nc."
+        )
+    ceiling = kept["ceiling"]
+    rows = find_rows(recordings["neuroid_id"].values, ceiling["neuroid_id"].values)
+    if (rows < 0).any():
+        raise ValueError(
+            f"{path}: found {int((rows < 0).sum())} of {len(rows)} sites of the recordings without a ceiling; expected one for "
+            "each. Mend: compute the ceiling of these recordings."
+        )
+    return ceiling.isel(neuroid=np.asarray(rows))
+
+
+def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return the rows of a table; what is not defined is None."""
+    return [
+        {str(key): None if isinstance(value, float) and math.isnan(value) else value for key, value in row.items()}
+        for row in table.to_dict(orient="records")
+    ]
+
+
+def _print(
+    comparison: xr.Dataset, tables: dict[str, Any], summary: dict[str, Any], out: Path, *, n_left_out: int
+) -> None:
+    models = tables["models"]
+    for metric in comparison["metric"].values.tolist():
+        rows = [
+            [
+                row.model, f"{row.rank:g} [{row.rank_low:g}, {row.rank_high:g}]",
+                f"{row.value:.3f} [{row.value_low:.3f}, {row.value_high:.3f}]", f"{row.normalized:.3f}", row.layers,
+            ]
+            for row in models[models["metric"] == metric].itertuples()
+        ]  # fmt: skip
+        columns = ["model", "rank", "score", "of ceiling", "layers (folds)"]
+        print_tables([{"title": f"{metric}: {summary['splits']}, held out", "columns": columns, "rows": rows}])
+    pairs = tables["pairs"]
+    differ = int((pairs["p_corrected"] < 0.05).sum())
+    typer.echo(
+        f"Read {len(summary['models'])} models and {summary['n_sites']} sites; {summary['n_stimuli']} stimuli are in all of them, "
+        f"{n_left_out} of the recordings are left out."
+    )
+    typer.echo(
+        f"{differ} of {len(pairs)} differences are significant (p < 0.05, corrected by {summary['correction']} within a metric); "
+        "intervals and p are over stimuli and sites, with the fits as they are."
+    )
+    typer.echo(
+        f"Wrote {out / 'comparison.nc'}, scores.json, models.csv, pairs.csv and {len(summary['figures'])} figures."
+    )
+    typer.echo(f"Next: neurobridge report {out}")

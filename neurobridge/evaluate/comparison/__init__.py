@@ -1,0 +1,1 @@
+"""Comparison of models on the same stimuli, folds and draws."""
