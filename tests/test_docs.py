@@ -33,6 +33,14 @@ def test_the_walk_through_the_house_runs():
     assert float(names["score"]["raw"].median()) > 0.3
 
 
+def test_the_migration_table_has_every_name_and_module():
+    text = (DOCS / "migration.md").read_text(encoding="utf-8")
+    for name, room in NAMES.items():
+        assert f"| `nb.{name}` | `nb.{room}.{name}` |" in text
+    for name, module in MODULES.items():
+        assert f"| `neurobridge.{name}` | `{module}` |" in text
+
+
 def test_the_page_of_own_files_runs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     names: dict = {}
@@ -40,11 +48,3 @@ def test_the_page_of_own_files_runs(tmp_path, monkeypatch):
         exec(compile(block, f"recordings.md, block {number}", "exec"), names)
     assert names["recordings"].attrs["n_missing_values"] == 1
     assert names["same"].equals(names["recordings"].drop_vars(["category", "region"]))
-
-
-def test_the_migration_table_has_every_name_and_module():
-    text = (DOCS / "migration.md").read_text(encoding="utf-8")
-    for name, room in NAMES.items():
-        assert f"| `nb.{name}` | `nb.{room}.{name}` |" in text
-    for name, module in MODULES.items():
-        assert f"| `neurobridge.{name}` | `{module}` |" in text
