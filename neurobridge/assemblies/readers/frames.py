@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from neurobridge.assemblies.errors import AssemblyError
-from neurobridge.assemblies.ids import id_texts
+from neurobridge.assemblies.forms import id_texts
 from neurobridge.assemblies.labels import plain
 from neurobridge.assemblies.readers.contents import unreadable
 from neurobridge.assemblies.readers.files.hdf5 import require_io
