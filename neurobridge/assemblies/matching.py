@@ -10,7 +10,8 @@ import numpy as np
 import xarray as xr
 
 from neurobridge.assemblies.errors import AssemblyError
-from neurobridge.assemblies.ids import join_rows, joined_message, mend_ids, normalized_ids, of_assembly, show_ids
+from neurobridge.assemblies.forms import normalized_ids
+from neurobridge.assemblies.ids import join_rows, joined_message, mend_ids, of_assembly, show_ids
 from neurobridge.assemblies.labels import plain
 from neurobridge.assemblies.schema import PRESENTATION, STIMULUS_ID, require_unique_stimuli
 from neurobridge.points.display import html_repr, short_repr
@@ -69,7 +70,7 @@ def _example(ids: np.ndarray) -> str:
 def match_stimuli(source: xr.DataArray, target: xr.DataArray, *, how: str = "inner") -> Matched:
     """Join two assemblies on ``stimulus_id``, in the source's order.
 
-    Ids are compared as text (`neurobridge.assemblies.ids.id_texts`): 5 and "5" are the same. Ids that differ by the extension
+    Ids are compared as text (`neurobridge.assemblies.forms.id_texts`): 5 and "5" are the same. Ids that differ by the extension
     of a file name alone ("a.png" on one side, "a" on the other) are joined, too. Each side keeps its own ids.
 
     Parameters

@@ -10,7 +10,7 @@ import pandas as pd
 import xarray as xr
 
 from neurobridge.assemblies.errors import AssemblyError
-from neurobridge.assemblies.ids import id_texts, normalized_ids
+from neurobridge.assemblies.forms import id_texts, normalized_ids
 from neurobridge.assemblies.labels import plain
 from neurobridge.assemblies.readers.axes import arranged
 from neurobridge.assemblies.readers.names import with_ids

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from neurobridge.assemblies.errors import AssemblyError
-from neurobridge.assemblies.ids import id_texts
+from neurobridge.assemblies.forms import id_texts
 from neurobridge.assemblies.labels import plain
 from neurobridge.assemblies.readers.contents import unreadable
 from neurobridge.assemblies.readers.files.hdf5 import require_io
@@ -57,8 +57,11 @@ def read_frame(path: Path, *, what: str, text: Sequence[str] = ()) -> pd.DataFra
     try:
         with parquet.ParquetFile(path) as file:
             n_bytes = 16.0 * file.metadata.num_rows * file.metadata.num_columns
-        check_memory(n_bytes, np.inf, f"the table {path.name}", mend="a table of fewer rows")
-        return pd.read_parquet(path, engine="pyarrow").reset_index(drop=True)
+            check_memory(n_bytes, np.inf, f"the table {path.name}", mend="a table of fewer rows")
+            table = file.read()
+        # Text that is no UTF-8 would fail only when it is looked at.
+        table.validate(full=True)
+        return table.to_pandas().reset_index(drop=True)
     except MemoryError:
         raise
     # Damaged bytes end in almost any exception of the library.

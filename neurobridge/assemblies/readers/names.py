@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from neurobridge.assemblies.errors import AssemblyError
-from neurobridge.assemblies.ids import id_texts
+from neurobridge.assemblies.forms import id_texts
 from neurobridge.assemblies.labels import missing_rows
 from neurobridge.assemblies.readers.notes import Notes, some
 from neurobridge.assemblies.schema import NEUROID, NEUROID_ID, PRESENTATION, REPETITION, STIMULUS_ID, TIME_BIN

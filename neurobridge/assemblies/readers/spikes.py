@@ -12,7 +12,7 @@ import pandas as pd
 import xarray as xr
 
 from neurobridge.assemblies.errors import AssemblyError
-from neurobridge.assemblies.ids import id_texts
+from neurobridge.assemblies.forms import id_texts
 from neurobridge.assemblies.labels import plain
 from neurobridge.assemblies.readers.assemble import Marks, assemble
 from neurobridge.assemblies.readers.frames import Table, as_frame

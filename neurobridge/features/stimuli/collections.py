@@ -14,7 +14,8 @@ import pandas as pd
 import xarray as xr
 
 from neurobridge.assemblies import AssemblyError
-from neurobridge.assemblies.ids import alike, id_texts, join_rows, show_ids
+from neurobridge.assemblies.forms import id_texts
+from neurobridge.assemblies.ids import alike, join_rows, show_ids
 from neurobridge.assemblies.labels import plain
 from neurobridge.assemblies.readers.frames import is_table, read_frame
 from neurobridge.assemblies.readers.names import known_column, with_ids

@@ -111,6 +111,16 @@ def test_values_in_other_files_and_links_are_not_followed(tmp_path):
     assert any("/outside" in line and "other files" in line for line in recordings.attrs["left_out"])
 
 
+def test_text_of_a_parquet_table_that_is_no_utf8_is_refused(tmp_path):
+    pytest.importorskip("pyarrow", reason="the extra io brings pyarrow")
+    path = WRITERS["parquet"][0](example(), tmp_path)
+    whole = path.read_bytes()
+    assert "caf\u00e9".encode() in whole
+    path.write_bytes(whole.replace("caf\u00e9".encode(), b"caf\xff\xff"))
+    with refused(AssemblyError, "wide.parquet"):
+        nb.read_recordings(path, columns=MAP)
+
+
 def test_matlab_objects_are_listed_as_unread(tmp_path):
     function = {"f": np.array([[1.0]])}
     scipy.io.savemat(tmp_path / "a.mat", {"rates": np.zeros((3, 2)), "image_id": [1, 2, 3], "s": function, "empty": []})
