@@ -62,6 +62,7 @@ def test_the_default_folds_are_as_many_as_the_rarest_class_has_stimuli():
     assert (score.sizes["split"], score.attrs["group"], score.attrs["n_trials"]) == (10, "", 48)
 
 
+@pytest.mark.filterwarnings("ignore:scipy.optimize:DeprecationWarning")
 def test_accuracy_of_trials_is_that_of_a_loop_over_scikit_learn():
     data = trials(gap=2.0)
     score = nb.decode(data, "object", n_permutations=0)
