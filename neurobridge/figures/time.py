@@ -85,7 +85,7 @@ def time_courses(
         time, value = course["time"].values, course["value"].values
         splits = score["raw"].median("neuroid") if "neuroid" in score["raw"].dims else score["raw"]
         n = splits.shape[-1] if splits.ndim > 1 else 1
-        spread = splits.std(splits.dims[-1], ddof=1).values / np.sqrt(n) if n > 1 else np.zeros_like(value)
+        spread = splits.std(str(splits.dims[-1]), ddof=1).values / np.sqrt(n) if n > 1 else np.zeros_like(value)
         ax.fill_between(time, value - spread, value + spread, color=colour, alpha=0.2, linewidth=0)
         ax.plot(time, value, color=colour, linestyle=dash, linewidth=1.5, label=name)
         if with_null:

@@ -119,16 +119,16 @@ def test_clusters_alarm_at_the_stated_level():
     alarms = []
     for seed in range(200):
         rng = np.random.default_rng(7000 + seed)
-        noise = rng.normal(size=(32, 3, 14))
-        smooth = sum(noise[:, :, k : k + 10] for k in range(5))
+        noise = rng.normal(size=(32, 3, 10))
+        smooth = sum(noise[:, :, k : k + 6] for k in range(5))
         data = make_assembly(
             smooth,
             presentation={"stimulus_id": range(32), "object": np.arange(32) % 2},
             neuroid={"neuroid_id": range(3)},
-            time_bin={"time_bin_start": np.arange(10), "time_bin_end": np.arange(10) + 1},
+            time_bin={"time_bin_start": np.arange(6), "time_bin_end": np.arange(6) + 1},
         )
-        score = nb.decode(data, "object", readout="centroid", by="time_bin", splits="kfold,label=object,n_splits=4",
-                          refit=True, n_permutations=39, seed=seed, progress=False)  # fmt: skip
+        score = nb.decode(data, "object", by="time_bin", splits="kfold,label=object,n_splits=4", refit=True,
+                          n_permutations=39, seed=seed, progress=False)  # fmt: skip
         alarms.append(bool(time_course(score)["significant"].any()))
     assert np.mean(alarms) <= 0.095
 

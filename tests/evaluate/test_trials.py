@@ -62,6 +62,7 @@ def test_the_default_folds_are_as_many_as_the_rarest_class_has_stimuli():
     assert (score.sizes["split"], score.attrs["group"], score.attrs["n_trials"]) == (10, "", 48)
 
 
+@pytest.mark.filterwarnings("ignore:scipy.optimize:DeprecationWarning")
 def test_accuracy_of_trials_is_that_of_a_loop_over_scikit_learn():
     data = trials(gap=2.0)
     score = nb.decode(data, "object", n_permutations=0)
@@ -180,7 +181,7 @@ def test_trials_without_an_effect_are_called_significant_at_most_at_the_stated_l
         by_trial.append(float(nb.decode(data, "object", readout=readout, group=None, n_permutations=99)["p_value"]))
     # The upper end of a binomial 99 % interval about .05.
     assert np.mean(np.array(by_group) <= 0.05) <= 0.095
-    assert np.mean(np.array(by_trial) <= 0.05) > 0.5
+    assert np.mean(np.array(by_trial) <= 0.05) > 0.25
 
 
 @pytest.mark.slow

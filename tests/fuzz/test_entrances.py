@@ -21,7 +21,8 @@ NOT_TRIED = {
         "assemblies.Matched", "bridge.AnchorDistances", "bridge.BridgeCost", "bridge.Coverage", "bridge.Diagnostics",
         "bridge.FusedBridge", "bridge.FusedCost", "bridge.KernelMap", "bridge.LinearMap", "bridge.SelfTrainedMap", "bridge.Trust",
         "bridge.UnpairedStart", "bridge.WrongPairs",
-        "datasets.Experiment", "decoding.PseudoPopulation", "decoding.Readout", "evaluate.CurveFold", "evaluate.LayerChoice", "features.LayerPCA",
+        "datasets.Experiment", "decoding.PseudoPopulation",
+        "decoding.Readout", "evaluate.CurveFold", "evaluate.LayerChoice", "features.LayerPCA",
         "features.LoadedModel", "features.Reference", "flow.Integrated", "flow.PathSample", "flow.Spread",
     ],
     "a protocol or a base class: nothing is built of it": [

@@ -158,7 +158,7 @@ ENTRANCES: dict[str, Space] = {
     "decoding.decode_pseudo_population": lambda a, b: decoding.decode_pseudo_population(
         a, LABEL, readout="lda", n_draws=2, n_permutations=2, progress=False
     ),
-    "evaluate.cluster_test": lambda a, b: xr.DataArray(evaluate.cluster_test(a.values[0], b.values).p_values),
+    "evaluate.cluster_test": lambda a, b: xr.DataArray(evaluate.cluster_test(a.values[:1].ravel(), b.values).p_values),
     "evaluate.find_clusters": lambda a, b: evaluate.find_clusters(
         nb.decode(_in_time(a), LABEL, by="time_bin", progress=False, **QUICK)
     ),

@@ -102,6 +102,11 @@ ENTRANCES: dict[str, tuple[Callable[..., splits.Splits], st.SearchStrategy[Any],
         st.tuples(columns(), _options(n_splits=COUNTS, seed=SEEDS)),
         len,
     ),
+    "splits.stratified_group_splits": (
+        lambda column, **o: splits.stratified_group_splits(np.arange(np.shape(column)[0]) % 2, column, **o),
+        st.tuples(columns(), _options(n_splits=COUNTS, seed=SEEDS)),
+        len,
+    ),
     "splits.condition_splits": (
         lambda column, **o: splits.condition_splits(column, **{"train": ["a"], "test": ["b"], **o}),
         st.tuples(columns(), _options(train=FEW, test=FEW)),

@@ -9,6 +9,9 @@ from sklearn.linear_model import LogisticRegression
 from neurobridge.maps import logistic
 from neurobridge.maps.logistic import LogisticReadout, fit_logistic
 
+# scikit-learn's own calls of scipy, where the two are of different years.
+pytestmark = pytest.mark.filterwarnings("ignore:scipy.optimize:DeprecationWarning")
+
 
 def problems(n, d, n_classes, n_problems, gap, seed=0):
     rng = np.random.default_rng(seed)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from neurobridge.assemblies import as_matrix, coords_of
+from neurobridge.assemblies import AssemblyError, as_matrix, coords_of
 from neurobridge.assemblies.schema import STIMULUS_ID, TIME_BIN
 from neurobridge.evaluate.decoding.batches import bin_arrays, in_threads, read_folds
 from neurobridge.evaluate.decoding.readouts import (

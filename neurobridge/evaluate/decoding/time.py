@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from neurobridge.assemblies import AssemblyError
 from neurobridge.assemblies.schema import STIMULUS_ID, TIME_BIN
 from neurobridge.evaluate.decoding.batches import bin_arrays, read_folds
 from neurobridge.evaluate.decoding.readouts import accuracy_score

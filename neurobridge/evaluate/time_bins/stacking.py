@@ -108,7 +108,8 @@ def gather_bins(score: Callable[[int], xr.Dataset], like: xr.DataArray, *, stack
     xarray.Dataset
         Score with the leading dim ``time_bin``.
     """
-    scores, counts, first = [], Counter[str](), {}
+    scores, counts = [], Counter[str]()
+    first: dict[str, str] = {}
     n_bins = int(like.sizes[TIME_BIN])
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
