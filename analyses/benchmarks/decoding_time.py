@@ -105,7 +105,9 @@ def main(
     if task is not None:
         print(json.dumps(measure(task)))
         return
-    results = {name: run_json([sys.executable, str(Path(__file__).resolve()), "--task", name], ENVIRONMENT) for name in TASKS}
+    results = {
+        name: run_json([sys.executable, str(Path(__file__).resolve()), "--task", name], ENVIRONMENT) for name in TASKS
+    }
     mine, other = results["neurobridge"], results["scikit-learn loop"]
     results["ratio"] = {name: other[name] / mine[name] for name in ("seconds", "cpu_seconds")}
     results["largest_difference_of_accuracy"] = float(

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
-from tqdm.auto import tqdm
 
 from neurobridge.assemblies import AssemblyError, as_matrix, coords_of
 from neurobridge.assemblies.schema import NEUROID
@@ -18,6 +17,7 @@ from neurobridge.evaluate.folds import GivenSplits, Splits
 from neurobridge.evaluate.score.schema import SPLIT, make_score, reliability_of, score_attrs, warn_low_ceilings
 from neurobridge.evaluate.splits import resolve_splits
 from neurobridge.points.options import require_count, require_options, require_share
+from neurobridge.points.progress import progress_bar
 
 PART, SUBSET = "part", "subset"
 #: Text between the names of spaces that share a part.
@@ -119,7 +119,7 @@ def partition_variance(
     # Squared errors of every stimulus, and its squared distances from the training mean, summed over the folds that hold it out.
     errors, spread = np.zeros((len(subsets), *Y.shape)), np.zeros(Y.shape)
     fits = [(fold, k) for fold in range(len(folds)) for k in range(len(subsets))]
-    for fold, k in tqdm(fits, desc="partition", disable=not progress, leave=False):
+    for fold, k in progress_bar(fits, desc="partition", progress=progress, leave=False):
         train, test = folds[fold]
         squares = np.square(Y[test] - Y[train].mean(axis=0))
         values = np.hstack([X[name] for name in subsets[k]])

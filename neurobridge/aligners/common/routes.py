@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 from scipy.optimize import nnls
 from sklearn.base import clone
-from tqdm.auto import tqdm
 
 from neurobridge.aligners.common.shared import Ends, fit_generalised_procrustes, fit_shared_response
 from neurobridge.aligners.common.views import Edge, Views
 from neurobridge.maps.linear import LinearMap, ridge_map
+from neurobridge.points.progress import progress_bar
 from neurobridge.store.kinds import register
 
 DIRECT, PATH, COMMON = "direct", "path", "common"
@@ -238,7 +238,7 @@ def predict_held_out(
     counts = n_seen_in_both(views)
     out = {k: HeldOut({}, {}) for k in n_dims}
     seen = {name: views.of(name) for name in views.points}
-    with tqdm(total=len(folds) * len(n_dims), desc="common space", disable=not progress) as bar:
+    with progress_bar(total=len(folds) * len(n_dims), desc="common space", progress=progress) as bar:
         for fold in folds:
             kept = views.without(fold)
             direct: Atlas | None = None

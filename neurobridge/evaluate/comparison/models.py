@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import xarray as xr
-from tqdm.auto import tqdm
 
 from neurobridge._version import __version__
 from neurobridge.assemblies import AssemblyError, as_matrix, coords_of
@@ -28,6 +27,7 @@ from neurobridge.evaluate.score.schema import SPLIT, reliability_of, score_attrs
 from neurobridge.evaluate.similarity.rdms import subjects_of
 from neurobridge.evaluate.splits import resolve_splits
 from neurobridge.points.options import is_choice, require_options, require_share
+from neurobridge.points.progress import progress_bar
 
 METRIC, MODEL, OTHER = "metric", "model", "other"
 #: Metrics that models can be compared by: those by site, and those of dissimilarities.
@@ -143,7 +143,7 @@ def compare_models(
     scorers: dict[str, Regressed | Geometry] = {}
     cells: dict[tuple[str, str], Cell] = {}
     rsa_ceiling: dict[str, float] = {}
-    with tqdm(total=len(names) * len(chosen), desc="comparison", disable=not progress, leave=False) as bar:
+    with progress_bar(total=len(names) * len(chosen), desc="comparison", progress=progress, leave=False) as bar:
         for name in names:
             layers, fingerprint = _layers(models[name], target, name)
             for metric in chosen:

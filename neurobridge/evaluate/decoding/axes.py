@@ -7,7 +7,6 @@ from itertools import product
 
 import numpy as np
 import xarray as xr
-from tqdm.auto import tqdm
 
 from neurobridge.assemblies import AssemblyError, as_matrix
 from neurobridge.assemblies.schema import STIMULUS_ID
@@ -16,6 +15,7 @@ from neurobridge.evaluate.decoding.readouts import count_choices, fit_readout, l
 from neurobridge.evaluate.decoding.trials import Reading, label_null, presentation_coordinate, trial_attrs, trials_of
 from neurobridge.evaluate.score.schema import DRAW, SPLIT, make_score, score_attrs
 from neurobridge.evaluate.splits import kfold_splits, stratified_group_splits, stratified_splits
+from neurobridge.points.progress import progress_bar
 
 
 def decoding_curve(
@@ -102,7 +102,7 @@ def decoding_curve(
     raw, sensitivity = np.empty(shape), np.empty(shape)
     chosen: dict[tuple[int, int], list[Reading]] = {}
     cells = product(range(n_seeds), range(len(n_sites)), range(len(n_train)))
-    for s, i, j in tqdm(cells, total=int(np.prod(shape)), desc="decoding curve", disable=not progress):
+    for s, i, j in progress_bar(cells, total=int(np.prod(shape)), desc="decoding curve", progress=progress):
         train, test = folds[s]
         rng = np.random.default_rng([seed, s])
         sites = rng.permutation(n_neuroids)[: n_sites[i]]

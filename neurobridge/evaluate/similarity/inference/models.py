@@ -9,7 +9,6 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import scipy.stats
 import xarray as xr
-from tqdm.auto import tqdm
 
 from neurobridge.assemblies import AssemblyError
 from neurobridge.assemblies.ids import find_rows, show_ids
@@ -19,6 +18,7 @@ from neurobridge.evaluate.similarity.comparators import COMPARATORS
 from neurobridge.evaluate.similarity.inference.bootstrap import FEWEST_STIMULI, Compared, draw_samples, dual_variance
 from neurobridge.points.conversion import real_array
 from neurobridge.points.options import is_choice, require_count
+from neurobridge.points.progress import progress_bar
 
 Bootstrap = Literal["both", "stimuli", "subjects"]
 BOOTSTRAPS: tuple[Bootstrap, ...] = ("both", "stimuli", "subjects")
@@ -161,7 +161,7 @@ def _variances(
     everyone = np.arange(n_subjects)
     values: dict[str, list[np.ndarray]] = {kind: [] for kind in BOOTSTRAPS}
     draws = draw_samples(n, n_subjects, n_bootstrap, seed)
-    for draw in tqdm(draws, desc="bootstrap", disable=not progress):
+    for draw in progress_bar(draws, desc="bootstrap", progress=progress):
         if len(np.unique(draw.stimuli)) < FEWEST_STIMULI:
             continue
         if bootstrap != "subjects":
