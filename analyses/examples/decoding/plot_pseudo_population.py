@@ -13,12 +13,14 @@ all sites saw all images, so that the answer is known; and single trials of V4
 # %%
 # Seven of 168 sites without a response to an image: no common image is lost but these seven.
 
+from typing import Any
+
 import matplotlib.pyplot as plt
 import numpy as np
 
 import neurobridge as nb
 
-recordings = nb.load("majajhong2015-it-v6").recordings
+recordings: Any = nb.load("majajhong2015-it-v6").recordings
 rng = np.random.default_rng(0)
 values = recordings.values.copy()
 values[rng.choice(640, 7, replace=False), rng.choice(168, 7, replace=False)] = np.nan
@@ -29,7 +31,7 @@ lacking = recordings.copy(data=values)
 # the sites as they were recorded, with as many images held out.
 
 sizes = (8, 16, 32, 64, 128, 168)
-options = {"n_sites": sizes, "n_draws": 20, "n_permutations": 20}
+options: Any = {"n_sites": sizes, "n_draws": 20, "n_permutations": 20}
 within = nb.decoding.decode_pseudo_population(lacking, "category_name", **options)
 across = nb.decoding.decode_pseudo_population(lacking, "category_name", within=None, **options)
 truth = nb.decode(
@@ -43,7 +45,7 @@ print(f"recorded together, 168 sites: {float(truth['raw'].mean()):.3f}")
 # %%
 # Single trials of V4: which of 20 images was shown, from sites as if recorded on different days.
 
-v4 = nb.load("cowley2023-v4-210325").recordings
+v4: Any = nb.load("cowley2023-v4-210325").recordings
 ids, counts = np.unique(v4["stimulus_id"].values, return_counts=True)
 trials = nb.select(v4, stimulus_id=ids[np.argsort(-counts, kind="stable")[:20]])
 image = nb.decoding.decode_pseudo_population(

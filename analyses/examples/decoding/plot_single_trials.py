@@ -14,12 +14,14 @@ of them from images that were not trained on.
 # %%
 # Forty images with most repetitions, and a label without meaning for each.
 
+from typing import Any
+
 import matplotlib.pyplot as plt
 import numpy as np
 
 import neurobridge as nb
 
-recordings = nb.load("cowley2023-v4-210325").recordings
+recordings: Any = nb.load("cowley2023-v4-210325").recordings
 ids, counts = np.unique(recordings["stimulus_id"].values, return_counts=True)
 chosen = ids[np.argsort(-counts, kind="stable")[:40]]
 trials = nb.select(recordings, stimulus_id=chosen)

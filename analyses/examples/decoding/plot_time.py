@@ -13,13 +13,15 @@ no brain. The last figure repeats it on SIMULATED neurons whose onset is known.
 # %%
 # Band energies in time: dims (presentation, neuroid, time_bin).
 
+from typing import Any
+
 import matplotlib.pyplot as plt
 import numpy as np
 
 import neurobridge as nb
 
 N_PARTS = 16
-sounds = nb.load("fsdd", part="test").sounds
+sounds: Any = nb.load("fsdd", part="test").sounds
 mel = nb.features.log_mel(sounds, n_parts=N_PARTS)
 words = nb.make_assembly(
     mel.values.reshape(len(mel), -1, N_PARTS),
