@@ -160,30 +160,6 @@ class AssemblyAligner(AlignerEstimator):
         self._mark_fitted()
         return self
 
-    def fit_transform(
-        self,
-        source: xr.DataArray | Array,
-        target: xr.DataArray | Array,
-        pairs: Any = None,
-    ) -> xr.DataArray | Array:
-        """Fit, then map the source: ``fit(source, target, pairs).transform(source)``.
-
-        Parameters
-        ----------
-        source, target, pairs
-            As `fit` takes them.
-
-        Returns
-        -------
-        xarray.DataArray, or array of shape (n_source, n_target_dims)
-
-        Raises
-        ------
-        AssemblyError
-            As `fit` does.
-        """
-        return self.fit(source, target, pairs).transform(source)
-
     def transform(self, source: xr.DataArray | Array) -> xr.DataArray | Array:
         """Map points of the source into the target's space.
 

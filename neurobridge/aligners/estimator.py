@@ -51,6 +51,33 @@ class AlignerEstimator(TransformerMixin, BaseEstimator, ABC, auto_wrap_output_ke
     are no parameters belong to scikit-learn and are left alone.
     """
 
+    def fit_transform(self, source: Any, target: Any, pairs: Any = None) -> Any:
+        """Fit, then map the source: ``fit(source, target, pairs).transform(source)``.
+
+        Parameters
+        ----------
+        source, target, pairs
+            As `fit` takes them.
+
+        Returns
+        -------
+        xarray.DataArray, or array of shape (n_source, n_target_dims)
+
+        Raises
+        ------
+        AssemblyError
+            As `fit` does.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from neurobridge.aligners import RidgeAligner
+        >>> X = np.random.default_rng(0).normal(size=(40, 3))
+        >>> RidgeAligner().fit_transform(X, X[:, :2]).shape
+        (40, 2)
+        """
+        return self.fit(source, target, pairs).transform(source)
+
     def __init_subclass__(cls, **kwargs: Any) -> None:
         # Wrapped by scikit-learn, `transform` would not take its argument by name.
         super().__init_subclass__(**{"auto_wrap_output_keys": None, **kwargs})

@@ -189,7 +189,7 @@ class CommonSpace(AlignerEstimator):
         self._mark_fitted()
         return self
 
-    def fit_transform(
+    def fit_transform(  # type: ignore[override]
         self,
         spaces: Mapping[str, xr.DataArray | Array],
         pairs: Mapping[Edge, Any] | None = None,
