@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 
 from neurobridge.cli.choices import COMPARED
-from neurobridge.cli.common import Json, Seed, print_json, print_tables
+from neurobridge.cli.common import Json, Seed, print_json, print_tables, tell
 from neurobridge.store.atomic import write_json, write_text
 
 if TYPE_CHECKING:
@@ -175,15 +175,13 @@ def _print(
         print_tables([{"title": f"{metric}: {summary['splits']}, held out", "columns": columns, "rows": rows}])
     pairs = tables["pairs"]
     differ = int((pairs["p_corrected"] < 0.05).sum())
-    typer.echo(
+    tell(
         f"Read {len(summary['models'])} models and {summary['n_sites']} sites; {summary['n_stimuli']} stimuli are in all of them, "
         f"{n_left_out} of the recordings are left out."
     )
-    typer.echo(
+    tell(
         f"{differ} of {len(pairs)} differences are significant (p < 0.05, corrected by {summary['correction']} within a metric); "
         "intervals and p are over stimuli and sites, with the fits as they are."
     )
-    typer.echo(
-        f"Wrote {out / 'comparison.nc'}, scores.json, models.csv, pairs.csv and {len(summary['figures'])} figures."
-    )
-    typer.echo(f"Next: neurobridge report {out}")
+    tell(f"Wrote {out / 'comparison.nc'}, scores.json, models.csv, pairs.csv and {len(summary['figures'])} figures.")
+    tell(f"Next: neurobridge report {out}")

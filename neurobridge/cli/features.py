@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from neurobridge.cli.common import Json, Mirror, Seed, print_json, print_tables
+from neurobridge.cli.common import Json, Mirror, Seed, print_json, print_tables, tell
 from neurobridge.cli.train import train_command
 
 if TYPE_CHECKING:
@@ -159,12 +159,12 @@ def extract_command(
         ]
         print_tables([{"title": "Activations", "columns": ["what", "value"], "rows": rows, "left": ["value"]}])
         ids = activations["stimulus_id"].values
-        typer.echo(
+        tell(
             f"showed {activations.shape[0]} stimuli of {stimuli} ({ids[0]}, ... {ids[-1]}) to {loaded.identifier}: "
             f"{activations.shape[1]} "
             f"units of {len(activations.attrs['layers'])} layer{'s' * (len(activations.attrs['layers']) > 1)}. wrote {out}."
         )
-        typer.echo(
+        tell(
             f"next: neurobridge align {out} RECORDINGS.nc --pairs 20 --out aligned.nc; neurobridge score --help for benchmarks."
         )
 

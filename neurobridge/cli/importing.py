@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from neurobridge.cli.common import Json, print_json, print_tables
+from neurobridge.cli.common import Json, print_json, print_tables, tell
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -148,24 +148,24 @@ def _tell(recordings: xr.DataArray, out: Path, as_json: bool) -> None:
         return
     repeats = f", {facts['n_repetitions']} times each" if facts["n_repetitions"] != "1" else ""
     bins = f", {facts['n_time_bins']} time bins" if facts["n_time_bins"] > 1 else ""
-    typer.echo(
+    tell(
         f"read {facts['n_presentations']} presentations of {facts['n_stimuli']} stimuli{repeats}, {facts['n_neuroids']} "
         f"sites{bins} "
         f"from {facts['read_from']} ({facts['format']})."
     )
     if facts["n_missing_values"]:
         share = facts["n_missing_values"] / recordings.size
-        typer.echo(f"missing: {facts['n_missing_values']} of {recordings.size} values ({share:.1%}), kept as missing.")
+        tell(f"missing: {facts['n_missing_values']} of {recordings.size} values ({share:.1%}), kept as missing.")
     for sentence in facts["guessed"]:
-        typer.echo(f"guessed: {sentence}.")
+        tell(f"guessed: {sentence}.")
     for sentence in facts["left_out"]:
-        typer.echo(f"left out: {sentence}.")
-    typer.echo(f"wrote {out}.")
+        tell(f"left out: {sentence}.")
+    tell(f"wrote {out}.")
     name = shlex.quote(str(out))
     stem = shlex.quote(str(out.with_name(f"{out.stem}-averages.nc")))
     repeated = facts["n_presentations"] > facts["n_stimuli"]
     ceiling = f"neurobridge ceiling {name} for the noise ceiling; " if repeated else ""
-    typer.echo(
+    tell(
         f"next: {ceiling}{f'neurobridge average {name} --out {stem}, then ' if repeated else ''}neurobridge score MODEL.nc "
         f"{stem if repeated else name}; activations of a model: neurobridge features extract --stimuli FOLDER."
     )

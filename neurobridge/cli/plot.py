@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from neurobridge.cli.common import Json, print_json
+from neurobridge.cli.common import Json, print_json, tell
 
 
 def plot_command(
@@ -55,5 +55,5 @@ def plot_command(
     if as_json:
         print_json({"files": [str(file) for file in files], "caption": text, "alt_text": figures.alt_text(result)})
         return
-    typer.echo(f"wrote {', '.join(str(file) for file in files)}.")
-    typer.echo(f"Caption: {text}")
+    tell(f"wrote {', '.join(str(file) for file in files)}.")
+    tell(f"Caption: {text}")

@@ -47,7 +47,14 @@ def find_clusters(score: xr.Dataset, *, forming: float = 0.05, alpha: float = 0.
 
     Examples
     --------
-    See `time_course`.
+    >>> import numpy as np
+    >>> from neurobridge.evaluate import find_clusters
+    >>> from neurobridge.evaluate.score.schema import make_score, score_attrs
+    >>> attrs = score_attrs({"metric": "accuracy", "splits": "given", "n_stimuli": 40}, n_splits=1, n_permutations=99, seed=0)
+    >>> null = np.random.default_rng(0).normal(0.5, 0.1, size=(4, 99))
+    >>> score = make_score([0.5, 0.5, 1.0, 1.0], ("time_bin",), null=null, attrs=attrs)  # simulated
+    >>> find_clusters(score)["significant"].values.tolist()
+    [False, False, True, True]
     """
     leading = leading_dims(score)
     if leading not in ((TIME_BIN,), (TRAINED, TESTED)):
