@@ -211,17 +211,17 @@ def bare_steps(d: int) -> dict[str, float]:
     import torch
 
     from neurobridge.flow import Training, VelocityMLP
-    from neurobridge.flow.state import make_optimiser
+    from neurobridge.flow.state import Optimiser
 
     torch.set_num_threads(1)
     torch.manual_seed(0)
     network = VelocityMLP(d)
-    optimiser = make_optimiser(network.parameters(), Training(), torch.device("cpu"))
+    optimiser = Optimiser(network.parameters(), Training(), torch.device("cpu"))
     t, x, u = torch.rand(BATCH, 1), torch.randn(BATCH, d), torch.randn(BATCH, d)
 
     def work(count: int) -> None:
         for _ in range(count):
-            optimiser.zero_grad(set_to_none=True)
+            optimiser.zero_grad()
             (network(t, x) - u).square().mean().backward()
             optimiser.step()
 

@@ -177,7 +177,7 @@ def training_step(state: TrainingState, points: PathPoints, options: ResolvedTra
     sample, condition = draw_batch(points, state.rows[batch], state.columns[batch], options, state.generator)
     for group in state.optimiser.param_groups:
         group["lr"] = learning_rate(state.step, options)
-    state.optimiser.zero_grad(set_to_none=True)
+    state.optimiser.zero_grad()
     with _precision(options, state.device):
         loss = flow_matching_loss(state.network, sample, condition)
     state.scaler.scale(loss).backward()
