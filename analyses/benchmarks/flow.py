@@ -38,8 +38,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from neurobridge.figures.styles import PALETTE
-
 if TYPE_CHECKING:
     import numpy as np
 
@@ -48,11 +46,11 @@ DIMENSIONS, SAMPLES = (16, 64, 128, 256, 512, 1024), (1_000, 10_000, 100_000, 1_
 N, D, BATCH, SIGMA, ODE_STEPS, N_MOVED = 5_000, 128, 256, 0.1, 16, 10_000
 TASKS = ("coupling", "minibatch", "affine", "peer", "bfloat16", "bare", "floor")
 LABELS = {
-    "coupling": ("plan solved beforehand", PALETTE["fused"], "o-"),
-    "minibatch": ("re-solved in each minibatch", PALETTE["pairs"], "s--"),
-    "affine": ("default (affine, conditioned)", PALETTE["ridge"], "^-."),
-    "peer": ("torchcfm loop", PALETTE["cca"], "v:"),
-    "bfloat16": ("plan solved beforehand, bfloat16", PALETTE["fused-flow"], "D--"),
+    "coupling": ("plan solved beforehand", "#D55E00", "o-"),
+    "minibatch": ("re-solved in each minibatch", "#E69F00", "s--"),
+    "affine": ("default (affine, conditioned)", "#0072B2", "^-."),
+    "peer": ("torchcfm loop", "#666666", "v:"),
+    "bfloat16": ("plan solved beforehand, bfloat16", "#CC79A7", "D--"),
     "bare": ("forward, backward, optimiser", "#000000", "--"),
     "floor": ("matrix products alone", "#000000", "-"),
 }
@@ -211,17 +209,17 @@ def bare_steps(d: int) -> dict[str, float]:
     import torch
 
     from neurobridge.flow import Training, VelocityMLP
-    from neurobridge.flow.state import Optimiser
+    from neurobridge.flow.state import make_optimiser
 
     torch.set_num_threads(1)
     torch.manual_seed(0)
     network = VelocityMLP(d)
-    optimiser = Optimiser(network.parameters(), Training(), torch.device("cpu"))
+    optimiser = make_optimiser(network.parameters(), Training(), torch.device("cpu"))
     t, x, u = torch.rand(BATCH, 1), torch.randn(BATCH, d), torch.randn(BATCH, d)
 
     def work(count: int) -> None:
         for _ in range(count):
-            optimiser.zero_grad()
+            optimiser.zero_grad(set_to_none=True)
             (network(t, x) - u).square().mean().backward()
             optimiser.step()
 
@@ -328,7 +326,7 @@ def draw(result: dict, path: Path) -> None:
     import matplotlib.pyplot as plt
 
     rows = result["rows"]
-    figure, axes = plt.subplots(1, 3, figsize=(12, 4.6), layout="constrained")
+    figure, axes = plt.subplots(1, 3, figsize=(10.5, 3.4), layout="constrained")
     for task, (label, colour, line) in LABELS.items():
         points = sorted(
             (int(key.split("/")[2]), value) for key, value in rows.items() if key.startswith(f"{task}/{N}/")
@@ -343,7 +341,7 @@ def draw(result: dict, path: Path) -> None:
         [p[0] for p in points],
         [p[1]["peak_rss_gb"] for p in points],
         "o-",
-        color=PALETTE["ridge"],
+        color="#0072B2",
         ms=4,
         label="peak RSS (GB)",
     )
@@ -351,7 +349,7 @@ def draw(result: dict, path: Path) -> None:
         [p[0] for p in points],
         [p[1]["once_s"] for p in points],
         "s--",
-        color=PALETTE["fused"],
+        color="#D55E00",
         ms=4,
         label="paid once in fit (s)",
     )
@@ -361,8 +359,8 @@ def draw(result: dict, path: Path) -> None:
     for axis in axes:
         axis.set(xscale="log", yscale="log")
         axis.grid(alpha=0.3, lw=0.5)
-    for axis in (axes[0], axes[2]):
-        axis.legend(fontsize=7, frameon=False, loc="lower left", bbox_to_anchor=(0.0, 1.02), borderaxespad=0.0)
+    axes[0].legend(fontsize=6.5)
+    axes[2].legend(fontsize=6.5)
     caption = f"n = {N:,} points, batch {BATCH}, one thread, midpoint {ODE_STEPS} steps, seed 0, medians of "
     caption += str(max(len(runs) for runs in result["runs"].values()))
     figure.suptitle(caption, fontsize=8)

@@ -70,7 +70,7 @@ class AssemblyAligner(AlignerEstimator):
     """
 
     # What is mapped is data and no metadata, whatever its name.
-    __metadata_request__fit: ClassVar[dict[str, str]] = {"source": UNUSED, "target": UNUSED}
+    __metadata_request__fit: ClassVar[dict[str, str]] = {"source": UNUSED, "target": UNUSED, "progress": UNUSED}
     __metadata_request__transform: ClassVar[dict[str, str]] = {"source": UNUSED}
     __metadata_request__inverse_transform: ClassVar[dict[str, str]] = {"target": UNUSED}
     __metadata_request__score: ClassVar[dict[str, str]] = {"source": UNUSED, "target": UNUSED}

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -30,6 +32,23 @@ NO_NUMBER = ("", "NA", "N/A", "<NA>", "NaN", "nan", "NULL", "null", "None")
 _INTEGER = re.compile(r"[+-]?(0|[1-9][0-9]*)")
 _DECIMAL = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?|[+-]?inf")
 _BOOLEANS = {"true": True, "false": False}
+
+
+@contextlib.contextmanager
+def naming(source: Any) -> Iterator[None]:
+    """Name the file that a table came from in an error about what the table holds; tables that are no file have no name.
+
+    Raises
+    ------
+    AssemblyError
+        That of the block, with the path in front.
+    """
+    try:
+        yield
+    except AssemblyError as error:
+        if not isinstance(source, (str, os.PathLike)) or os.fspath(source) in str(error):
+            raise
+        raise AssemblyError(f"{os.fspath(source)}: {error}") from error
 
 
 def read_table(

@@ -48,7 +48,7 @@ def to_brainscore(assembly: xr.DataArray, cls: type[xr.DataArray] | None = None)
     >>> nb.brainscore.to_brainscore(assembly, xr.DataArray).dims  # by default Brain-Score's own class
     ('presentation', 'neuroid')
     """
-    validate(assembly, allow_missing=True)
+    validate(assembly)
     cls = cls or _neuroid_assembly()
     coords: dict[str, Any] = {
         str(name): (coord.dims, coord.values) for name, coord in assembly.coords.items() if coord.ndim != 1

@@ -47,7 +47,8 @@ COMMANDS = {
         "Score activations on a benchmark, or one assembly as predictor of another: cross-validated, with ceiling and chance.",
     ),
     "plot": LazyCommand(
-        "neurobridge.cli.plot:plot_command", "Draw the figure of a file: a Score, a learning curve, an aligner."
+        "neurobridge.cli.plot:plot_command",
+        "Draw the figure of a result as PNG, SVG and PDF: learning curve, sites, confusions, plan, dissimilarities, ...",
     ),
     "compare": LazyCommand(
         "neurobridge.cli.compare:compare_command",
@@ -55,7 +56,7 @@ COMMANDS = {
     ),
     "report": LazyCommand(
         "neurobridge.cli.report:report_command",
-        "Write one self-contained HTML page on results: a folder, files, an aligner.",
+        "Write one self-contained HTML page on results: findings, figures, tables, data, methods, references.",
     ),
     "run": LazyCommand(
         "neurobridge.cli.run:run_command",

@@ -21,7 +21,7 @@ from neurobridge.evaluate.splits import shuffle_splits, stratified_splits
 from neurobridge.maps.linear import unit_of_cloud
 from neurobridge.maps.pls import centred
 from neurobridge.points.display import html_repr, short_repr
-from neurobridge.points.options import is_sequence_of, require_options
+from neurobridge.points.options import require_options
 
 LAYER = "layer"
 
@@ -210,7 +210,7 @@ def _divide(
         else:
             drawn = shuffle_splits(len(ids), n_splits=1, train_size=train, seed=seed)
         return np.sort(drawn[0][0]), np.sort(drawn[0][1])
-    if not is_sequence_of(lambda _: True, train):
+    if isinstance(train, (str, bytes)) or not isinstance(train, (Sequence, np.ndarray)):
         raise AssemblyError(
             f"train: found {train!r:.60}; expected a share between 0 and 1, or stimulus ids. Mend: train=0.8."
         )

@@ -12,12 +12,12 @@ import numpy as np
 import torch
 from torch import nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
+from tqdm.auto import tqdm
 
 from neurobridge.flow.ode import integrate
 from neurobridge.flow.path import PathSample, Velocity, flow_matching_loss, recouple, sample_path
 from neurobridge.flow.settings import ResolvedTraining
 from neurobridge.flow.state import TrainingState
-from neurobridge.points.progress import progress_bar
 
 Draw = Callable[[int, np.random.Generator], tuple[np.ndarray, np.ndarray]]
 # Drawing from a plan has a cost per call, not per pair: draw many steps' worth at once.
@@ -118,9 +118,7 @@ def train(
             # The untrained field is the zero field: if training never improves on it, points stay at their base.
             state.judge(_validate(state, validation_set, options))
         network.train()
-        bar = progress_bar(
-            total=options.n_steps, initial=state.step, desc="flow", progress=options.progress or None, leave=False
-        )
+        bar = tqdm(total=options.n_steps, initial=state.step, desc="flow", disable=not options.progress, leave=False)
         with bar:
             while state.step < options.n_steps and not state.stopped:
                 if state.step % STEPS_DRAWN == 0:
@@ -177,7 +175,7 @@ def training_step(state: TrainingState, points: PathPoints, options: ResolvedTra
     sample, condition = draw_batch(points, state.rows[batch], state.columns[batch], options, state.generator)
     for group in state.optimiser.param_groups:
         group["lr"] = learning_rate(state.step, options)
-    state.optimiser.zero_grad()
+    state.optimiser.zero_grad(set_to_none=True)
     with _precision(options, state.device):
         loss = flow_matching_loss(state.network, sample, condition)
     state.scaler.scale(loss).backward()

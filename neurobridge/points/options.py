@@ -243,5 +243,9 @@ KINDS = {
         "allow_missing distributed pinned presentations progress refit skipna stream unbiased",
     ),
     "alphas": Kind("a sequence of numbers", "(0.1, 1.0)", partial(is_sequence_of, is_number)),
-    "shapes": Kind("a sequence of (width, mix)", "((1.0, 0.5),)", partial(is_sequence_of, _is_width_and_mix)),
+    "shapes": Kind(
+        "a sequence of (width, mix), width > 0 and mix in [0, 1]",
+        "((1.0, 0.5),)",
+        partial(is_sequence_of, _is_width_and_mix),
+    ),
 }

@@ -58,8 +58,19 @@ def test_every_public_function_is_tried():
         "Map": TYPE,
         "load": "gives back what was saved, bit by bit",
     }
+    tried |= {"CommonSpace"}
     inside = {"AssemblyAligner": "RidgeAligner"}
     check_every_callable_is_tried(aligners, tried=tried, inside=inside, without=without)
+
+
+def test_a_common_space_follows_units():
+    A, B = np.asarray(X), np.asarray(X) @ np.linalg.qr(np.random.default_rng(3).normal(size=(X.shape[1],) * 2))[0]
+
+    def carried(of_a: float, of_b: float) -> np.ndarray:
+        space = aligners.CommonSpace(2).fit({"a": of_a * A, "b": of_b * B})
+        return space.transform(of_a * A, source="a", target="b") / of_b
+
+    np.testing.assert_allclose(carried(1e-9, 1e6), carried(1.0, 1.0), rtol=1e-5, atol=1e-7)
 
 
 def flow():

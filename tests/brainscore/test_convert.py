@@ -173,7 +173,7 @@ def test_missing_package_names_the_extra(monkeypatch) -> None:
 
 def test_an_invalid_assembly_does_not_cross() -> None:
     with pytest.raises(AssemblyError, match="NaN or infinite"):
-        to_brainscore(recording() * np.nan)
+        to_brainscore(recording() * np.nan, xr.DataArray)
 
 
 # ---- with the real classes and the real reader

@@ -33,7 +33,7 @@ def labelled(values: np.ndarray, **stimuli: object) -> object:
         },
         neuroid={
             "neuroid_id": range(values.shape[1]),
-            "animal": [("Chabo", "Tito")[k // (values.shape[1] // 2)] for k in range(values.shape[1])],
+            "animal": [("Chabo", "Tito")[min(k // (values.shape[1] // 2), 1)] for k in range(values.shape[1])],
             "layer": [("first", "second")[k % 2] for k in range(values.shape[1])],
         },
     )
@@ -43,9 +43,30 @@ def trials(values: np.ndarray) -> object:
     noise = np.random.default_rng(1).normal(size=(4, *values.shape)) * values.std()
     return make_assembly(
         np.concatenate(values + noise),
-        presentation={"stimulus_id": [f"s{k:02d}" for k in range(N)] * 4, "repetition": np.repeat(range(4), N)},
+        presentation={
+            "stimulus_id": [f"s{k:02d}" for k in range(N)] * 4,
+            "repetition": np.repeat(range(4), N),
+            "category_name": list(LABELS) * 4,
+        },
         neuroid={"neuroid_id": range(values.shape[1])},
     )
+
+
+def binned(values: np.ndarray) -> object:
+    return make_assembly(
+        np.stack([values, values[::-1]], axis=2),
+        presentation={"stimulus_id": [f"s{k:02d}" for k in range(N)], "category_name": LABELS},
+        neuroid={"neuroid_id": range(values.shape[1])},
+        time_bin={"time_bin_start": [0, 10], "time_bin_end": [10, 20]},
+    )
+
+
+def of_rsa(x: np.ndarray, y: np.ndarray) -> object:
+    models = {"x": similarity.rdm(labelled(x), distance="euclidean")}
+    subjects = {
+        name: similarity.rdm(labelled(y)[:, k : k + 3], distance="euclidean") for k, name in ((0, "a"), (3, "b"))
+    }
+    return similarity.compare_rsa_models(models, subjects, n_bootstrap=20, seed=0)
 
 
 def halves(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -97,7 +118,8 @@ FREE = {
                 labelled(x), trials(y) if d == "crossvalidated" else labelled(y), distance=d, comparator=c, **SEED
             )
         )
-        for distance in (*DISTANCES, "crossvalidated")
+        # Rates of counts have no unit.
+        for distance in (*sorted(set(DISTANCES) - {"poisson"}), "crossvalidated")
         for comparator in COMPARATORS
     },
     **{f"decode {name}": lambda x, y, name=name: score(decoded(labelled(y), readout=name)) for name in READOUTS},
@@ -126,10 +148,20 @@ FREE = {
     "overlap": lambda x, y: score(
         similarity.overlap(labelled(x), labelled(y), k=4, n_alignments=2, n_projections=9, **SEED)
     ),
+    "generalise_time": lambda x, y: score(
+        decoding.generalise_time(binned(y), "category_name", readout="lda", progress=False, **SEED)
+    ),
+    "decode_pseudo_population": lambda x, y: score(
+        decoding.decode_pseudo_population(trials(y), "category_name", readout="lda", n_draws=2, progress=False, **SEED)
+    ),
+    "compare_rsa_models": lambda x, y: np.concatenate(
+        [np.ravel(of_rsa(x, y)[name].values) for name in ("raw", "raw_low", "p_value")]
+    ),
+    "rdm_consistency": lambda x, y: similarity.rdm_consistency(trials(y))["ceiling"].values,
     "linear_cka": similarity.linear_cka,
     "procrustes_distance": similarity.procrustes_distance,
-    "compare_rdms": lambda x, y: [similarity.compare_rdms(x[:, 0], y[:, 0], comparator=c) for c in COMPARATORS],
-    "rdm_noise_ceiling": lambda x, y: [similarity.rdm_noise_ceiling(y.T, comparator=c) for c in COMPARATORS],
+    "compare_rdms": lambda x, y: [similarity.compare_rdms(x[:21, 0], y[:21, 0], comparator=c) for c in COMPARATORS],
+    "rdm_noise_ceiling": lambda x, y: [similarity.rdm_noise_ceiling(y[:21].T, comparator=c) for c in COMPARATORS],
     "rdm": lambda x, y: [similarity.rdm(labelled(x), distance=d).values for d in ("correlation", "cosine")],
     "whitened crossvalidated_rdm": lambda x, y: similarity.crossvalidated_rdm(trials(y), whiten=True).values,
     "mmd": lambda x, y: similarity.mmd(x[:12], x[12:]),
@@ -163,6 +195,7 @@ FREE = {
 #: What follows the unit of y, with its power.
 FOLLOWING = {
     "euclidean rdm": (1, lambda y: similarity.rdm(labelled(y), distance="euclidean").values),
+    "noise_covariance": (2, lambda y: similarity.noise_covariance(trials(y))),
     "squared rdm": (2, lambda y: similarity.rdm(labelled(y), distance="sqeuclidean").values),
     "crossvalidated_rdm": (2, lambda y: similarity.crossvalidated_rdm(trials(y)).values),
     "sliced_wasserstein": (1, lambda y: similarity.sliced_wasserstein(y[:12], y[12:], n_projections=20)),
@@ -175,13 +208,15 @@ WITHOUT = {
     "CurveSettings": SETTINGS,
     **dict.fromkeys(("generate", "generation_fidelity"), OF_NETWORK),
     **dict.fromkeys(
-        ("aggregate", "check_score", "comparison_tables", "curve_dataset", "curve_records", "make_score", "spearman_brown"),
+        ("aggregate", "check_score", "cluster_test", "comparison_tables", "curve_dataset", "find_clusters", "time_course",
+         "curve_records", "make_score", "spearman_brown"),
         OF_SCORES,
     ),
     **dict.fromkeys(
         (
             "CurveFold", "Splits", "animal_splits", "brainscore_splits", "condition_splits", "confusion", "dprime",
-            "draw_curve_fold", "group_splits", "kfold_splits", "shuffle_splits", "stratified_splits", "tabulate_choices",
+            "draw_curve_fold", "group_splits", "kfold_splits", "shuffle_splits", "stratified_group_splits",
+            "stratified_splits", "tabulate_choices",
         ),
         COUNTS,
     ),
@@ -189,8 +224,10 @@ WITHOUT = {
 #: Tried inside another.
 INSIDE = {
     "LayerChoice": "select_layer",
+    "PseudoPopulation": "decode_pseudo_population",
     "Readout": "cross_decode",
     "choices": "discriminate",
+    "pseudo_population": "decode_pseudo_population",
     "train_readout": "cross_decode",
 }
 

@@ -218,7 +218,8 @@ SCRIPT = textwrap.dedent(
     training = Training(n_steps=150, checkpoint_every=25, batch_size=32, width=16)
     kept = ConditionalFlow(training=training.replace(checkpoint=folder))
     # While the forward field writes its last checkpoint, after the tensors and before the JSON; then within the backward field.
-    # A fork before anything is computed saves two imports of torch.
+    # A fork before anything is computed saves two imports of torch, and of what its first optimiser imports.
+    torch.optim.AdamW([torch.nn.Parameter(torch.zeros(1))])
     warnings.filterwarnings("ignore", "This process", DeprecationWarning)
     for kill, count in (("write", 12), ("draw", 5)):
         child = os.fork()

@@ -93,7 +93,7 @@ def test_fewer_centres_than_samples_come_close():
     ("options", "message"),
     [
         ({"shapes": [(0.0, 0.5)]}, r"shapes=\(\(0\.0, 0\.5\),\).*width > 0"),
-        ({"shapes": []}, r"shapes=\(\).*width > 0"),
+        ({"shapes": []}, r"shapes=.*width > 0"),
         ({"n_centres": 0}, r"n_centres=0;.*one centre"),
         ({"weights": np.zeros(60)}, r"weights.*\(60,\).*\b60 positive"),
         ({"weights": np.ones(3)}, r"weights.*\(3,\).*\b60 positive"),

@@ -80,6 +80,7 @@ INSIDE = {
 CHECK = "checks and converts arrays, and changes no number"
 WITHOUT = dict.fromkeys(("checked_samples", "mapped_points", "checked_cloud", "checked_weights"), CHECK) | {
     "WhitenedSettings": SETTINGS,
+    **dict.fromkeys(("LogisticReadout", "fit_logistic"), "penalised in the unit of X; readouts standardise it before"),
     "folds_of": "deals rows, and sees no number",
     "least_error": "compares numbers of one unit",
     "whitened_candidates": SETTINGS,

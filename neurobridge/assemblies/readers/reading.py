@@ -25,6 +25,7 @@ from neurobridge.assemblies.readers.names import known_column, renamed, require_
 from neurobridge.assemblies.readers.notes import Notes, some
 from neurobridge.assemblies.readers.spikes import Windows, by_site, counted, onsets_of, spikes_of_table, window_edges
 from neurobridge.assemblies.schema import NEUROID, NEUROID_ID, PRESENTATION, STIMULUS_ID, TIME_BIN, coords_of
+from neurobridge.assemblies.tables import naming
 
 
 class Reading:
@@ -126,18 +127,21 @@ class Reading:
         name = "trial" if "trial" in given else known_column(list(given.columns), "trial")
         if name is not None and "trial" in tables[PRESENTATION]:
             given = given.rename(columns={name: "trial"})
-            tables[PRESENTATION] = _looked_up(tables[PRESENTATION], given, "trial", "trials")
+            with naming(self.trials):
+                tables[PRESENTATION] = _looked_up(tables[PRESENTATION], given, "trial", "trials")
         else:
             theirs = known_column(list(given.columns), STIMULUS_ID)
             given = given if theirs is None or STIMULUS_ID in given else given.rename(columns={theirs: STIMULUS_ID})
-            tables[PRESENTATION] = _looked_up(tables[PRESENTATION], given, STIMULUS_ID, "trials")
+            with naming(self.trials):
+                tables[PRESENTATION] = _looked_up(tables[PRESENTATION], given, STIMULUS_ID, "trials")
 
     def _join_sites(self, tables: dict[str, pd.DataFrame]) -> None:
         given = self.table(self.sites, "sites", NEUROID_ID)
         if given is not None:
             theirs = NEUROID_ID if NEUROID_ID in given else known_column(list(given.columns), NEUROID_ID)
             given = given if theirs is None else given.rename(columns={theirs: NEUROID_ID})
-            tables[NEUROID] = _looked_up(tables[NEUROID], given, NEUROID_ID, "sites")
+            with naming(self.sites):
+                tables[NEUROID] = _looked_up(tables[NEUROID], given, NEUROID_ID, "sites")
 
     def of_contents(self, contents: Contents, attrs: Mapping[str, Any]) -> xr.DataArray:
         """Read a file of named arrays: one with the responses, and vectors that label its axes."""
@@ -291,7 +295,8 @@ class Reading:
             tables[dim] = renamed(tables[dim], self.columns, self.notes)
             table = self.table(given, what, own_id)
             if table is not None:
-                tables[dim] = _looked_up(tables[dim], table, own_id, what)
+                with naming(given):
+                    tables[dim] = _looked_up(tables[dim], table, own_id, what)
         before = {str(name): value for name, value in assembly.attrs.items() if name != "n_missing_values"}
         for name, sentences in (("guessed", self.notes.guessed), ("left_out", self.notes.left_out)):
             # Of its own reading, which goes on to be true.

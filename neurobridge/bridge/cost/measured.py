@@ -186,7 +186,8 @@ def _log_confidence(confidence: Array | None, n_pairs: int, reduce: str, left: P
         )
     if weight.shape != (n_pairs,):
         raise ValueError(
-            f"confidence: found shape {tuple(weight.shape)}; expected ({n_pairs},), one value for each pair. Mend: leave it out."
+            f"confidence: found shape {tuple(weight.shape)}; expected ({n_pairs},) values in (0, 1], one "
+            "for each pair. Mend: leave it out."
         )
     if not bool(((weight > 0) & (weight <= 1)).all()):
         raise ValueError(

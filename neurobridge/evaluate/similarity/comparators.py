@@ -65,6 +65,8 @@ PREPARE: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 _PRODUCTS = {**PREPARE, "rho-a": _rho_a}
 #: Comparators that count the pairs of pairs in the same order.
 _ORDERED = ("kendall", "tau-a", "tau-b")
+# 0 where everything is tied, which is refused as for the others.
+_DEFINED_FOR_TIES = ("tau-a", "rho-a")
 #: Comparators in the metric in which the errors of distances are independent; True where the mean is taken out first.
 WHITENED = {"corr_cov": True, "cosine_cov": False}
 #: How two RDMs can be compared.
@@ -103,8 +105,8 @@ def compare_rdms(first: np.ndarray, second: np.ndarray, *, comparator: str = "sp
     Raises
     ------
     ValueError
-        Unknown comparator, different lengths, dissimilarities that are all equal ("tau-a" and "rho-a" are then 0), or some that
-        are NaN or infinite.
+        Unknown comparator, different lengths, dissimilarities that are all equal (which "cosine" and "cosine_cov" compare), or
+        some that are NaN or infinite.
 
     References
     ----------
@@ -125,6 +127,9 @@ def compare_rdms(first: np.ndarray, second: np.ndarray, *, comparator: str = "sp
             f"rdm: found comparator {comparator!r}; expected one of {list(COMPARATORS)}. Mend: choose one of them."
         )
     first, second = dissimilarities(first), dissimilarities(second)
+    if comparator in _DEFINED_FOR_TIES:
+        for values in (first, second):
+            _untied(values)
     if first.shape != second.shape:
         raise ValueError(
             f"rdm: found dissimilarities of shape {first.shape} and {second.shape}; expected two of the same length. "

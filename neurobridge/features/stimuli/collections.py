@@ -20,6 +20,7 @@ from neurobridge.assemblies.labels import plain
 from neurobridge.assemblies.readers.frames import is_table, read_frame
 from neurobridge.assemblies.readers.names import known_column, with_ids
 from neurobridge.assemblies.readers.notes import Notes, some
+from neurobridge.assemblies.tables import naming
 from neurobridge.store.archives import Archive, ArchiveError
 
 Root = str | os.PathLike[str] | np.ndarray | None
@@ -103,7 +104,11 @@ def _at(given: str | os.PathLike[str], root: Root) -> tuple[pd.DataFrame, Root]:
             [file for file in named if file.is_file() and file.suffix.casefold() in IMAGE_ENDINGS], repr(text)
         )
     if is_table(path):
-        return _completed(read_frame(path, what="stimuli"), path.parent if root is None else root)
+        table = read_frame(path, what="stimuli")
+        with naming(path):
+            if not len(table):
+                raise AssemblyError("stimuli: found a table without rows; expected one at least. Mend: check the file.")
+            return _completed(table, path.parent if root is None else root)
     if path.suffix.casefold() in IMAGE_ENDINGS:
         return _listed([path], str(path))
     return _members(path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from neurobridge.bridge.fused.candidate import MAP_FAMILIES, Candidate, MapFamily
 from neurobridge.bridge.fused.choosing.criteria import Criterion
@@ -11,6 +12,11 @@ from neurobridge.points.options import Kind, is_number, is_sequence_of, is_whole
 
 #: A point of the grid: lam and epsilon.
 GridPoint = tuple[float, float]
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
 
 _NUMBER = Kind("number", "0.05", is_number)
 _ROUNDS = Kind("whole number", "1", is_whole)
@@ -20,7 +26,6 @@ _LISTS = {
     "epsilons": _NUMBER,
     "n_rounds": _ROUNDS,
     "kernel_rounds": _ROUNDS,
-    "maps": Kind("text", "'ridge'", lambda value: isinstance(value, str)),
 }
 
 
@@ -83,9 +88,13 @@ class Search:
                 f"kernel_rounds={tuple(self.kernel_rounds)}; expected lam in [0, 1], epsilon above 0, "
                 "linear rounds of at least 1 and curved ones of at least 0. Mend: leave them out for the defaults."
             )
-        if "ridge" not in self.maps or not set(self.maps) <= set(MAP_FAMILIES):
+        if (
+            not is_sequence_of(_is_text, self.maps)
+            or "ridge" not in self.maps
+            or not set(self.maps) <= set(MAP_FAMILIES)
+        ):
             raise ValueError(
-                f"found maps={tuple(self.maps)}; expected 'ridge', which the others have to beat, and any of {MAP_FAMILIES[1:]}. "
+                f"found maps={self.maps!r:.80}; expected 'ridge', which the others have to beat, and any of {MAP_FAMILIES[1:]}. "
                 "Mend: leave maps out for all of them."
             )
 
