@@ -130,7 +130,9 @@ def predictivity(
     unknown = sorted(set(options) - set(known))
     if unknown:
         raise AssemblyError(f"{regression}: found option {unknown[0]!r}; expected some of {known}. Mend: leave it out.")
-    require_options(n_permutations=n_permutations, seed=seed, progress=progress, error=AssemblyError)
+    require_options(
+        n_permutations=n_permutations, seed=seed, group=group, by=by, progress=progress, error=AssemblyError
+    )
     if regression in BANDED_REGRESSIONS:
         options = {"bands": BANDS, **options}
     shown = "".join(f", {name}={np.asarray(value).tolist()}" for name, value in sorted(options.items()))

@@ -210,6 +210,10 @@ def is_whole(value: Any, least: int = 0, beyond: int = 2**63) -> bool:
     return isinstance(value, Integral) and not isinstance(value, bool) and least <= int(value) < beyond
 
 
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
 def _is_flag(value: Any) -> bool:
     return isinstance(value, (bool, np.bool_))
 
@@ -242,6 +246,7 @@ KINDS = {
         Kind("True or False", "True", _is_flag),
         "allow_missing distributed pinned presentations progress refit skipna stream unbiased",
     ),
+    **_named(Kind("a name", "'stimulus_id'", _is_text, or_none=True), "by group within"),
     "alphas": Kind("a sequence of numbers", "(0.1, 1.0)", partial(is_sequence_of, is_number)),
     "shapes": Kind(
         "a sequence of (width, mix), width > 0 and mix in [0, 1]",

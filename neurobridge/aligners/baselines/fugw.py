@@ -128,7 +128,7 @@ class FUGW(AssemblyAligner):
                 warnings.filterwarnings("error", "Numerical errors")
                 with np.errstate(all="ignore"):
                     plan = fused_unbalanced_gromov_wasserstein(
-                        C, D, reg_marginals=self.rho, epsilon=self.epsilon_, alpha=self.alpha, M=M,
+                        C, D, reg_marginals=float(self.rho), epsilon=self.epsilon_, alpha=self.alpha, M=M,
                         unbalanced_solver="sinkhorn", max_iter=_ITERATIONS, max_iter_ot=_SCALING_ITERATIONS, tol=_TOLERANCE,
                     )[0]  # fmt: skip
         except (ValueError, UserWarning) as error:

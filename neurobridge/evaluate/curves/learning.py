@@ -14,7 +14,7 @@ from scipy import integrate, stats
 from neurobridge.assemblies import validate
 from neurobridge.evaluate.curves.folds import N_PAIRS, CurveSettings, Unpaired
 from neurobridge.evaluate.curves.journal import Journal, curve_header
-from neurobridge.evaluate.curves.records import COUNT, METHOD, SEED, Record, curve_records
+from neurobridge.evaluate.curves.records import COUNT, METHOD, SEED, Record, curve_records, require_records
 from neurobridge.evaluate.score.schema import make_score, score_attrs
 
 
@@ -115,6 +115,7 @@ def learning_curve(
         n_permutations=n_permutations,
         seed=seed,
     )
+    require_records(known)
     kept = None
     if journal is not None:
         if not isinstance(journal, (str, os.PathLike)):

@@ -28,6 +28,24 @@ METHOD, COUNT, SEED = "aligner", "n_pairs", "seed"
 Record = dict[str, Any]
 
 
+def require_records(known: Any) -> None:
+    """Refuse what is no sequence of records.
+
+    Raises
+    ------
+    ValueError
+        With what was found.
+    """
+    if (
+        not isinstance(known, Sequence)
+        or isinstance(known, str)
+        or not all(isinstance(each, Mapping) for each in known)
+    ):
+        raise ValueError(
+            f"found known={known!r:.60}; expected a sequence of records, as curve_records gives them. Mend: leave it out."
+        )
+
+
 def curve_records(
     source: xr.DataArray,
     target: xr.DataArray,
@@ -103,14 +121,7 @@ def _records(
         require_varying_neuroids(space, role=role)
     require_ceiling(ceiling)
     require_options(progress=progress)
-    if (
-        not isinstance(known, Sequence)
-        or isinstance(known, str)
-        or not all(isinstance(each, Mapping) for each in known)
-    ):
-        raise ValueError(
-            f"found known={known!r:.60}; expected a sequence of records, as curve_records gives them. Mend: leave it out."
-        )
+    require_records(known)
     if not aligners:
         raise ValueError(
             "learning curve: found no aligner; expected at least one. Mend: e.g. aligners={'ridge': RidgeAligner()}."

@@ -15,6 +15,7 @@ from neurobridge.evaluate.folds import GivenSplits, Splits
 from neurobridge.evaluate.score.permutation import fold_null
 from neurobridge.evaluate.splits import kfold_splits, resolve_splits, stratified_group_splits
 from neurobridge.points.blocks import row_blocks
+from neurobridge.points.options import require_options
 
 #: Folds of repeated stimuli, where the rarest class has as many.
 MAX_FOLDS = 10
@@ -76,6 +77,7 @@ def trials_of(assembly: xr.DataArray, label: str, group: str | None, *, role: st
     validate(assembly, role=role)
     labels = presentation_coordinate(assembly, label, role=role)
     n = len(labels)
+    require_options(group=group, error=AssemblyError)
     if group is not None:
         codes = np.unique(presentation_coordinate(assembly, group, role=role), return_inverse=True)[1].ravel()
         if codes.max() + 1 < n:
