@@ -25,6 +25,8 @@ OF_NO_KIND = [float("nan"), "many", b"x", {}, object(), np.array([[1.0]]), [], [
 @pytest.mark.parametrize("name", KINDS)
 def test_options_of_no_kind_are_refused_by_name(name):
     for value in OF_NO_KIND:
+        if value == "many" and KINDS[name].holds("many"):
+            continue
         with pytest.raises(ValueError, match=f"found {name}="):
             require_options(**{name: value})
 
