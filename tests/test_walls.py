@@ -33,7 +33,6 @@ MODULES_IN_A_FOLDER = 12
 #: Folders that may hold more, and why.
 FULL_FOLDERS = {
     "cli": (21, "a module a command"),
-    "figures": (13, "a module a kind of figure"),
     "flow": (13, "moved.py ends with version 0.3"),
 }
 #: Files whose functions may import neurobridge, and why. A circle is never a reason.

@@ -1,4 +1,3 @@
-from .comparison import compared_models as compared_models
 from .curves import layer_profile as layer_profile
 from .curves import learning_curve as learning_curve
 from .dispatch import plot as plot
@@ -17,8 +16,9 @@ from .matrices import confusion as confusion
 from .matrices import dissimilarities as dissimilarities
 from .matrices import plan as plan
 from .matrices import rdms as rdms
-from .partition import variance_parts as variance_parts
-from .rsa import rsa_models as rsa_models
+from .models.comparison import compared_models as compared_models
+from .models.partition import variance_parts as variance_parts
+from .models.rsa import rsa_models as rsa_models
 from .sitewise import paired as paired
 from .sitewise import reliability as reliability
 from .sitewise import sites as sites

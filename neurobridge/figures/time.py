@@ -10,6 +10,7 @@ import xarray as xr
 
 from neurobridge.evaluate.score.schema import DRAW
 from neurobridge.evaluate.time_bins.courses import TESTED, TRAINED, find_clusters, time_course
+from neurobridge.figures.layout import new_axes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -17,15 +18,8 @@ if TYPE_CHECKING:
 #: Colours of Okabe & Ito, safe for colour blindness, and dashes that keep lines apart in greyscale.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#000000")
 DASHES = ("-", "--", "-.", ":", (0, (6, 2)), (0, (3, 1, 1, 1)))
-
-
-def _axis(ax: Axes | None) -> Axes:
-    if ax is not None:
-        return ax
-    # Imported here: pyplot picks a display backend, which importing the package must not do.
-    import matplotlib.pyplot as plt
-
-    return plt.subplots(figsize=(5.2, 3.4), layout="constrained")[1]
+# Of a new figure, in inches.
+_SIZE = (5.2, 3.4)
 
 
 def time_courses(
@@ -76,7 +70,7 @@ def time_courses(
     >>> figures.time_courses({"IT": score}).get_xlabel()
     'time, middle of the bin (ms)'
     """
-    ax = _axis(ax)
+    ax = new_axes(ax, size=_SIZE)
     marks = []
     for k, (name, score) in enumerate(scores.items()):
         colour, dash = COLOURS[k % len(COLOURS)], DASHES[k % len(DASHES)]
@@ -157,7 +151,7 @@ def time_generalisation(
     >>> figures.time_generalisation(score).get_ylabel()
     'time of training (ms)'
     """
-    ax = _axis(ax)
+    ax = new_axes(ax, size=_SIZE)
     value = score["raw"].mean("split").values
     trained, tested = score[TRAINED].values, score[TESTED].values
     chance = float(score["null"].mean()) if score["null"].size else float(value.min())
@@ -207,7 +201,7 @@ def accuracy_by_sites(scores: Mapping[str, xr.Dataset], *, ax: Axes | None = Non
     >>> figures.accuracy_by_sites({"IT": score}).get_xlabel()
     'sites (count, log scale)'
     """
-    ax = _axis(ax)
+    ax = new_axes(ax, size=_SIZE)
     sizes: set[int] = set()
     chance: list[float] = []
     for k, (name, score) in enumerate(scores.items()):

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import xarray as xr
 
+from neurobridge.figures.layout import new_axes
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
@@ -42,11 +44,7 @@ def rsa_models(score: xr.Dataset, *, ax: Axes | None = None, level: float = 0.05
     >>> [label.get_text() for label in figures.rsa_models(score).get_xticklabels()]
     ['first', 'second']
     """
-    if ax is None:
-        # Imported here: pyplot picks a display backend, which importing the package must not do.
-        import matplotlib.pyplot as plt
-
-        ax = plt.subplots(figsize=(4.5, 3.4), layout="constrained")[1]
+    ax = new_axes(ax, size=(4.5, 3.4))
     names = [str(name) for name in score["model"].values]
     at, raw, sem = np.arange(len(names)), score["raw"].values, score["sem"].values
     ax.bar(at, raw, yerr=np.nan_to_num(sem), width=0.6, color="#9ecae1", edgecolor="#3182bd", capsize=3, zorder=2)

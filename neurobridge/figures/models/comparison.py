@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import xarray as xr
 
-from neurobridge.figures.partition import new_axes
+from neurobridge.figures.layout import new_axes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import xarray as xr
 
+from neurobridge.figures.layout import new_axes
 from neurobridge.points.options import is_choice
 
 if TYPE_CHECKING:
@@ -23,16 +24,6 @@ _THREE = (
         (1, 2): (0.6, -0.25), (0, 1, 2): (0.0, 0.05),
     },
 )  # fmt: skip
-
-
-def new_axes(ax: Axes | None, *, size: tuple[float, float]) -> Axes:
-    """Return the axes, or new ones on a figure of a size in inches."""
-    if ax is not None:
-        return ax
-    # Imported here: pyplot picks a display backend, which importing the package must not do.
-    import matplotlib.pyplot as plt
-
-    return plt.subplots(figsize=size, layout="constrained")[1]
 
 
 def variance_parts(score: xr.Dataset, *, kind: str = "auto", ax: Axes | None = None, title: str = "") -> Axes:

@@ -1,0 +1,1 @@
+"""Figures of models beside each other: scores, shares of variance, RDMs."""
