@@ -148,8 +148,5 @@ def read_recordings(
 
 def digest(path: Path) -> str:
     """Return the sha256 of a file, read a piece at a time."""
-    sha = hashlib.sha256()
     with path.open("rb") as stream:
-        while piece := stream.read(2**20):
-            sha.update(piece)
-    return sha.hexdigest()
+        return hashlib.file_digest(stream, "sha256").hexdigest()
