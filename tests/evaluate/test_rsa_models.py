@@ -185,6 +185,17 @@ def test_mahalanobis_takes_recordings_or_their_covariance_and_ignores_linear_map
     np.testing.assert_allclose(turned.values, given.values, rtol=1e-6)
 
 
+def test_rdms_of_single_trials_are_refused_with_the_repeated_stimuli():
+    recordings = make_assembly(
+        np.random.default_rng(0).normal(size=(6, 4)),
+        presentation={"stimulus_id": ["a", "b", "c", "d", "a", "e"]},
+        neuroid={"neuroid_id": range(4)},
+    )
+    one = rdm(recordings)
+    with pytest.raises(AssemblyError, match=r"'x': found 1 repeated stimuli, e.g. 'a'.*average_repetitions"):
+        compare_rsa_models({"m": one}, {"x": one, "y": one}, n_bootstrap=20)
+
+
 def test_noise_that_does_not_fit_is_refused():
     recordings = trials()
     assembly = make_assembly(

@@ -90,6 +90,55 @@ def test_odd_tables(campaign: Campaign) -> None:
 
 
 @st.composite
+def nearly_whole_tables(draw: st.DrawFn) -> tuple[pd.DataFrame, np.ndarray, bool]:
+    """Wide and long tables of responses, the responses, and whether one id or value was made odd."""
+    n_trials, n_sites = draw(st.integers(1, 4)), draw(st.integers(1, 3))
+    values = draw(
+        st.lists(st.floats(-9, 9) | st.just(np.nan), min_size=n_trials * n_sites, max_size=n_trials * n_sites)
+    )
+    responses = np.asarray(values, dtype=float).reshape(n_trials, n_sites)
+    images: list[Any] = draw(
+        st.lists(st.sampled_from(["a.png", "b.png", "7", "\u00e9"]), min_size=n_trials, max_size=n_trials)
+    )
+    odd = draw(st.integers(0, 3)) == 0
+    if odd:
+        images[draw(st.integers(0, n_trials - 1))] = draw(IDS)
+    if draw(st.booleans()):
+        table = pd.DataFrame({"stimulus_id": images, **{f"u{k}": responses[:, k] for k in range(n_sites)}})
+    else:
+        trial, site = (axis.ravel() for axis in np.indices(responses.shape))
+        table = pd.DataFrame(
+            {
+                "trial": trial,
+                "stimulus_id": pd.Series(images, dtype=object).iloc[trial].tolist(),
+                "site": [f"u{k}" for k in site],
+                "value": responses.ravel(),
+            }
+        )
+        # Where a row of a long table stands has no meaning.
+        table = table.iloc[draw(st.permutations(range(len(table))))] if draw(st.booleans()) else table
+    return table, responses, odd
+
+
+def test_nearly_whole_tables(campaign: Campaign) -> None:
+    def check(drawn: tuple[pd.DataFrame, np.ndarray, bool]) -> None:
+        table, responses, odd = drawn
+        with attempt():
+            recordings = read_recordings(table)
+        assert recordings.shape == responses.shape
+        read = recordings.transpose("presentation", "neuroid").values
+        order = np.argsort(recordings["neuroid_id"].values)
+        # Trials of a long table come in the order of their first row.
+        rows = np.unique(table["trial"], return_index=True)[1].argsort() if "trial" in table else np.arange(len(read))
+        np.testing.assert_array_equal(read[:, order], responses[rows])
+        if not odd:
+            names = table["stimulus_id"] if "trial" not in table else table.drop_duplicates("trial")["stimulus_id"]
+            assert recordings["stimulus_id"].values.tolist() == names.tolist()
+
+    campaign.run("assemblies.read_recordings of nearly whole tables", nearly_whole_tables(), check)
+
+
+@st.composite
 def odd_arrays(draw: st.DrawFn) -> tuple[np.ndarray, dict[str, Any]]:
     """Arrays of up to four axes with ids that may or may not fit."""
     shape = tuple(draw(st.lists(st.integers(0, 4), min_size=0, max_size=4)))
@@ -143,6 +192,32 @@ def test_odd_spikes(campaign: Campaign) -> None:
         assert counts.values.sum() >= 1
 
     campaign.run("assemblies.count_spikes", odd_spikes(), check)
+
+
+@st.composite
+def whole_spikes(draw: st.DrawFn) -> tuple[dict[str, list[float]], list[int], tuple[int, int, int]]:
+    """Spike times in eighths of a second, onsets, and bins (start, end, width) in milliseconds."""
+    eighths = st.integers(-8, 40).map(lambda k: k / 8)
+    spikes = draw(st.dictionaries(st.sampled_from(["u0", "u1", "u2"]), st.lists(eighths, max_size=8), min_size=1))
+    onsets = draw(st.lists(st.integers(0, 4), min_size=1, max_size=4))
+    width = draw(st.sampled_from([125, 250, 500]))
+    start = 125 * draw(st.integers(-4, 4))
+    return spikes, onsets, (start, start + width * draw(st.integers(1, 4)), width)
+
+
+def test_whole_spikes(campaign: Campaign) -> None:
+    def check(drawn: tuple[dict[str, list[float]], list[int], tuple[int, int, int]]) -> None:
+        spikes, onsets, (start, end, width) = drawn
+        trials = {"stimulus_id": [f"s{k}" for k in range(len(onsets))], "onset": onsets}
+        with attempt():
+            counts = count_spikes(spikes, trials, bins=(start, end, width))
+        counts = counts.transpose("presentation", "neuroid", "time_bin")
+        for (row, column, number), count in np.ndenumerate(counts.values):
+            begin = start + number * width
+            times = 1000 * (np.asarray(spikes[str(counts["neuroid_id"].values[column])]) - onsets[row])
+            assert count == ((times >= begin) & (times < begin + width)).sum()
+
+    campaign.run("assemblies.count_spikes of whole spikes", whole_spikes(), check)
 
 
 def test_forms_of_ids(campaign: Campaign) -> None:

@@ -213,6 +213,12 @@ ENTRANCES: dict[str, Space] = {
     "similarity.crossvalidated_rdm whitened": lambda a, b: similarity.crossvalidated_rdm(a, whiten=True),
     "similarity.rsa": lambda a, b: similarity.rsa(a, b, **QUICK),
     "similarity.rdm_similarity": lambda a, b: similarity.rdm_similarity(a, b, comparator="kendall", **QUICK),
+    "similarity.compare_rsa_models of RDMs": lambda a, b: similarity.compare_rsa_models(
+        {"m": similarity.rdm(a), "n": similarity.rdm(b)},
+        {"x": similarity.rdm(a), "y": similarity.rdm(b)},
+        comparator="spearman",
+        n_bootstrap=20,
+    ),
     "similarity.cka": lambda a, b: similarity.cka(a, b, **QUICK),
     "similarity.cka_biased": lambda a, b: similarity.cka_biased(a, b, **QUICK),
     "similarity.cca": lambda a, b: similarity.cca(a, b, **QUICK),

@@ -7,10 +7,12 @@ from itertools import combinations
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
+import pandas as pd
 import scipy.stats
 import xarray as xr
 
 from neurobridge.assemblies import AssemblyError
+from neurobridge.assemblies.forms import id_texts
 from neurobridge.assemblies.ids import find_rows, show_ids
 from neurobridge.assemblies.schema import STIMULUS_ID
 from neurobridge.evaluate.score.schema import make_score, score_attrs
@@ -293,7 +295,7 @@ def _read_squares(given: Any, role: str, dim: str, like: _Squares | None = None)
     for name, part in parts.items():
         where = f"{role}, {name!r}"
         square = _read_square(part, where)
-        ids = _stimuli_of(part)
+        ids = _stimuli_of(part, where)
         if stimuli is not None and ids is not None:
             rows = find_rows(stimuli, ids)
             if (rows < 0).any() or len(ids) != len(stimuli):
@@ -313,10 +315,16 @@ def _read_squares(given: Any, role: str, dim: str, like: _Squares | None = None)
     return _Squares(list(parts), np.stack(squares), stimuli)
 
 
-def _stimuli_of(part: Any) -> np.ndarray | None:
+def _stimuli_of(part: Any, where: str) -> np.ndarray | None:
     if not isinstance(part, xr.DataArray) or STIMULUS_ID not in part.coords or part[STIMULUS_ID].ndim != 1:
         return None
-    ids: np.ndarray = part[STIMULUS_ID].values
+    ids = id_texts(part[STIMULUS_ID].values)
+    repeated = pd.Index(ids).duplicated()
+    if repeated.any():
+        raise AssemblyError(
+            f"{where}: found {int(repeated.sum())} repeated stimuli, e.g. {show_ids(ids[repeated])}; expected each once. Mend: "
+            "neurobridge.similarity.rdm(neurobridge.average_repetitions(assembly))."
+        )
     return ids
 
 
