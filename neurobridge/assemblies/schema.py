@@ -36,8 +36,8 @@ def make_assembly(
     Parameters
     ----------
     values : array of shape (n_presentations, n_neuroids) or (n_presentations, n_neuroids, n_time_bins)
-        Responses or activations, any real dtype: what `numpy.asarray` takes, masked arrays (masked is missing), torch
-        tensors, or dask, which stays lazy. NaN is a missing value; infinite values are refused.
+        Responses or activations, any real dtype: what `numpy.asarray` takes, torch tensors, or dask, which stays lazy. NaN is a
+        missing value; infinite values are refused, and so are masked ones, whose mask an assembly cannot hold.
     presentation, neuroid, time_bin : mapping of str to array of shape (n,)
         Coordinates of each dimension. ``presentation`` needs ``stimulus_id``, ``neuroid`` needs ``neuroid_id``. Missing
         values (None, NaN, NaT, ``pandas.NA``) become NaN among numbers and the empty text among text; ids have none.
@@ -68,6 +68,7 @@ def make_assembly(
     ({'presentation': 3, 'neuroid': 2}, ('neuroid',))
     """
     data = unlabelled(values)
+    _refuse_masked(data)
     if is_dask(data):
         require_real(data, name="values", error=AssemblyError)
     else:
@@ -100,6 +101,16 @@ def make_assembly(
             coords[str(name)] = (dim, flat)
     assembly = xr.DataArray(data, dims=dims, coords=coords, attrs=dict(attrs or {}), name="data")
     return _validated(assembly, "assembly", allow_missing=True, in_making=True)
+
+
+def _refuse_masked(values: Any) -> None:
+    """Refuse masked values: they become missing ones by the word of the user alone."""
+    n_masked = int(np.ma.getmaskarray(values).sum()) if isinstance(values, np.ma.MaskedArray) else 0
+    if n_masked:
+        raise AssemblyError(
+            f"values: found {n_masked} masked values of {values.size}; expected numbers, NaN where one is missing. Mend: "
+            "make_assembly(values.astype(float).filled(numpy.nan), ...) keeps them as missing."
+        )
 
 
 def _refuse_repeated_names(columns: Mapping[str, Mapping[Any, Any] | pd.DataFrame]) -> None:

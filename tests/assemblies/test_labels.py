@@ -192,12 +192,16 @@ def test_any_type_of_responses_is_averaged_as_in_double_precision(dtype):
     assert averaged.dtype in (np.float32, np.float64)
 
 
-def test_masked_responses_are_missing_and_their_fill_value_is_never_read():
+def test_masked_responses_are_missing_where_the_user_says_so_and_their_fill_value_is_never_read():
     masked = np.ma.masked_equal(np.array([[1.0, -999.0], [2.0, 3.0], [4.0, 5.0]]), -999.0)
-    held = assembly(["a", "b", "c"], masked).values
-    assert np.array_equal(held, [[1.0, np.nan], [2.0, 3.0], [4.0, 5.0]], equal_nan=True)
-    with pytest.raises(AssemblyError, match="1 masked values of 6"):
-        assembly(["a", "b", "c"], masked.astype(int))
+    for values in (masked, masked.astype(int)):
+        with pytest.raises(
+            AssemblyError, match=r"1 masked values of 6.*Mend: make_assembly\(values.astype\(float\).filled"
+        ):
+            assembly(["a", "b", "c"], values)
+        # The mend, as typed.
+        held = assembly(["a", "b", "c"], values.astype(float).filled(np.nan)).values
+        assert np.array_equal(held, [[1.0, np.nan], [2.0, 3.0], [4.0, 5.0]], equal_nan=True)
     untouched = assembly(["a", "b", "c"], np.ma.masked_array(masked.data))
     assert untouched.values.tolist() == masked.data.tolist()
 
