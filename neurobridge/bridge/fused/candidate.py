@@ -14,9 +14,9 @@ from neurobridge.points.display import html_repr
 from neurobridge.store.kinds import register
 
 Readout = Literal["barycentric", "linear", "kernel", "mean"]
-MapFamily = Literal["ridge", "orthogonal", "whitened", "spectral", "relative"]
+MapFamily = Literal["ridge", "orthogonal", "whitened", "spectral", "relative", "selftrained"]
 #: Families of the linear maps of a candidate; those that can be refitted on the images of a plan come first.
-MAP_FAMILIES: tuple[MapFamily, ...] = ("ridge", "orthogonal", "whitened", "spectral", "relative")
+MAP_FAMILIES: tuple[MapFamily, ...] = ("ridge", "orthogonal", "whitened", "spectral", "relative", "selftrained")
 _WITH_PLAN = MAP_FAMILIES[:3]
 
 
@@ -42,10 +42,11 @@ class Candidate:
         value under the last map (linear without curved rounds, kernel ridge with them), "mean" is the average of both.
     kernel_rounds : int
         Number of rounds that follow with curved (kernel ridge) maps.
-    map : {"ridge", "orthogonal", "whitened", "spectral", "relative"}
+    map : {"ridge", "orthogonal", "whitened", "spectral", "relative", "selftrained"}
         Family of the maps: ridge regression; a rotation and a scale (Procrustes); a rotation between coordinates that are
         whitened by the covariances of all points; or, without a plan only, ridge on the points and the leading eigenvectors of
-        their neighbour graph, and a decoder of the cosines to the pairs that learns from all points of the other space.
+        their neighbour graph, a decoder of the cosines to the pairs that learns from all points of the other space, and a
+        rotation that trains itself on provisional partners of the unpaired points.
 
     Examples
     --------
@@ -88,6 +89,8 @@ WHITENED = replace(RIDGE, map="whitened")
 SPECTRAL = replace(RIDGE, map="spectral")
 #: Decoder of relative representations: see `neurobridge.maps.relative.relative_map`.
 RELATIVE = replace(RIDGE, map="relative")
+#: Self-trained rotation: see `neurobridge.bridge.self_train`.
+SELF_TRAINED = replace(RIDGE, map="selftrained")
 
 
 def describe_candidate(candidate: Candidate) -> str:

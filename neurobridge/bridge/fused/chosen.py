@@ -9,7 +9,16 @@ from typing import Any
 
 import numpy as np
 
-from neurobridge.bridge.fused.candidate import KERNEL_RIDGE, ORTHOGONAL, RELATIVE, RIDGE, SPECTRAL, WHITENED, Candidate
+from neurobridge.bridge.fused.candidate import (
+    KERNEL_RIDGE,
+    ORTHOGONAL,
+    RELATIVE,
+    RIDGE,
+    SELF_TRAINED,
+    SPECTRAL,
+    WHITENED,
+    Candidate,
+)
 from neurobridge.bridge.fused.choosing.criteria import Held, classify_with
 from neurobridge.bridge.fused.choosing.folds import some_rows
 from neurobridge.bridge.fused.choosing.ledger import whitened_settings
@@ -18,6 +27,7 @@ from neurobridge.bridge.fused.result import FusedBridge
 from neurobridge.bridge.fused.solving.clouds import Cloud
 from neurobridge.bridge.fused.solving.families import CloudProblem, OrthogonalFamily
 from neurobridge.bridge.fused.states import State, points_map
+from neurobridge.bridge.selftrained import self_train
 from neurobridge.maps.kernel import kernel_map
 from neurobridge.maps.linear import LinearMap
 from neurobridge.maps.relative import relative_map
@@ -120,6 +130,7 @@ def _pair_map(
         WHITENED: whitened,
         SPECTRAL: lambda: spectral_map(X[i], Y[j], source_points=X, seed=seed),
         RELATIVE: lambda: relative_map(X, Y, (i, j), seed=seed),
+        SELF_TRAINED: lambda: self_train(X, Y, (i, j), seed=seed).forward,
     }
     return fits[chosen]() if chosen in fits else None
 

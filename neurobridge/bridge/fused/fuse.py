@@ -148,8 +148,9 @@ def fuse(
     kernel_rounds : sequence of int
         Candidate numbers of curved rounds, which follow the most linear ones; (0,) for none, and for no kernel ridge on the
         pairs either.
-    maps : sequence of {"ridge", "orthogonal", "whitened", "spectral", "relative"}
-        Families of maps that are compared, see `Candidate`; "ridge" is always among them.
+    maps : sequence of {"ridge", "orthogonal", "whitened", "spectral", "relative", "selftrained"}
+        Families of maps that are compared, see `Candidate`; "ridge" is always among them, "selftrained" with
+        ``criterion="retrieval"`` alone.
     criterion : {"correlation", "error", "retrieval", "labels"}
         What a candidate is chosen for, on pairs that were held out:
 

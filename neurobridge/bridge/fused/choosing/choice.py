@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from neurobridge.bridge.fused.candidate import RIDGE, Candidate
+from neurobridge.bridge.fused.candidate import RIDGE, SELF_TRAINED, Candidate
 from neurobridge.bridge.fused.choosing.criteria import Criterion, Held, losses
 from neurobridge.bridge.fused.choosing.folds import Fold, fewer_points, make_folds
 from neurobridge.bridge.fused.choosing.ledger import Ledger, PairMapSettings, note_pair_maps, note_readouts, note_rounds
@@ -95,8 +95,8 @@ def pick(pair_losses: PairLosses, first: Candidate | None = None) -> Candidate:
 
     With few pairs the least of many cross-validation losses is mostly chance. So the first candidate stays unless the best of
     its family (same lam, epsilon and maps, other rounds or readout) has a lower loss by more than one standard error of the
-    difference over pairs, and this one stays unless the best of all others has one by more than two, or ridge of the pairs by
-    more than one.
+    difference over pairs, and this one stays unless the best of all others has one by more than two, or a self-trained rotation or
+    ridge of the pairs by more than one.
 
     Parameters
     ----------
@@ -119,9 +119,10 @@ def pick(pair_losses: PairLosses, first: Candidate | None = None) -> Candidate:
         if candidates:
             rival = best(candidates)
             chosen = rival if beats(pair_losses[rival], pair_losses[chosen], beyond) else chosen
-    # Nothing is knowingly worse than ridge of the pairs.
-    if RIDGE in pair_losses and beats(pair_losses[RIDGE], pair_losses[chosen], _BEYOND_IN_FAMILY):
-        return RIDGE
+    # Both have next to nothing that is chosen by the pairs, and nothing is knowingly worse than ridge of the pairs.
+    for simple in (SELF_TRAINED, RIDGE):
+        if simple in pair_losses and beats(pair_losses[simple], pair_losses[chosen], _BEYOND_IN_FAMILY):
+            chosen = simple
     return chosen
 
 

@@ -14,6 +14,7 @@ from neurobridge.bridge.fused.candidate import (
     ORTHOGONAL,
     RELATIVE,
     RIDGE,
+    SELF_TRAINED,
     SPECTRAL,
     WHITENED,
     Candidate,
@@ -24,6 +25,7 @@ from neurobridge.bridge.fused.choosing.folds import Fold
 from neurobridge.bridge.fused.choosing.search import Search
 from neurobridge.bridge.fused.solving.families import CloudProblem, OrthogonalFamily
 from neurobridge.bridge.fused.solving.rounds import Round
+from neurobridge.bridge.selftrained import self_train
 from neurobridge.maps.kernel import kernel_map
 from neurobridge.maps.relative import RelativeMap, relative_map
 from neurobridge.maps.spectral import SpectralFeatures, spectral_features, spectral_map
@@ -153,6 +155,10 @@ def note_pair_maps(ledger: Ledger, fold: Fold, search: Search, settings: PairMap
         turned = OrthogonalFamily(fold.problem).start()
         for direction, mapping in enumerate((turned.forward, turned.backward)):
             ledger.note(ORTHOGONAL, fold.held, direction, mapping(fold.points[direction]))
+    if search.trains_rotations:
+        trained = self_train(*clouds, (rows[0], rows[1]), seed=search.seed)
+        for direction, mapping in enumerate((trained.forward, trained.backward)):
+            ledger.note(SELF_TRAINED, fold.held, direction, mapping(new[direction]))
     design = WhitenedDesign(*clouds) if settings.whitened else None
     for direction in (0, 1):
         source, target = known[direction], known[1 - direction]

@@ -104,6 +104,11 @@ class Search:
         return [family for family in ("orthogonal", "whitened") if family in self.maps and not self.in_batches]
 
     @property
+    def trains_rotations(self) -> bool:
+        """True if rotations train themselves: they keep all distances, which finding partners asks for alone."""
+        return "selftrained" in self.maps and self.criterion == "retrieval"
+
+    @property
     def first(self) -> GridPoint:
         """The lam and epsilon that others have to beat."""
         return self.lams[0], self.epsilons[0]
