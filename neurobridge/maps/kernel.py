@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from scipy.spatial.distance import cdist, pdist
 
-from neurobridge.maps.linear import checked_samples, leave_one_out, mapped_points
+from neurobridge.maps.linear import as_few_columns, checked_samples, leave_one_out, mapped_points
 from neurobridge.points.arrays import Array, same_kind
 from neurobridge.points.conversion import real_array
 from neurobridge.points.display import Displayed
@@ -196,7 +196,7 @@ def _fit(
     else:
         squares, basis = np.linalg.eigh(rows.T @ rows)
         squares, Z = np.maximum(squares, 0), rows @ basis
-    errors = leave_one_out(Z, squares, targets, alphas, share, cap=_CAP).sum(axis=1)
+    errors = leave_one_out(Z, squares, as_few_columns(targets), alphas, share, cap=_CAP).sum(axis=1)
     best = int(errors.argmin())
     coef = basis @ ((Z.T @ targets) / (squares + alphas[best])[:, None])
     n_curved = whiten.shape[1]

@@ -157,26 +157,29 @@ class RidgeDesign:
         start : int, optional
             Search downhill from this candidate, as from the last of a sequence of similar Y, instead of trying all.
         """
-        best = self._downhill(Y, start) if start is not None else int(self._errors(Y, self.alphas).sum(axis=1).argmin())
+        best = self._downhill(Y, start) if start is not None else int(self._shared_errors(Y, self.alphas).argmin())
         return self._map(Y, np.full(Y.shape[1], self.alphas[best])), best
 
     def least_error(self, Y: np.ndarray) -> float:
         """Return the summed squared leave-one-out error of the best shared penalty."""
-        return float(self._errors(Y, self.alphas).sum(axis=1).min())
+        return float(self._shared_errors(Y, self.alphas).min())
 
     def _downhill(self, Y: np.ndarray, start: int) -> int:
         known: dict[int, float] = {}
-        best = start
+        best, Y = start, as_few_columns(Y - Y.mean(axis=0))
         while True:
             around = [k for k in (best - 1, best, best + 1) if 0 <= k < len(self.alphas)]
             new = [k for k in around if k not in known]
             if new:
-                errors = self._errors(Y, tuple(self.alphas[k] for k in new)).sum(axis=1)
+                errors = self._shared_errors(Y, tuple(self.alphas[k] for k in new))
                 known |= dict(zip(new, errors.tolist(), strict=True))
             lowest = min(around, key=known.__getitem__)
             if lowest == best or known[lowest] == known[best]:
                 return best
             best = lowest
+
+    def _shared_errors(self, Y: np.ndarray, alphas: tuple[float, ...]) -> np.ndarray:
+        return np.asarray(self._errors(as_few_columns(Y - Y.mean(axis=0)), alphas).sum(axis=1))
 
     def _errors(self, Y: np.ndarray, alphas: tuple[float, ...]) -> np.ndarray:
         mean_leverage = np.full(len(Y), 1 / len(Y))
@@ -255,6 +258,22 @@ def checked_samples(X: Array, Y: Array) -> tuple[np.ndarray, np.ndarray]:
                 "Mend: leave out the rows that hold them, from X and from Y."
             )
     return X, Y
+
+
+def as_few_columns(Y: np.ndarray) -> np.ndarray:
+    """Turn targets of more dimensions than samples into as many columns as there are samples.
+
+    Residuals of a linear fit keep their lengths, so that errors which are summed over all targets stay the same.
+
+    Parameters
+    ----------
+    Y : array of shape (n_samples, n_targets)
+
+    Returns
+    -------
+    array of shape (n_samples, min(n_samples, n_targets))
+    """
+    return np.asarray(np.linalg.qr(Y.T, mode="r").T) if Y.shape[1] > len(Y) else Y
 
 
 def leave_one_out(

@@ -264,7 +264,7 @@ def spectral_map(
             "Mend: pass source_points with the columns of X."
         )
     unit, smooth = unit_of_cloud(cloud), features(X)
-    counts = dict.fromkeys(max(1, smooth.shape[1] // share) for share in SHARES) if smooth.shape[1] else {0: None}
+    counts = dict.fromkeys(max(1, smooth.shape[1] // share) for share in shares) if smooth.shape[1] else {0: None}
     least, gain, count = np.inf, gains[0], next(iter(counts))
     for tried in ((g, k) for k in counts for g in gains):
         rows = _beside(X, smooth[:, : tried[1]], unit, tried[0])

@@ -144,7 +144,7 @@ class WhitenedDesign:
             side.of(points, centre)[:, : len(length)] / length
             for side, points, centre, length in zip((self.source, self.target), (X, Y), centres, whiten, strict=True)
         )
-        left, right = _turn(A, B, share, settings.exponent)
+        left, right = _turn(_factors(A, B, share), settings.exponent)
         scale = _scale(A @ left @ right, B, whiten[1], share)
         into = self.source.axes[:, : len(whiten[0])] / whiten[0] @ left
         out = scale * right * whiten[1] @ self.target.axes[:, : len(whiten[1])].T
@@ -181,24 +181,29 @@ class WhitenedDesign:
         X, Y = checked_samples(X, Y)
         share, folds = checked_weights(weights, len(X), "weights"), list(folds)
         points = self.source.of(X), self.target.of(Y)
-        predictions = {}
-        for each in settings:
-            each = _checked(each)
-            whiten = _lengths(self.source, each), _lengths(self.target, each)
+        predictions: dict[WhitenedSettings, np.ndarray] = {
+            _checked(each): np.zeros_like(points[1]) for each in settings
+        }
+        # Settings that differ in their exponent alone share every decomposition.
+        alike: dict[WhitenedSettings, list[WhitenedSettings]] = {}
+        for each in predictions:
+            alike.setdefault(each._replace(exponent=0.0), []).append(each)
+        for common, group in alike.items():
+            whiten = _lengths(self.source, common), _lengths(self.target, common)
             A = points[0][:, : len(whiten[0])] / whiten[0]
-            predicted = np.zeros_like(points[1])
             for fold in folds:
                 kept = np.setdiff1d(np.arange(len(X)), fold)
                 part = share[kept] / share[kept].sum()
                 means = part @ A[kept], part @ points[1][kept]
-                if each.centre == "points":
+                if common.centre == "points":
                     means = np.zeros_like(means[0]), np.zeros_like(means[1])
                 known, images = A[kept] - means[0], (points[1][kept] - means[1])[:, : len(whiten[1])] / whiten[1]
-                left, right = _turn(known, images, part, each.exponent)
-                scale = _scale(known @ left @ right, images, whiten[1], part)
-                predicted[fold] = means[1]
-                predicted[fold, : len(whiten[1])] += scale * (A[fold] - means[0]) @ left @ right * whiten[1]
-            predictions[each] = predicted
+                factors = _factors(known, images, part)
+                for each in group:
+                    left, right = _turn(factors, each.exponent)
+                    scale = _scale(known @ left @ right, images, whiten[1], part)
+                    predictions[each][fold] = means[1]
+                    predictions[each][fold, : len(whiten[1])] += scale * (A[fold] - means[0]) @ left @ right * whiten[1]
         return predictions
 
     def _centres(
@@ -229,10 +234,10 @@ def _lengths(side: PrincipalCoordinates, settings: WhitenedSettings) -> np.ndarr
     return np.asarray((variances + settings.shrinkage * side.variances.mean()) ** (settings.power / 2))
 
 
-def _turn(A: np.ndarray, B: np.ndarray, share: np.ndarray, exponent: float) -> tuple[np.ndarray, np.ndarray]:
-    """Return two factors of the turn from whitened source to whitened target, ``(r_x, k)`` and ``(k, r_y)``."""
+def _factors(A: np.ndarray, B: np.ndarray, share: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Decompose the cross-covariance of whitened pairs into ``(r_x, k)``, ``(k,)`` and ``(k, r_y)``, k its rank."""
     if 0 in (A.shape[1], B.shape[1]):
-        return np.zeros((A.shape[1], 0)), np.zeros((0, B.shape[1]))
+        return np.zeros((A.shape[1], 0)), np.zeros(0), np.zeros((0, B.shape[1]))
     rows = share[:, None] * A
     if len(A) < min(A.shape[1], B.shape[1]):
         # The product has at most as many directions as there are pairs: decompose it among them.
@@ -240,9 +245,15 @@ def _turn(A: np.ndarray, B: np.ndarray, share: np.ndarray, exponent: float) -> t
         U, S, Vt = svd(R_a @ R_b.T)
         U, Vt = left @ U, Vt @ right.T
     else:
-        U, S, Vt = svd(rows.T @ B)
+        U, S, Vt = svd(rows.T @ B, full_matrices=False)
     kept = int(np.count_nonzero(1e-10 * S[0] < S)) if S[0] > 0 else 0
-    return U[:, :kept] * S[:kept] ** exponent, Vt[:kept]
+    return U[:, :kept], S[:kept], Vt[:kept]
+
+
+def _turn(factors: tuple[np.ndarray, np.ndarray, np.ndarray], exponent: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return two factors of the turn from whitened source to whitened target, ``(r_x, k)`` and ``(k, r_y)``."""
+    U, S, Vt = factors
+    return U * S**exponent, Vt
 
 
 def _scale(predicted: np.ndarray, B: np.ndarray, lengths: np.ndarray, share: np.ndarray) -> float:

@@ -20,6 +20,7 @@ from neurobridge.bridge.fused.solving.designs import (
     AffineMap,
     CloudMap,
     CurvedMap,
+    RidgeFit,
 )
 from neurobridge.bridge.fused.solving.families import OrthogonalFamily
 from neurobridge.bridge.fused.solving.rounds import Round
@@ -207,6 +208,8 @@ def points_map(mapping: CloudMap, source: Cloud, target: Cloud) -> AnyMap:
             target.centre + target.directions_of(offset - middle @ coef),
             design.width * source.unit, mapping.mix, mapping.alpha, mapping.loo_error * target.unit**2,
         )  # fmt: skip
+    if isinstance(mapping, RidgeFit):
+        mapping = mapping.affine
     assert isinstance(mapping, AffineMap)
     coef = source.axes @ target.directions_of(mapping.coef.double().cpu().numpy()) / source.unit
     centre, image_centre = source.points_of(mapping.centre[None])[0], target.points_of(mapping.image_centre[None])[0]

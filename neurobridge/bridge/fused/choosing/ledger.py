@@ -171,7 +171,7 @@ def note_pair_maps(ledger: Ledger, fold: Fold, search: Search, settings: PairMap
             ledger.note(WHITENED, fold.held, direction, mapped)
         if settings.spectral:
             features, gain = settings.spectral[direction]
-            spectral = spectral_map(source, target, features=features, gains=(gain,), shares=(1,), seed=search.seed)
+            spectral = spectral_map(source, target, features=features, gains=(gain,), seed=search.seed)
             ledger.note(SPECTRAL, fold.held, direction, spectral(new[direction]))
         if settings.relative:
             described = _relative(clouds, rows, direction, settings.relative[direction], search.seed)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple, Protocol
 
 import torch
@@ -79,7 +80,9 @@ class RidgeDesign:
     def __init__(self, coordinates: torch.Tensor, paired_rows: torch.Tensor) -> None:
         self.weights = Weights(len(coordinates), paired_rows, RIDGE_PAIR_WEIGHT, coordinates)
         self.centre = self.weights.share @ coordinates
+        self.coordinates = coordinates
         self.U, self.S, self.V = thin_svd((coordinates - self.centre) * self.weights.root)
+        self._points = self.U / self.weights.root
         alphas = torch.tensor(ALPHAS).to(coordinates)
         squares = self.S**2
         self._kept = squares / (squares + alphas[:, None])
@@ -88,18 +91,44 @@ class RidgeDesign:
         # Penalties so weak that the degrees of freedom exceed the samples are not candidates; the strongest always is.
         self._denominator = torch.where(left > 0.01, left**2, torch.zeros_like(left))
 
-    def fit(self, images: torch.Tensor) -> AffineMap:
+    def fit(self, images: torch.Tensor) -> RidgeFit:
         """Fit the map to the images of all points, shape (n, rank_out)."""
         image_centre = self.weights.share @ images
-        targets = (images - image_centre) * self.weights.root
+        targets = (images - image_centre).mul_(self.weights.root)
         projected = self.U.T @ targets
         energy = projected.square().sum(dim=1)
         outside = (targets.square().sum() - energy.sum()).clamp(min=0)
         residual = outside + (1 - self._kept).square() @ energy
         scores = torch.where(self._denominator > 0, residual / self._denominator, torch.inf)
         best = int(scores.argmin()) if bool(torch.isfinite(scores).any()) else len(scores) - 1
-        coef = self.V @ (self._shrink[best][:, None] * projected)
-        return AffineMap(coef, self.centre, image_centre, ALPHAS[best])
+        return RidgeFit(self, projected, best, image_centre)
+
+    def coefficients(self, projected: torch.Tensor, penalty: int) -> torch.Tensor:
+        """Return the coefficients, shape (rank, rank_out), from the projected targets."""
+        return self.V @ (self._shrink[penalty][:, None] * projected)
+
+    def fitted(self, projected: torch.Tensor, penalty: int, image_centre: torch.Tensor) -> torch.Tensor:
+        """Return the values at the points of the fit, shape (n, rank_out), from the projected targets."""
+        return torch.addmm(image_centre, self._points, self._kept[penalty][:, None] * projected)
+
+
+class RidgeFit:
+    """A ridge map of a `RidgeDesign`, whose coefficients are computed when another cloud than that of the fit is mapped."""
+
+    def __init__(self, design: RidgeDesign, projected: torch.Tensor, penalty: int, image_centre: torch.Tensor) -> None:
+        self.design, self.projected, self.penalty, self.image_centre = design, projected, penalty, image_centre
+
+    def __call__(self, coordinates: torch.Tensor) -> torch.Tensor:
+        """Map (n_points, rank_in) to (n_points, rank_out)."""
+        if coordinates is self.design.coordinates:
+            return self.design.fitted(self.projected, self.penalty, self.image_centre)
+        return self.affine(coordinates)
+
+    @cached_property
+    def affine(self) -> AffineMap:
+        """The map written out."""
+        coef = self.design.coefficients(self.projected, self.penalty)
+        return AffineMap(coef, self.design.centre, self.image_centre, ALPHAS[self.penalty])
 
 
 class Turn(NamedTuple):
