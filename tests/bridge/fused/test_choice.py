@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from neurobridge.bridge import CRITERIA, Candidate, bridge_cost, fuse, ridge_map
-from neurobridge.bridge.fused.candidate import RIDGE
+from neurobridge.bridge.fused.candidate import RIDGE, SELF_TRAINED
 from neurobridge.bridge.fused.choosing.choice import Choice, beats, losses_of, pick
 from neurobridge.bridge.fused.choosing.folds import make_folds
 from neurobridge.bridge.fused.choosing.ledger import Ledger
@@ -203,7 +203,8 @@ def test_a_rival_of_the_family_needs_one_standard_error_and_another_family_two()
         assert pick({first: loss, other: better}, first) == (other if beyond_one else first)
         assert pick({first: loss, turned: better}, first) == (turned if beyond_two else first)
         # Nothing is knowingly worse than ridge of the pairs.
-        assert pick({first: loss, RIDGE: better}, first) == (RIDGE if beyond_one else first)
+        for simple in (RIDGE, SELF_TRAINED):
+            assert pick({first: loss, simple: better}, first) == (simple if beyond_one else first)
     # Nothing is preferred where there is no first one.
     assert pick({first: loss, other: loss - 1e-6}) == other
 

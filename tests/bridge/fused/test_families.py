@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from neurobridge.bridge import Candidate, fuse
-from neurobridge.bridge.fused.candidate import ORTHOGONAL, RELATIVE, RIDGE, SPECTRAL, WHITENED
+from neurobridge.bridge.fused.candidate import ORTHOGONAL, RELATIVE, RIDGE, SELF_TRAINED, SPECTRAL, WHITENED
 from neurobridge.maps.relative import relative_map
 from tests.bridge.fused.pools import r2
 
@@ -44,6 +44,21 @@ def test_a_rotation_is_recovered_from_as_many_pairs_as_dimensions_and_chosen():
     assert r2(bridge.map_back(turned(NEW)), NEW) > 0.99999
     # There is a plan to draw from where no candidate with a plan was chosen.
     assert bridge.coupling.converged
+
+
+def test_a_rotation_trains_itself_where_partners_are_sought_and_pairs_are_too_few_for_it():
+    rng = np.random.default_rng(3)
+    cloud = rng.exponential(size=(220, N_DIMS)) * np.linspace(3, 1, N_DIMS)
+    order, pairs = shuffled(160, 4)
+    images = turned(cloud) + 0.5 * rng.normal(size=cloud.shape)
+    space = cloud[:160], images[:160][order], pairs
+    options = {**FAST, "lams": (0.5,), "maps": ("ridge", "selftrained")}
+    bridge = fuse(*space, criterion="retrieval", **options)
+    assert bridge.errors[SELF_TRAINED] < 0.01 < 0.3 < bridge.errors[RIDGE]
+    assert bridge.candidate == bridge.candidate_back == SELF_TRAINED
+    assert r2(bridge.map(cloud[160:]), turned(cloud[160:])) > 0.99
+    assert r2(bridge.map_back(images[160:]), cloud[160:]) > 0.9
+    assert SELF_TRAINED not in fuse(*space, **options).errors
 
 
 @pytest.mark.parametrize("readout", ["linear", "mean", "barycentric"])
@@ -134,5 +149,7 @@ def test_a_plan_in_minibatches_has_ridge_maps_alone():
 
 @pytest.mark.parametrize("maps", [(), ("orthogonal",), ("ridge", "affine"), "ridge"])
 def test_unknown_families_are_refused(maps):
-    with pytest.raises(ValueError, match=r"maps=.*'ridge'.*'orthogonal', 'whitened', 'spectral', 'relative'.*Mend"):
+    with pytest.raises(
+        ValueError, match=r"maps=.*'ridge'.*'orthogonal', 'whitened', 'spectral', 'relative', 'selftrained'.*Mend"
+    ):
         fuse(FITTED, FITTED, (np.arange(6), np.arange(6)), maps=maps)
