@@ -21,6 +21,7 @@ from neurobridge.figures.flows import shrinkage, trajectories
 from neurobridge.figures.layout import journal, new_axes
 from neurobridge.figures.levels import accuracies, cells, null_distribution
 from neurobridge.figures.matrices import confusion, dissimilarities, plan
+from neurobridge.figures.models.comparison import compared_models
 from neurobridge.figures.sitewise import paired, reliability, sites
 from neurobridge.figures.stimuli import contact_sheet
 from neurobridge.figures.styles import styles_of
@@ -111,6 +112,8 @@ def is_comparison(thing: Any) -> bool:
 
 
 def _plot_comparison(comparison: xr.Dataset, *, ax: Axes | None = None, title: str = "") -> Axes:
+    if comparison.sizes["metric"] == 1:
+        return compared_models(comparison, ax=ax, title=title)
     n_rows = comparison.sizes["metric"] * comparison.sizes["model"]
     ax = new_axes(ax, size=(6.0, 1.2 + 0.3 * n_rows))
     styles = styles_of(map(str, comparison["model"].values))

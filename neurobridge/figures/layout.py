@@ -92,14 +92,18 @@ def new_panels(n_panels: int, *, size: tuple[float, float] = _SCREEN, **options:
     return list(figure.subplots(1, n_panels, squeeze=False, **options)[0])
 
 
+def is_beyond(ceiling: float, top: float) -> bool:
+    """Tell whether a ceiling is so high that data up to ``top`` would be left with less than 60 % of the axis."""
+    return bool(0 < top < 0.6 * ceiling)
+
+
 def reference_lines(ax: Axes, null: float | None, ceiling: float | None, *, chance: str = "chance") -> None:
     """Draw chance and ceiling as lines that the legend names with their values.
 
     A ceiling so high that the data would be left with less than 60 % of the axis is a mark at the upper edge.
     """
     if ceiling is not None and ceiling == ceiling:
-        top = ax.dataLim.y1
-        if not top > 0 or 0.6 * ceiling <= top:
+        if not is_beyond(ceiling, ax.dataLim.y1):
             line = ax.axhline(ceiling, **CEILING, label=f"ceiling {ceiling:.2f}")
         else:
             # In the units of the axes, so that it does not stretch the scale.

@@ -50,7 +50,7 @@ def draw_accuracy(run: Run, scores: list[Record], across: list[int], counts: lis
         ax.minorticks_off()
     axes[0].set_ylabel("accuracy, moved test digits (logit scale)")
     handles = {label: handle for ax in axes for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)}
-    figure.legend(handles.values(), handles.keys(), loc="outside right center", fontsize="small")
+    figure.legend(handles.values(), handles.keys(), loc="outside right upper", fontsize="small", frameon=False)
     text = f"Real MNIST digits, deformed; {scores[0]['n_test']} test digits; lines: one seed; small: others ({seeds_of(run)})"
     return save_panels(figure, run, "accuracy", text)
 
