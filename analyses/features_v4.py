@@ -90,7 +90,7 @@ def main(
     figures.sites(
         {"ridge": best.held_out},
         ax=axes[1],
-        title=f"GaborEnergy {best.layer} on the {best.scores.attrs['n_held_out']} other images",
+        title=f"GaborEnergy {best.layer}, {best.scores.attrs['n_held_out']} other images",
     )
     figures.panel_letters(axes)
     figure.savefig(figure_file, dpi=150)

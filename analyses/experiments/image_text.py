@@ -298,11 +298,11 @@ def accuracy_figure(
     names = [name for name in (*OURS, *BASELINES) if select_records(group, method=name, n_pairs=n_shown)]
     for k, name in enumerate(reversed(names)):
         values = [r["accuracy"] for r in select_records(group, method=name, n_pairs=n_shown)]
-        axes[2].errorbar(np.mean(values), k, xerr=error_bars([values]), capsize=2, **{**STYLE_OF[name], "linestyle": "none"})
+        axes[2].errorbar(
+            np.mean(values), k, xerr=error_bars([values]), capsize=2, **{**STYLE_OF[name], "linestyle": "none"}
+        )
     axes[2].axvline(null_95, color="0.5", linestyle="--", linewidth=1)
-    axes[2].set_yticks(
-        range(len(names)), [f"{name} (ours)" if name in OURS else name for name in reversed(names)]
-    )
+    axes[2].set_yticks(range(len(names)), [f"{name} (ours)" if name in OURS else name for name in reversed(names)])
     axes[2].set_xlim(0, 1)
     axes[2].set_xlabel("accuracy on test digits")
     axes[2].set_title(f"Every alignment at {n_shown} pairs", fontsize="medium")

@@ -113,8 +113,8 @@ def read_table(
     missing = [name for name in required if name not in table]
     if missing:
         raise AssemblyError(
-            f"{path} ({what}): found columns {table.columns.tolist()}; expected {' and '.join(required)}, separated by {_words(path)}. "
-            "Mend: rename the columns in the first line."
+            f"{path} ({what}): found columns {table.columns.tolist()}; expected {' and '.join(required)}, separated by "
+            f"{_words(path)}. Mend: rename the columns in the first line."
         )
     for name in required:
         blank = np.flatnonzero(table[name].str.strip() == "")

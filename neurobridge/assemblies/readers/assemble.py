@@ -120,8 +120,8 @@ def assemble(
 def _trials(table: pd.DataFrame | None, n_rows: int, n_repetitions: int, notes: Notes) -> pd.DataFrame:
     if table is None or not len(table.columns):
         raise AssemblyError(
-            f"found {n_rows} presentations and no ids of stimuli for them{_unread(notes)}; expected a table with one row each. Mend: "
-            "trials='trials.csv' (--trials), with a column stimulus_id; or columns={'stimulus_id': NAME} (--map) of what is "
+            f"found {n_rows} presentations and no ids of stimuli for them{_unread(notes)}; expected a table with one row each. "
+            "Mend: trials='trials.csv' (--trials), with a column stimulus_id; or columns={'stimulus_id': NAME} (--map) of what is "
             "in the file."
         )
     n_stimuli = n_rows // n_repetitions if n_repetitions else n_rows

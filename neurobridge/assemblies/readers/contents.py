@@ -141,8 +141,8 @@ class Contents:
         if not arrays and len(self.parts) == 1 and len(numbers) == 1 and numbers[0].shape:
             return numbers[0]
         raise AssemblyError(
-            f"{self.path}: found {len(arrays)} arrays that may be the responses ({self.listed(arrays or None)}){self._not_read()}; expected "
-            "one, or its "
+            f"{self.path}: found {len(arrays)} arrays that may be the responses ({self.listed(arrays or None)}){self._not_read()}; "
+            "expected one, or its "
             f"name. Mend: variable={self._example()!r}, or --var {self._example()} on the command line."
         )
 

@@ -20,7 +20,8 @@ from neurobridge.assemblies.schema import NEUROID_ID, STIMULUS_ID
 from neurobridge.assemblies.tables import refuse_spreadsheet
 
 _ENDINGS = {
-    ".npy": "npy", ".npz": "npz", ".csv": "csv", ".tsv": "tsv", ".tab": "tsv", ".parquet": "parquet", ".pq": "parquet", ".mat": "MATLAB", ".nwb": "NWB",
+    ".npy": "npy", ".npz": "npz", ".csv": "csv", ".tsv": "tsv", ".tab": "tsv", ".parquet": "parquet", ".pq": "parquet",
+    ".mat": "MATLAB", ".nwb": "NWB",
     ".h5": "HDF5", ".hdf5": "HDF5", ".hdf": "HDF5", ".nc": "netCDF", ".nc4": "netCDF", ".cdf": "netCDF",
 }  # fmt: skip
 #: Formats of tables, whose columns are described in place of arrays.

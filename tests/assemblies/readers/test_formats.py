@@ -261,7 +261,9 @@ def test_tables_may_be_separated_by_tabs(tmp_path):
     lab = example()
     trials = pd.DataFrame({"image_name": ["007", "NA", "3-1"], "kind": ["a, b", "c", "d"]})
     trials.to_csv(tmp_path / "trials.tsv", sep="\t", index=False)
-    recordings = nb.read_recordings(np.ones((3, 2)), trials=tmp_path / "trials.tsv", columns={"stimulus_id": "image_name"})
+    recordings = nb.read_recordings(
+        np.ones((3, 2)), trials=tmp_path / "trials.tsv", columns={"stimulus_id": "image_name"}
+    )
     assert recordings["stimulus_id"].values.tolist() == ["007", "NA", "3-1"]
     assert recordings["kind"].values.tolist() == ["a, b", "c", "d"]
     long, _ = WRITERS["long table"]
@@ -284,7 +286,7 @@ def test_other_marks_between_cells_are_refused_with_the_line_that_mends_it(tmp_p
 
 
 def opaque(name: str, kind: str) -> bytes:
-    """An object of a class as MATLAB 5 to 7 writes it: its name, the system of classes, the class, and numbers of no public meaning."""
+    """An object of a class as MATLAB 5 to 7 writes it: its name, the system of classes, the class, and numbers."""
 
     def element(number: int, content: bytes) -> bytes:
         return struct.pack("<II", number, len(content)) + content + bytes(-len(content) % 8)
@@ -313,7 +315,10 @@ def test_objects_of_matlab_are_named_with_the_line_that_converts_them(tmp_path, 
 def test_objects_of_matlab_7_3_are_named_with_the_line_that_converts_them(tmp_path):
     h5py = pytest.importorskip("h5py", reason="the extra io brings h5py")
     with h5py.File(tmp_path / "day.mat", "w") as file:
-        for name, kind, values in (("rates", "double", np.ones((2, 3))), ("names", "string", np.ones((1, 6), dtype=np.uint32))):
+        for name, kind, values in (
+            ("rates", "double", np.ones((2, 3))),
+            ("names", "string", np.ones((1, 6), dtype=np.uint32)),
+        ):
             file[name] = values
             file[name].attrs["MATLAB_class"] = np.bytes_(kind)
         file["names"].attrs["MATLAB_object_decode"] = np.int32(3)

@@ -15,7 +15,6 @@ from .design import DEFAULT, DENSE, KERNEL, LABELS, N_SLOW, PARTS, SETTINGS, SWE
 from .gains import gain, swept
 from .problems import IMAGES
 
-
 #: Look of a second reference beside the ceiling.
 _SECOND: dict[str, Any] = {"color": "0.6", "linestyle": "-", "linewidth": 1}
 
