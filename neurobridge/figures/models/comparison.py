@@ -70,7 +70,7 @@ def compared_models(
     order = np.argsort(of_metric["rank"].values, kind="stable")
     names = of_metric["model"].values[order].tolist()
     value, low, high = (of_metric[key].values[order] for key in ("value", "value_low", "value_high"))
-    ax = new_axes(ax, size=(5.4, 1.2 + 0.32 * len(names)))
+    ax = new_axes(ax, size=(6.6, 1.2 + 0.32 * len(names)))
     places = np.arange(len(names))
     spread = np.maximum(np.nan_to_num([value - low, high - value]), 0)
     confidence = 100 * float(comparison.attrs.get("confidence", 0.95))
