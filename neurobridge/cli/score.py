@@ -248,5 +248,6 @@ def _score_files(
 
 
 def _print_summary(title: str, summary: dict[str, Any]) -> None:
-    rows = [[key, f"{value:.4f}" if isinstance(value, float) else value] for key, value in summary.items()]
+    shown = {key: value for key, value in summary.items() if value is not None}
+    rows = [[key, f"{value:.4f}" if isinstance(value, float) else value] for key, value in shown.items()]
     print_tables([{"title": title, "columns": ["what", "value"], "rows": rows}])

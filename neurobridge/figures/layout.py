@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+_LOG = logging.getLogger(__name__)
 _MM = 1 / 25.4
 _TEXT_OF_PRINT = {
     "font.size": 7,
@@ -258,5 +260,6 @@ def save_figure(figure: Figure | Axes, folder: str | os.PathLike[str], name: str
             with atomic_path(path) as partial:
                 drawn.savefig(partial, dpi=dpi, format=suffix, metadata=undated.get(suffix), bbox_inches=tight)
             paths.append(path)
+            _LOG.info("wrote %s", path)
     plt.close(drawn)
     return paths

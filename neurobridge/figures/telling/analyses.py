@@ -33,7 +33,9 @@ def write_time_generalisation(score: xr.Dataset) -> Words:
     value = value.transpose("trained", "tested")
     i, j = np.unravel_index(int(np.nanargmax(value.values)), value.shape)
     best = f"{value.values[i, j]:.3f}, trained at {score['trained'].values[i]:g} and tested at {score['tested'].values[j]:g}"
-    diagonal = f"mean {np.nanmean(np.diag(value.values)):.3f} at equal times, {np.nanmean(value.values):.3f} over all pairs"
+    diagonal = (
+        f"mean {np.nanmean(np.diag(value.values)):.3f} at equal times, {np.nanmean(value.values):.3f} over all pairs"
+    )
     chance = f" Chance {float(score['null'].mean()):.3f}." if score["null"].size else ""
     n = f" n = {count_of(score.attrs['n_stimuli'])} stimuli." if "n_stimuli" in score.attrs else ""
     return Words(

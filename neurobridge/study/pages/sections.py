@@ -61,7 +61,7 @@ def section_of(name: str, thing: Any) -> Section:
         )  # fmt: skip
     if is_comparison(thing) and thing.sizes["metric"] > 1:
         for metric in map(str, thing["metric"].values):
-            text = f"Models under {metric} with their intervals; a line joins those that do not differ (corrected p); dotted: ceiling."
+            text = f"Models under {metric} with intervals; a line joins those that do not differ (corrected p); dotted: ceiling."
             ranked = write_comparison(thing.sel(metric=[metric]))
             section.pictures.append(Picture(_png(figures.compared_models(thing, metric)), text, ranked.alt))
     if isinstance(thing, Mapping) and kind_of(thing).name == "two methods":

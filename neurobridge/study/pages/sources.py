@@ -145,12 +145,12 @@ def _comparison_methods(comparison: xr.Dataset) -> str:
     metrics = ", ".join(map(str, comparison["metric"].values))
     text = (
         f"The models {names} were compared on the same held-out stimuli ({attrs.get('n_stimuli', 'unknown')} stimuli, "
-        f"{attrs.get('splits', 'splits not stated')}) under {metrics}. Layers were chosen on the training stimuli of each fold alone."
+        f"{attrs.get('splits', 'splits not stated')}) under {metrics}. Layers were chosen on the training stimuli alone."
     )
     if int(attrs.get("n_bootstrap", 0)):
         text += (
             f" Intervals and p-values of paired differences come from {int(attrs['n_bootstrap'])} draws of stimuli and sites with "
-            f"replacement, the same ones for all models; p-values are corrected for the number of pairs ({attrs.get('correction')})."
+            f"replacement, the same ones for all models; p-values are corrected for all pairs ({attrs.get('correction')})."
         )
     if re.search(r"\brdm|\brsa", metrics):
         text += " Dissimilarity matrices are compared as in representational similarity analysis [kriegeskorte2008]."

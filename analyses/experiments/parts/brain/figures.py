@@ -79,7 +79,8 @@ def learning_figures(run: Run, facts: dict[str, Record], records: list[Record]) 
             of_direction = [r for r in of_direction if r["n_pairs"] < max(o["n_pairs"] for o in of_direction)]
             figures.learning_curve(
                 curves_of(of_direction, "r"), ax=ax, ylabel="median r on held-out stimuli",
-                null=max(r["null_95"] for r in of_direction), ceiling=fact["ceiling"] if direction == TO_BRAIN else None, title=dataset_title(fact, dataset),
+                null=max(r["null_95"] for r in of_direction),
+                ceiling=fact["ceiling"] if direction == TO_BRAIN else None, title=dataset_title(fact, dataset),
             )  # fmt: skip
             count_ticks(ax, sorted({r["n_pairs"] for r in of_direction}))
         _one_legend(figure, axes)
