@@ -1,15 +1,23 @@
 """Write docs/experiments.md and docs/findings.md from the kept results of the experiments.
 
-python analyses/experiments_page.py
+    python analyses/experiments_page.py [--draw NAME ...] [--mirror DIR]
+
+``--draw`` also draws the figures of an experiment again from its kept records; scores.json stays as it is. The contact sheet of
+`generation` shows images that only a run makes, and is left as it was.
 """
 
 from __future__ import annotations
 
+import importlib
 import json
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+import typer
 
 from analyses.parts.pages import markdown_table
+from analyses.parts.script import run_script
+from neurobridge.study import Run
 
 ROOT = Path(__file__).resolve().parents[1]
 KEPT, DOCS = ROOT / "docs" / "results", ROOT / "docs"
@@ -101,6 +109,36 @@ def findings() -> str:
 
 PAGES = {"experiments.md": experiments, "findings.md": findings}
 
-if __name__ == "__main__":
+
+def draw_again(name: str, mirror: Path | None) -> list[str]:
+    """Draw the figures of one experiment from its records, and return their files."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    study: Any = importlib.import_module(f"analyses.experiments.{name}").STUDY
+    results = json.loads((KEPT / name / "scores.json").read_text(encoding="utf-8"))
+    facts = results["run"]
+    run = Run(quick=facts["quick"], seed=facts["seed"], n_seeds=facts["n_seeds"], out=KEPT / name, mirror=mirror)
+    try:
+        study.finish(run, results["records"])
+    except FileNotFoundError as error:
+        print(f"{name}: not drawn, for {error.filename} is kept by a run alone")
+    # Pages show the PNG.
+    for suffix in ("svg", "pdf"):
+        for file in run.out.glob(f"*.{suffix}"):
+            file.unlink()
+    return sorted(file.name for file in run.out.glob("*.png"))
+
+
+def main(
+    draw: Annotated[list[str] | None, typer.Option("--draw", help="Experiments whose figures are drawn again.")] = None,
+    mirror: Annotated[Path | None, typer.Option("--mirror", help="Folder with the real data files.")] = None,
+) -> None:
+    for name in draw or ():
+        print(name, ", ".join(draw_again(name, mirror)))
     for file, page in PAGES.items():
         (DOCS / file).write_text(page(), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    run_script(main, __doc__)

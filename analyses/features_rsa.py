@@ -15,12 +15,12 @@ import torch
 import typer
 
 from analyses.parts.script import run_script
+from neurobridge import figures
 from neurobridge.datasets import load
 from neurobridge.evaluate import rdm
 from neurobridge.evaluate.similarity.comparators import compare_rdms, rdm_scorer
 from neurobridge.evaluate.similarity.rdms import rdm_noise_ceiling
 from neurobridge.features import GaborEnergy, Preprocess, extract
-from neurobridge.figures.styles import PALETTE
 from neurobridge.store.atomic import write_json
 
 N_PERMUTATIONS = 1000
@@ -72,16 +72,16 @@ def main(
         "by_subject": by_subject,
     }
     chance = float(np.quantile(np.stack(nulls), 0.95))
-    figure, axes = plt.subplots(1, 3, figsize=(12, 3.9), layout="constrained", width_ratios=[1.5, 1, 1])
+    figure, axes = plt.subplots(1, 3, figsize=(14.5, 3.9), layout="constrained", width_ratios=[1.5, 1, 1])
     positions = np.arange(len(results))
     axes[0].axhspan(
         lower_bound, upper_bound, color="0.85", label=f"noise ceiling {lower_bound:.2f} to {upper_bound:.2f}"
     )
-    axes[0].axhline(chance, color="0.5", linestyle="--", linewidth=1, label=f"chance (95th pct.) {chance:.2f}")
+    axes[0].axhline(chance, label=f"chance (95th pct.) {chance:.2f}", **figures.CHANCE)
     axes[0].bar(
         positions,
         [row["human"] for row in results.values()],
-        color=PALETTE["bridge"],
+        color=figures.PALETTE["bridge"],
         edgecolor="black",
         label="human IT, mean",
     )
@@ -93,22 +93,22 @@ def main(
                 position,
                 row["monkey"],
                 "D",
-                color=PALETTE["fused"],
+                color=figures.PALETTE["fused"],
                 markersize=6,
                 label="monkey IT" if position == 0 else None,
             )
-    axes[0].set_xticks(positions, labels=list(results), rotation=20)
+    axes[0].set_xticks(positions, labels=list(results), rotation=20, ha="right", rotation_mode="anchor")
     axes[0].set(ylabel="Spearman's rho of dissimilarities", title=f"{n} images, {len(upper[0])} pairs")
-    axes[0].set_ylim(top=0.85)
-    axes[0].legend(fontsize="small", frameon=False, loc="lower left", bbox_to_anchor=(0.0, 1.12), ncols=2)
+    figures.legend_beside(axes[0])
     squares = {"Gabor v2": rdms["Gabor v2"], f"human IT, mean of {len(subjects)}": human.mean(axis=0)}
     for axis, (name, condensed) in zip(axes[1:], squares.items(), strict=True):
         square = np.zeros((n, n))
         # Rank-transformed, as Spearman's rho sees them.
         square[upper] = condensed.argsort().argsort() / (len(condensed) - 1)
-        picture = axis.imshow(square + square.T, cmap="viridis", interpolation="nearest")
+        picture = axis.imshow(square + square.T, cmap="cividis", interpolation="nearest")
         axis.set(title=name, xlabel="image", ylabel="image")
     figure.colorbar(picture, ax=axes[2], label="dissimilarity, 1 - r (rank)")
+    figures.panel_letters(axes)
     figure.savefig(figure_file, dpi=150)
     out = {"seed": seed, "noise_ceiling": [lower_bound, upper_bound], "chance_95": chance, "models": results}
     write_json(out, out_file)

@@ -79,7 +79,7 @@ def main(
         for name, choice in choices.items()
     }
     bound = float(np.sqrt(np.median(ceiling)))
-    figure, axes = plt.subplots(1, 2, figsize=(10, 3.8), layout="constrained")
+    figure, axes = plt.subplots(1, 2, figsize=(13, 3.9), layout="constrained")
     figures.layer_profile(
         {name: choice.scores for name, choice in choices.items()},
         ax=axes[0],
@@ -90,8 +90,9 @@ def main(
     figures.sites(
         {"ridge": best.held_out},
         ax=axes[1],
-        title=f"GaborEnergy {best.layer} on the {best.scores.attrs['n_held_out']} other images",
+        title=f"GaborEnergy {best.layer}, {best.scores.attrs['n_held_out']} other images",
     )
+    figures.panel_letters(axes)
     figure.savefig(figure_file, dpi=150)
     write_json({"seed": seed, "ceiling_r": bound, "models": results}, out_file)
     print(json.dumps(results, indent=1))

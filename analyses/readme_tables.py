@@ -4,17 +4,17 @@ After `neurobridge demo --dataset NAME --seeds 3 --out results/NAME` for both re
 
     python analyses/readme_tables.py results/cowley2023-v4-210325 results/majajhong2015-it-v6
 
-keeps each run's tables, settings and digests in docs/results/, its figures in docs/figures/, and
-rewrites the README's tables from what is kept. Without folders, only the README is rewritten.
+keeps each run's tables, settings and digests in docs/results/, draws its figures in docs/figures/ from them, and rewrites the
+README's tables. Without folders, what was kept before is drawn and written again.
 """
 
 from __future__ import annotations
 
 import json
 import re
-import shutil
 import sys
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
@@ -35,11 +35,39 @@ def keep(folder: Path) -> None:
     name = results["run"]["dataset"]
     summary = {key: results[key] for key in ("title", "note", "tables", "ceiling", "run")}
     KEPT.mkdir(parents=True, exist_ok=True)
-    FIGURES.mkdir(parents=True, exist_ok=True)
     (KEPT / f"{name}.json").write_text(json.dumps(summary, indent=1) + "\n")
-    for figure in ("learning_curve", "decoding", "sites"):
-        if (folder / f"{figure}.png").exists():
-            shutil.copy(folder / f"{figure}.png", FIGURES / f"{name}-{figure}.png")
+
+
+def draw_decoding(name: str) -> None:
+    """Draw the accuracies of a kept run at its largest share of pairs from its tables: means over seeds."""
+    results = json.loads((KEPT / f"{name}.json").read_text())
+    tables = [table for table in results["tables"] if table["title"].startswith("Decoding")]
+    if not tables:
+        return
+    run = results["run"]
+    axes = plt.subplots(1, len(tables), figsize=(14, 4.8), layout="constrained", squeeze=False)[1][0]
+    for ax, table in zip(axes, tables, strict=True):
+        *_, largest, _ = table["columns"]
+        rows = [{"name": row[0], "accuracy": [float(row[-2])], "chance": float(row[-1])} for row in table["rows"]]
+        label = table["title"].split()[1]
+        figures.accuracies(rows, ax=ax, label=label, title=largest)
+    for ax in axes[1:]:
+        ax.set_yticks(ax.get_yticks(), labels=[])
+    figures.shared_legend(axes)
+    figures.panel_letters(axes)
+    n = re.search(r"of (\d+) held-out", tables[0]["title"])
+    axes[0].figure.supxlabel(_caption(name, n, run), fontsize="small")
+    _save(axes[0].figure, f"{name}-decoding")
+
+
+def _caption(name: str, n: re.Match[str] | None, run: dict) -> str:
+    seeds = f"{run['seed']} to {run['seed'] + run['n_seeds'] - 1}"
+    return f"{name} (real); n = {n[1] if n else '?'} held-out stimuli; mean over seeds {seeds}"
+
+
+def _save(figure: Any, name: str) -> None:
+    for file in figures.save_figure(figure, FIGURES, name)[1:]:
+        file.unlink()
 
 
 def draw_curve(name: str) -> None:
@@ -62,14 +90,8 @@ def draw_curve(name: str) -> None:
     figures.shared_legend(axes)
     figures.panel_letters(axes)
     held_out = re.search(r"on (\d+) held-out", table["title"])
-    axes[0].figure.supxlabel(
-        f"{name} (real); n = {held_out[1] if held_out else '?'} held-out stimuli; mean over seeds {run['seed']} to "
-        f"{run['seed'] + run['n_seeds'] - 1}",
-        fontsize="small",
-    )
-    files = figures.save_figure(axes[0].figure, FIGURES, f"{name}-learning_curve")
-    for file in files[1:]:
-        file.unlink()
+    axes[0].figure.supxlabel(_caption(name, held_out, run), fontsize="small")
+    _save(axes[0].figure, f"{name}-learning_curve")
 
 
 def markdown(results: dict) -> str:
@@ -108,5 +130,6 @@ if __name__ == "__main__":
         keep(Path(argument))
     for kept in ("cowley2023-v4-210325", "majajhong2015-it-v6"):
         draw_curve(kept)
+        draw_decoding(kept)
     readme = ROOT / "README.md"
     readme.write_text(with_tables(readme.read_text()))

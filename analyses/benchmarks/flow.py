@@ -45,14 +45,15 @@ ROOT = Path(__file__).resolve().parents[2]
 DIMENSIONS, SAMPLES = (16, 64, 128, 256, 512, 1024), (1_000, 10_000, 100_000, 1_000_000)
 N, D, BATCH, SIGMA, ODE_STEPS, N_MOVED = 5_000, 128, 256, 0.1, 16, 10_000
 TASKS = ("coupling", "minibatch", "affine", "peer", "bfloat16", "bare", "floor")
+#: Task -> label, a key of the palette, and how its line is drawn.
 LABELS = {
-    "coupling": ("plan solved beforehand", "#D55E00", "o-"),
-    "minibatch": ("re-solved in each minibatch", "#E69F00", "s--"),
-    "affine": ("default (affine, conditioned)", "#0072B2", "^-."),
-    "peer": ("torchcfm loop", "#666666", "v:"),
-    "bfloat16": ("plan solved beforehand, bfloat16", "#CC79A7", "D--"),
-    "bare": ("forward, backward, optimiser", "#000000", "--"),
-    "floor": ("matrix products alone", "#000000", "-"),
+    "coupling": ("plan solved beforehand", "fused", "o-"),
+    "minibatch": ("re-solved in each minibatch", "pairs", "s--"),
+    "affine": ("default (affine, conditioned)", "ridge", "^-."),
+    "peer": ("torchcfm loop", "cca", "v:"),
+    "bfloat16": ("plan solved beforehand, bfloat16", "fused-flow", "D--"),
+    "bare": ("forward, backward, optimiser", "pls", "--"),
+    "floor": ("matrix products alone", "pls", "-"),
 }
 
 
@@ -325,9 +326,13 @@ def draw(result: dict, path: Path) -> None:
     mpl.use("Agg")
     import matplotlib.pyplot as plt
 
+    # Imported here: the processes that are timed load nothing that they do not need.
+    from neurobridge.figures import PALETTE
+
     rows = result["rows"]
-    figure, axes = plt.subplots(1, 3, figsize=(10.5, 3.4), layout="constrained")
-    for task, (label, colour, line) in LABELS.items():
+    figure, axes = plt.subplots(1, 3, figsize=(12, 4.6), layout="constrained")
+    for task, (label, family, line) in LABELS.items():
+        colour = PALETTE[family]
         points = sorted(
             (int(key.split("/")[2]), value) for key, value in rows.items() if key.startswith(f"{task}/{N}/")
         )
@@ -341,7 +346,7 @@ def draw(result: dict, path: Path) -> None:
         [p[0] for p in points],
         [p[1]["peak_rss_gb"] for p in points],
         "o-",
-        color="#0072B2",
+        color=PALETTE["ridge"],
         ms=4,
         label="peak RSS (GB)",
     )
@@ -349,7 +354,7 @@ def draw(result: dict, path: Path) -> None:
         [p[0] for p in points],
         [p[1]["once_s"] for p in points],
         "s--",
-        color="#D55E00",
+        color=PALETTE["fused"],
         ms=4,
         label="paid once in fit (s)",
     )
@@ -359,8 +364,8 @@ def draw(result: dict, path: Path) -> None:
     for axis in axes:
         axis.set(xscale="log", yscale="log")
         axis.grid(alpha=0.3, lw=0.5)
-    axes[0].legend(fontsize=6.5)
-    axes[2].legend(fontsize=6.5)
+    for axis in (axes[0], axes[2]):
+        axis.legend(fontsize=7, frameon=False, loc="lower left", bbox_to_anchor=(0.0, 1.02), borderaxespad=0.0)
     caption = f"n = {N:,} points, batch {BATCH}, one thread, midpoint {ODE_STEPS} steps, seed 0, medians of "
     caption += str(max(len(runs) for runs in result["runs"].values()))
     figure.suptitle(caption, fontsize=8)

@@ -244,6 +244,15 @@ def claims_of(group: list[Record], our_accuracy: dict[int, float]) -> list[dict[
 LINES = ("ours", "ridge", *LABEL_ONLY, *END_TO_END)
 
 
+#: Method of this experiment -> its line style; the balanced plan is that of the method "bridge".
+STYLE_OF = figures.STYLES | {
+    "balanced": figures.STYLES["bridge"],
+    "balanced-flow": figures.STYLES["bridge-flow"],
+    "unbalanced-flow": {**figures.STYLES["unbalanced"], "marker": "X"},
+    "fused by squared error": figures.STYLES["fused, error"],
+}
+
+
 def accuracy_figure(
     run: Run, group: list[Record], our_accuracy: dict[int, float], head: float, null_95: float
 ) -> dict[str, str]:
@@ -289,21 +298,14 @@ def accuracy_figure(
     names = [name for name in (*OURS, *BASELINES) if select_records(group, method=name, n_pairs=n_shown)]
     for k, name in enumerate(reversed(names)):
         values = [r["accuracy"] for r in select_records(group, method=name, n_pairs=n_shown)]
-        is_ours = name in OURS
         axes[2].errorbar(
-            np.mean(values),
-            k,
-            xerr=error_bars([values]),
-            color=figures.PALETTE["fused" if is_ours else "ridge"],
-            marker="o" if is_ours else "^",
-            capsize=2,
-            linestyle="none",
+            np.mean(values), k, xerr=error_bars([values]), capsize=2, **{**STYLE_OF[name], "linestyle": "none"}
         )
     axes[2].axvline(null_95, color="0.5", linestyle="--", linewidth=1)
-    axes[2].set_yticks(range(len(names)), list(reversed(names)))
+    axes[2].set_yticks(range(len(names)), [f"{name} (ours)" if name in OURS else name for name in reversed(names)])
     axes[2].set_xlim(0, 1)
     axes[2].set_xlabel("accuracy on test digits")
-    axes[2].set_title(f"Every alignment at {n_shown} pairs (circles: ours)", fontsize="medium")
+    axes[2].set_title(f"Every alignment at {n_shown} pairs", fontsize="medium")
     text = (
         f"Real MNIST, {group[0]['n_test']:,} test digits; ours as named before the run; {BARS}; dashed grey: chance; "
         "short lines: to reach"

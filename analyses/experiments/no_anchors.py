@@ -34,6 +34,7 @@ import ot
 from scipy.spatial.distance import cdist
 from scipy.stats import ortho_group, rankdata, spearmanr
 
+from neurobridge import figures
 from neurobridge.bridge import align_unpaired, bridge_cost, couple, fuse, ridge_map
 from neurobridge.bridge.unpaired.align import UntrustedAlignmentWarning
 from neurobridge.bridge.unpaired.gromov import inner_distances
@@ -347,19 +348,19 @@ def _draw(run: Run, runs: list[Record], starts: list[Record], cases: list[str], 
     axes[0].set_yticks(range(len(labels)), labels=labels)
     axes[0].invert_yaxis()
     axes[0].set_xlabel("quality: 0 chance, 1 ridge on all pairs (ceiling)")
-    axes[0].axvline(0, color="0.5", linestyle="--", linewidth=1, label="chance")
-    axes[0].axvline(1, color="black", linestyle=":", linewidth=1, label="ceiling")
+    axes[0].axvline(0, label="chance", **figures.CHANCE)
+    axes[0].axvline(1, label="ceiling", **figures.CEILING)
     axes[0].set_title("by method, with its number of pairs", fontsize="medium")
     axes[1].axvline(1, color="black", linestyle="-.", linewidth=1, label="trusted from here (margin 1)")
     axes[1].axhline(WORKED, color="0.3", linestyle=(0, (1, 3)), linewidth=1, label="worked from here")
-    axes[1].axhline(0, color="0.5", linestyle="--", linewidth=1)
-    axes[1].axhline(1, color="black", linestyle=":", linewidth=1)
+    axes[1].axhline(0, **figures.CHANCE)
+    axes[1].axhline(1, **figures.CEILING)
     axes[1].set_xlabel("margin of the diagnostic (weakest condition, in units of its threshold)")
     axes[1].set_ylabel("quality of the unpaired start")
     axes[1].set_title(f"{correlation_text}; filled: worked", fontsize="medium")
     pairs_of = [ax.get_legend_handles_labels() for ax in axes]
     figure.legend([h for hs, _ in pairs_of for h in hs], [n for _, ns in pairs_of for n in ns],
-                  loc="outside upper center", ncols=3, fontsize="small")  # fmt: skip
+                  loc="outside upper center", ncols=3, fontsize="small", frameon=False)  # fmt: skip
     caption = (
         f"MNIST, Flickr8k real; HvM and clusters simulated; {runs[0]['n_train']} training, {runs[0]['n_test']} held-out stimuli; "
         f"seeds {run.seeds.start}-{run.seeds.stop - 1}"

@@ -261,8 +261,9 @@ def draw(run: Run, records: list[Record]) -> None:
     figure.legend(
         [*handles, *(control_handles[k] for k in extra)],
         [*labels, *(f"{control_labels[k]} (names)" for k in extra)],
-        loc="outside right center",
+        loc="outside right upper",
         fontsize="small",
+        frameon=False,
     )
     caption = (
         f"Real Flickr8k, CLIP images and MiniLM captions; {panel[0][1][0]['n_test']} held out; seeds "

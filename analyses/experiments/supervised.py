@@ -160,7 +160,7 @@ def draw(run: Run, group: list[Record], capped: list[float], null_95: float, hea
     ax.set_xlabel("share of the training images with a known caption or label")
     ax.set_ylabel("error on test digits (log scale)")
     ax.set_xticks([n / n_images(run) for n in across], [f"{n / n_images(run):.0%}" for n in across])
-    figure.legend(loc="outside right center", fontsize="small")
+    figure.legend(loc="outside right upper", fontsize="small", frameon=False)
     text = (
         f"Real MNIST, {group[0]['n_test']:,} test digits; {BARS}; "
         f"ceiling: the head on new captions errs in {1 - head:.3f}"

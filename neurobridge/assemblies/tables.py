@@ -29,6 +29,9 @@ TEXT_COLUMNS = (
 )
 #: Texts that programs write for a number that is missing; in a column of text these are words.
 NO_NUMBER = ("", "NA", "N/A", "<NA>", "NaN", "nan", "NULL", "null", "None")
+#: Ends of the names of text tables, with what stands between their cells.
+SEPARATORS = {".csv": ",", ".tsv": "\t", ".tab": "\t"}
+SPREADSHEETS = (".xlsx", ".xls", ".xlsm", ".ods")
 _INTEGER = re.compile(r"[+-]?(0|[1-9][0-9]*)")
 _DECIMAL = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?|[+-]?inf")
 _BOOLEANS = {"true": True, "false": False}
@@ -59,7 +62,7 @@ def read_table(
     numbers: bool = True,
     text: Sequence[str] = (),
 ) -> pd.DataFrame:
-    r"""Read a csv table, separated by commas and encoded as UTF-8.
+    r"""Read a csv table, separated by commas and encoded as UTF-8; by tabs where the name ends in .tsv or .tab.
 
     Ids, file names and captions (`TEXT_COLUMNS`) stay the text that they are: "NA", "null" and "007" are names. Another
     column becomes numbers or booleans where each of its cells is one; blank cells and "NA", "NaN", "null", "None" among
@@ -86,7 +89,8 @@ def read_table(
     FileNotFoundError
         There is no such file.
     AssemblyError
-        The file is no such table, a name stands over two columns, a required column is missing or has a blank cell.
+        The file is no such table (a spreadsheet, or separated otherwise), a name stands over two columns, a required column is
+        missing or has a blank cell.
 
     Examples
     --------
@@ -103,12 +107,14 @@ def read_table(
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"found no file at {path}; expected a csv table ({what}). Mend: check the path.")
+    refuse_spreadsheet(path, what)
+    _refuse_other_separators(path, what)
     table = _cells(path, what)
     missing = [name for name in required if name not in table]
     if missing:
         raise AssemblyError(
-            f"{path} ({what}): found columns {table.columns.tolist()}; expected {' and '.join(required)}, separated by commas. "
-            "Mend: rename the columns in the first line."
+            f"{path} ({what}): found columns {table.columns.tolist()}; expected {' and '.join(required)}, separated by "
+            f"{_words(path)}. Mend: rename the columns in the first line."
         )
     for name in required:
         blank = np.flatnonzero(table[name].str.strip() == "")
@@ -123,12 +129,55 @@ def read_table(
     return table
 
 
+def separator_of(path: Path) -> str:
+    """Return what stands between the cells of a text table, by the end of its name: a tab in .tsv and .tab, else a comma."""
+    return SEPARATORS.get(path.suffix.casefold(), ",")
+
+
+def _words(path: Path) -> str:
+    return "tabs" if separator_of(path) == "\t" else "commas"
+
+
+def refuse_spreadsheet(path: Path, what: str) -> None:
+    """Refuse a spreadsheet, whose cells are typed by a program: ids such as 007 and 3-1 come out as numbers and dates.
+
+    Raises
+    ------
+    AssemblyError
+        The name ends as that of a spreadsheet.
+    """
+    if path.suffix.casefold() in SPREADSHEETS:
+        raise AssemblyError(
+            f"{path} ({what}): found a spreadsheet; expected a text table, .csv or .tsv, whose ids stay as they are. Mend: save it "
+            f"as csv in UTF-8, or pandas.read_excel({path.name!r}, dtype=str).to_csv({path.stem + '.csv'!r}, index=False)."
+        )
+
+
+def _refuse_other_separators(path: Path, what: str) -> None:
+    """Refuse a table whose first line has other marks between its names, as spreadsheets write them in some countries."""
+    try:
+        with path.open(encoding="utf-8-sig") as stream:
+            names = stream.readline(10_000).strip()
+    except UnicodeDecodeError:
+        # Told where the cells are read.
+        return
+    own = separator_of(path)
+    other = next((mark for mark in (";", "\t", ",") if mark in names and own not in names), None)
+    if other is not None:
+        raise AssemblyError(
+            f"{path} ({what}): found the first line {names!r:.80}; expected names separated by {_words(path)}. Mend: "
+            f"pandas.read_csv({path.name!r}, sep={other!r}, dtype=str).to_csv({path.stem + '-commas.csv'!r}, index=False); with "
+            "decimal commas, decimal=',' in place of dtype=str."
+        )
+
+
 def _cells(path: Path, what: str) -> pd.DataFrame:
     try:
         # The first line is read as a row: pandas would rename columns that are there twice, and take the first for an index
         # where rows are longer than it.
         rows = pd.read_csv(
             path,
+            sep=separator_of(path),
             header=None,
             dtype=str,
             keep_default_na=False,
@@ -144,7 +193,7 @@ def _cells(path: Path, what: str) -> pd.DataFrame:
     except (ValueError, pd.errors.ParserError) as error:
         raise AssemblyError(
             f"{path} ({what}): found a file that cannot be read as a table ({str(error).strip()}); expected one line of column "
-            "names and lines of as many cells, separated by commas. Mend: put cells with commas in double quotes."
+            f"names and lines of as many cells, separated by {_words(path)}. Mend: put cells with commas in double quotes."
         ) from error
     rows = rows.fillna("")
     names = [str(name).strip() for name in rows.iloc[0]]

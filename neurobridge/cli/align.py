@@ -26,8 +26,8 @@ def align_command(
     pairs: Annotated[
         str | None,
         typer.Option(
-            help="Number or fraction of the shared stimuli, their ids with commas, or a csv with source_id and target_id (or with "
-            "stimulus_id alone); all by default."
+            help="Number or fraction of the shared stimuli, their ids with commas or a line each (.txt), or a csv with source_id "
+            "and target_id (or with stimulus_id alone); all by default."
         ),
     ] = None,
     stratify: Annotated[
@@ -141,7 +141,7 @@ def _ceiling_beside(path: Path) -> list[str]:
 
 
 def read_pairs(pairs: str | None) -> Pairs | list[str] | int | float | None:
-    """Read pairs from the text of an option: a number, a fraction, ids with commas, or a table.
+    """Read pairs from the text of an option: a number, a fraction, ids with commas, a file of ids (.txt), or a table.
 
     Raises
     ------
@@ -161,6 +161,9 @@ def read_pairs(pairs: str | None) -> Pairs | list[str] | int | float | None:
     except ValueError:
         if "," in pairs and not Path(pairs).exists():
             return [name.strip() for name in pairs.split(",") if name.strip()]
+        if Path(pairs).suffix.casefold() == ".txt" and Path(pairs).is_file():
+            lines = Path(pairs).read_text(encoding="utf-8-sig").splitlines()
+            return [line.strip() for line in lines if line.strip()]
         table = read_table(pairs, what="pairs", required=(), numbers=False)
         if "stimulus_id" in table and "source_id" not in table:
             return list(map(str, table["stimulus_id"]))

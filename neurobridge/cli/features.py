@@ -231,7 +231,7 @@ def _stimuli(given: str, root: Path | None, mirror: Path | None) -> tuple[xr.Dat
     is_place = (
         Path(given).exists()
         or any(mark in given for mark in "*?[/\\")
-        or Path(given).suffix.lower() in (".csv", ".parquet")
+        or Path(given).suffix.lower() in (".csv", ".tsv", ".parquet")
     )
     if is_place:
         return given, root

@@ -19,18 +19,18 @@ def import_command(
     path: Annotated[
         Path,
         typer.Argument(
-            help="Responses: .npy, .npz, .csv, .parquet, .mat, .h5, .nwb, .zarr, .nc, or a folder with spike_times.npy."
+            help="Responses: .npy, .npz, .csv, .tsv, .parquet, .mat, .h5, .nwb, .zarr, .nc, or a folder with spike_times.npy."
         ),
     ],
     out: Annotated[Path | None, typer.Option(help="File to write, .nc or .zarr.")] = None,
     trials: Annotated[
         str | None,
         typer.Option(
-            help="Table with a row a trial and stimulus_id: .csv, .parquet, .npy of ids; NWB: intervals/NAME."
+            help="Table with a row a trial and stimulus_id: .csv, .tsv, .parquet, .npy of ids; NWB: intervals/NAME."
         ),
     ] = None,
     sites: Annotated[
-        str | None, typer.Option(help="Table with a row a site and neuroid_id: .csv, .parquet, .npy of ids.")
+        str | None, typer.Option(help="Table with a row a site and neuroid_id: .csv, .tsv, .parquet, .npy of ids.")
     ] = None,
     maps: Annotated[
         list[str] | None,

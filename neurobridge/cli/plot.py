@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from neurobridge.cli.common import Json, print_json, tell
+from neurobridge.cli.reading import next_step
 
 
 def plot_command(
@@ -57,3 +58,4 @@ def plot_command(
         return
     tell(f"wrote {', '.join(str(file) for file in files)}.")
     tell(f"Caption: {text}")
+    next_step("report", path)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from neurobridge.cli.common import Json, print_json
+from neurobridge.cli.common import Json, print_json, tell
 
 
 def report_command(
@@ -33,8 +33,13 @@ def report_command(
     if out is None:
         out = first / "report.html" if first.is_dir() and first.suffix != ".zarr" else first.with_suffix(".html")
     results = first if len(paths) == 1 else {str(path): read_result(path) for path in paths}
-    page = str(report(results, out, title=title))
+    page = report(results, out, title=title)
     if as_json:
-        print_json({"page": page})
-    else:
-        typer.echo(page)
+        print_json({"page": str(page)})
+        return
+    text = page.read_text(encoding="utf-8")
+    tell(f"read {', '.join(map(str, paths))}.")
+    tell(
+        f"wrote {page}: {text.count('<figure')} figure(s), {text.count('<table')} table(s), {len(text) / 1024:.0f} kB. Any browser "
+        "opens it, and it needs no other file."
+    )

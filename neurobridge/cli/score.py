@@ -14,6 +14,7 @@ from neurobridge.cli.reading import (
     TimeBin,
     averaged,
     complete,
+    next_step,
     notes,
     read,
     read_ceiling,
@@ -237,12 +238,16 @@ def _score_files(
         print_json(summary)
         return
     _print_summary(title, summary)
+    if options["ceiling"] is None:
+        tell("Nothing is normalised without a ceiling: --ceiling takes the file of neurobridge ceiling.")
     if out is not None:
         tell(f"wrote {out}.")
-    elif options["ceiling"] is None:
-        tell("Nothing is normalised without a ceiling: --ceiling takes the file of neurobridge ceiling.")
+        next_step("report", out)
+    else:
+        tell("Nothing is kept without a file: --out score.nc writes the score of every site and split.")
 
 
 def _print_summary(title: str, summary: dict[str, Any]) -> None:
-    rows = [[key, f"{value:.4f}" if isinstance(value, float) else value] for key, value in summary.items()]
+    shown = {key: value for key, value in summary.items() if value is not None}
+    rows = [[key, f"{value:.4f}" if isinstance(value, float) else value] for key, value in shown.items()]
     print_tables([{"title": title, "columns": ["what", "value"], "rows": rows}])

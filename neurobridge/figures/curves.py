@@ -69,8 +69,8 @@ def learning_curve(
         lines = {str(method): _line_of(*line) for method, line in curves.items()}
     ax = new_axes(ax)
     styles = styles_of(lines)
-    for method, (counts, mean, spread) in lines.items():
-        ax.errorbar(counts, mean, yerr=spread, capsize=2, label=method, **{"markersize": 5, **styles[method]})
+    for (method, (_, mean, spread)), places in zip(lines.items(), set_apart(lines), strict=True):
+        ax.errorbar(places, mean, yerr=spread, capsize=2, label=method, **{"markersize": 5, **styles[method]})
     reference_lines(ax, null, ceiling)
     ax.set_xscale("log")
     ticks = sorted({float(n) for counts, *_ in lines.values() for n in counts})
@@ -84,6 +84,22 @@ def learning_curve(
 
 
 Line = tuple[np.ndarray, np.ndarray, np.ndarray]
+# Decades of the log axis between two methods at one number of pairs, and between the first and the last of many.
+_STEP, _WIDTH = 0.012, 0.08
+
+
+def set_apart(lines: Mapping[str, Line]) -> list[np.ndarray]:
+    """Return the places of each line, shifted so that the bars of two methods at one number of pairs do not hide each other.
+
+    Lines without bars stay where they are. A shift is at most a quarter of the way to the next number of pairs.
+    """
+    counts = np.unique(np.concatenate([counts for counts, *_ in lines.values()])) if lines else np.empty(0)
+    gaps = np.diff(np.log10(counts[counts > 0]))
+    width = min(_WIDTH, 0.5 * float(gaps.min())) if gaps.size else _WIDTH
+    step = min(_STEP, width / max(len(lines), 1))
+    has_bars = any(np.any(spread) for _, _, spread in lines.values())
+    shifts = (np.arange(len(lines)) - (len(lines) - 1) / 2) * step if has_bars else np.zeros(len(lines))
+    return [counts * 10**shift for (counts, *_), shift in zip(lines.values(), shifts, strict=True)]
 
 
 def curve_lines(curve: xr.Dataset) -> dict[str, Line]:

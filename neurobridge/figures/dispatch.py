@@ -16,14 +16,19 @@ from neurobridge.evaluate import LayerChoice
 from neurobridge.evaluate.decoding import confusion as mean_confusion
 from neurobridge.evaluate.score.schema import VARIABLES
 from neurobridge.evaluate.similarity import rdm
+from neurobridge.evaluate.time_bins.courses import TESTED, TRAINED
 from neurobridge.figures.curves import is_learning_curve, layer_profile, learning_curve
 from neurobridge.figures.flows import shrinkage, trajectories
 from neurobridge.figures.layout import journal, new_axes
 from neurobridge.figures.levels import accuracies, cells, null_distribution
 from neurobridge.figures.matrices import confusion, dissimilarities, plan
+from neurobridge.figures.models.comparison import compared_models
+from neurobridge.figures.models.partition import variance_parts
+from neurobridge.figures.models.rsa import rsa_models
 from neurobridge.figures.sitewise import paired, reliability, sites
 from neurobridge.figures.stimuli import contact_sheet
 from neurobridge.figures.styles import styles_of
+from neurobridge.figures.time import time_generalisation
 from neurobridge.flow import ConditionalFlow
 
 if TYPE_CHECKING:
@@ -96,6 +101,23 @@ def rdm_of(assembly: xr.DataArray) -> xr.DataArray:
     return rdm(assembly.isel({PRESENTATION: slice(None, None, step)}))
 
 
+def is_ceiling(thing: Any) -> bool:
+    """Tell whether something is what `neurobridge.internal_consistency` returned: reliabilities by site and their median."""
+    return (
+        isinstance(thing, xr.Dataset)
+        and {"median", "ceiling"} <= set(thing.data_vars)
+        and thing["ceiling"].dims == (NEUROID,)
+        and thing["median"].ndim == 0
+    )
+
+
+def _plot_rsa_models(score: xr.Dataset, *, ax: Axes | None = None, title: str = "") -> Axes:
+    ax = rsa_models(score, ax=ax)
+    if title:
+        ax.set_title(title)
+    return ax
+
+
 def is_decoding(thing: Any) -> bool:
     """Tell whether something is a Score with confusions of one cell."""
     return is_score(thing) and thing["p_value"].ndim == 0 and "confusion" in thing
@@ -111,6 +133,8 @@ def is_comparison(thing: Any) -> bool:
 
 
 def _plot_comparison(comparison: xr.Dataset, *, ax: Axes | None = None, title: str = "") -> Axes:
+    if comparison.sizes["metric"] == 1:
+        return compared_models(comparison, ax=ax, title=title)
     n_rows = comparison.sizes["metric"] * comparison.sizes["model"]
     ax = new_axes(ax, size=(6.0, 1.2 + 0.3 * n_rows))
     styles = styles_of(map(str, comparison["model"].values))
@@ -134,7 +158,13 @@ def _plot_comparison(comparison: xr.Dataset, *, ax: Axes | None = None, title: s
 #: Kinds of results in the order in which they are tried.
 KINDS: tuple[Kind, ...] = (
     Kind("learning curve", is_learning_curve, learning_curve),
-    Kind("ceiling", lambda thing: isinstance(thing, xr.Dataset) and "median" in thing and "ceiling" in thing, reliability),
+    Kind("ceiling", is_ceiling, reliability),
+    Kind("variance partition", lambda thing: isinstance(thing, xr.Dataset) and "part" in thing.dims and "median_low" in thing,
+         variance_parts),
+    Kind("time generalisation", lambda thing: is_score(thing) and set(thing["p_value"].dims) == {TRAINED, TESTED},
+         time_generalisation),
+    Kind("models by RDMs", lambda thing: isinstance(thing, xr.Dataset) and "p_difference_fdr" in thing,
+         _plot_rsa_models),
     Kind("layers", lambda thing: isinstance(thing, LayerChoice),
          lambda thing, **options: layer_profile({str(thing.scores.attrs.get("region", "region")): thing.scores}, **options)),
     Kind("layers", lambda thing: is_score(thing) and "layer" in thing["p_value"].dims and "layer" in thing.attrs,
@@ -182,21 +212,25 @@ def kind_of(thing: Any) -> Kind:
 def plot(thing: Any, *, ax: Axes | None = None, style: str | None = None, title: str = "") -> Axes:
     """Draw whatever the package returns, in the figure of its kind.
 
-    ================================================ ===========================
+    ================================================ ==========================================
     what is given                                    what is drawn
-    ================================================ ===========================
+    ================================================ ==========================================
     what `neurobridge.learning_curve` returned       `learning_curve`
     a Score by site; a mapping of methods to such    `sites`; of two, `paired`
     a Score of decoding                              `confusion`
     another Score                                    `null_distribution`, `cells`
     what `neurobridge.select_layer` returned         `layer_profile`
     what `neurobridge.internal_consistency` returned `reliability`
+    what `neurobridge.compare_models` returned       `compared_models`, or all metrics at once
+    what `neurobridge.partition_variance` returned   `variance_parts`
+    accuracies by times of training and test         `time_generalisation`
+    models compared by their RDMs                    `rsa_models`
     a Coupling, a fitted bridge                      `plan`
     an aligner                                       `plan`, without it `shrinkage`
     a flow                                           `trajectories`
     dissimilarities, an assembly                     `dissimilarities`
     images                                           `contact_sheet`
-    ================================================ ===========================
+    ================================================ ==========================================
 
     Parameters
     ----------

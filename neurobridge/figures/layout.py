@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+_LOG = logging.getLogger(__name__)
 _MM = 1 / 25.4
 _TEXT_OF_PRINT = {
     "font.size": 7,
@@ -92,14 +94,18 @@ def new_panels(n_panels: int, *, size: tuple[float, float] = _SCREEN, **options:
     return list(figure.subplots(1, n_panels, squeeze=False, **options)[0])
 
 
+def is_beyond(ceiling: float, top: float) -> bool:
+    """Tell whether a ceiling is so high that data up to ``top`` would be left with less than 60 % of the axis."""
+    return bool(0 < top < 0.6 * ceiling)
+
+
 def reference_lines(ax: Axes, null: float | None, ceiling: float | None, *, chance: str = "chance") -> None:
     """Draw chance and ceiling as lines that the legend names with their values.
 
     A ceiling so high that the data would be left with less than 60 % of the axis is a mark at the upper edge.
     """
     if ceiling is not None and ceiling == ceiling:
-        top = ax.dataLim.y1
-        if not top > 0 or 0.6 * ceiling <= top:
+        if not is_beyond(ceiling, ax.dataLim.y1):
             line = ax.axhline(ceiling, **CEILING, label=f"ceiling {ceiling:.2f}")
         else:
             # In the units of the axes, so that it does not stretch the scale.
@@ -254,5 +260,6 @@ def save_figure(figure: Figure | Axes, folder: str | os.PathLike[str], name: str
             with atomic_path(path) as partial:
                 drawn.savefig(partial, dpi=dpi, format=suffix, metadata=undated.get(suffix), bbox_inches=tight)
             paths.append(path)
+            _LOG.info("wrote %s", path)
     plt.close(drawn)
     return paths

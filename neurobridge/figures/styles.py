@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from itertools import cycle
+from itertools import cycle, islice
 from typing import Any
 
 #: Family of methods -> colour. They differ in lightness (CIE L* from 0 to 81, in steps of at least 3), so that they stay apart
@@ -81,16 +81,15 @@ STYLES: dict[str, dict[str, Any]] = {
 CHANCE: dict[str, Any] = {"color": "0.5", "linestyle": "--", "linewidth": 1}
 #: Look of the line of the ceiling, the same in every figure.
 CEILING: dict[str, Any] = {"color": "black", "linestyle": ":", "linewidth": 1}
-# Without a meaning of their own: regions, models, methods that the table does not know.
+# Without a meaning of their own: regions, models, methods that the table does not know. Neighbours differ in colour, marker and
+# line.
+_SPARE_FAMILIES = ("keypoints", "fused", "bridge", "ridge", "procrustes", "pairs", "relative", "fused-flow")
+_SPARE_LOOKS = (("s", "-", False), ("o", _DASHED, True), ("^", "--", True), ("D", ":", False))
 _SPARES = [
     _style(family, marker, linestyle, open_marker=open_marker)
-    for marker, linestyle, open_marker in (
-        ("s", "-", False),
-        ("o", _DASHED, True),
-        ("^", "--", True),
-        ("D", ":", False),
-    )
-    for family in ("keypoints", "fused", "bridge", "ridge", "procrustes", "pairs", "relative", "fused-flow")
+    for turn in range(len(_SPARE_LOOKS))
+    for number, family in enumerate(_SPARE_FAMILIES)
+    for marker, linestyle, open_marker in (_SPARE_LOOKS[(number + turn) % len(_SPARE_LOOKS)],)
 ]
 
 
@@ -126,6 +125,6 @@ def styles_of(names: Iterable[str]) -> dict[str, dict[str, Any]]:
         style = whole.get(name, known.get(first_word))
         used = [*out.values(), *(other for key, other in whole.items() if key != name)]
         if style is None or style in used:
-            style = next((spare for spare in (next(spares) for _ in _SPARES) if spare not in used), next(spares))
+            style = next((spare for spare in islice(spares, len(_SPARES)) if spare not in used), None) or next(spares)
         out[name] = dict(style)
     return out

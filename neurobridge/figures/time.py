@@ -10,16 +10,16 @@ import xarray as xr
 
 from neurobridge.evaluate.score.schema import DRAW
 from neurobridge.evaluate.time_bins.courses import TESTED, TRAINED, find_clusters, time_course
-from neurobridge.figures.layout import new_axes
+from neurobridge.figures.layout import legend_beside, new_axes, reference_lines
+from neurobridge.figures.styles import styles_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-#: Colours of Okabe & Ito, safe for colour blindness, and dashes that keep lines apart in greyscale.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#000000")
-DASHES = ("-", "--", "-.", ":", (0, (6, 2)), (0, (3, 1, 1, 1)))
 # Of a new figure, in inches.
-_SIZE = (5.2, 3.4)
+_SIZE = (6.0, 3.4)
+# Of a line in time, at most.
+_MOST_MARKERS = 8
 
 
 def time_courses(
@@ -72,8 +72,10 @@ def time_courses(
     """
     ax = new_axes(ax, size=_SIZE)
     marks = []
-    for k, (name, score) in enumerate(scores.items()):
-        colour, dash = COLOURS[k % len(COLOURS)], DASHES[k % len(DASHES)]
+    styles = styles_of(scores)
+    for name, score in scores.items():
+        style = styles[str(name)]
+        colour = style["color"]
         with_null = score["null"].shape[-1] > 0
         course = time_course(score if with_null else _without_null(score), forming=forming, alpha=alpha)
         time, value = course["time"].values, course["value"].values
@@ -81,7 +83,8 @@ def time_courses(
         n = splits.shape[-1] if splits.ndim > 1 else 1
         spread = splits.std(str(splits.dims[-1]), ddof=1).values / np.sqrt(n) if n > 1 else np.zeros_like(value)
         ax.fill_between(time, value - spread, value + spread, color=colour, alpha=0.2, linewidth=0)
-        ax.plot(time, value, color=colour, linestyle=dash, linewidth=1.5, label=name)
+        every = -(-len(time) // _MOST_MARKERS)
+        ax.plot(time, value, label=name, markevery=every, **{"linewidth": 1.5, "markersize": 4, **style})
         if with_null:
             ax.plot(time, course["chance"].values, color=colour, linewidth=0.8, linestyle=":", alpha=0.8)
             marks.append((course, colour))
@@ -100,7 +103,7 @@ def time_courses(
     ax.set_ylabel(ylabel or str(next(iter(scores.values())).attrs["metric"]))
     ax.set_title(title, fontsize="medium")
     if len(scores) > 1:
-        ax.legend(fontsize="small", framealpha=0.9, edgecolor="none")
+        legend_beside(ax)
     return ax
 
 
@@ -204,26 +207,22 @@ def accuracy_by_sites(scores: Mapping[str, xr.Dataset], *, ax: Axes | None = Non
     ax = new_axes(ax, size=_SIZE)
     sizes: set[int] = set()
     chance: list[float] = []
-    for k, (name, score) in enumerate(scores.items()):
+    styles = styles_of(scores)
+    for name, score in scores.items():
         n_sites, raw = score["n_sites"].values, score["raw"].values
-        style: dict[str, Any] = {
-            "color": COLOURS[k % len(COLOURS)],
-            "linestyle": DASHES[k % len(DASHES)],
-            "marker": "o",
-        }
+        style: dict[str, Any] = {"markersize": 4, **styles[str(name)]}
         mean = score["raw"].mean(DRAW).values
         low, high = np.quantile(raw, [0.025, 0.975], axis=-1)
-        ax.errorbar(n_sites, mean, yerr=[mean - low, high - mean], capsize=2, markersize=4, label=name, **style)
+        ax.errorbar(n_sites, mean, yerr=[mean - low, high - mean], capsize=2, label=name, **style)
         sizes |= {int(n) for n in n_sites}
         if score["null"].size:
             chance.append(float(np.nanquantile(score["null"].values, 0.95)))
-    if chance:
-        ax.axhline(max(chance), color="0.5", linestyle="--", linewidth=1, label=f"chance (95th pct.) {max(chance):.2f}")
+    reference_lines(ax, max(chance, default=None), None)
     ax.set_xscale("log")
     ax.set_xticks(sorted(sizes), labels=[str(n) for n in sorted(sizes)])
     ax.minorticks_off()
     ax.set_xlabel("sites (count, log scale)")
     ax.set_ylabel("accuracy (fraction correct)")
     ax.set_title(title, fontsize="medium")
-    ax.legend(fontsize="small", framealpha=0.9, edgecolor="none")
+    legend_beside(ax)
     return ax

@@ -101,7 +101,8 @@ def test_score_prints_and_writes(files, tmp_path):
 def test_report_writes_a_page(tmp_path):
     results = {"title": "t", "note": "n", "tables": [], "run": {}}
     (tmp_path / "scores.json").write_text(json.dumps(results))
-    assert run("report", tmp_path).strip() == str(tmp_path / "report.html")
+    assert f"wrote {tmp_path / 'report.html'}: 0 figure(s)" in run("report", tmp_path)
+    assert (tmp_path / "report.html").exists()
     assert json.loads(run("report", tmp_path, "--out", tmp_path / "new" / "a.html", "--title", "mine", "--json"))
     assert "<title>mine</title>" in (tmp_path / "new" / "a.html").read_text()
 
@@ -118,7 +119,10 @@ def test_results_on_disk_are_drawn_and_told(files, tmp_path):
     assert "Caption: Standard deviation" in run("plot", saved)
     assert (tmp_path / "aligner.png").exists()
     assert "60 stimuli" in run("plot", files[1], "--out", tmp_path / "rdm")
-    page = Path(run("report", score, saved, "--out", tmp_path / "both.html").strip()).read_text()
+    printed = run("report", score, saved, "--out", tmp_path / "both.html")
+    assert f"read {score}, {saved}.\n" in printed
+    assert "2 figure(s)" in printed
+    page = (tmp_path / "both.html").read_text()
     assert page.count("<figure>") == 2
 
 

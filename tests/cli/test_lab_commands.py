@@ -86,13 +86,16 @@ def pairs_of(lab, tmp_path, form):
     if form == "column":
         pd.DataFrame({"stimulus_id": ids}).to_csv(tmp_path / "ids.csv", index=False)
         return tmp_path / "ids.csv"
+    if form == "list":
+        (tmp_path / "ids.txt").write_text("\n".join(ids) + "\n\n")
+        return tmp_path / "ids.txt"
     if form == "table":
         pd.DataFrame({"source_id": ids, "target_id": ids}).to_csv(tmp_path / "pairs.csv", index=False)
         return tmp_path / "pairs.csv"
     return {"number": "20", "fraction": "0.339"}[form]
 
 
-@pytest.mark.parametrize("form", ["number", "fraction", "ids", "column", "table"])
+@pytest.mark.parametrize("form", ["number", "fraction", "ids", "column", "list", "table"])
 def test_pairs_are_named_in_any_form_and_what_is_incomplete_is_left_out(lab, tmp_path, form):
     line = ("align", lab / "model.nc", lab / "avg.nc", "--out", tmp_path / "a.nc", "--method", "ridge")
     text = run(*line, "--pairs", pairs_of(lab, tmp_path, form))
@@ -102,7 +105,7 @@ def test_pairs_are_named_in_any_form_and_what_is_incomplete_is_left_out(lab, tmp
     assert "left out 1 of 60 stimuli" in text
     model, averages = (nb.assemblies.drop_constant(nb.open_assembly(lab / f"{name}.nc")) for name in ("model", "avg"))
     by_name = [f"s{k:02d}.png" for k in range(20, 40)]
-    pairs = by_name if form in ("ids", "column", "table") else 20
+    pairs = by_name if form in ("ids", "column", "list", "table") else 20
     expected = RidgeAligner().fit(model, drop_incomplete(averages), pairs=pairs).transform(model)
     np.testing.assert_allclose(nb.open_assembly(tmp_path / "a.nc").values, expected.values, rtol=1e-6)
 

@@ -66,6 +66,12 @@ def results(spaces):
         "three methods": {**by_site, "again": by_site["pls"]},
         "decoding": decoding,
         "decodings": {"sites": decoding, "again": decoding},
+        "comparison": nb.compare_models(
+            {"early": source.isel(neuroid=slice(3)), "late": source},
+            target.assign_coords(animal=("neuroid", ["first", "second"] * 5)),
+            ("ridge", "rsa"),
+            n_bootstrap=20,
+        ),
         "similarity": nb.METRICS["cka"](source, target, n_permutations=30),
         "overlap": nb.similarity.overlap(source, target, n_permutations=10, n_alignments=5, n_projections=10),
         "coupling": fitted.coupling_,

@@ -14,7 +14,7 @@ from tests.refusals import refused
 
 KINDS = [
     "curve", "ceiling", "score by site", "two methods", "three methods", "decoding", "decodings", "similarity", "overlap",
-    "coupling", "aligner", "baseline", "rdm", "assembly", "trials",
+    "coupling", "aligner", "baseline", "rdm", "assembly", "trials", "comparison",
 ]  # fmt: skip
 
 
@@ -63,6 +63,33 @@ def test_a_learning_curve_is_drawn_as_it_was_returned(results):
         figures.learning_curve(results["score by site"])
 
 
+def test_the_bars_of_two_methods_stand_beside_each_other():
+    values = [[0.1, 0.2], [0.3, 0.4], [0.4, 0.5]]
+    many = {f"model {k}": ([100, 110, 120], values) for k in range(20)}
+    ax = figures.learning_curve(many)
+    places = np.sort(np.concatenate([line[0].get_xdata() for line in ax.containers]))
+    assert len(set(places)) == len(places), "every bar has a place of its own"
+    # Those of one number of pairs stand together, around it.
+    np.testing.assert_allclose(np.log10(places).reshape(3, -1).mean(axis=1), np.log10([100, 110, 120]))
+    without_bars = figures.learning_curve({name: ([5, 50], [[0.1], [0.3]]) for name in ("ridge", "fused")})
+    assert [line[0].get_xdata().tolist() for line in without_bars.containers] == [[5, 50], [5, 50]]
+
+
+def test_a_comparison_is_drawn_as_it_was_returned(results):
+    compared = results["comparison"]
+    ax = figures.plot(compared)
+    names = [tick.get_text() for tick in ax.get_yticklabels()]
+    assert sorted(names) == ["early, ridge", "early, rsa", "late, ridge", "late, rsa"]
+    drawn = {name: bars[0].get_xdata()[0] for name, bars in zip(names, ax.containers, strict=True)}
+    for name, value in drawn.items():
+        model, metric = name.split(", ")
+        assert value == pytest.approx(compared["value"].sel(metric=metric, model=model).item())
+    # Under one metric the models that do not differ are joined.
+    ranked = figures.plot(compared.sel(metric=["ridge"]))
+    assert [tick.get_text() for tick in ranked.get_yticklabels()] == ["late", "early"]
+    assert ranked.get_xlabel().startswith("ridge")
+
+
 def test_five_seeds_have_intervals():
     raw = np.random.default_rng(0).normal(size=(1, 2, 5))
     bounds = {"low": raw.mean(axis=2) - 1, "high": raw.mean(axis=2) + 2}
@@ -83,6 +110,13 @@ def test_a_ceiling_far_above_the_data_does_not_press_them_down():
     assert near.get_ylim()[1] >= 0.6
     assert far.get_ylim()[1] < 0.5
     assert "ceiling 0.90, beyond the axis" in [text.get_text() for text in far.get_legend().get_texts()]
+
+
+def test_the_caption_names_what_is_drawn_of_the_ceiling(results):
+    curve = results["curve"]
+    top = float(curve["raw"].max())
+    assert "Dotted: ceiling" in figures.caption(curve.assign(ceiling=1.2 * top))
+    assert "Triangle at the upper edge: ceiling" in figures.caption(curve.assign(ceiling=2.0 * top))
 
 
 def test_sites_of_one_score(results):

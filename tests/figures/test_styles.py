@@ -66,3 +66,6 @@ def test_names_get_one_style_each_and_methods_their_own():
     assert len(set(looks)) == len(names)
     assert figures.styles_of(["ridge, pearson"])["ridge, pearson"] == figures.STYLES["ridge"]
     assert figures.styles_of([]) == {}
+    # Four names without a style of their own differ in marker and in line, not in colour alone.
+    four = figures.styles_of(["IT", "V4", "V2", "V1"]).values()
+    assert len({style["marker"] for style in four}) == len({str(style["linestyle"]) for style in four}) == 4

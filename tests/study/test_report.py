@@ -12,11 +12,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
+from scipy.spatial.distance import pdist, squareform
 
 import neurobridge as nb
 from neurobridge import figures
 from neurobridge.aligners import RidgeAligner
 from neurobridge.assemblies.storage.files import save_variables
+from neurobridge.evaluate.score.schema import make_score, score_attrs
 from neurobridge.study import write_report
 from neurobridge.study.pages.reading import read_result
 from tests.refusals import refused
@@ -183,3 +185,50 @@ def test_what_has_no_page_is_refused(tmp_path, monkeypatch, thing, fact):
     with refused((FileNotFoundError, ValueError), fact):
         nb.report(thing)
     assert list(tmp_path.iterdir()) == []
+
+
+def _two_spaces():
+    rng = np.random.default_rng(0)
+    features = rng.normal(size=(40, 4))
+    stimuli = {"stimulus_id": [f"image{k}" for k in range(40)]}
+    sites = {"neuroid_id": range(6), "animal": ["first", "second"] * 3}
+    responses = features @ rng.normal(size=(4, 6)) + rng.normal(size=(40, 6))
+    source = nb.make_assembly(features, presentation=stimuli, neuroid={"neuroid_id": range(4)})
+    return source, nb.make_assembly(responses, presentation=stimuli, neuroid=sites)
+
+
+def _partition():
+    pytest.importorskip("himalaya", reason="the extra himalaya fits the bands")
+    source, target = _two_spaces()
+    spaces = {"early": source.isel(neuroid=[0, 1]), "late": source.isel(neuroid=[2, 3])}
+    return nb.partition_variance(spaces, target, splits="kfold,n_splits=2", n_iter=1, n_bootstrap=5)
+
+
+def _comparison():
+    source, target = _two_spaces()
+    return nb.compare_models({"early": source.isel(neuroid=[0, 1]), "all": source}, target, n_bootstrap=19)
+
+
+def _times():
+    raw = np.random.default_rng(1).normal(0.6, 0.1, size=(3, 3, 2))
+    attrs = score_attrs({"metric": "accuracy", "splits": "given", "n_stimuli": 20}, 2, 19, 0)
+    null = np.random.default_rng(2).normal(0.5, 0.05, size=(3, 3, 19))
+    times = {"trained": [25.0, 75.0, 125.0], "tested": [25.0, 75.0, 125.0]}
+    return make_score(raw, ("trained", "tested", "split"), null=null, coords=times, attrs=attrs)
+
+
+def _models_by_rdms():
+    rng = np.random.default_rng(0)
+    rdms = np.stack([squareform(pdist(rng.normal(size=(9, 4)), "sqeuclidean")) for _ in range(5)])
+    return nb.similarity.compare_rsa_models({"first": rdms[0], "second": rdms[1]}, rdms[2:], n_bootstrap=20)
+
+
+@pytest.mark.parametrize("make", [_partition, _comparison, _times, _models_by_rdms])
+def test_every_analysis_has_a_page_in_python_and_from_its_file(make, tmp_path):
+    result = make()
+    text = _told(nb.report(result, out=tmp_path / "page.html").read_text())
+    assert not re.search(r"\bnan\b", text)
+    assert figures.caption(result) in text
+    path = save_variables(result, tmp_path / "result.nc")
+    assert figures.caption(read_result(path)) == figures.caption(result)
+    assert figures.alt_text(result) in nb.report(path, out=tmp_path / "again.html").read_text()

@@ -203,10 +203,10 @@ def draw(table: dict[str, Any], records: list[dict[str, Any]], path: Path) -> No
                 capsize=2, linewidth=2.2 if name == "fused" else 1.2, **looks[STYLE_OF[name]],
             )  # fmt: skip
     ceiling, chance = (np.mean([r[k] for r in records]) for k in ("accuracy_true_features", "accuracy_chance"))
-    axes[0].axhline(ceiling, color="black", linestyle="--", linewidth=1, label="head on the true features")
-    axes[0].axhline(chance, color="grey", linestyle=":", linewidth=1, label="chance (features of another digit)")
-    axes[1].axhline(1, color="black", linestyle="--", linewidth=1)
-    axes[1].axhline(0, color="grey", linestyle=":", linewidth=1)
+    axes[0].axhline(ceiling, label="head on the true features (ceiling)", **figures.CEILING)
+    axes[0].axhline(chance, label="chance (features of another digit)", **figures.CHANCE)
+    axes[1].axhline(1, **figures.CEILING)
+    axes[1].axhline(0, **figures.CHANCE)
     axes[1].set_ylim(-0.25, 1.05)
     axes[0].set_ylabel("target head's accuracy (fraction of digits)")
     axes[1].set_ylabel("$R^2$ of target features (ceiling 1, mean 0)")

@@ -120,8 +120,8 @@ def assemble(
 def _trials(table: pd.DataFrame | None, n_rows: int, n_repetitions: int, notes: Notes) -> pd.DataFrame:
     if table is None or not len(table.columns):
         raise AssemblyError(
-            f"found {n_rows} presentations and no ids of stimuli for them; expected a table with one row each. Mend: "
-            "trials='trials.csv' (--trials), with a column stimulus_id; or columns={'stimulus_id': NAME} (--map) of what is "
+            f"found {n_rows} presentations and no ids of stimuli for them{_unread(notes)}; expected a table with one row each. "
+            "Mend: trials='trials.csv' (--trials), with a column stimulus_id; or columns={'stimulus_id': NAME} (--map) of what is "
             "in the file."
         )
     n_stimuli = n_rows // n_repetitions if n_repetitions else n_rows
@@ -136,6 +136,11 @@ def _trials(table: pd.DataFrame | None, n_rows: int, n_repetitions: int, notes: 
             "values, or name the axes: dims='neuroid,presentation' (--dims)."
         )
     return with_ids(table, STIMULUS_ID, notes, what="trials")
+
+
+def _unread(notes: Notes) -> str:
+    """Name what was left out of the file: the ids may be in it."""
+    return f" (left out: {some(notes.left_out)})" if notes.left_out else ""
 
 
 def _sites(table: pd.DataFrame | None, n_sites: int, notes: Notes) -> pd.DataFrame:

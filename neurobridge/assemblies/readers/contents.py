@@ -90,7 +90,7 @@ class Contents:
         ]
         if len(ends) != 1:
             raise AssemblyError(
-                f"{self.path}: found {len(ends)} arrays {name!r} among {self.listed()}; expected one. Mend: "
+                f"{self.path}: found {len(ends)} arrays {name!r} among {self.listed()}{self._not_read()}; expected one. Mend: "
                 f"variable={self._example()!r}"
                 ", or --var on the command line; neurobridge import --inspect shows what is in the file."
             )
@@ -110,6 +110,9 @@ class Contents:
         """Return parts with their shapes, for messages."""
         shown = self.parts if parts is None else parts
         return some([f"{part.name} {part.shape} {part.dtype}" for part in shown], 12) or "no arrays"
+
+    def _not_read(self) -> str:
+        return f", and not read {some(self.unread)}" if self.unread else ""
 
     def values(self, variable: str | None) -> Part:
         """Choose the part that holds the responses.
@@ -138,8 +141,8 @@ class Contents:
         if not arrays and len(self.parts) == 1 and len(numbers) == 1 and numbers[0].shape:
             return numbers[0]
         raise AssemblyError(
-            f"{self.path}: found {len(arrays)} arrays that may be the responses ({self.listed(arrays or None)}); expected "
-            "one, or its "
+            f"{self.path}: found {len(arrays)} arrays that may be the responses ({self.listed(arrays or None)}){self._not_read()}; "
+            "expected one, or its "
             f"name. Mend: variable={self._example()!r}, or --var {self._example()} on the command line."
         )
 

@@ -17,11 +17,15 @@ from neurobridge.assemblies.readers.files.nwb import read_session, summary
 from neurobridge.assemblies.readers.frames import is_long, read_frame
 from neurobridge.assemblies.readers.names import axis_of, known_column
 from neurobridge.assemblies.schema import NEUROID_ID, STIMULUS_ID
+from neurobridge.assemblies.tables import refuse_spreadsheet
 
 _ENDINGS = {
-    ".npy": "npy", ".npz": "npz", ".csv": "csv", ".parquet": "parquet", ".pq": "parquet", ".mat": "MATLAB", ".nwb": "NWB",
+    ".npy": "npy", ".npz": "npz", ".csv": "csv", ".tsv": "tsv", ".tab": "tsv", ".parquet": "parquet", ".pq": "parquet",
+    ".mat": "MATLAB", ".nwb": "NWB",
     ".h5": "HDF5", ".hdf5": "HDF5", ".hdf": "HDF5", ".nc": "netCDF", ".nc4": "netCDF", ".cdf": "netCDF",
 }  # fmt: skip
+#: Formats of tables, whose columns are described in place of arrays.
+TABLES = ("csv", "tsv", "parquet")
 _READERS = {
     "npy": npy_contents, "npz": npz_contents, "MATLAB": matlab_contents, "HDF5": hdf5_contents, "netCDF": netcdf_contents,
     "zarr": zarr_contents,
@@ -59,12 +63,12 @@ def format_of(path: Path) -> str:
             "file. Mend: "
             "name the file in it."
         )
+    refuse_spreadsheet(path, "recordings")
     kind = _ENDINGS.get(path.suffix.casefold())
     if kind is None:
         raise AssemblyError(
             f"{path}: found a name that ends in {path.suffix!r}; expected one of {', '.join(_ENDINGS)}, or .zarr. Mend: save "
-            "it in one "
-            "of these formats; tables of a spreadsheet as csv."
+            "it in one of these formats."
         )
     if kind == "MATLAB" and _is_hdf5(path):
         return "HDF5"
@@ -113,7 +117,7 @@ def inspect_recordings(path: str | os.PathLike[str]) -> pd.DataFrame:
     path = Path(path)
     kind = format_of(path)
     rows: list[tuple[str, str, str, str, str]]
-    if kind in ("csv", "parquet"):
+    if kind in TABLES:
         table = read_frame(path, what=path.name)
         long = is_long(table)
         rows = [(str(name), str(len(table)), _dtype(table[name]), "", _use(str(name), long)) for name in table.columns]

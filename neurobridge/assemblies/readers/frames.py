@@ -21,7 +21,7 @@ from neurobridge.assemblies.readers.files.hdf5 import require_io
 from neurobridge.assemblies.readers.names import KNOWN, OF_TRIALS, key, known_column
 from neurobridge.assemblies.readers.notes import Notes, some
 from neurobridge.assemblies.schema import NEUROID_ID, REPETITION, STIMULUS_ID
-from neurobridge.assemblies.tables import NO_NUMBER, read_table
+from neurobridge.assemblies.tables import NO_NUMBER, SEPARATORS, SPREADSHEETS, read_table, separator_of
 from neurobridge.points.memory import check_memory
 from neurobridge.store.npy import read_npy
 
@@ -33,11 +33,11 @@ ID_COLUMNS = tuple({*KNOWN[STIMULUS_ID], *KNOWN[NEUROID_ID]} - {"id", "label", "
 
 def is_table(path: Path) -> bool:
     """Tell a table by the end of its name."""
-    return path.suffix.casefold() in (".csv", *PARQUET)
+    return path.suffix.casefold() in (*SEPARATORS, *SPREADSHEETS, *PARQUET)
 
 
 def read_frame(path: Path, *, what: str, text: Sequence[str] = ()) -> pd.DataFrame:
-    """Read a csv or parquet table; ids, and the columns in ``text``, are text in a csv file.
+    """Read a csv, tsv or parquet table; ids, and the columns in ``text``, are text in a csv or tsv file.
 
     Raises
     ------
@@ -73,7 +73,7 @@ def _header(path: Path) -> list[str]:
     """Return the names in the first line of a csv file; none where it is no text, which is told when the table is read."""
     try:
         with path.open(encoding="utf-8-sig", newline="") as stream:
-            return [name.strip() for name in next(csv.reader(stream), [])]
+            return [name.strip() for name in next(csv.reader(stream, delimiter=separator_of(path)), [])]
     except (UnicodeDecodeError, csv.Error):
         return []
 
@@ -84,7 +84,7 @@ def as_frame(given: Table, *, what: str, ids: str, text: Sequence[str] = ()) -> 
     Parameters
     ----------
     given : path, table, mapping or sequence
-        A csv or parquet file, an npy file of ids, a table, a mapping of name to column, or a sequence of ids.
+        A csv, tsv or parquet file, an npy file of ids, a table, a mapping of name to column, or a sequence of ids.
     what : str
         Name of the table in messages.
     ids : str

@@ -14,7 +14,7 @@ import xarray as xr
 from neurobridge.assemblies.readers.assemble import Marks
 from neurobridge.assemblies.readers.contents import Contents, Part
 from neurobridge.assemblies.readers.files.gridded import of_assembly_layout
-from neurobridge.assemblies.readers.formats import contents_of, format_of
+from neurobridge.assemblies.readers.formats import TABLES, contents_of, format_of
 from neurobridge.assemblies.readers.frames import Table, read_frame
 from neurobridge.assemblies.readers.reading import Reading
 from neurobridge.assemblies.readers.spikes import Windows
@@ -42,7 +42,7 @@ def read_recordings(
 ) -> xr.DataArray:
     """Read recordings from a laboratory's own files as an assembly.
 
-    The format follows from the file: npy, npz, csv, parquet, MATLAB (5 and 7.3), HDF5, NWB, zarr, netCDF, or a folder with
+    The format follows from the file: npy, npz, csv, tsv, parquet, MATLAB (5 and 7.3), HDF5, NWB, zarr, netCDF, or a folder with
     ``spike_times.npy`` and ``spike_clusters.npy``. HDF5, MATLAB 7.3, NWB and parquet need the extra ``io``. Ids become text
     (7 and 7.0 are "7"). Nothing is guessed in silence: what the caller did not say stands in ``attrs["guessed"]``, what is not
     in the assembly in ``attrs["left_out"]``. Missing values (NaN) are kept and counted in ``attrs["n_missing_values"]``;
@@ -53,7 +53,7 @@ def read_recordings(
     source : path, pandas.DataFrame or array
         The responses: a file, a table with one value a row (long) or one trial a row (wide), or an array.
     trials : path, table, mapping or sequence of ids, optional
-        One row a presentation, with ``stimulus_id``: csv, parquet, npy of ids, a table. For NWB also the name of its table of
+        One row a presentation, with ``stimulus_id``: csv, tsv, parquet, npy of ids, a table. For NWB also the name of its table of
         intervals, ``"intervals/NAME"``. Not needed where the file itself has ids.
     sites : path, table, mapping or sequence of ids, optional
         One row a site, with ``neuroid_id``. Sites without ids are numbered.
@@ -134,7 +134,7 @@ def read_recordings(
     attrs = {"read_from": path.name, "format": kind}
     if path.is_file():
         attrs["sha256"] = digest(path)
-    if kind in ("csv", "parquet"):
+    if kind in TABLES:
         return reading.of_table(read_frame(path, what=path.name, text=tuple(columns.values())), path.name, attrs)
     if kind == "NWB":
         return reading.of_nwb(path, attrs)

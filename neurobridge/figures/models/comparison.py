@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import xarray as xr
 
-from neurobridge.figures.layout import new_axes
+from neurobridge.figures.layout import legend_beside, new_axes
+from neurobridge.figures.styles import CEILING, PALETTE
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -69,19 +70,20 @@ def compared_models(
     order = np.argsort(of_metric["rank"].values, kind="stable")
     names = of_metric["model"].values[order].tolist()
     value, low, high = (of_metric[key].values[order] for key in ("value", "value_low", "value_high"))
-    ax = new_axes(ax, size=(5.4, 1.2 + 0.32 * len(names)))
+    ax = new_axes(ax, size=(6.6, 1.2 + 0.32 * len(names)))
     places = np.arange(len(names))
     spread = np.maximum(np.nan_to_num([value - low, high - value]), 0)
     confidence = 100 * float(comparison.attrs.get("confidence", 0.95))
     label = None if np.isnan(low).all() else f"{confidence:g} % interval"
-    ax.errorbar(value, places, xerr=spread, fmt="o", color="#0072B2", capsize=2, markersize=5, label=label)
-    ceiling = float(of_metric["ceiling"])
+    ax.errorbar(value, places, xerr=spread, fmt="o", color=PALETTE["ridge"], capsize=2, markersize=5, label=label)
+    ceiling = float(of_metric["ceiling"]) if "ceiling" in of_metric else float("nan")
     if np.isfinite(ceiling) and ceiling > 0:
         by_site = bool(np.isfinite(of_metric["site_value"]).any()) if "site_value" in of_metric else False
         reach = np.sqrt(ceiling) if by_site else ceiling
-        ax.axvline(reach, color="black", linestyle=":", linewidth=1, label=f"ceiling {reach:.2f}")
+        ax.axvline(reach, label=f"ceiling {reach:.2f}", **CEILING)
     p = of_metric["p_corrected"].values[np.ix_(order, order)]
-    for number, (first, last) in enumerate(_level_groups(p)):
+    groups = _level_groups(p)
+    for number, (first, last) in enumerate(groups):
         x = 1.02 + 0.02 * number
         ax.plot([x, x], [first - 0.15, last + 0.15], transform=ax.get_yaxis_transform(), color="0.4", linewidth=2,
                 clip_on=False, label="no difference (corrected p >= 0.05)" if number == 0 else None)  # fmt: skip
@@ -89,16 +91,8 @@ def compared_models(
     ax.set_ylim(len(names) - 0.5, -0.5)
     ax.set_xlabel(f"{metric} on held-out stimuli")
     ax.set_title(title, fontsize="medium")
-    if ax.get_legend_handles_labels()[0]:
-        ax.legend(
-            fontsize="small",
-            frameon=False,
-            loc="upper center",
-            bbox_to_anchor=(0.5, 0),
-            borderaxespad=4.5,
-            ncols=3,
-            columnspacing=1,
-        )
+    # Right of the lines that join models.
+    legend_beside(ax, bbox_to_anchor=(1.02 + 0.02 * len(groups), 1.0))
     return ax
 
 

@@ -8,12 +8,12 @@ import numpy as np
 import xarray as xr
 
 from neurobridge.figures.layout import new_axes
+from neurobridge.figures.styles import styles_of
 from neurobridge.points.options import is_choice
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")
 _AND = " + "
 # Centres of the circles of radius 1, and of what is written in each part, by the places of its spaces.
 _TWO = ([(-0.55, 0.0), (0.55, 0.0)], {(0,): (-1.0, 0.0), (1,): (1.0, 0.0), (0, 1): (0.0, 0.0)})
@@ -88,7 +88,8 @@ def variance_parts(score: xr.Dataset, *, kind: str = "auto", ax: Axes | None = N
 def _bars(ax: Axes, labels: list[str], middle: np.ndarray, low: np.ndarray, high: np.ndarray) -> None:
     places = np.arange(len(labels))
     spread = np.nan_to_num([middle - low, high - middle])
-    colors = [_COLORS[k] if _AND not in label else "0.7" for k, label in enumerate(labels)]
+    styles = styles_of(label for label in labels if _AND not in label)
+    colors = [styles[label]["color"] if label in styles else "0.7" for label in labels]
     # The median over sites of the drawn values need not lie on both sides of the median itself.
     ax.barh(places, middle, xerr=np.maximum(spread, 0), color=colors, edgecolor="black", capsize=2)
     ax.axvline(0, color="black", linewidth=1)
@@ -103,7 +104,9 @@ def _venn(
     from matplotlib.patches import Circle
 
     centres, places = _TWO if len(names) == 2 else _THREE
-    for name, (x, y), color in zip(names, centres, _COLORS, strict=False):
+    styles = styles_of(names)
+    for name, (x, y) in zip(names, centres, strict=True):
+        color = styles[name]["color"]
         ax.add_patch(Circle((x, y), 1.0, facecolor=color, edgecolor=color, alpha=0.3, linewidth=1.5))
         above = y >= 0
         ax.text(

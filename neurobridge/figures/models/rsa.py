@@ -9,6 +9,7 @@ import numpy as np
 import xarray as xr
 
 from neurobridge.figures.layout import new_axes
+from neurobridge.figures.styles import PALETTE
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -47,7 +48,16 @@ def rsa_models(score: xr.Dataset, *, ax: Axes | None = None, level: float = 0.05
     ax = new_axes(ax, size=(4.5, 3.4))
     names = [str(name) for name in score["model"].values]
     at, raw, sem = np.arange(len(names)), score["raw"].values, score["sem"].values
-    ax.bar(at, raw, yerr=np.nan_to_num(sem), width=0.6, color="#9ecae1", edgecolor="#3182bd", capsize=3, zorder=2)
+    ax.bar(
+        at,
+        raw,
+        yerr=np.nan_to_num(sem),
+        width=0.6,
+        color=PALETTE["bridge"],
+        edgecolor=PALETTE["ridge"],
+        capsize=3,
+        zorder=2,
+    )
     subjects = score["raw_by_subject"].transpose("model", "subject").values
     spread = np.linspace(-0.18, 0.18, subjects.shape[1]) if subjects.shape[1] > 1 else np.zeros(1)
     for x, values in zip(at, subjects, strict=True):

@@ -12,6 +12,7 @@ from neurobridge.evaluate import aggregate
 from neurobridge.figures.curves import LEAST_FOR_INTERVAL, curve_lines
 from neurobridge.figures.dispatch import rdm_of
 from neurobridge.figures.flows import image_spread
+from neurobridge.figures.layout import is_beyond
 from neurobridge.figures.levels import cell_table
 from neurobridge.figures.matrices import confusion_shares
 from neurobridge.figures.sitewise import paired_values, scores_by_site
@@ -88,7 +89,10 @@ def write_learning_curve(thing: Any) -> Words:
     ceiling, table = float(thing["ceiling"]), aggregate(thing, n_bootstrap=0)
     chance = float(table["null_95"].max()) if thing["null"].size else float("nan")
     lines_text = "" if np.isnan(chance) else f" Dashed: chance, {chance:.3f}, the 95 % quantile of the permutations."
-    lines_text += "" if np.isnan(ceiling) else f" Dotted: ceiling, {ceiling:.2f}, the largest r in reach."
+    # The bars are drawn with the lines and belong to the data that a ceiling would press together.
+    top = max(float(np.max(mean + (0 if bars is None else bars[1]))) for _, mean, bars in lines.values())
+    drawn = "Triangle at the upper edge" if is_beyond(ceiling, top) else "Dotted"
+    lines_text += "" if np.isnan(ceiling) else f" {drawn}: ceiling, {ceiling:.2f}, the largest r in reach."
     finding += "" if np.isnan(ceiling) else f"; the ceiling on r is {ceiling:.2f}"
     finding += "" if np.isnan(chance) else f", chance {chance:.3f}"
     largest_p = float(thing["p_value"].max()) if bool(thing["p_value"].notnull().any()) else float("nan")

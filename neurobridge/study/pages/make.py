@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,6 +19,7 @@ from neurobridge.study.pages import sections, sources
 from neurobridge.study.pages.parts import Page
 from neurobridge.study.pages.reading import RESULTS, is_results, read_result, results_in
 
+_LOG = logging.getLogger(__name__)
 _TEMPLATE = Path(__file__).with_name("page.html.j2")
 
 
@@ -62,7 +64,9 @@ def report(results: Any, out: str | os.PathLike[str] = "report.html", *, title: 
     out = Path(out)
     if out.is_dir() or (not out.suffix and not out.is_file()):
         out = out / "report.html"
-    return write_text(out, render(page_of(results, title)))
+    page = write_text(out, render(page_of(results, title)))
+    _LOG.info("wrote %s", page)
+    return page
 
 
 def write_report(folder: str | os.PathLike[str]) -> Path:

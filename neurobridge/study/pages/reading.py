@@ -12,6 +12,7 @@ import xarray as xr
 from neurobridge.aligners import load as load_aligner
 from neurobridge.assemblies import AssemblyError, open_assembly
 from neurobridge.assemblies.storage.values import decode_attrs
+from neurobridge.figures.dispatch import is_ceiling, is_comparison
 
 #: Name of the file of an experiment's or a demo's results.
 RESULTS = "scores.json"
@@ -50,7 +51,8 @@ def read_result(path: str | os.PathLike[str]) -> Any:
     if path.suffix == ".json":
         return read_results(path)
     dataset = _read_dataset(path)
-    return open_assembly(path) if list(dataset.data_vars) == ["data"] or "raw" not in dataset else dataset
+    is_result = "raw" in dataset or is_comparison(dataset) or is_ceiling(dataset)
+    return dataset if is_result and list(dataset.data_vars) != ["data"] else open_assembly(path)
 
 
 def _read_dataset(path: Path) -> xr.Dataset:

@@ -19,8 +19,8 @@ from neurobridge.aligners import AssemblyAligner, BridgeAligner
 from neurobridge.bridge import diagnose
 from neurobridge.evaluate import aggregate
 from neurobridge.figures.curves import is_learning_curve
-from neurobridge.figures.dispatch import is_comparison, is_decoding, is_score, kind_of
-from neurobridge.figures.telling.sentences import score_in_words
+from neurobridge.figures.dispatch import is_ceiling, is_comparison, is_decoding, is_score, kind_of
+from neurobridge.figures.telling.sentences import score_in_words, write_comparison
 from neurobridge.figures.telling.words import words_of
 from neurobridge.study.pages.parts import DPI, Picture, Section, Table
 from neurobridge.study.tables import format_value
@@ -59,6 +59,11 @@ def section_of(name: str, thing: Any) -> Section:
                 f"Score {s['raw']:.3f} beside a histogram of permutations whose 95 % quantile is {format_value(s['null_95'])}.",
             )
         )  # fmt: skip
+    if is_comparison(thing) and thing.sizes["metric"] > 1:
+        for metric in map(str, thing["metric"].values):
+            text = f"Models under {metric} with intervals; a line joins those that do not differ (corrected p); dotted: ceiling."
+            ranked = write_comparison(thing.sel(metric=[metric]))
+            section.pictures.append(Picture(_png(figures.compared_models(thing, metric)), text, ranked.alt))
     if isinstance(thing, Mapping) and kind_of(thing).name == "two methods":
         sites = figures.sites(cast("Mapping[str, xr.Dataset]", thing))
         section.findings += [f"{method}: {score_in_words(score)}" for method, score in thing.items()]
@@ -109,8 +114,13 @@ def tables_of(thing: Any) -> list[Table]:
         return _comparison_tables(thing)
     if isinstance(thing, Mapping) and all(is_score(score) for score in thing.values()):
         return [_summaries(thing)]
-    if isinstance(thing, xr.Dataset) and "median" in thing and "ceiling" in thing:
+    if is_ceiling(thing):
         return [_sites(thing, ["ceiling", *[name for name in ("ceiling_low", "ceiling_high") if name in thing]])]
+    if kind_of(thing).name in ("variance partition", "models by RDMs"):
+        dim = "part" if "part" in thing.dims else "model"
+        columns = {name: column for name, column in thing.data_vars.items() if column.dims == (dim,)}
+        frame = xr.Dataset(columns).reset_coords(drop=True).to_dataframe()
+        return [_frame("Results", frame.dropna(axis=1, how="all"))]
     if is_score(thing):
         summary = aggregate(thing, n_bootstrap=200)
         if isinstance(summary, xr.Dataset):
@@ -130,7 +140,9 @@ def tables_of(thing: Any) -> list[Table]:
 
 
 def _cell(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float | np.floating) else str(value)
+    if isinstance(value, float | np.floating):
+        return "n/a" if np.isnan(value) else f"{value:.4g}"
+    return str(value)
 
 
 def _frame(title: str, frame: pd.DataFrame) -> Table:

@@ -15,6 +15,7 @@ import xarray as xr
 from neurobridge._version import __version__
 from neurobridge.aligners import AssemblyAligner, BridgeAligner
 from neurobridge.datasets import list_datasets
+from neurobridge.figures.dispatch import is_ceiling, is_comparison
 from neurobridge.study.pages.parts import Table
 
 #: Key -> BibTeX of the works behind the numbers of a page.
@@ -111,6 +112,8 @@ def methods(things: Iterable[Any]) -> tuple[list[str], list[str]]:
     for thing in things:
         if isinstance(thing, AssemblyAligner):
             paragraphs[_aligner_methods(thing)] = None
+        elif is_comparison(thing):
+            paragraphs[_comparison_methods(thing)] = None
         elif isinstance(thing, xr.Dataset) and "metric" in thing.attrs:
             paragraphs[_score_methods(thing)] = None
     texts = list(paragraphs)
@@ -137,6 +140,23 @@ def _aligner_methods(aligner: AssemblyAligner) -> str:
     return text
 
 
+def _comparison_methods(comparison: xr.Dataset) -> str:
+    attrs, names = comparison.attrs, ", ".join(map(str, comparison["model"].values))
+    metrics = ", ".join(map(str, comparison["metric"].values))
+    text = (
+        f"The models {names} were compared on the same held-out stimuli ({attrs.get('n_stimuli', 'unknown')} stimuli, "
+        f"{attrs.get('splits', 'splits not stated')}) under {metrics}. Layers were chosen on the training stimuli alone."
+    )
+    if int(attrs.get("n_bootstrap", 0)):
+        text += (
+            f" Intervals and p-values of paired differences come from {int(attrs['n_bootstrap'])} draws of stimuli and sites with "
+            f"replacement, the same ones for all models; p-values are corrected for all pairs ({attrs.get('correction')})."
+        )
+    if re.search(r"\brdm|\brsa", metrics):
+        text += " Dissimilarity matrices are compared as in representational similarity analysis [kriegeskorte2008]."
+    return text + f" Seed {attrs.get('seed')}."
+
+
 def _score_methods(score: xr.Dataset) -> str:
     attrs = score.attrs
     n = ", ".join(map(str, np.ravel(attrs.get("n_stimuli", "unknown")).tolist()))
@@ -153,7 +173,7 @@ def _score_methods(score: xr.Dataset) -> str:
             str(name).startswith(("fused", "bridge", "pairs-flow", "unbalanced")) for name in score["aligner"].values
         ):
             text += " Bridges follow [gholamzadeh2025]."
-    elif "median" in score and "ceiling" in score:
+    elif is_ceiling(score):
         text = (
             f"The reliability of each site is the correlation of two halves of its repetitions over {n} stimuli, mean of "
             f"{attrs.get('n_splits')} random halvings, extrapolated to all repetitions [spearman1910, brown1910]."

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import struct
 import tempfile
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.io
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -235,8 +237,13 @@ def test_what_is_no_recording_is_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match="Mend"):
         nb.read_recordings(tmp_path / "none.npy", trials=["a"])
     (tmp_path / "a.xlsx").write_bytes(b"PK")
-    with refused(AssemblyError, "'.xlsx'", ".csv"):
+    with refused(AssemblyError, "a.xlsx", "pandas.read_excel", "a.csv"):
         nb.read_recordings(tmp_path / "a.xlsx")
+    with refused(AssemblyError, "a.xlsx", "pandas.read_excel"):
+        nb.read_recordings(np.zeros((2, 2)), trials=tmp_path / "a.xlsx")
+    (tmp_path / "a.doc").write_bytes(b"")
+    with refused(AssemblyError, "'.doc'", ".csv"):
+        nb.read_recordings(tmp_path / "a.doc")
     with refused(AssemblyError, "spike_times.npy"):
         nb.read_recordings(tmp_path)
 
@@ -248,3 +255,72 @@ def test_without_the_extra_the_error_names_it(tmp_path, monkeypatch):
     (tmp_path / "a.h5").write_bytes(b"\x89HDF\r\n\x1a\n")
     with pytest.raises(ImportError, match=r"h5py.*neurobridge\[io\]"):
         nb.read_recordings(tmp_path / "a.h5")
+
+
+def test_tables_may_be_separated_by_tabs(tmp_path):
+    lab = example()
+    trials = pd.DataFrame({"image_name": ["007", "NA", "3-1"], "kind": ["a, b", "c", "d"]})
+    trials.to_csv(tmp_path / "trials.tsv", sep="\t", index=False)
+    recordings = nb.read_recordings(
+        np.ones((3, 2)), trials=tmp_path / "trials.tsv", columns={"stimulus_id": "image_name"}
+    )
+    assert recordings["stimulus_id"].values.tolist() == ["007", "NA", "3-1"]
+    assert recordings["kind"].values.tolist() == ["a, b", "c", "d"]
+    long, _ = WRITERS["long table"]
+    path = long(lab, tmp_path)
+    pd.read_csv(path, dtype=str, keep_default_na=False).to_csv(tmp_path / "long.TSV", sep="\t", index=False)
+    same(nb.read_recordings(tmp_path / "long.TSV", columns=MAP), lab.assembly())
+    assert inspect_recordings(tmp_path / "long.TSV").attrs["format"] == "tsv"
+
+
+@pytest.mark.parametrize("mark", [";", "\t"])
+def test_other_marks_between_cells_are_refused_with_the_line_that_mends_it(tmp_path, mark, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "trials.csv").write_text(f"image_name{mark}size\na.png{mark}1,5\nb.png{mark}2\n")
+    with refused(AssemblyError, repr(mark), "trials.csv") as caught:
+        nb.read_recordings(np.ones((2, 3)), trials="trials.csv", columns={"stimulus_id": "image_name"})
+    line = str(caught.value).partition("Mend: ")[2].partition("; with")[0]
+    exec(line, {"pandas": pd})
+    mended = nb.read_recordings(np.ones((2, 3)), trials="trials-commas.csv", columns={"stimulus_id": "image_name"})
+    assert mended["stimulus_id"].values.tolist() == ["a.png", "b.png"]
+
+
+def opaque(name: str, kind: str) -> bytes:
+    """An object of a class as MATLAB 5 to 7 writes it: its name, the system of classes, the class, and numbers."""
+
+    def element(number: int, content: bytes) -> bytes:
+        return struct.pack("<II", number, len(content)) + content + bytes(-len(content) % 8)
+
+    texts = b"".join(element(1, text.encode()) for text in (name, "MCOS", kind))
+    numbers = element(6, struct.pack("<II", 13, 0)) + element(5, struct.pack("<II", 1, 1)) + element(1, b"")
+    inside = element(14, numbers + element(6, struct.pack("<I", 7)))
+    return element(14, element(6, struct.pack("<II", 17, 0)) + texts + inside)
+
+
+@pytest.mark.parametrize(
+    ("kind", "line"),
+    [("string", "names = cellstr(names)"), ("table", "names = table2struct(names, 'ToScalar', true)")],
+)
+def test_objects_of_matlab_are_named_with_the_line_that_converts_them(tmp_path, kind, line):
+    scipy.io.savemat(tmp_path / "day.mat", {"rates": np.eye(3, 2)})
+    with (tmp_path / "day.mat").open("ab") as stream:
+        stream.write(opaque("names", kind))
+    with refused(AssemblyError, "3 presentations", f"names (a MATLAB {kind} object", line):
+        nb.read_recordings(tmp_path / "day.mat")
+    assert line in " ".join(inspect_recordings(tmp_path / "day.mat")["name"])
+    recordings = nb.read_recordings(tmp_path / "day.mat", trials=list("abc"))
+    assert any(line in sentence for sentence in recordings.attrs["left_out"])
+
+
+def test_objects_of_matlab_7_3_are_named_with_the_line_that_converts_them(tmp_path):
+    h5py = pytest.importorskip("h5py", reason="the extra io brings h5py")
+    with h5py.File(tmp_path / "day.mat", "w") as file:
+        for name, kind, values in (
+            ("rates", "double", np.ones((2, 3))),
+            ("names", "string", np.ones((1, 6), dtype=np.uint32)),
+        ):
+            file[name] = values
+            file[name].attrs["MATLAB_class"] = np.bytes_(kind)
+        file["names"].attrs["MATLAB_object_decode"] = np.int32(3)
+    with refused(AssemblyError, "names (a MATLAB string object", "names = cellstr(names)"):
+        nb.read_recordings(tmp_path / "day.mat")

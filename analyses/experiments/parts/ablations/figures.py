@@ -15,6 +15,9 @@ from .design import DEFAULT, DENSE, KERNEL, LABELS, N_SLOW, PARTS, SETTINGS, SWE
 from .gains import gain, swept
 from .problems import IMAGES
 
+#: Look of a second reference beside the ceiling.
+_SECOND: dict[str, Any] = {"color": "0.6", "linestyle": "-", "linewidth": 1}
+
 
 def draw_parts(run: Run, records: list[Record], n_test: dict[str, int]) -> dict[str, str]:
     """Draw the differences with their intervals, a panel for each setting."""
@@ -43,7 +46,7 @@ def draw_parts(run: Run, records: list[Record], n_test: dict[str, int]) -> dict[
         axes[0].plot([], [], marker=m, color="black", linestyle="", markerfacecolor=face, label=name)[0]
         for name, (m, face) in shapes.items()
     ]
-    figure.legend(handles=handles, loc="outside upper center", ncols=3, fontsize="small")
+    figure.legend(handles=handles, loc="outside upper center", ncols=3, fontsize="small", frameon=False)
     text = (
         "Real data: MNIST and captions, IT sites. What replacing each part changes, 100 pairs; mean and 95 % "
         f"interval over seeds {run.seeds.start}-{run.seeds.stop - 1}, paired (images: dense plans, flows and fused "
@@ -77,9 +80,9 @@ def draw_sweeps(
             ax.errorbar(positions, [m for m, _ in values], yerr=spread, capsize=2, **{**style, "linestyle": ""})
             ax.plot([positions[k] for k in joined], [values[k][0] for k in joined], **style)
             names.setdefault(part, style)
-        ax.axhline(chance[setting], color="grey", linestyle=":", linewidth=1.2)
-        for reference, ceiling in zip(references[setting].values(), ("-", "--"), strict=False):
-            ax.axhline(float(np.mean(reference)), color="grey", linestyle=ceiling, linewidth=1.2)
+        ax.axhline(chance[setting], **figures.CHANCE)
+        for reference, look in zip(references[setting].values(), (figures.CEILING, _SECOND), strict=False):
+            ax.axhline(float(np.mean(reference)), **look)
         ax.set_ylim(0, 1.08 * max(float(np.mean(reference)) for reference in references[setting].values()))
         ax.set_xticks(range(len(levels)), ["20 %\noutliers" if v < 0 else f"{v:g}" for v in levels])
         ax.set(xlabel=SWEEPS[name], ylabel=f"{LABELS[setting]} (n = {n_test[setting]})" if panel % 4 == 0 else "")
@@ -87,10 +90,10 @@ def draw_sweeps(
         axes[0].plot([], [], label=f"unbalanced, {part}" if part.startswith("rho") else part, **style)[0]
         for part, style in names.items()
     ]
-    figure.legend(handles=handles, loc="outside right center", fontsize="small")
+    figure.legend(handles=handles, loc="outside right upper", fontsize="small", frameon=False)
     text = (
         "Real data: MNIST and captions above, IT sites below. Mean and 95 % interval over seeds "
-        f"{run.seeds.start}-{run.seeds.stop - 1}. Grey: dotted chance (95 % of the null), above it "
-        + "; ".join(" (solid), ".join(references[s]) + (" (dashed)" if s == IMAGES else " (solid)") for s in SETTINGS)
+        f"{run.seeds.start}-{run.seeds.stop - 1}. Dashed: chance (95 % of the null); above it "
+        + "; ".join(" (dotted), ".join(references[s]) + (" (grey)" if s == IMAGES else " (dotted)") for s in SETTINGS)
     )
     return save_panels(figure, run, "sweeps", text)

@@ -44,14 +44,16 @@ def how_many_figure(run: Run, facts: dict[str, Record], records: list[Record], n
                 )  # fmt: skip
                 middle = np.sqrt(row["fused_pairs"] * row["ridge_pairs"])
                 ax.text(
-                    middle, height - 0.035, f"{row['ridge_pairs']} → {row['shown']}", ha="center", va="top", fontsize=8
-                )
+                    middle, height - 0.035, f"{row['ridge_pairs']} → {row['shown']}", ha="center", va="top", fontsize=8,
+                    zorder=5, bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 0.5},
+                )  # fmt: skip
         ceiling = fact["ceiling"]
         ceiling_text = (
             "no ceiling known" if ceiling is None else f"ceiling r = {ceiling:.2f}, {ceiling / best:.1f} on this axis"
         )
         ax.set_xscale("log")
         count_ticks(ax, sorted({r["n_pairs"] for r in of_direction}))
+        ax.tick_params(axis="x", rotation=45)
         ax.set_ylim(min(0, ax.get_ylim()[0]), None)
         ax.set_xlabel("paired images (count, log scale)")
         ax.set_ylabel("held-out r, share of all pairs' ridge")
@@ -76,8 +78,8 @@ def learning_figures(run: Run, facts: dict[str, Record], records: list[Record]) 
             of_direction = select_records(records, dataset=dataset, direction=direction)
             of_direction = [r for r in of_direction if r["n_pairs"] < max(o["n_pairs"] for o in of_direction)]
             figures.learning_curve(
-                _shift_apart(curves_of(of_direction, "r")), ax=ax, ylabel="median r on held-out "
-                "stimuli", null=max(r["null_95"] for r in of_direction),
+                curves_of(of_direction, "r"), ax=ax, ylabel="median r on held-out stimuli",
+                null=max(r["null_95"] for r in of_direction),
                 ceiling=fact["ceiling"] if direction == TO_BRAIN else None, title=dataset_title(fact, dataset),
             )  # fmt: skip
             count_ticks(ax, sorted({r["n_pairs"] for r in of_direction}))
@@ -97,16 +99,7 @@ def _one_legend(figure: Any, axes: Any) -> None:
         ax.set_title("\n".join([ax.get_title(), "; ".join(lines)]), fontsize="small")
         methods |= {label: item for item, label in zip(handles, labels, strict=True) if label not in lines}
         ax.legend().remove()
-    figure.legend(methods.values(), methods.keys(), loc="outside right center", fontsize="small")
-
-
-def _shift_apart(lines: Any) -> dict[str, Any]:
-    """Shift the counts of each line a little, so that bars do not hide each other."""
-    n = len(lines)
-    return {
-        name: (np.array(counts) * 1.02 ** (k - n / 2), values)
-        for k, (name, (counts, values)) in enumerate(lines.items())
-    }
+    figure.legend(methods.values(), methods.keys(), loc="outside right upper", fontsize="small", frameon=False)
 
 
 def decoding_figure(run: Run, facts: dict[str, Record], records: list[Record]) -> Figures:

@@ -42,15 +42,15 @@ def draw_accuracy(run: Run, scores: list[Record], across: list[int], counts: lis
                 ax.plot(
                     r["n"] * 0.75, r["accuracy"], color=style["color"], marker=style["marker"], markersize=3, alpha=0.7
                 )
-        ax.axhline(average(scores, "ceiling"), color="k", linewidth=1, label="head, true latents")
-        ax.axhline(average(scores, "null_95"), color="k", linewidth=1, linestyle=":", label="chance, 95 %")
+        ax.axhline(average(scores, "ceiling"), label="head, true latents (ceiling)", **figures.CEILING)
+        ax.axhline(average(scores, "null_95"), label="chance, 95 %", **figures.CHANCE)
         ax.set(xscale="log", yscale="logit", xlabel="points a side", ylim=(0.09, 0.97), title=f"{n_pairs} pairs")
         ax.set_xlim(across[0] * 0.6, across[-1] * 1.4)
         ax.set_yticks(ticks := [0.1, 0.2, 0.4, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95], labels=[f"{tick:g}" for tick in ticks])
         ax.minorticks_off()
     axes[0].set_ylabel("accuracy, moved test digits (logit scale)")
     handles = {label: handle for ax in axes for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)}
-    figure.legend(handles.values(), handles.keys(), loc="outside right center", fontsize="small")
+    figure.legend(handles.values(), handles.keys(), loc="outside right upper", fontsize="small", frameon=False)
     text = f"Real MNIST digits, deformed; {scores[0]['n_test']} test digits; lines: one seed; small: others ({seeds_of(run)})"
     return save_panels(figure, run, "accuracy", text)
 

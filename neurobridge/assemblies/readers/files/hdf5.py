@@ -10,9 +10,12 @@ import numpy as np
 
 from neurobridge.assemblies.errors import AssemblyError
 from neurobridge.assemblies.readers.contents import Contents, Part, unreadable
+from neurobridge.assemblies.readers.files.matlab import object_note
 from neurobridge.assemblies.storage.netcdf import check_hdf5
 
-_CLASS = "MATLAB_class"
+_CLASS, _DECODED = "MATLAB_class", "MATLAB_object_decode"
+# Value of the attribute for objects of classes, whose contents lie in a block of another format.
+_OBJECT = 3
 
 
 def require_io(package: str, path: Path, what: str) -> Any:
@@ -50,7 +53,7 @@ def hdf5_contents(path: Path) -> Contents:
         if isinstance(item, h5py.Dataset) and not name.startswith(("#refs#", "#subsystem#")):
             part = _part(h5py, name, item)
             if isinstance(part, str):
-                unread.append(f"/{name} ({part})")
+                unread.append(part if part.startswith(name) else f"/{name} ({part})")
             else:
                 parts.append(part)
 
@@ -87,6 +90,8 @@ def _part(h5py: Any, name: str, dataset: Any) -> Part | str:
         return Part(name, (shape[0],), "text", n_bytes=dataset.size)
     if kind == "cell":
         return Part(name, shape, "cells", n_bytes=8 * dataset.size)
+    if kind and dataset.attrs.get(_DECODED) == _OBJECT:
+        return object_note(name, kind)
     if "MATLAB_empty" in dataset.attrs or kind in ("function_handle", "string", "table"):
         return f"a MATLAB {kind}, empty or an object"
     if h5py.check_string_dtype(dataset.dtype) is not None or dataset.dtype.kind in "SU":

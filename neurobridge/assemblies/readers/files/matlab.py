@@ -25,7 +25,8 @@ def matlab_contents(path: Path) -> Contents:
     """Return the variables of a MATLAB file of version 4 to 7 (not 7.3).
 
     Fields of a structure have its name before a dot; a structure array gives a column a field, and cells of single values or
-    texts become a column.
+    texts become a column. Objects of classes of MATLAB (tables, strings) are named with the line of MATLAB that turns them into
+    structures and cells; the format of their contents is not public.
 
     Raises
     ------
@@ -50,10 +51,42 @@ def matlab_contents(path: Path) -> Contents:
     return Contents(path, "MATLAB", parts, arrays.__getitem__, unread)
 
 
+#: Class of MATLAB -> the line that turns a variable of it into what other programs read.
+_LINES = {
+    "table": "{0} = table2struct({0}, 'ToScalar', true)",
+    "timetable": "{0} = table2struct(timetable2table({0}), 'ToScalar', true)",
+    "string": "{0} = cellstr({0})",
+    "categorical": "{0} = cellstr({0})",
+    "datetime": "{0} = cellstr(string({0}))",
+    "duration": "{0} = seconds({0})",
+}
+
+
+def object_note(name: str, kind: str) -> str:
+    """Name a variable that is an object of a class of MATLAB, with the line of MATLAB that mends it.
+
+    Examples
+    --------
+    >>> object_note("image_name", "string")
+    'image_name (a MATLAB string object; in MATLAB: image_name = cellstr(image_name), then save it again)'
+    """
+    line = _LINES.get(kind, "{0} = struct({0})").format(name)
+    return f"{name} (a MATLAB {kind} object; in MATLAB: {line}, then save it again)"
+
+
+def _ascii(text: Any) -> str:
+    return text.decode("ascii", "replace") if isinstance(text, bytes) else str(text or "")
+
+
 def _flatten(name: str, value: Any, arrays: dict[str, np.ndarray], unread: list[str], depth: int = 0) -> None:
     if sparse.issparse(value):
         value = _dense(name, value)
-    if not isinstance(value, np.ndarray) or type(value).__name__ in ("MatlabFunction", "MatlabOpaque") or depth > 16:
+    if type(value).__name__ == "MatlabOpaque":
+        item = value.ravel()[0]
+        # In a variable of its own the name stands inside the object.
+        own_name, kind = (_ascii(item[field]) for field in ("s0", "s2"))
+        unread.append(object_note(own_name or name, kind))
+    elif not isinstance(value, np.ndarray) or type(value).__name__ == "MatlabFunction" or depth > 16:
         unread.append(f"{name} (a {type(value).__name__})")
     elif value.dtype.names is None:
         text = value.dtype.kind == "U" and value.ndim == 1
