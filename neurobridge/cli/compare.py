@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from neurobridge.cli.choices import COMPARED
+from neurobridge.cli.choices import COMPARED, REGRESSIONS
 from neurobridge.cli.common import Json, Seed, print_json, print_tables, tell
+from neurobridge.cli.reading import MaxMissing, TimeBin, complete, read, read_ceiling, varying
 from neurobridge.store.atomic import write_json, write_text
 
 if TYPE_CHECKING:
@@ -53,6 +54,8 @@ def compare_command(
     splits: Annotated[str | None, typer.Option(help="Folds such as kfold,n_splits=10; five by default.")] = None,
     correction: Annotated[str, typer.Option(help="Of p for the number of pairs: holm or fdr.")] = "holm",
     n_bootstrap: Annotated[int, typer.Option(min=0, help="Draws of stimuli and sites.")] = 1000,
+    max_missing: MaxMissing = 0.1,
+    time_bin: TimeBin = None,
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
@@ -61,19 +64,22 @@ def compare_command(
     What was computed is kept in OUT/cells: a command that was interrupted goes on where it stopped.
     """
     from neurobridge import figures
-    from neurobridge.assemblies import average_repetitions, open_assembly
+    from neurobridge.assemblies import average_repetitions
     from neurobridge.assemblies.storage.files import save_variables
     from neurobridge.evaluate import compare_models, comparison_tables
 
     paths = _named(models)
-    trials = open_assembly(recordings)
-    averaged = average_repetitions(trials)
+    chosen = [name.strip() for name in metrics.split(",") if name.strip()]
+    averaged = varying(average_repetitions(read(recordings, time_bin=time_bin)), recordings)
+    # Regressions treat sites one by one; dissimilarities need a value of every site.
+    by_site = all(name in REGRESSIONS for name in chosen)
+    averaged = complete(averaged, recordings, max_missing, presentations=not by_site)
     comparison = compare_models(
         _Files(paths),
         averaged,
-        [name.strip() for name in metrics.split(",") if name.strip()],
+        chosen,
         splits=splits,
-        ceiling=None if ceiling is None else _read_ceiling(ceiling, averaged),
+        ceiling=None if ceiling is None else read_ceiling(ceiling, averaged),
         correction=correction,
         n_bootstrap=n_bootstrap,
         seed=seed,
@@ -125,30 +131,6 @@ def _named(models: list[Path]) -> dict[str, Path]:
             "Mend: neurobridge compare a.nc b.nc --recordings r.nc --out folder."
         )
     return paths
-
-
-def _read_ceiling(path: Path, recordings: xr.DataArray) -> xr.DataArray:
-    """Return the ceilings of a file for the sites of the recordings, in their order."""
-    import numpy as np
-    import xarray as xr
-
-    from neurobridge.assemblies.ids import find_rows
-
-    with xr.open_dataset(path, engine="netcdf4") as opened:
-        kept = opened.load()
-    if "ceiling" not in kept or kept["ceiling"].dims != ("neuroid",) or "neuroid_id" not in kept.coords:
-        raise ValueError(
-            f"{path}: found variables {sorted(map(str, kept.data_vars))}; expected ceiling on neuroid with neuroid_id. "
-            "Mend: write it with neurobridge ceiling recordings.nc --out c.nc."
-        )
-    ceiling = kept["ceiling"]
-    rows = find_rows(recordings["neuroid_id"].values, ceiling["neuroid_id"].values)
-    if (rows < 0).any():
-        raise ValueError(
-            f"{path}: found {int((rows < 0).sum())} of {len(rows)} sites of the recordings without a ceiling; expected one for "
-            "each. Mend: compute the ceiling of these recordings."
-        )
-    return ceiling.isel(neuroid=np.asarray(rows))
 
 
 def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
