@@ -114,6 +114,7 @@ def test_what_makes_no_clusters_is_refused():
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_clusters_alarm_at_the_stated_level():
     """200 data sets of smooth noise without an effect, refitted nulls: any significant cluster in at most 5 % of them."""
     alarms = []
@@ -134,6 +135,7 @@ def test_clusters_alarm_at_the_stated_level():
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_clusters_of_the_fast_null_alarm_at_most_at_the_stated_level():
     alarms = []
     for seed in range(200):

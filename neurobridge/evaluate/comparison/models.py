@@ -229,8 +229,8 @@ def _counted_missing(target: xr.DataArray, metrics: Sequence[str]) -> int:
     whole = [metric for metric in metrics if metric not in REGRESSIONS]
     if n_missing and whole:
         raise AssemblyError(
-            f"recordings: found {n_missing} missing values of {target.size} and the metric {whole[0]!r}, which compares all sites of "
-            "a stimulus; expected a value of every site. Mend: neurobridge.assemblies.drop_incomplete(recordings), or "
+            f"recordings: found {n_missing} missing values of {target.size} and the metric {whole[0]!r}, which compares all sites "
+            "of a stimulus; expected a value of every site. Mend: neurobridge.assemblies.drop_incomplete(recordings), or "
             "metrics=('ridge',), which treats every site on its own stimuli."
         )
     return n_missing
