@@ -16,6 +16,7 @@ from neurobridge.evaluate import LayerChoice
 from neurobridge.evaluate.decoding import confusion as mean_confusion
 from neurobridge.evaluate.score.schema import VARIABLES
 from neurobridge.evaluate.similarity import rdm
+from neurobridge.figures.analyses import ANALYSES
 from neurobridge.figures.curves import is_learning_curve, layer_profile, learning_curve
 from neurobridge.figures.flows import shrinkage, trajectories
 from neurobridge.figures.layout import journal, new_axes
@@ -134,6 +135,7 @@ def _plot_comparison(comparison: xr.Dataset, *, ax: Axes | None = None, title: s
 #: Kinds of results in the order in which they are tried.
 KINDS: tuple[Kind, ...] = (
     Kind("learning curve", is_learning_curve, learning_curve),
+    *(Kind(*analysis) for analysis in ANALYSES),
     Kind("ceiling", lambda thing: isinstance(thing, xr.Dataset) and "median" in thing and "ceiling" in thing, reliability),
     Kind("layers", lambda thing: isinstance(thing, LayerChoice),
          lambda thing, **options: layer_profile({str(thing.scores.attrs.get("region", "region")): thing.scores}, **options)),
@@ -191,6 +193,14 @@ def plot(thing: Any, *, ax: Axes | None = None, style: str | None = None, title:
     another Score                                    `null_distribution`, `cells`
     what `neurobridge.select_layer` returned         `layer_profile`
     what `neurobridge.internal_consistency` returned `reliability`
+    Scores with ``by="time_bin"``                    `time_courses`
+    a Score of times of training and of test         `time_generalisation`
+    a Score by number of sites                       `accuracy_by_sites`
+    what `neurobridge.retrieve` returned             `retrieval`
+    a partition of variance                          `variance_parts`
+    models compared by their RDMs                    `rsa_models`
+    a ceiling of decoding                            `accuracy_by_trials`
+    a CommonSpace                                    `common_space`
     a Coupling, a fitted bridge                      `plan`
     an aligner                                       `plan`, without it `shrinkage`
     a flow                                           `trajectories`

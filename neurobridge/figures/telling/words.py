@@ -8,6 +8,7 @@ from typing import Any
 from neurobridge.evaluate.decoding import confusion as mean_confusion
 from neurobridge.figures.dispatch import kind_of
 from neurobridge.figures.telling import sentences
+from neurobridge.figures.telling.analyses import ANALYSIS_WRITERS
 from neurobridge.figures.telling.sentences import Words
 
 
@@ -78,6 +79,7 @@ def alt_text(thing: Any) -> str:
 
 #: Name of a kind of `kind_of` -> its writer.
 WRITERS: dict[str, Callable[[Any], Words]] = {
+    **ANALYSIS_WRITERS,
     "learning curve": sentences.write_learning_curve,
     "ceiling": sentences.write_ceiling,
     "layers": sentences.write_layers,
