@@ -95,15 +95,25 @@ def compare_command(
         title = f"{recordings.name}: {comparison.attrs['n_stimuli']} stimuli, {comparison.attrs['n_sites']} sites, seed {seed}"
         ax = figures.compared_models(comparison, metric, title=title)
         files += [str(path) for path in figures.save_figure(cast("Figure", ax.figure), out, f"comparison_{metric}")]
+    n_left_out = averaged.sizes["presentation"] - int(comparison.attrs["n_stimuli"])
+    told = _told(comparison, tables, len(paths), n_left_out)
+    # The form in which `neurobridge report` reads results, and the numbers themselves.
     summary: dict[str, Any] = {
-        "recordings": str(recordings),
-        "models": {name: str(path) for name, path in paths.items()},
-        "ceiling": None if ceiling is None else str(ceiling),
-        "n_stimuli": int(comparison.attrs["n_stimuli"]),
-        "n_sites": int(comparison.attrs["n_sites"]),
-        "splits": str(comparison.attrs["splits"]),
-        "correction": correction,
-        "seed": seed,
+        "title": f"{', '.join(paths)} compared on {recordings.name}",
+        "note": " ".join(told),
+        "tables": [_shown(comparison, tables, metric) for metric in comparison["metric"].values.tolist()],
+        "run": {
+            "recordings": str(recordings),
+            "models": {name: str(path) for name, path in paths.items()},
+            "ceiling": None if ceiling is None else str(ceiling),
+            "n_sites": int(comparison.attrs["n_sites"]),
+            "correction": correction,
+            "seed": seed,
+            **{
+                name: comparison.attrs[name]
+                for name in ("metric", "splits", "n_stimuli", "n_bootstrap", "digests", "version")
+            },
+        },
         "scores": {name: _records(table) for name, table in tables.items()},
         "figures": files,
     }
@@ -111,7 +121,11 @@ def compare_command(
     if as_json:
         print_json(summary)
         return
-    _print(comparison, tables, summary, out, n_left_out=averaged.sizes["presentation"] - summary["n_stimuli"])
+    print_tables(summary["tables"])
+    for sentence in told:
+        tell(sentence)
+    tell(f"Wrote {out / 'comparison.nc'}, scores.json, models.csv, pairs.csv and {len(files)} figures.")
+    tell(f"Next: neurobridge report {out}")
 
 
 def _named(models: list[Path]) -> dict[str, Path]:
@@ -141,29 +155,27 @@ def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
     ]
 
 
-def _print(
-    comparison: xr.Dataset, tables: dict[str, Any], summary: dict[str, Any], out: Path, *, n_left_out: int
-) -> None:
+def _shown(comparison: xr.Dataset, tables: dict[str, pd.DataFrame], metric: str) -> dict[str, Any]:
+    """Return the table of a metric as text, the best model first."""
     models = tables["models"]
-    for metric in comparison["metric"].values.tolist():
-        rows = [
-            [
-                row.model, f"{row.rank:g} [{row.rank_low:g}, {row.rank_high:g}]",
-                f"{row.value:.3f} [{row.value_low:.3f}, {row.value_high:.3f}]", f"{row.normalized:.3f}", row.layers,
-            ]
-            for row in models[models["metric"] == metric].itertuples()
-        ]  # fmt: skip
-        columns = ["model", "rank", "score", "of ceiling", "layers (folds)"]
-        print_tables([{"title": f"{metric}: {summary['splits']}, held out", "columns": columns, "rows": rows}])
+    rows = [
+        [
+            row.model, f"{row.rank:g} [{row.rank_low:g}, {row.rank_high:g}]",
+            f"{row.value:.3f} [{row.value_low:.3f}, {row.value_high:.3f}]", f"{row.normalized:.3f}", row.layers,
+        ]
+        for row in models[models["metric"] == metric].itertuples()
+    ]  # fmt: skip
+    columns = ["model", "rank", "score", "of ceiling", "layers (folds)"]
+    return {"title": f"{metric}: {comparison.attrs['splits']}, held out", "columns": columns, "rows": rows}
+
+
+def _told(comparison: xr.Dataset, tables: dict[str, pd.DataFrame], n_models: int, n_left_out: int) -> list[str]:
+    """Return what was read and found, in sentences."""
     pairs = tables["pairs"]
     differ = int((pairs["p_corrected"] < 0.05).sum())
-    tell(
-        f"Read {len(summary['models'])} models and {summary['n_sites']} sites; {summary['n_stimuli']} stimuli are in all of them, "
-        f"{n_left_out} of the recordings are left out."
-    )
-    tell(
-        f"{differ} of {len(pairs)} differences are significant (p < 0.05, corrected by {summary['correction']} within a metric); "
-        "intervals and p are over stimuli and sites, with the fits as they are."
-    )
-    tell(f"Wrote {out / 'comparison.nc'}, scores.json, models.csv, pairs.csv and {len(summary['figures'])} figures.")
-    tell(f"Next: neurobridge report {out}")
+    return [
+        f"Read {n_models} models and {comparison.attrs['n_sites']} sites; {comparison.attrs['n_stimuli']} stimuli are in all of "
+        f"them, {n_left_out} of the recordings are left out.",
+        f"{differ} of {len(pairs)} differences are significant (p < 0.05, corrected by {comparison.attrs['correction']} within a "
+        "metric); intervals and p are over stimuli and sites, with the fits as they are.",
+    ]

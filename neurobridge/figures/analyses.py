@@ -228,7 +228,7 @@ def _rsa(score: xr.Dataset, *, ax: Axes | None = None, title: str = "") -> Axes:
 ANALYSES: tuple[tuple[str, Callable[[Any], bool], Callable[..., Axes]], ...] = (
     ("course in time", is_course, _course),
     ("courses in time", _all_courses, lambda scores, **options: time_courses(dict(scores), **options)),
-    ("generalisation in time", _score_on(TRAINED, TESTED), time_generalisation),
+    ("generalisation in time", lambda thing: _score_on(TRAINED, TESTED)(thing) and "n_trained" not in thing, time_generalisation),
     ("number of sites", lambda thing: _score_on("n_sites")(thing) and DRAW in thing["raw"].dims, _by_sites),
     ("retrieval", _score_on(DIRECTION, MEASURE), retrieval),
     ("parts of variance", lambda thing: isinstance(thing, xr.Dataset) and "part" in thing.dims and "median" in thing,

@@ -62,6 +62,11 @@ def test_a_comparison_is_written_told_and_not_computed_twice(files, tmp_path, mo
     assert len(pd.read_csv(out / "pairs.csv")) == 2
     with xr.open_dataset(out / "comparison.nc") as comparison:
         assert comparison["value"].sizes == {"metric": 2, "model": 2}
+    page = run("report", out, "--out", tmp_path / "page.html")
+    assert "left out" not in page
+    html = (tmp_path / "page.html").read_text()
+    for words in ("all, half compared on it.nc", "Models under ridge, the best first", "differences are significant"):
+        assert words in html
     assert {path.name for path in out.glob("*.png")} == {"comparison_ridge.png", "comparison_rsa.png"}
 
 

@@ -50,7 +50,8 @@ def read_result(path: str | os.PathLike[str]) -> Any:
     if path.suffix == ".json":
         return read_results(path)
     dataset = _read_dataset(path)
-    return open_assembly(path) if list(dataset.data_vars) == ["data"] or "raw" not in dataset else dataset
+    is_result = "raw" in dataset or "p_corrected" in dataset
+    return dataset if is_result and list(dataset.data_vars) != ["data"] else open_assembly(path)
 
 
 def _read_dataset(path: Path) -> xr.Dataset:
