@@ -153,14 +153,19 @@ def _score_methods(score: xr.Dataset) -> str:
             str(name).startswith(("fused", "bridge", "pairs-flow", "unbalanced")) for name in score["aligner"].values
         ):
             text += " Bridges follow [gholamzadeh2025]."
-    elif "median" in score and "ceiling" in score:
+    elif "median" in score and "ceiling" in score and "part" not in score.dims:
         text = (
             f"The reliability of each site is the correlation of two halves of its repetitions over {n} stimuli, mean of "
             f"{attrs.get('n_splits')} random halvings, extrapolated to all repetitions [spearman1910, brown1910]."
         )
     else:
         text = f"The metric {attrs['metric']!r} was computed on {n} stimuli ({attrs.get('splits')})."
-        if "neuroid" in score["raw"].dims:
+        if "p_corrected" in score:
+            text += (
+                f" All {score.sizes['model']} models have the same folds and the same {attrs.get('n_bootstrap')} draws of stimuli and "
+                f"sites; layers are chosen on training stimuli; p is corrected for the pairs of models ({attrs.get('correction')})."
+            )
+        elif "neuroid" in score["raw"].dims:
             text += " Scores of sites are reduced by the median over sites and the mean over splits [schrimpf2018]."
         if re.search(r"\brdm|\brsa", str(attrs["metric"])):
             text += (
