@@ -315,7 +315,8 @@ def decoding_time(results: dict[str, Any]) -> str:
 
 `analyses/benchmarks/decoding_time.py`: 150 time bins x 132 sites x 400 trials (80 stimuli, 8 classes, SIMULATED), logistic
 readouts, ten folds of whole stimuli, no permutations: 1,500 fits. The peer is scikit-learn's `LogisticRegression` behind a
-`StandardScaler`, on the same folds; the largest difference of an accuracy is {results["largest_difference_of_accuracy"]:.3f}. It takes
+`StandardScaler`, on the same folds; the largest difference of an accuracy is
+{results["largest_difference_of_accuracy"]:.3f}. It takes
 {results["ratio"]["cpu_seconds"]:.1f} times our processor time.{beside(results)}
 
 {table(["what", "wall (s)", "processor (s)", "memory over the data (GB)"], rows)}

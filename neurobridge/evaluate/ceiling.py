@@ -368,7 +368,12 @@ def cross_animal_consistency(
         "seed": seed,
         "n_permutations": n_permutations // len(by_animal),
     }
-    settings = {"animal": animal, "ceiling": ceiling, "normalization": normalization, "options": options}
+    settings: dict[str, Any] = {
+        "animal": animal,
+        "ceiling": ceiling,
+        "normalization": normalization,
+        "options": options,
+    }
     estimate = partial(_across, by_animal=by_animal, **settings)
     return estimate(recordings) if by is None else score_bins(estimate, by, recordings, roles=("recordings",))
 

@@ -176,14 +176,12 @@ def common_space(space: CommonSpace, *, ax: Axes | None = None, title: str = "")
     ax = new_axes(ax, size=(4.4, 3.8))
     names = list(space.scales_)
     shares = np.full((len(names), len(names)), np.nan)
-    for row in routes_of(space).itertuples():
-        i, j = names.index(row.source), names.index(row.target)
-        shares[i, j] = row.explained
-        few = f"{row.stimuli} pairs" if row.stimuli else "no pairs"
-        text = few if np.isnan(row.explained) else f"{row.explained:.2f}"
-        ax.text(
-            j, i, text, ha="center", va="center", fontsize="small", color="white" if row.explained > 0.6 else "black"
-        )
+    for source, target in space.weights_:
+        i, j, seen = names.index(source), names.index(target), space.n_seen_in_both_[source, target]
+        shares[i, j] = share = space.explained_.get((source, target), {}).get("together", np.nan)
+        few = f"{seen} pairs" if seen else "no pairs"
+        text = few if np.isnan(share) else f"{share:.2f}"
+        ax.text(j, i, text, ha="center", va="center", fontsize="small", color="white" if share > 0.6 else "black")
     image = ax.imshow(shares, vmin=0, vmax=1, cmap="Blues")
     ax.figure.colorbar(image, ax=ax, label="share of variance explained, held out")
     ax.set_xticks(range(len(names)), labels=names)
