@@ -368,13 +368,8 @@ def cross_animal_consistency(
         "seed": seed,
         "n_permutations": n_permutations // len(by_animal),
     }
-    settings: dict[str, Any] = {
-        "animal": animal,
-        "ceiling": ceiling,
-        "normalization": normalization,
-        "options": options,
-    }
-    estimate = partial(_across, by_animal=by_animal, **settings)
+    named: dict[str, Any] = {"animal": animal, "ceiling": ceiling, "normalization": normalization}
+    estimate = partial(_across, by_animal=by_animal, options=options, **named)
     return estimate(recordings) if by is None else score_bins(estimate, by, recordings, roles=("recordings",))
 
 
