@@ -369,7 +369,7 @@ def cross_animal_consistency(
         "n_permutations": n_permutations // len(by_animal),
     }
     named: dict[str, Any] = {"animal": animal, "ceiling": ceiling, "normalization": normalization}
-    estimate = partial(_across, by_animal=by_animal, options=options, **named)
+    estimate: Any = partial(_across, by_animal=by_animal, options=options, **named)
     return estimate(recordings) if by is None else score_bins(estimate, by, recordings, roles=("recordings",))
 
 

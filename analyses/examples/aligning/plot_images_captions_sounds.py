@@ -124,7 +124,7 @@ ax.set_xscale("log")
 ax.set_xticks(counts, [str(n) for n in counts])
 ax.minorticks_off()
 ax.set_xlabel("pairs of images and captions, and as many of sounds and captions")
-ax.set_ylabel("share of images whose nearest sound is of their digit")
+ax.set_ylabel("share with a sound of their digit nearest")
 ax.set_ylim(0, 1)
 ax.set_title(
     "Images find sounds through captions: real MNIST and spoken digits,\n"
