@@ -299,6 +299,48 @@ TARGETS = {
 }  # fmt: skip
 
 
+def beside(results: dict[str, Any]) -> str:
+    """Say that other work ran on the machine, where it did: processor seconds then count, and they are longer, too."""
+    load = results.get("load", 0.0)
+    return f" Measured beside other work (load {load:.0f} on two cores)." if load > 2 else ""
+
+
+def decoding_time(results: dict[str, Any]) -> str:
+    rows = [
+        [name, f"{row['seconds']:.0f}", f"{row['cpu_seconds']:.1f}", f"{row['peak_rss_over_data'] / 1e9:.2f}"]
+        for name, row in results.items()
+        if isinstance(row, dict) and "cpu_seconds" in row and "accuracies" in row
+    ]
+    return f"""## Decoding in time beside a loop over scikit-learn
+
+`analyses/benchmarks/decoding_time.py`: 150 time bins x 132 sites x 400 trials (80 stimuli, 8 classes, SIMULATED), logistic
+readouts, ten folds of whole stimuli, no permutations: 1,500 fits. The peer is scikit-learn's `LogisticRegression` behind a
+`StandardScaler`, on the same folds; the largest difference of an accuracy is
+{results["largest_difference_of_accuracy"]:.3f}. It takes
+{results["ratio"]["cpu_seconds"]:.1f} times our processor time.{beside(results)}
+
+{table(["what", "wall (s)", "processor (s)", "memory over the data (GB)"], rows)}
+"""
+
+
+def compared_models(results: dict[str, Any]) -> str:
+    sizes, ours, peer = results["sizes"], results["ours"], results.get("peer, one model")
+    rows = [[f"`compare_models`, {sizes['models']} models", f"{ours['processor_s']:.0f}", f"{ours['peak_gb']:.2f}"]]
+    if peer:
+        rows.append(
+            ["a loop over scikit-learn and scipy, one model", f"{peer['processor_s']:.0f}", f"{peer['peak_gb']:.2f}"]
+        )
+    ratio = f" For all models the loop would take {results['ratio']:.1f} times our processor time." if peer else ""
+    return f"""## Comparison of models at the size of IT's public recordings
+
+`analyses/benchmarks/compare_models.py`: {sizes["models"]} models of {sizes["layers"]} layers of {sizes["features"]:,} features,
+{sizes["stimuli"]:,} stimuli, 168 sites of two animals (SIMULATED), metrics ridge and rsa, five folds, 1,000 draws, no permutations.
+Wall time of ours {ours["wall_s"]:.0f} s.{ratio}{beside(results)}
+
+{table(["what", "processor (s)", "peak RSS (GB)"], rows)}
+"""
+
+
 def distributed(results: dict[str, Any]) -> str:
     rows = []
     for key, row in results["rows"].items():
@@ -371,6 +413,8 @@ SECTIONS = {
     "flow_quality": flow_quality,
     "flow": flow,
     "predictivity": predictivity,
+    "decoding_time": decoding_time,
+    "compare_models": compared_models,
     "features": features,
     "repeats": repeats,
     "majajhong_public": public,

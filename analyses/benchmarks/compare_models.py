@@ -12,6 +12,7 @@ process of its own; peak memory is that of the process.
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -93,10 +94,12 @@ def main(
     peer: Annotated[bool, typer.Option(help="Run the loop over scikit-learn and scipy, too.")] = True,
     out: Annotated[Path | None, typer.Option(help="JSON file with the numbers.")] = None,
 ) -> None:
+    load = os.getloadavg()[0]
     sizes = [str(models), str(layers), str(features), str(stimuli)]
     results: dict[str, Any] = {
         "sizes": dict(zip(("models", "layers", "features", "stimuli"), map(int, sizes), strict=True))
     }
+    results["load"] = load
     results["ours"] = run_json([sys.executable, "-c", OURS, *sizes])
     if peer:
         results["peer, one model"] = run_json([sys.executable, "-c", PEER, *sizes])

@@ -105,9 +105,11 @@ def main(
     if task is not None:
         print(json.dumps(measure(task)))
         return
-    results = {
+    load = os.getloadavg()[0]
+    results: dict[str, Any] = {
         name: run_json([sys.executable, str(Path(__file__).resolve()), "--task", name], ENVIRONMENT) for name in TASKS
     }
+    results["load"] = load
     mine, other = results["neurobridge"], results["scikit-learn loop"]
     results["ratio"] = {name: other[name] / mine[name] for name in ("seconds", "cpu_seconds")}
     results["largest_difference_of_accuracy"] = float(

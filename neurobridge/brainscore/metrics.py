@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import xarray as xr
 
 from neurobridge.assemblies import AssemblyError, require_unique_stimuli
+from neurobridge.assemblies.ids import find_rows
 from neurobridge.assemblies.schema import PRESENTATION, STIMULUS_ID
 from neurobridge.brainscore.aligned import aligned_predictivity
 from neurobridge.brainscore.convert import from_brainscore
@@ -18,6 +18,7 @@ from neurobridge.evaluate.metrics import METRICS
 from neurobridge.evaluate.regression import REGRESSIONS
 from neurobridge.evaluate.score.schema import SPLIT
 from neurobridge.evaluate.splits import shuffle_splits, stratified_splits
+from neurobridge.evaluate.splits.choice import share_trained_on
 
 #: Every metric by its name: those of `neurobridge.evaluate.metrics.METRICS`, and "bridge".
 ALL_METRICS: dict[str, Callable[..., xr.Dataset]] = {**METRICS, "bridge": aligned_predictivity}
@@ -32,6 +33,9 @@ CROSS_VALIDATION: dict[str, Any] = {
     "stratification_coord": "object_name",
     "random_state": 1,
 }
+#: Those of its metrics that fit nothing (``cka_cv``, ``rdm_cv``), which are computed on nine tenths of the stimuli, ten times.
+UNFITTED_FOLDS: dict[str, Any] = {"test_size": 0.9}
+_TEST_SIZE = "test_size"
 
 
 class BrainScoreMetric:
@@ -42,9 +46,9 @@ class BrainScoreMetric:
     name : str
         A key of `ALL_METRICS`.
     crossvalidation_kwargs : mapping, optional
-        Some of ``splits``, ``train_size``, ``stratification_coord`` (None: do not stratify) and ``random_state``, with
-        Brain-Score's defaults: the folds are then its own. A metric that fits nothing is computed once, on all stimuli, unless
-        this is given.
+        Some of ``splits``, ``train_size`` or ``test_size``, ``stratification_coord`` (None: do not stratify) and
+        ``random_state``, with Brain-Score's defaults: the folds are then its own. A metric that fits nothing is computed once, on
+        all stimuli, unless this is given; `UNFITTED_FOLDS` are those of Brain-Score's ``cka_cv`` and ``rdm_cv``.
     **options
         Of the metric, e.g. ``pairs=0.05`` of "bridge", ``n_components`` of "pls".
 
@@ -66,11 +70,17 @@ class BrainScoreMetric:
                 f"found metric {name!r}; expected one of {sorted(ALL_METRICS)}. Mend: choose one of them."
             )
         given = dict(crossvalidation_kwargs or {})
-        unknown = sorted(set(given) - set(CROSS_VALIDATION))
+        known = sorted({*CROSS_VALIDATION, _TEST_SIZE})
+        unknown = sorted(set(given) - set(known))
         if unknown:
             raise AssemblyError(
-                f"crossvalidation_kwargs: found {unknown[0]!r}; expected some of {sorted(CROSS_VALIDATION)}. Mend: leave it out, "
-                "or use Brain-Score's own metric."
+                f"crossvalidation_kwargs: found {unknown[0]!r}; expected some of {known}. Mend: leave it out, or use Brain-Score's "
+                "own metric."
+            )
+        if {"train_size", _TEST_SIZE} <= set(given) and given[_TEST_SIZE] is not None:
+            raise AssemblyError(
+                f"crossvalidation_kwargs: found both train_size={given['train_size']} and test_size={given[_TEST_SIZE]}; expected "
+                "one of them. Mend: leave one out."
             )
         self.name, self.options = name, options
         self.cross_validation = {**CROSS_VALIDATION, **given}
@@ -100,13 +110,13 @@ class BrainScoreMetric:
         ours, theirs = from_brainscore(source), from_brainscore(target)
         for role, assembly in (("source", ours), ("target", theirs)):
             require_unique_stimuli(assembly, role=role)
-        if set(ours[STIMULUS_ID].values.tolist()) != set(theirs[STIMULUS_ID].values.tolist()):
+        rows = find_rows(theirs[STIMULUS_ID].values, ours[STIMULUS_ID].values)
+        if ours.sizes[PRESENTATION] != theirs.sizes[PRESENTATION] or (rows < 0).any():
             raise AssemblyError(
                 f"source: found {ours.sizes[PRESENTATION]} stimuli; expected those of the target ({theirs.sizes[PRESENTATION]}). "
                 "Mend: record the model on the benchmark's stimulus set."
             )
         # Brain-Score draws its folds over the target as it stands; `brainscore_splits` over sorted ids, as its benchmarks' are.
-        rows = pd.Index(ours[STIMULUS_ID].values).get_indexer(theirs[STIMULUS_ID].values)
         splits = self._splits(theirs) if self.in_folds else None
         score = ALL_METRICS[self.name](
             ours.isel({PRESENTATION: rows}), theirs, splits=splits, n_permutations=0, **self.options
@@ -115,7 +125,9 @@ class BrainScoreMetric:
 
     def _splits(self, target: xr.DataArray) -> Splits:
         how, label = self.cross_validation, self.cross_validation["stratification_coord"]
-        kwargs = {"n_splits": how["splits"], "train_size": how["train_size"], "seed": how["random_state"]}
+        test_size = how.get(_TEST_SIZE)
+        train_size = how["train_size"] if test_size is None else share_trained_on(target.sizes[PRESENTATION], test_size)
+        kwargs = {"n_splits": how["splits"], "train_size": train_size, "seed": how["random_state"]}
         if label is None:
             return shuffle_splits(target.sizes[PRESENTATION], **kwargs)
         if label not in target.coords:

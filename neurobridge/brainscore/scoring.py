@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from neurobridge.assemblies import AssemblyError, average_repetitions, drop_constant, validate
-from neurobridge.assemblies.schema import NEUROID, PRESENTATION, REPETITION, STIMULUS_ID
+from neurobridge.assemblies import AssemblyError, average_repetitions, drop_constant, require_unique_stimuli, validate
+from neurobridge.assemblies.ids import find_rows
+from neurobridge.assemblies.schema import NEUROID, NEUROID_ID, PRESENTATION, REPETITION, STIMULUS_ID
 from neurobridge.brainscore.metrics import ALL_METRICS, SITE_METRICS
 from neurobridge.datasets import has_loader, list_datasets, load
 from neurobridge.evaluate import aggregate, internal_consistency
@@ -19,6 +20,8 @@ from neurobridge.points.options import is_choice
 
 #: Of the halves of Brain-Score's ceilings.
 _RANDOM_STATE = 1
+#: Orders of the sites in a score.
+SITE_ORDERS = ("recorded", "brainscore")
 
 
 @dataclass(frozen=True)
@@ -100,6 +103,7 @@ def score_benchmark(
     n_permutations: int = 1000,
     seed: int = 0,
     halves: str = "repetition",
+    sites: str = "recorded",
     quiet: bool = False,
     **options: Any,
 ) -> BenchmarkScore:
@@ -119,6 +123,9 @@ def score_benchmark(
     halves : {"repetition", "stimulus"}
         Of the ceiling, as in `internal_consistency`. "repetition" are the halves of Brain-Score, whose random state is 1; where a
         stimulus has no trial in one of them, "stimulus" takes their place and a note says so.
+    sites : {"recorded", "brainscore"}
+        Order of the sites in the score: that of the recordings, or that of the values by site in Brain-Score's scores, which are
+        sorted by ``neuroid_id``.
     quiet : bool
         Do not print the dataset's citation.
     **options
@@ -131,11 +138,13 @@ def score_benchmark(
     Raises
     ------
     ValueError
-        Unknown name, a dataset without recordings, or without this region.
+        Unknown name, halves or order of sites, a dataset without recordings, or without this region.
     AssemblyError
         Stimuli without an activation, or activations that are no assembly.
     """
     name = parse_benchmark(benchmark)
+    if not is_choice(sites, SITE_ORDERS):
+        raise ValueError(f"found sites={sites!r}; expected one of {list(SITE_ORDERS)}. Mend: choose one of them.")
     validate(activations, role="activations")
     images = {"images": False} if name.dataset == "majajhong2015.public" else {}
     experiment = load(name.dataset, mirror=mirror, quiet=quiet, **images)
@@ -145,6 +154,8 @@ def score_benchmark(
             f"Mend: one of {[other for other in scorable_datasets() if other != name.dataset]}."
         )
     trials = _of_region(experiment.recordings, name)
+    if sites == "brainscore":
+        trials = trials.isel({NEUROID: np.argsort(trials[NEUROID_ID].values.astype(str), kind="stable")})
     notes: list[str] = []
     averaged = average_repetitions(trials) if REPETITION in trials.coords else trials
     averaged = drop_constant(averaged)
@@ -211,7 +222,7 @@ def _reliability(
     if counts.min() < 2:
         notes.append("no ceiling: the dataset has no repeated trials of every stimulus, so nothing is normalised")
         return None
-    kept = trials.isel({NEUROID: np.flatnonzero(np.isin(trials["neuroid_id"].values, averaged["neuroid_id"].values))})
+    kept = trials.isel({NEUROID: np.flatnonzero(np.isin(trials[NEUROID_ID].values, averaged[NEUROID_ID].values))})
     if halves == "repetition":
         try:
             return internal_consistency(kept, halves="repetition", seed=_RANDOM_STATE)
@@ -223,12 +234,14 @@ def _reliability(
 
 
 def _require_stimuli(activations: xr.DataArray, recordings: xr.DataArray, name: BenchmarkName) -> int:
-    here, needed = (set(a[STIMULUS_ID].values.tolist()) for a in (activations, recordings))
-    missing = sorted(needed - here)
-    if missing:
+    require_unique_stimuli(activations, role="activations")
+    needed = recordings[STIMULUS_ID].values
+    missing = needed[find_rows(needed, activations[STIMULUS_ID].values) < 0]
+    if len(missing):
         raise AssemblyError(
-            f"activations: found none for {len(missing)} of the {len(needed)} stimuli of {name.dataset!r}, e.g. {missing[0]!r} "
+            f"activations: found none for {len(missing)} of the {len(needed)} stimuli of {name.dataset!r}, e.g. "
+            f"{str(min(missing.tolist()))!r} "
             f"(the file has {activations.sizes[PRESENTATION]}, e.g. {str(activations[STIMULUS_ID].values[0])!r}); expected "
             "all, under the dataset's stimulus_id. Mend: extract them from the dataset's images, e.g. neurobridge.extract."
         )
-    return len(here - needed)
+    return int(activations.sizes[PRESENTATION] - len(needed))

@@ -46,6 +46,10 @@ COMMANDS = {
         "neurobridge.cli.score:score_command",
         "Score activations on a benchmark, or one assembly as predictor of another: cross-validated, with ceiling and chance.",
     ),
+    "decode": LazyCommand(
+        "neurobridge.cli.decode:decode_command",
+        "Decode a label from recordings on held-out stimuli, with chance: at once, in time or across conditions.",
+    ),
     "plot": LazyCommand(
         "neurobridge.cli.plot:plot_command",
         "Draw the figure of a result as PNG, SVG and PDF: learning curve, sites, confusions, plan, dissimilarities, ...",

@@ -17,6 +17,8 @@ METRICS = ("geodesic", "euclidean", "sqeuclidean", "cosine", "correlation")
 METHODS = ("fused", "fused-flow", "bridge", "bridge-flow", "unbalanced", "pairs-flow", *BASELINES)
 #: Keys of `neurobridge.evaluate.REGRESSIONS`.
 REGRESSIONS = ("pls", "ridge", "linear", "neuron_to_neuron")
+#: Keys of `neurobridge.evaluate.READOUTS`.
+READOUTS = ("logistic", "svm", "ridge", "centroid", "lda", "correlation")
 #: `neurobridge.evaluate.comparison.models.COMPARED`.
 COMPARED = ("pls", "ridge", "linear", "neuron_to_neuron", "rdm", "rsa")
 #: Keys of `neurobridge.evaluate.splits.KINDS`.

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from neurobridge.cli.choices import COMPARED
+from neurobridge.cli.choices import COMPARED, REGRESSIONS
 from neurobridge.cli.common import Json, Seed, print_json, print_tables, tell
+from neurobridge.cli.reading import MaxMissing, TimeBin, complete, read, read_ceiling, varying
 from neurobridge.store.atomic import write_json, write_text
 
 if TYPE_CHECKING:
@@ -53,6 +54,8 @@ def compare_command(
     splits: Annotated[str | None, typer.Option(help="Folds such as kfold,n_splits=10; five by default.")] = None,
     correction: Annotated[str, typer.Option(help="Of p for the number of pairs: holm or fdr.")] = "holm",
     n_bootstrap: Annotated[int, typer.Option(min=0, help="Draws of stimuli and sites.")] = 1000,
+    max_missing: MaxMissing = 0.1,
+    time_bin: TimeBin = None,
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
@@ -61,19 +64,22 @@ def compare_command(
     What was computed is kept in OUT/cells: a command that was interrupted goes on where it stopped.
     """
     from neurobridge import figures
-    from neurobridge.assemblies import average_repetitions, open_assembly
+    from neurobridge.assemblies import average_repetitions
     from neurobridge.assemblies.storage.files import save_variables
     from neurobridge.evaluate import compare_models, comparison_tables
 
     paths = _named(models)
-    trials = open_assembly(recordings)
-    averaged = average_repetitions(trials)
+    chosen = [name.strip() for name in metrics.split(",") if name.strip()]
+    averaged = varying(average_repetitions(read(recordings, time_bin=time_bin)), recordings)
+    # Regressions treat sites one by one; dissimilarities need a value of every site.
+    by_site = all(name in REGRESSIONS for name in chosen)
+    averaged = complete(averaged, recordings, max_missing, presentations=not by_site)
     comparison = compare_models(
         _Files(paths),
         averaged,
-        [name.strip() for name in metrics.split(",") if name.strip()],
+        chosen,
         splits=splits,
-        ceiling=None if ceiling is None else _read_ceiling(ceiling, averaged),
+        ceiling=None if ceiling is None else read_ceiling(ceiling, averaged),
         correction=correction,
         n_bootstrap=n_bootstrap,
         seed=seed,
@@ -89,15 +95,25 @@ def compare_command(
         title = f"{recordings.name}: {comparison.attrs['n_stimuli']} stimuli, {comparison.attrs['n_sites']} sites, seed {seed}"
         ax = figures.compared_models(comparison, metric, title=title)
         files += [str(path) for path in figures.save_figure(cast("Figure", ax.figure), out, f"comparison_{metric}")]
+    n_left_out = averaged.sizes["presentation"] - int(comparison.attrs["n_stimuli"])
+    told = _told(comparison, tables, len(paths), n_left_out)
+    # The form in which `neurobridge report` reads results, and the numbers themselves.
     summary: dict[str, Any] = {
-        "recordings": str(recordings),
-        "models": {name: str(path) for name, path in paths.items()},
-        "ceiling": None if ceiling is None else str(ceiling),
-        "n_stimuli": int(comparison.attrs["n_stimuli"]),
-        "n_sites": int(comparison.attrs["n_sites"]),
-        "splits": str(comparison.attrs["splits"]),
-        "correction": correction,
-        "seed": seed,
+        "title": f"{', '.join(paths)} compared on {recordings.name}",
+        "note": " ".join(told),
+        "tables": [_shown(comparison, tables, metric) for metric in comparison["metric"].values.tolist()],
+        "run": {
+            "recordings": str(recordings),
+            "models": {name: str(path) for name, path in paths.items()},
+            "ceiling": None if ceiling is None else str(ceiling),
+            "n_sites": int(comparison.attrs["n_sites"]),
+            "correction": correction,
+            "seed": seed,
+            **{
+                name: comparison.attrs[name]
+                for name in ("metric", "splits", "n_stimuli", "n_bootstrap", "digests", "version")
+            },
+        },
         "scores": {name: _records(table) for name, table in tables.items()},
         "figures": files,
     }
@@ -105,7 +121,11 @@ def compare_command(
     if as_json:
         print_json(summary)
         return
-    _print(comparison, tables, summary, out, n_left_out=averaged.sizes["presentation"] - summary["n_stimuli"])
+    print_tables(summary["tables"])
+    for sentence in told:
+        tell(sentence)
+    tell(f"Wrote {out / 'comparison.nc'}, scores.json, models.csv, pairs.csv and {len(files)} figures.")
+    tell(f"Next: neurobridge report {out}")
 
 
 def _named(models: list[Path]) -> dict[str, Path]:
@@ -127,30 +147,6 @@ def _named(models: list[Path]) -> dict[str, Path]:
     return paths
 
 
-def _read_ceiling(path: Path, recordings: xr.DataArray) -> xr.DataArray:
-    """Return the ceilings of a file for the sites of the recordings, in their order."""
-    import numpy as np
-    import xarray as xr
-
-    from neurobridge.assemblies.ids import find_rows
-
-    with xr.open_dataset(path, engine="netcdf4") as opened:
-        kept = opened.load()
-    if "ceiling" not in kept or kept["ceiling"].dims != ("neuroid",) or "neuroid_id" not in kept.coords:
-        raise ValueError(
-            f"{path}: found variables {sorted(map(str, kept.data_vars))}; expected ceiling on neuroid with neuroid_id. "
-            "Mend: write it with neurobridge ceiling recordings.nc --out c.nc."
-        )
-    ceiling = kept["ceiling"]
-    rows = find_rows(recordings["neuroid_id"].values, ceiling["neuroid_id"].values)
-    if (rows < 0).any():
-        raise ValueError(
-            f"{path}: found {int((rows < 0).sum())} of {len(rows)} sites of the recordings without a ceiling; expected one for "
-            "each. Mend: compute the ceiling of these recordings."
-        )
-    return ceiling.isel(neuroid=np.asarray(rows))
-
-
 def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
     """Return the rows of a table; what is not defined is None."""
     return [
@@ -159,29 +155,27 @@ def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
     ]
 
 
-def _print(
-    comparison: xr.Dataset, tables: dict[str, Any], summary: dict[str, Any], out: Path, *, n_left_out: int
-) -> None:
+def _shown(comparison: xr.Dataset, tables: dict[str, pd.DataFrame], metric: str) -> dict[str, Any]:
+    """Return the table of a metric as text, the best model first."""
     models = tables["models"]
-    for metric in comparison["metric"].values.tolist():
-        rows = [
-            [
-                row.model, f"{row.rank:g} [{row.rank_low:g}, {row.rank_high:g}]",
-                f"{row.value:.3f} [{row.value_low:.3f}, {row.value_high:.3f}]", f"{row.normalized:.3f}", row.layers,
-            ]
-            for row in models[models["metric"] == metric].itertuples()
-        ]  # fmt: skip
-        columns = ["model", "rank", "score", "of ceiling", "layers (folds)"]
-        print_tables([{"title": f"{metric}: {summary['splits']}, held out", "columns": columns, "rows": rows}])
+    rows = [
+        [
+            row.model, f"{row.rank:g} [{row.rank_low:g}, {row.rank_high:g}]",
+            f"{row.value:.3f} [{row.value_low:.3f}, {row.value_high:.3f}]", f"{row.normalized:.3f}", row.layers,
+        ]
+        for row in models[models["metric"] == metric].itertuples()
+    ]  # fmt: skip
+    columns = ["model", "rank", "score", "of ceiling", "layers (folds)"]
+    return {"title": f"{metric}: {comparison.attrs['splits']}, held out", "columns": columns, "rows": rows}
+
+
+def _told(comparison: xr.Dataset, tables: dict[str, pd.DataFrame], n_models: int, n_left_out: int) -> list[str]:
+    """Return what was read and found, in sentences."""
     pairs = tables["pairs"]
     differ = int((pairs["p_corrected"] < 0.05).sum())
-    tell(
-        f"Read {len(summary['models'])} models and {summary['n_sites']} sites; {summary['n_stimuli']} stimuli are in all of them, "
-        f"{n_left_out} of the recordings are left out."
-    )
-    tell(
-        f"{differ} of {len(pairs)} differences are significant (p < 0.05, corrected by {summary['correction']} within a metric); "
-        "intervals and p are over stimuli and sites, with the fits as they are."
-    )
-    tell(f"Wrote {out / 'comparison.nc'}, scores.json, models.csv, pairs.csv and {len(summary['figures'])} figures.")
-    tell(f"Next: neurobridge report {out}")
+    return [
+        f"Read {n_models} models and {comparison.attrs['n_sites']} sites; {comparison.attrs['n_stimuli']} stimuli are in all of "
+        f"them, {n_left_out} of the recordings are left out.",
+        f"{differ} of {len(pairs)} differences are significant (p < 0.05, corrected by {comparison.attrs['correction']} within a "
+        "metric); intervals and p are over stimuli and sites, with the fits as they are.",
+    ]

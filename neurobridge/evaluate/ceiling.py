@@ -303,6 +303,7 @@ def cross_animal_consistency(
     regression: str = "pls",
     animal: str = "animal",
     splits: GivenSplits = None,
+    by: str | None = None,
     ceiling: xr.DataArray | None = None,
     normalization: str = "explained_variance",
     n_permutations: int = 1000,
@@ -325,6 +326,8 @@ def cross_animal_consistency(
         Coordinate that tells the animals apart.
     splits, ceiling, normalization, n_permutations, seed, **options
         As in `predictivity`; the same stimulus splits for every animal.
+    by : {"time_bin"}, optional
+        Every time bin from the same bin of the other animals: all has the leading dim ``time_bin``.
 
     Returns
     -------
@@ -359,16 +362,23 @@ def cross_animal_consistency(
         recordings = average_repetitions(recordings)
     validate(recordings, role="recordings")
     folds: Splits = resolve_splits(recordings, splits, min_held_out=MIN_CORRELATED)
+    options |= {
+        "regression": regression,
+        "splits": folds,
+        "seed": seed,
+        "n_permutations": n_permutations // len(by_animal),
+    }
+    named: dict[str, Any] = {"animal": animal, "ceiling": ceiling, "normalization": normalization}
+    estimate: Any = partial(_across, by_animal=by_animal, options=options, **named)
+    return estimate(recordings) if by is None else score_bins(estimate, by, recordings, roles=("recordings",))
+
+
+def _across(
+    recordings: xr.DataArray, *, by_animal: Splits, animal: str, ceiling: Any, normalization: str, options: Any
+) -> xr.Dataset:
+    """Predict the sites of every animal in turn, of averaged recordings without time bins."""
     parts = [
-        predictivity(
-            recordings.isel({NEUROID: others}),
-            recordings.isel({NEUROID: predicted}),
-            regression,
-            splits=folds,
-            n_permutations=n_permutations // len(by_animal),
-            seed=seed,
-            **options,
-        )
+        predictivity(recordings.isel({NEUROID: others}), recordings.isel({NEUROID: predicted}), **options)
         for others, predicted in by_animal
     ]
     order = np.argsort(np.concatenate([predicted for _, predicted in by_animal]))
@@ -383,5 +393,5 @@ def cross_animal_consistency(
         attrs=parts[0].attrs
         | {"metric": f"across {animal}s: {parts[0].attrs['metric']}", "n_permutations": len(null)}
         | {"n_constant_predictions": sum(part.attrs["n_constant_predictions"] for part in parts)},
-        stacklevel=2,
+        stacklevel=3,
     )

@@ -1,3 +1,6 @@
+from .analyses import accuracy_by_trials as accuracy_by_trials
+from .analyses import common_space as common_space
+from .analyses import retrieval as retrieval
 from .curves import layer_profile as layer_profile
 from .curves import learning_curve as learning_curve
 from .dispatch import plot as plot

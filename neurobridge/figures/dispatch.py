@@ -16,19 +16,16 @@ from neurobridge.evaluate import LayerChoice
 from neurobridge.evaluate.decoding import confusion as mean_confusion
 from neurobridge.evaluate.score.schema import VARIABLES
 from neurobridge.evaluate.similarity import rdm
-from neurobridge.evaluate.time_bins.courses import TESTED, TRAINED
+from neurobridge.figures.analyses import ANALYSES
 from neurobridge.figures.curves import is_learning_curve, layer_profile, learning_curve
 from neurobridge.figures.flows import shrinkage, trajectories
 from neurobridge.figures.layout import journal, new_axes
 from neurobridge.figures.levels import accuracies, cells, null_distribution
 from neurobridge.figures.matrices import confusion, dissimilarities, plan
 from neurobridge.figures.models.comparison import compared_models
-from neurobridge.figures.models.partition import variance_parts
-from neurobridge.figures.models.rsa import rsa_models
 from neurobridge.figures.sitewise import paired, reliability, sites
 from neurobridge.figures.stimuli import contact_sheet
 from neurobridge.figures.styles import styles_of
-from neurobridge.figures.time import time_generalisation
 from neurobridge.flow import ConditionalFlow
 
 if TYPE_CHECKING:
@@ -111,13 +108,6 @@ def is_ceiling(thing: Any) -> bool:
     )
 
 
-def _plot_rsa_models(score: xr.Dataset, *, ax: Axes | None = None, title: str = "") -> Axes:
-    ax = rsa_models(score, ax=ax)
-    if title:
-        ax.set_title(title)
-    return ax
-
-
 def is_decoding(thing: Any) -> bool:
     """Tell whether something is a Score with confusions of one cell."""
     return is_score(thing) and thing["p_value"].ndim == 0 and "confusion" in thing
@@ -158,13 +148,8 @@ def _plot_comparison(comparison: xr.Dataset, *, ax: Axes | None = None, title: s
 #: Kinds of results in the order in which they are tried.
 KINDS: tuple[Kind, ...] = (
     Kind("learning curve", is_learning_curve, learning_curve),
+    *(Kind(*analysis) for analysis in ANALYSES),
     Kind("ceiling", is_ceiling, reliability),
-    Kind("variance partition", lambda thing: isinstance(thing, xr.Dataset) and "part" in thing.dims and "median_low" in thing,
-         variance_parts),
-    Kind("time generalisation", lambda thing: is_score(thing) and set(thing["p_value"].dims) == {TRAINED, TESTED},
-         time_generalisation),
-    Kind("models by RDMs", lambda thing: isinstance(thing, xr.Dataset) and "p_difference_fdr" in thing,
-         _plot_rsa_models),
     Kind("layers", lambda thing: isinstance(thing, LayerChoice),
          lambda thing, **options: layer_profile({str(thing.scores.attrs.get("region", "region")): thing.scores}, **options)),
     Kind("layers", lambda thing: is_score(thing) and "layer" in thing["p_value"].dims and "layer" in thing.attrs,
@@ -222,9 +207,14 @@ def plot(thing: Any, *, ax: Axes | None = None, style: str | None = None, title:
     what `neurobridge.select_layer` returned         `layer_profile`
     what `neurobridge.internal_consistency` returned `reliability`
     what `neurobridge.compare_models` returned       `compared_models`, or all metrics at once
-    what `neurobridge.partition_variance` returned   `variance_parts`
-    accuracies by times of training and test         `time_generalisation`
+    Scores with ``by="time_bin"``                    `time_courses`
+    a Score of times of training and of test         `time_generalisation`
+    a Score by number of sites                       `accuracy_by_sites`
+    what `neurobridge.retrieve` returned             `retrieval`
+    a partition of variance                          `variance_parts`
     models compared by their RDMs                    `rsa_models`
+    a ceiling of decoding                            `accuracy_by_trials`
+    a CommonSpace                                    `common_space`
     a Coupling, a fitted bridge                      `plan`
     an aligner                                       `plan`, without it `shrinkage`
     a flow                                           `trajectories`

@@ -7,7 +7,7 @@ import pytest
 import xarray as xr
 from sklearn.base import clone
 
-from neurobridge.aligners import AlignerFileError, AlignerNotFittedError, CommonSpace, RidgeAligner, load
+from neurobridge.aligners import AlignerFileError, AlignerNotFittedError, BridgeAligner, CommonSpace, RidgeAligner, load
 from neurobridge.aligners.common.routes import deal_folds, predict_held_out
 from neurobridge.aligners.common.shared import fit_generalised_procrustes, fit_shared_response
 from neurobridge.aligners.common.views import view_stimuli
@@ -231,7 +231,25 @@ def test_an_aligner_may_make_the_direct_maps():
     views, _ = simulated()
     space = CommonSpace(4, aligner=RidgeAligner()).fit(train(views), CHAIN)
     assert isinstance(space.atlas_.direct["a", "b"], RidgeAligner)
+    # One fit serves both directions.
+    assert set(space.atlas_.direct) == {("a", "b"), ("b", "c")}
+    back = space.atlas_.direct["a", "b"].inverse_transform(np.eye(10))
+    np.testing.assert_array_equal(space.atlas_.along("direct", ("b", "a"), np.eye(10)), back)
+    assert mean_r(space.transform(views["c"][TEST], "c", "a"), views["a"][TEST]) > 0.85
     assert mean_r(space.transform(views["a"][TEST], "a", "c"), views["c"][TEST]) > 0.85
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_fused_bridges_may_make_the_direct_maps(tmp_path):
+    views, _ = simulated()
+    given = {name: values[:100] for name, values in views.items()}
+    pairs = {("a", "b"): rows(0, 30), ("b", "c"): rows(30, 60)}
+    space = CommonSpace(4, aligner=BridgeAligner(), n_folds=2).fit(given, pairs)
+    predicted = space.transform(views["a"][TEST], "a", "c")
+    assert mean_r(predicted, views["c"][TEST]) > 0.85
+    space.save(tmp_path)
+    np.testing.assert_array_equal(CommonSpace.load(tmp_path).transform(views["a"][TEST], "a", "c"), predicted)
 
 
 @pytest.mark.parametrize("aligner", [None, RidgeAligner()], ids=["ridge maps", "aligners"])

@@ -11,7 +11,7 @@ import pytest
 
 from neurobridge import brainscore
 from neurobridge.aligners import BridgeAligner
-from neurobridge.assemblies import AssemblyError
+from neurobridge.assemblies import AssemblyError, average_repetitions
 from neurobridge.brainscore import AlignedBrainModel
 from neurobridge.brainscore.metrics import ALL_METRICS
 from neurobridge.brainscore.scoring import parse_benchmark, score_benchmark
@@ -52,6 +52,15 @@ def test_pls_through_the_real_benchmark_next_to_ours(served):
     order = [list(ours.score["neuroid_id"].values).index(name) for name in theirs.raw.raw["neuroid_id"].values]
     # Their NIPALS stops at its default tolerance, short of convergence.
     np.testing.assert_allclose(ours.score["raw"].values[:, order], theirs.raw.raw.values, atol=3e-3)
+    sorted_sites = score_benchmark(
+        "majajhong2015.public.V4-pls",
+        served.activations,
+        mirror=served.files.parent,
+        n_permutations=0,
+        sites="brainscore",
+    )
+    np.testing.assert_array_equal(sorted_sites.score["neuroid_id"].values, theirs.raw.raw["neuroid_id"].values)
+    np.testing.assert_array_equal(sorted_sites.score["raw"].values, ours.score["raw"].values[:, order])
     assert ours.summary["raw"] == pytest.approx(float(theirs.raw), abs=3e-4)
     assert ours.summary["raw"] > 0.5
     trials = load("majajhong2015.public", mirror=served.files.parent, images=False).recordings
@@ -120,6 +129,41 @@ def test_registered_metrics_use_the_folds_of_brain_score(real_pair, linked, name
     np.testing.assert_array_equal(ours.raw["neuroid_id"].values, theirs.raw["neuroid_id"].values)
     np.testing.assert_allclose(ours.raw.values, theirs.raw.values, atol=3e-3 if name == "pls" else 1e-6)
     assert float(ours.error) == pytest.approx(float(theirs.error), abs=1e-3)
+
+
+@REAL
+@pytest.mark.parametrize("name", ["cka_cv", "rdm_cv"])
+def test_metrics_that_fit_nothing_have_the_folds_of_brain_score_by_name(real_pair, linked, name):
+    import brainscore_vision
+
+    source, target = real_pair
+    theirs = brainscore_vision.load_metric(name)(source, target)
+    ours = brainscore_vision.load_metric(f"neurobridge_{name}")(source, target)
+    np.testing.assert_allclose(ours.raw.values, theirs.raw.values, atol=1e-6)
+    assert float(ours) == pytest.approx(float(theirs), abs=1e-6)
+    # Over sorted stimuli, as averaged recordings stand, the text names the same folds.
+    spaces = [brainscore.from_brainscore(space) for space in (source, target)]
+    spaces = [space.sortby("stimulus_id") for space in spaces]
+    by_text = ALL_METRICS[name.removesuffix("_cv")](*spaces, splits="brainscore,test_size=0.9", n_permutations=0)
+    again = brainscore_vision.load_metric(name)(*(brainscore.to_brainscore(space) for space in spaces))
+    np.testing.assert_allclose(by_text["raw"].values, again.raw.values, atol=1e-6)
+
+
+@REAL
+@pytest.mark.realdata
+def test_the_ceiling_of_real_v4_trials_is_that_of_brain_score(mirror):
+    pytest.importorskip("brainscore_vision", reason="needs the extra brainscore")
+    from brainscore_vision.metrics.internal_consistency.ceiling import InternalConsistency
+
+    recordings = load("cowley2023-v4-210325", mirror=mirror, quiet=True).recordings
+    features = average_repetitions(recordings).isel(neuroid=slice(0, 8))
+    ours = score_benchmark(
+        "cowley2023-v4-210325.V4-linear", features, mirror=mirror, quiet=True, n_permutations=0, sites="brainscore"
+    )
+    theirs = InternalConsistency()(brainscore.to_brainscore(recordings))
+    assert ours.summary["ceiling"] == pytest.approx(float(theirs), abs=1e-6)
+    assert ours.summary["notes"] == []
+    assert ours.score["neuroid_id"].values.tolist() == theirs.raw["neuroid_id"].values.tolist()
 
 
 @REAL
@@ -212,6 +256,11 @@ def test_unknown_names_list_what_there_is(name, message):
     with pytest.raises(ValueError, match=message) as caught:
         parse_benchmark(name)
     assert "Mend:" in str(caught.value)
+
+
+def test_an_unknown_order_of_sites_is_refused(public):
+    with pytest.raises(ValueError, match=r"sites='theirs'.*'recorded', 'brainscore'"):
+        score_benchmark("majajhong2015.public.V4-ridge", public[1], mirror=public[0], sites="theirs")
 
 
 def test_a_dataset_without_recordings_is_refused(mirror, public, monkeypatch):

@@ -62,6 +62,11 @@ def test_a_comparison_is_written_told_and_not_computed_twice(files, tmp_path, mo
     assert len(pd.read_csv(out / "pairs.csv")) == 2
     with xr.open_dataset(out / "comparison.nc") as comparison:
         assert comparison["value"].sizes == {"metric": 2, "model": 2}
+    page = run("report", out, "--out", tmp_path / "page.html")
+    assert "left out" not in page
+    html = (tmp_path / "page.html").read_text()
+    for words in ("all, half compared on it.nc", "Models under ridge, the best first", "differences are significant"):
+        assert words in html
     assert {path.name for path in out.glob("*.png")} == {"comparison_ridge.png", "comparison_rsa.png"}
 
 
@@ -72,5 +77,19 @@ def test_files_that_cannot_be_compared_are_refused(files, tmp_path):
     twin = files["all"].rename(tmp_path.joinpath("elsewhere").mkdir() or tmp_path / "elsewhere" / "half.nc")
     with pytest.raises(ValueError, match=r"both named 'half'"):
         run("compare", twin, files["half"], *common)
-    with pytest.raises(ValueError, match=r"half\.nc.*expected ceiling on neuroid"):
+    with pytest.raises(ValueError, match=r"half\.nc.*expected a ceiling of every site"):
         run("compare", twin, tmp_path / "it.nc", "--ceiling", files["half"], *common)
+
+
+def test_missing_values_are_left_out_site_by_site_or_with_their_stimuli(files, tmp_path):
+    trials = nb.open_assembly(files["recordings"])
+    values = trials.values.copy()
+    values[trials["stimulus_id"].values == "s03", 1] = np.nan
+    lacking = nb.save_assembly(trials.copy(data=values), tmp_path / "lacking.nc")
+    common = ("compare", files["all"], files["half"], "--recordings", lacking, "--n-bootstrap", 5)
+    told = run(*common, "--metrics", "ridge", "--out", tmp_path / "ridge")
+    assert "3 of 720 values are missing" in told
+    assert "39 stimuli are in all of them" in told
+    told = run(*common, "--out", tmp_path / "both")
+    assert "left out 1 of 40 stimuli" in told
+    assert "38 stimuli are in all of them" in told

@@ -16,7 +16,7 @@ from neurobridge.bridge import CRITERIA
 from neurobridge.bridge.cost.metrics import METRICS
 from neurobridge.cli import choices
 from neurobridge.cli.app import COMMANDS, app
-from neurobridge.evaluate import REGRESSIONS
+from neurobridge.evaluate import READOUTS, REGRESSIONS
 from neurobridge.evaluate.comparison.models import COMPARED
 from neurobridge.evaluate.splits import KINDS
 from neurobridge.features import REFERENCES
@@ -80,6 +80,7 @@ def test_names_in_help_texts_are_those_of_the_rooms():
     assert tuple(BASELINES) == choices.BASELINES
     assert tuple(REGRESSIONS) == choices.REGRESSIONS
     assert choices.COMPARED == COMPARED
+    assert tuple(READOUTS) == choices.READOUTS
     assert {*choices.CRITERIA, "labels"} == set(CRITERIA)
     assert set(KINDS) == set(choices.SPLITS)
     assert tuple(REFERENCES) == choices.REFERENCES

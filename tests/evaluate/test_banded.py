@@ -109,6 +109,7 @@ def test_what_is_no_band_is_refused(monkeypatch):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_a_hundred_useful_features_beside_six_hundred_louder_ones():
     """Simulated: 800 stimuli, 20 sites with a signal as large as the noise; settings as in the table of docs/evaluation.md."""
     X, Y, bands = simulated(800, sizes=(100, 600), n_sites=20)

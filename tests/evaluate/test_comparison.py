@@ -134,6 +134,41 @@ def test_drawn_rdms_leave_out_pairs_of_one_stimulus():
     assert drawn.item() == pytest.approx(np.corrcoef(ranked[0][different], ranked[1][different])[0, 1])
 
 
+@pytest.mark.parametrize("metric", ["ridge", "linear"])
+def test_a_missing_value_costs_its_site_that_stimulus_and_no_other_site_anything(metric):
+    models, recordings = simulated()
+    whole = nb.compare_models(models, recordings, (metric,), splits=FOLDS, n_bootstrap=30)
+    lacking = recordings.copy(data=recordings.values.copy())
+    lacking.values[[3, 17], [1, 1]] = lacking.values[5, 4] = np.nan
+    compared = nb.compare_models(models, lacking, (metric,), splits=FOLDS, n_bootstrap=30)
+    assert compared.attrs["n_missing_values"] == 3
+    others = [k for k in range(SITES) if k not in (1, 4)]
+    np.testing.assert_allclose(
+        compared["site_value"].values[..., others], whole["site_value"].values[..., others], atol=1e-12
+    )
+    for name in ("half", "all"):
+        alone = METRICS[metric](models[name], lacking, FOLDS, n_permutations=0)["raw"]
+        np.testing.assert_allclose(compared["site_value"].sel(metric=metric, model=name), alone.mean("split"))
+    # Draws leave out what is missing, too.
+    P, Q = np.random.default_rng(1).normal(size=(2, 12, 2))
+    counts = np.random.default_rng(2).multinomial(12, np.full(12, 1 / 12), size=3).astype(float)
+    Q[4, 1] = np.nan
+    kept = np.delete(np.arange(12), 4)
+    drawn = drawn_correlations(P, Q, counts)
+    np.testing.assert_allclose(drawn[:, :1], drawn_correlations(P[:, :1], Q[:, :1], counts))
+    np.testing.assert_allclose(drawn[:, 1:], drawn_correlations(P[kept, 1:], Q[kept, 1:], counts[:, kept]))
+
+
+def test_missing_values_are_refused_by_dissimilarities_and_the_mend_works():
+    models, recordings = simulated()
+    lacking = recordings.copy(data=recordings.values.copy())
+    lacking.values[3, 1] = np.nan
+    with pytest.raises(AssemblyError, match=r"1 missing values of 480.*'rsa'.*drop_incomplete\(recordings\)"):
+        nb.compare_models(models, lacking, ("ridge", "rsa"), n_bootstrap=2)
+    mended = nb.compare_models(models, nb.assemblies.drop_incomplete(lacking), ("ridge", "rsa"), n_bootstrap=2)
+    assert mended.attrs["n_stimuli"] == N - 1
+
+
 def test_corrections_and_ranks_in_closed_form():
     p = np.array([0.01, 0.04, 0.03, 0.5])
     np.testing.assert_allclose(holm(p), [0.04, 0.09, 0.09, 0.5])

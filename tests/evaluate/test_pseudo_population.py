@@ -144,6 +144,7 @@ def test_what_cannot_be_joined_is_refused_with_the_mend():
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("within", [None, "stimulus_id"])
 def test_pseudo_populations_without_an_effect_alarm_at_the_stated_level(within):
     """Stimuli differ, classes do not; two sessions with missing trials: 200 simulations, alpha .05."""

@@ -410,6 +410,7 @@ def test_recordings_without_a_geometry_have_no_ceiling():
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("bootstrap", ["subjects", "both"])
 def test_false_alarms_of_equal_models_are_at_the_stated_level(bootstrap):
     """200 simulations: swapping neighbouring stimuli swaps the models, so that subjects favour neither on average."""

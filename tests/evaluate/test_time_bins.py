@@ -13,6 +13,7 @@ from neurobridge.evaluate import (
     METRICS,
     aggregate,
     cluster_test,
+    cross_animal_consistency,
     find_clusters,
     internal_consistency,
     predictivity,
@@ -20,7 +21,7 @@ from neurobridge.evaluate import (
 )
 from neurobridge.evaluate.decoding import generalise_time
 from neurobridge.evaluate.score.schema import check_score, make_score, score_attrs
-from neurobridge.evaluate.similarity import cka, rdm_similarity, rsa
+from neurobridge.evaluate.similarity import cka, rdm_consistency, rdm_similarity, rsa
 from tests.refusals import refused
 
 START = np.array([0, 20, 40, 60])
@@ -114,6 +115,7 @@ def test_what_makes_no_clusters_is_refused():
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_clusters_alarm_at_the_stated_level():
     """200 data sets of smooth noise without an effect, refitted nulls: any significant cluster in at most 5 % of them."""
     alarms = []
@@ -134,6 +136,7 @@ def test_clusters_alarm_at_the_stated_level():
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_clusters_of_the_fast_null_alarm_at_most_at_the_stated_level():
     alarms = []
     for seed in range(200):
@@ -264,6 +267,22 @@ def test_ceilings_of_bins_and_a_silent_site():
     with pytest.warns(UserWarning, match=r"constant"):
         r = predictivity(model_of(data), silent, "ridge", by="time_bin", n_permutations=0)["raw"].values
     assert (r[0, :, 0] == 0).all()
+
+
+def test_ceilings_across_animals_and_of_rdms_have_a_bin_each():
+    data = trials(onset=0)
+    across = cross_animal_consistency(data, regression="ridge", by="time_bin", n_permutations=8)
+    alone = cross_animal_consistency(data.isel(time_bin=3), regression="ridge", n_permutations=8)
+    assert across["raw"].dims == ("time_bin", "split", "neuroid")
+    for name in ("raw", "null", "null_site_95"):
+        np.testing.assert_allclose(across[name].values[3], alone[name].values)
+    geometry = rdm_consistency(data, n_splits=2, by="time_bin")
+    assert geometry["ceiling"].dims == ("time_bin",)
+    np.testing.assert_allclose(
+        geometry["ceiling"].values[2], rdm_consistency(data.isel(time_bin=2), n_splits=2)["ceiling"]
+    )
+    with refused(AssemblyError, "recordings", "time_bin"):
+        rdm_consistency(data.isel(time_bin=0), by="time_bin")
 
 
 def test_bins_that_do_not_match_are_refused():

@@ -170,6 +170,7 @@ def test_refitting_gives_an_exact_test_and_agrees_with_the_fast_null():
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("readout", ["logistic", "centroid", "lda", "ridge"])
 def test_trials_without_an_effect_are_called_significant_at_most_at_the_stated_level(readout):
     """Stimuli differ, classes do not: 200 simulations, alpha .05; with trials exchanged it would be many more."""
@@ -185,6 +186,7 @@ def test_trials_without_an_effect_are_called_significant_at_most_at_the_stated_l
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_the_exact_null_holds_its_level():
     alarms = []
     for seed in range(200):
@@ -253,6 +255,7 @@ def test_shuffled_predictions_of_groups_are_correlations():
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_the_null_of_predicted_trials_holds_its_level():
     alarms = []
     for seed in range(200):

@@ -154,6 +154,9 @@ FREE = {
     "decode_pseudo_population": lambda x, y: score(
         decoding.decode_pseudo_population(trials(y), "category_name", readout="lda", n_draws=2, progress=False, **SEED)
     ),
+    "decoding_ceiling": lambda x, y: score(
+        decoding.decoding_ceiling(trials(y), "category_name", readout="lda", n_draws=2, n_bootstrap=5)
+    ),
     "compare_rsa_models": lambda x, y: np.concatenate(
         [np.ravel(of_rsa(x, y)[name].values) for name in ("raw", "raw_low", "p_value")]
     ),

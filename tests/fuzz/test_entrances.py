@@ -47,6 +47,7 @@ NOT_TRIED = {
         "figures.null_distribution", "figures.paired", "figures.panel_letters", "figures.partners", "figures.plan",
         "figures.plot", "figures.rdms", "figures.rsa_models", "figures.reliability", "figures.save_figure", "figures.shared_legend",
         "figures.shrinkage", "figures.sites", "figures.styles_of", "figures.trajectories",
+        "figures.accuracy_by_trials", "figures.common_space", "figures.retrieval",
         "figures.accuracy_by_sites", "figures.time_courses", "figures.time_generalisation",
         "figures.variance_parts", "figures.compared_models",
         "study.count_ticks", "study.make_panels", "study.save_panels",

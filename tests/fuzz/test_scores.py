@@ -154,6 +154,9 @@ ENTRANCES: dict[str, Space] = {
         a, LABEL, readout="lda", refit=True, progress=False, n_permutations=2
     ),
     "decoding.generalise_time": lambda a, b: decoding.generalise_time(_in_time(a), LABEL, progress=False, **QUICK),
+    "decoding.decoding_ceiling": lambda a, b: decoding.decoding_ceiling(
+        a, LABEL, readout="centroid", n_draws=2, n_bootstrap=3
+    ),
     "decoding.pseudo_population": lambda a, b: decoding.pseudo_population(a, LABEL).train,
     "decoding.decode_pseudo_population": lambda a, b: decoding.decode_pseudo_population(
         a, LABEL, readout="lda", n_draws=2, n_permutations=2, progress=False

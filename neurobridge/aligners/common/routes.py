@@ -35,7 +35,7 @@ class Atlas:
     ends : dict of str to Ends
         Into the common space and out of it.
     direct : dict of (str, str) to LinearMap or fitted aligner
-        From the first space to the second, in standard deviations.
+        From the first space to the second, in standard deviations; an aligner maps back as well.
     paths : dict of (str, str) to list of list of str
         The third spaces of each path.
     """
@@ -46,26 +46,32 @@ class Atlas:
 
     def routes(self, edge: Edge) -> list[str]:
         """Return the routes that lead from one space to another."""
-        known = {DIRECT: edge in self.direct, PATH: bool(self.paths.get(edge)), COMMON: True}
+        known = {DIRECT: self.joins(edge), PATH: bool(self.paths.get(edge)), COMMON: True}
         return [route for route, there_is in known.items() if there_is]
+
+    def joins(self, edge: Edge) -> bool:
+        """Tell whether a direct map leads from one space to another."""
+        return edge in self.direct or edge[::-1] in self.direct
+
+    def _step(self, edge: Edge, points: np.ndarray) -> np.ndarray:
+        mapping = self.direct.get(edge)
+        if mapping is None:
+            return np.asarray(self.direct[edge[::-1]].inverse_transform(points))
+        return np.asarray(mapping(points) if isinstance(mapping, LinearMap) else mapping.transform(points))
 
     def along(self, route: str, edge: Edge, points: np.ndarray) -> np.ndarray:
         """Map standardised points of the first space along a route, shape (n_points, n_dims of the second)."""
         if route == DIRECT:
-            return _mapped(self.direct[edge], points)
+            return self._step(edge, points)
         if route == COMMON:
             return self.ends[edge[1]].decode(self.ends[edge[0]].encode(points))
         images = []
         for path in self.paths[edge]:
             stops, image = [edge[0], *path, edge[1]], points
             for step in itertools.pairwise(stops):
-                image = _mapped(self.direct[step], image)
+                image = self._step(step, image)
             images.append(image)
         return np.mean(images, axis=0)
-
-
-def _mapped(mapping: Any, points: np.ndarray) -> np.ndarray:
-    return np.asarray(mapping(points) if isinstance(mapping, LinearMap) else mapping.transform(points))
 
 
 def n_seen_in_both(views: Views) -> dict[Edge, int]:
@@ -85,7 +91,7 @@ def fit_atlas(views: Views, n_dims: int, method: str, aligner: Any = None) -> At
         Of the common space; not read by "procrustes", whose dimensions are those of the largest space.
     method : {"bridge", "srm", "procrustes"}
     aligner : aligner, optional
-        Unfitted, for the direct maps. Default: ridge regression with one penalty.
+        Unfitted, for the direct maps of both directions. Default: ridge regression with one penalty.
     """
     seen = {name: views.of(name) for name in views.points}
     ends = (
@@ -111,8 +117,7 @@ def fit_atlas(views: Views, n_dims: int, method: str, aligner: Any = None) -> At
         clouds = [np.concatenate([paired, _others(views, name, both)]) for name, paired in ((a, left), (b, right))]
         rows = np.arange(count), np.arange(count)
         direct[a, b] = clone(aligner).fit(clouds[0], clouds[1], rows)
-        direct[b, a] = clone(aligner).fit(clouds[1], clouds[0], rows)
-    edges = {edge: counts[edge] for edge in direct}
+    edges = {edge: count for edge, count in counts.items() if edge in direct or edge[::-1] in direct}
     return Atlas(ends, direct, {edge: paths_between(edge, edges) for edge in counts})
 
 

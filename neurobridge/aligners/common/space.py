@@ -54,8 +54,8 @@ class CommonSpace(AlignerEstimator):
         space.
     method : {"bridge", "srm", "procrustes"}
     aligner : aligner, optional
-        Unfitted, for the direct maps of "bridge", e.g. ``neurobridge.BridgeAligner()``; fitted twice for every two spaces in
-        every fold, which takes long. Default: ridge regression with one penalty for all dimensions.
+        Unfitted, for the direct maps of "bridge", e.g. ``neurobridge.BridgeAligner()``; fitted for every two spaces in every
+        fold and once more, which takes seconds to minutes a fit. Default: ridge regression with one penalty for all dimensions.
     n_folds : int
         Folds of shared stimuli.
     support_quantile : float

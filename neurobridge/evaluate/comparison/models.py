@@ -11,14 +11,14 @@ import numpy as np
 import xarray as xr
 
 from neurobridge._version import __version__
-from neurobridge.assemblies import AssemblyError, as_matrix, coords_of
+from neurobridge.assemblies import AssemblyError, as_matrix, coords_of, missing_values
 from neurobridge.assemblies.schema import NEUROID, STIMULUS_ID, plain
 from neurobridge.evaluate.comparison.cells import DRAW, Cell, digest_of, keep_cell, kept_cell, path_of
 from neurobridge.evaluate.comparison.geometry import Geometry
 from neurobridge.evaluate.comparison.regressed import Regressed
 from neurobridge.evaluate.comparison.spaces import checked_names, drawn_counts, in_order_of, interval, shared_target
 from neurobridge.evaluate.comparison.statistics import CORRECTIONS, corrected_draws, paired_differences, ranks
-from neurobridge.evaluate.correlation import MIN_CORRELATED
+from neurobridge.evaluate.correlation import MIN_CORRELATED, refuse_too_few
 from neurobridge.evaluate.folds import GivenSplits
 from neurobridge.evaluate.layers import LAYER
 from neurobridge.evaluate.regression import REGRESSIONS
@@ -79,7 +79,8 @@ def compare_models(
         Two or more assemblies of activations, one presentation a stimulus; a coordinate ``layer`` on ``neuroid`` parts the layers,
         in the model's order. Models are read one at a time.
     recordings : xarray.DataArray
-        Averaged over repetitions.
+        Averaged over repetitions. A missing value (NaN) leaves its stimulus out of that site alone; metrics of dissimilarities
+        refuse it.
     metrics : sequence of str
         Of `COMPARED`: "pls", "ridge", "linear", "neuron_to_neuron", "rdm", "rsa".
     splits : Splits, str or sequence of (train, test), optional
@@ -135,7 +136,8 @@ def compare_models(
     """
     names = checked_names(models, at_least=2)
     chosen = _checked_options(metrics, correction, confidence, n_bootstrap, seed)
-    target = shared_target(models, recordings)
+    target = shared_target(models, recordings, allow_missing=True)
+    n_missing = _counted_missing(target, chosen)
     setting = _setting(target, splits, n_bootstrap, seed, confidence)
     folder = None if keep is None else Path(keep)
     if folder is not None:
@@ -175,6 +177,7 @@ def compare_models(
             "correction": correction,
             "n_bootstrap": n_bootstrap,
             "confidence": confidence,
+            **({"n_missing_values": n_missing} if n_missing else {}),
         },
         len(setting.folds),
         0,
@@ -220,9 +223,25 @@ def _checked_options(
     return list(dict.fromkeys(chosen))
 
 
+def _counted_missing(target: xr.DataArray, metrics: Sequence[str]) -> int:
+    """Count the missing values, and refuse them where a metric needs all sites of a stimulus."""
+    n_missing = int(missing_values(target).sum())
+    whole = [metric for metric in metrics if metric not in REGRESSIONS]
+    if n_missing and whole:
+        raise AssemblyError(
+            f"recordings: found {n_missing} missing values of {target.size} and the metric {whole[0]!r}, which compares all sites "
+            "of a stimulus; expected a value of every site. Mend: neurobridge.assemblies.drop_incomplete(recordings), or "
+            "metrics=('ridge',), which treats every site on its own stimuli."
+        )
+    return n_missing
+
+
 def _setting(target: xr.DataArray, splits: GivenSplits, n_bootstrap: int, seed: int, confidence: float) -> _Setting:
-    Y = as_matrix(target, role="recordings")
+    Y = as_matrix(target, role="recordings", allow_missing=True)
     folds = resolve_splits(target, "kfold,n_splits=5" if splits is None else splits, min_held_out=MIN_CORRELATED)
+    for least, side, name in ((2, 0, "training"), (MIN_CORRELATED, 1, "held-out")):
+        known = np.stack([(~np.isnan(Y[fold[side]])).sum(axis=0) for fold in folds]).min(axis=0)
+        refuse_too_few(known, target, least, f"{name} stimuli of a split")
     counts = drawn_counts(len(Y), n_bootstrap, seed)
     sites = np.random.default_rng([seed, 1]).integers(0, Y.shape[1], (n_bootstrap, Y.shape[1]))
     rows = [side for fold in folds for side in fold]

@@ -32,15 +32,18 @@ def checked_names(spaces: Mapping[str, xr.DataArray], *, at_least: int, at_most:
     return list(spaces)
 
 
-def shared_target(spaces: Mapping[str, xr.DataArray], recordings: xr.DataArray) -> xr.DataArray:
+def shared_target(
+    spaces: Mapping[str, xr.DataArray], recordings: xr.DataArray, *, allow_missing: bool = False
+) -> xr.DataArray:
     """Return the recordings of the stimuli that all spaces have, in the order of the recordings.
 
     Raises
     ------
     AssemblyError
-        Bad assemblies, no shared stimulus, or a site that is constant over the shared ones.
+        Bad assemblies, no shared stimulus, a site that is constant over the shared ones, or missing values where they are not
+        allowed.
     """
-    validate(recordings, role="recordings")
+    validate(recordings, role="recordings", allow_missing=allow_missing)
     target = recordings
     for name in spaces:
         target = match_stimuli(target, spaces[name]).source

@@ -10,6 +10,7 @@ from .confusions import tabulate_choices as tabulate_choices
 from .discrimination import consistency as consistency
 from .discrimination import discriminate as discriminate
 from .discrimination import dprime as dprime
+from .noise.ceiling import decoding_ceiling as decoding_ceiling
 from .pseudo import PseudoPopulation as PseudoPopulation
 from .pseudo import decode_pseudo_population as decode_pseudo_population
 from .pseudo import pseudo_population as pseudo_population

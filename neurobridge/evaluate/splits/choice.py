@@ -19,13 +19,31 @@ from neurobridge.evaluate.splits.drawing import (
     shuffle_splits,
     stratified_splits,
 )
-from neurobridge.points.options import require_count
+from neurobridge.points.options import require_count, require_share
 
 #: Label that Brain-Score stratifies on, and the share that it holds out.
 OBJECT, HELD_OUT = "object_name", 0.1
 
 
-def brainscore_splits(assembly: xr.DataArray) -> Splits:
+def share_trained_on(n_rows: int, test_size: float) -> float:
+    """Return the share of rows that is trained on where the share held out is given, which is rounded up as scikit-learn does.
+
+    Raises
+    ------
+    AssemblyError
+        Not a share in (0, 1).
+
+    Examples
+    --------
+    >>> int(12 * share_trained_on(12, 0.9))
+    1
+    """
+    require_share(test_size, name="test_size", error=AssemblyError)
+    # The next number, for the share times the rows must not round below a whole number.
+    return float(np.nextafter((n_rows - int(np.ceil(test_size * n_rows))) / n_rows, 1))
+
+
+def brainscore_splits(assembly: xr.DataArray, *, test_size: float | None = None) -> Splits:
     """Draw Brain-Score's folds: ten of 90/10, stratified on ``object_name``, random state 1; shuffled where there is no such label.
 
     Brain-Score draws over the target's presentations as they stand. Its averaged recordings stand in the order of their stimulus
@@ -36,6 +54,9 @@ def brainscore_splits(assembly: xr.DataArray) -> Splits:
     ----------
     assembly : xarray.DataArray
         One presentation a stimulus: the *source* of the metrics that are to share the folds, with the stimuli of the target.
+    test_size : float, optional
+        Share that is held out instead of a tenth: 0.9 gives the folds of Brain-Score's metrics that fit nothing (``cka_cv``,
+        ``rdm_cv``), which are computed on the held-out nine tenths.
 
     Returns
     -------
@@ -57,7 +78,8 @@ def brainscore_splits(assembly: xr.DataArray) -> Splits:
     >>> brainscore_splits(make_assembly(responses, presentation=stimuli, neuroid={"neuroid_id": range(3)}))
     Splits(10 folds of presentation rows, 36 train, 4 test, '10 stratified, 90% trained on, seed 1, on object_name')
     """
-    return _drawn(assembly, OBJECT if OBJECT in assembly.coords else None, 1 - HELD_OUT)
+    share = 1 - HELD_OUT if test_size is None else share_trained_on(assembly.sizes[PRESENTATION], test_size)
+    return _drawn(assembly, OBJECT if OBJECT in assembly.coords else None, share)
 
 
 def resolve_splits(
@@ -151,7 +173,6 @@ def resolve_splits(
             label = None
     if n_held_out == n_rows - int((1 - HELD_OUT) * n_rows):
         return _drawn(assembly, label, 1 - HELD_OUT)
-    # The next number, for the share times the rows must not round below a whole number.
     return _drawn(assembly, label, float(np.nextafter((n_rows - n_held_out) / n_rows, 1)))
 
 
@@ -168,6 +189,7 @@ def _over(order: np.ndarray, drawn: Splits, on: str = "") -> Splits:
     return Splits([(order[train], order[test]) for train, test in drawn], f"{drawn.description}{on}")
 
 
+_SHARES = ("train_size", "test_size")
 #: Kinds of folds that a text can name, with the options of each.
 KINDS: dict[str, tuple[str, ...]] = {
     "shuffle": ("n_splits", "train_size", "seed"),
@@ -175,7 +197,7 @@ KINDS: dict[str, tuple[str, ...]] = {
     "kfold": ("label", "n_splits", "seed"),
     "group": ("label", "n_splits", "seed"),
     "condition": ("label", "train", "test"),
-    "brainscore": (),
+    "brainscore": ("test_size",),
 }
 
 
@@ -189,7 +211,7 @@ def splits_from_text(text: str, assembly: xr.DataArray) -> Splits:
     - ``kfold``: `kfold_splits`, of ``label`` if one is named (n_splits, seed);
     - ``group``: `group_splits` of ``label`` (n_splits, seed);
     - ``condition``: `condition_splits` of ``label``, with the values of ``train`` and ``test`` separated by bars;
-    - ``brainscore``: `brainscore_splits`.
+    - ``brainscore``: `brainscore_splits` (test_size; 0.9 for its metrics that fit nothing).
 
     Parameters
     ----------
@@ -243,7 +265,8 @@ def splits_from_text(text: str, assembly: xr.DataArray) -> Splits:
             f"Mend: {mend}."
         )
     if kind == "brainscore":
-        return brainscore_splits(assembly)
+        sizes = {key: _number(key, value, text) for key, value in named.items()}
+        return brainscore_splits(assembly, **sizes)
     order = np.argsort(assembly[STIMULUS_ID].values, kind="stable")
     labels: Any = None if label is None else plain(assembly[label].values, name=label)[order]
     if kind == "condition":
@@ -263,10 +286,10 @@ def splits_from_text(text: str, assembly: xr.DataArray) -> Splits:
 
 def _number(key: str, value: str, text: str) -> Any:
     try:
-        return float(value) if key == "train_size" else int(value)
+        return float(value) if key in _SHARES else int(value)
     except ValueError as error:
         raise AssemblyError(
-            f"splits: found {key}={value!r} in {text!r}; expected a number. Mend: e.g. {key}={0.8 if key == 'train_size' else 5}."
+            f"splits: found {key}={value!r} in {text!r}; expected a number. Mend: e.g. {key}={0.8 if key in _SHARES else 5}."
         ) from error
 
 

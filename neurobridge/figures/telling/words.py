@@ -7,7 +7,8 @@ from typing import Any
 
 from neurobridge.evaluate.decoding import confusion as mean_confusion
 from neurobridge.figures.dispatch import kind_of
-from neurobridge.figures.telling import analyses, sentences
+from neurobridge.figures.telling import sentences
+from neurobridge.figures.telling.analyses import ANALYSIS_WRITERS
 from neurobridge.figures.telling.sentences import Words
 
 
@@ -78,6 +79,7 @@ def alt_text(thing: Any) -> str:
 
 #: Name of a kind of `kind_of` -> its writer.
 WRITERS: dict[str, Callable[[Any], Words]] = {
+    **ANALYSIS_WRITERS,
     "learning curve": sentences.write_learning_curve,
     "ceiling": sentences.write_ceiling,
     "layers": sentences.write_layers,
@@ -89,9 +91,6 @@ WRITERS: dict[str, Callable[[Any], Words]] = {
     "methods by site": sentences.write_sites,
     "decoding of methods": sentences.write_decodings,
     "comparison of models": sentences.write_comparison,
-    "variance partition": analyses.write_partition,
-    "time generalisation": analyses.write_time_generalisation,
-    "models by RDMs": analyses.write_rsa_models,
     "coupling": sentences.write_coupling,
     "aligner": sentences.write_aligner,
     "flow": sentences.write_flow,

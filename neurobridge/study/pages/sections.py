@@ -18,6 +18,7 @@ from neurobridge import figures
 from neurobridge.aligners import AssemblyAligner, BridgeAligner
 from neurobridge.bridge import diagnose
 from neurobridge.evaluate import aggregate
+from neurobridge.figures.analyses import routes_of
 from neurobridge.figures.curves import is_learning_curve
 from neurobridge.figures.dispatch import is_ceiling, is_comparison, is_decoding, is_score, kind_of
 from neurobridge.figures.telling.sentences import score_in_words, write_comparison
@@ -112,15 +113,16 @@ def tables_of(thing: Any) -> list[Table]:
         return _curve_tables(thing)
     if is_comparison(thing):
         return _comparison_tables(thing)
+    if _is_drawn(thing) and kind_of(thing).name in _ANALYSIS_COLUMNS:
+        columns = _ANALYSIS_COLUMNS[kind_of(thing).name]
+        if not columns:
+            return [_frame("Routes between spaces", routes_of(thing))]
+        shown = thing[[name for name in columns if name in thing]].reset_coords(drop=True)
+        return [_frame("Numbers", shown.to_dataframe().reset_index())]
     if isinstance(thing, Mapping) and all(is_score(score) for score in thing.values()):
         return [_summaries(thing)]
     if is_ceiling(thing):
         return [_sites(thing, ["ceiling", *[name for name in ("ceiling_low", "ceiling_high") if name in thing]])]
-    if kind_of(thing).name in ("variance partition", "models by RDMs"):
-        dim = "part" if "part" in thing.dims else "model"
-        columns = {name: column for name, column in thing.data_vars.items() if column.dims == (dim,)}
-        frame = xr.Dataset(columns).reset_coords(drop=True).to_dataframe()
-        return [_frame("Results", frame.dropna(axis=1, how="all"))]
     if is_score(thing):
         summary = aggregate(thing, n_bootstrap=200)
         if isinstance(summary, xr.Dataset):
@@ -137,6 +139,23 @@ def tables_of(thing: Any) -> list[Table]:
     if isinstance(thing, AssemblyAligner):
         return _aligner_tables(thing)
     return []
+
+
+#: Variables that the table of an analysis shows, by its kind; a common space has its routes.
+_ANALYSIS_COLUMNS: dict[str, tuple[str, ...]] = {
+    "retrieval": ("raw", "raw_low", "raw_high", "chance", "p_value"),
+    "parts of variance": (
+        "median",
+        "median_low",
+        "median_high",
+        "normalized_median",
+        "normalized_low",
+        "normalized_high",
+    ),
+    "models by their RDMs": ("raw", "sem", "raw_low", "raw_high", "p_value_fdr", "p_ceiling_fdr"),
+    "ceiling of decoding": ("accuracy",),
+    "common space": (),
+}
 
 
 def _cell(value: Any) -> str:

@@ -180,7 +180,13 @@ def _score_methods(score: xr.Dataset) -> str:
         )
     else:
         text = f"The metric {attrs['metric']!r} was computed on {n} stimuli ({attrs.get('splits')})."
-        if "neuroid" in score["raw"].dims:
+        if "p_corrected" in score:
+            text += (
+                f" All {score.sizes['model']} models have the same folds and the same {attrs.get('n_bootstrap')} draws of stimuli "
+                "and sites; layers are chosen on training stimuli; p is corrected for the pairs of models "
+                f"({attrs.get('correction')})."
+            )
+        elif "neuroid" in score["raw"].dims:
             text += " Scores of sites are reduced by the median over sites and the mean over splits [schrimpf2018]."
         if re.search(r"\brdm|\brsa", str(attrs["metric"])):
             text += (

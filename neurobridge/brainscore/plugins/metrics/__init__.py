@@ -4,7 +4,7 @@ from functools import partial
 
 from brainscore_vision import metric_registry
 
-from neurobridge.brainscore.metrics import BrainScoreMetric
+from neurobridge.brainscore.metrics import UNFITTED_FOLDS, BrainScoreMetric
 
 metric_registry["bridge"] = partial(BrainScoreMetric, "bridge")
 # The names without prefix are Brain-Score's own metrics.
@@ -19,3 +19,6 @@ metric_registry["neurobridge_rsa"] = partial(BrainScoreMetric, "rsa")
 metric_registry["neurobridge_cca"] = partial(BrainScoreMetric, "cca")
 metric_registry["neurobridge_svcca"] = partial(BrainScoreMetric, "svcca")
 metric_registry["neurobridge_procrustes"] = partial(BrainScoreMetric, "procrustes")
+# In the folds of Brain-Score's own metrics of these names.
+metric_registry["neurobridge_cka_cv"] = partial(BrainScoreMetric, "cka", UNFITTED_FOLDS)
+metric_registry["neurobridge_rdm_cv"] = partial(BrainScoreMetric, "rdm", UNFITTED_FOLDS)

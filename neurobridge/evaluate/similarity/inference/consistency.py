@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -14,6 +15,7 @@ from neurobridge.evaluate.halves import MIN_R, deal_halves, half_means, spearman
 from neurobridge.evaluate.score.schema import SPLIT, make_score, score_attrs
 from neurobridge.evaluate.similarity.comparators import COMPARATORS, compare_rdms
 from neurobridge.evaluate.similarity.distances import DISTANCES
+from neurobridge.evaluate.time_bins.stacking import score_bins
 from neurobridge.points.options import is_choice, require_count, require_options
 
 _FEWEST = 5
@@ -26,6 +28,7 @@ def rdm_consistency(
     comparator: str = "spearman",
     n_splits: int = 10,
     halves: str = "stimulus",
+    by: str | None = None,
     seed: int = 0,
 ) -> xr.Dataset:
     """Estimate how similar a perfect model's RDM is to that of the recordings, from split halves of the repetitions.
@@ -46,6 +49,8 @@ def rdm_consistency(
         Random halvings.
     halves : {"stimulus", "repetition"}
         As in `internal_consistency`.
+    by : {"time_bin"}, optional
+        A ceiling for every time bin, from the same halves: all has the leading dim ``time_bin``.
     seed : int
 
     Returns
@@ -89,11 +94,21 @@ def rdm_consistency(
             raise AssemblyError(f"found {name} {value!r}; expected one of {sorted(allowed)}. Mend: choose one of them.")
     validate(recordings, role="recordings")
     require_varying_neuroids(recordings, role="recordings")
+    estimate = partial(
+        _consistency, distance=distance, comparator=comparator, n_splits=n_splits, halves=halves, seed=seed
+    )
+    return estimate(recordings) if by is None else score_bins(estimate, by, recordings, roles=("recordings",))
+
+
+def _consistency(
+    recordings: xr.DataArray, *, distance: str, comparator: str, n_splits: int, halves: str, seed: int
+) -> xr.Dataset:
+    """Estimate the consistency as `rdm_consistency` does, of valid recordings without time bins."""
     codes, ids = pd.factorize(np.asarray(recordings[STIMULUS_ID].values))
     if len(ids) < _FEWEST or recordings.ndim != 2:
         raise AssemblyError(
             f"recordings: found {len(ids)} stimuli and dims {recordings.dims}; expected at least {_FEWEST} and dims (presentation, "
-            "neuroid). Mend: more stimuli, and recordings.isel(time_bin=0) for one time bin."
+            "neuroid). Mend: more stimuli, and by='time_bin' or recordings.isel(time_bin=0) where there are time bins."
         )
     in_first_half = deal_halves(recordings, codes, np.asarray(ids), halves, n_splits, seed)
     measure = DISTANCES[distance]
@@ -109,7 +124,7 @@ def rdm_consistency(
             f"found RDMs of two halves with a mean similarity of {r.mean():.3g}; expected it above zero. The ceiling is NaN: these "
             "recordings show no geometry that repeats.",
             UserWarning,
-            stacklevel=2,
+            stacklevel=3,
         )
     attrs = {
         "metric": f"split-half rdm, {distance}, {comparator}, Spearman-Brown",

@@ -1,0 +1,1 @@
+"""Decoding of responses without noise, estimated from repetitions."""
