@@ -18,6 +18,8 @@ from .diagnosis.findings import LowOverlapWarning as LowOverlapWarning
 from .diagnosis.findings import NoisyAnchorsWarning as NoisyAnchorsWarning
 from .diagnosis.result import Diagnostics as Diagnostics
 from .diagnosis.wrong_pairs import WrongPairs as WrongPairs
+from .estimate import CostEstimate as CostEstimate
+from .estimate import estimate_cost as estimate_cost
 from .fused.candidate import Candidate as Candidate
 from .fused.choosing.criteria import CRITERIA as CRITERIA
 from .fused.choosing.criteria import Criterion as Criterion

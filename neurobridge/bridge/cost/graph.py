@@ -198,6 +198,30 @@ def _joined(graph: sparse.csr_matrix, X: torch.Tensor, order: np.ndarray | None,
     return graph.maximum(extra.maximum(extra.T)).tocsr()
 
 
+def graph_bytes(n_points: int, n_dims: int, n_neighbors: int, n_kept: int, *, nearest: bool) -> float:
+    """Estimate what is taken beside the points and the result while geodesic distances of one space are measured, in bytes.
+
+    Parameters
+    ----------
+    n_points, n_dims, n_neighbors : int
+    n_kept : int
+        Anchors kept of each point.
+    nearest : bool
+        They are its nearest.
+
+    Examples
+    --------
+    >>> graph_bytes(1_280_000, 64, 10, 32, nearest=True) < 1.2e9
+    True
+    """
+    lists = n_points * (4.0 * n_dims + 30.0 * n_neighbors) + min(2.5e8, 2e3 * n_points)
+    # Links of a point in both directions, in three matrices while they are made symmetric.
+    links = 54.0 * n_neighbors * n_points
+    # Lists of the nearest in two copies; distances from a few anchors, or from as many as are written at once.
+    paths = n_points * (16.0 * n_neighbors + (26.0 * n_kept if nearest else min(4.0 * n_kept, 2.7e8 / n_points + 64)))
+    return max(lists, links, paths)
+
+
 def geodesic(X: torch.Tensor, anchor_rows: np.ndarray, *, n_neighbors: int = 10) -> tuple[torch.Tensor, float]:
     """Measure shortest paths from the anchors to all points on a symmetric nearest-neighbour graph.
 
