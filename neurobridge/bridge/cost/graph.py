@@ -96,20 +96,24 @@ def neighbors(
             block = euclidean(X[rows], Z)
             distance[rows], index[rows] = block.topk(k, dim=1, largest=False, sorted=True)
         return distance, index
-    centre = Z.mean(dim=0)
-    unit = float((Z - centre).abs().max()) or 1.0
-    base = ((Z - centre) / unit).double() if cells is None else Z
-    for rows in row_blocks(len(X), len(Z) if cells is None else 16 * k * Z.shape[1], budget=1 << 22):
+    n_spare = min(k + _SPARE, len(Z))
+    if cells is None:
+        centre = Z.mean(dim=0)
+        unit = float((Z - centre).abs().max()) or 1.0
+        base = ((Z - centre) / unit).double()
+    # Cells are read once for all points that look through them: the more at once, the better.
+    for rows in row_blocks(len(X), len(Z) if cells is None else 64, budget=1 << 22):
         if cells is None:
             block = torch.cdist(((X[rows] - centre) / unit).double(), base, compute_mode="use_mm_for_euclid_dist")
-            candidates = block.topk(min(k + _SPARE, len(Z)), dim=1, largest=False).indices
+            candidates = block.topk(n_spare, dim=1, largest=False).indices
         else:
-            places = cells.search(cells.scaled(X[rows]), k=k + _SPARE, n_probes=_PROBES)[1]
-            candidates = cells.order[places.long()]
-        # The search rounds; what is returned is exact.
-        exact = lengths(X[rows][:, None, :] - Z[candidates])
-        nearest = exact.argsort(dim=1, stable=True)[:, :k]
-        distance[rows], index[rows] = exact.gather(1, nearest), candidates.gather(1, nearest)
+            candidates = cells.order[cells.search(cells.scaled(X[rows]), k=n_spare, n_probes=_PROBES)[1].long()]
+        for part in row_blocks(len(candidates), n_spare * Z.shape[1], budget=1 << 22):
+            here = slice(rows.start + part.start, rows.start + part.stop)
+            # The search rounds; what is returned is exact.
+            exact = lengths(X[here][:, None, :] - Z[candidates[part]])
+            nearest = exact.argsort(dim=1, stable=True)[:, :k]
+            distance[here], index[here] = exact.gather(1, nearest), candidates[part].gather(1, nearest)
     return distance, index
 
 
