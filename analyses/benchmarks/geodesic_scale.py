@@ -13,6 +13,7 @@ are kept as they come, and a second run goes on from them.
 
 from __future__ import annotations
 
+import importlib
 import json
 import math
 import os
@@ -61,15 +62,16 @@ def library_neighbours(name: str, X: np.ndarray, k: int) -> np.ndarray:
     """Return the k nearest others of every row by a library, itself among them in faiss."""
     n, d = X.shape
     if name.startswith("pynndescent"):
-        from pynndescent import NNDescent
-
+        # By name: the library has no types.
+        descent = importlib.import_module("pynndescent").NNDescent
         if name.endswith("warm"):
-            NNDescent(X[:5000], n_neighbors=k + 1, n_jobs=1, random_state=0)
+            descent(X[:5000], n_neighbors=k + 1, n_jobs=1, random_state=0)
         global _started
         _started = time.process_time()
-        return NNDescent(X, n_neighbors=k + 1, n_jobs=1, random_state=0).neighbor_graph[0]
+        return descent(X, n_neighbors=k + 1, n_jobs=1, random_state=0).neighbor_graph[0]
     import faiss
 
+    index: Any
     faiss.omp_set_num_threads(1)
     if name == "faiss-nndescent":
         index = faiss.IndexNNDescentFlat(d, 2 * k, faiss.METRIC_L2)

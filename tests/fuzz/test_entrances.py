@@ -18,7 +18,8 @@ CAMPAIGNS = sorted(
 #: Public callables that no campaign calls, and why.
 NOT_TRIED = {
     "a result, or a part of one: the package makes it and users read it": [
-        "assemblies.Matched", "bridge.AnchorDistances", "bridge.BridgeCost", "bridge.CostEstimate", "bridge.Coverage", "bridge.Diagnostics",
+        "assemblies.Matched", "bridge.AnchorDistances", "bridge.BridgeCost", "bridge.CostEstimate", "bridge.Coverage",
+        "bridge.Diagnostics",
         "bridge.FusedBridge", "bridge.FusedCost", "bridge.KernelMap", "bridge.LinearMap", "bridge.SelfTrainedMap", "bridge.Trust",
         "bridge.UnpairedStart", "bridge.WrongPairs",
         "datasets.Experiment", "decoding.PseudoPopulation",
