@@ -23,7 +23,8 @@ _THREAD_GAIN = 0.7
 _ITERATIONS = 6
 _LARGEST_MINIBATCH = 2000
 _BYTES_PER_ENTRY = 40.0
-_POOLED_MINIBATCHES = 16
+# Minibatches that the maps of both directions are refitted and read on, beside all those of the plan.
+_POOLED_MINIBATCHES = 32
 # An interpreter with torch, numba and this package.
 _INTERPRETER = 4.5e8
 

@@ -222,7 +222,7 @@ def graph_bytes(n_points: int, n_dims: int, n_neighbors: int, n_kept: int, *, ne
     # Links of a point in both directions, in three matrices while they are made symmetric.
     links = 54.0 * n_neighbors * n_points
     # Lists of the nearest in two copies; distances from a few anchors, or from as many as are written at once.
-    paths = n_points * (16.0 * n_neighbors + (26.0 * n_kept if nearest else min(4.0 * n_kept, 2.7e8 / n_points + 64)))
+    paths = n_points * (16.0 * n_neighbors + (18.0 * n_kept if nearest else min(4.0 * n_kept, 2.7e8 / n_points + 64)))
     return max(lists, links, paths)
 
 
