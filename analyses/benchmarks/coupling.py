@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 import typer
 
+from analyses.benchmarks.parts.sheet import DIMS, points
 from analyses.parts.processes import ProcessError, run_json
 from analyses.parts.script import run_script
 from neurobridge.figures.styles import PALETTE
@@ -33,16 +34,8 @@ if TYPE_CHECKING:
     from neurobridge.bridge import BridgeCost
 
 N_PEER, P_PEER, TOL = 10_000, 200, 1e-3
-P, DIMS, NEAREST, EPSILON = 1000, 64, 32, 0.05
+P, NEAREST, EPSILON = 1000, 32, 0.05
 SIZES = (10_000, 40_000, 160_000, 640_000, 1_280_000)
-
-
-def points(n: int, seed: int) -> np.ndarray:
-    """Simulate points near a curved six-dimensional sheet, shape (n, 64)."""
-    rng = np.random.default_rng(seed)
-    sheet = rng.standard_normal((n, 6), dtype=np.float32)
-    mixing = np.random.default_rng(99).standard_normal((6, DIMS)).astype(np.float32)
-    return np.sin(sheet @ mixing) + 0.05 * rng.standard_normal((n, DIMS), dtype=np.float32)
 
 
 def small_cost() -> BridgeCost:

@@ -1,7 +1,9 @@
 from .cost.bridge import BridgeCost as BridgeCost
 from .cost.dense import DenseCost as DenseCost
 from .cost.distances import AnchorDistances as AnchorDistances
+from .cost.geodesic.kernels import SlowRouteWarning as SlowRouteWarning
 from .cost.graph import DisconnectedGraphWarning as DisconnectedGraphWarning
+from .cost.graph import NeighborRecallWarning as NeighborRecallWarning
 from .cost.in_memory import anchor_distances as anchor_distances
 from .cost.measured import bridge_cost as bridge_cost
 from .cost.metrics import METRICS as METRICS
@@ -16,6 +18,8 @@ from .diagnosis.findings import LowOverlapWarning as LowOverlapWarning
 from .diagnosis.findings import NoisyAnchorsWarning as NoisyAnchorsWarning
 from .diagnosis.result import Diagnostics as Diagnostics
 from .diagnosis.wrong_pairs import WrongPairs as WrongPairs
+from .estimate import CostEstimate as CostEstimate
+from .estimate import estimate_cost as estimate_cost
 from .fused.candidate import Candidate as Candidate
 from .fused.choosing.criteria import CRITERIA as CRITERIA
 from .fused.choosing.criteria import Criterion as Criterion

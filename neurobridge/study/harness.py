@@ -33,7 +33,7 @@ Cell = dict[str, Any]
 
 #: Extra of the package -> module that it installs.
 EXTRAS = {
-    "ann": "faiss",
+    "ann": "numba",
     "brainscore": "brainscore_core",
     "distributed": "distributed",
     "rsa": "rsatoolbox",

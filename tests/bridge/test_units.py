@@ -229,8 +229,10 @@ INSIDE = {
 WITHOUT = {
     "Candidate": SETTINGS,
     "Cost": PROTOCOL,
+    "CostEstimate": "holds seconds and bytes, not points",
     "Criterion": SETTINGS,
     "Geometry": SETTINGS,
+    "estimate_cost": "takes sizes, not points",
     **{name: MESSAGE for name in dir(bridge) if name.endswith("Warning")},
 }
 

@@ -18,7 +18,8 @@ CAMPAIGNS = sorted(
 #: Public callables that no campaign calls, and why.
 NOT_TRIED = {
     "a result, or a part of one: the package makes it and users read it": [
-        "assemblies.Matched", "bridge.AnchorDistances", "bridge.BridgeCost", "bridge.Coverage", "bridge.Diagnostics",
+        "assemblies.Matched", "bridge.AnchorDistances", "bridge.BridgeCost", "bridge.CostEstimate", "bridge.Coverage",
+        "bridge.Diagnostics",
         "bridge.FusedBridge", "bridge.FusedCost", "bridge.KernelMap", "bridge.LinearMap", "bridge.SelfTrainedMap", "bridge.Trust",
         "bridge.UnpairedStart", "bridge.WrongPairs",
         "datasets.Experiment", "decoding.PseudoPopulation",
@@ -34,6 +35,7 @@ NOT_TRIED = {
     ],
     "an entry of a manifest, which pydantic checks when the manifest is read": ["datasets.File", "datasets.Manifest"],
     "draws or tabulates a comparison, which the package makes": ["evaluate.comparison_tables"],
+    "takes sizes, which its own tests draw": ["bridge.estimate_cost"],
     "takes nothing": [
         "datasets.cache_folder", "datasets.list_datasets", "study.machine_facts", "study.peak_rss",
     ],

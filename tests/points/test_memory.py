@@ -19,6 +19,7 @@ from neurobridge.bridge import bridge_cost, couple, fuse
 torch.set_num_threads(1)
 rng = np.random.default_rng(0)
 X, pairs = rng.normal(size=(20_000, 4)), (np.arange(1000), np.arange(1000))
+many = rng.normal(size=(400_000, 2)).astype('f')
 couple(bridge_cost(X[:99], X[:99], (pairs[0][:9], pairs[1][:9])), max_iter=2)
 pages = int(open("/proc/self/statm").read().split()[0])
 resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + 150_000_000, resource.RLIM_INFINITY))
@@ -26,6 +27,7 @@ for job in (
     lambda: bridge_cost(X, X, pairs),
     lambda: couple(bridge_cost(X[:4000], X[:4000], (pairs[0][:9], pairs[1][:9])), method="sinkhorn"),
     lambda: fuse(X[:4000], X[:4000], (pairs[0][:9], pairs[1][:9]), minibatch_size=None),
+    lambda: bridge_cost(many, many, pairs, metric="geodesic", nearest=4),
 ):
     try:
         job()
@@ -49,9 +51,9 @@ def test_under_an_address_space_limit_a_job_says_what_it_needs_before_it_allocat
         [sys.executable, "-W", "ignore", "-c", _UNDER_A_LIMIT], capture_output=True, text=True, timeout=120
     )
     assert done.returncode == 0, done.stderr
-    cost, plan, fused = done.stdout.splitlines()
+    cost, plan, fused, geodesic = done.stdout.splitlines()
     assert "20000 + 20000 points and 1000 pairs, which needs 0.3" in cost
-    for line in (cost, plan, fused):
+    for line in (cost, plan, fused, geodesic):
         assert "ulimit -v" in line
         assert "alloc" not in line
     assert "nearest=32" in cost
@@ -59,6 +61,8 @@ def test_under_an_address_space_limit_a_job_says_what_it_needs_before_it_allocat
     assert "4000 x 4000" in plan
     assert "method='factored'" in plan
     assert "minibatch_size=" in fused
+    assert "400000 + 400000" in geodesic
+    assert "metric='euclidean'" in geodesic
 
 
 def test_a_stated_limit_comes_first(roomy):

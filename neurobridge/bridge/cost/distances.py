@@ -5,19 +5,23 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import torch
 
 from neurobridge.bridge.cost.factors import Factor
-from neurobridge.bridge.cost.graph import neighbors
+from neurobridge.bridge.cost.geodesic.cells import CellIndex
+from neurobridge.bridge.cost.graph import EXACT_NEIGHBORS, neighbors
 from neurobridge.bridge.cost.metrics import FAST, METRICS, OF_ALL_POINTS, Distance, Geometry, Scale, distance_function
 from neurobridge.points.arrays import PointSource, row_blocks
 from neurobridge.points.display import Displayed
 from neurobridge.store.errors import StateFileError
 from neurobridge.store.kinds import build, fields_of, register
 
+# New points for which an index of the neighbour graph's points is not worth its time.
+_FEW_POINTS = 256
 # Rows whose distances stand for all when a unit of length cannot be taken from every one of them.
 _UNIT_ROWS = 4096
 
@@ -92,6 +96,8 @@ class AnchorDistances(Displayed):
         The points of the neighbour graph, kept for the geodesic metric only.
     n_neighbors : int
         Neighbours a point is linked to in the graph.
+    recall : float
+        Share of the true nearest neighbours that the graph links, on a sample of points; 1 where all are.
 
     Examples
     --------
@@ -109,10 +115,12 @@ class AnchorDistances(Displayed):
     held: Factor | None = None
     graph_points: torch.Tensor | None = None
     n_neighbors: int = 10
+    recall: float = 1.0
 
     def _facts(self) -> dict[str, Any]:
         held = {} if self.held is None else {"points": f"{self.held.n_points} points fitted"}
-        return {"anchors": f"{len(self.anchors)} anchors", "metric": self.metric, **held, "unit": self.unit}
+        recall = {} if self.recall == 1 else {"recall of neighbours": round(self.recall, 3)}
+        return {"anchors": f"{len(self.anchors)} anchors", "metric": self.metric, **held, **recall, "unit": self.unit}
 
     def to_state(self) -> dict[str, Any]:
         """Return the state on disk: all but the function, which is code."""
@@ -148,12 +156,13 @@ class AnchorDistances(Displayed):
         *,
         held: Factor | None = None,
         graph_points: torch.Tensor | None = None,
+        recall: float = 1.0,
     ) -> AnchorDistances:
         """Build from anchors of shape (n_anchors, n_dims) and the settings of one space."""
         metric = geometry.metrics[0]
         if isinstance(metric, str):
-            return cls(anchors, unit, metric, None, held, graph_points, geometry.n_neighbors)
-        return cls(anchors, unit, *distance_function(metric), held, graph_points, geometry.n_neighbors)
+            return cls(anchors, unit, metric, None, held, graph_points, geometry.n_neighbors, recall)
+        return cls(anchors, unit, *distance_function(metric), held, graph_points, geometry.n_neighbors, recall)
 
     @classmethod
     def unscaled(cls, points: PointSource, anchors: Anchors, geometry: Geometry) -> AnchorDistances:
@@ -165,6 +174,12 @@ class AnchorDistances(Displayed):
     def scaled(self, unit: float, anchors: Anchors) -> AnchorDistances:
         """Return the same in a unit of length, an anchor a pair."""
         return replace(self, unit=unit, anchors=anchors.of_pairs(self.anchors))
+
+    @cached_property
+    def _cells(self) -> CellIndex | None:
+        """Cells in which new points look for their neighbours: made by the first that ask, kept for the others."""
+        points = self.graph_points
+        return None if points is None or len(points) <= EXACT_NEIGHBORS else CellIndex.of(points)
 
     @property
     def fitted(self) -> torch.Tensor:
@@ -213,7 +228,10 @@ class AnchorDistances(Displayed):
             function = FAST.get(self.metric, function) if fast else function
             return function(X, self.anchors) / self.unit
         assert self.held is not None
-        distance, index = neighbors(X, self.graph_points, min(self.n_neighbors, len(self.graph_points)))
+        n_neighbors = min(self.n_neighbors, len(self.graph_points))
+        # A handful of points is compared with all before cells are made for it.
+        cells = self._cells if len(X) > _FEW_POINTS or "_cells" in vars(self) else None
+        distance, index = neighbors(X, self.graph_points, n_neighbors, cells=cells)
         out = torch.empty((len(X), len(self.anchors)), dtype=X.dtype, device=X.device)
         for rows in row_blocks(len(X), index.shape[1] * len(self.anchors), budget=1 << 22):
             beyond = self.held.rows(index[rows].reshape(-1)).reshape(*index[rows].shape, -1)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import warnings
 from typing import NamedTuple
 
@@ -11,84 +10,118 @@ import torch
 from scipy import sparse
 from scipy.sparse import csgraph
 
+from neurobridge.bridge.cost.geodesic.cells import CellIndex
+from neurobridge.bridge.cost.geodesic.lists import RECALL, neighbor_lists
+from neurobridge.bridge.cost.geodesic.paths import all_paths, nearest_paths
 from neurobridge.bridge.cost.metrics import euclidean, lengths
 from neurobridge.points.arrays import row_blocks
-from neurobridge.points.progress import progress_bar
 
-# Above this many points the exact search (quadratic) gives way to an approximate index.
-EXACT_NEIGHBORS = 100_000
-# Points of a large component that are tried as the end of its link.
-_TRIED = 1000
-_ANCHORS_AT_ONCE = 16
+# Above this many points the exact search (quadratic) is slower than lists that miss a few neighbours.
+EXACT_NEIGHBORS = 10_000
+# Below this many points distances are those of `euclidean`; above, they are sought by a product of matrices.
+_SMALL = 2000
+_SPARE = 8
+# Cells that new points look through.
+_PROBES = 16
+# Distances that are measured to find the link of a component.
+_TRIED = 1 << 27
 
 
 class DisconnectedGraphWarning(UserWarning):
     """The neighbour graph had several components, joined by their shortest links."""
 
 
-def neighbors(X: torch.Tensor, Z: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Find the k nearest rows of Z for each row of X: exactly in blocks, or by faiss for many rows in a Z above `EXACT_NEIGHBORS`.
+class NeighborRecallWarning(UserWarning):
+    """The neighbour graph misses more of the true nearest neighbours than it should."""
+
+
+class NeighborGraph(NamedTuple):
+    """Links of every point with its nearest others.
+
+    Attributes
+    ----------
+    links : CSR matrix of shape (n_points, n_points)
+        Symmetric lengths in units of ``unit``, between places of ``order``; float32 where lists are approximate.
+    order : int64 array of shape (n_points,), or None
+        Row of each place; None where places are rows.
+    unit : float
+    recall : float
+        Share of the true nearest neighbours that are linked, on a sample of points; 1 where all are.
+    """
+
+    links: sparse.csr_matrix
+    order: np.ndarray | None
+    unit: float
+    recall: float
+
+    def places(self, rows: np.ndarray) -> np.ndarray:
+        """Return the places of some rows."""
+        if self.order is None:
+            return rows
+        place = np.empty(len(self.order), dtype=np.int64)
+        place[self.order] = np.arange(len(self.order))
+        return place[rows]
+
+    def in_rows(self, values: np.ndarray) -> torch.Tensor:
+        """Bring values of all places, shape (n_points, ...), to the order of the rows."""
+        if self.order is None:
+            return torch.as_tensor(values)
+        out = np.empty_like(values)
+        out[self.order] = values
+        return torch.as_tensor(out)
+
+
+def neighbors(
+    X: torch.Tensor, Z: torch.Tensor, k: int, *, cells: CellIndex | None = None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Find the k nearest rows of Z for each row of X: exactly, or in cells of near points where these are given.
+
+    Parameters
+    ----------
+    X : tensor of shape (n, n_dims)
+    Z : tensor of shape (n_points, n_dims)
+    k : int
+    cells : CellIndex, optional
+        Of Z.
 
     Returns
     -------
     distance, index : tensors of shape (n, k)
         Euclidean distances in rising order, and rows of Z. Distances are exact in either case.
-
-    Raises
-    ------
-    ImportError
-        Z is large and the extra ``ann`` is not installed.
     """
-    if len(Z) > EXACT_NEIGHBORS and len(X) > _TRIED:
-        return _approximate(X, Z, k)
     distance = torch.empty((len(X), k), dtype=X.dtype, device=X.device)
     index = torch.empty((len(X), k), dtype=torch.int64, device=X.device)
-    for rows in row_blocks(len(X), len(Z), budget=1 << 22):
-        block = euclidean(X[rows], Z)
-        distance[rows], index[rows] = block.topk(k, dim=1, largest=False, sorted=True)
+    if cells is None and len(Z) <= _SMALL:
+        for rows in row_blocks(len(X), len(Z), budget=1 << 22):
+            block = euclidean(X[rows], Z)
+            distance[rows], index[rows] = block.topk(k, dim=1, largest=False, sorted=True)
+        return distance, index
+    n_spare = min(k + _SPARE, len(Z))
+    if cells is None:
+        centre = Z.mean(dim=0)
+        unit = float((Z - centre).abs().max()) or 1.0
+        base = ((Z - centre) / unit).double()
+    # Cells are read once for all points that look through them: the more at once, the better.
+    for rows in row_blocks(len(X), len(Z) if cells is None else 64, budget=1 << 22):
+        if cells is None:
+            block = torch.cdist(((X[rows] - centre) / unit).double(), base, compute_mode="use_mm_for_euclid_dist")
+            candidates = block.topk(n_spare, dim=1, largest=False).indices
+        else:
+            candidates = cells.order[cells.search(cells.scaled(X[rows]), k=n_spare, n_probes=_PROBES)[1].long()]
+        for part in row_blocks(len(candidates), n_spare * Z.shape[1], budget=1 << 22):
+            here = slice(rows.start + part.start, rows.start + part.stop)
+            # The search rounds; what is returned is exact.
+            exact = lengths(X[here][:, None, :] - Z[candidates[part]])
+            nearest = exact.argsort(dim=1, stable=True)[:, :k]
+            distance[here], index[here] = exact.gather(1, nearest), candidates[part].gather(1, nearest)
     return distance, index
 
 
-def _approximate(X: torch.Tensor, Z: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
-    try:
-        import faiss
-    except ImportError as error:
-        raise ImportError(
-            f"found {len(Z)} points and no faiss; expected it for neighbour graphs above {EXACT_NEIGHBORS} points. "
-            "Mend: pip install 'neurobridge[ann]', or metric='euclidean'."
-        ) from error
-    base = np.ascontiguousarray(Z.cpu().numpy(), dtype=np.float32)
-    faiss.omp_set_num_threads(torch.get_num_threads())
-    n_cells = int(2 * math.sqrt(len(base)))
-    index = faiss.IndexIVFFlat(faiss.IndexFlatL2(base.shape[1]), base.shape[1], n_cells)
-    index.cp.seed = 0
-    index.cp.niter = 8
-    step = max(1, len(base) // (40 * n_cells))
-    index.train(base[::step])
-    index.add(base)
-    index.nprobe = 12
-    distance = torch.empty((len(X), k), dtype=X.dtype, device=X.device)
-    nearest = torch.empty((len(X), k), dtype=torch.int64, device=X.device)
-    for rows in row_blocks(len(X), 1, budget=1 << 16):
-        block = X[rows]
-        places = index.search(np.ascontiguousarray(block.cpu().numpy(), dtype=np.float32), k)[1]
-        # A cell with fewer than k points is filled up with -1: repeat the nearest.
-        candidates = torch.as_tensor(np.where(places < 0, places[:, :1], places), device=X.device)
-        exact = lengths(block[:, None, :] - Z[candidates])
-        order = exact.argsort(dim=1)
-        distance[rows], nearest[rows] = exact.gather(1, order), candidates.gather(1, order)
-    return distance, nearest
-
-
-def neighbor_graph(X: torch.Tensor, n_neighbors: int) -> sparse.csr_matrix:
+def neighbor_graph(X: torch.Tensor, n_neighbors: int) -> NeighborGraph:
     """Link every point with its nearest others, symmetrically; components are joined by their shortest links.
 
-    Above `EXACT_NEIGHBORS` points a link is the shortest from 1,000 evenly spaced points of the smaller component.
-
-    Returns
-    -------
-    scipy.sparse.csr_matrix of shape (n_points, n_points)
-        Euclidean lengths.
+    Up to `EXACT_NEIGHBORS` points the nearest are exact. Above, they are those of `neighbor_lists`, .95 of them at least where
+    that is cheaper than all; and a link between components is the shortest from evenly spaced points of the smaller one.
 
     Raises
     ------
@@ -99,35 +132,58 @@ def neighbor_graph(X: torch.Tensor, n_neighbors: int) -> sparse.csr_matrix:
     -----
     DisconnectedGraphWarning
         The graph fell into components.
+    NeighborRecallWarning
+        Fewer than .95 of the nearest neighbours were found.
     """
     if n_neighbors < 1:
         raise ValueError(f"found n_neighbors={n_neighbors}; expected at least 1 link a point. Mend: try 10.")
     n, k = len(X), min(n_neighbors, len(X) - 1)
     if k < 1:
-        return sparse.csr_matrix((n, n))
-    distance, index = neighbors(X, X, k + 1)
-    columns, weights = index.cpu().numpy().astype(np.int32), distance.cpu().numpy()
+        return NeighborGraph(sparse.csr_matrix((n, n)), None, 1.0, 1.0)
+    if n <= EXACT_NEIGHBORS:
+        distance, index = neighbors(X, X, k + 1)
+        columns, weights = index.cpu().numpy().astype(np.int32), distance.cpu().numpy()
+        rows = np.repeat(np.arange(n, dtype=np.int32), k + 1)
+        off = rows != columns.ravel()
+        graph = _symmetric(rows[off], columns.ravel()[off], weights.ravel()[off].astype(np.float64), n)
+        return NeighborGraph(_joined(graph, X, None, 1.0), None, 1.0, 1.0)
+    lists = neighbor_lists(X, k)
+    if lists.recall < RECALL:
+        warnings.warn(
+            f"found {lists.recall:.2f} of the {k} nearest neighbours of {n} points of {X.shape[1]} dimensions; expected {RECALL} "
+            "for shortest paths. Mend: keep fewer dimensions, those of the first principal components, or metric='euclidean'.",
+            NeighborRecallWarning,
+            stacklevel=4,
+        )
+    rows = np.repeat(np.arange(n, dtype=np.int32), k)
+    there = lists.neighbor.ravel() >= 0
+    graph = _symmetric(rows[there], lists.neighbor.ravel()[there], lists.length.ravel()[there], n)
+    order, unit, recall = lists.order, lists.unit, lists.recall
+    del lists
+    return NeighborGraph(_joined(graph, X, order, unit), order, unit, recall)
+
+
+def _symmetric(rows: np.ndarray, columns: np.ndarray, weights: np.ndarray, n: int) -> sparse.csr_matrix:
     # A sparse graph reads an exact zero as "no edge": duplicates keep a link of negligible length.
     positive = weights[weights > 0]
     tiny = 1e-9 * float(np.median(positive)) if positive.size else 1e-12
-    rows = np.repeat(np.arange(n, dtype=np.int32), k + 1)
-    off = rows != columns.ravel()
-    links = np.maximum(weights.ravel()[off].astype(np.float64), tiny)
-    graph = sparse.csr_matrix((links, (rows[off], columns.ravel()[off])), shape=(n, n))
-    return _joined(graph.maximum(graph.T).tocsr(), X)
+    graph = sparse.csr_matrix((np.maximum(weights, weights.dtype.type(tiny)), (rows, columns)), shape=(n, n))
+    return graph.maximum(graph.T).tocsr()
 
 
-def _joined(graph: sparse.csr_matrix, X: torch.Tensor) -> sparse.csr_matrix:
+def _joined(graph: sparse.csr_matrix, X: torch.Tensor, order: np.ndarray | None, unit: float) -> sparse.csr_matrix:
     n_components, label = csgraph.connected_components(graph, directed=False)
     if n_components == 1:
         return graph
+    row_of = np.arange(len(label)) if order is None else order
+    most = max(16, _TRIED // len(label))
     links: list[tuple[int, int, float]] = []
     while n_components > 1:
         smallest = int(np.bincount(label).argmin())
         inside, outside = np.flatnonzero(label == smallest), np.flatnonzero(label != smallest)
-        if len(label) > EXACT_NEIGHBORS:
-            inside = inside[np.unique(np.linspace(0, len(inside) - 1, min(len(inside), _TRIED)).astype(int))]
-        distance, index = neighbors(X[torch.as_tensor(inside)], X[torch.as_tensor(outside)], 1)
+        if order is not None:
+            inside = inside[np.unique(np.linspace(0, len(inside) - 1, min(len(inside), most)).astype(int))]
+        distance, index = neighbors(X[torch.as_tensor(row_of[inside])], X[torch.as_tensor(row_of[outside])], 1)
         near = int(distance[:, 0].argmin())
         i, j = int(inside[near]), int(outside[int(index[near, 0])])
         links.append((i, j, float(distance[near, 0])))
@@ -136,7 +192,7 @@ def _joined(graph: sparse.csr_matrix, X: torch.Tensor) -> sparse.csr_matrix:
         label = np.unique(label, return_inverse=True)[1]
         n_components -= 1
     rows, columns, spans = map(np.array, zip(*links, strict=True))
-    extra = sparse.csr_matrix((spans, (rows, columns)), shape=graph.shape)
+    extra = sparse.csr_matrix(((spans / unit).astype(graph.dtype), (rows, columns)), shape=graph.shape)
     warnings.warn(
         f"found a neighbour graph of {len(links) + 1} components; expected one. Joined them by their {len(links)} shortest "
         f"links (longest {spans.max():.3g}). Mend: raise n_neighbors, or check for outliers.",
@@ -146,7 +202,31 @@ def _joined(graph: sparse.csr_matrix, X: torch.Tensor) -> sparse.csr_matrix:
     return graph.maximum(extra.maximum(extra.T)).tocsr()
 
 
-def geodesic(X: torch.Tensor, anchor_rows: np.ndarray, *, n_neighbors: int = 10) -> torch.Tensor:
+def graph_bytes(n_points: int, n_dims: int, n_neighbors: int, n_kept: int, *, nearest: bool) -> float:
+    """Estimate what is taken beside the points and the result while geodesic distances of one space are measured, in bytes.
+
+    Parameters
+    ----------
+    n_points, n_dims, n_neighbors : int
+    n_kept : int
+        Anchors kept of each point.
+    nearest : bool
+        They are its nearest.
+
+    Examples
+    --------
+    >>> graph_bytes(1_280_000, 64, 10, 32, nearest=True) < 1.2e9
+    True
+    """
+    lists = n_points * (4.0 * n_dims + 30.0 * n_neighbors) + min(2.5e8, 2e3 * n_points)
+    # Links of a point in both directions, in three matrices while they are made symmetric.
+    links = 54.0 * n_neighbors * n_points
+    # Lists of the nearest in two copies; distances from a few anchors, or from as many as are written at once.
+    paths = n_points * (16.0 * n_neighbors + (18.0 * n_kept if nearest else min(4.0 * n_kept, 2.7e8 / n_points + 64)))
+    return max(lists, links, paths)
+
+
+def geodesic(X: torch.Tensor, anchor_rows: np.ndarray, *, n_neighbors: int = 10) -> tuple[torch.Tensor, float]:
     """Measure shortest paths from the anchors to all points on a symmetric nearest-neighbour graph.
 
     Parameters
@@ -158,23 +238,27 @@ def geodesic(X: torch.Tensor, anchor_rows: np.ndarray, *, n_neighbors: int = 10)
 
     Returns
     -------
-    tensor of shape (n_points, n_anchors)
+    distance : tensor of shape (n_points, n_anchors)
+    recall : float
+        Of the neighbours, see `NeighborGraph`.
 
     Warns
     -----
     DisconnectedGraphWarning
         The graph fell into components, which were joined by their shortest links.
+    NeighborRecallWarning
+        The graph misses more neighbours than it should.
 
     References
     ----------
     Tenenbaum, de Silva & Langford 2000 (Isomap).
     """
     graph = neighbor_graph(X, n_neighbors)
-    out = torch.empty((len(X), len(anchor_rows)), dtype=X.dtype, device=X.device)
-    for columns in row_blocks(len(anchor_rows), len(X), budget=1 << 24):
-        paths = csgraph.dijkstra(graph, directed=True, indices=np.asarray(anchor_rows)[columns])
-        out[:, columns] = torch.as_tensor(paths.T, dtype=X.dtype, device=X.device)
-    return out
+    anchors = graph.places(np.asarray(anchor_rows))
+    out = np.empty((len(X), len(anchors)), dtype=torch.empty(0, dtype=X.dtype).numpy().dtype)
+    all_paths(graph.links, anchors, out)
+    distance = graph.in_rows(out).to(X.device)
+    return distance if graph.unit == 1 else distance.mul_(graph.unit), graph.recall
 
 
 class NearestPaths(NamedTuple):
@@ -185,55 +269,30 @@ class NearestPaths(NamedTuple):
     radius: torch.Tensor
     mean: float
     median: float
+    recall: float
 
 
 def nearest_geodesic(
-    X: torch.Tensor, anchor_rows: np.ndarray, k: int, *, n_neighbors: int = 10, progress: bool = False
+    X: torch.Tensor, anchor_rows: np.ndarray, k: int, *, n_neighbors: int = 10, progress: bool | None = None
 ) -> NearestPaths:
-    """Measure shortest paths to the k nearest anchors of every point, without those to the others.
-
-    Searches stop at a radius, within which an anchor has four times the share k/P of the points, by a sample of the anchors.
-    Points that reach fewer than k keep those they reach, and at least the nearest.
+    """Measure shortest paths to the k nearest anchors of every point, without those to the others: see `nearest_paths`.
 
     Returns
     -------
     NearestPaths
         ``distances`` and ``columns`` of shape (n_points, k), infinite and 0 where fewer anchors are in reach; ``radius``, shape
-        (n_points,), below which none was left out; and the mean and median of all n x P distances, by a sample of the anchors.
+        (n_points,), below which none was left out; the mean and median of all n x P distances, by a sample of the anchors; and
+        the recall of the neighbours.
     """
     graph = neighbor_graph(X, n_neighbors)
-    anchor_rows = np.asarray(anchor_rows)
-    n, n_anchors = len(X), len(anchor_rows)
-    sampled = np.unique(np.linspace(0, n_anchors - 1, min(n_anchors, 16)).astype(int))
-    full = csgraph.dijkstra(graph, directed=True, indices=anchor_rows[sampled])
-    mean, median = float(full.mean()), float(np.median(full))
-    # Seen from an anchor, the share k/P of the points has it among its k nearest: search four times that share.
-    limit = float(np.quantile(full, min(1.0, 4.0 * k / n_anchors)))
-    first = csgraph.dijkstra(graph, directed=True, indices=anchor_rows, min_only=True, return_predecessors=True)
-    nearest, source = first[0], first[2]
-    del full, first
-    column_of = {int(row): column for column, row in enumerate(anchor_rows)}
-    best = np.full((n, k), np.inf, dtype=np.float32)
-    which = np.zeros((n, k), dtype=np.int32)
-    batches = range(0, n_anchors, _ANCHORS_AT_ONCE)
-    for start in progress_bar(batches, desc="shortest paths", progress=progress, leave=False):
-        columns = np.arange(start, min(start + _ANCHORS_AT_ONCE, n_anchors), dtype=np.int32)
-        paths = csgraph.dijkstra(graph, directed=True, indices=anchor_rows[columns], limit=limit)
-        reached = np.flatnonzero(np.isfinite(paths).any(axis=0))
-        for rows in row_blocks(len(reached), k + len(columns), budget=1 << 21):
-            here = reached[rows]
-            candidates = np.concatenate([best[here], paths[:, here].T.astype(np.float32)], axis=1)
-            names = np.concatenate([which[here], np.broadcast_to(columns, (len(here), len(columns)))], axis=1)
-            kept = np.argpartition(candidates, k - 1, axis=1)[:, :k]
-            best[here] = np.take_along_axis(candidates, kept, axis=1)
-            which[here] = np.take_along_axis(names, kept, axis=1)
-    alone = ~np.isfinite(best).any(axis=1)
-    best[alone, 0] = nearest[alone]
-    which[alone, 0] = [column_of[int(row)] for row in source[alone]]
-    # A full list leaves out only what is farther than its last; a short one only what is beyond the search.
-    radius = np.where(np.isfinite(best).all(axis=1), best.max(axis=1), np.maximum(limit, best[:, 0]))
-    radius = np.where(alone, nearest, radius).astype(np.float32)
-    if k >= n_anchors and not np.isinf(best).any():
-        radius[:] = np.inf
-    tensors = [torch.as_tensor(array, device=X.device) for array in (best, which, radius)]
-    return NearestPaths(tensors[0].to(X.dtype), tensors[1], tensors[2].to(X.dtype), mean, median)
+    paths = nearest_paths(graph.links, graph.places(np.asarray(anchor_rows)), k, progress=progress)
+    distances, columns, radius = (graph.in_rows(values).to(X.device) for values in paths[:3])
+    unit = graph.unit
+    return NearestPaths(
+        distances.to(X.dtype) * unit,
+        columns,
+        radius.to(X.dtype) * unit,
+        paths.mean * unit,
+        paths.median * unit,
+        graph.recall,
+    )

@@ -65,14 +65,14 @@ class DenseFactor(Factor):
             Distances that are none, or all points coincide so that no unit of length exists.
         """
         X = points.block(slice(None))
-        metric, function = geometry.metrics[0], None
+        metric, function, recall = geometry.metrics[0], None, 1.0
         if metric == "precomputed":
             X = check_precomputed(X, len(anchors.rows))
             # Distances to the anchors that are different points.
             X = X if anchors.group is None else X[:, anchors.first]
             distances = X.clone()
         elif metric == "geodesic":
-            distances = geodesic(X, anchors.columns, n_neighbors=geometry.n_neighbors)
+            distances, recall = geodesic(X, anchors.columns, n_neighbors=geometry.n_neighbors)
         else:
             function = distance_function(metric)[1]
         chosen = X[torch.as_tensor(anchors.columns, device=X.device)]
@@ -84,8 +84,9 @@ class DenseFactor(Factor):
         distances /= unit
         factor = cls(distances, anchors.group_on(X.device))
         space = AnchorDistances.of_points(
-            anchors.of_pairs(chosen), unit, geometry, held=factor, graph_points=X if metric == "geodesic" else None
-        )
+            anchors.of_pairs(chosen), unit, geometry, held=factor, graph_points=X if metric == "geodesic" else None,
+            recall=recall,
+        )  # fmt: skip
         return space, factor
 
     @property
@@ -188,7 +189,8 @@ class NearestFactor(Factor):
             paths.distances / unit, paths.columns, len(anchors.columns), paths.radius / unit, anchors.group_on(X.device)
         )
         chosen = anchors.of_pairs(X[torch.as_tensor(anchors.columns, device=X.device)])
-        return AnchorDistances.of_points(chosen, unit, geometry, held=factor, graph_points=X), factor
+        space = AnchorDistances.of_points(chosen, unit, geometry, held=factor, graph_points=X, recall=paths.recall)
+        return space, factor
 
     @property
     def holding(self) -> str:

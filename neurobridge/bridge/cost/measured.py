@@ -11,6 +11,7 @@ from neurobridge.bridge.cost.bridge import BridgeCost, Reduce
 from neurobridge.bridge.cost.distances import AnchorDistances, Anchors
 from neurobridge.bridge.cost.distributed import DistributedFactor, check_distributed
 from neurobridge.bridge.cost.factors import BLOCK_ELEMENTS, Factor
+from neurobridge.bridge.cost.graph import graph_bytes
 from neurobridge.bridge.cost.in_memory import DenseFactor, NearestFactor, StreamedFactor
 from neurobridge.bridge.cost.metrics import Geometry, Metric, Scale
 from neurobridge.bridge.cost.protocol import check_rows
@@ -142,9 +143,15 @@ def measured_cost(
     what = f"a cost of {sides[0].shape[0]} + {sides[1].shape[0]} points and {len(rows[0])} pairs"
     # Distances are measured a block at a time; a few copies of the block are held meanwhile.
     block = 8.0 * BLOCK_ELEMENTS
-    check_memory(kept, memory_limit, what, mend=_FEWER_DISTANCES, working=kept + min(kept, 4 * block))
+    mend = _FEWER_DISTANCES
+    if "geodesic" in geometry.metrics:
+        mend = "metric='euclidean' takes no neighbour graph" + (
+            "" if nearest else f"; {_FEWER_DISTANCES.split(',')[0]}"
+        )
+    working = max(_working_bytes(*side, nearest) for side in zip(sides, anchors, geometry.sides, strict=True))
+    check_memory(kept, memory_limit, what, mend=mend, working=kept + max(min(kept, 4 * block), working))
     hold = _holder(nearest, stream, distributed)
-    with named_shortage(what, _FEWER_DISTANCES):
+    with named_shortage(what, mend):
         (source, source_factor), (target, target_factor) = (
             hold(*side) for side in zip(sides, anchors, geometry.sides, strict=True)
         )
@@ -173,6 +180,15 @@ def _bytes_kept(points: PointSource, anchors: Anchors, nearest: int | None, stre
     if nearest is None:
         return points.shape[0] * n_columns * points.element_size
     return points.shape[0] * min(nearest, n_columns) * (points.element_size + 4.0)
+
+
+def _working_bytes(points: PointSource, anchors: Anchors, geometry: Geometry, nearest: int | None) -> float:
+    """Bytes that the neighbour graph of a space takes while its paths are measured, and its points where they lie on disk."""
+    if geometry.metric != "geodesic":
+        return 0.0
+    (n, n_dims), n_kept = points.shape, min(nearest or len(anchors.columns), len(anchors.columns))
+    read = 0.0 if isinstance(points.data, torch.Tensor) else n * n_dims * points.element_size
+    return read + graph_bytes(n, n_dims, geometry.n_neighbors, n_kept, nearest=nearest is not None)
 
 
 def _log_confidence(confidence: Array | None, n_pairs: int, reduce: str, left: PointSource) -> torch.Tensor | None:

@@ -261,7 +261,9 @@ class Solution(NamedTuple):
     marginal_error: float
 
 
-def complete(problem: FusedProblem, first: State, batches: list[Rows], tol: float, seed: int) -> Solution:
+def complete(
+    problem: FusedProblem, first: State, batches: list[Rows], tol: float, seed: int, *, whole: bool = True
+) -> Solution:
     """Go from the first minibatch, where the rounds have run, to all minibatches.
 
     The maps are refitted on the images of several minibatches, twice; then every minibatch is solved under the fused cost of
@@ -279,6 +281,9 @@ def complete(problem: FusedProblem, first: State, batches: list[Rows], tol: floa
         Marginal error at which a plan is accepted.
     seed : int
         Seed of the centres of the curved map.
+    whole : bool
+        Solve all minibatches. Otherwise only those that the maps are fitted on and that new points are read along: the plan has
+        no others, and the marginal error is theirs.
 
     Returns
     -------
@@ -296,11 +301,12 @@ def complete(problem: FusedProblem, first: State, batches: list[Rows], tol: floa
     blend, _ = Blend.of(state.forward, state.backward, lam, bridge, first.problem)
     cost = FusedCost(problem, blend)
     # A part of the smaller side is used in several minibatches: they are weighted by their source points.
-    n_used = sum(len(source_rows) for source_rows, _ in batches)
     n_read = min(len(batches), max(1, _READ_POINTS // len(batches[0][1])))
+    solved_batches = batches if whole else batches[: max(n_pooled, n_read)]
+    n_used = sum(len(source_rows) for source_rows, _ in solved_batches)
     states, parts, pooled = [], [], []
     n_iter, error = 0, 0.0
-    for number, rows in enumerate(batches):
+    for number, rows in enumerate(solved_batches):
         batch = _solved(cost, epsilon, rows, tol)
         # Divided twice, as the other way round rounds differently.
         share = len(rows[0]) / len(problem.X) / (n_used / len(problem.X))

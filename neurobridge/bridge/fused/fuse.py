@@ -351,17 +351,16 @@ def _check_minibatch_size(
 def _solve_both(
     problem: FusedProblem, clouds: CloudProblem | None, choice: Choice, size: int | None, tol: float, seed: int
 ) -> tuple[Solution, Solution]:
-    """Solve the plan of the forward candidate and of the backward one: one run where their lam, epsilon and maps agree."""
+    """Solve the plan of the forward candidate and the maps of the backward one: one run where lam, epsilon and maps agree."""
 
-    def solve(candidate: Candidate) -> Solution:
+    def solve(candidate: Candidate, *, whole: bool = True) -> Solution:
         if clouds is None:
-            return _solve_in_batches(problem, candidate, size, tol, seed)
+            return _solve_in_batches(problem, candidate, size, tol, seed, whole=whole)
         return _solve(problem, clouds, candidate, tol)
 
     first, second = choice.solved
     forward = solve(first)
-    # Readouts of the same rounds share their plan.
-    return forward, forward if replace(second, readout=first.readout) == first else solve(second)
+    return forward, forward if replace(second, readout=first.readout) == first else solve(second, whole=False)
 
 
 def _solve(problem: FusedProblem, clouds: CloudProblem, candidate: Candidate, tol: float) -> Solution:
@@ -372,15 +371,16 @@ def _solve(problem: FusedProblem, clouds: CloudProblem, candidate: Candidate, to
     return Solution([state], plan, state.cost, state.plan.n_iter, state.plan.marginal_error)
 
 
-def _solve_in_batches(problem: FusedProblem, candidate: Candidate, size: int | None, tol: float, seed: int) -> Solution:
-    """Run the rounds on the first minibatch, and then solve all."""
+def _solve_in_batches(
+    problem: FusedProblem, candidate: Candidate, size: int | None, tol: float, seed: int, *, whole: bool
+) -> Solution:
+    """Run the rounds on the first minibatch, and then solve all, or those that map new points."""
     assert size is not None
     batches = deal(problem, size, np.random.default_rng(seed))
     first = problem.subset(*batches[0]) if len(batches) > 1 else problem
-    *_, last = solve_rounds(CloudProblem.of(first, seed), candidate, tol, _TOL_BEFORE * tol)
-    state = State.of_round(last, first)
+    state = State.of_round([*solve_rounds(CloudProblem.of(first, seed), candidate, tol, _TOL_BEFORE * tol)][-1], first)
     if len(batches) > 1:
-        return complete(problem, state, batches, tol, seed)
+        return complete(problem, state, batches, tol, seed, whole=whole)
     plan = DensePlan(state.matrix(first.bridge()))
     return Solution([state], plan, state.cost, state.plan.n_iter, state.plan.marginal_error)
 

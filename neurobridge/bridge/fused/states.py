@@ -94,12 +94,14 @@ class State:
         """The fused cost that the plan was solved under."""
         return FusedCost(self.problem, self.blend)
 
-    def barycentric(self, X_new: np.ndarray) -> np.ndarray:
+    def barycentric(self, X_new: np.ndarray, distances: torch.Tensor | None = None) -> np.ndarray:
         """Return the mean partner of points, fitted or new, under the plan.
 
         Parameters
         ----------
         X_new : array of shape (n_new, n_source_dims)
+        distances : tensor of shape (n_new, n_pairs), optional
+            Of these points to the anchors of the source space, where they are known.
 
         Returns
         -------
@@ -109,16 +111,19 @@ class State:
         target = torch.as_tensor(problem.Y, dtype=torch.float64, device=self.plan.log_v.device)
         partners = np.empty((len(X_new), problem.Y.shape[1]))
         for block in row_blocks(len(X_new), len(problem.Y)):
-            scores = -self.cost_of_new(X_new[block]).double() / self.epsilon + self.plan.log_v
+            near = None if distances is None else distances[block]
+            scores = -self.cost_of_new(X_new[block], near).double() / self.epsilon + self.plan.log_v
             partners[block] = (torch.softmax(scores, dim=1) @ target).cpu().numpy()
         return partners
 
-    def origins(self, Y_new: np.ndarray) -> np.ndarray:
+    def origins(self, Y_new: np.ndarray, distances: torch.Tensor | None = None) -> np.ndarray:
         """Return the mean source partner of target points, fitted or new, under the plan.
 
         Parameters
         ----------
         Y_new : array of shape (n_new, n_target_dims)
+        distances : tensor of shape (n_new, n_pairs), optional
+            Of these points to the anchors of the target space, where they are known.
 
         Returns
         -------
@@ -129,16 +134,17 @@ class State:
         partners = np.empty((len(Y_new), problem.X.shape[1]))
         for block in row_blocks(len(Y_new), len(problem.X)):
             new = Y_new[block]
-            factor = DenseFactor(cost.target.of(torch.as_tensor(new)), log_weight=cost.target_factor.log_weight)
+            near = cost.target.of(torch.as_tensor(new)) if distances is None else distances[block]
+            factor = DenseFactor(near, log_weight=cost.target_factor.log_weight)
             bridge = bridge_matrix(replace(cost, target_factor=factor))
             scores = -self.blend(bridge, problem.X, new).T.double() / self.epsilon + self.plan.log_u
             partners[block] = (torch.softmax(scores, dim=1) @ source).cpu().numpy()
         return partners
 
-    def cost_of_new(self, X_new: np.ndarray) -> torch.Tensor:
+    def cost_of_new(self, X_new: np.ndarray, distances: torch.Tensor | None = None) -> torch.Tensor:
         """Return the fused cost between new points and the target points of the problem, shape (n_new, m)."""
         cost = self.problem.cost
-        distances = cost.source.of(torch.as_tensor(X_new))
+        distances = cost.source.of(torch.as_tensor(X_new)) if distances is None else distances
         factor = DenseFactor(distances, log_weight=cost.source_factor.log_weight)
         bridge = bridge_matrix(replace(cost, source_factor=factor))
         return self.blend(bridge, X_new, self.problem.Y)
@@ -188,8 +194,15 @@ def predict(
     """
     if readout in ("linear", "kernel"):
         return mapping(new)
-    partners = np.mean([state.origins(new) if backward else state.barycentric(new) for state in states], axis=0)
-    return partners if readout == "barycentric" else (partners + mapping(new)) / 2
+    images = np.empty((len(new), (states[0].problem.X if backward else states[0].problem.Y).shape[1]))
+    cost = states[0].problem.cost
+    space = cost.target if backward else cost.source
+    # Once for all states: minibatches of one fit share the anchors and the graph.
+    for block in row_blocks(len(new), max(len(space.anchors), new.shape[1]), budget=1 << 24):
+        distances = space.of(torch.as_tensor(new[block]))
+        read = [(state.origins if backward else state.barycentric)(new[block], distances) for state in states]
+        images[block] = np.mean(read, axis=0)
+    return images if readout == "barycentric" else (images + mapping(new)) / 2
 
 
 def points_map(mapping: CloudMap, source: Cloud, target: Cloud) -> AnyMap:

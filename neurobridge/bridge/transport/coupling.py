@@ -213,8 +213,10 @@ class Coupling(Displayed):
         """
         plan = self._factored_plan("a formula for unseen points")
         target, new = self._target(Y), PointSource.of(X_new, name="X_new")
+        # Once for all blocks: a pass over all target points.
+        images = plan.anchor_images(target)
         parts = [
-            plan.map(plan.cost.source.of(block), target)
+            plan.map(plan.cost.source.of(block), images)
             for _, block in new.blocks(max(new.shape[1], plan.cost.n_anchors))
         ]
         return same_kind(np.concatenate(parts), Y)

@@ -197,7 +197,7 @@ class FactoredPlan(Displayed):
         """Mass arriving at each target point, shape (m,)."""
         return (self.log_v + self.cost.target_factor.to_points(self.log_r, self.epsilon)).exp().cpu().numpy()
 
-    def _anchor_images(self, Y: PointSource) -> torch.Tensor:
+    def anchor_images(self, Y: PointSource) -> torch.Tensor:
         """``z_c = sum_j P(j | c) Y_j``, one for each different target anchor, shape (n_columns, n_target_dims), float64."""
         factor = self.cost.target_factor
         shares = column_shares(self.log_v, self._target_sums, self.epsilon)
@@ -211,9 +211,8 @@ class FactoredPlan(Displayed):
                 images += torch.as_tensor(np.asarray(product), device=images.device)
         return images if factor.group is None else images[factor.group]
 
-    def map(self, distances: torch.Tensor, Y: PointSource) -> np.ndarray:
-        """Mean partner of points given by their anchor distances (n_points, n_anchors), fitted or new."""
-        images = self._anchor_images(Y)
+    def map(self, distances: torch.Tensor, images: torch.Tensor) -> np.ndarray:
+        """Mean partner of points given by their anchor distances (n_points, n_anchors), fitted or new, from `anchor_images`."""
         out = torch.empty((len(distances), images.shape[1]), dtype=torch.float64, device=images.device)
         for rows in row_blocks(*distances.shape, budget=1 << 22):
             out[rows] = torch.softmax(-distances[rows].double() / self.epsilon + self._log_pair, dim=1) @ images
@@ -222,7 +221,7 @@ class FactoredPlan(Displayed):
     def barycentric(self, Y: PointSource) -> np.ndarray:
         """Mean partner of each source point, shape (n, n_target_dims), in the precision of Y."""
         factor = self.cost.source_factor
-        images = self._anchor_images(Y)
+        images = self.anchor_images(Y)
         if factor.group is not None:
             images = self._grouped(images)
         column = factor.to_columns(self.log_s)

@@ -12,8 +12,7 @@ from scipy.optimize import linear_sum_assignment
 from scipy.spatial.distance import cdist
 
 from neurobridge.bridge import bridge_cost, couple
-from neurobridge.bridge.cost import graph as graph_module
-from neurobridge.bridge.cost.graph import geodesic, nearest_geodesic, neighbors
+from neurobridge.bridge.cost.graph import geodesic, nearest_geodesic
 from neurobridge.bridge.cost.in_memory import DenseFactor
 from tests.refusals import refused
 
@@ -309,7 +308,7 @@ def test_precomputed_distances_are_taken_as_they_are():
 def test_geodesics_to_the_nearest_anchors_are_those_of_all_anchors():
     cloud = torch.as_tensor(np.random.default_rng(1).uniform(size=(500, 2)))
     rows = np.arange(40)
-    full = geodesic(cloud, rows).numpy()
+    full = geodesic(cloud, rows)[0].numpy()
     found = nearest_geodesic(cloud, rows, 5)
     kept = found.distances.numpy()
     reached = np.isfinite(kept)
@@ -333,26 +332,6 @@ def test_nearest_geodesic_cost_agrees_with_the_full_one_where_anchors_are_kept()
     np.testing.assert_allclose(kept.at(0.1).dense(), full.at(0.1).dense(), rtol=1e-5)
     coupling = couple(kept, epsilon=0.1)
     assert np.isfinite(coupling.map(cloud[:5] + 0.01, other)).all()
-
-
-def test_an_approximate_index_finds_nearly_all_neighbours(monkeypatch):
-    pytest.importorskip("faiss", reason="the extra `ann` is not installed")
-    monkeypatch.setattr(graph_module, "EXACT_NEIGHBORS", 500)
-    monkeypatch.setattr(graph_module, "_TRIED", 100)
-    cloud = torch.as_tensor(np.random.default_rng(4).normal(size=(4000, 5)).astype(np.float32))
-    distance, index = neighbors(cloud, cloud, 6)
-    exact = np.sort(cdist(cloud, cloud), axis=1)[:, :6]
-    assert (np.abs(distance.numpy() - exact) < 1e-3).mean() > 0.95
-    np.testing.assert_allclose(distance.numpy(), (cloud[:, None] - cloud[index]).norm(dim=2).numpy(), atol=1e-5)
-
-
-def test_a_large_graph_without_faiss_names_the_extra(monkeypatch):
-    monkeypatch.setattr(graph_module, "EXACT_NEIGHBORS", 100)
-    monkeypatch.setattr(graph_module, "_TRIED", 10)
-    monkeypatch.setitem(__import__("sys").modules, "faiss", None)
-    cloud = torch.as_tensor(np.random.default_rng(4).normal(size=(200, 5)))
-    with refused(ImportError, 200, "faiss", "neurobridge[ann]"):
-        neighbors(cloud, cloud, 3)
 
 
 # Refusals
