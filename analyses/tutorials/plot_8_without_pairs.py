@@ -99,12 +99,20 @@ cases = {
     "IT, noise of its\ncovariance": nothing,
     "round cloud\n(simulated)": round_cloud,
 }
+
+
+def beyond_chance(name: str) -> list[float]:
+    """Return a measure of trust of every case, 0 at its chance level."""
+    chance = f"{name}_chance"
+    return [(getattr(s.trust, name) - getattr(s.trust, chance)) / (1 - getattr(s.trust, chance)) for s in cases.values()]
+
+
 fig, axes = plt.subplots(1, 2, figsize=(9.5, 3.4), layout="constrained")
 place = np.arange(len(cases))
 for k, (name, colour) in enumerate((("stability", "#0072B2"), ("cycle", "#E69F00"))):
-    axes[0].bar(place + 0.35 * (k - 0.5), [getattr(s.trust, name) for s in cases.values()], 0.33, color=colour, label=name)
+    axes[0].bar(place + 0.35 * (k - 0.5), beyond_chance(name), 0.33, color=colour, label=name)
 axes[0].axhline(0.5, color="black", linestyle=":", label="least to be trusted")
-axes[0].set_ylabel("share of probe points")
+axes[0].set_ylabel("share of probe points, beyond chance")
 for k, start in enumerate(cases.values()):
     axes[1].plot([k - 0.1] * len(start.trust.distortions), start.trust.distortions, "o", color="#D55E00",
                  label="distortion of the restarts" if k == 0 else None)  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import re
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
+import reference
 
 import neurobridge as nb
 
@@ -122,9 +124,38 @@ def link_sources(app: Any, docname: str, source: list[str]) -> None:
         return match[1] if match[1].strip("`") == name else f"{match[1]} (`{name}`)"
 
     source[0] = re.sub(r"\[([^\]]*)\]\((\.\./[^)#\s]+)\)", named, source[0])
+    source[0] = link_names(source[0], docname)
     if path.parent.name == "tutorials" and path.stem != "index":
         link = f"{{download}}`Download as a notebook <../auto_notebooks/{path.stem}.ipynb>`"
         source[0] = re.sub(r"\A(# .*\n)", rf"\1\n{link}\n", source[0])
+
+
+def link_names(text: str, docname: str) -> str:
+    """Link inline code that names a public object (`nb.predictivity`) to its page; code blocks and headings stay."""
+    if docname == "changelog":
+        return text
+    full = _full_names()
+
+    def role(match: re.Match[str]) -> str:
+        return f"{{py:obj}}`{match[1]} <{full[match[1]]}>`" if match[1] in full else match[0]
+
+    lines, fenced = [], False
+    for line in text.splitlines(keepends=True):
+        fenced ^= line.lstrip().startswith(("```", "~~~"))
+        if fenced or line.startswith("#") or "](" in line and re.search(r"\[[^\]]*`nb\.", line):
+            lines.append(line)
+        else:
+            lines.append(re.sub(r"(?<![`{}])`(nb\.[A-Za-z_.]+)`(?!`)", role, line))
+    return "".join(lines)
+
+
+@functools.cache
+def _full_names() -> dict[str, str]:
+    names = {}
+    for namespace, groups in reference.namespaces().items():
+        for name, full in (entry for group in groups.values() for entry in group):
+            names[f"nb.{namespace}.{name}".replace("..", ".")] = full
+    return names
 
 
 def _above(docs: Path) -> Any:
