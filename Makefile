@@ -19,7 +19,7 @@ MIRROR ?= $(if $(NEUROBRIDGE_MIRROR),$(NEUROBRIDGE_MIRROR),$(wildcard ../shared/
 # Brain-Score pins old versions whose own deprecations are not ours to mend.
 OLD := -W ignore::DeprecationWarning -W ignore::PendingDeprecationWarning -W ignore::FutureWarning
 
-.PHONY: demo test checks lint types walls unit fuzz test-brainscore experiments docs linkcheck package clean
+.PHONY: demo test checks lint types walls unit fuzz test-brainscore test-newest experiments docs linkcheck package clean
 
 demo: $(READY)
 	$(BIN)/neurobridge demo --out results/demo
@@ -84,6 +84,15 @@ package: $(READY)
 STACK ?= -m "two_stacks and not slow and not gpu"
 test-brainscore: .venv-brainscore/.ready
 	.venv-brainscore/bin/python -m pytest tests $(PARALLEL) $(OLD) $(STACK) $(if $(MIRROR),--mirror=$(MIRROR)) $(PYTEST_ARGS)
+
+# The newest releases of everything, without constraints.txt.
+test-newest: .venv-newest/.ready
+	.venv-newest/bin/python -m pytest $(PARALLEL) $(if $(MIRROR),--mirror=$(MIRROR)) $(PYTEST_ARGS)
+
+.venv-newest/.ready: pyproject.toml
+	$(PYTHON) -m venv .venv-newest
+	.venv-newest/bin/python -m pip install --quiet --upgrade -e '.[test]'
+	touch $@
 
 # One command, the one docs/brainscore.md gives, and the tests' packages.
 # No zarr: xarray 2022 cannot write with zarr 3, so those tests are skipped.

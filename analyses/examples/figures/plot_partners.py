@@ -18,7 +18,7 @@ import neurobridge as nb
 
 digits: Any = nb.load("mnist", part="test").images[:400]
 pixels = digits.values.reshape(400, 14, 2, 14, 2).mean(axis=(2, 4)).reshape(400, -1)
-gabor = nb.extract(nb.features.GaborEnergy(), digits, "v1").values
+gabor = nb.extract(nb.features.GaborEnergy(), digits, "v1", preprocess=nb.features.Preprocess(size=48)).values
 rows = np.random.default_rng(0).permutation(400)[:40]
 plan = nb.bridge.couple(nb.bridge.bridge_cost(pixels, gabor, (rows, rows)), epsilon=0.1)
 
