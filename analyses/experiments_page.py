@@ -28,7 +28,8 @@ QUESTIONS = {
 }
 EXPERIMENTS_HEAD = """# Experiments
 
-For readers who want to see how a verdict of the [findings](findings.md) was reached: its figures, its tables and the command that repeats it.
+For readers who want to see how a verdict of the [findings](findings.md) was reached: its figures, its tables and the
+command that repeats it.
 
 Each is a script of `analyses/experiments/`, run by `neurobridge run NAME` (all: `--all`; `--quick` for a small version
 that proves the code and no claim). A run that was interrupted goes on; the same seed gives the same numbers. The tables and figures
@@ -36,9 +37,9 @@ below are of the full mode; `docs/results/NAME/scores.json` holds every record b
 """
 FINDINGS_HEAD = """# Findings
 
-For readers who ask what holds. What the paper says of bridges (Gholamzadeh & Sajid 2025), and what we hoped for beyond it, measured beside the
-baselines that could beat it. A verdict follows from the records by the rule in its line, in the script that made them; it speaks of these data
-alone. Figures and tables: [experiments](experiments.md).
+For readers who ask what holds. What the paper says of bridges (Gholamzadeh & Sajid 2025), and what we hoped for beyond it, measured
+beside the baselines that could beat it. A verdict follows from the records by the rule in its line, in the script that made
+them; it speaks of these data alone. Figures and tables: [experiments](experiments.md).
 """
 
 
@@ -98,8 +99,10 @@ def findings() -> str:
         figures = ", ".join(
             f"[{figure['file']}](results/{name}/{figure['file']})" for figure in results.get("figures", [])
         )
-        lines = [f"- **{claim['verdict']}**: {claim['claim']}. {claim['evidence']}" for claim in results["claims"]]
-        parts += [f"## {question}", results["answer"], "\n".join(lines), f"Figures: {figures}."]
+        lines = [f"- **{claim['verdict']}**: {claim['claim']}." for claim in results["claims"]]
+        evidence = [f"{k}. {claim['claim']}: {claim['evidence']}" for k, claim in enumerate(results["claims"], start=1)]
+        parts += [f"## {question}", results["answer"], "\n".join(lines)]
+        parts += [_unfolding("Rules and evidence", "\n".join(evidence)), f"Figures: {figures}."]
     return "\n\n".join(parts) + "\n"
 
 

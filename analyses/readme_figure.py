@@ -46,7 +46,9 @@ def captions(ax: Axes, records: list[dict[str, Any]]) -> None:
         }
         return {n: mean_ci(values) for n, values in by_count.items() if values}
 
-    curve(ax, "bridge to captions", "fused bridge", points("unbalanced", (10, 20)) | points("fused", (50, 100, 600, 3000)))
+    curve(
+        ax, "bridge to captions", "fused bridge", points("unbalanced", (10, 20)) | points("fused", (50, 100, 600, 3000))
+    )
     curve(ax, "network trained end to end", "other", points("end to end", (10, 20, 50, 100, 600, 3000)))
     curve(ax, "the same, augmented", "third", points("end to end, augmented", (10, 20, 50, 100, 600, 3000)))
     chance = max(r["null_95"] for r in records if r["encoder"] == "contrastive" and r.get("null_95"))
@@ -59,9 +61,14 @@ def captions(ax: Axes, records: list[dict[str, Any]]) -> None:
 def sites(ax: Axes, results: dict[str, Any]) -> None:
     """Draw how well IT sites are predicted from other IT sites, beside ridge regression on the same pairs."""
     rows = [r for r in results["rows"] if (r["set"], r["measure"]) == ("it-halves", "median r")]
-    for name, kind, method in (("fused bridge", "fused bridge", "fused"), ("ridge on the same pairs", "other", "ridge")):
+    for name, kind, method in (
+        ("fused bridge", "fused bridge", "fused"),
+        ("ridge on the same pairs", "other", "ridge"),
+    ):
         curve(ax, name, kind, {r["n_pairs"]: (r["means"][method]["mean"], r["means"][method]["ci95"]) for r in rows})
-    ax.axhline(max(r["null"] for r in rows), color="black", linestyle=":", linewidth=1, label="chance (partners permuted)")
+    ax.axhline(
+        max(r["null"] for r in rows), color="black", linestyle=":", linewidth=1, label="chance (partners permuted)"
+    )
     ax.set(xlabel="paired images", ylabel="median r over 84 sites", ylim=(-0.02, 0.8), xscale="log")
     n, seeds = rows[0]["n_test"], rows[0]["seeds"]
     ax.set_title(f"real macaque IT, {n} held-out images (seeds {seeds[0]} to {seeds[-1]})", fontsize="medium")

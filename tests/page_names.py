@@ -51,7 +51,9 @@ def in_time(trials: Any, n_bins: int = 4) -> Any:
     values = trials.values[:, :, None] * gain + rng.normal(size=(*trials.shape, n_bins))
     return nb.make_assembly(
         values,
-        presentation={name: trials[name].values for name in ("stimulus_id", "object_name", "category_name", "repetition")},
+        presentation={
+            name: trials[name].values for name in ("stimulus_id", "object_name", "category_name", "repetition")
+        },
         neuroid={"neuroid_id": trials["neuroid_id"].values},
         time_bin={"time_bin_start": 20 * np.arange(n_bins), "time_bin_end": 20 * np.arange(1, n_bins + 1)},
     )
@@ -80,9 +82,7 @@ def aligner_page(block: int, names: Names) -> None:
     elif block == 5:
         rng = np.random.default_rng(2)
         latents = rng.normal(size=(90, 3))
-        A, B, C = (
-            assembly(latents @ rng.normal(size=(3, 7)) + 0.3 * rng.normal(size=(90, 7)), name) for name in "abc"
-        )
+        A, B, C = (assembly(latents @ rng.normal(size=(3, 7)) + 0.3 * rng.normal(size=(90, 7)), name) for name in "abc")
         names.update(A=A, B=B, C=C)
     elif block == 6:
         names.update(ceiling=None)
@@ -99,7 +99,9 @@ def decoding_page(block: int, names: Names) -> None:
         names.update(trials=in_time(trials_of(recordings[:24], 3)))
     elif block == 3:
         trials = trials_of(recordings[:40])
-        names.update(session_1=trials.isel(neuroid=range(3)), session_2=trials.isel(neuroid=range(3, 6)), recordings=trials)
+        names.update(
+            session_1=trials.isel(neuroid=range(3)), session_2=trials.isel(neuroid=range(3, 6)), recordings=trials
+        )
     elif block == 4:
         rng = np.random.default_rng(0)
         ids, truth = recordings["stimulus_id"].values, recordings["object_name"].values

@@ -108,14 +108,15 @@ for ax, epsilon in zip(axes, (0.05, 0.5), strict=True):
 plt.show()
 
 # %%
-# True partners are on the diagonal. A low temperature gives a sharp plan, a high one a plan that is smooth and cannot be
-# wrong by much in any single place.
+# True partners are on the diagonal. A low temperature gives a sharp plan, a high one a plan that is smooth
+# and cannot be wrong by much in any single place.
 #
 # 4. The map
 # ----------
-# The image of a source point is the mean of its partners under the plan, :math:`T(x) = \sum_j P(j | x) y_j`, the barycentric
-# map. The fused bridge adds what the plan does not know: the direction in which a linear map of the pairs would send a
-# point. It refits that map on the images of all points, and chooses how much of each by cross-validation over the pairs.
+# The image of a source point is the mean of its partners under the plan, :math:`T(x) = \sum_j P(j | x)
+# y_j`, the barycentric map. The fused bridge adds what the plan does not know: the direction in which a
+# linear map of the pairs would send a point. It refits that map on the images of all points, and chooses
+# how much of each by cross-validation over the pairs.
 
 truth = Y[partner]
 rest = np.setdiff1d(np.arange(n), pairs[0])
@@ -139,8 +140,8 @@ axes[0].set_ylabel("second axis of the target")
 plt.show()
 
 # %%
-# Grey is the truth. Ridge keeps the straight shape of the source, for it is linear; the barycentric map bends as the target does
-# and pulls points towards their neighbours' mean.
+# Grey is the truth. Ridge keeps the straight shape of the source, for it is linear; the barycentric map
+# bends as the target does and pulls points towards their neighbours' mean.
 #
 # 5. The flow
 # -----------

@@ -39,7 +39,11 @@ print(f"{recordings.sizes['presentation']} images, {recordings.sizes['neuroid']}
 network = nb.load_model("weights:efficientnet-lite0")
 small = replace(network.preprocess, size=128)
 activations = nb.extract(
-    network.model, v4.images, [f"blocks.{k}" for k in (0, 2, 4, 6, 8, 10, 12, 14, 15)], pooling="mean", preprocess=small,
+    network.model,
+    v4.images,
+    [f"blocks.{k}" for k in (0, 2, 4, 6, 8, 10, 12, 14, 15)],
+    pooling="mean",
+    preprocess=small,
     identifier=network.identifier,
 )
 print(activations.sizes["neuroid"], "units of", len(activations.attrs["layers"]), "layers")
@@ -47,8 +51,8 @@ print(activations.sizes["neuroid"], "units of", len(activations.attrs["layers"])
 # %%
 # 3. Choose on some images, score on others
 # -----------------------------------------
-# The best of nine layers is a maximum over noise, so that its own cross-validated score is too high. ``select_layer`` chooses on
-# 80 % of the images and scores the choice on the rest, once.
+# The best of nine layers is a maximum over noise, so that its own cross-validated score is too high.
+# ``select_layer`` chooses on 80 % of the images and scores the choice on the rest, once.
 
 choice = nb.select_layer(activations, recordings, regression="ridge", ceiling=ceiling, n_permutations=200, seed=0)
 held_out = nb.aggregate(choice.held_out)
@@ -67,9 +71,10 @@ plt.show()
 # What to make of it
 # ------------------
 # - The profile is of *training* images; the number to report is the held-out one above.
-# - One animal and 50 neurons: the layer next to the best one may win in another session. ``nb.compare_models`` tests differences.
-# - Channel means lose where in the image something is. Repeat with ``pooling=None`` and fewer layers before concluding that early
-#   layers predict badly.
+# - One animal and 50 neurons: the layer next to the best one may win in another session.
+#   ``nb.compare_models`` tests differences.
+# - Channel means lose where in the image something is. Repeat with ``pooling=None`` and fewer layers before
+#   concluding that early layers predict badly.
 #
-# Next: `how many shared images do I need? <plot_4_how_many_pairs.html>`_; for a score the way Brain-Score computes it, `your own
-# torch model, scored <../tutorials/brainscore_user.html>`_.
+# Next: `how many shared images do I need? <plot_4_how_many_pairs.html>`_; for a score the way Brain-Score
+# computes it, `your own torch model, scored <../tutorials/brainscore_user.html>`_.

@@ -32,14 +32,15 @@ model = nb.extract(nb.features.GaborEnergy(), v4.images, "v1")
 # no image is in both without being a pair. That is the experiment you would do with so many shared images.
 
 fold = nb.evaluate.draw_curve_fold(model, recordings, 20, seed=0)
-print(f"{len(fold.pairs)} pairs; {fold.source_train.sizes['presentation']} training images in the model, "
-      f"{fold.target_train.sizes['presentation']} in the recordings; {fold.target_test.sizes['presentation']} held out")  # fmt: skip
+n_model, n_recordings = len(fold.source_train), len(fold.target_train)
+print(f"{len(fold.pairs)} pairs; {n_model} training images in the model, {n_recordings} in the recordings")
+print(f"{len(fold.target_test)} images held out")
 
 # %%
 # 3. The curve
 # ------------
-# Two methods on the same draws: ridge regression on the pairs, which uses nothing else, and the fused bridge, which uses
-# all other images as well.
+# Two methods on the same draws: ridge regression on the pairs, which uses nothing else, and the fused
+# bridge, which uses all other images as well.
 
 curve = nb.learning_curve(
     model,
@@ -64,11 +65,13 @@ plt.show()
 # %%
 # 5. Read it
 # ----------
-# - Read across: how many pairs does ridge need to reach what the fused bridge reaches with fewer? That is what unshared images save.
-# - Read up: the distance to the ceiling is what is left for better models or more pairs. Here the model is a bank of filters, so that
-#   most of it is the model's.
+# - Read across: how many pairs does ridge need to reach what the fused bridge reaches with fewer? That is
+#   what unshared images save.
+# - Read up: the distance to the ceiling is what is left for better models or more pairs. Here the model is
+#   a bank of filters, so that most of it is the model's.
 # - Read down: below the chance level nothing was learned.
 # - The bars are intervals over three draws. Take ten before deciding on an experiment.
 #
-# With many pairs the two methods meet: there is little left for unshared images to tell. Where they are no help at all, cross-validation
-# chooses ridge, and `benchmarks <../benchmarks.html>`_ has the cases in which the bridge loses.
+# With many pairs the two methods meet: there is little left for unshared images to tell. Where they are no
+# help at all, cross-validation chooses ridge, and `benchmarks <../benchmarks.html>`_ has the cases in which
+# the bridge loses.

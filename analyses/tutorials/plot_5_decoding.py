@@ -2,9 +2,9 @@
 Decoding across spaces and over time
 ====================================
 
-This page is for someone who asks what can be read from a population. At its end you will be able to decode a label
-beside its chance level, let a readout that was trained on a model read the recordings and the other way round, and follow a
-code in time.
+This page is for someone who asks what can be read from a population. At its end you will be able to
+decode a label beside its chance level, let a readout that was trained on a model read the recordings and
+the other way round, and follow a code in time.
 
 Parts 1 and 2: the responses are real (168 sites of macaque IT, ``majajhong2015-it-v6``, averaged over trials); the
 model side is the table of generative latents of the images. Part 3 is SIMULATED, so that its onset is known.
@@ -31,8 +31,9 @@ print(f"accuracy {summary['raw']:.3f}, chance {summary['null_mean']:.3f}, p {sum
 # %%
 # 2. A readout of one space reads the other
 # -----------------------------------------
-# 128 images are held out. An alignment over 64 pairs carries each space into the other; the readouts were trained in their
-# own spaces and stay as they are. What is decoded after transport has to have been carried by it.
+# 128 images are held out. An alignment over 64 pairs carries each space into the other; the readouts were
+# trained in their own spaces and stay as they are. What is decoded after transport has to have been carried
+# by it.
 
 fold = nb.evaluate.draw_curve_fold(latents, recordings, 64, seed=0)
 aligner = nb.aligners.ProcrustesAligner().fit(fold.source_train, fold.target_train, fold.pairs)
@@ -58,16 +59,15 @@ plt.show()
 # %%
 # 3. In time
 # ----------
-# SIMULATED trials: categories differ from 100 ms on, and by another code from 240 ms on. A readout is trained in every bin, and every
-# bin is read with every readout. A block beside the diagonal that stays at chance says that the code changed.
+# SIMULATED trials: categories differ from 100 ms on, and by another code from 240 ms on. A readout is
+# trained in every bin, and every bin is read with every readout. A block beside the diagonal that stays at
+# chance says that the code changed.
 
 rng = np.random.default_rng(0)
 start, stimulus = np.arange(0, 400, 20), np.tile(np.arange(40), 4)
 early, late = rng.normal(size=(2, 2, 30))
 gain = [(start >= 100) & (start < 240), start >= 240]
-signal = sum(
-    code[stimulus % 2][:, :, None] * on[None, None] for code, on in zip((early, late), gain, strict=True)
-)
+signal = sum(code[stimulus % 2][:, :, None] * on[None, None] for code, on in zip((early, late), gain, strict=True))
 trials = nb.make_assembly(
     signal + 2.5 * rng.normal(size=(160, 30, 20)),
     presentation={"stimulus_id": stimulus, "category_name": np.array(["animal", "tool"])[stimulus % 2]},

@@ -2,12 +2,13 @@
 Images, captions and sounds through one bridge
 ==============================================
 
-This page is for someone whose spaces come from different senses. At its end you will be able to bring three of them into
-one common space although two have no pair, and to measure whether a sound finds its image through words.
+This page is for someone whose spaces come from different senses. At its end you will be able to bring
+three of them into one common space although two have no pair, and to measure whether a sound finds its
+image through words.
 
-The data are real: handwritten digits (``mnist``), spoken digits (``fsdd``) and captions that were made from templates and
-embedded by MiniLM, a network that has read text alone. Images are pixels and sounds are spectrograms: no network has seen
-or heard them together.
+The data are real: handwritten digits (``mnist``), spoken digits (``fsdd``) and captions that were made
+from templates and embedded by MiniLM, a network that has read text alone. Images are pixels and sounds
+are spectrograms: no network has seen or heard them together.
 """
 
 # %%
@@ -94,8 +95,8 @@ print(space)
 # %%
 # 3. Does a sound find its image?
 # -------------------------------
-# Held-out sounds are carried into the space of the images, where a readout that was trained on images names the digit. It has never
-# seen a sound. Chance is one in ten.
+# Held-out sounds are carried into the space of the images, where a readout that was trained on images names
+# the digit. It has never seen a sound. Chance is one in ten.
 
 rows = []
 for source, target, test in (
@@ -108,7 +109,9 @@ for source, target, test in (
     score = nb.decoding.cross_decode(trained, moved, "digit", n_permutations=200)
     summary = nb.aggregate(score)
     rows.append({"name": f"{source} to {target}", "accuracy": [summary["raw"]], "chance": summary["null_mean"]})
-    print(f"{source} to {target}: {summary['raw']:.3f} of {len(test)} held-out named rightly, chance {summary['null_mean']:.3f}")
+    print(
+        f"{source} to {target}: {summary['raw']:.3f} of {len(test)} held-out named rightly, chance {summary['null_mean']:.3f}"
+    )
 
 fig, ax = plt.subplots(figsize=(7, 2.4), layout="constrained")
 nb.figures.accuracies(rows, ax=ax, label="10 digits", title="no image paired with a sound; one draw, seed 0")
@@ -117,11 +120,13 @@ plt.show()
 # %%
 # What carried it
 # ---------------
-# The captions: their own words for a digit are near one another, whatever the wording. What is carried is what captions say, the
-# digit, and not how it was written or who spoke it. The three routes and their weights are in ``space.weights_``.
+# The captions: their own words for a digit are near one another, whatever the wording. What is carried is
+# what captions say, the digit, and not how it was written or who spoke it. The three routes and their
+# weights are in ``space.weights_``.
 
 print(space.weights_["sounds", "images"])
 
 # %%
 # - More animals, models or senses: ``nb.aligners.CommonSpace`` takes any number of spaces.
-# - Captions of photographs: the gallery's `retrieval of images by captions <../auto_gallery/comparing/plot_retrieval.html>`_.
+# - Captions of photographs: the gallery's `retrieval of images by captions
+#   <../auto_gallery/comparing/plot_retrieval.html>`_.

@@ -2,9 +2,9 @@
 Aligning without any pair, and when not to believe it
 =====================================================
 
-This page is for someone who has two recordings and no stimulus known in both. At its end you will be able to ask whether
-geometry alone aligns them, to read the evidence for and against the answer, and to know which clouds cannot be aligned this
-way at all.
+This page is for someone who has two recordings and no stimulus known in both. At its end you will be able
+to ask whether geometry alone aligns them, to read the evidence for and against the answer, and to know
+which clouds cannot be aligned this way at all.
 
 Any two clouds have a best match. So the question is never "what is the best match" but "should I believe it".
 """
@@ -12,8 +12,9 @@ Any two clouds have a best match. So the question is never "what is the best mat
 # %%
 # 1. A case that works
 # --------------------
-# Real judgements of similarity: 1,854 objects, placed in two spaces of meanings, one fitted to judgements of women and one to
-# those of men (``things-similarity``). The rows of the second group are shuffled; the method is not told how.
+# Real judgements of similarity: 1,854 objects, placed in two spaces of meanings, one fitted to judgements
+# of women and one to those of men (``things-similarity``). The rows of the second group are shuffled; the
+# method is not told how.
 
 import warnings
 from typing import Any
@@ -59,8 +60,9 @@ print(f"{len(things.anchors[0])} anchors proposed, {right_anchors(things, np.arg
 #
 # 3. A case that is refused, rightly
 # ----------------------------------
-# Real responses: 168 sites of macaque IT to 640 images (``majajhong2015-it-v6``), dealt into two sets of sites. With pairs, one set
-# predicts the other well. Without, geometry finds many more partners than chance and far too few to use.
+# Real responses: 168 sites of macaque IT to 640 images (``majajhong2015-it-v6``), dealt into two sets of
+# sites. With pairs, one set predicts the other well. Without, geometry finds many more partners than chance
+# and far too few to use.
 
 recordings: Any = nb.load("majajhong2015-it-v6").recordings
 sites = rng.permutation(168)
@@ -75,9 +77,9 @@ print("reasons:", *halves.trust.reasons, sep="\n  ")
 # %%
 # 4. Two more: nothing in common, and too much doubt
 # --------------------------------------------------
-# The same IT sites beside noise of their covariance: the same shape, and nothing in common. And a SIMULATED round cloud beside a turned,
-# noisy copy: the anchors are right, but the match is hardly better than one with rearranged targets, so that it is not trusted. The verdict
-# errs towards doubt.
+# The same IT sites beside noise of their covariance: the same shape, and nothing in common. And a SIMULATED
+# round cloud beside a turned, noisy copy: the anchors are right, but the match is hardly better than one
+# with rearranged targets, so that it is not trusted. The verdict errs towards doubt.
 
 noise = rng.multivariate_normal(np.zeros(84), np.cov(second.T), size=640)
 nothing = try_alignment(first, noise / noise.std(axis=0))
@@ -104,7 +106,9 @@ cases = {
 def beyond_chance(name: str) -> list[float]:
     """Return a measure of trust of every case, 0 at its chance level."""
     chance = f"{name}_chance"
-    return [(getattr(s.trust, name) - getattr(s.trust, chance)) / (1 - getattr(s.trust, chance)) for s in cases.values()]
+    return [
+        (getattr(s.trust, name) - getattr(s.trust, chance)) / (1 - getattr(s.trust, chance)) for s in cases.values()
+    ]
 
 
 fig, axes = plt.subplots(1, 2, figsize=(9.5, 3.4), layout="constrained")
@@ -128,7 +132,9 @@ plt.show()
 # %%
 # What to do
 # ----------
-# - If the alignment is not trusted, do not use it: even five known pairs beat it (``nb.BridgeAligner(seed=0).fit(X, Y, pairs)``).
-# - If it is trusted, pass the anchors on: ``nb.bridge.bridge_cost(X, Y, start.anchors, confidence=start.confidence)``.
-# - How often each condition errs: `diagnostics <../diagnostics.html>`_. What was measured on real pairs of spaces: `findings
-#   <../findings.html>`_.
+# - If the alignment is not trusted, do not use it: even five known pairs beat it
+#   (``nb.BridgeAligner(seed=0).fit(X, Y, pairs)``).
+# - If it is trusted, pass the anchors on: ``nb.bridge.bridge_cost(X, Y, start.anchors,
+#   confidence=start.confidence)``.
+# - How often each condition errs: `diagnostics <../diagnostics.html>`_. What was measured on real pairs of
+#   spaces: `findings <../findings.html>`_.

@@ -2,8 +2,9 @@
 A million points, and a cluster
 ===============================
 
-This page is for someone with more points than fit into a matrix. At its end you will be able to say before a run how much memory
-and time it takes, choose between keeping distances and computing them again, and run the same lines on a dask cluster.
+This page is for someone with more points than fit into a matrix. At its end you will be able to say
+before a run how much memory and time it takes, choose between keeping distances and computing them again,
+and run the same lines on a dask cluster.
 
 The data are SIMULATED clouds; only time and memory matter here.
 """
@@ -11,8 +12,9 @@ The data are SIMULATED clouds; only time and memory matter here.
 # %%
 # 1. Why no n x m matrix is needed
 # --------------------------------
-# Under the softmin bridge cost the kernel of transport is a product of two thin matrices, of n and m rows and one column a pair. A
-# solver step is two products with them: time and memory are O((n + m) P) instead of O(n m).
+# Under the softmin bridge cost the kernel of transport is a product of two thin matrices, of n and m rows
+# and one column a pair. A solver step is two products with them: time and memory are O((n + m) P) instead
+# of O(n m).
 
 import time
 
@@ -71,7 +73,8 @@ plt.show()
 # %%
 # 4. Images of new points
 # -----------------------
-# The plan is never written out either: a new point needs only its distances to the pairs, and its image is a mean of target points.
+# The plan is never written out either: a new point needs only its distances to the pairs, and its image is
+# a mean of target points.
 
 new = clouds(1_000, seed=1)[0]
 print("images:", np.asarray(coupling.map(new, Y)).shape)
@@ -79,8 +82,9 @@ print("images:", np.asarray(coupling.map(new, Y)).shape)
 # %%
 # 5. Larger than memory, and a cluster
 # ------------------------------------
-# Memory maps and dask arrays are read block by block. ``stream=True`` keeps no distances at all. ``distributed=True`` keeps them on the
-# workers: with ``client = dask.distributed.Client("scheduler:8786")`` the following lines run on a cluster unchanged, and without a
+# Memory maps and dask arrays are read block by block. ``stream=True`` keeps no distances at all.
+# ``distributed=True`` keeps them on the workers: with ``client =
+# dask.distributed.Client("scheduler:8786")`` the following lines run on a cluster unchanged, and without a
 # client on threads, as here.
 
 X, Y, pairs = clouds(20_000)

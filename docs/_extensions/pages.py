@@ -142,7 +142,7 @@ def link_names(text: str, docname: str) -> str:
     lines, fenced = [], False
     for line in text.splitlines(keepends=True):
         fenced ^= line.lstrip().startswith(("```", "~~~"))
-        if fenced or line.startswith("#") or "](" in line and re.search(r"\[[^\]]*`nb\.", line):
+        if fenced or line.startswith("#") or ("](" in line and re.search(r"\[[^\]]*`nb\.", line)):
             lines.append(line)
         else:
             lines.append(re.sub(r"(?<![`{}])`(nb\.[A-Za-z_.]+)`(?!`)", role, line))
@@ -167,7 +167,9 @@ def _above(docs: Path) -> Any:
 
 def _unlisted(docs: Path) -> list[str]:
     """Return the pages that no section lists yet: they stand under How-to until somebody places them."""
-    listed = "\n".join(path.read_text(encoding="utf-8") for path in docs.glob("*.md") if "{toctree}" in path.read_text())
+    listed = "\n".join(
+        path.read_text(encoding="utf-8") for path in docs.glob("*.md") if "{toctree}" in path.read_text()
+    )
     names = set(re.findall(r"^(?:[^<\n]*<)?([\w/]+)>?$", listed, flags=re.MULTILINE))
     return sorted(path.stem for path in docs.glob("*.md") if path.stem not in names | {"index"})
 

@@ -11,8 +11,6 @@ import inspect
 from pathlib import Path
 from typing import Any
 
-import neurobridge
-
 #: Namespace -> one line for the table of the reference.
 TITLES = {
     "": "What is used most",

@@ -2,8 +2,8 @@
 The landscape of a bridge cost
 ==============================
 
-How far is each place of one space from a point of the other, when the only ways lead over four pairs? The data are SIMULATED:
-two planes, so that the cost can be drawn as a landscape.
+How far is each place of one space from a point of the other, when the only ways lead over four pairs? The
+data are SIMULATED: two planes, so that the cost can be drawn as a landscape.
 """
 
 # %%

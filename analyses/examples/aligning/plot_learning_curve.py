@@ -2,11 +2,12 @@
 How well are sites predicted from few pairs?
 ============================================
 
-The figure of most papers on alignment: held-out predictivity against the number of pairs, with ridge regression on the same
-pairs and chance.
+The figure of most papers on alignment: held-out predictivity against the number of pairs, with ridge
+regression on the same pairs and chance.
 
-The responses are real: 168 sites of macaque IT, averaged over trials (``majajhong2015-it-v6``), dealt into two sets of 84. The sets play
-the part of two animals, and agree better than animals would. 128 images are held out; two draws.
+The responses are real: 168 sites of macaque IT, averaged over trials (``majajhong2015-it-v6``), dealt
+into two sets of 84. The sets play the part of two animals, and agree better than animals would. 128
+images are held out; two draws.
 """
 
 # %%

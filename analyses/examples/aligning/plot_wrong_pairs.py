@@ -2,11 +2,11 @@
 Which pairs are wrong?
 ======================
 
-A tenth of the pairs was mixed up, as happens when trigger lines or file lists are off by a few rows. Which ones? The pairs are judged by
-one another, before anything is aligned.
+A tenth of the pairs was mixed up, as happens when trigger lines or file lists are off by a few rows.
+Which ones? The pairs are judged by one another, before anything is aligned.
 
-The responses are real (168 sites of macaque IT, ``majajhong2015-it-v6``, dealt into two sets of sites); six of 60 pairs are
-exchanged on purpose.
+The responses are real (168 sites of macaque IT, ``majajhong2015-it-v6``, dealt into two sets of sites);
+six of 60 pairs are exchanged on purpose.
 """
 
 # %%
@@ -28,8 +28,9 @@ wrong = rng.permutation(60)[:6]
 target[wrong] = np.roll(target[wrong], 1)
 
 # %%
-# The diagnosis names suspects. It is told nothing of what was exchanged. The pairs of two noisy populations predict one another imprecisely,
-# so that it calls some true pairs suspect as well, and says that it cannot tell whether pairs are wrong at all: look at the suspects by hand.
+# The diagnosis names suspects. It is told nothing of what was exchanged. The pairs of two noisy populations
+# predict one another imprecisely, so that it calls some true pairs suspect as well, and says that it cannot
+# tell whether pairs are wrong at all: look at the suspects by hand.
 
 report = nb.bridge.diagnose(nb.bridge.bridge_cost(X, Y, (source, target)), X=X, Y=Y, warn=False)
 print(report.summary())

@@ -2,8 +2,9 @@
 How many trials does a ceiling need?
 ====================================
 
-Reliability grows with the number of trials that are averaged. How many are worth their time? The recordings are SIMULATED, so that the
-truth is known: 40 sites, 100 stimuli, noise of twice the size of the signal.
+Reliability grows with the number of trials that are averaged. How many are worth their time? The
+recordings are SIMULATED, so that the truth is known: 40 sites, 100 stimuli, noise of twice the size of
+the signal.
 """
 
 # %%

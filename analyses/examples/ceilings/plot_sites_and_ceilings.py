@@ -2,8 +2,9 @@
 Every site beside its own ceiling
 =================================
 
-A site that is noisy cannot be predicted well by any model. Which sites are predicted badly because the model is bad, and which because they
-are noisy? The recordings are real: 50 V4 neurons, 640 images (``cowley2023-v4-210325``).
+A site that is noisy cannot be predicted well by any model. Which sites are predicted badly because the
+model is bad, and which because they are noisy? The recordings are real: 50 V4 neurons, 640 images
+(``cowley2023-v4-210325``).
 """
 
 # %%

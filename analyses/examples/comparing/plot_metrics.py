@@ -2,8 +2,8 @@
 One model, three targets, several metrics
 =========================================
 
-Metrics answer different questions. Which of them notice a rotation, stretched dimensions, or noise? The targets are SIMULATED
-copies of one model space, each changed in one way.
+Metrics answer different questions. Which of them notice a rotation, stretched dimensions, or noise? The
+targets are SIMULATED copies of one model space, each changed in one way.
 """
 
 # %%
@@ -45,8 +45,8 @@ table = np.array(
 fig, ax = plt.subplots(figsize=(7, 3.4), layout="constrained")
 for k, (name, color) in enumerate(zip(targets, ("#0072B2", "#E69F00", "#D55E00"), strict=True)):
     ax.bar(np.arange(len(metrics)) + 0.27 * (k - 1), table[k], 0.25, color=color, label=name)
-ax.set_xticks(range(len(metrics)), metrics)
-ax.set_ylabel("value of the metric (1: the same)")
+ax.set_xticks(range(len(metrics)), [*metrics[:-1], "procrustes\n(a distance)"])
+ax.set_ylabel("value (1: the same; distance: 0)")
 ax.set_title("simulated copies of one space, 120 stimuli, 8 dimensions, seed 0", fontsize="medium")
 ax.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
 plt.show()

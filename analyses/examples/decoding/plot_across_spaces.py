@@ -2,15 +2,16 @@
 A readout of one space reads the other
 ======================================
 
-A classifier was trained on a model's space. Can it name what a monkey's IT sees, through an alignment that knows few pairs? And how does
-that depend on their number?
+A classifier was trained on a model's space. Can it name what a monkey's IT sees, through an alignment
+that knows few pairs? And how does that depend on their number?
 
-The responses are real (168 sites of macaque IT, ``majajhong2015-it-v6``); the model side is the table of generative latents of the images.
-128 images are held out in every draw; three draws (seeds 0 to 2).
+The responses are real (168 sites of macaque IT, ``majajhong2015-it-v6``); the model side is the table of
+generative latents of the images. 128 images are held out in every draw; three draws (seeds 0 to 2).
 """
 
 # %%
-# IT is carried into the space of the latents, where the readout was trained; and read by a readout of its own, for comparison.
+# IT is carried into the space of the latents, where the readout was trained; and read by a readout of its
+# own, for comparison.
 
 from typing import Any
 
@@ -30,7 +31,11 @@ for n in counts:
         fold = nb.evaluate.draw_curve_fold(latents, recordings, n, seed=seed)
         aligner = nb.aligners.ProcrustesAligner().fit(fold.source_train, fold.target_train, fold.pairs)
         score = nb.decoding.cross_space_decode(
-            aligner, (fold.source_train, fold.target_train), (fold.source_test, fold.target_test), label, n_permutations=0
+            aligner,
+            (fold.source_train, fold.target_train),
+            (fold.source_test, fold.target_test),
+            label,
+            n_permutations=0,
         )
         for name, reading in zip(accuracy, ("source to target", "target to source", "target"), strict=True):
             draws[name].append(float(score["raw"].sel(reading=reading).mean()))
@@ -38,8 +43,8 @@ for n in counts:
         accuracy[name].append(values)
 
 # %%
-# Sixteen objects, so that chance is one in sixteen. The readout of IT reads latents nearly perfectly: it is the noise of IT that
-# limits the other direction, as it limits IT's own readout.
+# Sixteen objects, so that chance is one in sixteen. The readout of IT reads latents nearly perfectly: it is
+# the noise of IT that limits the other direction, as it limits IT's own readout.
 
 fig, ax = plt.subplots(figsize=(6.5, 3.8), layout="constrained")
 for (name, values), color, line in zip(accuracy.items(), ("#0072B2", "#D55E00", "0.4"), ("-", "-", "--"), strict=True):

@@ -2,8 +2,8 @@
 Which categories are confused, and where
 ========================================
 
-A readout makes mistakes, and their pattern says more than their number. The recordings are SIMULATED: V4 and IT of two simulated
-animals that see 64 rendered objects of eight categories.
+A readout makes mistakes, and their pattern says more than their number. The recordings are SIMULATED: V4
+and IT of two simulated animals that see 64 rendered objects of eight categories.
 """
 
 # %%

@@ -2,8 +2,9 @@
 Wordings of one thing lie together
 ==================================
 
-Captions of ten digits in several wordings, embedded by MiniLM, which has read text alone. Does the space know that "a handwritten 3" and
-"the digit three" are the same thing? The captions are made from templates; the embedding is real (extra ``text``).
+Captions of ten digits in several wordings, embedded by MiniLM, which has read text alone. Does the space
+know that "a handwritten 3" and "the digit three" are the same thing? The captions are made from
+templates; the embedding is real (extra ``text``).
 """
 
 # %%

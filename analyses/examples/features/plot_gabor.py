@@ -2,8 +2,8 @@
 What a bank of Gabor filters sees
 =================================
 
-The energies of Gabor filters are the oldest model of V1 and a good first model of anything visual: they need no weights. The images
-are real: those shown to a macaque's V4 (``cowley2023-v4-210325``).
+The energies of Gabor filters are the oldest model of V1 and a good first model of anything visual: they
+need no weights. The images are real: those shown to a macaque's V4 (``cowley2023-v4-210325``).
 """
 
 # %%

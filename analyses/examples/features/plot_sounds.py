@@ -2,8 +2,9 @@
 Spoken digits as a space
 ========================
 
-A sound becomes a point: the log-mel spectrogram, averaged in equal parts of the word's own duration, so that slow and fast speakers
-have the same units. The recordings are real (``fsdd``, 300 recordings of six speakers).
+A sound becomes a point: the log-mel spectrogram, averaged in equal parts of the word's own duration, so
+that slow and fast speakers have the same units. The recordings are real (``fsdd``, 300 recordings of six
+speakers).
 """
 
 # %%

@@ -2,8 +2,9 @@
 Whom does a plan match with whom?
 =================================
 
-A plan is a table of numbers until its partners are looked at. Two sets of IT sites would do; here the two spaces are two encodings of
-real handwritten digits (``mnist``): pixels, and pixels seen by a bank of Gabor filters. Forty digits are known in both.
+A plan is a table of numbers until its partners are looked at. Two sets of IT sites would do; here the two
+spaces are two encodings of real handwritten digits (``mnist``): pixels, and pixels seen by a bank of
+Gabor filters. Forty digits are known in both.
 """
 
 # %%
@@ -30,4 +31,7 @@ fig, ax = plt.subplots(figsize=(4.2, 6.4), layout="constrained")
 nb.figures.partners(plan, digits, ax=ax, rows=unknown.tolist(), title="digit, and its likeliest partners")
 plt.show()
 same = digits["category_name"].values
-print("first partner is of the same digit:", np.mean([same[i] == same[int(np.argmax(plan.dense()[i]))] for i in np.setdiff1d(np.arange(400), rows)]).round(3))
+print(
+    "first partner is of the same digit:",
+    np.mean([same[i] == same[int(np.argmax(plan.dense()[i]))] for i in np.setdiff1d(np.arange(400), rows)]).round(3),
+)

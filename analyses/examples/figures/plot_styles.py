@@ -2,8 +2,8 @@
 One result in the style of a journal
 ====================================
 
-Every figure function takes axes and gives axes back, and has the width and the size of text of a journal inside a ``with`` block. The
-scores are SIMULATED.
+Every figure function takes axes and gives axes back, and has the width and the size of text of a journal
+inside a ``with`` block. The scores are SIMULATED.
 """
 
 # %%
@@ -20,9 +20,14 @@ latents = rng.normal(size=(100, 4))
 sites = latents @ rng.normal(size=(4, 40)) + 1.5 * rng.normal(size=(100, 40))
 recordings = nb.make_assembly(sites, presentation=stimuli, neuroid={"neuroid_id": range(40)})
 model = nb.make_assembly(
-    latents @ rng.normal(size=(4, 60)) + rng.normal(size=(100, 60)), presentation=stimuli, neuroid={"neuroid_id": range(60)}
+    latents @ rng.normal(size=(4, 60)) + rng.normal(size=(100, 60)),
+    presentation=stimuli,
+    neuroid={"neuroid_id": range(60)},
 )
-scores = {name: nb.predictivity(model, recordings, name, n_permutations=100, splits="kfold,n_splits=5") for name in ("pls", "ridge")}
+scores = {
+    name: nb.predictivity(model, recordings, name, n_permutations=100, splits="kfold,n_splits=5")
+    for name in ("pls", "ridge")
+}
 
 # %%
 # The width of one column of a journal, with letters for the panels.
@@ -35,7 +40,7 @@ with nb.figures.journal("wide"):
 plt.show()
 
 # %%
-# The caption and the text for those who cannot see the figure are written by the package as well; ``nb.figures.save_figure`` writes PNG, SVG
-# and PDF.
+# The caption and the text for those who cannot see the figure are written by the package as well;
+# ``nb.figures.save_figure`` writes PNG, SVG and PDF.
 
 print(nb.figures.caption(scores["ridge"]))

@@ -2,8 +2,8 @@
 Points that move from one space to another
 ==========================================
 
-A flow learns a velocity field from a plan, and carries points along it. The clouds are SIMULATED: a ring becomes two moons, with 20
-known pairs.
+A flow learns a velocity field from a plan, and carries points along it. The clouds are SIMULATED: a ring
+becomes two moons, with 20 known pairs.
 """
 
 # %%

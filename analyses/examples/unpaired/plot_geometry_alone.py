@@ -2,8 +2,8 @@
 Two groups of people, one space of meanings
 ===========================================
 
-1,854 objects have a place in a space fitted to judgements of women, and another in a space fitted to those of men. The labels of
-the objects are taken away. Can geometry alone say which object is which?
+1,854 objects have a place in a space fitted to judgements of women, and another in a space fitted to
+those of men. The labels of the objects are taken away. Can geometry alone say which object is which?
 
 The judgements are real (``things-similarity``). One draw, seed 0.
 """
@@ -26,7 +26,8 @@ start = nb.bridge.align_unpaired(X, Y, n_restarts=2, n_null=2, seed=0)
 print(start.trust)
 
 # %%
-# Every object is sent by the rotation that was trained without a pair. How many objects are nearer to its image than the right one?
+# Every object is sent by the rotation that was trained without a pair. How many objects are nearer to its
+# image than the right one?
 
 image = np.asarray(start.bridge.forward(X))
 unit = [points / np.linalg.norm(points, axis=1, keepdims=True) for points in (image, Y)]

@@ -2,8 +2,8 @@
 When not to believe an alignment without pairs
 ==============================================
 
-Clouds are made that have more and more in common, from nothing to everything. How does the verdict of an alignment without pairs
-follow, and does it ever trust a wrong one?
+Clouds are made that have more and more in common, from nothing to everything. How does the verdict of an
+alignment without pairs follow, and does it ever trust a wrong one?
 
 The clouds are SIMULATED: six clusters of unequal size and place in eight dimensions, 300 points.
 """
@@ -44,8 +44,8 @@ def trial(noise: float, seed: int) -> tuple[float, float, bool]:
 results = {noise: [trial(noise, seed) for seed in range(2)] for noise in NOISE}
 
 # %%
-# Filled points are trusted. Most of them are right, not all: with much noise a stable match can still be half wrong. Where a few pairs can be
-# had, use them to check.
+# Filled points are trusted. Most of them are right, not all: with much noise a stable match can still be
+# half wrong. Where a few pairs can be had, use them to check.
 
 fig, ax = plt.subplots(figsize=(6, 3.8), layout="constrained")
 for noise, trials in results.items():
