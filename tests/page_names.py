@@ -86,6 +86,21 @@ def aligner_page(block: int, names: Names) -> None:
         names.update(A=A, B=B, C=C)
     elif block == 6:
         names.update(ceiling=None)
+    elif block == 7:
+        import torch
+
+        from neurobridge.evaluate import generate, generation_fidelity
+
+        torch.manual_seed(0)
+        captions, latents = two_spaces(80)
+        decoder = torch.nn.Linear(6, 784)
+        real = generate(latents, decoder, image_shape=(28, 28))
+        names.update(generate=generate, generation_fidelity=generation_fidelity, decoder=decoder, captions=captions)
+        names.update(
+            aligner=nb.aligners.RidgeAligner().fit(captions, latents), latents_of_others=latents, real_images=real
+        )
+        names.update(hidden=lambda x: x.flatten(1)[:, :5], classes=["animal", "tool"])
+        names.update(classifier=lambda x: x.flatten(1)[:, :2])
 
 
 def decoding_page(block: int, names: Names) -> None:
@@ -98,9 +113,11 @@ def decoding_page(block: int, names: Names) -> None:
     elif block == 2:
         names.update(trials=in_time(trials_of(recordings[:24], 3)))
     elif block == 3:
-        trials = trials_of(recordings[:40])
+        many = assembly(np.tile(recordings.values[:40], 25), "s", object_name=recordings["object_name"].values[:40],
+                        category_name=recordings["category_name"].values[:40])  # fmt: skip
+        trials = trials_of(many)
         names.update(
-            session_1=trials.isel(neuroid=range(3)), session_2=trials.isel(neuroid=range(3, 6)), recordings=trials
+            session_1=trials.isel(neuroid=range(75)), session_2=trials.isel(neuroid=range(75, 150)), recordings=trials
         )
     elif block == 4:
         rng = np.random.default_rng(0)

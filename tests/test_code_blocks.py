@@ -123,6 +123,7 @@ def test_every_make_target_of_a_page_or_a_workflow_exists():
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("page", GIVEN)
 def test_the_blocks_of_a_page_run_in_their_order(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
