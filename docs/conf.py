@@ -45,7 +45,7 @@ exclude_patterns = ["results/**", "figures/**", "_inventories/**", "**/README.md
 default_role = "py:obj"
 # Pages may end lines with trailing options of pygments' console lexer.
 highlight_language = "python"
-suppress_warnings = ["config.cache", "toc.empty_glob"]
+suppress_warnings = ["config.cache"]
 
 # -- Pages -------------------------------------------------------------------------------------------------------------
 myst_enable_extensions = ["colon_fence", "deflist", "dollarmath", "attrs_block"]

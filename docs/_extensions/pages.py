@@ -124,10 +124,18 @@ def link_sources(app: Any, docname: str, source: list[str]) -> None:
         return match[1] if match[1].strip("`") == name else f"{match[1]} (`{name}`)"
 
     source[0] = re.sub(r"\[([^\]]*)\]\((\.\./[^)#\s]+)\)", named, source[0])
+    source[0] = re.sub(r"^([a-z]*/?)\*$", functools.partial(_matched, path), source[0], flags=re.MULTILINE)
     source[0] = link_names(source[0], docname)
     if path.parent.name == "tutorials" and path.stem != "index":
         link = f"{{download}}`Download as a notebook <../auto_notebooks/{path.stem}.ipynb>`"
         source[0] = re.sub(r"\A(# .*\n)", rf"\1\n{link}\n", source[0])
+
+
+def _matched(path: Path, match: re.Match[str]) -> str:
+    """Leave out a pattern of a table of contents that no further page matches: Sphinx warns of those."""
+    listed = path.read_text(encoding="utf-8").splitlines()
+    pages = (path.parent / match[1]).glob("*.md")
+    return match[0] if any(page != path and page.stem not in listed for page in pages) else ""
 
 
 def link_names(text: str, docname: str) -> str:
