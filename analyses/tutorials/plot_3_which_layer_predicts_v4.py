@@ -36,7 +36,7 @@ print(f"{recordings.sizes['presentation']} images, {recordings.sizes['neuroid']}
 # shown at 128. ``pooling="mean"`` averages each channel over the image, which keeps the arrays small; without it,
 # every position of a feature map is a unit.
 
-network = nb.load_model("weights:efficientnet-lite0")
+network: Any = nb.load_model("weights:efficientnet-lite0")
 small = replace(network.preprocess, size=128)
 activations = nb.extract(
     network.model,
@@ -54,7 +54,7 @@ print(activations.sizes["neuroid"], "units of", len(activations.attrs["layers"])
 # The best of nine layers is a maximum over noise, so that its own cross-validated score is too high.
 # ``select_layer`` chooses on 80 % of the images and scores the choice on the rest, once.
 
-choice = nb.select_layer(activations, recordings, regression="ridge", ceiling=ceiling, n_permutations=200, seed=0)
+choice: Any = nb.select_layer(activations, recordings, regression="ridge", ceiling=ceiling, n_permutations=200, seed=0)
 held_out = nb.aggregate(choice.held_out)
 print(f"chosen: {choice.layer}; held-out r {held_out['raw']:.2f}, chance {held_out['null_95']:.2f}, "
       f"normalised {held_out['normalized']:.2f}")  # fmt: skip

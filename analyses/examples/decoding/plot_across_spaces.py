@@ -47,13 +47,15 @@ for n in counts:
 # the noise of IT that limits the other direction, as it limits IT's own readout.
 
 fig, ax = plt.subplots(figsize=(6.5, 3.8), layout="constrained")
-for (name, values), color, line in zip(accuracy.items(), ("#0072B2", "#D55E00", "0.4"), ("-", "-", "--"), strict=True):
-    mean = np.mean(values, axis=1)
+for (name, by_count), color, line in zip(
+    accuracy.items(), ("#0072B2", "#D55E00", "0.4"), ("-", "-", "--"), strict=True
+):
+    mean = np.mean(by_count, axis=1)
     ax.plot(counts, mean, line, color=color, label=name)
-    ax.fill_between(counts, np.min(values, axis=1), np.max(values, axis=1), color=color, alpha=0.15)
+    ax.fill_between(counts, np.min(by_count, axis=1), np.max(by_count, axis=1), color=color, alpha=0.15)
 ax.axhline(1 / 16, color="black", linestyle=":", label="chance, 1 / 16")
 ax.set_xscale("log", base=2)
-ax.set_xticks(counts, counts)
+ax.set_xticks(counts, [str(n) for n in counts])
 ax.set_xlabel("paired images (count)")
 ax.set_ylabel("accuracy, 16 objects, 128 held-out images")
 ax.set_title("real macaque IT, Procrustes, seeds 0 to 2 (band: range)", fontsize="medium")

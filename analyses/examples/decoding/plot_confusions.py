@@ -9,11 +9,13 @@ and IT of two simulated animals that see 64 rendered objects of eight categories
 # %%
 # The same readout on both regions.
 
+from typing import Any
+
 import matplotlib.pyplot as plt
 
 import neurobridge as nb
 
-experiment = nb.simulate_hvm({3: 3}, n_repetitions=6, image_size=48)
+experiment: Any = nb.simulate_hvm({3: 3}, n_repetitions=6, image_size=48)
 recordings = nb.average_repetitions(experiment.recordings).squeeze()
 scores = {
     region: nb.decode(nb.select(recordings, region=region), "category_name", n_permutations=100)

@@ -17,7 +17,8 @@ import numpy as np
 
 import neurobridge as nb
 
-digits: Any = nb.load("mnist", part="test").images[:400]
+mnist: Any = nb.load("mnist", part="test")
+digits = mnist.images[:400]
 pixels = digits.values.reshape(400, 14, 2, 14, 2).mean(axis=(2, 4)).reshape(400, -1)
 gabor = nb.extract(nb.features.GaborEnergy(), digits, "v1", preprocess=nb.features.Preprocess(size=48)).values
 rows = np.random.default_rng(0).permutation(400)[:40]
