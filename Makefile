@@ -19,7 +19,7 @@ MIRROR ?= $(if $(NEUROBRIDGE_MIRROR),$(NEUROBRIDGE_MIRROR),$(wildcard ../shared/
 # Brain-Score pins old versions whose own deprecations are not ours to mend.
 OLD := -W ignore::DeprecationWarning -W ignore::PendingDeprecationWarning -W ignore::FutureWarning
 
-.PHONY: demo test checks lint types walls unit fuzz test-brainscore experiments clean
+.PHONY: demo test checks lint types walls unit fuzz test-brainscore test-newest experiments docs linkcheck package clean
 
 demo: $(READY)
 	$(BIN)/neurobridge demo --out results/demo
@@ -55,11 +55,44 @@ fuzz: $(READY)
 experiments: $(READY)
 	$(BIN)/neurobridge run --all --quick --fresh --jobs $(WORKERS) $(if $(MIRROR),--mirror $(MIRROR))
 
+# The site, in build/docs: every code block of the pages, every tutorial and every script of the gallery is run, and warnings are
+# errors. A script whose text has not changed since the last build is not run again; `make docs FRESH=1` runs all. Scripts that read
+# real data are run where the data are at hand (MIRROR, or the cache) and shown without output where not, which is printed.
+SPHINX := $(if $(MIRROR),NEUROBRIDGE_MIRROR=$(abspath $(MIRROR))) WORKERS=$(WORKERS) $(BIN)/python -m sphinx
+docs: $(VENV)/.docs-ready
+	$(if $(FRESH),rm -rf docs/api docs/auto_tutorials docs/auto_gallery docs/auto_notebooks build/docs)
+	$(BIN)/python -m pytest -q -p no:cacheprovider tests/test_code_blocks.py -m 'slow or not slow' $(if $(MIRROR),--mirror=$(MIRROR))
+	$(SPHINX) -b html -W --keep-going -q docs build/docs
+
+# Links to other sites, followed by hand where there is a network.
+linkcheck: $(VENV)/.docs-ready
+	$(SPHINX) -b linkcheck -D plot_gallery=0 -q docs build/linkcheck
+
+$(VENV)/.docs-ready: $(READY)
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[docs]'
+	touch $@
+
+# Wheel and source distribution, and what an index would say of them.
+package: $(READY)
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[release]'
+	rm -rf dist
+	$(BIN)/python -m build --outdir dist .
+	$(BIN)/python -m twine check --strict dist/*
+
 # The rooms whose results depend on numpy, pandas, xarray or scikit-learn (marker two_stacks, tests/conftest.py) on Brain-Score's
 # pinned stack, with the real brainscore-core and brainscore-vision. `make test-brainscore STACK=` runs the whole package there.
 STACK ?= -m "two_stacks and not slow and not gpu"
 test-brainscore: .venv-brainscore/.ready
 	.venv-brainscore/bin/python -m pytest tests $(PARALLEL) $(OLD) $(STACK) $(if $(MIRROR),--mirror=$(MIRROR)) $(PYTEST_ARGS)
+
+# The newest releases of everything, without constraints.txt.
+test-newest: .venv-newest/.ready
+	.venv-newest/bin/python -m pytest $(PARALLEL) $(if $(MIRROR),--mirror=$(MIRROR)) $(PYTEST_ARGS)
+
+.venv-newest/.ready: pyproject.toml
+	$(PYTHON) -m venv .venv-newest
+	.venv-newest/bin/python -m pip install --quiet --upgrade -e '.[test]'
+	touch $@
 
 # One command, the one docs/brainscore.md gives, and the tests' packages.
 # No zarr: xarray 2022 cannot write with zarr 3, so those tests are skipped.
@@ -77,4 +110,4 @@ $(READY): pyproject.toml constraints.txt
 	touch $@
 
 clean:
-	rm -rf .venv .venv-* results build dist
+	rm -rf .venv .venv-* results build dist docs/api docs/auto_*

@@ -17,6 +17,9 @@ PAGE = DOCS / "benchmarks.md"
 KEPT = DOCS / "results" / "benchmarks"
 HEAD = """# Benchmarks
 
+For readers who choose a method or plan a run. After this page you will know which method wins where,
+losses of ours included, and what it costs.
+
 Made from `docs/results/benchmarks/` by `python analyses/benchmarks_page.py`; each table names the script that measured it.
 Speed and memory were measured on a machine of two cores (x86-64, 24 GB, no GPU), shared with other work at times: ratios are of
 runs one after the other, numbers are medians where there are several runs, and the files keep all of them.

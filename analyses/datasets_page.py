@@ -12,6 +12,9 @@ from neurobridge.datasets import Manifest, has_loader, list_datasets
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "datasets.md"
 HEAD = """# Datasets
 
+For whoever looks for data. After this page you will know what each dataset is and is not, under which
+licence, and how to fetch and verify it.
+
 Made from `data_manifests/` by `python analyses/datasets_page.py`. Nothing here is redistributed: files are fetched from their
 public addresses with verification, or taken from a mirror folder laid out `<dataset>/<file>` (`--mirror DIR` or
 `NEUROBRIDGE_MIRROR`).

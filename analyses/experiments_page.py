@@ -36,16 +36,18 @@ QUESTIONS = {
 }
 EXPERIMENTS_HEAD = """# Experiments
 
+For readers who want to see how a verdict of the [findings](findings.md) was reached: its figures, its tables and the
+command that repeats it.
+
 Each is a script of `analyses/experiments/`, run by `neurobridge run NAME` (all: `--all`; `--quick` for a small version
 that proves the code and no claim). A run that was interrupted goes on; the same seed gives the same numbers. The tables and figures
-below are of the full mode; `docs/results/NAME/scores.json` holds every record beside them. This page is written by
-`analyses/experiments_page.py`. What it comes to: [findings](findings.md).
+below are of the full mode; `docs/results/NAME/scores.json` holds every record beside them. Tables unfold when they are clicked.
 """
 FINDINGS_HEAD = """# Findings
 
-What the paper says of bridges (Gholamzadeh & Sajid 2025), and what we hoped for beyond it, measured beside the baselines that could
-beat it. A verdict follows from the records by the rule in its line, in the script that made them; it speaks of these data alone.
-Tables: [experiments](experiments.md). This page is written by `analyses/experiments_page.py`.
+For readers who ask what holds. What the paper says of bridges (Gholamzadeh & Sajid 2025), and what we hoped for beyond it, measured
+beside the baselines that could beat it. A verdict follows from the records by the rule in its line, in the script that made
+them; it speaks of these data alone. Figures and tables: [experiments](experiments.md).
 """
 
 
@@ -72,23 +74,26 @@ def _digest_lines(results: dict[str, Any]) -> str:
     return "".join(f"\n- `{name}`: `{digest}`" for name, digest in digests.items())
 
 
+def _unfolding(summary: str, text: str) -> str:
+    """Return text that is shown when its summary is clicked, on the site and in a repository's viewer."""
+    return f"<details>\n<summary>{summary}</summary>\n\n{text}\n\n</details>"
+
+
 def experiments() -> str:
     """Return the text of docs/experiments.md."""
     parts = [EXPERIMENTS_HEAD.strip()]
     for name, question in QUESTIONS.items():
         if (results := kept_results(name)) is None:
             continue
-        data = _digest_lines(results)
-        parts += [
-            f"## {question}",
-            f"`neurobridge run {name}`: {results['title']}. {_run_text(results)}",
-            results["note"],
-        ]
+        parts += [f"## {question}", f"`neurobridge run {name}`: {results['title']}. {_run_text(results)}"]
+        parts += ["\n".join(f"- **{claim['verdict']}**: {claim['claim']}." for claim in results["claims"])]
         parts += [_figure(name, figure) for figure in results.get("figures", [])]
+        parts += [_unfolding("How it was measured", results["note"])]
         parts += [
-            f"**{table['title']}**\n\n{markdown_table(table['columns'], table['rows'])}" for table in results["tables"]
+            _unfolding(table["title"], markdown_table(table["columns"], table["rows"])) for table in results["tables"]
         ]
-        parts += [f"Data files:\n{data}"] if data else []
+        data = _digest_lines(results)
+        parts += [_unfolding("Data files and their digests", data.strip())] if data else []
     return "\n\n".join(parts) + "\n"
 
 
@@ -102,8 +107,10 @@ def findings() -> str:
         figures = ", ".join(
             f"[{figure['file']}](results/{name}/{figure['file']})" for figure in results.get("figures", [])
         )
-        lines = [f"- **{claim['verdict']}**: {claim['claim']}. {claim['evidence']}" for claim in results["claims"]]
-        parts += [f"## {question}", results["answer"], "\n".join(lines), f"Figures: {figures}."]
+        lines = [f"- **{claim['verdict']}**: {claim['claim']}." for claim in results["claims"]]
+        evidence = [f"{k}. {claim['claim']}: {claim['evidence']}" for k, claim in enumerate(results["claims"], start=1)]
+        parts += [f"## {question}", results["answer"], "\n".join(lines)]
+        parts += [_unfolding("Rules and evidence", "\n".join(evidence)), f"Figures: {figures}."]
     return "\n\n".join(parts) + "\n"
 
 

@@ -1,11 +1,11 @@
-"""Write the measured tables into README.md.
+"""Write the measured tables into docs/measured.md.
 
 After `neurobridge demo --dataset NAME --seeds 3 --out results/NAME` for both real datasets:
 
     python analyses/readme_tables.py results/cowley2023-v4-210325 results/majajhong2015-it-v6
 
 keeps each run's tables, settings and digests in docs/results/, draws its figures in docs/figures/ from them, and rewrites the
-README's tables. Without folders, what was kept before is drawn and written again.
+page's tables. Without folders, what was kept before is drawn and written again.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ mpl.use("Agg")
 ROOT = Path(__file__).resolve().parents[1]
 KEPT = ROOT / "docs" / "results"
 FIGURES = ROOT / "docs" / "figures"
+PAGE = ROOT / "docs" / "measured.md"
 
 
 def keep(folder: Path) -> None:
@@ -116,7 +117,7 @@ def markdown(results: dict) -> str:
 
 
 def with_tables(text: str) -> str:
-    """Return the README's text with the tables of the kept results between its markers."""
+    """Return the page's text with the tables of the kept results between its markers."""
 
     def fill(match: re.Match) -> str:
         results = json.loads((KEPT / f"{match[1]}.json").read_text())
@@ -131,5 +132,4 @@ if __name__ == "__main__":
     for kept in ("cowley2023-v4-210325", "majajhong2015-it-v6"):
         draw_curve(kept)
         draw_decoding(kept)
-    readme = ROOT / "README.md"
-    readme.write_text(with_tables(readme.read_text()))
+    PAGE.write_text(with_tables(PAGE.read_text()))

@@ -265,12 +265,22 @@ def slug(heading: str) -> str:
     return re.sub(r"[^\w\- ]", "", heading.strip().lower()).replace(" ", "-")
 
 
+def source_of(file: Path) -> Path:
+    """Return the script or header from which the site makes a page; any other file as it is."""
+    name = re.sub(r"/[a-z]+/\.\.(?=/)", "", file.as_posix())
+    for made, folder in (("docs/auto_tutorials/", "tutorials"), ("docs/auto_gallery/", "examples")):
+        if made in name:
+            rest = name.partition(made)[2].replace("index.rst", "GALLERY_HEADER.rst")
+            return ROOT / "analyses" / folder / (rest if "HEADER" in rest else rest.removesuffix(".rst") + ".py")
+    return file
+
+
 @pytest.mark.parametrize("page", ["README.md", *sorted(str(p.relative_to(ROOT)) for p in ROOT.glob("docs/**/*.md"))])
 def test_the_files_and_headings_that_a_page_links_to_exist(page):
     text = (ROOT / page).read_text(encoding="utf-8")
     for target in re.findall(r"\]\((?!https?:|mailto:)([^)\s]+)\)", text):
         path, _, anchor = target.partition("#")
-        file = ((ROOT / page).parent / path) if path else ROOT / page
+        file = source_of(((ROOT / page).parent / path) if path else ROOT / page)
         assert file.exists(), target
         if anchor:
             headings = re.findall(r"^#+ (.*)$", file.read_text(encoding="utf-8"), flags=re.MULTILINE)

@@ -273,7 +273,7 @@ def as_few_columns(Y: np.ndarray) -> np.ndarray:
     -------
     array of shape (n_samples, min(n_samples, n_targets))
     """
-    return np.asarray(np.linalg.qr(Y.T, mode="r").T) if Y.shape[1] > len(Y) else Y
+    return np.asarray(np.linalg.qr(Y.T, mode="r")).T if Y.shape[1] > len(Y) else Y
 
 
 def leave_one_out(

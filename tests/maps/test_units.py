@@ -69,6 +69,7 @@ FOLLOWING = {
     "Decoder": (0, 1, lambda X, Y: Decoder(cosines(X - X.mean(axis=0), X[:5]), Y).at(0.1).coef),
 }
 INSIDE = {
+    "as_few_columns": "ridge_map",
     "KernelMap": "kernel_map",
     "LinearMap": "ridge_map",
     "RelativeMap": "relative_map",

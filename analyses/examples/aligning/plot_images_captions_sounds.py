@@ -26,7 +26,8 @@ NAMES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight",
 mnist: Any = nb.load("mnist", part="test")
 pixels = mnist.images.values[:600].reshape(600, 14, 2, 14, 2).mean(axis=(2, 4)).reshape(600, -1)
 pixels = pixels[:, (pixels > 0).mean(axis=0) > 0.05]
-sounds = nb.features.log_mel(nb.load("fsdd").sounds, n_parts=4)
+spoken: Any = nb.load("fsdd").sounds
+sounds = nb.features.log_mel(spoken, n_parts=4)
 sounds = sounds.isel(presentation=np.random.default_rng(0).permutation(len(sounds))[:600])
 starts = ("a", "the", "someone's", "a clear", "a hasty", "one more", "a child's", "my", "a nice", "the last")
 templates = [f"{start} {noun} {{}}" for start, noun in product(starts, ("digit", "number", "figure", "sign for"))]

@@ -126,11 +126,11 @@ def discriminate(
     correction : {"loglinear", "cap"}, optional
         Treatment of rates of 0 and 1. "loglinear": every rate is ``(count + 1/2) / (n + 1)``, counting images (in image
         levels, an image's choices): finite (Hautus 1995, Behav. Res. Methods 27:46), but rates of few images are drawn towards
-        1/2 more than those of many, which moves chance away from 0. "cap": |d'| is set to ``cap``, with a warning, as
+        1/2 more than those of many, which moves chance away from 0. "cap": the size of d' is set to ``cap``, with a warning, as
         Rajalingham et al. 2018; a class never chosen rightly then counts -cap, and many of these swamp the mean. Default:
         "loglinear" for objects and pairs, "cap" for images.
     cap : float
-        Bound on |d'| under "cap"; see `dprime`.
+        Bound on the size of d' under "cap"; see `dprime`.
     n_permutations : int
         Size of the null: classes are shuffled among images, mean d'.
     seed : int

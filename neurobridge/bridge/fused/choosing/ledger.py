@@ -156,9 +156,9 @@ def note_pair_maps(ledger: Ledger, fold: Fold, search: Search, settings: PairMap
         for direction, mapping in enumerate((turned.forward, turned.backward)):
             ledger.note(ORTHOGONAL, fold.held, direction, mapping(fold.points[direction]))
     if search.trains_rotations:
-        trained = self_train(*clouds, (rows[0], rows[1]), seed=search.seed)
-        for direction, mapping in enumerate((trained.forward, trained.backward)):
-            ledger.note(SELF_TRAINED, fold.held, direction, mapping(new[direction]))
+        trained = self_train(clouds[0], clouds[1], (rows[0], rows[1]), seed=search.seed)
+        for direction, rotation in enumerate((trained.forward, trained.backward)):
+            ledger.note(SELF_TRAINED, fold.held, direction, rotation(new[direction]))
     design = WhitenedDesign(*clouds) if settings.whitened else None
     for direction in (0, 1):
         source, target = known[direction], known[1 - direction]

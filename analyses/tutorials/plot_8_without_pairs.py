@@ -1,0 +1,140 @@
+"""
+Aligning without any pair, and when not to believe it
+=====================================================
+
+This page is for someone who has two recordings and no stimulus known in both. At its end you will be able
+to ask whether geometry alone aligns them, to read the evidence for and against the answer, and to know
+which clouds cannot be aligned this way at all.
+
+Any two clouds have a best match. So the question is never "what is the best match" but "should I believe it".
+"""
+
+# %%
+# 1. A case that works
+# --------------------
+# Real judgements of similarity: 1,854 objects, placed in two spaces of meanings, one fitted to judgements
+# of women and one to those of men (``things-similarity``). The rows of the second group are shuffled; the
+# method is not told how.
+
+import warnings
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+
+import neurobridge as nb
+
+rng = np.random.default_rng(0)
+
+
+def try_alignment(X: np.ndarray, Y: np.ndarray) -> Any:
+    """Align without a pair, and keep the warnings for later."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", nb.bridge.UntrustedAlignmentWarning)
+        return nb.bridge.align_unpaired(X, Y, n_restarts=3, n_null=2, seed=0)
+
+
+def right_anchors(start: Any, truth: np.ndarray) -> float:
+    """Return the share of proposed anchors that are true partners."""
+    i, j = start.anchors
+    return float((truth[i] == j).mean())
+
+
+women: Any = nb.load("things-similarity", group="female")
+men: Any = nb.load("things-similarity", group="male")
+X, Y = (group.activations.values for group in (women, men))
+order = rng.permutation(len(Y))
+things = try_alignment(X, Y[order])
+print(things.trust)
+print(f"{len(things.anchors[0])} anchors proposed, {right_anchors(things, np.argsort(order)):.2f} of them right; "
+      f"chance {1 / len(Y):.4f}")  # fmt: skip
+
+# %%
+# 2. Read the evidence
+# --------------------
+# - *stability*: do restarts on different points send a point to the same place?
+# - *cycle*: does a point come back when it is sent forward by one restart and back by another?
+# - *distortion* beside its null: is the match better than matches with targets whose parts were rearranged?
+#
+# None of them uses the truth. All three have to speak for the match before it is called trustworthy.
+#
+# 3. A case that is refused, rightly
+# ----------------------------------
+# Real responses: 168 sites of macaque IT to 640 images (``majajhong2015-it-v6``), dealt into two sets of
+# sites. With pairs, one set predicts the other well. Without, geometry finds many more partners than chance
+# and far too few to use.
+
+recordings: Any = nb.load("majajhong2015-it-v6").recordings
+sites = rng.permutation(168)
+first, second = (recordings.values[:, part] for part in (sites[:84], sites[84:]))
+first, second = ((points - points.mean(axis=0)) / points.std(axis=0) for points in (first, second))
+order = rng.permutation(640)
+halves = try_alignment(first, second[order])
+print(halves.trust)
+print(f"{right_anchors(halves, np.argsort(order)):.2f} of the anchors are right; chance {1 / 640:.4f}")
+print("reasons:", *halves.trust.reasons, sep="\n  ")
+
+# %%
+# 4. Two more: nothing in common, and too much doubt
+# --------------------------------------------------
+# The same IT sites beside noise of their covariance: the same shape, and nothing in common. And a SIMULATED
+# round cloud beside a turned, noisy copy: the anchors are right, but the match is hardly better than one
+# with rearranged targets, so that it is not trusted. The verdict errs towards doubt.
+
+noise = rng.multivariate_normal(np.zeros(84), np.cov(second.T), size=640)
+nothing = try_alignment(first, noise / noise.std(axis=0))
+print(nothing.trust)
+ball = rng.normal(size=(400, 8))
+turned = ball @ np.linalg.qr(rng.normal(size=(8, 8)))[0] + 0.3 * rng.normal(size=(400, 8))
+order = rng.permutation(400)
+round_cloud = try_alignment(ball, turned[order])
+print(round_cloud.trust)
+print(f"{right_anchors(round_cloud, np.argsort(order)):.2f} of the anchors of the round cloud are right")
+
+# %%
+# 5. Side by side
+# ---------------
+
+cases = {
+    "objects,\ntwo groups": things,
+    "IT, two sets\nof sites": halves,
+    "IT, noise of its\ncovariance": nothing,
+    "round cloud\n(simulated)": round_cloud,
+}
+
+
+def beyond_chance(name: str) -> list[float]:
+    """Return a measure of trust of every case, 0 at its chance level."""
+    chance = f"{name}_chance"
+    return [
+        (getattr(s.trust, name) - getattr(s.trust, chance)) / (1 - getattr(s.trust, chance)) for s in cases.values()
+    ]
+
+
+fig, axes = plt.subplots(1, 2, figsize=(9.5, 3.4), layout="constrained")
+place = np.arange(len(cases))
+for k, (name, colour) in enumerate((("stability", "#0072B2"), ("cycle", "#E69F00"))):
+    axes[0].bar(place + 0.35 * (k - 0.5), beyond_chance(name), 0.33, color=colour, label=name)
+axes[0].axhline(0.5, color="black", linestyle=":", label="least to be trusted")
+axes[0].set_ylabel("share of probe points, beyond chance")
+for k, start in enumerate(cases.values()):
+    axes[1].plot([k - 0.1] * len(start.trust.distortions), start.trust.distortions, "o", color="#D55E00",
+                 label="distortion of the restarts" if k == 0 else None)  # fmt: skip
+    axes[1].plot([k + 0.1] * len(start.trust.null_distortions), start.trust.null_distortions, "o", color="0.5",
+                 label="towards rearranged targets" if k == 0 else None)  # fmt: skip
+axes[1].set_ylabel("Gromov-Wasserstein distortion (0: isometry)")
+for ax in axes:
+    ax.set_xticks(place, list(cases))
+    ax.tick_params(axis="x", labelsize="small")
+    ax.legend(frameon=False, fontsize="small")
+plt.show()
+
+# %%
+# What to do
+# ----------
+# - If the alignment is not trusted, do not use it: even five known pairs beat it
+#   (``nb.BridgeAligner(seed=0).fit(X, Y, pairs)``).
+# - If it is trusted, pass the anchors on: ``nb.bridge.bridge_cost(X, Y, start.anchors,
+#   confidence=start.confidence)``.
+# - How often each condition errs: `diagnostics <../diagnostics.html>`_. What was measured on real pairs of
+#   spaces: `findings <../findings.html>`_.
