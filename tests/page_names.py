@@ -157,6 +157,7 @@ GIVEN: dict[str, Any] = {
     "docs/index.md": None,
     "docs/start.md": None,
     "docs/figures.md": None,
+    "docs/scale.md": None,
     "CONTRIBUTING.md": None,
     "docs/aligner.md": aligner_page,
     "docs/decoding.md": decoding_page,

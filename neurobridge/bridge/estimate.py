@@ -44,6 +44,11 @@ class CostEstimate(Displayed):
     stages : dict of str to float
         Seconds of each stage.
     n_threads : int
+        Threads that were reckoned with.
+
+    Examples
+    --------
+    See `estimate_cost`.
     """
 
     seconds: float
