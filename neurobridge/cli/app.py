@@ -50,6 +50,10 @@ COMMANDS = {
         "neurobridge.cli.decode:decode_command",
         "Decode a label from recordings on held-out stimuli, with chance: at once, in time or across conditions.",
     ),
+    "retrieve": LazyCommand(
+        "neurobridge.cli.retrieve:retrieve_command",
+        "Seek the partner of every stimulus among those of the other space, in both directions, with chance.",
+    ),
     "plot": LazyCommand(
         "neurobridge.cli.plot:plot_command",
         "Draw the figure of a result as PNG, SVG and PDF: learning curve, sites, confusions, plan, dissimilarities, ...",

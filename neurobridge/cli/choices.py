@@ -19,6 +19,9 @@ METHODS = ("fused", "fused-flow", "bridge", "bridge-flow", "unbalanced", "pairs-
 REGRESSIONS = ("pls", "ridge", "linear", "neuron_to_neuron")
 #: Keys of `neurobridge.evaluate.READOUTS`.
 READOUTS = ("logistic", "svm", "ridge", "centroid", "lda", "correlation")
+#: `neurobridge.points.ranks.SIMILARITIES` and `neurobridge.evaluate.retrieval.HUB_CORRECTIONS`.
+SIMILARITIES = ("cosine", "correlation", "euclidean")
+HUB_CORRECTIONS = ("csls",)
 #: `neurobridge.evaluate.comparison.models.COMPARED`.
 COMPARED = ("pls", "ridge", "linear", "neuron_to_neuron", "rdm", "rsa")
 #: Keys of `neurobridge.evaluate.splits.KINDS`.

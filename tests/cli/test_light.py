@@ -18,8 +18,10 @@ from neurobridge.cli import choices
 from neurobridge.cli.app import COMMANDS, app
 from neurobridge.evaluate import READOUTS, REGRESSIONS
 from neurobridge.evaluate.comparison.models import COMPARED
+from neurobridge.evaluate.retrieval import HUB_CORRECTIONS
 from neurobridge.evaluate.splits import KINDS
 from neurobridge.features import REFERENCES
+from neurobridge.points.ranks import SIMILARITIES
 from neurobridge.study.demo import DATASETS
 from neurobridge.study.methods import METHODS
 
@@ -81,6 +83,7 @@ def test_names_in_help_texts_are_those_of_the_rooms():
     assert tuple(REGRESSIONS) == choices.REGRESSIONS
     assert choices.COMPARED == COMPARED
     assert tuple(READOUTS) == choices.READOUTS
+    assert (choices.SIMILARITIES, choices.HUB_CORRECTIONS) == (SIMILARITIES, HUB_CORRECTIONS)
     assert {*choices.CRITERIA, "labels"} == set(CRITERIA)
     assert set(KINDS) == set(choices.SPLITS)
     assert tuple(REFERENCES) == choices.REFERENCES
