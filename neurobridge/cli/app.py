@@ -62,6 +62,10 @@ COMMANDS = {
         "neurobridge.cli.compare:compare_command",
         "Compare models on the same recordings: scores, paired differences, corrected p-values and ranks.",
     ),
+    "rsa": LazyCommand(
+        "neurobridge.cli.rsa:rsa_command",
+        "Compare the dissimilarities of models with those of several subjects: noise ceiling, paired differences, corrected p.",
+    ),
     "report": LazyCommand(
         "neurobridge.cli.report:report_command",
         "Write one self-contained HTML page on results: findings, figures, tables, data, methods, references.",

@@ -70,7 +70,7 @@ def retrieve_command(
     wanted, fitted = read_pairs(pairs), read_pairs(fitted_pairs, option="--fitted-pairs")
     spaces = _in_one_space(source, target, max_missing, time_bin)
     with notes():
-        searched, n_fitted = _searched(spaces, wanted, fitted, seed)
+        searched, n_used, n_fitted = _searched(spaces, wanted, fitted, seed)
         score = retrieve(
             *spaces,
             searched,
@@ -84,7 +84,7 @@ def retrieve_command(
     if out is not None:
         save_variables(score, out)
     summary: dict[str, Any] = {
-        "source": str(source), "target": str(target), "n_stimuli": len(searched), "n_fitted_left_out": n_fitted, "seed": seed,
+        "source": str(source), "target": str(target), "n_stimuli": len(searched), "n_fitted_left_out": n_used, "seed": seed,
         **{key: score.attrs[key] for key in ("metric", "n_permutations", "n_bootstrap")}, "scores": _numbers(score),
     }  # fmt: skip
     if save_figure is not None:
@@ -98,12 +98,12 @@ def retrieve_command(
     print_tables(_tables(summary))
     tell(words_of(score).finding)
     if fitted is not None:
-        tell(f"left out {n_fitted} pairs that the alignment was fitted on.")
+        tell(f"left out {n_used} pairs that the alignment was fitted on.")
     n_known = next((space.attrs.get("n_pairs") for space in spaces if "aligner" in space.attrs), None)
     if n_known is not None and n_known > n_fitted:
         tell(
-            f"note: the alignment was fitted on {n_known} pairs, of which at most {n_fitted} are left out: the ranks of the others "
-            "are too good. --fitted-pairs takes what align had as --pairs."
+            f"note: the alignment was fitted on {n_known} pairs, and --fitted-pairs names {n_fitted}: those that are searched have "
+            "ranks that are too good. It takes what align had as --pairs."
         )
     if out is not None:
         tell(f"wrote {out}.")
@@ -153,15 +153,15 @@ def _in_one_space(
     return spaces[0], spaces[1]
 
 
-def _searched(spaces: tuple[xr.DataArray, xr.DataArray], wanted: Any, fitted: Any, seed: int) -> tuple[Pairs, int]:
-    """Return the pairs that are searched, without those of fitting, and how many those were."""
+def _searched(spaces: tuple[xr.DataArray, xr.DataArray], wanted: Any, fitted: Any, seed: int) -> tuple[Pairs, int, int]:
+    """Return the pairs that are searched, the number of those of fitting that were left out, and of those that are named."""
     import numpy as np
 
     from neurobridge.assemblies import AssemblyError, Pairs, resolve_pairs
 
     searched = resolve_pairs(*spaces, wanted, seed=seed)
     if fitted is None:
-        return searched, 0
+        return searched, 0, 0
     known = resolve_pairs(*spaces, fitted, seed=seed)
     used = np.isin(searched.source_id, known.source_id) | np.isin(searched.target_id, known.target_id)
     if (~used).sum() < 2:
@@ -169,7 +169,7 @@ def _searched(spaces: tuple[xr.DataArray, xr.DataArray], wanted: Any, fitted: An
             f"--fitted-pairs: found {int(used.sum())} of {len(searched)} pairs among those of fitting; expected two or more others "
             "to search. Mend: align over fewer pairs, or leave --fitted-pairs out for the fit's own ranks."
         )
-    return Pairs(searched.source_id[~used], searched.target_id[~used]), int(used.sum())
+    return Pairs(searched.source_id[~used], searched.target_id[~used]), int(used.sum()), len(known)
 
 
 def _numbers(score: xr.Dataset) -> dict[str, dict[str, dict[str, float]]]:

@@ -56,7 +56,7 @@ def test_the_pairs_of_an_alignment_are_left_out_and_the_numbers_are_those_of_the
         for name in ("raw", "null", "raw_low", "raw_high", "p_value"):
             np.testing.assert_allclose(score[name], alone[name])
     told = run("retrieve", aligned, files["sites"], *FEW)
-    assert "fitted on 15 pairs, of which at most 0 are left out" in told
+    assert "fitted on 15 pairs, and --fitted-pairs names 0" in told
     run("report", out)
     run("plot", out, "--out", tmp_path / "plot.png")
     assert "R@5" in out.with_suffix(".html").read_text()
