@@ -116,8 +116,8 @@ def rsa_command(
         return
     print_tables(_tables(score, numbers))
     tell(
-        f"{n_stimuli} stimuli are in all files, {n_largest - n_stimuli} of the subject or model with most are left out; subjects: "
-        f"{', '.join(names)}."
+        f"{n_stimuli} stimuli are in all files, {n_largest - n_stimuli} of the subject or model with most are left out; models: "
+        f"{', '.join(files)}; subjects: {', '.join(names)}."
     )
     tell(words_of(score).finding)
     tell(f"p and intervals are about other {_spoken_of(bootstrap)}, with {score.attrs['dof']} degrees of freedom.")
@@ -252,7 +252,7 @@ def _tables(score: xr.Dataset, numbers: dict[str, Any]) -> list[dict[str, Any]]:
         for name, row in order
     ]  # fmt: skip
     title = f"{score.attrs['metric']}, {score.attrs['distance']} distances: {score.attrs['n_stimuli']} stimuli"
-    columns = ["model", "similarity [95 %]", "p above 0 (fdr)", "p below ceiling (fdr)"]
+    columns = ["model", "similarity [95 %]", "p above 0 (fdr)", "p against ceiling (fdr)"]
     tables = [{"title": title, "columns": columns, "rows": rows}]
     if numbers["pairs"]:
         pairs = [
