@@ -140,7 +140,7 @@ def _ceiling_beside(path: Path) -> list[str]:
     return ["--ceiling", str(ceiling)] if ceiling.exists() else []
 
 
-def read_pairs(pairs: str | None) -> Pairs | list[str] | int | float | None:
+def read_pairs(pairs: str | None, *, option: str = "--pairs") -> Pairs | list[str] | int | float | None:
     """Read pairs from the text of an option: a number, a fraction, ids with commas, a file of ids (.txt), or a table.
 
     Raises
@@ -170,7 +170,7 @@ def read_pairs(pairs: str | None) -> Pairs | list[str] | int | float | None:
         return Pairs.load(pairs)
     if not 0 < number < math.inf or (number > 1 and not number.is_integer()):
         raise ValueError(
-            f"--pairs: found {pairs}; expected a whole number, or a fraction above 0 and at most 1. Mend: e.g. --pairs 20, "
-            "--pairs 0.2, or the path of a csv with source_id and target_id."
+            f"{option}: found {pairs}; expected a whole number, or a fraction above 0 and at most 1. Mend: e.g. {option} 20, "
+            f"{option} 0.2, or the path of a csv with source_id and target_id."
         )
     return int(number) if number > 1 else number

@@ -50,6 +50,10 @@ COMMANDS = {
         "neurobridge.cli.decode:decode_command",
         "Decode a label from recordings on held-out stimuli, with chance: at once, in time or across conditions.",
     ),
+    "retrieve": LazyCommand(
+        "neurobridge.cli.retrieve:retrieve_command",
+        "Seek the partner of every stimulus among those of the other space, in both directions, with chance.",
+    ),
     "plot": LazyCommand(
         "neurobridge.cli.plot:plot_command",
         "Draw the figure of a result as PNG, SVG and PDF: learning curve, sites, confusions, plan, dissimilarities, ...",
@@ -57,6 +61,10 @@ COMMANDS = {
     "compare": LazyCommand(
         "neurobridge.cli.compare:compare_command",
         "Compare models on the same recordings: scores, paired differences, corrected p-values and ranks.",
+    ),
+    "rsa": LazyCommand(
+        "neurobridge.cli.rsa:rsa_command",
+        "Compare the dissimilarities of models with those of several subjects: noise ceiling, paired differences, corrected p.",
     ),
     "report": LazyCommand(
         "neurobridge.cli.report:report_command",

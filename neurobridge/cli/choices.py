@@ -19,6 +19,16 @@ METHODS = ("fused", "fused-flow", "bridge", "bridge-flow", "unbalanced", "pairs-
 REGRESSIONS = ("pls", "ridge", "linear", "neuron_to_neuron")
 #: Keys of `neurobridge.evaluate.READOUTS`.
 READOUTS = ("logistic", "svm", "ridge", "centroid", "lda", "correlation")
+#: `neurobridge.points.ranks.SIMILARITIES` and `neurobridge.evaluate.retrieval.HUB_CORRECTIONS`.
+SIMILARITIES = ("cosine", "correlation", "euclidean")
+HUB_CORRECTIONS = ("csls",)
+#: `neurobridge.evaluate.similarity.distances.DISTANCES`, and the cross-validated ones.
+DISTANCES = ("correlation", "euclidean", "sqeuclidean", "cosine", "poisson", "crossvalidated", "crossnobis")
+#: `neurobridge.evaluate.similarity.comparators.COMPARATORS` and `...inference.models.BOOTSTRAPS`.
+COMPARATORS = (
+    "corr", "corr_cov", "cosine", "cosine_cov", "kendall", "pearson", "rho-a", "spearman", "tau-a", "tau-b",
+)  # fmt: skip
+BOOTSTRAPS = ("both", "stimuli", "subjects")
 #: `neurobridge.evaluate.comparison.models.COMPARED`.
 COMPARED = ("pls", "ridge", "linear", "neuron_to_neuron", "rdm", "rsa")
 #: Keys of `neurobridge.evaluate.splits.KINDS`.

@@ -9,7 +9,7 @@ import logging
 import math
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Annotated, Any, TextIO
@@ -64,6 +64,18 @@ def tell(sentence: str) -> None:
     """Print a sentence about what was done; nothing with ``--quiet`` and ``--json``."""
     if not is_quiet():
         typer.echo(sentence)
+
+
+def require_choice(option: str, value: str, choices: Sequence[str]) -> None:
+    """Refuse a word that is none of those an option takes.
+
+    Raises
+    ------
+    ValueError
+        Names the option, the word and the choices.
+    """
+    if value not in choices:
+        raise ValueError(f"{option}: found {value!r}; expected one of {list(choices)}. Mend: {option} {choices[0]}.")
 
 
 @contextlib.contextmanager

@@ -11,7 +11,7 @@ import typer
 
 from neurobridge.cli.choices import COMPARED, REGRESSIONS
 from neurobridge.cli.common import Json, Seed, print_json, print_tables, tell
-from neurobridge.cli.reading import MaxMissing, TimeBin, complete, read, read_ceiling, varying
+from neurobridge.cli.reading import MaxMissing, TimeBin, by_stem, complete, read, read_ceiling, varying
 from neurobridge.store.atomic import write_json, write_text
 
 if TYPE_CHECKING:
@@ -129,16 +129,8 @@ def compare_command(
 
 
 def _named(models: list[Path]) -> dict[str, Path]:
-    """Return the files by their stems, refusing two of one stem."""
-    paths: dict[str, Path] = {}
-    for path in models:
-        name = path.name.removesuffix(path.suffix)
-        if name in paths:
-            raise ValueError(
-                f"found {paths[name]} and {path}, both named {name!r}; expected files with different stems, which name the models. "
-                "Mend: rename one of them."
-            )
-        paths[name] = path
+    """Return the files by their stems, refusing fewer than two."""
+    paths = by_stem(models)
     if len(paths) < 2:
         raise ValueError(
             f"found {len(paths)} model(s); expected two or more. "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -52,6 +52,20 @@ def read(path: Path, *, time_bin: int | None = None, words: bool = True) -> xr.D
         if absent:
             tell(f"{absent:,} of {assembly.size:,} values are missing ({100 * absent / assembly.size:.2g} %).")
     return assembly
+
+
+def by_stem(paths: Iterable[Path]) -> dict[str, Path]:
+    """Return files by their stems, refusing two of one stem."""
+    named: dict[str, Path] = {}
+    for path in paths:
+        name = path.name.removesuffix(path.suffix)
+        if name in named:
+            raise ValueError(
+                f"found {named[name]} and {path}, both named {name!r}; expected files with different stems, which are their names. "
+                "Mend: rename one of them."
+            )
+        named[name] = path
+    return named
 
 
 def describe(assembly: xr.DataArray) -> str:

@@ -18,9 +18,14 @@ from neurobridge.cli import choices
 from neurobridge.cli.app import COMMANDS, app
 from neurobridge.evaluate import READOUTS, REGRESSIONS
 from neurobridge.evaluate.comparison.models import COMPARED
+from neurobridge.evaluate.retrieval import HUB_CORRECTIONS
+from neurobridge.evaluate.similarity.comparators import COMPARATORS
+from neurobridge.evaluate.similarity.distances import DISTANCES
+from neurobridge.evaluate.similarity.inference.models import BOOTSTRAPS
 from neurobridge.evaluate.splits import KINDS
 from neurobridge.features import REFERENCES
-from neurobridge.study.demo import DATASETS
+from neurobridge.points.ranks import SIMILARITIES
+from neurobridge.study.demo import DATASETS as DEMO_DATASETS
 from neurobridge.study.methods import METHODS
 
 HEAVY = ("torch", "xarray", "pandas", "scipy", "sklearn", "matplotlib")
@@ -81,10 +86,13 @@ def test_names_in_help_texts_are_those_of_the_rooms():
     assert tuple(REGRESSIONS) == choices.REGRESSIONS
     assert choices.COMPARED == COMPARED
     assert tuple(READOUTS) == choices.READOUTS
+    assert (choices.SIMILARITIES, choices.HUB_CORRECTIONS) == (SIMILARITIES, HUB_CORRECTIONS)
+    assert {*choices.DISTANCES} == {*DISTANCES, "crossvalidated", "crossnobis"}
+    assert (choices.COMPARATORS, choices.BOOTSTRAPS) == (COMPARATORS, BOOTSTRAPS)
     assert {*choices.CRITERIA, "labels"} == set(CRITERIA)
     assert set(KINDS) == set(choices.SPLITS)
     assert tuple(REFERENCES) == choices.REFERENCES
-    assert choices.DEMO_DATASETS == DATASETS
+    assert choices.DEMO_DATASETS == DEMO_DATASETS
     assert (choices.MAPS, choices.COUPLINGS) == (MAPS, COUPLINGS)
     assert {*choices.METRICS} - {"geodesic"} == set(METRICS)
     assert choices.METHODS == METHODS
