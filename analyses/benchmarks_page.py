@@ -370,7 +370,7 @@ def analyses_time(results: dict[str, Any]) -> str:
         rows.append(
             [
                 f"{case['title']}: {case['size']}", case["peer_title"], f"{ours['cpu_seconds']:.2f}", f"{peer['cpu_seconds']:.2f}",
-                f"{case['ratio']['cpu_seconds']:.1f}", f"{ours['peak_rss_over_data'] / 1e6:.0f}",
+                f"{case['ratio']['cpu_seconds']:.2f}", f"{ours['peak_rss_over_data'] / 1e6:.0f}",
                 f"{peer['peak_rss_over_data'] / 1e6:.0f}", f"{case['compared']}: {case['largest_relative_difference']:.0e}",
             ]
         )  # fmt: skip
@@ -380,7 +380,7 @@ def analyses_time(results: dict[str, Any]) -> str:
         for case in results["cases"].values()
         if case["neurobridge"]["peak_rss_over_data"] > case["peer"]["peak_rss_over_data"]
     ]
-    losses = f"The peer is faster in: {', '.join(slower) or 'none'}. The peer needs less memory in: {', '.join(larger) or 'none'}."
+    losses = f"The peer is faster in: {'; '.join(slower) or 'none'}. The peer needs less memory in: {'; '.join(larger) or 'none'}."
     n_runs = min(case["n_runs"] for case in results["cases"].values())
     return f"""## RDM inference, crossnobis, variance partition and retrieval beside rsatoolbox, himalaya and scikit-learn
 
