@@ -111,6 +111,15 @@ def test_what_has_no_ceiling_of_decoding_is_refused():
         decoding_ceiling(alone, "object")
 
 
+def test_silent_sites_are_refused_where_the_readout_divides_by_their_spread():
+    trials, _ = simulated(n=12, n_trials=2)
+    silent = trials.copy(data=np.full(trials.shape, 0.125))
+    for decode in (decoding_ceiling, train_readout):
+        given = silent if decode is decoding_ceiling else nb.average_repetitions(silent)
+        with pytest.raises(AssemblyError, match=r"same response in all 6 sites.*Mend: .*readout='logistic'"):
+            decode(given, "object", readout="centroid")
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_intervals_cover_the_accuracy_without_noise():

@@ -113,6 +113,8 @@ def test_record_is_json_and_says_everything() -> None:
         ({"std": ()}, "0 values of std"),
         ({"std": (1.0, 0.0, 1.0)}, r"std \(1\.0, 0\.0, 1\.0\)"),
         ({"std": 1e-300}, r"1e-300.*float32"),
+        ({"mean": 3.5e38}, r"3.5e\+38.*float32"),
+        ({"mean": 1e10, "std": 1e-30}, r"1e\+40.*float32"),
         ({"interpolation": ["bilinear", "bicubic"]}, r"\['bilinear', 'bicubic'\]"),
         ({"visual_degrees": 0.0}, r"visual_degrees 0\.0"),
         ({"visual_degrees": float("nan")}, "visual_degrees nan"),

@@ -227,6 +227,11 @@ def labels_of(assembly: xr.DataArray, label: str, *, role: str) -> np.ndarray:
 def fit_readout(X: np.ndarray, labels: np.ndarray, label: str, readout: str, seed: int) -> Any:
     """Train a readout of `READOUTS` on standardised responses X of shape (n_stimuli, n_sites)."""
     check_training(labels, label, readout)
+    if readout == "centroid" and not np.ptp(X, axis=0).any():
+        raise AssemblyError(
+            f"found {len(X)} training stimuli with the same response in all {X.shape[1]} sites; expected sites that vary, as "
+            "readout='centroid' divides by their spread. Mend: leave the silent sites out, or readout='logistic'."
+        )
     return make_pipeline(StandardScaler(), READOUTS[readout](seed)).fit(X, labels)
 
 

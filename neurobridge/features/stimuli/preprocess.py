@@ -88,6 +88,12 @@ class Preprocess:
             raise ValueError(
                 f"preprocess: found std {self.std}; expected positive values that float32 holds. Mend: leave std out."
             )
+        largest = (1 + max(map(abs, self.mean or (0.0,)))) / min(self.std or (1.0,))
+        if largest > torch.finfo(torch.float32).max:
+            raise ValueError(
+                f"preprocess: found mean {self.mean} and std {self.std}, which take pixels to {largest:.3g}; expected numbers that "
+                "float32 holds. Mend: mean and std of pixels between 0 and 1."
+            )
         if not isinstance(self.grayscale, bool | np.bool_ | None):
             raise ValueError(
                 f"preprocess: found grayscale={self.grayscale!r:.40}; expected True, False or None. Mend: leave it out."
