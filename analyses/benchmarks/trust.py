@@ -7,10 +7,12 @@ stability beyond chance; realised is the share of points, beyond chance, whose i
 Settings were chosen on seeds 100 and above; seeds 0 to 4 are reported.
 
     python analyses/benchmarks/trust.py --mirror DIR [--out results/benchmarks/trust.json] [--seeds 0 --seeds 1]
+    python analyses/benchmarks/trust.py --draw docs/results/benchmarks/trust.json
 """
 
 from __future__ import annotations
 
+import json
 import time
 import warnings
 from collections.abc import Iterator
@@ -27,6 +29,8 @@ from neurobridge.bridge.unpaired.neighbours import inside_neighbourhood, nearest
 from neurobridge.bridge.unpaired.trust import beyond_chance
 from neurobridge.datasets import load
 from neurobridge.features import embed_text
+from neurobridge.figures.layout import legend_beside, new_axes
+from neurobridge.figures.styles import PALETTE
 from neurobridge.store.atomic import write_json
 from neurobridge.store.npy import read_npy
 
@@ -154,12 +158,46 @@ def solve(problem: Problem, seed: int) -> dict[str, Any]:
     return record
 
 
+def draw(records: list[dict[str, Any]], path: Path) -> None:
+    """Draw realised against expected, and the expected share of unrelated spaces below."""
+    import matplotlib.pyplot as plt
+
+    ax = new_axes(None, size=(5.4, 4.2))
+    colours = {True: PALETTE["fused"], False: PALETTE["ridge"]}
+    for trusted, marker in ((True, "o"), (False, "s")):
+        for related in (True, False):
+            rows = [r for r in records if (r["trust"]["trustworthy"], r["related"]) == (trusted, related)]
+            if not rows:
+                continue
+            name = f"{'trusted' if trusted else 'not trusted'}, {'related' if related else 'unrelated'} ({len(rows)})"
+            ax.plot(
+                [r["trust"]["expected"] for r in rows],
+                [r.get("realised", 0.0) for r in rows],
+                marker if related else "x",
+                color=colours[trusted],
+                markerfacecolor=colours[trusted] if trusted else "none",
+                label=name,
+            )
+    ax.plot([0, 1], [0, 1], ":", color="black", linewidth=0.8, label="expected = realised")
+    ax.set_xlabel("expected share, beyond chance (no partner seen)")
+    ax.set_ylabel("realised share, beyond chance")
+    legend_beside(ax)
+    plt.savefig(path, dpi=150, bbox_inches="tight")
+    plt.close("all")
+
+
 def main(
-    mirror: Annotated[Path, typer.Option("--mirror", help="Folder with the real files.")],
+    mirror: Annotated[Path | None, typer.Option("--mirror", help="Folder with the real files.")] = None,
+    kept: Annotated[Path | None, typer.Option("--draw", help="Draw kept records into docs/figures/trust.png.")] = None,
     out_file: Annotated[Path, typer.Option("--out")] = Path("results/benchmarks/trust.json"),
     seeds: Annotated[list[int] | None, typer.Option("--seeds", help="Default: 0 to 4.")] = None,
     n: Annotated[int, typer.Option("--n", help="Most points of a cloud, but for THINGS with all objects.")] = 400,
 ) -> None:
+    if kept is not None:
+        draw(json.loads(kept.read_text()), Path("docs/figures/trust.png"))
+        return
+    if mirror is None:
+        raise typer.BadParameter("found no --mirror; expected the folder with the real files. Mend: --mirror DIR.")
     spaces = read_spaces(mirror)
     records = []
     for seed in seeds or range(5):
