@@ -93,6 +93,15 @@ def test_the_road_of_commands(files, monkeypatch):
     for name, following in (("ceiling", 2), ("average", 3), ("align", 5)):
         assert f"next: {list(ROAD)[following]}\n" in printed[name]
     assert "next: neurobridge report curve" in printed["curve"]
+    # A second model, and both beside each other.
+    nb.save_assembly(nb.open_assembly("model.nc")[:, ::8], "few.nc")
+    line = "neurobridge compare model.nc few.nc --recordings rec.nc --ceiling ceiling.nc --out comparison/"
+    assert f"left out 1 of {N_SITES} sites" in run(line, "--metrics", "ridge")
+    run("neurobridge report comparison/")
+    with xr.open_dataset("comparison/comparison.nc") as comparison:
+        assert comparison["model"].values.tolist() == ["model", "few"]
+        assert float(comparison["value"].sel(model="model").item()) > 0.5
+    assert Path("comparison/report.html").stat().st_size > 10_000
 
 
 def test_the_road_in_python(files, monkeypatch):
