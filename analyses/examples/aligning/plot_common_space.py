@@ -102,7 +102,7 @@ names = {
     "srm": ("shared response", "#D55E00", "-.", "^"),
     "procrustes": ("generalised Procrustes", "#009E73", ":", "v"),
 }
-fig, axes = plt.subplots(1, 2, figsize=(8.4, 3.8), sharey=True, layout="constrained")
+fig, axes = plt.subplots(1, 2, figsize=(10, 3.8), sharey=True, layout="constrained")
 for ax, results in zip(axes, (chains, triangles), strict=True):
     for key, (label, color, line, marker) in names.items():
         if key not in results[next(iter(results))][0]:
@@ -121,7 +121,7 @@ axes[1].set_xlabel("pairs of a-c (beside 100 of a-b, 100 of b-c)")
 axes[0].set_ylabel("r of held-out images, median of 56 sites")
 axes[0].set_title("No pair in common", fontsize=10)
 axes[1].set_title("A few pairs in common", fontsize=10)
-axes[0].legend(fontsize=8, loc="lower right")
+nb.figures.legend_beside(axes[0])
 axes[0].annotate("chance", (10, 0), xytext=(0, 3), textcoords="offset points", fontsize=8, color="grey")
 fig.suptitle(
     "From sites of set a to sites of set c: real macaque IT, 200 held-out images, 5 seeds, bars: SD of seeds",

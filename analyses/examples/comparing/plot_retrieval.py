@@ -46,7 +46,7 @@ for name, score in scores.items():
 # %%
 # Every rank counts, not only the first ten: the share of captions whose image has a rank of at most k.
 
-fig, ax = plt.subplots(figsize=(5.5, 3.8), layout="constrained")
+fig, ax = plt.subplots(figsize=(7.4, 3.8), layout="constrained")
 n = searched.sizes["presentation"]
 k = np.arange(1, n + 1)
 for (name, score), color, line in zip(scores.items(), ("#0072B2", "#D55E00"), ("-", "--"), strict=True):
@@ -61,5 +61,5 @@ ax.set_xlabel("k (rank of the image, of 200)")
 ax.set_ylabel("R@k (share of 200 captions)")
 ax.set_title("Captions find their images: Procrustes over 100 known pairs\nreal Flickr8k, held out, bars: 95 %, seed 0",
              fontsize="medium")  # fmt: skip
-ax.legend(fontsize="small", frameon=False)
+nb.figures.legend_beside(ax)
 plt.show()

@@ -64,7 +64,7 @@ print(
 # averages out over sites. Where sessions share no images, there is no other choice, and the number is of
 # a population that does not exist.
 
-fig, axes = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
+fig, axes = plt.subplots(1, 2, figsize=(12, 3.6), layout="constrained")
 nb.figures.accuracy_by_sites(
     {"joined within images": within, "joined across images": across}, ax=axes[0],
     title="Real IT (averaged trials): 2 categories, 640 images, seed 0",
@@ -72,10 +72,10 @@ nb.figures.accuracy_by_sites(
 axes[0].axhline(
     float(truth["raw"].mean()), color="black", linestyle=":", linewidth=1, label="168 sites recorded together"
 )
-axes[0].legend(fontsize="small", framealpha=0.9, edgecolor="none")
+nb.figures.legend_beside(axes[0])
 nb.figures.accuracy_by_sites({"joined": image}, ax=axes[1], title="Real V4, single trials: which of 20 images, seed 0")
 axes[1].axhline(
     float(together["raw"].mean()), color="black", linestyle=":", linewidth=1, label="50 sites recorded together"
 )
-axes[1].legend(fontsize="small", framealpha=0.9, edgecolor="none")
+nb.figures.legend_beside(axes[1])
 plt.show()
