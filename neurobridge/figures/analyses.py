@@ -122,7 +122,7 @@ def accuracy_by_trials(score: xr.Dataset, *, ax: Axes | None = None, title: str 
     ax.set_xlabel("trials averaged (count, log scale)")
     ax.set_ylabel("accuracy (fraction correct)")
     ax.set_title(title, fontsize="medium")
-    ax.legend(fontsize="small", framealpha=0.9, edgecolor="none", loc="center right")
+    legend_beside(ax)
     return ax
 
 

@@ -12,12 +12,12 @@ import numpy as np
 import torch
 from torch import nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
-from tqdm.auto import tqdm
 
 from neurobridge.flow.ode import integrate
 from neurobridge.flow.path import PathSample, Velocity, flow_matching_loss, recouple, sample_path
 from neurobridge.flow.settings import ResolvedTraining
 from neurobridge.flow.state import TrainingState
+from neurobridge.points.progress import progress_bar
 
 Draw = Callable[[int, np.random.Generator], tuple[np.ndarray, np.ndarray]]
 # Drawing from a plan has a cost per call, not per pair: draw many steps' worth at once.
@@ -118,7 +118,9 @@ def train(
             # The untrained field is the zero field: if training never improves on it, points stay at their base.
             state.judge(_validate(state, validation_set, options))
         network.train()
-        bar = tqdm(total=options.n_steps, initial=state.step, desc="flow", disable=not options.progress, leave=False)
+        bar = progress_bar(
+            total=options.n_steps, initial=state.step, desc="flow", progress=options.progress or None, leave=False
+        )
         with bar:
             while state.step < options.n_steps and not state.stopped:
                 if state.step % STEPS_DRAWN == 0:
