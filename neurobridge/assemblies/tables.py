@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from neurobridge.assemblies.errors import AssemblyError
+from neurobridge.points.options import require_options
 
 #: Columns that are text whatever they look like: "007" and "NA" are names.
 TEXT_COLUMNS = (
@@ -104,6 +105,7 @@ def read_table(
     >>> table["stimulus_id"].tolist(), table["size"].tolist()
     (['NA', '007'], [1.5, nan])
     """
+    require_options(numbers=numbers, error=AssemblyError)
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"found no file at {path}; expected a csv table ({what}). Mend: check the path.")

@@ -19,13 +19,19 @@ def demo_command(
         int, typer.Option("--seeds", min=1, help="Independent draws of held-out stimuli and pairs.")
     ] = 2,
     seed: Seed = 0,
+    jobs: Annotated[
+        int | None,
+        typer.Option(min=1, help="Draws at a time, in processes of their own. Default: one a core, at most 3."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Run the main job: recordings and model aligned over 5, 10 and 20 % of the stimuli, scored with ceiling and chance."""
+    from neurobridge.points.devices import usable_cores
     from neurobridge.study.demo import DemoConfig, run_demo
 
     config = DemoConfig(dataset=dataset, n_seeds=n_seeds, seed=seed)
-    results = run_demo(config, out, mirror=mirror, progress=not as_json)
+    n_processes = jobs or min(3, usable_cores())
+    results = run_demo(config, out, mirror=mirror, n_processes=n_processes, progress=not as_json)
     if as_json:
         print_json(results)
         return

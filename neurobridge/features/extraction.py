@@ -31,7 +31,7 @@ from neurobridge.features.stimuli.collections import Root, Stimuli
 from neurobridge.features.stimuli.images import Source, as_source, read_ahead
 from neurobridge.features.stimuli.preprocess import Preprocess
 from neurobridge.features.storage import DTYPES, KEY, Memory, Partial, check_result, extraction_key, find_done
-from neurobridge.points.options import is_choice
+from neurobridge.points.options import is_choice, require_count, require_options
 from neurobridge.points.progress import progress_bar
 
 
@@ -164,6 +164,7 @@ def extract(
     >>> {name: int((both["pooling"] == name).sum()) for name in ("mean", "flatten")}
     {'mean': 12, 'flatten': 192}
     """
+    require_options(overwrite=overwrite, progress=progress, error=AssemblyError)
     _check_arguments(batch_size, workers, dtype, out, cache)
     reductions = as_reductions(pooling)
     several = "" not in reductions
@@ -248,10 +249,8 @@ def extract(
 
 
 def _check_arguments(batch_size: int, workers: int, dtype: str, out: Any, cache: Any) -> None:
-    if batch_size < 1:
-        raise AssemblyError(f"batch_size: found {batch_size}; expected at least 1. Mend: e.g. batch_size=64.")
-    if workers < 0:
-        raise AssemblyError(f"workers: found {workers}; expected 0 or more. Mend: workers=1.")
+    require_count(batch_size, name="batch_size", error=AssemblyError)
+    require_count(workers, name="workers", at_least=0, error=AssemblyError)
     if not is_choice(dtype, DTYPES):
         raise AssemblyError(f"dtype: found {dtype!r}; expected one of {DTYPES}. Mend: dtype='float32'.")
     if out is not None and cache is not None:

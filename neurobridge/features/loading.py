@@ -21,6 +21,7 @@ from neurobridge.features.references.files import load_reference
 from neurobridge.features.references.recipes import REFERENCES
 from neurobridge.features.stimuli.preprocess import Preprocess
 from neurobridge.points.display import html_repr, short_repr
+from neurobridge.points.options import require_options
 from neurobridge.store.archives import Archive, ArchiveError
 
 _FORCE = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
@@ -130,6 +131,7 @@ def load_model(
     >>> resnet = nb.load_model("timm:resnet50")  # doctest: +SKIP
     >>> lite = nb.load_model("weights:efficientnet-lite0")  # doctest: +SKIP
     """
+    require_options(pretrained=pretrained, trust=trust, error=ModelError)
     kind, _, name = spec.partition(":")
     if kind in ("timm", "torchvision"):
         loaded = (_timm if kind == "timm" else _torchvision)(name, pretrained and weights is None)

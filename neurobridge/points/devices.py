@@ -1,6 +1,8 @@
-"""The device that a user names, checked before work is sent to it."""
+"""The device that a user names, checked before work is sent to it, and the cores at hand."""
 
 from __future__ import annotations
+
+import os
 
 import torch
 
@@ -43,3 +45,15 @@ def find_device(device: str | torch.device, *, name: str = "device") -> torch.de
 def _usable_devices() -> list[str]:
     cuda = [f"cuda:{number}" for number in range(torch.cuda.device_count())] if torch.cuda.is_available() else []
     return ["cpu", *cuda, *(["mps"] if torch.backends.mps.is_available() else [])]
+
+
+def usable_cores() -> int:
+    """Return the number of processor cores that this process may use.
+
+    Examples
+    --------
+    >>> from neurobridge.points.devices import usable_cores
+    >>> usable_cores() >= 1
+    True
+    """
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)

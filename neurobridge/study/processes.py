@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import multiprocessing
 import os
 import signal
 import subprocess
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
+Result = TypeVar("Result")
+
+#: Settings under which the libraries of a new process take one thread each.
+ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
 # Seconds that a process has to clean up before it is killed.
 PATIENCE_S = 10.0
 
@@ -92,3 +98,74 @@ def _send(process: subprocess.Popen[bytes], number: int) -> None:
             os.killpg(process.pid, number)
         else:
             process.terminate()
+
+
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """Start processes with one thread each: several of them would wait for each other on the same cores."""
+    before = {name: os.environ.get(name) for name in ONE_THREAD}
+    os.environ.update(ONE_THREAD)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name)
+            else:
+                os.environ[name] = value
+
+
+def call_in_processes(
+    function: Callable[..., Result], calls: Sequence[tuple[Any, ...]], n_processes: int
+) -> Iterator[tuple[int, Result]]:
+    """Call a function with each set of arguments, in processes of one thread each.
+
+    A process ends with the one that started it, however that ended.
+
+    Parameters
+    ----------
+    function : callable
+        Of a module, so that a new process can import it.
+    calls : sequence of tuple
+        The arguments of each call; they can be pickled.
+    n_processes : int
+        1 calls in this process.
+
+    Yields
+    ------
+    place : int
+        Of the call among ``calls``; calls are yielded as they end.
+    result
+        What the function returned.
+
+    Examples
+    --------
+    >>> dict(call_in_processes(pow, [(2, 3), (3, 2)], n_processes=1))
+    {0: 8, 1: 9}
+    """
+    if n_processes <= 1 or len(calls) < 2:
+        for place, arguments in enumerate(calls):
+            yield place, function(*arguments)
+        return
+    spawn = multiprocessing.get_context("spawn")
+    with one_thread(), ProcessPoolExecutor(n_processes, mp_context=spawn, initializer=_end_with_parent) as pool:
+        places = {pool.submit(function, *arguments): place for place, arguments in enumerate(calls)}
+        try:
+            for future in as_completed(places):
+                yield places[future], future.result()
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def _end_with_parent() -> None:
+    """Watch the process that started this one: a killed parent leaves no order to end."""
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return
+
+    def watch() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()

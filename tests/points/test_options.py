@@ -6,9 +6,13 @@ import numpy as np
 import pytest
 
 from neurobridge.aligners import FUGW, BridgeAligner
-from neurobridge.bridge import bridge_cost, couple, fuse, self_train
-from neurobridge.evaluate.similarity import mmd
-from neurobridge.features import RandomProjection
+from neurobridge.assemblies import average_repetitions, make_assembly, read_table, save_assembly
+from neurobridge.bridge import bridge_cost, couple, diagnose, fuse, self_train
+from neurobridge.datasets import simulate_hvm
+from neurobridge.evaluate import choices, decode, generalise
+from neurobridge.evaluate.score.schema import make_score
+from neurobridge.evaluate.similarity import cka, crossvalidated_rdm, mmd
+from neurobridge.features import GaborEnergy, RandomProjection, extract, load_model
 from neurobridge.points.options import (
     KINDS,
     is_choice,
@@ -92,6 +96,40 @@ def test_functions_and_aligners_name_the_option(call, option):
     ((name, _),) = option.items()
     with pytest.raises(ValueError, match=f"{name}[=: ].*[Ee]xpected"):
         call(X, **option)
+
+
+def flags():
+    """Calls of functions with a switch, each on data that it takes."""
+    rng = np.random.default_rng(0)
+    labels = {"stimulus_id": np.arange(24) % 12, "repetition": np.arange(24) // 12, "label": np.arange(24) % 2}
+    trials = make_assembly(rng.normal(size=(24, 3)), presentation=labels, neuroid={"neuroid_id": range(3)})
+    first = trials.isel(presentation=slice(12))
+    cost = bridge_cost(rng.normal(size=(8, 2)), rng.normal(size=(8, 2)), (range(5), range(5)))
+    images = first.rename(neuroid="row").drop_vars("neuroid_id").expand_dims(column=3, axis=2)
+    return {
+        "unbiased": lambda **switch: cka(first, first, **switch),
+        "whiten": lambda **switch: crossvalidated_rdm(trials, **switch),
+        "graded": lambda **switch: choices(first, "label", **switch),
+        "equal": lambda **switch: generalise(first, "label", "stimulus_id", **switch),
+        "refit": lambda **switch: decode(first, "label", **switch),
+        "warn": lambda **switch: diagnose(cost, **switch),
+        "pinned": lambda **switch: couple(cost, **switch),
+        "skipna": lambda **switch: average_repetitions(trials, **switch),
+        "compress": lambda **switch: save_assembly(first, "never-written.nc", **switch),
+        "numbers": lambda **switch: read_table("no-such-file.csv", **switch),
+        "pretrained": lambda **switch: load_model("python:neurobridge.features:GaborEnergy", **switch),
+        "trust": lambda **switch: load_model("python:neurobridge.features:GaborEnergy", **switch),
+        "overwrite": lambda **switch: extract(GaborEnergy(), images, "v1", **switch),
+        "lazy": lambda **switch: simulate_hvm({0: 1}, n_repetitions=1, image_size=16, **switch),
+        "smaller_is_better": lambda **switch: make_score([0.5], ("split",), null=[0.1], attrs={}, **switch),
+    }
+
+
+@pytest.mark.parametrize("value", [np.array([0, 1]), "no", 2, None, []], ids=repr)
+@pytest.mark.parametrize("switch", flags())
+def test_switches_are_true_or_false(switch, value):
+    with pytest.raises(ValueError, match=rf"{switch}[=: ].*expected True or False"):
+        flags()[switch](**{switch: value})
 
 
 @pytest.mark.parametrize("value", [np.array([0, 1]), np.array(["a"]), ["a"], {"a": 1}, 1, 1.5, np.nan, b"a", "b", ""])

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from neurobridge.study.processes import Children
+from neurobridge.study.processes import ONE_THREAD, Children, call_in_processes
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals of POSIX systems")
 
@@ -116,3 +116,40 @@ def test_output_and_status_come_back():
             stdout=subprocess.PIPE,
         )
     assert (json.loads(result.stdout), result.returncode) == ("b", 4)
+
+
+CALLER = """
+import time
+from neurobridge.study.processes import call_in_processes
+if __name__ == "__main__":
+    for _ in call_in_processes(time.sleep, [(0,), (60,), (60,)], 2):
+        print("started", flush=True)
+"""
+
+
+def children_of(pid: int) -> list[int]:
+    return [
+        int(child) for task in Path(f"/proc/{pid}/task").iterdir() for child in (task / "children").read_text().split()
+    ]
+
+
+@pytest.mark.parametrize("n_processes", [1, 2])
+def test_calls_keep_their_places_and_raise_their_errors(n_processes):
+    before = {name: os.environ.get(name) for name in ONE_THREAD}
+    assert dict(call_in_processes(pow, [(2, 3), (3, 2), (5, 1)], n_processes)) == {0: 8, 1: 9, 2: 5}
+    with pytest.raises(ZeroDivisionError):
+        list(call_in_processes(divmod, [(1, 0), (1, 1)], n_processes))
+    assert {name: os.environ.get(name) for name in ONE_THREAD} == before
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="processes are listed in /proc")
+def test_processes_of_a_killed_caller_end(tmp_path):
+    script = tmp_path / "caller.py"
+    script.write_text(CALLER)
+    with subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, text=True) as caller:
+        assert caller.stdout.readline() == "started\n"
+        started = children_of(caller.pid)
+        assert len(started) >= 2
+        caller.kill()
+        caller.stdout.close()
+        wait_for(lambda: not any(map(runs, started)))

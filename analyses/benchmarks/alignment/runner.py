@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import time
 import warnings
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import lru_cache
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +20,11 @@ from analyses.benchmarks.alignment.draws import Draw
 from analyses.benchmarks.alignment.methods import registry
 from analyses.benchmarks.alignment.protocols import PROTOCOLS, make_draw, pair_counts, size_of
 from neurobridge.study.machine import peak_rss
+from neurobridge.study.processes import call_in_processes
 
 Record = dict[str, Any]
 ROOT = Path(__file__).resolve().parents[3]
 N_NULL = 20
-#: Each process has one thread, so that processor seconds are comparable.
-ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
 _KEY = ("set", "n_pairs", "seed", "method")
 
 
@@ -199,26 +195,5 @@ def _computed(cells: Sequence[Cell], mirror: Path | None, cache: Path, n_process
     # What takes long to make is made here, not by each of the processes.
     for name, seed in dict.fromkeys((cell.set, cell.seed) for cell in cells):
         _draw(name, next(cell.n_pairs for cell in cells if cell.set == name), seed, mirror, cache)
-    with one_thread(), ProcessPoolExecutor(n_processes, mp_context=get_context("spawn")) as pool:
-        futures = [pool.submit(compute, cell, mirror, cache) for cell in cells]
-        try:
-            for future in as_completed(futures):
-                yield future.result()
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Start processes with one thread each."""
-    before = {name: os.environ.get(name) for name in ONE_THREAD}
-    os.environ.update(ONE_THREAD)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name)
-            else:
-                os.environ[name] = value
+    for _, record in call_in_processes(compute, [(cell, mirror, cache) for cell in cells], n_processes):
+        yield record

@@ -19,6 +19,7 @@ from neurobridge.assemblies.storage.layout import (
     variables_to_dataset,
 )
 from neurobridge.assemblies.storage.netcdf import open_netcdf, open_zarr, require_zarr, unreadable
+from neurobridge.points.options import require_options
 from neurobridge.store.atomic import atomic_folder, atomic_path
 
 _LOG = logging.getLogger(__name__)
@@ -79,6 +80,7 @@ def save_assembly(assembly: xr.DataArray, path: str | os.PathLike[str], *, compr
     >>> path.name
     'responses.nc'
     """
+    require_options(compress=compress, error=AssemblyError)
     validate(assembly, allow_missing=True)
     path = Path(path)
     as_zarr = path.suffix == ".zarr"

@@ -19,7 +19,7 @@ from neurobridge.points.arrays import row_blocks
 # Above this many points the exact search (quadratic) is slower than lists that miss a few neighbours.
 EXACT_NEIGHBORS = 10_000
 # Below this many points distances are those of `euclidean`; above, they are sought by a product of matrices.
-_SMALL = 2000
+_SMALL = 500
 _SPARE = 8
 # Cells that new points look through.
 _PROBES = 16

@@ -111,6 +111,7 @@ def diagnose(
     >>> bool(report.loo_rank < 0.2), bool(report.ridge_r2 > 0.99)
     (True, True)
     """
+    require_options(warn=warn)
     if hasattr(cost, "get_params"):
         cost, coupling, X, Y = _parts_of_aligner(cost, coupling, X, Y)
     bridge = cost.bridge if isinstance(cost, FusedCost) else cost

@@ -19,7 +19,7 @@ from neurobridge.datasets.files.manifests import find_manifest
 from neurobridge.datasets.loaders.hvm import pose_latents
 from neurobridge.datasets.simulated.hierarchy import N_SITES, responses
 from neurobridge.datasets.simulated.stimuli import RANGES, draw_stimuli, render_stimuli
-from neurobridge.points.options import require_count
+from neurobridge.points.options import require_count, require_options
 
 NAME = "simulated-hvm"
 PUBLIC_DESIGN: Mapping[int, int] = {0: 10, 3: 40}
@@ -81,6 +81,7 @@ def simulate_hvm(
     >>> sorted(set(experiment.recordings["region"].values.tolist()))
     ['IT', 'V4']
     """
+    require_options(lazy=lazy, progress=progress)
     design = _checked(PUBLIC_DESIGN if images_per_object is None else images_per_object, n_repetitions, image_size)
     require_count(seed, name="seed", at_least=0)
     poses, scenes = (np.random.default_rng([seed, stream]) for stream in range(2))

@@ -15,6 +15,7 @@ from neurobridge.evaluate.decoding.readouts import count_choices, fit_readout, l
 from neurobridge.evaluate.decoding.trials import Reading, label_null, presentation_coordinate, trial_attrs, trials_of
 from neurobridge.evaluate.score.schema import DRAW, SPLIT, make_score, score_attrs
 from neurobridge.evaluate.splits import kfold_splits, stratified_group_splits, stratified_splits
+from neurobridge.points.options import require_options
 from neurobridge.points.progress import progress_bar
 
 
@@ -214,6 +215,7 @@ def generalise(
     >>> bool(accuracy.sel(trained=0, tested=0) > accuracy.sel(trained=0, tested=3))
     True
     """
+    require_options(equal=equal, n_permutations=n_permutations, seed=seed, error=AssemblyError)
     trials, X = trials_of(assembly, label, group, role="assembly"), as_matrix(assembly)
     truth, groups = trials.labels, trials.groups
     level = presentation_coordinate(assembly, condition, role="assembly")

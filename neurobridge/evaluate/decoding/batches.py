@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import product
@@ -17,6 +16,7 @@ from neurobridge.assemblies.schema import blocks
 from neurobridge.evaluate.decoding.readouts import check_training, fit_readout
 from neurobridge.maps.logistic import fit_logistic
 from neurobridge.points.blocks import row_blocks
+from neurobridge.points.devices import usable_cores
 from neurobridge.points.progress import progress_bar
 
 #: Values of the bins that are fitted at a time: larger blocks leave the processor's cache.
@@ -39,7 +39,7 @@ def in_threads(
     tasks: Sequence[Any], run: Callable[[Any], Result], *, description: str, progress: bool
 ) -> Iterator[Result]:
     """Run tasks on the processors that this process may use, and yield their results in order."""
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
+    usable = usable_cores()
     # BLAS threads on the small products of a fit wait for each other.
     with threadpool_limits(limits=1, user_api="blas"):
         if usable == 1 or len(tasks) == 1:

@@ -16,6 +16,7 @@ from neurobridge.evaluate.decoding.readouts import fit_readout, labels_of
 from neurobridge.evaluate.folds import GivenSplits
 from neurobridge.evaluate.score.schema import score_attrs
 from neurobridge.evaluate.splits import kfold_splits, resolve_splits
+from neurobridge.points.options import require_options
 
 CHOICE, TRUTH = "choice", "truth"
 
@@ -75,6 +76,7 @@ def choices(
     >>> chosen.dims, chosen.sizes["choice"], int(chosen["n_choices"][0])
     (('presentation', 'choice'), 3, 2)
     """
+    require_options(graded=graded, seed=seed, error=AssemblyError)
     truth = labels_of(assembly, label, role="assembly")
     X, classes = as_matrix(assembly), np.unique(truth)
     if splits is None:

@@ -17,6 +17,7 @@ from neurobridge.assemblies.schema import NEUROID, NEUROID_ID
 from neurobridge.evaluate.score.normalization import normalise
 from neurobridge.evaluate.score.permutation import p_value
 from neurobridge.points.conversion import real_array
+from neurobridge.points.options import require_options
 
 SPLIT, DRAW, PERMUTATION = "split", "draw", "permutation"
 #: Dimensions over which the same quantity is measured again: folds of one data set, or independent draws from it.
@@ -93,6 +94,7 @@ def make_score(
     >>> float(score["p_value"]), bool(score["ceiling"].isnull())
     (0.25, True)
     """
+    require_options(smaller_is_better=smaller_is_better)
     values, dims = _numbers(raw, "raw"), tuple(dims)
     repeats = tuple(dim for dim in dims if dim in REPEATS)
     site = tuple(dim for dim in dims if dim == NEUROID)

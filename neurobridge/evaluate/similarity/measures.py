@@ -23,7 +23,7 @@ from neurobridge.evaluate.similarity.rdms import (
 )
 from neurobridge.evaluate.similarity.scorers import score_unfitted
 from neurobridge.evaluate.time_bins.stacking import score_bins
-from neurobridge.points.options import is_choice
+from neurobridge.points.options import is_choice, require_options
 from neurobridge.points.scale import within_range
 
 SUBJECT = "subject"
@@ -86,6 +86,7 @@ def cka(
     >>> float(score["raw"].mean()) > 0.7, float(score["p_value"])
     (True, 0.01)
     """
+    require_options(unbiased=unbiased)
     if by is not None:
         metric = partial(
             cka, splits=splits, unbiased=unbiased, ceiling=ceiling, n_permutations=n_permutations, seed=seed
@@ -239,6 +240,7 @@ def rdm_similarity(
     >>> float(score["raw"].mean()) > 0.7, float(score["p_value"])
     (True, 0.01)
     """
+    require_options(whiten=whiten, error=AssemblyError)
     if by is not None:
         metric = partial(
             rdm_similarity,

@@ -24,7 +24,7 @@ from neurobridge.evaluate.similarity.comparators import (
 )
 from neurobridge.evaluate.similarity.distances import DISTANCES
 from neurobridge.points.conversion import real_array
-from neurobridge.points.options import is_choice
+from neurobridge.points.options import is_choice, require_options
 
 MAHALANOBIS = "mahalanobis"
 
@@ -224,6 +224,7 @@ def crossvalidated_rdm(recordings: xr.DataArray, *, whiten: bool = False) -> xr.
     >>> abs(float(crossvalidated_rdm(trials).mean())) < 0.05
     True
     """
+    require_options(whiten=whiten, error=AssemblyError)
     validate(recordings, role="recordings")
     if REPETITION not in recordings.coords or recordings[REPETITION].dims != (PRESENTATION,):
         raise AssemblyError(

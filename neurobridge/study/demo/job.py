@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -31,6 +31,7 @@ from neurobridge.study.demo.tables import (
 from neurobridge.study.demo.task import COMPARED, HELD_OUT, DemoConfig, Task, draw_fold, fit_aligners, prepare
 from neurobridge.study.harness import Record
 from neurobridge.study.machine import peak_rss
+from neurobridge.study.processes import call_in_processes
 
 _FEW = "pairs only"
 
@@ -40,6 +41,7 @@ def run_demo(
     out: str | os.PathLike[str],
     *,
     mirror: str | os.PathLike[str] | None = None,
+    n_processes: int = 1,
     progress: bool = True,
 ) -> dict[str, Any]:
     """Run the main job and write figures, ``scores.json`` and ``aligned.nc`` into a folder.
@@ -51,6 +53,9 @@ def run_demo(
         Results folder; made if missing.
     mirror : path, optional
         Folder with the real data files, instead of a download.
+    n_processes : int
+        Draws computed at a time, each in a process of one thread. What they give does not depend on it. Above 1, a script
+        that calls this guards it by ``if __name__ == "__main__":``.
     progress : bool
         Show a progress bar.
 
@@ -63,56 +68,77 @@ def run_demo(
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
     task = prepare(config.dataset, mirror=mirror, seed=config.seed)
-    records: list[Record] = []
-    decodings: list[Record] = []
-    shown: dict[str, xr.Dataset] = {}
-    n_fits = config.n_seeds * len(config.fractions) * len(COMPARED)
-    with (
-        warnings.catch_warnings(record=True) as caught,
-        progress_bar(total=n_fits, desc="align", progress=progress) as bar,
-    ):
-        warnings.simplefilter("always")
-        # Of a library's future, not of these data.
-        warnings.simplefilter("ignore", DeprecationWarning)
-        for seed in range(config.seed, config.seed + config.n_seeds):
-            for fraction in config.fractions:
-                fold = draw_fold(task, fraction, seed=seed)
-                key = {"seed": seed, "fraction": fraction, "n_pairs": len(fold.pairs)}
-                readouts = _readouts(task, fold, seed)
-                tests = {
-                    "recordings, own readout": (TO_BRAIN, fold.source_test),
-                    "recordings, labels of the pairs only": (_FEW, fold.source_test),
-                    "model, own readout": (TO_MODEL, fold.target_test),
-                }
-                for method, aligner in fit_aligners(fold, config, seed):
-                    moved = {
-                        TO_BRAIN: aligner.inverse_transform(fold.target_test),
-                        TO_MODEL: aligner.transform(fold.source_test),
-                    }
-                    scores = _predictivity(task, fold, moved, config, seed)
-                    records += [{**key, "method": method, **_summary(name, s)} for name, s in scores.items()]
-                    tests |= {
-                        f"{direction}, {method}": (direction, transported) for direction, transported in moved.items()
-                    }
-                    if seed == config.seed and fraction == max(config.fractions):
-                        shown[method] = scores[TO_BRAIN]
-                        if method == COMPARED[0]:
-                            save_assembly(moved[TO_MODEL], out / "aligned.nc")
-                    bar.update()
-                decodings += [{**key, **row} for row in _decode(readouts, tests, config, seed)]
-    drawn = draw_figures(task, config, records, decodings, {m: shown[m] for m in ("fused", "ridge")}, out)
+    seeds = range(config.seed, config.seed + config.n_seeds)
+    calls = [(task, config, seed, fraction) for seed in seeds for fraction in config.fractions]
+    cells: dict[int, _Cell] = {}
+    with progress_bar(total=len(calls), desc="align", progress=progress) as bar:
+        for place, cell in call_in_processes(_run_cell, calls, n_processes):
+            cells[place] = cell
+            bar.update()
+    ordered = [cells[place] for place in range(len(calls))]
+    records = [record for cell in ordered for record in cell.records]
+    decodings = [record for cell in ordered for record in cell.decodings]
+    # The first seed with most pairs is the one that is drawn.
+    shown = ordered[int(np.argmax(config.fractions))]
+    save_assembly(shown.aligned, out / "aligned.nc")
+    drawn = draw_figures(task, config, records, decodings, {m: shown.to_brain[m] for m in ("fused", "ridge")}, out)
     results = _results(task, config, records, decodings, seconds=time.monotonic() - started)
-    results["warnings"] = _summarise(caught)
+    # Of one process: those of several at a time are not added.
+    results["run"]["peak_rss_gb"] = round(max(peak_rss(), *(cell.peak_rss for cell in ordered)) / 1e9, 2)
+    results["warnings"] = _summarise([warning for cell in ordered for warning in cell.warnings])
     results["figures"] = drawn
     write_json(results, out / "scores.json")
     return results
 
 
-def _summarise(caught: list[warnings.WarningMessage]) -> list[str]:
-    """Give one line for each place that warned: its first message, and how often."""
+class _Cell(NamedTuple):
+    """What all methods gave on one draw with one number of pairs."""
+
+    records: list[Record]
+    decodings: list[Record]
+    to_brain: dict[str, xr.Dataset]
+    aligned: xr.DataArray
+    warnings: list[tuple[str, int, str]]
+    peak_rss: int
+
+
+def _run_cell(task: Task, config: DemoConfig, seed: int, fraction: float) -> _Cell:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        # Of a library's future, not of these data.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        fold = draw_fold(task, fraction, seed=seed)
+        key = {"seed": seed, "fraction": fraction, "n_pairs": len(fold.pairs)}
+        readouts = _readouts(task, fold, seed)
+        tests = {
+            "recordings, own readout": (TO_BRAIN, fold.source_test),
+            "recordings, labels of the pairs only": (_FEW, fold.source_test),
+            "model, own readout": (TO_MODEL, fold.target_test),
+        }
+        records: list[Record] = []
+        to_brain: dict[str, xr.Dataset] = {}
+        moved: dict[str, dict[str, xr.DataArray]] = {}
+        for method, aligner in fit_aligners(fold, config, seed):
+            moved[method] = {
+                TO_BRAIN: aligner.inverse_transform(fold.target_test),
+                TO_MODEL: aligner.transform(fold.source_test),
+            }
+            scores = _predictivity(task, fold, moved[method], config, seed)
+            records += [{**key, "method": method, **_summary(name, s)} for name, s in scores.items()]
+            to_brain[method] = scores[TO_BRAIN]
+            tests |= {
+                f"{direction}, {method}": (direction, transported) for direction, transported in moved[method].items()
+            }
+        decodings = [{**key, **row} for row in _decode(readouts, tests, config, seed)]
+    warned = [(w.filename, w.lineno, str(w.message)) for w in caught]
+    return _Cell(records, decodings, to_brain, moved[COMPARED[0]][TO_MODEL], warned, peak_rss())
+
+
+def _summarise(caught: list[tuple[str, int, str]]) -> list[str]:
+    """Give one line for each place (file, line) that warned: its first message, and how often."""
     places: dict[tuple[str, int], list[str]] = {}
-    for warning in caught:
-        places.setdefault((warning.filename, warning.lineno), []).append(str(warning.message))
+    for file, line, message in caught:
+        places.setdefault((file, line), []).append(message)
     return [f"{messages[0]} ({len(messages)} times)" for messages in places.values()]
 
 
@@ -219,6 +245,5 @@ def _results(
             "neurobridge": __version__,
             "versions": {"torch": torch.__version__, "numpy": np.__version__, "xarray": xr.__version__},
             "seconds": round(seconds, 1),
-            "peak_rss_gb": round(peak_rss() / 1e9, 2),
         },
     }
