@@ -20,6 +20,7 @@ import matplotlib as mpl
 import matplotlib.pyplot as plt
 
 from analyses.parts.pages import markdown_table
+from analyses.parts.pictures import save_png
 from neurobridge import figures
 
 mpl.use("Agg")
@@ -67,8 +68,7 @@ def _caption(name: str, n: re.Match[str] | None, run: dict) -> str:
 
 
 def _save(figure: Any, name: str) -> None:
-    for file in figures.save_figure(figure, FIGURES, name)[1:]:
-        file.unlink()
+    save_png(figure, FIGURES / f"{name}.png")
 
 
 def draw_curve(name: str) -> None:

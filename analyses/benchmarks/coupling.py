@@ -1,6 +1,6 @@
 """Speed and memory of the bridge, beside its peers and up to 1.28 million points a side.
 
-    python analyses/benchmarks/coupling.py [--quick] [--geodesic] [--peer-python PYTHON] [--out FILE]
+    python analyses/benchmarks/coupling.py [--quick] [--geodesic] [--peer-python PYTHON] [--out FILE] [--redraw]
 
 Points are simulated: a curved six-dimensional sheet in 64 dimensions, two independent draws. Every
 measurement runs in its own process, so that its peak RSS is its own; the points are made before
@@ -26,7 +26,6 @@ import typer
 from analyses.benchmarks.parts.sheet import DIMS, points
 from analyses.parts.processes import ProcessError, run_json
 from analyses.parts.script import run_script
-from neurobridge.figures.styles import PALETTE
 from neurobridge.store.atomic import write_json
 from neurobridge.study.machine import peak_rss
 
@@ -36,6 +35,7 @@ if TYPE_CHECKING:
 N_PEER, P_PEER, TOL = 10_000, 200, 1e-3
 P, NEAREST, EPSILON = 1000, 32, 0.05
 SIZES = (10_000, 40_000, 160_000, 640_000, 1_280_000)
+MOST_GB = 3
 
 
 def small_cost() -> BridgeCost:
@@ -185,28 +185,36 @@ def measure(task: list[str], repeats: int) -> dict | None:
 
 def draw(results: dict, path: Path) -> None:
     """Draw seconds and peak memory against the number of points."""
-    import matplotlib
+    import matplotlib as mpl
 
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
+    mpl.use("Agg")
 
-    fig, axes = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
+    # Imported here: the processes that are timed load nothing that they do not need.
+    from analyses.parts.pictures import save_png
+    from neurobridge import figures
+    from neurobridge.study.panels import make_panels
+
+    figure, axes = make_panels(2, 4.6, 3.6)
     rows = {int(n): row for n, row in results["scale"].items() if row}
     sizes = sorted(rows)
+    colours = figures.PALETTE
+    marks = (("streamed", "s", colours["ridge"]), ("geodesic", "^", colours["keypoints"]))
     for ax, key, label in zip(axes, ("seconds", "peak_gb"), ("distances + solve (s)", "peak RSS (GB)"), strict=True):
-        ax.loglog(sizes, [rows[n][key] for n in sizes], "o-", color=PALETTE["bridge"], label=f"nearest {NEAREST}")
-        for kind, marker, colour in (("streamed", "s", PALETTE["ridge"]), ("geodesic", "^", PALETTE["keypoints"])):
+        ax.loglog(sizes, [rows[n][key] for n in sizes], "o-", color=colours["bridge"], label=f"nearest {NEAREST}")
+        for kind, marker, colour in marks:
             if results.get(kind):
                 ax.loglog([SIZES[-1]], [results[kind][key]], marker, color=colour, label=kind)
-        ax.set(xlabel="points a side", ylabel=label)
-    axes[1].axhline(3, color="0.6", linestyle=":", label="3 GB")
-    handles = {label: handle for ax in axes for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)}
-    fig.legend(list(handles.values()), list(handles), loc="outside right upper", frameon=False)
-    fig.suptitle(
-        f"Simulated points, {DIMS} dimensions, P = {P}, epsilon {EPSILON}, marginal error {TOL}", fontsize="small"
+        ax.set(xlabel="points a side (count, log scale)", ylabel=label)
+    axes[1].axhline(MOST_GB, color="0.6", linestyle=":", label=f"{MOST_GB} GB")
+    axes[1].set_yticks(ticks := [0.5, 1, 2, 3], labels=[f"{tick:g}" for tick in ticks])
+    axes[1].yaxis.set_minor_formatter("")
+    figures.panel_letters(axes)
+    figures.shared_legend(axes)
+    figure.supxlabel(
+        f"Simulated points, {DIMS} dimensions, P = {P}, epsilon {EPSILON}, marginal error {TOL}, seeds 1 and 2; medians",
+        fontsize="small",
     )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    fig.savefig(path, dpi=130)
+    save_png(figure, path)
 
 
 def main(
@@ -218,7 +226,11 @@ def main(
     peer_python: Annotated[str | None, typer.Option("--peer-python")] = None,
     out_file: Annotated[Path, typer.Option("--out")] = Path("docs/results/benchmarks/coupling.json"),
     figure_file: Annotated[Path, typer.Option("--figure")] = Path("docs/figures/coupling_benchmark.png"),
+    redraw: Annotated[bool, typer.Option("--redraw", help="Draw the kept results again, and measure nothing.")] = False,
 ) -> None:
+    if redraw:
+        draw(json.loads(out_file.read_text()), figure_file)
+        return
     if task_name:
         name, *task_options = task_name
         if name == "large":

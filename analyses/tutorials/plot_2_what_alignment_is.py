@@ -41,9 +41,9 @@ Y = Y[shuffled]  # the rows of the target are in an order of their own
 paired = rng.permutation(n)[:n_pairs]
 partner = np.argsort(shuffled)  # row of Y that belongs to row i of X: known to us, hidden from the method
 pairs = (paired, partner[paired])
-COLOURS = np.array(["#0072B2", "#D55E00", "#009E73"])
+COLOURS = np.array([nb.figures.PALETTE[name] for name in ("ridge", "fused", "pairs")])
 
-fig, axes = plt.subplots(1, 2, figsize=(9, 3.8), layout="constrained")
+fig, axes = plt.subplots(1, 2, figsize=(10.2, 3.8), layout="constrained")
 for ax, points, of_group, rows, name in (
     (axes[0], X, group, pairs[0], "source"),
     (axes[1], Y, group[shuffled], pairs[1], "target"),
@@ -53,7 +53,7 @@ for ax, points, of_group, rows, name in (
     ax.set_title(f"{name}: {n} points, {n_pairs} pairs (simulated)", fontsize="medium")
     ax.set_xlabel("first axis (arbitrary units)")
     ax.set_ylabel("second axis (arbitrary units)")
-axes[0].legend(frameon=False, fontsize="small")
+nb.figures.legend_beside(axes[1])
 plt.show()
 
 # %%
@@ -74,10 +74,11 @@ row = cost.at(0.05).dense()[shown]
 fig, axes = plt.subplots(1, 2, figsize=(9, 3.8), layout="constrained")
 axes[0].scatter(*X.T, s=8, color="0.8")
 axes[0].scatter(*X[pairs[0]].T, s=30, facecolor="none", edgecolor="black")
-axes[0].scatter(*X[shown], s=90, marker="*", color="#CC79A7")
+axes[0].scatter(*X[shown], s=90, marker="*", color=nb.figures.PALETTE["fused"])
 axes[0].set_title("one source point (star) and the pairs", fontsize="medium")
 points = axes[1].scatter(*Y.T, s=14, c=row, cmap="viridis_r")
-axes[1].scatter(*Y[partner[shown]], s=90, marker="*", facecolor="none", edgecolor="#CC79A7", linewidth=1.5)
+star = {"s": 90, "marker": "*", "facecolor": "none", "edgecolor": nb.figures.PALETTE["fused"], "linewidth": 1.5}
+axes[1].scatter(*Y[partner[shown]], **star)
 axes[1].set_title("its bridge cost to every target point", fontsize="medium")
 fig.colorbar(points, ax=axes[1], label="bridge cost (mean anchor distances)")
 for ax in axes:

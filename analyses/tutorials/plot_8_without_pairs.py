@@ -111,22 +111,23 @@ def beyond_chance(name: str) -> list[float]:
     ]
 
 
-fig, axes = plt.subplots(1, 2, figsize=(9.5, 3.4), layout="constrained")
+fig, axes = plt.subplots(1, 2, figsize=(14, 3.4), layout="constrained")
 place = np.arange(len(cases))
-for k, (name, colour) in enumerate((("stability", "#0072B2"), ("cycle", "#E69F00"))):
-    axes[0].bar(place + 0.35 * (k - 0.5), beyond_chance(name), 0.33, color=colour, label=name)
+colours = nb.figures.PALETTE
+for k, (name, family) in enumerate((("stability", "ridge"), ("cycle", "pairs"))):
+    axes[0].bar(place + 0.35 * (k - 0.5), beyond_chance(name), 0.33, color=colours[family], label=name)
 axes[0].axhline(0.5, color="black", linestyle=":", label="least to be trusted")
 axes[0].set_ylabel("share of probe points, beyond chance")
 for k, start in enumerate(cases.values()):
-    axes[1].plot([k - 0.1] * len(start.trust.distortions), start.trust.distortions, "o", color="#D55E00",
+    axes[1].plot([k - 0.1] * len(start.trust.distortions), start.trust.distortions, "o", color=colours["fused"],
                  label="distortion of the restarts" if k == 0 else None)  # fmt: skip
-    axes[1].plot([k + 0.1] * len(start.trust.null_distortions), start.trust.null_distortions, "o", color="0.5",
+    axes[1].plot([k + 0.1] * len(start.trust.null_distortions), start.trust.null_distortions, "s", color="0.5",
                  label="towards rearranged targets" if k == 0 else None)  # fmt: skip
 axes[1].set_ylabel("Gromov-Wasserstein distortion (0: isometry)")
 for ax in axes:
     ax.set_xticks(place, list(cases))
     ax.tick_params(axis="x", labelsize="small")
-    ax.legend(frameon=False, fontsize="small")
+    nb.figures.legend_beside(ax)
 plt.show()
 
 # %%

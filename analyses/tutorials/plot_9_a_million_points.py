@@ -59,13 +59,14 @@ for n in counts:
     print(f"{n:>9,} points a side: {seconds[-1]:6.2f} s of processor time, {coupling.n_iter} iterations")
 dense_gb = [n * n * 4 / 1e9 for n in counts]
 kept_gb = [2 * n * 16 * (4 + 8) / 1e9 for n in counts]
-fig, axes = plt.subplots(1, 2, figsize=(9.5, 3.6), layout="constrained")
-axes[0].loglog(counts, seconds, "o-", color="#D55E00")
+fig, axes = plt.subplots(1, 2, figsize=(11, 3.6), layout="constrained")
+colour = nb.figures.PALETTE["fused"]
+axes[0].loglog(counts, seconds, "o-", color=colour)
 axes[0].set_ylabel("processor time (s)")
 axes[1].loglog(counts, dense_gb, "s--", color="0.4", label="n x m matrix, float32")
-axes[1].loglog(counts, kept_gb, "o-", color="#D55E00", label="16 nearest anchors of 100")
+axes[1].loglog(counts, kept_gb, "o-", color=colour, label="16 nearest anchors of 100")
 axes[1].set_ylabel("memory of the distances (GB)")
-axes[1].legend(frameon=False)
+nb.figures.legend_beside(axes[1])
 for ax in axes:
     ax.set_xlabel("points a side (simulated)")
 plt.show()

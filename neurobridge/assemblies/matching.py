@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -15,6 +16,8 @@ from neurobridge.assemblies.ids import join_rows, joined_message, mend_ids, of_a
 from neurobridge.assemblies.labels import plain
 from neurobridge.assemblies.schema import PRESENTATION, STIMULUS_ID, require_unique_stimuli
 from neurobridge.points.display import html_repr, short_repr
+
+_LOG = logging.getLogger(__name__)
 
 
 class Matched(NamedTuple):
@@ -128,6 +131,9 @@ def match_stimuli(source: xr.DataArray, target: xr.DataArray, *, how: str = "inn
             f"expected at least one. Mend: {mend or 'check that both use the same naming, or pass a table of pairs'}."
         )
     unused = np.setdiff1d(np.arange(len(right)), rows[kept])
+    _LOG.info(
+        "matched %d stimuli; left out %d of the source and %d of the target", kept.sum(), (~kept).sum(), len(unused)
+    )
     if joined.by_extension.any():
         warnings.warn(joined_message(joined, left, right, ("source", "target")), UserWarning, stacklevel=2)
     _warn_of_alike(left[~kept], right[unused])

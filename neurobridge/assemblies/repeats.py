@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import logging
+import time
+
 import numpy as np
 import pandas as pd
 import xarray as xr
@@ -9,9 +12,11 @@ from scipy import sparse
 
 from neurobridge.assemblies.errors import AssemblyError
 from neurobridge.assemblies.labels import missing_rows, plain
-from neurobridge.assemblies.schema import PRESENTATION, REPETITION, blocks, coords_of, present_ids, validate
+from neurobridge.assemblies.schema import NEUROID, PRESENTATION, REPETITION, blocks, coords_of, present_ids, validate
 from neurobridge.points.conversion import working_dtype
 from neurobridge.points.options import require_count, require_options
+
+_LOG = logging.getLogger(__name__)
 
 
 def average_repetitions(assembly: xr.DataArray, *, skipna: bool = True, min_repetitions: int = 1) -> xr.DataArray:
@@ -60,9 +65,16 @@ def average_repetitions(assembly: xr.DataArray, *, skipna: bool = True, min_repe
     require_options(skipna=skipna, error=AssemblyError)
     require_count(min_repetitions, name="min_repetitions", error=AssemblyError)
     codes, _ = _stimulus_codes(assembly)
-    return _average(
+    started = time.perf_counter()
+    averaged = _average(
         assembly, codes, np.ones(len(codes), dtype=bool), skipna=skipna, min_repetitions=int(min_repetitions)
     )
+    facts = [averaged.attrs.get(name, 0) for name in ("n_missing_values", "n_dropped_stimuli")]
+    _LOG.info(
+        "averaged %d presentations of %d neuroids to %d stimuli: %d missing values, %d stimuli left out, %.2f s",
+        len(codes), assembly.sizes[NEUROID], averaged.sizes[PRESENTATION], *facts, time.perf_counter() - started,
+    )  # fmt: skip
+    return averaged
 
 
 def split_halves(assembly: xr.DataArray, *, seed: int) -> tuple[xr.DataArray, xr.DataArray]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,8 @@ from neurobridge.assemblies.errors import AssemblyError
 from neurobridge.assemblies.labels import missing_rows, plain
 from neurobridge.assemblies.schema import NEUROID, NEUROID_ID, PRESENTATION, blocks
 from neurobridge.points.options import is_number, require_options
+
+_LOG = logging.getLogger(__name__)
 
 
 def select(assembly: xr.DataArray, **wanted: Any) -> xr.DataArray:
@@ -168,6 +171,11 @@ def drop_incomplete(assembly: xr.DataArray, *, max_missing: float = 0.1, present
                 else "a larger max_missing."
             )
         )
+    if not (kept.all() and rows.all()):
+        _LOG.info(
+            "left out %d of %d neuroids and %d of %d presentations with missing values",
+            (~kept).sum(), kept.size, (~rows).sum(), rows.size,
+        )  # fmt: skip
     return assembly.isel({PRESENTATION: np.flatnonzero(rows), NEUROID: np.flatnonzero(kept)}).assign_attrs(
         dropped_incomplete_neuroids=int((~kept).sum()), dropped_incomplete_presentations=int((~rows).sum())
     )
@@ -264,6 +272,8 @@ def drop_constant(assembly: xr.DataArray) -> xr.DataArray:
     """
     constant = _constant(assembly)
     kept = assembly.isel({NEUROID: np.flatnonzero(~constant)})
+    if constant.any():
+        _LOG.info("left out %d of %d neuroids whose response never changes", constant.sum(), len(constant))
     return kept.assign_attrs(dropped_constant_neuroids=int(constant.sum()))
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
+import time
 import warnings
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -20,9 +22,9 @@ from neurobridge.assemblies import (
 )
 from neurobridge.assemblies.missing import sites_by_missing
 from neurobridge.assemblies.schema import NEUROID, NEUROID_ID, PRESENTATION, STIMULUS_ID
-from neurobridge.evaluate.correlation import MIN_CORRELATED, pearson
+from neurobridge.evaluate.correlation import MIN_CORRELATED
 from neurobridge.evaluate.folds import Splits
-from neurobridge.evaluate.halves import MIN_R, bootstrap_reliability, deal_halves, half_means, spearman_brown
+from neurobridge.evaluate.halves import MIN_R, MIN_STIMULI, gather_sites, halves_of_sites, spearman_brown
 from neurobridge.evaluate.predict import GivenSplits, predictivity
 from neurobridge.evaluate.score.schema import SPLIT, make_score, neuroid_score, score_attrs, warn_low_ceilings
 from neurobridge.evaluate.splits import animal_splits, resolve_splits
@@ -30,9 +32,7 @@ from neurobridge.evaluate.time_bins.stacking import score_bins
 from neurobridge.points.options import require_count, require_options, require_share
 from neurobridge.points.progress import progress_bar
 
-#: Stimuli that split halves need. Over four, the r of two unrelated halves is uniform on [-1, 1], and the mean of
-#: 2 r / (1 + r) does not exist.
-MIN_STIMULI = 5
+_LOG = logging.getLogger(__name__)
 
 
 def internal_consistency(
@@ -151,14 +151,15 @@ def _consistency(
     progress: bool,
 ) -> xr.Dataset:
     """Estimate the reliability as `internal_consistency` does, of valid recordings without time bins."""
+    started = time.perf_counter()
     n_stimuli = _warn_of_single(recordings, stacklevel=3)
     absent = missing_values(recordings)
     parts = [
-        _of_sites(recordings, sites, rows, halves=halves, n_splits=n_splits, n_bootstrap=n_bootstrap, seed=seed)
+        halves_of_sites(recordings, sites, rows, halves=halves, n_splits=n_splits, n_bootstrap=n_bootstrap, seed=seed)
         for sites, rows in progress_bar(list(sites_by_missing(absent)), progress=progress, desc="ceilings")
     ]
-    halves_r = _gather([part.halves_r for part in parts], parts)
-    n_of_site = _gather([np.full((1, len(part.sites)), part.n_stimuli) for part in parts], parts)[0]
+    halves_r = gather_sites([part.halves_r for part in parts], parts)
+    n_of_site = gather_sites([np.full((1, len(part.sites)), part.n_stimuli) for part in parts], parts)[0]
     too_few = n_of_site < MIN_STIMULI
     if too_few.all():
         raise AssemblyError(
@@ -193,9 +194,14 @@ def _consistency(
     ceiling = corrected.mean(axis=0)
     n_low = warn_low_ceilings(ceiling, stacklevel=3)
     by_split = np.median(corrected[:, ~undefined], axis=1) if not undefined.all() else np.full(n_splits, np.nan)
+    _LOG.info(
+        "ceilings: median %.3f over %d of %d neuroids, %d presentations of %d stimuli, %d halvings, %d draws, %.2f s",
+        by_split.mean(), (~undefined).sum(), len(undefined), recordings.sizes[PRESENTATION], n_stimuli, n_splits, n_bootstrap,
+        time.perf_counter() - started,
+    )  # fmt: skip
     extra: dict[str, Any] = {"median": float(by_split.mean())}
     if n_bootstrap:
-        drawn = _gather([part.drawn for part in parts], parts)
+        drawn = gather_sites([part.drawn for part in parts], parts)
         tails = [(1 - confidence) / 2, (1 + confidence) / 2]
         low, high = (np.where(undefined, np.nan, bound) for bound in np.quantile(drawn, tails, axis=0))
         median_low, median_high = np.quantile(np.median(drawn[:, ~too_few], axis=1), tails)
@@ -223,64 +229,6 @@ def _consistency(
         coords=coords_of(recordings, NEUROID),
         attrs=score_attrs(attrs, n_splits, 0, seed, (recordings,)),
     )
-
-
-class _Part(NamedTuple):
-    """Halves of the sites that miss the same presentations.
-
-    Attributes
-    ----------
-    sites : int array of shape (n_sites,)
-    halves_r : array of shape (n_splits, n_sites)
-        NaN where there are too few stimuli.
-    drawn : array of shape (n_bootstrap, n_sites)
-    n_stimuli, n_constant : int
-    """
-
-    sites: np.ndarray
-    halves_r: np.ndarray
-    drawn: np.ndarray
-    n_stimuli: int
-    n_constant: int
-
-
-def _of_sites(
-    recordings: xr.DataArray,
-    sites: np.ndarray,
-    rows: np.ndarray,
-    *,
-    halves: str,
-    n_splits: int,
-    n_bootstrap: int,
-    seed: int,
-) -> _Part:
-    """Correlate the halves of some sites over the presentations that they have, of the stimuli with two or more."""
-    codes, ids = pd.factorize(np.asarray(recordings[STIMULUS_ID].values[rows]))
-    repeated = np.bincount(codes)[codes] > 1
-    if not repeated.all():
-        rows = rows[repeated]
-        codes, ids = pd.factorize(np.asarray(recordings[STIMULUS_ID].values[rows]))
-    if len(ids) < MIN_STIMULI:
-        nothing = np.full((n_splits, len(sites)), np.nan), np.full((n_bootstrap, len(sites)), np.nan)
-        return _Part(sites, *nothing, n_stimuli=len(ids), n_constant=0)
-    if len(rows) < recordings.sizes[PRESENTATION] or len(sites) < recordings.sizes[NEUROID]:
-        recordings = recordings.isel({PRESENTATION: rows, NEUROID: sites})
-    in_first_half = deal_halves(recordings, codes, np.asarray(ids), halves, n_splits, seed)
-    means = half_means(recordings, codes, in_first_half)
-    raw, n_constant = [], 0
-    for first_half, second_half in means:
-        r, varies = pearson(first_half, second_half)
-        raw.append(r)
-        n_constant += int((~varies).sum())
-    drawn = bootstrap_reliability(means, n_bootstrap, seed) if n_bootstrap else np.empty((0, len(sites)))
-    return _Part(sites, np.stack(raw), drawn, len(ids), n_constant)
-
-
-def _gather(arrays: list[np.ndarray], parts: list[_Part]) -> np.ndarray:
-    """Put the columns of all parts in the order of the sites."""
-    if len(parts) == 1:
-        return arrays[0]
-    return np.concatenate(arrays, axis=1)[:, np.argsort(np.concatenate([part.sites for part in parts]))]
 
 
 def _warn_of_single(recordings: xr.DataArray, *, stacklevel: int) -> int:

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 import xarray as xr
 from scipy import sparse
 from sklearn.model_selection import ShuffleSplit
 
 from neurobridge.assemblies import AssemblyError
-from neurobridge.assemblies.schema import NEUROID, PRESENTATION, REPETITION, blocks
+from neurobridge.assemblies.schema import NEUROID, PRESENTATION, REPETITION, STIMULUS_ID, blocks
+from neurobridge.evaluate.correlation import pearson
 from neurobridge.points.blocks import row_blocks
 from neurobridge.points.conversion import real_array
 from neurobridge.points.options import is_choice
 
+#: Stimuli that split halves need. Over four, the r of two unrelated halves is uniform on [-1, 1], and the mean of
+#: 2 r / (1 + r) does not exist.
+MIN_STIMULI = 5
 #: Least r of two halves: towards -1, where few stimuli lie on a falling line by chance, 2 r / (1 + r) has no bound.
 MIN_R = -0.999
 # Presentations whose responses are turned to double precision at a time.
@@ -191,3 +197,61 @@ def _weighted_r(pair: np.ndarray, weights: np.ndarray, floor: float) -> tuple[np
     unknown = ~((aa - ma**2 > floor * aa) & (bb - mb**2 > floor * bb))
     with np.errstate(divide="ignore", invalid="ignore"):
         return (ab - ma * mb) / np.sqrt((aa - ma**2) * (bb - mb**2)), unknown
+
+
+class SiteHalves(NamedTuple):
+    """Halves of the sites that miss the same presentations.
+
+    Attributes
+    ----------
+    sites : int array of shape (n_sites,)
+    halves_r : array of shape (n_splits, n_sites)
+        NaN where there are too few stimuli.
+    drawn : array of shape (n_bootstrap, n_sites)
+    n_stimuli, n_constant : int
+    """
+
+    sites: np.ndarray
+    halves_r: np.ndarray
+    drawn: np.ndarray
+    n_stimuli: int
+    n_constant: int
+
+
+def halves_of_sites(
+    recordings: xr.DataArray,
+    sites: np.ndarray,
+    rows: np.ndarray,
+    *,
+    halves: str,
+    n_splits: int,
+    n_bootstrap: int,
+    seed: int,
+) -> SiteHalves:
+    """Correlate the halves of some sites over the presentations that they have, of the stimuli with two or more."""
+    codes, ids = pd.factorize(np.asarray(recordings[STIMULUS_ID].values[rows]))
+    repeated = np.bincount(codes)[codes] > 1
+    if not repeated.all():
+        rows = rows[repeated]
+        codes, ids = pd.factorize(np.asarray(recordings[STIMULUS_ID].values[rows]))
+    if len(ids) < MIN_STIMULI:
+        nothing = np.full((n_splits, len(sites)), np.nan), np.full((n_bootstrap, len(sites)), np.nan)
+        return SiteHalves(sites, *nothing, n_stimuli=len(ids), n_constant=0)
+    if len(rows) < recordings.sizes[PRESENTATION] or len(sites) < recordings.sizes[NEUROID]:
+        recordings = recordings.isel({PRESENTATION: rows, NEUROID: sites})
+    in_first_half = deal_halves(recordings, codes, np.asarray(ids), halves, n_splits, seed)
+    means = half_means(recordings, codes, in_first_half)
+    raw, n_constant = [], 0
+    for first_half, second_half in means:
+        r, varies = pearson(first_half, second_half)
+        raw.append(r)
+        n_constant += int((~varies).sum())
+    drawn = bootstrap_reliability(means, n_bootstrap, seed) if n_bootstrap else np.empty((0, len(sites)))
+    return SiteHalves(sites, np.stack(raw), drawn, len(ids), n_constant)
+
+
+def gather_sites(arrays: list[np.ndarray], parts: list[SiteHalves]) -> np.ndarray:
+    """Put the columns of all parts in the order of the sites."""
+    if len(parts) == 1:
+        return arrays[0]
+    return np.concatenate(arrays, axis=1)[:, np.argsort(np.concatenate([part.sites for part in parts]))]

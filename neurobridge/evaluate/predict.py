@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+import logging
+import time
 import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -30,6 +32,8 @@ from neurobridge.evaluate.splits import resolve_splits
 from neurobridge.evaluate.time_bins.stacking import gather_bins, one_bin, require_bins, require_by
 from neurobridge.points.options import is_choice, require_options
 from neurobridge.points.progress import progress_bar
+
+_LOG = logging.getLogger(__name__)
 
 
 def predictivity(
@@ -307,8 +311,22 @@ def _predict_by_site(
 ) -> list[np.ndarray]:
     """Predict the held-out rows of every fold; sites that miss the same rows are fitted together on the rows that they have."""
     absent = np.isnan(Y)
-    if not absent.any():
-        return predict_held_out(fit, X, Y, folds, progress=progress, **options)
+    started = time.perf_counter()
+    if absent.any():
+        predicted = _predict_around_missing(fit, X, Y, folds, like, options, progress)
+    else:
+        predicted = predict_held_out(fit, X, Y, folds, progress=progress, **options)
+    _LOG.info(
+        "predicted %d neuroids from %d on held-out parts of %d stimuli, %s; %d values missing, %.2f s",
+        Y.shape[1], X.shape[1], len(X), folds.description, absent.sum(), time.perf_counter() - started,
+    )  # fmt: skip
+    return predicted
+
+
+def _predict_around_missing(
+    fit: Any, X: np.ndarray, Y: np.ndarray, folds: Splits, like: xr.DataArray, options: dict[str, Any], progress: bool
+) -> list[np.ndarray]:
+    absent = np.isnan(Y)
     n_train = np.stack([(~absent[train]).sum(axis=0) for train, _ in folds]).min(axis=0)
     refuse_too_few(n_train, like, 2, "training stimuli of a split")
     n_test = np.stack([(~absent[test]).sum(axis=0) for _, test in folds]).min(axis=0)

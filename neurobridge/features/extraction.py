@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -33,6 +35,8 @@ from neurobridge.features.stimuli.preprocess import Preprocess
 from neurobridge.features.storage import DTYPES, KEY, Memory, Partial, check_result, extraction_key, find_done
 from neurobridge.points.options import is_choice, require_count, require_options
 from neurobridge.points.progress import progress_bar
+
+_LOG = logging.getLogger(__name__)
 
 
 def extract(
@@ -193,6 +197,11 @@ def extract(
     check_result(source.coords, attrs, to_file=out is not None or cache is not None, with_pooling=several)
 
     def fill(sink: Memory | Partial, skip: int, blocks: Sequence[slice]) -> xr.DataArray:
+        started = time.perf_counter()
+        _LOG.info(
+            "showing %d stimuli to %s: %d layers, batches of %d, %d stimuli already done",
+            len(source), attrs["model"], len(names), batch_size, sink.n_done,
+        )  # fmt: skip
         with frozen(model, device) as setting, Recorder(model, names) as recorder:
             forward = Forward(
                 recorder,
@@ -209,7 +218,12 @@ def extract(
                 "model: found other weights or buffers after the pass than before; expected a frozen model. "
                 "Mend: a module updates its state in eval mode; disable that, or pass a copy of the model."
             )
-        return sink.finish(source.coords, attrs)
+        activations = sink.finish(source.coords, attrs)
+        _LOG.info(
+            "activations of %s: %d stimuli, %d units, %d blocks read, %.2f s",
+            attrs["model"], *activations.shape, len(blocks) - skip, time.perf_counter() - started,
+        )  # fmt: skip
+        return activations
 
     blocks = source.blocks(batch_size)
     if out is None and cache is None:
@@ -241,6 +255,7 @@ def extract(
         finished = find_done(path, key, overwrite=overwrite)
         if finished is not None:
             partial.discard()
+            _LOG.info("read %s: this extraction is finished", path)
             return finished
         n_done = partial.resume()
         skip = sum(rows.stop <= n_done for rows in blocks)
@@ -302,3 +317,4 @@ def _stream(
                 row += len(batch_ids)
                 bar.update(len(batch_ids))
             sink.commit(row)
+            _LOG.debug("%d of %d stimuli shown", row, len(source))

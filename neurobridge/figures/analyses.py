@@ -12,7 +12,7 @@ import xarray as xr
 from neurobridge.aligners import CommonSpace
 from neurobridge.assemblies.schema import TIME_BIN
 from neurobridge.evaluate.retrieval import DIRECTION, MEASURE
-from neurobridge.evaluate.score.schema import DRAW, VARIABLES
+from neurobridge.evaluate.score.schema import DRAW, is_score
 from neurobridge.evaluate.time_bins.courses import TESTED, TRAINED
 from neurobridge.figures.layout import legend_beside, new_axes
 from neurobridge.figures.models.partition import variance_parts
@@ -195,18 +195,15 @@ def common_space(space: CommonSpace, *, ax: Axes | None = None, title: str = "")
 
 
 def _score_on(*dims: str) -> Callable[[Any], bool]:
-    def fits(thing: Any) -> bool:
-        whole = isinstance(thing, xr.Dataset) and all(name in thing for name in VARIABLES)
-        return whole and tuple(thing["p_value"].dims) == dims
-
-    return fits
+    return lambda thing: is_score(thing) and tuple(thing["p_value"].dims) == dims
 
 
 is_course = _score_on(TIME_BIN)
 
 
-def _all_courses(thing: Any) -> bool:
-    return isinstance(thing, Mapping) and bool(thing) and all(is_course(score) for score in thing.values())
+def all_are(thing: Any, fits: Callable[[Any], bool]) -> bool:
+    """Tell whether something is a mapping of names to things that are all of one kind."""
+    return isinstance(thing, Mapping) and bool(thing) and all(fits(value) for value in thing.values())
 
 
 def _course(score: xr.Dataset, **options: Any) -> Axes:
@@ -217,23 +214,17 @@ def _by_sites(score: xr.Dataset, **options: Any) -> Axes:
     return accuracy_by_sites({str(score.attrs["metric"]): score}, **options)
 
 
-def _rsa(score: xr.Dataset, *, ax: Axes | None = None, title: str = "") -> Axes:
-    ax = rsa_models(score, ax=ax)
-    if title:
-        ax.set_title(title)
-    return ax
-
-
 #: Kinds of analyses: name, how a result is told from others, and its figure.
 ANALYSES: tuple[tuple[str, Callable[[Any], bool], Callable[..., Axes]], ...] = (
     ("course in time", is_course, _course),
-    ("courses in time", _all_courses, lambda scores, **options: time_courses(dict(scores), **options)),
+    ("courses in time", lambda thing: all_are(thing, is_course),
+     lambda scores, **options: time_courses(dict(scores), **options)),
     ("generalisation in time", lambda thing: _score_on(TRAINED, TESTED)(thing) and "n_trained" not in thing, time_generalisation),
     ("number of sites", lambda thing: _score_on("n_sites")(thing) and DRAW in thing["raw"].dims, _by_sites),
     ("retrieval", _score_on(DIRECTION, MEASURE), retrieval),
     ("parts of variance", lambda thing: isinstance(thing, xr.Dataset) and "part" in thing.dims and "median" in thing,
      variance_parts),
-    ("models by their RDMs", lambda thing: _score_on("model")(thing) and "p_difference_fdr" in thing, _rsa),
+    ("models by their RDMs", lambda thing: _score_on("model")(thing) and "p_difference_fdr" in thing, rsa_models),
     ("common space", lambda thing: isinstance(thing, CommonSpace), common_space),
     ("ceiling of decoding", lambda thing: _score_on()(thing) and "n_averaged" in thing.coords, accuracy_by_trials),
 )  # fmt: skip

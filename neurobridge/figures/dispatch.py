@@ -14,9 +14,9 @@ from neurobridge.assemblies.schema import NEUROID, PRESENTATION, REPETITION, STI
 from neurobridge.bridge import Coupling, FusedBridge
 from neurobridge.evaluate import LayerChoice
 from neurobridge.evaluate.decoding import confusion as mean_confusion
-from neurobridge.evaluate.score.schema import VARIABLES
+from neurobridge.evaluate.score.schema import is_score
 from neurobridge.evaluate.similarity import rdm
-from neurobridge.figures.analyses import ANALYSES
+from neurobridge.figures.analyses import ANALYSES, all_are
 from neurobridge.figures.curves import is_learning_curve, layer_profile, learning_curve
 from neurobridge.figures.flows import shrinkage, trajectories
 from neurobridge.figures.layout import journal, new_axes
@@ -43,21 +43,12 @@ class Kind(NamedTuple):
     draw: Callable[..., Axes]
 
 
-def is_score(thing: Any) -> bool:
-    """Tell whether something is a Score: a Dataset with all variables of the schema."""
-    return isinstance(thing, xr.Dataset) and all(name in thing for name in VARIABLES)
-
-
 def _score_with(*dims: str) -> Callable[[Any], bool]:
     return lambda thing: is_score(thing) and tuple(thing["raw"].dims) == dims
 
 
 def _array_with(*dims: str) -> Callable[[Any], bool]:
     return lambda thing: isinstance(thing, xr.DataArray) and tuple(thing.dims[: len(dims)]) == dims
-
-
-def _all_scores(thing: Any, fits: Callable[[Any], bool]) -> bool:
-    return isinstance(thing, Mapping) and bool(thing) and all(fits(score) for score in thing.values())
 
 
 def _plain_curves(thing: Any) -> bool:
@@ -159,9 +150,9 @@ KINDS: tuple[Kind, ...] = (
     Kind("score by site", _score_with("split", NEUROID), sites),
     Kind("score", lambda thing: is_score(thing) and thing["p_value"].ndim == 0, null_distribution),
     Kind("scores of cells", is_score, cells),
-    Kind("two methods", lambda thing: _all_scores(thing, _score_with("split", NEUROID)) and len(thing) == 2, paired),
-    Kind("methods by site", lambda thing: _all_scores(thing, _score_with("split", NEUROID)), sites),
-    Kind("decoding of methods", lambda thing: _all_scores(thing, is_decoding), accuracies),
+    Kind("two methods", lambda thing: all_are(thing, _score_with("split", NEUROID)) and len(thing) == 2, paired),
+    Kind("methods by site", lambda thing: all_are(thing, _score_with("split", NEUROID)), sites),
+    Kind("decoding of methods", lambda thing: all_are(thing, is_decoding), accuracies),
     Kind("learning curve", _plain_curves, learning_curve),
     Kind("coupling", lambda thing: isinstance(thing, Coupling), plan),
     Kind("coupling", lambda thing: isinstance(thing, FusedBridge) and thing.coupling is not None,

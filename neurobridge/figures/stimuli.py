@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -56,9 +57,15 @@ def contact_sheet(images: xr.DataArray, *, ax: Axes | None = None, n_columns: in
     sheet = np.concatenate([np.concatenate(list(row), axis=1) for row in grid], axis=0)
     ax.imshow(sheet, cmap="gray" if sheet.ndim == 2 else None, vmin=0, vmax=255, interpolation="nearest")
     ax.set_axis_off()
-    # A title wider than the figure is broken into lines.
-    ax.set_title(title, wrap=True)
+    ax.set_title(_in_lines(title, ax))
     return ax
+
+
+def _in_lines(title: str, ax: Axes) -> str:
+    """Break a title that is wider than its axes. Matplotlib does so itself, but then leaves no room for the lines."""
+    width = 72 * ax.figure.get_figwidth() * ax.get_position().width
+    letters = max(12, int(width / (0.55 * ax.title.get_fontsize())))
+    return "\n".join(textwrap.fill(line, letters) for line in title.splitlines())
 
 
 def partners(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -42,6 +43,24 @@ def progress_bar(iterable: Iterable[Any] | None = None, *, progress: bool | None
     # tqdm takes None for "on a terminal only".
     disable = True if not shown or os.environ.get(NO_PROGRESS) == "1" else None
     return tqdm(iterable, disable=disable, **options)
+
+
+def write_above(text: str, *, progress: bool) -> None:
+    """Write a line to stderr above the bars that are shown there, unless the environment forbids bars.
+
+    Parameters
+    ----------
+    text : str
+    progress : bool
+        The switch of the caller.
+
+    Examples
+    --------
+    >>> from neurobridge.points.progress import write_above
+    >>> write_above("waiting", progress=False)
+    """
+    if progress and os.environ.get(NO_PROGRESS) != "1":
+        tqdm.write(text, file=sys.stderr)
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import sys
 
 import numpy as np
@@ -17,7 +18,7 @@ import neurobridge as nb
 from neurobridge.aligners import BASELINES, BridgeAligner, RidgeAligner
 from neurobridge.assemblies import drop_incomplete, save_assembly
 from neurobridge.cli.app import app
-from neurobridge.points.progress import NO_PROGRESS, progress_bar, showing
+from neurobridge.points.progress import NO_PROGRESS, progress_bar, showing, write_above
 
 
 def run(*words, ok=True):
@@ -225,6 +226,41 @@ def test_switches_of_every_command(lab, tmp_path, capfd):
         assert all(switch in text for switch in ("--quiet", "--no-progress", "--verbose"))
 
 
+def test_the_log_says_what_was_read_left_out_and_how_long_it_took(lab, caplog):
+    trials = nb.open_assembly(lab / "rec.nc")
+    n_missing = int(trials.isnull().sum())
+    with caplog.at_level(logging.DEBUG, "neurobridge"):
+        alive = nb.assemblies.drop_constant(trials)
+        averages = nb.average_repetitions(alive)
+        median = float(nb.internal_consistency(alive, n_splits=2, n_bootstrap=0)["median"])
+        model = nb.open_assembly(lab / "model.nc").isel(neuroid=slice(0, 2), presentation=slice(0, 40))
+        nb.predictivity(model, averages, "ridge", alpha=10, splits="kfold,n_splits=2", n_permutations=0)
+    lines = {record.name.removeprefix("neurobridge."): record.getMessage() for record in caplog.records}
+    assert lines["assemblies.selection"] == "left out 1 of 5 neuroids whose response never changes"
+    average = rf"averaged 240 presentations of 4 neuroids to 60 stimuli: {n_missing} missing values, 0 stimuli left out, [\d.]+ s"
+    assert re.fullmatch(average, lines["assemblies.repeats"])
+    assert re.fullmatch(
+        rf"ceilings: median {median:.3f} over 4 of 4 neuroids, 240 presentations of 60 stimuli, 2 halvings, 0 draws, [\d.]+ s",
+        lines["evaluate.ceiling"],
+    )
+    assert lines["assemblies.matching"] == "matched 40 stimuli; left out 0 of the source and 20 of the target"
+    predicted = r"predicted 4 neuroids from 2 on held-out parts of 40 stimuli, .*; 1 values missing, [\d.]+ s"
+    assert re.fullmatch(predicted, lines["evaluate.predict"])
+
+
+def test_the_log_counts_the_stimuli_of_an_extraction(tmp_path, caplog):
+    images = np.random.default_rng(0).integers(0, 255, (5, 32, 32)).astype(np.uint8)
+    options = {"batch_size": 2, "out": tmp_path / "model.nc", "identifier": "gabor"}
+    with caplog.at_level(logging.DEBUG, "neurobridge.features"):
+        for _ in range(2):
+            nb.extract(nb.features.GaborEnergy(n_scales=1), images, "v1", **options)
+    lines = [record.getMessage() for record in caplog.records]
+    assert lines[0] == "showing 5 stimuli to gabor: 1 layers, batches of 2, 0 stimuli already done"
+    assert lines[1:4] == [f"{n} of 5 stimuli shown" for n in (2, 4, 5)]
+    assert re.fullmatch(r"activations of gabor: 5 stimuli, \d+ units, 3 blocks read, [\d.]+ s", lines[4])
+    assert lines[-1] == f"read {tmp_path / 'model.nc'}: this extraction is finished"
+
+
 def test_one_switch_shows_bars_on_a_terminal_alone(monkeypatch, capsys):
     def shown(progress):
         list(progress_bar(range(3), progress=progress, desc="steps"))
@@ -238,5 +274,9 @@ def test_one_switch_shows_bars_on_a_terminal_alone(monkeypatch, capsys):
     with showing(True):
         assert shown(None)
         assert not shown(False)
+    write_above("waiting", progress=True)
+    assert "waiting" in capsys.readouterr().err
     monkeypatch.setenv(NO_PROGRESS, "1")
     assert not shown(True)
+    write_above("waiting", progress=True)
+    assert capsys.readouterr().err == ""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import typer
@@ -58,13 +60,27 @@ def test_help_imports_no_torch(command):
 
 @pytest.mark.parametrize(
     ("words", "expected"),
-    [("neurobridge ", "demo"), ("neurobridge al", "align"), ("neurobridge align --me", "--method")],
+    [("neurobridge ", "demo"), ("neurobridge fea", "features"), ("neurobridge align --me", "--method")],
 )
 def test_completion_imports_no_torch(words, expected):
     count = words.count(" ")
     shown, loaded = run(_NEUROBRIDGE_COMPLETE="complete_bash", COMP_WORDS=words, COMP_CWORD=str(count))
-    assert expected in shown
+    assert expected in shown.split()
     assert "torch" not in loaded
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("bash") is None, reason="completion of bash needs bash")
+def test_an_installed_completion_completes_commands_and_options(tmp_path):
+    environment = {**os.environ, "HOME": str(tmp_path), "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    commands = "neurobridge --install-completion\n. ~/.bashrc\n"
+    for words in (("neurobridge", "fea"), ("neurobridge", "align", "--crit")):
+        commands += (
+            f"COMP_WORDS=({' '.join(words)}); COMP_CWORD={len(words) - 1}; _neurobridge_completion neurobridge\n"
+        )
+        commands += "echo got ${COMPREPLY[@]}\n"
+    done = subprocess.run(["bash"], input=commands, capture_output=True, text=True, check=True, env=environment)
+    assert [line for line in done.stdout.splitlines() if line.startswith("got")] == ["got features", "got --criterion"]
 
 
 def test_the_list_of_commands_imports_no_room():

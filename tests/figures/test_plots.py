@@ -125,6 +125,19 @@ def test_contact_sheet_shows_every_pixel(shape):
     np.testing.assert_array_equal(sheet[4:8, 8:12], np.full_like(pixels[0], 255))
 
 
+def test_a_long_title_of_a_contact_sheet_is_broken_and_stays_inside_the_figure():
+    images = xr.DataArray(np.zeros((2, 4, 4), dtype=np.uint8), dims=("presentation", "row", "column"))
+    ax = figures.contact_sheet(
+        images, title="a title of images that is much wider than the picture below it would let it be"
+    )
+    figure = ax.figure
+    figure.draw_without_rendering()
+    assert "\n" in ax.get_title()
+    box = ax.title.get_window_extent()
+    assert 0 <= box.x0 < box.x1 <= figure.bbox.width
+    assert box.y1 <= figure.bbox.height
+
+
 def test_saved_figures_are_whole_with_live_text_and_the_same_each_time(tmp_path):
     def draw(folder):
         ax = figures.accuracies([{"name": "a", "accuracy": [0.5], "chance": 0.25}])

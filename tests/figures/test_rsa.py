@@ -33,7 +33,13 @@ def compared(raw, p_zero, p_ceiling, p_pair) -> xr.Dataset:
 def test_bars_marks_and_brackets_say_what_the_score_says(p_pair, n_brackets):
     ax = figures.rsa_models(compared([0.5, 0.1, 0.2], [0.01, 0.3, 0.01], [0.3, 0.01, 0.3], p_pair))
     np.testing.assert_allclose([bar.get_height() for bar in ax.patches[:3]], [0.5, 0.1, 0.2])
-    assert [text.get_text() for text in ax.texts] == ["noise ceiling", "*", "\u2020", "*"]
+    assert [text.get_text() for text in ax.texts] == ["*", "\u2020", "*"]
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["noise ceiling 0.60 to 0.80"]
     assert sum(len(line.get_xdata()) == 4 for line in ax.lines) == n_brackets
     assert "rho-a" in ax.get_ylabel()
     assert "seed 0" in ax.get_title()
+
+
+def test_a_title_that_is_given_is_the_title():
+    score = compared([0.5, 0.1, 0.2], [0.01, 0.3, 0.01], [0.3, 0.01, 0.3], 0.2)
+    assert figures.rsa_models(score, title="mine").get_title() == "mine"

@@ -97,22 +97,28 @@ print(space.cycle_error(held_out)["detour"].mean("source").round(3).to_dataframe
 # the third set helps while these are few.
 
 names = {
-    "direct": ("ridge on direct pairs", "#000000", "--", "s"),
-    "bridge": ("CommonSpace", "#0072B2", "-", "o"),
-    "srm": ("shared response", "#D55E00", "-.", "^"),
-    "procrustes": ("generalised Procrustes", "#009E73", ":", "v"),
+    "direct": "ridge, direct pairs",
+    "bridge": "CommonSpace",
+    "srm": "shared response",
+    "procrustes": "procrustes, generalised",
 }
+styles = nb.figures.styles_of(names.values())
 fig, axes = plt.subplots(1, 2, figsize=(10, 3.8), sharey=True, layout="constrained")
 for ax, results in zip(axes, (chains, triangles), strict=True):
-    for key, (label, color, line, marker) in names.items():
+    for key, label in names.items():
         if key not in results[next(iter(results))][0]:
             continue
         r = np.array([[run[key] for run in runs] for runs in results.values()])
         ax.errorbar(
-            list(results), r.mean(axis=1), yerr=r.std(axis=1, ddof=1), color=color, linestyle=line,
-            marker=marker, markersize=4, capsize=2, label=label,
-        )  # fmt: skip
-    ax.axhline(0, color="grey", linewidth=0.8)
+            list(results),
+            r.mean(axis=1),
+            yerr=r.std(axis=1, ddof=1),
+            markersize=4,
+            capsize=2,
+            label=label,
+            **styles[label],
+        )
+    ax.axhline(0, label="chance", **nb.figures.CHANCE)
     ax.set_xscale("log")
     ax.set_xticks(list(results), [str(n) for n in results])
     ax.minorticks_off()
@@ -122,7 +128,6 @@ axes[0].set_ylabel("r of held-out images, median of 56 sites")
 axes[0].set_title("No pair in common", fontsize=10)
 axes[1].set_title("A few pairs in common", fontsize=10)
 nb.figures.legend_beside(axes[0])
-axes[0].annotate("chance", (10, 0), xytext=(0, 3), textcoords="offset points", fontsize=8, color="grey")
 fig.suptitle(
     "From sites of set a to sites of set c: real macaque IT, 200 held-out images, 5 seeds, bars: SD of seeds",
     fontsize=9,

@@ -106,21 +106,26 @@ for n, of_seeds in runs.items():
 # a sound. With 200 pairs a link the captions are worth more than as many direct pairs; with 20 and 60 the shared
 # response alone is better than the weighed routes, whose direct maps have too few pairs.
 
-styles = {
-    "direct": ("ridge on direct pairs", "#000000", "--", "s"),
-    "bridge": ("CommonSpace", "#0072B2", "-", "o"),
-    "srm": ("shared response", "#D55E00", "-.", "^"),
-    "shuffled": ("direct pairs, shuffled", "#888888", "--", "x"),
+labels = {
+    "direct": "ridge, direct pairs",
+    "bridge": "CommonSpace",
+    "srm": "shared response",
+    "shuffled": "direct pairs, shuffled",
 }
-fig, ax = plt.subplots(figsize=(6.4, 4), layout="constrained")
-for key, (label, color, line, marker) in styles.items():
+styles = nb.figures.styles_of(labels.values())
+fig, ax = plt.subplots(figsize=(8, 4), layout="constrained")
+for key, label in labels.items():
     share = np.array([[shares[key] for shares in of_seeds] for of_seeds in runs.values()])
     ax.errorbar(
-        counts, share.mean(axis=1), yerr=share.std(axis=1, ddof=1), color=color, linestyle=line, marker=marker,
-        markersize=4, capsize=2, label=label,
-    )  # fmt: skip
-ax.axhline(0.1, color="grey", linewidth=0.8)
-ax.annotate("chance", (20, 0.1), xytext=(0, 3), textcoords="offset points", fontsize=8, color="grey")
+        counts,
+        share.mean(axis=1),
+        yerr=share.std(axis=1, ddof=1),
+        markersize=4,
+        capsize=2,
+        label=label,
+        **styles[label],
+    )
+ax.axhline(0.1, label="chance", **nb.figures.CHANCE)
 ax.set_xscale("log")
 ax.set_xticks(counts, [str(n) for n in counts])
 ax.minorticks_off()
@@ -132,5 +137,5 @@ ax.set_title(
     "200 held-out images and sounds, 5 seeds, bars: SD of seeds",
     fontsize="medium",
 )
-ax.legend(fontsize="small", frameon=False)
+nb.figures.legend_beside(ax)
 plt.show()

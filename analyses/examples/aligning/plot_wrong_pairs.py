@@ -40,14 +40,15 @@ print(f"{len(suspects & set(wrong.tolist()))} of {len(wrong)} exchanged pairs am
 # %%
 # A pair of rank 0 is predicted best by the others; 0.5 is chance.
 
-fig, ax = plt.subplots(figsize=(7.5, 3.2), layout="constrained")
+fig, ax = plt.subplots(figsize=(9, 3.2), layout="constrained")
 order = np.argsort(report.pair_rank)
 exchanged = np.isin(order, wrong)
 ax.bar(np.arange(60)[~exchanged], report.pair_rank[order][~exchanged], color="0.75", label="true pair")
-ax.bar(np.arange(60)[exchanged], report.pair_rank[order][exchanged], color="#D55E00", label="exchanged pair")
-ax.axhline(0.5, color="black", linestyle="--", label="chance")
+colour = nb.figures.PALETTE["fused"]
+ax.bar(np.arange(60)[exchanged], report.pair_rank[order][exchanged], color=colour, hatch="//", label="exchanged pair")
+ax.axhline(0.5, label="chance", **nb.figures.CHANCE)
 ax.set_xlabel("pair, by rank")
 ax.set_ylabel("rank of the true partner")
 ax.set_title("real macaque IT, two sets of sites, 60 pairs, seed 0", fontsize="medium")
-ax.legend(frameon=False)
+nb.figures.legend_beside(ax)
 plt.show()

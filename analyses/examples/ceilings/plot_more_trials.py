@@ -33,14 +33,15 @@ for n_trials in counts:
 # %%
 # The line is the closed form, signal variance over signal variance and noise variance over the number of trials.
 
-fig, ax = plt.subplots(figsize=(6, 3.8), layout="constrained")
+fig, ax = plt.subplots(figsize=(7.6, 3.8), layout="constrained")
 many = np.arange(2, 41)
 ax.plot(many, 1 / (1 + 4 / many), color="black", label="truth, 1 / (1 + 4 / n)")
-ax.errorbar(counts, medians, yerr=[low, high], fmt="o", color="#D55E00", capsize=3, label="estimated, 95 % interval")
+look = {"fmt": "o", "capsize": 3, "color": nb.figures.PALETTE["fused"]}
+ax.errorbar(counts, medians, yerr=[low, high], label="estimated, 95 % interval", **look)
 ax.set_xscale("log", base=2)
 ax.set_xticks(counts, [str(n) for n in counts])
 ax.set_xlabel("trials of each stimulus")
 ax.set_ylabel("reliability (median of 40 sites)")
 ax.set_title("simulated, 100 stimuli, seed 0", fontsize="medium")
-ax.legend(frameon=False)
+nb.figures.legend_beside(ax)
 plt.show()

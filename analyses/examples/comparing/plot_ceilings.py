@@ -76,12 +76,12 @@ print(f"RDMs of people: each with the others {lower:.3f}, with all {upper:.3f}")
 # More trials raise the reliability, here a little less than Spearman and Brown predict from two. No ceiling is a
 # bound: each is an estimate with an interval, under assumptions of its own.
 
-fig, axes = plt.subplots(1, 3, figsize=(14, 3.6), layout="constrained")
+fig, axes = plt.subplots(1, 3, figsize=(16, 3.6), layout="constrained")
 reliabilities = [*few.values(), ceiling]
 middle = np.array([float(score["median"]) for score in reliabilities])
 low, high = (np.array([float(score[f"median_{end}"]) for score in reliabilities]) for end in ("low", "high"))
 counts = [*few, len(trials) / 640]
-axes[0].errorbar(counts, middle, yerr=[middle - low, high - middle], fmt="o", capsize=2, color="#0072B2",
+axes[0].errorbar(counts, middle, yerr=[middle - low, high - middle], fmt="o", capsize=2, color=nb.figures.PALETTE["ridge"],
                  label="split halves")  # fmt: skip
 k = np.linspace(1, 10, 50)
 one = middle[0] / (2 - middle[0])
@@ -90,7 +90,7 @@ axes[0].set_xlabel("trials of each photograph (mean number)")
 axes[0].set_ylabel("reliability, median of 50 sites")
 axes[0].set_ylim(0, 1)
 axes[0].set_title("Real V4: 640 photographs, bars: 95 %, seed 0", fontsize="small")
-axes[0].legend(fontsize="small", frameon=False)
+nb.figures.legend_beside(axes[0])
 nb.figures.accuracy_by_trials(decoding, ax=axes[1], title="Real V4: bright or dark, seed 0")
 bars = {
     "V4 sites, r": float(np.sqrt(ceiling["median"])),
@@ -98,7 +98,7 @@ bars = {
     "IT RDM, rho, others": lower,
     "IT RDM, rho, all": upper,
 }
-axes[2].barh(range(len(bars)), list(bars.values()), color="#9ecae1", edgecolor="#3182bd")
+axes[2].barh(range(len(bars)), list(bars.values()), color=nb.figures.PALETTE["bridge"], edgecolor="black")
 axes[2].set_yticks(range(len(bars)), labels=list(bars))
 axes[2].set_xlim(0, 1)
 axes[2].set_xlabel("largest similarity in reach")

@@ -43,10 +43,11 @@ table = np.array(
     ]
 )
 fig, ax = plt.subplots(figsize=(7, 3.4), layout="constrained")
-for k, (name, color) in enumerate(zip(targets, ("#0072B2", "#E69F00", "#D55E00"), strict=True)):
-    ax.bar(np.arange(len(metrics)) + 0.27 * (k - 1), table[k], 0.25, color=color, label=name)
+for k, (name, family) in enumerate(zip(targets, ("ridge", "pairs", "fused"), strict=True)):
+    colour = nb.figures.PALETTE[family]
+    ax.bar(np.arange(len(metrics)) + 0.27 * (k - 1), table[k], 0.25, color=colour, label=name)
 ax.set_xticks(range(len(metrics)), [*metrics[:-1], "procrustes\n(a distance)"])
 ax.set_ylabel("value (1: the same; distance: 0)")
 ax.set_title("simulated copies of one space, 120 stimuli, 8 dimensions, seed 0", fontsize="medium")
-ax.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
+nb.figures.legend_beside(ax)
 plt.show()

@@ -49,13 +49,14 @@ for name, score in scores.items():
 fig, ax = plt.subplots(figsize=(7.4, 3.8), layout="constrained")
 n = searched.sizes["presentation"]
 k = np.arange(1, n + 1)
-for (name, score), color, line in zip(scores.items(), ("#0072B2", "#D55E00"), ("-", "--"), strict=True):
+colours = [nb.figures.PALETTE[family] for family in ("ridge", "fused")]
+for (name, score), color, line in zip(scores.items(), colours, ("-", "--"), strict=True):
     reached = (score["forward_rank"].values[:, None] <= k).mean(axis=0)
     ax.plot(k, reached, color=color, linestyle=line, label=name)
     tops = score.sel(direction="forward", measure=["R@1", "R@5", "R@10"])
     low, high = (tops["raw"] - tops["raw_low"]).values, (tops["raw_high"] - tops["raw"]).values
     ax.errorbar([1, 5, 10], tops["raw"].values, yerr=[low, high], fmt="o", color=color, capsize=2, markersize=4)
-ax.plot(k, k / n, color="black", linestyle=":", label="chance, k / 200")
+ax.plot(k, k / n, label="chance, k / 200", **nb.figures.CHANCE)
 ax.set_xscale("log")
 ax.set_xlabel("k (rank of the image, of 200)")
 ax.set_ylabel("R@k (share of 200 captions)")

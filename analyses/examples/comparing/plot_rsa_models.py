@@ -60,7 +60,7 @@ print(scores["rho-a"]["p_difference_fdr"].to_pandas().round(3).to_string())
 # %%
 # Four people leave three degrees of freedom: few pairs of models differ, though their bars do.
 
-fig, axes = plt.subplots(1, 2, figsize=(9, 4), sharey=True, layout="constrained")
+fig, axes = plt.subplots(1, 2, figsize=(12.5, 4), sharey=True, layout="constrained")
 for ax, score in zip(axes, scores.values(), strict=True):
     nb.figures.rsa_models(score, ax=ax)
 plt.show()

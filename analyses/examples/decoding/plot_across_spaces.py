@@ -47,17 +47,16 @@ for n in counts:
 # the noise of IT that limits the other direction, as it limits IT's own readout.
 
 fig, ax = plt.subplots(figsize=(6.5, 3.8), layout="constrained")
-for (name, by_count), color, line in zip(
-    accuracy.items(), ("#0072B2", "#D55E00", "0.4"), ("-", "-", "--"), strict=True
-):
+colours = [nb.figures.PALETTE[family] for family in ("ridge", "fused", "cca")]
+for (name, by_count), color, line in zip(accuracy.items(), colours, ("-", "-.", "--"), strict=True):
     mean = np.mean(by_count, axis=1)
     ax.plot(counts, mean, line, color=color, label=name)
     ax.fill_between(counts, np.min(by_count, axis=1), np.max(by_count, axis=1), color=color, alpha=0.15)
-ax.axhline(1 / 16, color="black", linestyle=":", label="chance, 1 / 16")
+ax.axhline(1 / 16, label="chance, 1 / 16", **nb.figures.CHANCE)
 ax.set_xscale("log", base=2)
 ax.set_xticks(counts, [str(n) for n in counts])
 ax.set_xlabel("paired images (count)")
 ax.set_ylabel("accuracy, 16 objects, 128 held-out images")
 ax.set_title("real macaque IT, Procrustes, seeds 0 to 2 (band: range)", fontsize="medium")
-ax.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
+nb.figures.legend_beside(ax)
 plt.show()

@@ -44,7 +44,7 @@ for ax, points, name in (
     (axes[1], np.asarray(ridge(X[::2])), "ridge map of 200 pairs"),
     (axes[2], drawn, "one draw a point of the flow"),
 ):
-    colour = "#0072B2" if ax is axes[0] else "#D55E00"
+    colour = nb.figures.PALETTE["ridge" if ax is axes[0] else "fused"]
     flagged = off if ax is axes[2] else np.zeros(len(points), dtype=bool)
     ax.scatter(*points[~flagged].T, s=5, color=colour, alpha=0.6)
     ax.scatter(*points[flagged].T, s=5, color="0.6", alpha=0.6)

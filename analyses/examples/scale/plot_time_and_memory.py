@@ -41,10 +41,11 @@ times = {name: [seconds(n, method, nearest) for n in counts] for name, (method, 
 # %%
 # The matrix costs the square of the number of points, the factors cost the number of points.
 
-fig, ax = plt.subplots(figsize=(6.5, 3.8), layout="constrained")
-for (name, values), color, marker in zip(times.items(), ("0.4", "#0072B2", "#D55E00"), "sop", strict=True):
-    ax.loglog(methods[name][2], values, marker=marker, color=color, label=name)
+fig, ax = plt.subplots(figsize=(8.2, 3.8), layout="constrained")
+styles = nb.figures.styles_of(times)
+for name, values in times.items():
+    ax.loglog(methods[name][2], values, label=name, **styles[name])
 ax.set_xlabel("points a side (simulated)")
 ax.set_ylabel("processor time of a plan (s)")
-ax.legend(frameon=False, fontsize="small")
+nb.figures.legend_beside(ax)
 plt.show()

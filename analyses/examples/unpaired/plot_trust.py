@@ -47,16 +47,17 @@ results = {noise: [trial(noise, seed) for seed in range(2)] for noise in NOISE}
 # Filled points are trusted. Most of them are right, not all: with much noise a stable match can still be
 # half wrong. Where a few pairs can be had, use them to check.
 
-fig, ax = plt.subplots(figsize=(6, 3.8), layout="constrained")
+fig, ax = plt.subplots(figsize=(7.8, 3.8), layout="constrained")
+colour = nb.figures.PALETTE["fused"]
 for noise, trials in results.items():
     for stability, right, trusted in trials:
-        ax.scatter(stability, right, s=60, facecolor="#D55E00" if trusted else "none", edgecolor="#D55E00")
+        ax.scatter(stability, right, s=60, facecolor=colour if trusted else "none", edgecolor=colour)
         ax.annotate(f"{noise:g}", (stability, right), textcoords="offset points", xytext=(7, -3), fontsize="x-small")
 ax.axvline(0.5, color="black", linestyle=":", label="least stability to be trusted")
-ax.scatter([], [], s=60, facecolor="#D55E00", edgecolor="#D55E00", label="trusted")
-ax.scatter([], [], s=60, facecolor="none", edgecolor="#D55E00", label="not trusted")
+ax.scatter([], [], s=60, facecolor=colour, edgecolor=colour, label="trusted")
+ax.scatter([], [], s=60, facecolor="none", edgecolor=colour, label="not trusted")
 ax.set_xlabel("stability of the restarts, beyond chance (no truth used)")
 ax.set_ylabel("anchors in the true neighbourhood")
 ax.set_title("simulated clusters; numbers: noise in sd; seeds 0 and 1", fontsize="medium")
-ax.legend(frameon=False, fontsize="small")
+nb.figures.legend_beside(ax)
 plt.show()

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import requests
-from tqdm.auto import tqdm
 
 from neurobridge._version import __version__
 from neurobridge.points.progress import progress_bar
@@ -138,7 +137,7 @@ def _attempt(
     start: int,
     size: int | None,
     label: str,
-    bar: tqdm[Any],
+    bar: Any,
 ) -> None:
     if size is not None and start == size:
         return
@@ -218,7 +217,7 @@ def _remember(state: Path, url: str, response: requests.Response) -> None:
     write_json({"url": url, "validator": validator}, state)
 
 
-def _pour(response: requests.Response, partial: Path, start: int, size: int | None, label: str, bar: tqdm[Any]) -> None:
+def _pour(response: requests.Response, partial: Path, start: int, size: int | None, label: str, bar: Any) -> None:
     position = start
     # Unbuffered: what has arrived survives a killed process.
     with partial.open("ab" if start else "wb", buffering=0) as stream:

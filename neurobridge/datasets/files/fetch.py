@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import os
 import shutil
-import sys
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
 import filelock
-from tqdm.auto import tqdm
 
 from neurobridge.datasets.files.download import DigestError, DownloadError, download
 from neurobridge.datasets.files.manifests import File, find_manifest
 from neurobridge.datasets.files.places import cache_folder, locate, mirror_folder, places_of
 from neurobridge.datasets.files.verification import make_read_only, problem_of, refuse_wrong, set_aside
-from neurobridge.points.progress import progress_bar
+from neurobridge.points.progress import progress_bar, write_above
 from neurobridge.store.atomic import atomic_path, publish
 
 
@@ -277,8 +275,7 @@ def _download(label: str, entry: File, target: Path, progress: bool) -> Path:
     try:
         lock.acquire(timeout=0)
     except filelock.Timeout:
-        if progress:
-            tqdm.write(f"{label}: waiting for another process that is fetching it", file=sys.stderr)
+        write_above(f"{label}: waiting for another process that is fetching it", progress=progress)
         lock.acquire()
     try:
         if target.exists() and problem_of(target, entry) is None:

@@ -7,6 +7,7 @@ import functools
 import hashlib
 import io
 import platform
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,6 @@ import scipy
 import scipy.fft
 import scipy.linalg
 from numpy.lib.stride_tricks import sliding_window_view
-from tqdm.auto import tqdm
 
 from neurobridge.datasets.files.places import cache_folder
 from neurobridge.datasets.simulated.stimuli import draw_stimuli, render_stimuli
@@ -48,9 +48,12 @@ def responses(pixels: np.ndarray, *, progress: bool = False) -> np.ndarray:
     return np.concatenate([sites(batch) for batch in _batches(pixels, progress)]).astype(np.float32)
 
 
-def _batches(array: np.ndarray, progress: bool) -> tqdm[np.ndarray]:
+def _batches(array: np.ndarray, progress: bool) -> Iterable[np.ndarray]:
     starts = range(0, len(array), 128)
-    return progress_bar((array[s : s + 128] for s in starts), total=len(starts), desc="respond", progress=progress)
+    batches: Iterable[np.ndarray] = progress_bar(
+        (array[s : s + 128] for s in starts), total=len(starts), desc="respond", progress=progress
+    )
+    return batches
 
 
 class _Sites:

@@ -209,6 +209,11 @@ def check_score(score: xr.Dataset) -> xr.Dataset:
     return score
 
 
+def is_score(thing: Any) -> bool:
+    """Tell whether something is a Score: a Dataset with all variables of the schema."""
+    return isinstance(thing, xr.Dataset) and all(name in thing for name in VARIABLES)
+
+
 def leading_dims(score: xr.Dataset) -> tuple[str, ...]:
     """Return the dims of a Score on which whole scores stand side by side: those of ``p_value``.
 

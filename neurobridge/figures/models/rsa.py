@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 import xarray as xr
 
-from neurobridge.figures.layout import new_axes
+from neurobridge.figures.layout import legend_beside, new_axes
 from neurobridge.figures.styles import PALETTE
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
-def rsa_models(score: xr.Dataset, *, ax: Axes | None = None, level: float = 0.05) -> Axes:
+def rsa_models(score: xr.Dataset, *, ax: Axes | None = None, level: float = 0.05, title: str = "") -> Axes:
     """Draw the models of `compare_rsa_models` as bars, with the noise ceiling and what is significant.
 
     Parameters
@@ -26,6 +26,8 @@ def rsa_models(score: xr.Dataset, *, ax: Axes | None = None, level: float = 0.05
         A new one by default.
     level : float
         False discovery rate below which something is marked.
+    title : str
+        By default what was compared, and what the marks say.
 
     Returns
     -------
@@ -45,7 +47,7 @@ def rsa_models(score: xr.Dataset, *, ax: Axes | None = None, level: float = 0.05
     >>> [label.get_text() for label in figures.rsa_models(score).get_xticklabels()]
     ['first', 'second']
     """
-    ax = new_axes(ax, size=(4.5, 3.4))
+    ax = new_axes(ax, size=(6.2, 3.4))
     names = [str(name) for name in score["model"].values]
     at, raw, sem = np.arange(len(names)), score["raw"].values, score["sem"].values
     ax.bar(
@@ -64,14 +66,13 @@ def rsa_models(score: xr.Dataset, *, ax: Axes | None = None, level: float = 0.05
         ax.plot(x + spread, values, ".", color="black", markersize=3, zorder=3)
     lower, upper = float(score["ceiling"].max()), float(score["ceiling_upper"])
     if np.isfinite(lower):
-        ax.axhspan(lower, upper, color="0.85", zorder=1)
-        ax.text(-0.45, upper, "noise ceiling", fontsize="small", va="top", color="0.3")
+        ax.axhspan(lower, upper, color="0.85", zorder=1, label=f"noise ceiling {lower:.2f} to {upper:.2f}")
     ax.axhline(0, color="black", linewidth=0.8)
     marks = []
     for name in names:
-        one = score.sel(model=name)
-        star = "*" if float(one["p_value_fdr"]) < level else ""
-        dagger = "\u2020" if float(one["p_ceiling_fdr"]) < level and float(one["raw"]) < lower else ""
+        cell = score.sel(model=name)
+        star = "*" if float(cell["p_value_fdr"]) < level else ""
+        dagger = "\u2020" if float(cell["p_ceiling_fdr"]) < level and float(cell["raw"]) < lower else ""
         marks.append(star + dagger)
     bottom = min(0.0, float(np.nanmin(subjects)))
     top = float(np.nanmax([np.nanmax(subjects), float(np.nanmax(raw + np.nan_to_num(sem))), upper]))
@@ -94,9 +95,11 @@ def rsa_models(score: xr.Dataset, *, ax: Axes | None = None, level: float = 0.05
     )
     ax.set_ylabel(f"similarity of RDMs ({score.attrs['comparator']})")
     ax.set_title(
-        f"{score.attrs['n_subjects']} subjects, {score.attrs['n_stimuli']} stimuli, {score.attrs['n_bootstrap']} draws of "
+        title
+        or f"{score.attrs['n_subjects']} subjects, {score.attrs['n_stimuli']} stimuli, {score.attrs['n_bootstrap']} draws of "
         f"{score.attrs['bootstrap']}, seed {score.attrs['seed']}\n* above 0, \u2020 below the ceiling, brackets: differ "
         f"(FDR {level:g}); bars: SEM",
         fontsize="small",
     )
+    legend_beside(ax)
     return ax

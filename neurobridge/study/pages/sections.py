@@ -18,9 +18,10 @@ from neurobridge import figures
 from neurobridge.aligners import AssemblyAligner, BridgeAligner
 from neurobridge.bridge import diagnose
 from neurobridge.evaluate import aggregate
-from neurobridge.figures.analyses import routes_of
+from neurobridge.evaluate.score.schema import is_score
+from neurobridge.figures.analyses import all_are, routes_of
 from neurobridge.figures.curves import is_learning_curve
-from neurobridge.figures.dispatch import is_ceiling, is_comparison, is_decoding, is_score, kind_of
+from neurobridge.figures.dispatch import is_ceiling, is_comparison, is_decoding, kind_of
 from neurobridge.figures.telling.sentences import score_in_words, write_comparison
 from neurobridge.figures.telling.words import words_of
 from neurobridge.study.pages.parts import DPI, Picture, Section, Table
@@ -119,7 +120,7 @@ def tables_of(thing: Any) -> list[Table]:
             return [_frame("Routes between spaces", routes_of(thing))]
         shown = thing[[name for name in columns if name in thing]].reset_coords(drop=True)
         return [_frame("Numbers", shown.to_dataframe().reset_index())]
-    if isinstance(thing, Mapping) and all(is_score(score) for score in thing.values()):
+    if all_are(thing, is_score):
         return [_summaries(thing)]
     if is_ceiling(thing):
         return [_sites(thing, ["ceiling", *[name for name in ("ceiling_low", "ceiling_high") if name in thing]])]

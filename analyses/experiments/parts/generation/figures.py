@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from pathlib import Path
 
 import numpy as np
@@ -81,7 +80,7 @@ def draw_contact_sheet(run: Run, most_pairs: int, methods: list[str]) -> None:
         shown = images.reshape(10, -1, *images.shape[1:])[:, :: len(images) // 50].reshape(-1, *images.shape[1:])
         figures.contact_sheet(
             xr.DataArray(shown, dims=("presentation", "row", "column")), ax=ax, n_columns=5,
-            title=textwrap.fill(LABELS[name], 24),
+            title=LABELS[name],
         )  # fmt: skip
     caption = (
         f"Real MNIST; a row for each digit, 0 to 9, five images each; {most_pairs} known pairs (right: all labels); "

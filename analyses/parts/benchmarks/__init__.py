@@ -1,0 +1,1 @@
+"""Sections of docs/benchmarks.md, by theme."""

@@ -1,0 +1,167 @@
+"""Sections on the time and memory of couplings, distances and flows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from analyses.parts.pages import markdown_table as table
+
+
+def _scale_row(label: str, row: dict[str, Any]) -> list[str]:
+    drawn = f"{row['sample_1m_s']:.1f}" if "sample_1m_s" in row else "not measured"
+    solve = f"{row['seconds'] - row['build_s']:.2f}"
+    return [label, f"{row['build_s']:.2f}", solve, f"{row['iterations']:.0f}", f"{row['peak_gb']:.2f}", drawn]
+
+
+def coupling(results: dict[str, Any]) -> str:
+    peers = results["peers"]
+    names = {
+        "ours": '`couple(method="factored")`',
+        "pot": "POT `sinkhorn_log`, the same cost",
+        "pot-low-rank": "POT low-rank Sinkhorn, rank 200 (another problem: squared Euclidean)",
+        "ott": "ott Sinkhorn, the same cost, compiled",
+    }
+    rows = []
+    for name, row in peers.items():
+        if row:
+            ratio = results["ratios"].get(name)
+            ratios = ("1", "1") if ratio is None else (f"{ratio['time']:.0f}", f"{ratio['memory']:.0f}")
+            rows.append(
+                [
+                    names[name],
+                    f"{row['seconds']:.3g}",
+                    ratios[0],
+                    f"{row['extra_gb']:.3f}",
+                    ratios[1],
+                    f"{row['error']:.1e}",
+                ]
+            )
+    scale = [_scale_row(f"{int(n):,}", row) for n, row in results["scale"].items() if row]
+    if results.get("streamed"):
+        scale.append(_scale_row("1,280,000, all anchors, streamed", results["streamed"]))
+    setting = results["setting"]
+    n = setting["n_peer"]
+    pace = {name: row["seconds"] / row["iterations"] for name, row in peers.items() if row and row["iterations"]}
+    pace_text = ", ".join(f"{name} {pace[name] / pace['ours']:.0f}" for name in ("pot", "ott") if name in pace)
+    return f"""## Couplings: beside peers, and from ten thousand to 1.28 million points a side
+
+`analyses/benchmarks/coupling.py --geodesic --peer-python PYTHON`
+
+Simulated points, {setting["dims"]} dimensions, epsilon {setting["epsilon"]}, to a marginal error of {setting["tol"]}.
+
+{n:,} x {n:,} points, {setting["pairs_peer"]} pairs. Memory beyond the inputs; the dense cost counts for those that need one.
+
+{table(["solver", "seconds", "times ours", "extra GB", "times ours", "marginal error"], rows)}
+
+POT and ott look at their error every ten iterations, and so go further than they were asked to. An iteration alone takes as many
+times as long as ours: {pace_text}.
+
+{setting["pairs"]} pairs, the {setting["nearest"]} nearest kept (unless streamed). Log-log slope of seconds against points:
+{results["slope"]:.2f}.
+
+{table(["points a side", "distances (s)", "solve (s)", "iterations", "peak RSS (GB)", "1M draws (s)"], scale)}
+
+![Seconds and peak memory against points](figures/coupling_benchmark.png)
+"""
+
+
+def geodesic_scale(results: dict[str, Any]) -> str:
+    rows = [
+        [
+            f"{r['n']:,}", f"{r['cpu_seconds']:.1f}", f"{r['seconds']:.1f}", str(r["threads"]),
+            " / ".join(f"{recall:.3f}" for recall in r["recall"]), f"{r['peak_rss_gb']:.2f}", f"{r['load_average']:.0f}",
+        ]
+        for r in results["records"]
+    ]  # fmt: skip
+    libraries = [
+        [r["name"], f"{r['cpu_seconds']:.1f}", f"{r['recall']:.3f}", f"{r['peak_rss_gb']:.2f}"]
+        for r in results["neighbours"]
+    ]
+    setting, heads = (
+        results["setting"],
+        ["points a side", "processor s", "wall s", "threads", "recall", "peak RSS (GB)", "load"],
+    )
+    beside = ""
+    if libraries:
+        n = results["neighbours"][0]["n"]
+        beside = f"""
+Neighbour lists of {n:,} of these points alone, on one thread, with settings of about this recall or the libraries' own; recall on
+500 points. "pynndescent" with its compilation, which every process repeats, "pynndescent-warm" without it.
+
+{table(["lists", "processor s", "recall", "peak RSS (GB)"], libraries)}
+"""
+    return f"""## Geodesic distances, from ten thousand to 1.28 million points a side
+
+`analyses/benchmarks/geodesic_scale.py`, then `--neighbours`
+
+Simulated points, {setting["dims"]} dimensions, {setting["pairs"]:,} pairs, {setting["n_neighbors"]} neighbours, the
+{setting["nearest"]} nearest anchors kept; both sides together, one draw (seeds {setting["seeds"][0]} and {setting["seeds"][1]}).
+Recall: share of the true nearest neighbours in the graph, source / target. Load: running processes when the measurement ended;
+above the number of cores, wall seconds say nothing of the method. Log-log slope of processor seconds against points:
+{results["slope"]["cpu_seconds"]:.2f}. Before (exact neighbours to 100,000 points, faiss above, a search from every anchor), 1.28
+million took 905 s of wall clock on two threads and 4.1 s for the solve, 2.7 GB.
+
+{table(heads, rows)}
+{beside}"""
+
+
+def fused_scale(results: dict[str, Any]) -> str:
+    rows = [
+        [
+            f"{r['n']:,}, {'all at once' if r['core'] is None else 'parts of ' + format(r['core'], ',')}", f"{r['r2']:.3f}",
+            f"{r['r2_ridge']:.3f}", f"{r['cpu_seconds']:.0f}", f"{r['peak_rss_gb']:.2f}", f"{r['row_marginal_l1']:.0e}",
+            f"{r['seconds_to_draw_100000']:.1f}",
+        ]
+        for r in results["records"]
+    ]  # fmt: skip
+    n_pairs, n_test = results["n_pairs"], results["n_test"]
+    return f"""## Fused bridge: many points in minibatches along the factored plan
+
+`analyses/benchmarks/fused_scale.py`: simulated clouds, {n_pairs} pairs, {n_test:,} held-out points, one thread.
+
+{table(["points a side", "R^2", "ridge R^2", "fit (processor s)", "peak RSS (GB)", "L1 of row sums", "100k draws (s)"], rows)}
+"""
+
+
+def distributed(results: dict[str, Any]) -> str:
+    rows = []
+    for key, row in results["rows"].items():
+        place, n = key.split("/")
+        peak = row.get("worker_peak_rss_gb", row.get("peak_rss_gb"))
+        travels = f"{row['bytes_iteration']['to_client'] / 1e3:.1f}" if "bytes_iteration" in row else "-"
+        name = "in memory, one thread" if place == "memory" else f"{results['settings']['workers']} workers"
+        rows.append(
+            [f"{int(n):,}, {name}", f"{row['build_s']:.1f}", f"{row['iteration_s']:.2f}", f"{peak:.2f}", travels]
+        )
+    settings = results["settings"]
+    return f"""## Distributed: the factored solver on dask workers
+
+`analyses/benchmarks/distributed_solver.py`: {settings["d"]} dimensions, {settings["pairs"]} pairs, {settings["nearest"]}
+nearest kept;
+largest relative difference from the result in memory {results["largest_relative_difference"]:.0e}. On one machine the workers are
+slower than one process: this form is for points that do not fit into one.
+
+{table(["points a side", "build (s)", "an iteration (s)", "peak RSS (GB, a worker)", "kB to the client an iteration"], rows)}
+"""
+
+
+def flow(results: dict[str, Any]) -> str:
+    ratios = results["ratio_to_peer"]
+    dims = sorted({key.split("/")[2] for key in ratios}, key=int)
+    rows = [
+        [d, *(f"{ratios[f'{mode}/5000/{d}']['steps_per_cpu_s']:.2f}" for mode in ("coupling", "affine", "minibatch"))]
+        for d in dims
+    ]
+    batch = results["batch"]
+    return f"""## Flow: training steps beside a torchcfm loop
+
+`analyses/benchmarks/flow.py --peer-python PYTHON`: steps per processor second, as a multiple of those of a
+minibatch-OT loop written with torchcfm (same network, batch of {batch}, one thread). "Plan" and "affine" draw from a plan
+solved beforehand, whose time is not counted.
+
+{table(["dimensions", "plan, no condition", "plan, affine base", "re-solved in each minibatch"], rows)}
+
+Above 256 dimensions matrix products dominate, and every ratio falls below 1.5.
+
+![Training steps and transport](figures/flow_benchmark.png)
+"""
