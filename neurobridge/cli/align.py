@@ -13,6 +13,8 @@ from neurobridge.cli.common import Json, Seed, print_json, tell
 from neurobridge.cli.reading import MaxMissing, TimeBin, averaged, complete, next_step, notes, read, varying
 
 if TYPE_CHECKING:
+    import xarray as xr
+
     from neurobridge.assemblies import Pairs
 
 #: Options that the bridge alone takes, with their choices.
@@ -119,8 +121,11 @@ def align_command(
         print_json(summary)
         return
     tell(f"aligned {aligned.shape[0]} presentations to {aligned.shape[1]} neuroids over {len(resolved)} pairs: {out}")
-    counts = ",".join(str(n) for n in curve_counts(len(resolved)))
-    next_step("curve", source, target, "--pairs", counts, *_ceiling_beside(target), "--out", "curve/")
+    ids = [set(map(str, space["stimulus_id"].values)) for space in (source_space, target_space)]
+    # Ids that are joined without their extensions share no text.
+    n_shared = len(ids[0] & ids[1]) or min(map(len, ids))
+    counts = ",".join(str(n) for n in curve_counts(len(resolved), n_shared))
+    next_step("curve", source, target, "--pairs", counts, *_ceiling_beside(target, target_space), "--out", "curve/")
 
 
 def _in_python(name: str) -> str:
@@ -129,15 +134,23 @@ def _in_python(name: str) -> str:
     return "; 'labels' needs a classifier, which neurobridge.BridgeAligner takes in Python"
 
 
-def curve_counts(n_pairs: int) -> list[int]:
-    """Return three numbers of pairs around one."""
-    return sorted({max(2, n_pairs // 2), max(2, n_pairs), max(2, 2 * n_pairs)})
+def curve_counts(n_pairs: int, n_shared: int) -> list[int]:
+    """Return three numbers of pairs around one, or fewer where a fifth of the shared stimuli has to be held out as well."""
+    most = n_shared - math.ceil(n_shared / 5)
+    return sorted({max(2, min(count, most)) for count in (n_pairs // 2, n_pairs, 2 * n_pairs)})
 
 
-def _ceiling_beside(path: Path) -> list[str]:
-    """Return the option that names the ceilings, where the file of the road lies beside."""
+def _ceiling_beside(path: Path, space: xr.DataArray) -> list[str]:
+    """Return the option that names the ceilings, where the file of the road lies beside and has some of the sites."""
+    import xarray as xr
+
     ceiling = path.parent / "ceiling.nc"
-    return ["--ceiling", str(ceiling)] if ceiling.exists() else []
+    try:
+        with xr.open_dataset(ceiling) as score:
+            known = set(map(str, score["neuroid_id"].values))
+    except (OSError, ValueError, KeyError):
+        return []
+    return ["--ceiling", str(ceiling)] if known & set(map(str, space["neuroid_id"].values)) else []
 
 
 def read_pairs(pairs: str | None, *, option: str = "--pairs") -> Pairs | list[str] | int | float | None:

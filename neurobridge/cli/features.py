@@ -239,7 +239,13 @@ def _stimuli(given: str, root: Path | None, mirror: Path | None) -> tuple[xr.Dat
         raise ValueError(
             f"--root: found {root} beside the dataset {given!r}; expected it only with a csv. Mend: leave it out."
         )
-    images = datasets.load(given, mirror=mirror).images
+    try:
+        images = datasets.load(given, mirror=mirror).images
+    except datasets.UnknownDatasetError as error:
+        raise FileNotFoundError(
+            f"found no file or folder at {given}, and no dataset of that name; expected images. Mend: check the path, or "
+            "choose a dataset from: neurobridge data list."
+        ) from error
     if images is None:
         raise ValueError(
             f"found no images in the dataset {given!r}; expected one that has them. Mend: see neurobridge data list, or pass a csv."

@@ -214,6 +214,29 @@ def test_score_normalises_draws_and_counts_what_is_missing(lab, tmp_path):
     assert "ceiling" in run("score", "--benchmark", "x", "--activations", "a.nc", "--ceiling", "c.nc", ok=False)
 
 
+def test_the_curve_that_is_offered_after_an_alignment_can_be_drawn(lab, tmp_path):
+    few = nb.open_assembly(lab / "avg.nc").isel(presentation=slice(0, 30))
+    save_assembly(few, tmp_path / "few.nc")
+    align = (
+        "align",
+        lab / "model.nc",
+        tmp_path / "few.nc",
+        "--pairs",
+        20,
+        "--method",
+        "ridge",
+        "--out",
+        tmp_path / "a.nc",
+    )
+    last = run(*align).splitlines()[-1]
+    # One of 30 stimuli misses a value and six are held out, so that 40 pairs cannot be drawn.
+    assert "--pairs 10,20,23" in last
+    run("ceiling", lab / "rec.nc", "--out", tmp_path / "ceiling.nc", "--n-bootstrap", 0)
+    assert f"--ceiling {tmp_path / 'ceiling.nc'}" in run(*align)
+    save_assembly(few.assign_coords(neuroid_id=("neuroid", list("abcde"))), tmp_path / "few.nc")
+    assert "--ceiling" not in run(*align)
+
+
 def test_switches_of_every_command(lab, tmp_path, capfd):
     line = ("average", lab / "rec.nc", "--out", tmp_path / "avg.nc")
     assert run(*line, "--quiet") == ""

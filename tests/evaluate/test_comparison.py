@@ -44,6 +44,20 @@ def simulated(n=N, seed=0, noise=1.0):
     return models, labelled(responses, animal=["Chabo", "Tito"] * (SITES // 2))
 
 
+def test_trials_are_refused_by_the_name_of_what_has_them():
+    models, recordings = simulated()
+    for given, role in (
+        ((models, _twice(recordings)), "recordings"),
+        (({**models, "all": _twice(models["all"])}, recordings), "all"),
+    ):
+        with pytest.raises(AssemblyError, match=f"^{role}: found 60 duplicate"):
+            nb.compare_models(*given, ("ridge",), n_bootstrap=20)
+
+
+def _twice(space):
+    return space.isel(presentation=np.tile(np.arange(N), 2))
+
+
 @pytest.mark.parametrize("metric", ["ridge", "linear", "rdm", "rsa"])
 def test_scores_are_those_of_the_metric_alone_on_the_same_folds(metric):
     models, recordings = simulated()

@@ -8,6 +8,7 @@ import numpy as np
 import xarray as xr
 
 from neurobridge.assemblies import AssemblyError, match_stimuli, require_varying_neuroids, validate
+from neurobridge.assemblies.schema import require_unique_stimuli
 
 
 def checked_names(spaces: Mapping[str, xr.DataArray], *, at_least: int, at_most: int | None = None) -> list[str]:
@@ -44,8 +45,10 @@ def shared_target(
         allowed.
     """
     validate(recordings, role="recordings", allow_missing=allow_missing)
+    require_unique_stimuli(recordings, role="recordings")
     target = recordings
     for name in spaces:
+        require_unique_stimuli(spaces[name], role=name)
         target = match_stimuli(target, spaces[name]).source
     require_varying_neuroids(target, role="recordings")
     return target

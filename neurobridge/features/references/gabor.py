@@ -155,8 +155,8 @@ class GaborEnergy(torch.nn.Module):
         if min(images.shape[-2:]) < smallest:
             raise AssemblyError(
                 f"GaborEnergy: found images of {images.shape[-2]} x {images.shape[-1]} pixels; expected at "
-                f"least {smallest} for {n_scales} scales. Mend: Preprocess(size={smallest}), or fewer "
-                "n_scales."
+                f"least {smallest} for {n_scales} scales. Mend: Preprocess(size={smallest}) or --size "
+                f"{smallest}, or fewer n_scales."
             )
 
     def _energy_maps(self, luminance: torch.Tensor) -> list[torch.Tensor]:

@@ -90,8 +90,8 @@ def rsa_models(score: xr.Dataset, *, ax: Axes | None = None, level: float = 0.05
     ax.set_xticks(
         at,
         names,
-        rotation=0 if sum(map(len, names)) < 40 else 30,
-        ha="center" if sum(map(len, names)) < 40 else "right",
+        rotation=0 if sum(map(len, names)) < 30 else 30,
+        ha="center" if sum(map(len, names)) < 30 else "right",
     )
     ax.set_ylabel(f"similarity of RDMs ({score.attrs['comparator']})")
     ax.set_title(
