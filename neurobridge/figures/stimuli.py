@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xarray as xr
@@ -63,8 +63,9 @@ def contact_sheet(images: xr.DataArray, *, ax: Axes | None = None, n_columns: in
 
 def _in_lines(title: str, ax: Axes) -> str:
     """Break a title that is wider than its axes. Matplotlib does so itself, but then leaves no room for the lines."""
-    width = 72 * ax.figure.get_figwidth() * ax.get_position().width
-    letters = max(12, int(width / (0.55 * ax.title.get_fontsize())))
+    figure: Any = ax.figure.figure
+    width = 72 * figure.get_figwidth() * ax.get_position().width
+    letters = max(12, int(width / (0.55 * float(ax.title.get_fontsize()))))
     return "\n".join(textwrap.fill(line, letters) for line in title.splitlines())
 
 

@@ -36,8 +36,8 @@ for n_trials in counts:
 fig, ax = plt.subplots(figsize=(7.6, 3.8), layout="constrained")
 many = np.arange(2, 41)
 ax.plot(many, 1 / (1 + 4 / many), color="black", label="truth, 1 / (1 + 4 / n)")
-look = {"fmt": "o", "capsize": 3, "color": nb.figures.PALETTE["fused"]}
-ax.errorbar(counts, medians, yerr=[low, high], label="estimated, 95 % interval", **look)
+colour = nb.figures.PALETTE["fused"]
+ax.errorbar(counts, medians, yerr=[low, high], fmt="o", color=colour, capsize=3, label="estimated, 95 % interval")
 ax.set_xscale("log", base=2)
 ax.set_xticks(counts, [str(n) for n in counts])
 ax.set_xlabel("trials of each stimulus")

@@ -47,8 +47,8 @@ for n in counts:
 # the noise of IT that limits the other direction, as it limits IT's own readout.
 
 fig, ax = plt.subplots(figsize=(6.5, 3.8), layout="constrained")
-colours = [nb.figures.PALETTE[family] for family in ("ridge", "fused", "cca")]
-for (name, by_count), color, line in zip(accuracy.items(), colours, ("-", "-.", "--"), strict=True):
+colours = [nb.figures.PALETTE[family] for family in ("ridge", "fused", "pls")]
+for (name, by_count), color, line in zip(accuracy.items(), colours, ("-", "-.", ":"), strict=True):
     mean = np.mean(by_count, axis=1)
     ax.plot(counts, mean, line, color=color, label=name)
     ax.fill_between(counts, np.min(by_count, axis=1), np.max(by_count, axis=1), color=color, alpha=0.15)
