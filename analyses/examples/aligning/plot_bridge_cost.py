@@ -39,6 +39,6 @@ for ax, landscape, name in (
     ax.set_xlabel("first axis (arbitrary units)")
     ax.set_aspect("equal")
 axes[0].set_ylabel("second axis (arbitrary units)")
-axes[0].legend(frameon=False, fontsize="small", loc="upper right", labelcolor="white")
 fig.colorbar(drawn, ax=axes, label="bridge cost of the point")
+nb.figures.shared_legend(axes, loc="outside lower center")
 plt.show()
