@@ -27,13 +27,11 @@ def report_command(
 ) -> None:
     """Write one self-contained HTML page on results: findings, figures, tables, data, methods, references."""
     from neurobridge.study.pages.make import report
-    from neurobridge.study.pages.reading import read_result
 
     first = paths[0]
     if out is None:
         out = first / "report.html" if first.is_dir() and first.suffix != ".zarr" else first.with_suffix(".html")
-    results = first if len(paths) == 1 else {str(path): read_result(path) for path in paths}
-    page = report(results, out, title=title)
+    page = report(paths, out, title=title)
     if as_json:
         print_json({"page": str(page)})
         return

@@ -142,6 +142,21 @@ def test_a_folder_of_everything_is_one_page(scores, tmp_path):
     assert "w1" in text
 
 
+def test_folders_and_files_are_one_page_with_their_names(scores, tmp_path):
+    (tmp_path / "a").mkdir()
+    results = {"title": "A curve", "note": "the note", "tables": [], "run": {}}
+    (tmp_path / "a" / "scores.json").write_text(json.dumps(results))
+    for name in ("drawn", "other"):
+        (tmp_path / "a" / f"{name}.png").write_bytes(b"\x89PNG\r\n")
+    paths = [tmp_path / "a", save_variables(scores["ridge & <b>"], tmp_path / "b.nc")]
+    save_variables(scores["fused"], tmp_path / "a" / "drawn.nc")
+    page = nb.report(paths, out=tmp_path / "page.html").read_text()
+    text = _told(page)
+    assert all(str(name) in text for name in (tmp_path / "a" / "drawn", tmp_path / "b.nc", "A curve", "the note"))
+    # The figure of the Score, of the other Score, and the picture beside the tables that the page does not draw itself.
+    assert page.count("<figure>") == 3
+
+
 def test_a_score_on_disk_reads_as_it_was(scores, tmp_path):
     path = save_variables(scores["fused"], tmp_path / "score.nc")
     read = read_result(path)

@@ -94,7 +94,8 @@ def make_score(
     >>> float(score["p_value"]), bool(score["ceiling"].isnull())
     (0.25, True)
     """
-    require_options(smaller_is_better=smaller_is_better)
+    if np.asarray(smaller_is_better).dtype != bool:
+        require_options(smaller_is_better=smaller_is_better)
     values, dims = _numbers(raw, "raw"), tuple(dims)
     repeats = tuple(dim for dim in dims if dim in REPEATS)
     site = tuple(dim for dim in dims if dim == NEUROID)

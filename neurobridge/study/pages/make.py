@@ -34,8 +34,8 @@ def report(results: Any, out: str | os.PathLike[str] = "report.html", *, title: 
     ----------
     results : object, or path
         A Score; a mapping of methods to Scores or a sequence of them; what `neurobridge.learning_curve`, `select_layer`,
-        `internal_consistency` or a comparison of models returned; a Coupling, an aligner, a diagnosis, a table. Or a file or a
-        folder: netCDF files, saved aligners, ``scores.json`` and the figures beside it.
+        `internal_consistency` or a comparison of models returned; a Coupling, an aligner, a diagnosis, a table. Or a file, a
+        folder, or a sequence of these: netCDF files, saved aligners, ``scores.json`` and the figures beside it.
     out : path
         Page to write; a folder gets ``report.html``.
     title : str
@@ -109,16 +109,11 @@ def page_of(results: Any, title: str = "") -> Page:
     FileNotFoundError, ValueError
         As `report`.
     """
-    folder: Path | None = None
+    folders: dict[str, Path] = {}
     unread: list[str] = []
-    if isinstance(results, str | os.PathLike):
-        path = Path(results)
-        if path.is_dir() and path.suffix != ".zarr":
-            folder = path
-            things, unread = results_in(path)
-        else:
-            folder = path.parent if path.name == RESULTS else None
-            things = {RESULTS if path.suffix == ".json" else path.stem: read_result(path)}
+    paths = [results] if isinstance(results, str | os.PathLike) else results
+    if _are_paths(paths):
+        things, folders, unread = _read(list(map(Path, paths)))
     else:
         things = _named(results)
     page = Page("")
@@ -126,7 +121,8 @@ def page_of(results: Any, title: str = "") -> Page:
         if is_results(thing):
             page.title, page.run = page.title or str(thing["title"]), json.dumps(thing["run"], indent=2, default=str)
             page.warnings += [str(line) for line in thing.get("warnings", [])]
-            page.sections += sections.section_of_results(thing, folder, set(things))
+            drawn = {other.removeprefix(name.removesuffix(RESULTS)) for other in things}
+            page.sections += sections.section_of_results(thing, folders.get(name), drawn)
             citation = thing["run"].get("citation")
             page.references += [str(citation).strip()] if citation else []
         else:
@@ -141,6 +137,35 @@ def page_of(results: Any, title: str = "") -> Page:
     page.warnings = list(dict.fromkeys([*unread, *sources.notes_on(flat), *page.warnings]))
     page.versions = sources.versions(flat)
     return page
+
+
+def _are_paths(things: Any) -> bool:
+    return (
+        isinstance(things, Sequence)
+        and not isinstance(things, str)
+        and len(things) > 0
+        and all(isinstance(path, str | os.PathLike) for path in things)
+    )
+
+
+def _read(paths: list[Path]) -> tuple[dict[str, Any], dict[str, Path], list[str]]:
+    """Read files and folders: results by name, folders of the figures beside ``scores.json``, and what could not be read."""
+    things: dict[str, Any] = {}
+    folders: dict[str, Path] = {}
+    unread: list[str] = []
+    for path in paths:
+        several = len(paths) > 1
+        if path.is_dir() and path.suffix != ".zarr":
+            inside, lines = results_in(path)
+            unread += lines
+            things |= {f"{path}/{name}" if several else name: thing for name, thing in inside.items()}
+            folders[f"{path}/{RESULTS}" if several else RESULTS] = path
+            continue
+        name = str(path) if several else RESULTS if path.suffix == ".json" else path.stem
+        things[name] = read_result(path)
+        if path.name == RESULTS:
+            folders[name] = path.parent
+    return things, folders, unread
 
 
 def _is_set(thing: Any) -> bool:
