@@ -123,7 +123,7 @@ for k, start in enumerate(cases.values()):
                  label="distortion of the restarts" if k == 0 else None)  # fmt: skip
     axes[1].plot([k + 0.1] * len(start.trust.null_distortions), start.trust.null_distortions, "s", color="0.5",
                  label="towards rearranged targets" if k == 0 else None)  # fmt: skip
-axes[1].set_ylabel("Gromov-Wasserstein distortion (0: isometry)")
+axes[1].set_ylabel("distortion of distances\n(Gromov-Wasserstein, 0: isometry)")
 for ax in axes:
     ax.set_xticks(place, list(cases))
     ax.tick_params(axis="x", labelsize="small")
