@@ -26,6 +26,8 @@ QUESTIONS = {
     "image_text": "Do digits find their captions from few pairs?",
     "generation": "Do captions become the digits they name?",
     "retrieval": "Do natural images and captions find each other?",
+    "modalities": "Do images, spoken words and captions of digits find each other?",
+    "natural_images": "Do a real deep network's features find captions and names?",
     "brain_model": "How many paired images does a lab need to align a brain and a model?",
     "ablations": "What does each part of the method contribute?",
     "overlap": "Does more overlap of two spaces go with better alignment?",

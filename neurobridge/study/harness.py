@@ -39,6 +39,7 @@ EXTRAS = {
     "rsa": "rsatoolbox",
     "text": "sentence_transformers",
     "vision": "torchvision",
+    "weights": "efficientnet_lite_pytorch",
 }
 #: Exit status of a study's script whose data can neither be found nor fetched.
 NO_DATA = 3

@@ -145,8 +145,8 @@ def test_siblings_of_a_script_are_imported_from_its_package(scripts, tmp_path):
 
 def test_the_experiments_of_the_checkout_are_listed():
     names = set(cli_run.list_scripts())
-    assert {"image_text", "brain_model", "supervised"} <= names
-    assert not {"parts", "__init__", "mnist"} & names
+    assert {"image_text", "brain_model", "supervised", "modalities", "natural_images"} <= names
+    assert not {"parts", "__init__", "mnist", "classes"} & names
 
 
 TOY = Study(

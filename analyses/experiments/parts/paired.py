@@ -1,0 +1,112 @@
+"""Differences of two methods, paired by seed, and corrected for their number."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+from scipy import stats
+
+from neurobridge.evaluate.comparison.statistics import holm
+from neurobridge.study.harness import Record
+from neurobridge.study.tables import mean_ci, select_records
+
+#: Level of the corrected p values.
+LEVEL = 0.05
+
+
+def paired_differences(
+    records: Sequence[Record], value: str, ours: str, rivals: Iterable[str], by: Sequence[str], pair: str = "seed"
+) -> list[dict[str, Any]]:
+    """Compare a method with others in every group, over the draws that both have.
+
+    Parameters
+    ----------
+    records : sequence of dict
+        With ``method``, `value`, `pair` and the fields of `by`.
+    value : str
+        Field that is compared; larger is better.
+    ours : str
+    rivals : iterable of str
+    by : sequence of str
+        Fields that make a group.
+    pair : str
+        Field that names the draw.
+
+    Returns
+    -------
+    list of dict
+        The fields of the group, ``rival``, ``mean`` of ours less the rival's, ``half`` of its 95 % Student interval, ``n``
+        draws, ``p`` of the paired t test (two-sided; NaN for a single draw) and ``corrected``, by Holm over all of the list.
+    """
+    out = []
+    groups = dict.fromkeys(tuple(record[name] for name in by) for record in records if record["method"] == ours)
+    for group in groups:
+        of_group = select_records(records, **dict(zip(by, group, strict=True)))
+        our_values = {r[pair]: r[value] for r in of_group if r["method"] == ours and value in r}
+        for rival in rivals:
+            values = {r[pair]: r[value] for r in of_group if r["method"] == rival and value in r}
+            draws = [key for key in our_values if key in values]
+            if draws:
+                differences = [our_values[key] - values[key] for key in draws]
+                mean, half = mean_ci(differences)
+                out.append({
+                    **dict(zip(by, group, strict=True)), "rival": rival, "mean": mean, "half": half, "n": len(draws),
+                    "p": t_test(differences),
+                })  # fmt: skip
+    tested = [k for k, each in enumerate(out) if np.isfinite(each["p"])]
+    corrected = holm(np.array([out[k]["p"] for k in tested])) if tested else []
+    for each in out:
+        each["corrected"] = float("nan")
+    for k, p_value in zip(tested, corrected, strict=True):
+        out[k]["corrected"] = float(p_value)
+    return out
+
+
+def t_test(differences: Sequence[float]) -> float:
+    """Return the two-sided p of the mean of paired differences; NaN for one, 1 where all are zero."""
+    if len(differences) < 2:
+        return float("nan")
+    if np.ptp(differences) == 0:
+        return 1.0 if differences[0] == 0 else 0.0
+    return float(stats.ttest_1samp(differences, 0.0).pvalue)
+
+
+def format_difference(difference: dict[str, Any]) -> str:
+    """Format a difference with its interval, and a star where its corrected p lies below .05."""
+    half = "" if np.isnan(difference["half"]) else f" ± {difference['half']:.3f}"
+    star = "*" if difference["corrected"] < LEVEL else ""
+    return f"{difference['mean']:+.3f}{half}{star}"
+
+
+def difference_table(
+    title: str, differences: Sequence[dict[str, Any]], *, rows: str = "rival", columns: str = "n_pairs"
+) -> dict[str, Any]:
+    """Tabulate differences: a row a rival, a column a number of pairs."""
+    across = sorted({each[columns] for each in differences})
+    body = []
+    for name in dict.fromkeys(each[rows] for each in differences):
+        cells = {each[columns]: format_difference(each) for each in differences if each[rows] == name}
+        body.append([name, *(cells.get(key, "n/a") for key in across)])
+    return {"title": title, "columns": [rows, *map(str, across)], "rows": body}
+
+
+def least_gains(differences: Sequence[dict[str, Any]], by: Sequence[str] = ("direction", "n_pairs")) -> list[dict[str, Any]]:
+    """Keep the rival of each group that ours is above by least."""
+    groups = dict.fromkeys(tuple(each[name] for name in by) for each in differences)
+    return [
+        min(select_records(differences, **dict(zip(by, group, strict=True))), key=lambda each: each["mean"])
+        for group in groups
+    ]
+
+
+def tally(differences: Sequence[dict[str, Any]]) -> str:
+    """Count where ours is above and below, and where that survives the correction."""
+    above = [each for each in differences if each["mean"] > 0]
+    below = [each for each in differences if each["mean"] < 0]
+    sure = [sum(each["corrected"] < LEVEL for each in side) for side in (above, below)]
+    return (
+        f"above in {len(above)} and below in {len(below)} of {len(differences)} comparisons, beyond chance after Holm's correction "
+        f"in {sure[0]} and {sure[1]}"
+    )
