@@ -101,7 +101,9 @@ def test_views_are_shifted_and_mirrored_copies_of_each_image(script):
     pixels = np.random.default_rng(0).integers(0, 255, (5, 32, 32, 3)).astype(np.uint8)
     pixels += np.arange(5, dtype=np.uint8)[:, None, None, None]
     images = xr.DataArray(
-        pixels, dims=("presentation", "row", "column", "channel"), coords={"category_name": ("presentation", list("abcde"))}
+        pixels,
+        dims=("presentation", "row", "column", "channel"),
+        coords={"category_name": ("presentation", list("abcde"))},
     )
     more = natural.views(images, 3, seed=1)
     assert more.shape == (20, 32, 32, 3)
@@ -124,7 +126,9 @@ def test_differences_are_those_of_the_paired_t_test_corrected_by_holm(paired):
         for seed in range(6)
     ]
     out = paired.paired_differences(records, "r", "ours", ["near", "far", "absent"], ["n_pairs"])
-    assert [(each["n_pairs"], each["rival"]) for each in out] == [(n, name) for n in (10, 100) for name in ("near", "far")]
+    assert [(each["n_pairs"], each["rival"]) for each in out] == [
+        (n, name) for n in (10, 100) for name in ("near", "far")
+    ]
     expected = [stats.ttest_rel(scores["ours"][k], scores[name][k]).pvalue for k in (0, 1) for name in ("near", "far")]
     np.testing.assert_allclose([each["p"] for each in out], expected)
     assert all(each["corrected"] >= each["p"] for each in out)

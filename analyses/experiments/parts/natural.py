@@ -24,7 +24,7 @@ _BATCH = 8
 N_EACH, N_TEST_EACH = 1000, 200
 #: Principal components of the features of the training images that all methods read.
 N_COMPONENTS = 256
-N_CAPTIONS = 3000
+N_CAPTIONS = 2500
 NAMES = {
     "airplane": ["airplane", "plane", "jet", "aircraft"], "automobile": ["automobile", "car", "sedan"],
     "bird": ["bird", "songbird"], "cat": ["cat", "kitten"], "deer": ["deer", "stag"], "dog": ["dog", "puppy"],
@@ -85,7 +85,7 @@ def image_space(run: Run) -> Space:
         mean, std = points[0].mean(axis=0), points[0].std(axis=0) + 1e-6
         scaled = [(side - mean) / std for side in points]
         n_components = 64 if run.quick else N_COMPONENTS
-        components = PCA(n_components, svd_solver="full").fit(scaled[0])
+        components = PCA(n_components, svd_solver="covariance_eigh").fit(scaled[0])
         train, test = (components.transform(side) for side in scaled)
         labels, test_labels = (part["category_name"].values.astype(str) for part in parts)
         return Space("images", train, labels, test, test_labels, make_head(train, labels))

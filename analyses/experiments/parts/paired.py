@@ -92,7 +92,9 @@ def difference_table(
     return {"title": title, "columns": [rows, *map(str, across)], "rows": body}
 
 
-def least_gains(differences: Sequence[dict[str, Any]], by: Sequence[str] = ("direction", "n_pairs")) -> list[dict[str, Any]]:
+def least_gains(
+    differences: Sequence[dict[str, Any]], by: Sequence[str] = ("direction", "n_pairs")
+) -> list[dict[str, Any]]:
     """Keep the rival of each group that ours is above by least."""
     groups = dict.fromkeys(tuple(each[name] for name in by) for each in differences)
     return [

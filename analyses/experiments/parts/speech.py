@@ -13,7 +13,7 @@ from neurobridge.features import extract, log_mel, train_reference
 from neurobridge.study.harness import Run
 
 from .classes import Space, make_head
-from .mnist import ENCODERS, N_CAPTIONS, captions, digit_head, digits, kept_reference
+from .mnist import N_CAPTIONS, captions, digit_head, digits, kept_reference
 
 SPEAKERS = ("george", "jackson", "lucas", "nicolas", "theo", "yweweler")
 #: The published split; any other split holds out every recording of one speaker.
@@ -24,7 +24,9 @@ N_TEST = 5
 N_IMAGES, N_TEST_IMAGES = 6000, 1000
 #: Of the encoder of sounds: bands and parts of the duration, and principal components that are kept.
 N_MELS, N_PARTS, N_COMPONENTS = 40, 16, 60
-IMAGE_ENCODER = "contrastive, short"
+#: Name, layer and arguments of the encoder of images, and the number of its training images.
+IMAGE_ENCODER, IMAGE_LAYER = "conv_contrastive", "encoder.latents"
+IMAGE_ARGUMENTS, N_ENCODER = {"width": 16, "epochs": 4}, 20_000
 
 
 class Recordings(NamedTuple):
@@ -48,7 +50,11 @@ def recordings(run: Run) -> Recordings:
         values = log_mel(sounds, n_mels=N_MELS, n_parts=N_PARTS)
         columns = [values[name].values for name in ("category_name", "speaker", "index")]
         return Recordings(
-            values.values.astype(float), columns[0].astype(str), columns[1].astype(str), columns[2], data.attrs["digests"]
+            values.values.astype(float),
+            columns[0].astype(str),
+            columns[1].astype(str),
+            columns[2],
+            data.attrs["digests"],
         )
 
     return run.once("recordings", make)
@@ -101,18 +107,19 @@ def sound_pictures(run: Run, split: str) -> tuple[xr.DataArray, xr.DataArray]:
 
 
 def image_space(run: Run) -> Space:
-    """Return images of digits as latents of a contrastive encoder of the training images."""
+    """Return images of digits as latents of a contrastive encoder of training images."""
 
     def make() -> Space:
-        name, layer, arguments = ENCODERS[IMAGE_ENCODER]
         mnist = digits(run)
         n_train, n_test = (1000, 200) if run.quick else (N_IMAGES, N_TEST_IMAGES)
         if run.quick:
-            encoder = train_reference(name, mnist.train[:n_train], seed=0, epochs=1)
+            encoder = train_reference(IMAGE_ENCODER, mnist.train[:n_train], seed=0, epochs=1)
         else:
-            encoder = kept_reference(name, mnist.train, seed=0, **arguments)
+            encoder = kept_reference(IMAGE_ENCODER, mnist.train[:N_ENCODER], seed=0, **IMAGE_ARGUMENTS)
         points = [
-            extract(encoder.model, part, layer, preprocess=encoder.preprocess, batch_size=500).values.astype(float)
+            extract(encoder.model, part, IMAGE_LAYER, preprocess=encoder.preprocess, batch_size=500).values.astype(
+                float
+            )
             for part in (mnist.train[:n_train], mnist.test[:n_test])
         ]
         labels = mnist.labels[:n_train]
