@@ -9,7 +9,7 @@ import numpy as np
 from scipy import stats
 
 from neurobridge.evaluate.comparison.statistics import holm
-from neurobridge.study.harness import Record
+from neurobridge.study.harness import Record, Run
 from neurobridge.study.tables import mean_ci, select_records
 
 #: Level of the corrected p values.
@@ -108,7 +108,25 @@ def tally(differences: Sequence[dict[str, Any]]) -> str:
     above = [each for each in differences if each["mean"] > 0]
     below = [each for each in differences if each["mean"] < 0]
     sure = [sum(each["corrected"] < LEVEL for each in side) for side in (above, below)]
+    n_tested = sum(np.isfinite(each["p"]) for each in differences)
+    gains = [each["mean"] for each in differences]
+    size = f", by {np.median(gains):+.3f} at the median ({min(gains):+.3f} to {max(gains):+.3f})" if gains else ""
     return (
-        f"above in {len(above)} and below in {len(below)} of {len(differences)} comparisons, beyond chance after Holm's correction "
-        f"in {sure[0]} and {sure[1]}"
+        f"above in {len(above)} and below in {len(below)} of {len(differences)} comparisons{size}; beyond chance after Holm's "
+        f"correction in {sure[0]} and {sure[1]} of the {n_tested} with two draws or more"
+    )
+
+
+def negative_first(claims: Sequence[dict[str, str]]) -> list[dict[str, str]]:
+    """Sort claims: what does not hold, what holds in part, what holds."""
+    order = ["does not hold here", "holds in part", "holds"]
+    return sorted(claims, key=lambda claim: order.index(claim["verdict"]))
+
+
+def seeds_of(run: Run) -> str:
+    """Describe the bars of a figure."""
+    return (
+        f"seed {run.seed}"
+        if run.n_seeds == 1
+        else f"seeds {run.seeds.start}-{run.seeds.stop - 1}, bars are their range"
     )
