@@ -23,13 +23,21 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from sklearn.base import clone
 
 from neurobridge.aligners import AssemblyAligner, CommonSpace
 from neurobridge.study.command import main
 from neurobridge.study.harness import Record, Run, Study
 
-from .parts.classes import Draw, carried, draw_pairs, known_rows, make_method, score_classes, score_names
+from .parts.classes import (
+    Draw,
+    carried,
+    draw_pairs,
+    known_rows,
+    make_method,
+    named_by_labels,
+    score_classes,
+    score_names,
+)
 from .parts.mnist import digits, end_to_end, predict_classes
 from .parts.modality_report import (
     BASELINES,
@@ -122,7 +130,7 @@ def alone(run: Run, cell: dict[str, Any]) -> dict[str, Any]:
     space = space_of(run, cell["edge"], cell["split"])
     rows = known_rows(space, cell["n_pairs"], cell["seed"])
     if cell["method"] == LOGISTIC:
-        predicted = clone(space.head).fit(space.train[rows], space.labels[rows]).predict(space.test)
+        predicted = named_by_labels(space, rows)
     else:
         if cell["edge"] == "images":
             mnist = digits(run)

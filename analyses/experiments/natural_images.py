@@ -22,14 +22,13 @@ import warnings
 from typing import Any
 
 import numpy as np
-from sklearn.base import clone
 
 from neurobridge.flow import OffSupportWarning
 from neurobridge.points.ranks import partner_ranks
 from neurobridge.study.command import main
 from neurobridge.study.harness import Record, Run, Study
 
-from .parts.classes import carried, draw_pairs, known_rows, make_method, score_classes, score_names
+from .parts.classes import carried, draw_pairs, known_rows, make_method, named_by_labels, score_classes, score_names
 from .parts.mnist import end_to_end, predict_classes
 from .parts.natural import (
     N_COMPONENTS,
@@ -121,7 +120,7 @@ def alone(run: Run, cell: dict[str, Any]) -> dict[str, Any]:
     space = image_space(run)
     rows = known_rows(space, cell["n_pairs"], cell["seed"])
     if cell["method"] == LOGISTIC:
-        predicted = clone(space.head).fit(space.train[rows], space.labels[rows]).predict(space.test)
+        predicted = named_by_labels(space, rows)
     else:
         images = cifar_images(run, "train")[np.sort(rows)].compute()
         if cell["method"] == AUGMENTED:

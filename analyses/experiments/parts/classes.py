@@ -7,6 +7,8 @@ import zlib
 from typing import Any, NamedTuple
 
 import numpy as np
+from sklearn.base import clone
+from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -69,6 +71,17 @@ class Draw(NamedTuple):
     known: Rows
 
 
+def turned_components(train: np.ndarray, test: np.ndarray, n_components: int) -> tuple[np.ndarray, np.ndarray]:
+    """Reduce both to the first principal components of the training points, turned by a fixed random rotation.
+
+    Aligners and heads divide every dimension by its standard deviation. On principal components that would raise the last ones
+    to the height of the first; after the rotation all dimensions have a like spread, and the geometry stays.
+    """
+    axes = PCA(n_components, svd_solver="covariance_eigh").fit(train)
+    turn = np.linalg.qr(np.random.default_rng(0).normal(size=(n_components, n_components)))[0]
+    return axes.transform(train) @ turn, axes.transform(test) @ turn
+
+
 def make_head(points: np.ndarray, labels: np.ndarray) -> Pipeline:
     """Fit logistic regression on dimensions in standard deviations."""
     return make_pipeline(StandardScaler(), LogisticRegression(C=1.0, max_iter=1000)).fit(points, labels)
@@ -107,6 +120,13 @@ def known_rows(space: Space, n_pairs: int, seed: int, *, skip: int = 0) -> np.nd
             "of the number of classes, and enough points of each. Mend: fewer pairs."
         )
     return np.stack(columns, axis=1).ravel()
+
+
+def named_by_labels(space: Space, rows: np.ndarray) -> np.ndarray:
+    """Name the held-out points by the labels of some training points alone; the others tell their spread."""
+    scale, readout = space.head[0], clone(space.head[-1])
+    readout.fit(scale.transform(space.train[rows]), space.labels[rows])
+    return np.asarray(readout.predict(scale.transform(space.test)))
 
 
 def draw_pairs(

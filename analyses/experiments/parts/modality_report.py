@@ -301,20 +301,18 @@ def voice_figure(run: Run, known: list[Record], new: list[Record]) -> dict[str, 
 def through_figure(run: Run, through: list[Record]) -> dict[str, str]:
     """Draw images and sounds joined through captions beside direct pairs."""
     figure, axes = make_panels(2, 5.0, 3.8)
-    names = {NAMING: "fused, labels (direct pairs)", "ridge": "ridge (direct pairs)"}
-    shown = [{**r, "method": names.get(r["method"], r["method"])} for r in through if r["method"] != FINDING]
+    shown = [r for r in through if r["method"] != FINDING]
     for ax, direction in zip(axes, dict.fromkeys(r["direction"] for r in shown), strict=True):
         group = select_records(shown, direction=direction)
         figures.learning_curve(
             curves_of(group, "accuracy"), ax=ax, title=direction, ylabel="digits named right (share)",
             null=float(np.mean([r["null_95"] for r in group])), ceiling=float(np.mean([r["ceiling"] for r in group])),
         )  # fmt: skip
-        ax.set_xlabel("pairs with captions of either side, or direct pairs (log scale)")
+        ax.set_xlabel("pairs, direct or of each link (log scale)")
         ax.set_ylim(0, 1.02)
     figures.shared_legend(axes)
     text = (
-        "Real MNIST and spoken digits, joined through captions without one image-sound pair; n = "
-        f"{through[0]['n_test']} images; "
-        f"{seeds_of(run)}"
+        f"Real MNIST and spoken digits; through captions: no image-sound pair; ridge and {NAMING}: direct pairs; "
+        f"n = {max(r['n_test'] for r in through):,} images, {min(r['n_test'] for r in through)} sounds; {seeds_of(run)}"
     )
     return save_panels(figure, run, "through_captions", text)

@@ -7,14 +7,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import xarray as xr
-from sklearn.decomposition import PCA
 
 from neurobridge.datasets import load
 from neurobridge.datasets.files.places import cache_folder
 from neurobridge.features import captions_from_templates, embed_text, extract, load_model
 from neurobridge.study.harness import Run
 
-from .classes import Space, make_head
+from .classes import Space, make_head, turned_components
 
 NETWORK, LAYER = "weights:efficientnet-lite0", "pool"
 #: Pixels a side at which the network sees the images of CIFAR-10; those of ImageNet have the network's own size.
@@ -84,9 +83,7 @@ def image_space(run: Run) -> Space:
         points = [features(run, part, size=SIDE, crop=None) for part in parts]
         mean, std = points[0].mean(axis=0), points[0].std(axis=0) + 1e-6
         scaled = [(side - mean) / std for side in points]
-        n_components = 64 if run.quick else N_COMPONENTS
-        components = PCA(n_components, svd_solver="covariance_eigh").fit(scaled[0])
-        train, test = (components.transform(side) for side in scaled)
+        train, test = turned_components(*scaled, 64 if run.quick else N_COMPONENTS)
         labels, test_labels = (part["category_name"].values.astype(str) for part in parts)
         return Space("images", train, labels, test, test_labels, make_head(train, labels))
 

@@ -6,13 +6,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import xarray as xr
-from sklearn.decomposition import PCA
 
 from neurobridge.datasets import load
 from neurobridge.features import extract, log_mel, train_reference
 from neurobridge.study.harness import Run
 
-from .classes import Space, make_head
+from .classes import Space, make_head, turned_components
 from .mnist import N_CAPTIONS, captions, digit_head, digits, kept_reference
 
 SPEAKERS = ("george", "jackson", "lucas", "nicolas", "theo", "yweweler")
@@ -82,8 +81,7 @@ def sound_space(run: Run, split: str) -> Space:
     def make() -> Space:
         spoken = recordings(run)
         train, test = sound_rows(spoken.speaker, spoken.index, split)
-        components = PCA(N_COMPONENTS, svd_solver="full").fit(spoken.spectrograms[train])
-        points = [components.transform(spoken.spectrograms[rows]) for rows in (train, test)]
+        points = turned_components(spoken.spectrograms[train], spoken.spectrograms[test], N_COMPONENTS)
         labels = spoken.digit[train]
         return Space("sounds", points[0], labels, points[1], spoken.digit[test], make_head(points[0], labels))
 
