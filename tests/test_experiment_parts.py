@@ -145,3 +145,24 @@ def test_differences_are_those_of_the_paired_t_test_corrected_by_holm(paired):
 @pytest.mark.parametrize(("differences", "p"), [([0.1], np.nan), ([0.0, 0.0, 0.0], 1.0), ([0.1, 0.1], 0.0)])
 def test_a_test_of_differences_that_do_not_vary(paired, differences, p):
     np.testing.assert_equal(paired.t_test(differences), p)
+
+
+def test_turned_components_keep_distances_and_have_a_like_spread(classes):
+    rng = np.random.default_rng(0)
+    points = rng.normal(size=(400, 12)) * 2.0 ** -np.arange(12)
+    turned, new = classes.turned_components(points, points[:50] + 0.01, 12)
+    assert turned.shape == (400, 12)
+    np.testing.assert_allclose(new - turned[:50], np.tile((new - turned[:50])[0], (50, 1)), atol=1e-9)
+    gaps = [np.linalg.norm(side[:200] - side[200:], axis=1) for side in (points, turned)]
+    np.testing.assert_allclose(*gaps)
+    spreads = [side.std(axis=0).max() / side.std(axis=0).min() for side in (points, turned)]
+    assert spreads[1] < spreads[0] / 50
+
+
+def test_labels_alone_are_the_readout_of_the_known_points_in_the_spread_of_all(classes):
+    rng = np.random.default_rng(1)
+    labels = np.repeat(CLASSES, 30)
+    points = 4 * np.eye(4)[np.repeat(np.arange(4), 30)] + rng.normal(size=(120, 4))
+    space = classes.Space("toy", points, labels, points + 0.1, labels, classes.make_head(points, labels))
+    assert np.array_equal(classes.named_by_labels(space, np.arange(120)), space.head.predict(space.test))
+    assert (classes.named_by_labels(space, np.arange(0, 120, 10)) == labels).mean() > 0.8
