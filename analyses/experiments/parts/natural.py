@@ -44,12 +44,11 @@ class Named(NamedTuple):
 
     images: np.ndarray
     names: np.ndarray
-    digests: dict[str, str]
 
 
 def cifar_images(run: Run, part: str) -> xr.DataArray:
     """Return the first images of each class of a part of CIFAR-10, the same number of each."""
-    each = (40 if part == "train" else 10) if run.quick else N_EACH if part == "train" else N_TEST_EACH
+    each = (15 if part == "train" else 5) if run.quick else N_EACH if part == "train" else N_TEST_EACH
     images = cifar(run, part).images
     labels = images["category_name"].values
     rows = [np.flatnonzero(labels == name)[:each] for name in sorted(NAMES)]
@@ -97,7 +96,7 @@ def caption_space(run: Run) -> Space:
         order = np.random.default_rng(0).permutation(len(WORDINGS))
         cut = len(WORDINGS) * 5 // 6
         sides: list[np.ndarray] = []
-        for part, each in ((order[:cut], 25 if run.quick else N_CAPTIONS // 10), (order[cut:], 5 if run.quick else 80)):
+        for part, each in ((order[:cut], 15 if run.quick else N_CAPTIONS // 10), (order[cut:], 5 if run.quick else 80)):
             wordings = [WORDINGS[k] for k in part]
             text = embed_text(captions_from_templates(sorted(NAMES), wordings, names=NAMES, n_captions=each))
             sides += [text.values.astype(float), text["category_name"].values.astype(str)]
@@ -106,14 +105,18 @@ def caption_space(run: Run) -> Space:
     return run.once("captions", make)
 
 
+def sample(run: Run) -> Any:
+    """Load the sample of ImageNet once in a process."""
+    return run.once("sample", lambda: load("imagenet-sample", mirror=run.mirror))
+
+
 def named(run: Run) -> Named:
     """Return one image of each ImageNet class, and the names of the classes."""
 
     def make() -> Named:
-        data: Any = load("imagenet-sample", mirror=run.mirror)
-        images = data.images[:: 10 if run.quick else 1]
+        images = sample(run).images[:: 10 if run.quick else 1]
         text = embed_text([f"a photo of a {name}" for name in images["category_name"].values])
-        return Named(features(run, images), text.values.astype(float), data.attrs["digests"])
+        return Named(features(run, images), text.values.astype(float))
 
     return run.once("named", make)
 
@@ -138,5 +141,5 @@ def digests(run: Run) -> dict[str, str]:
     """Return the digests of the files of both sets."""
     return {
         **{f"cifar10/{name}": value for name, value in cifar(run, "train").attrs["digests"].items()},
-        **{f"imagenet-sample/{name}": value for name, value in named(run).digests.items()},
+        **{f"imagenet-sample/{name}": value for name, value in sample(run).attrs["digests"].items()},
     }
