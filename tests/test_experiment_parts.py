@@ -166,3 +166,17 @@ def test_labels_alone_are_the_readout_of_the_known_points_in_the_spread_of_all(c
     space = classes.Space("toy", points, labels, points + 0.1, labels, classes.make_head(points, labels))
     assert np.array_equal(classes.named_by_labels(space, np.arange(120)), space.head.predict(space.test))
     assert (classes.named_by_labels(space, np.arange(0, 120, 10)) == labels).mean() > 0.8
+
+
+def test_claims_come_negative_first_and_what_ran_is_counted(paired):
+    claims = [
+        {"claim": name, "verdict": verdict, "evidence": evidence}
+        for name, verdict, evidence in (
+            ("a", "holds", "above in 2 and below in 0 of 2 comparisons"), ("b", "does not hold here", "0 of 6 speakers"),
+            ("c", "does not hold here", f"retrieval: {paired.tally([])}"), ("d", "holds in part", "1 of 2"),
+        )
+    ]  # fmt: skip
+    assert [claim["claim"] for claim in paired.negative_first(claims)] == ["b", "d", "a"]
+    records = [{"method": "ridge", "n_pairs": n, "seed": seed} for n in (1000, 10) for seed in (0, 1)]
+    records += [{"method": "cca", "n_pairs": 10, "seed": 0}, {"method": "fused", "n_pairs": 10, "seed": 0}]
+    assert paired.what_ran(records) == "ridge: 10 (2), 1,000 (2); cca and fused: 10 (1)"

@@ -51,6 +51,7 @@ from .parts.modality_report import (
     arrow,
     summary,
 )
+from .parts.paired import what_ran
 from .parts.speech import N_COMPONENTS, N_ENCODER, OFFICIAL, SPEAKERS, digests, sound_pictures, space_of
 
 N_PAIRS = (10, 100, 1000)
@@ -171,35 +172,28 @@ def carried_through(run: Run, cell: dict[str, Any]) -> tuple[np.ndarray, np.ndar
 
 
 def finish(run: Run, records: list[Record]) -> dict[str, Any]:
-    return {"note": note(run), **summary(run, records), "digests": digests(run)}
+    return {"note": note(records), **summary(run, records), "digests": digests(run)}
 
 
-def note(run: Run) -> str:
+def note(records: list[Record]) -> str:
     """Return how it was measured."""
+    known, new = ([r for r in records if (r["split"] == OFFICIAL) == is_known] for is_known in (True, False))
     return (
-        "Real MNIST and Free Spoken Digit Dataset; captions are written from templates of written digits, "
-        "for sounds too. Encoders, "
-        f"without labels: a small contrastive net of {N_ENCODER:,} training images; {N_COMPONENTS} principal "
-        "components of the training "
-        "recordings' log-mel spectrograms, turned by a fixed rotation; MiniLM. "
-        f"Pools of {POOL:,} points a side, pairs included (with {MANY:,} pairs a third more). {NAMING}: "
-        "settings chosen by the frozen "
-        f"head on held-out pairs; {FINDING}: by retrieval, at {SOME} pairs. The way back of {NAMING} is "
-        "chosen by correlation. Named "
-        f"before the run: {NAMING} is judged by the digits that the head names, {FINDING} by the nearest "
-        "held-out point. Speakers "
-        "who were never heard: all recordings of one speaker, whose sounds are neither in the encoder's "
-        "training nor paired nor in a "
-        f"pool; six speakers in turn, {SOME} pairs with captions, the first seed. To save time the fused "
-        f"bridge runs at {MANY:,} pairs "
-        "with the first seed alone, so that there is no interval there. Nets trained end to end: two "
-        f"convolutions, {STEPS} steps, no "
-        "augmentation (with it, for images: see image_text). Through captions: as many pairs for each of two "
-        "links, which is twice as "
-        f"many as direct pairs; CommonSpace of {N_DIMS} dimensions, or the fused bridge from images to "
-        "captions and from captions to "
-        "sounds. Nearest: by cosine; several held-out points show the digit. Student intervals over seeds; "
-        "of a single seed there is none."
+        "Real MNIST and Free Spoken Digit Dataset; captions are written from templates of written digits, for sounds "
+        f"too. Encoders, without labels: a small contrastive net of {N_ENCODER:,} training images; {N_COMPONENTS} "
+        "principal components of the training recordings' log-mel spectrograms, turned by a fixed rotation; MiniLM. "
+        f"Pools of {POOL:,} points a side, pairs included (with {MANY:,} pairs a third more). {NAMING}: settings "
+        f"chosen by the frozen head on held-out pairs; {FINDING}: by retrieval. The way back of {NAMING} is chosen by "
+        f"correlation. Named before the run: {NAMING} is judged by the digits that the head names, {FINDING} by the "
+        "nearest held-out point. Speakers who were never heard: all recordings of one speaker, whose sounds are "
+        "neither in the encoder's training nor paired nor in a pool; six speakers in turn, pairs with captions. Nets "
+        f"trained end to end: two convolutions, {STEPS} steps, no augmentation (with it, for images: see image_text). "
+        "Through captions: as many pairs for each of two links, which is twice as many as direct pairs; CommonSpace "
+        f"of {N_DIMS} dimensions, or the fused bridge from images to captions and from captions to sounds. Nearest: by "
+        "cosine; several held-out points show the digit. Student intervals over seeds; of a single seed there is "
+        f"none. Numbers of pairs that ran, and of seeds: {what_ran(known)}. With a speaker never heard: "
+        f"{what_ran(new)}. The minutes of the kept run were spent beside "
+        "some ten other jobs on two cores."
     )
 
 

@@ -109,7 +109,7 @@ def claims_of(
     names = select_records(sample, direction=NAMED, method=FINDING)
     above = [r["R@10"] > r["null_95"] for r in names]
     counts = sorted({r["n_pairs"] for r in names})
-    chance = 10 / names[0]["n_test"]
+    chance = 10 / sample[0]["n_test"]
     picked = "against the best of the others, picked by the same draws, which favours it"
     return [
         {
@@ -160,7 +160,7 @@ def answer_of(cifar: list[Record], sample: list[Record]) -> str:
         counts = sorted({r["n_pairs"] for r in select_records(records, method=method)})
         return ", ".join(f"{n:,}: {mean_of(records, value, method=method, n_pairs=n):.2f}" for n in counts)
 
-    n_names = names[0]["n_test"]
+    n_names = sample[0]["n_test"]
     return (
         f"Share of CIFAR-10 test images that the head of captions names, by known captions (chance .10): "
         f"{line(forward, 'accuracy', NAMING)}; logistic regression on the same features "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -118,9 +119,24 @@ def tally(differences: Sequence[dict[str, Any]]) -> str:
 
 
 def negative_first(claims: Sequence[dict[str, str]]) -> list[dict[str, str]]:
-    """Sort claims: what does not hold, what holds in part, what holds."""
+    """Sort claims: what does not hold, what holds in part, what holds; a claim without a comparison is left out."""
     order = ["does not hold here", "holds in part", "holds"]
-    return sorted(claims, key=lambda claim: order.index(claim["verdict"]))
+    judged = [claim for claim in claims if not re.search(" of 0 (comparisons|draws)", claim["evidence"])]
+    return sorted(judged, key=lambda claim: order.index(claim["verdict"]))
+
+
+def what_ran(records: Sequence[Record]) -> str:
+    """List the numbers of pairs at which each method ran, and with how many seeds."""
+    by_method: dict[str, dict[int, set[int]]] = {}
+    for record in records:
+        by_method.setdefault(record["method"], {}).setdefault(record["n_pairs"], set()).add(record["seed"])
+    methods: dict[str, list[str]] = {}
+    for method, by_count in by_method.items():
+        text = ", ".join(f"{n:,} ({len(seeds)})" for n, seeds in sorted(by_count.items()))
+        methods.setdefault(text, []).append(method)
+    return "; ".join(
+        f"{' and '.join(names) if len(names) < 3 else ', '.join(names)}: {text}" for text, names in methods.items()
+    )
 
 
 def seeds_of(run: Run) -> str:
