@@ -35,7 +35,6 @@ class Recordings(NamedTuple):
     digit: np.ndarray
     speaker: np.ndarray
     index: np.ndarray
-    digests: dict[str, str]
 
 
 def recordings(run: Run) -> Recordings:
@@ -48,13 +47,7 @@ def recordings(run: Run) -> Recordings:
             sounds = sounds.isel(presentation=np.flatnonzero(sounds["index"].values < 3 * N_TEST))
         values = log_mel(sounds, n_mels=N_MELS, n_parts=N_PARTS)
         columns = [values[name].values for name in ("category_name", "speaker", "index")]
-        return Recordings(
-            values.values.astype(float),
-            columns[0].astype(str),
-            columns[1].astype(str),
-            columns[2],
-            data.attrs["digests"],
-        )
+        return Recordings(values.values.astype(float), columns[0].astype(str), columns[1].astype(str), columns[2])
 
     return run.once("recordings", make)
 
@@ -146,4 +139,4 @@ def space_of(run: Run, name: str, split: str) -> Space:
 
 def digests(run: Run) -> dict[str, str]:
     """Return the digests of the files of images and sounds."""
-    return {**digits(run).digests, **recordings(run).digests}
+    return {**digits(run).digests, **load("fsdd", mirror=run.mirror).attrs["digests"]}
