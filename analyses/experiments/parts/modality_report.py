@@ -11,7 +11,7 @@ from neurobridge.study.harness import Record, Run
 from neurobridge.study.panels import curves_of, make_panels, save_panels
 from neurobridge.study.tables import over_seeds, select_records, table_of_means, verdict
 
-from .paired import difference_table, least_gains, negative_first, paired_differences, seeds_of, tally
+from .paired import caution, difference_table, least_gains, negative_first, paired_differences, seeds_of, tally
 from .speech import OFFICIAL
 
 NAMING, FINDING = "fused, labels", "fused, retrieval"
@@ -99,7 +99,12 @@ def summary(run: Run, records: list[Record]) -> dict[str, Any]:
         return {"answer": "Quick.", "tables": tables, "claims": [], "figures": shown}
     shown += [voice_figure(run, known, new), through_figure(run, through)]
     claims = claims_of(known, new, naming, finding, voices, links)
-    return {"answer": answer_of(known, new), "tables": tables, "claims": negative_first(claims), "figures": shown}
+    return {
+        "answer": answer_of(known, new) + caution(run),
+        "tables": tables,
+        "claims": negative_first(claims),
+        "figures": shown,
+    }
 
 
 def direction_tables(run: Run, aligned: list[Record], directions: list[str]) -> list[dict[str, Any]]:

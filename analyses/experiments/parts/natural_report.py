@@ -11,7 +11,7 @@ from neurobridge.study.harness import Record, Run
 from neurobridge.study.panels import curves_of, make_panels, save_panels
 from neurobridge.study.tables import over_seeds, select_records, table_of_means, verdict
 
-from .paired import difference_table, least_gains, negative_first, paired_differences, seeds_of, tally
+from .paired import caution, difference_table, least_gains, negative_first, paired_differences, seeds_of, tally
 
 CIFAR, SAMPLE = "CIFAR-10", "ImageNet sample"
 NAMING, FINDING = "fused, labels", "fused, retrieval"
@@ -52,7 +52,7 @@ def summary(run: Run, records: list[Record]) -> dict[str, Any]:
     if run.quick:
         return {"answer": "Quick.", "tables": tables, "claims": [], "figures": [cifar_figure(run, cifar)]}
     return {
-        "answer": answer_of(cifar, sample), "tables": tables,
+        "answer": answer_of(cifar, sample) + caution(run), "tables": tables,
         "claims": negative_first(claims_of(cifar, sample, naming, finding, unseen)),
         "figures": [cifar_figure(run, cifar), sample_figure(run, sample)],
     }  # fmt: skip

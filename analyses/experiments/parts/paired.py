@@ -146,3 +146,8 @@ def seeds_of(run: Run) -> str:
         if run.n_seeds == 1
         else f"seeds {run.seeds.start}-{run.seeds.stop - 1}, bars are their range"
     )
+
+
+def caution(run: Run) -> str:
+    """Say what a run of a single seed cannot tell; nothing of several seeds."""
+    return " Measured with one seed: verdicts rest on single draws, without an interval." if run.n_seeds == 1 else ""
