@@ -64,7 +64,7 @@ def cifar_tables(run: Run, cifar: list[Record]) -> list[dict[str, Any]]:
     for direction in dict.fromkeys(r["direction"] for r in cifar):
         group = select_records(cifar, direction=direction)
         carried_over = [r for r in group if "hit" in r]
-        end = f"n = {group[0]['n_test']:,}; {over_seeds(run.seeds)}, one from 2,000 pairs on; n/a: not run"
+        end = f"n = {group[0]['n_test']:,}; {over_seeds(run.seeds)}; n/a: not run"
         extra = {
             CHANCE_ROW: f"{np.mean([r['null_95'] for r in group]):.3f}",
             CEILING_ROW
