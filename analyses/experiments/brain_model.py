@@ -7,9 +7,10 @@ Recordings:
 - a real V4 session with its images (Cowley et al. 2023);
 - 168 real IT sites on 640 high-variation images, which are not public.
 
-Model sides are frozen Gabor energies (layer v1), a small contrastive encoder trained on the
-training images alone, the generative latents of the stimuli, and, as a second brain, the other
-half of the IT sites.
+Model sides are EfficientNet-Lite0 with ImageNet weights (eight layers, of which those that are read
+are chosen within the pairs) and the same network untrained, frozen Gabor energies (layer v1), a small
+contrastive encoder trained on the training images alone, the generative latents of the stimuli, and,
+as a second brain, the other half of the IT sites.
 
 1. A fifth of the stimuli is held out. A share of all stimuli is known in both spaces; the others
    are dealt to one space each.
@@ -17,6 +18,8 @@ half of the IT sites.
    recorded (or computed) values.
 3. A readout is trained in the target space on the features of its own training stimuli and frozen.
    It then reads the transported stimuli.
+4. Layers of the networks are profiled on the V4 session, chosen within the training images, and scored
+   on the others.
 """
 
 from __future__ import annotations
@@ -26,10 +29,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import xarray as xr
 
-from neurobridge.assemblies import drop_constant
+from neurobridge.assemblies import drop_constant, select
 from neurobridge.assemblies.schema import NEUROID, PRESENTATION
 from neurobridge.evaluate import Readout, correlate
 from neurobridge.evaluate.correlation import pearson
+from neurobridge.evaluate.curves.folds import CurveFold
 from neurobridge.study.command import main
 from neurobridge.study.harness import Record, Run, Study
 from neurobridge.study.methods import FLOWS, make_aligner
@@ -37,6 +41,7 @@ from neurobridge.study.tables import format_mean, select_records, table_of_means
 
 from .parts.brain.directions import TO_BRAIN, TO_MODEL
 from .parts.brain.figures import decoding_figure, how_many_figure, learning_figures
+from .parts.brain.layers import layer_records, layers_figure, layers_tables, network_claim
 from .parts.brain.spaces import PUBLIC, prepare_fold, same_neuroids, sides
 from .parts.brain.summary import (
     against_ridge,
@@ -67,6 +72,8 @@ class Plan(NamedTuple):
 PLANS = {
     "hvm-IT": Plan(3200, (0.01, 0.05, 0.20, 0.50), 2, 1, (0.05,)),
     "hvm-V4": Plan(3200, (0.01, 0.05, 0.20, 0.50), 2, 1, ()),
+    "v4-session, EfficientNet": Plan(640, (0.0078125, 0.05, 0.10, 0.20, 0.50), 3, 3, ()),
+    "v4-session, untrained EfficientNet": Plan(640, (0.05, 0.20), 3, 3, ()),
     "v4-session, Gabor": Plan(640, (0.01, 0.05, 0.10, 0.20, 0.50), 3, 3, (0.20,)),
     "v4-session, contrastive": Plan(640, (0.01, 0.05, 0.20, 0.50), 2, 1, ()),
     "it-v6, latents": Plan(640, (0.01, 0.05, 0.10, 0.20, 0.50), 3, 3, (0.05, 0.20)),
@@ -86,7 +93,7 @@ def n_train(plan: Plan) -> int:
 
 
 def cells(run: Run) -> list[dict[str, Any]]:
-    out: list[dict[str, Any]] = []
+    out: list[dict[str, Any]] = [] if run.quick else [{"layers": True, "seed": seed} for seed in run.seeds]
     for dataset, plan in plans(run).items():
         fast = ("ridge", "bridge") if run.quick else FAST
         out.append({"dataset": dataset, "about": True})
@@ -101,6 +108,8 @@ def cells(run: Run) -> list[dict[str, Any]]:
 
 
 def compute(run: Run, cell: dict[str, Any]) -> list[Record]:
+    if "layers" in cell:
+        return layer_records(run, cell)
     if "about" in cell:
         return [dataset_facts(run, cell["dataset"])]
     spaces = sides(run, cell["dataset"], cell["seed"])
@@ -128,8 +137,22 @@ def compute(run: Run, cell: dict[str, Any]) -> list[Record]:
                 record |= readout_scores(prepared.heads, direction, predicted, truth, source, cell["seed"])
             if method == "fused" and direction == TO_BRAIN:
                 record |= beside_ridge(predicted, prepared.ridge, truth, cell["seed"])
+                record |= chosen_layers(aligner, fold, truth)
             records.append(record)
     return records
+
+
+def chosen_layers(aligner: Any, fold: CurveFold, truth: xr.DataArray) -> Record:
+    """Return the layers that were chosen within the pairs, and the r of ridge on them; nothing for one layer."""
+    if "source" not in aligner.representation_:
+        return {}
+    representation = aligner.representation_["source"]
+    read = [name for name, share in representation.shares.items() if share > 0]
+    train, test = (select(space, layer=read) for space in (fold.source_train, fold.source_test))
+    predicted = make_aligner("ridge").fit(train, fold.target_train, fold.pairs).transform(test)
+    truth = drop_constant(truth)
+    r = pearson(np.asarray(same_neuroids(predicted, truth).values, dtype=np.float64), truth.values)[0]
+    return {"representation": representation.name, "r_ridge_of_chosen": round(float(np.median(r)), 4)}
 
 
 def dataset_facts(run: Run, dataset: str) -> Record:
@@ -202,7 +225,8 @@ def beside_ridge(predicted: xr.DataArray, ridge: xr.DataArray, truth: xr.DataArr
 
 def finish(run: Run, records: list[Record]) -> dict[str, Any]:
     facts = {record["about"]: record for record in records if "about" in record}
-    scored = [record for record in records if "about" not in record]
+    of_layers = [record for record in records if "layers" in record]
+    scored = [record for record in records if "about" not in record and "layers" not in record]
     tables, needed = [], []
     for dataset, fact in facts.items():
         group = select_records(scored, dataset=dataset)
@@ -224,6 +248,11 @@ def finish(run: Run, records: list[Record]) -> dict[str, Any]:
                     f"{max(r['null_95'] for r in select_records(paired, n_pairs=n)):.3f}" for n in counts
                 ],
             }
+            of_chosen = [r for r in paired if "r_ridge_of_chosen" in r]
+            if of_chosen:
+                extra["ridge on the layers that fused chose"] = [
+                    format_mean([r["r_ridge_of_chosen"] for r in select_records(of_chosen, n_pairs=n)]) for n in counts
+                ]
             ceiling = fact["ceiling"] if direction == TO_BRAIN else None
             extra["ceiling (root of the median reliability)"] = "n/a" if ceiling is None else f"{ceiling:.3f}"
             tables.append(table_of_means(title.format("median r"), paired, "r", extra=extra))
@@ -249,11 +278,16 @@ def finish(run: Run, records: list[Record]) -> dict[str, Any]:
     })  # fmt: skip
     figure_list = [*how_many_figure(run, facts, scored, needed), *learning_figures(run, facts, scored)]
     figure_list += decoding_figure(run, facts, scored)
+    if of_layers:
+        bound = next(fact["ceiling"] for name, fact in facts.items() if name.startswith("v4-session"))
+        figure_list += layers_figure(run, of_layers, bound)
+        tables = [*layers_tables(of_layers), *tables]
     simulated = any(fact["simulated"] for fact in facts.values())
     hvm_text = "SIMULATED HvM of the public size" if simulated else "the real public set of Majaj & Hong 2015"
     if run.quick:
         hvm_text = "a small SIMULATED HvM"
     claims = [against_ridge(scored), few_pairs(scored), frozen_heads(scored), flow_claim(scored)]
+    claims += [network_claim(of_layers)] if of_layers else []
     digests = {name: value for fact in facts.values() for name, value in fact["digests"].items()}
     note = (
         f"hvm-IT and hvm-V4: {hvm_text}"

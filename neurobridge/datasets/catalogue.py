@@ -23,6 +23,7 @@ from neurobridge.datasets.loaders import (
     majajhong2015,
     majajhong_public,
     mnist,
+    psych253,
     things_similarity,
 )
 from neurobridge.datasets.simulated.hvm import NAME as SIMULATED_HVM
@@ -41,7 +42,9 @@ LOADERS: dict[str, Callable[..., Experiment]] = {
     kriegeskorte2008.NAME: kriegeskorte2008.load,
     majajhong2015.NAME: majajhong2015.load,
     majajhong_public.NAME: majajhong_public.load,
+    majajhong_public.TEMPORAL: majajhong_public.load_temporal,
     mnist.NAME: mnist.load,
+    psych253.NAME: psych253.load,
     things_similarity.NAME: things_similarity.load,
 }
 

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 import xarray as xr
 
 from neurobridge.assemblies import average_repetitions, drop_constant, select
 from neurobridge.assemblies.schema import NEUROID, PRESENTATION, STIMULUS_ID
-from neurobridge.datasets import load, locate
+from neurobridge.datasets import cache_folder, load, locate
 from neurobridge.evaluate import Readout, internal_consistency, train_readout
 from neurobridge.evaluate.curves.folds import CurveFold, draw_curve_fold
-from neurobridge.features import GaborEnergy, Preprocess, extract, train_reference
+from neurobridge.features import GaborEnergy, Preprocess, RandomProjection, extract, load_model, train_reference
 from neurobridge.study.harness import Run
 from neurobridge.study.methods import make_aligner
 
@@ -20,6 +22,11 @@ from ..common import site_halves
 from .directions import TO_BRAIN, TO_MODEL
 
 PUBLIC, SIMULATED = "majajhong2015.public", "simulated-hvm"
+SESSION = "cowley2023-v4-210325"
+NETWORK = "efficientnet-lite0"
+#: Stages of the network, from the first to the last; every one is read through as many random directions, which no image chooses.
+LAYERS = tuple(f"blocks.{k}" for k in (1, 3, 5, 7, 9, 11, 13, 15))
+N_DIRECTIONS = 300
 
 
 class Sides(NamedTuple):
@@ -69,17 +76,54 @@ def hvm_sides(run: Run, region: str) -> Sides:
     )
 
 
-def session_sides(run: Run, kind: str, seed: int) -> Sides:
-    """Return Gabor energies or a trained encoder, and the real V4 session."""
+def session_data(run: Run) -> tuple[xr.DataArray, xr.DataArray, xr.DataArray, dict[str, str]]:
+    """Return the responses of the V4 session, their reliability, the images and the digests of the files."""
 
     def make() -> tuple[Any, ...]:
-        data: Any = load("cowley2023-v4-210325", mirror=run.mirror)
+        data: Any = load(SESSION, mirror=run.mirror)
         return *averaged(data.recordings), data.images, dict(data.attrs["digests"])
 
-    brain, ceiling, images, digests = run.once("v4", make)
+    return run.once("v4", make)
+
+
+def session_features(run: Run, kind: str) -> xr.DataArray:
+    """Return features of the session's images: "Gabor", "EfficientNet" or "untrained EfficientNet"; kept in the cache folder."""
+    images = session_data(run)[2]
+
+    def make() -> xr.DataArray:
+        if kind == "Gabor":
+            return drop_constant(extract(GaborEnergy(), images, ["colour", "v1", "v2"]))
+        with torch.random.fork_rng(devices=[]):
+            # Untrained weights are drawn from the global state.
+            torch.manual_seed(0)
+            loaded = load_model(f"weights:{NETWORK}", pretrained=not kind.startswith("untrained"))
+        # The animal saw the whole image, so that nothing is cut away.
+        whole = replace(loaded.preprocess, crop=None) if loaded.preprocess is not None else None
+        features = extract(
+            loaded.model,
+            images,
+            LAYERS,
+            preprocess=whole,
+            pooling=RandomProjection(N_DIRECTIONS),
+            identifier=f"{'untrained ' if kind.startswith('untrained') else ''}{loaded.identifier}",
+            cache=cache_folder() / "features",
+        )
+        return drop_constant(features.compute())
+
+    return run.once(f"v4 {kind}", make)
+
+
+def session_sides(run: Run, kind: str, seed: int) -> Sides:
+    """Return features of a model, and the real V4 session."""
+    brain, ceiling, images, digests = session_data(run)
     if kind == "Gabor":
-        model = run.once("v4 Gabor", lambda: drop_constant(extract(GaborEnergy(), images, "v1")))
-        return Sides(model, brain, ceiling, None, False, "Gabor energies (v1)", digests)
+        v1 = select(session_features(run, kind), layer="v1")
+        return Sides(v1, brain, ceiling, None, False, "Gabor energies (v1)", digests)
+    if kind.endswith("EfficientNet"):
+        features = session_features(run, kind)
+        name = f"{'an untrained' if kind.startswith('untrained') else 'the real'} EfficientNet-Lite0, {len(LAYERS)} layers"
+        weights = {f"{NETWORK} ({kind})": str(features.attrs["weights_digest"])}
+        return Sides(features, brain, ceiling, None, False, name, digests | weights)
 
     def trained() -> xr.DataArray:
         test = draw_curve_fold(brain, brain, 2, seed=seed).target_test[STIMULUS_ID].values
