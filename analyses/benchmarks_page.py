@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from analyses.parts.benchmarks import data, evaluation, quality, transport
+from analyses.parts.planning import planning
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 PAGE = DOCS / "benchmarks.md"
@@ -30,6 +31,7 @@ version 0.1 and have not been measured again.
 #: File of kept results -> what writes its section, in the order of the page.
 SECTIONS: dict[str, Callable[[Any], str]] = {
     "alignment_quality": quality.alignment,
+    "plan_pairs": planning,
     "mnist_quality": quality.mnist,
     "no_anchor": quality.without_pairs,
     "coupling": transport.coupling,

@@ -137,7 +137,11 @@ def _plans(curve: xr.Dataset, score: float, held_out: float, seed: int) -> dict[
         needed, low, high = ("no number" if math.isinf(n) else str(math.ceil(n)) for n in numbers)
         rows.append([name, needed, f"{low} to {high}", f"{plan.plateau:.3f}"])
     columns = ["method", "pairs", "95 % interval", "median r with unlimited pairs"]
-    return {"title": f"Pairs for a median r of {score:g}, by a power law of this curve", "columns": columns, "rows": rows}
+    return {
+        "title": f"Pairs for a median r of {score:g}, by a power law of this curve",
+        "columns": columns,
+        "rows": rows,
+    }
 
 
 def _with_files(known: str, paths: list[Path | None]) -> str:

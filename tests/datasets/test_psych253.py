@@ -64,7 +64,7 @@ def test_it_columns_prove_themselves_against_the_known_sites(stand_in):
 
 
 def test_rows_out_of_place_and_missing_columns_are_refused(stand_in):
-    values, known, rows, columns, use = stand_in
+    values, known, _, columns, use = stand_in
     swapped = known.copy()
     swapped[[3, 4]] = known[[4, 3]]
     use(known=swapped)

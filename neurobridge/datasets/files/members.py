@@ -87,7 +87,9 @@ def _read_members(table: Path, changed: int | None) -> dict[str, Member]:
     try:
         lines = table.read_text(encoding="utf-8").splitlines()
     except UnicodeDecodeError as error:
-        raise ManifestError(f"{table}: found text that is not UTF-8 ({error}); expected a table. Mend: correct it.") from error
+        raise ManifestError(
+            f"{table}: found text that is not UTF-8 ({error}); expected a table. Mend: correct it."
+        ) from error
     header = ",".join(COLUMNS)
     if not lines or lines[0] != header:
         raise ManifestError(f"{table}, line 1: found {lines[:1]}; expected {header!r}. Mend: correct the first line.")
@@ -181,7 +183,11 @@ def tree_problem(place: Path, table: Path, *, exact: bool = False) -> str | None
             f"{len(missing)} of {len(members)} files missing and {len(wrong)} with another size or digest, "
             f"e.g. {(missing + wrong)[0]!r}; expected those of {table.name}"
         )
-    return f"{len(others)} other files, e.g. {others[0]!r}; expected those of {table.name} alone" if exact and others else None
+    return (
+        f"{len(others)} other files, e.g. {others[0]!r}; expected those of {table.name} alone"
+        if exact and others
+        else None
+    )
 
 
 def pack_tree(place: Path, table: Path, target: Path) -> Path:

@@ -71,7 +71,10 @@ def load(*, mirror: str | os.PathLike[str] | None = None) -> Experiment:
         },
     )
     attrs = assembly_attrs(
-        manifest, about, units="averaged over trials and 70-170 ms, normalised as published", proof=float(agreement.min())
+        manifest,
+        about,
+        units="averaged over trials and 70-170 ms, normalised as published",
+        proof=float(agreement.min()),
     )
     recordings = make_assembly(
         values,

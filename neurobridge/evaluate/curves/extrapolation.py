@@ -74,7 +74,7 @@ def fit_power_laws(n_pairs: np.ndarray, scores: np.ndarray, weights: np.ndarray,
     >>> curve = 0.8 - 0.4 * (n / 28.3) ** -EXPONENTS[20]
     >>> laws = fit_power_laws(n, curve[None], np.ones(4))
     >>> laws.plateau.round(3), laws.pairs_for(0.7).round()
-    (array([0.8]), array([389.]))
+    (array([0.8]), array([559.]))
     """
     counts = np.asarray(n_pairs, dtype=np.float64)
     unit = float(np.exp(np.log(counts).mean()))

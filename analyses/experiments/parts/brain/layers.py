@@ -80,7 +80,10 @@ def layers_figure(run: Run, records: list[Record], ceiling: float) -> list[dict[
     """Draw the profile of every network, its ceiling, and the chosen layers on held-out images."""
     figure, (profile, held_out) = make_panels(2, 5.6, 3.8)
     colours = {"EfficientNet": figures.STYLES["fused"], "untrained EfficientNet": figures.STYLES["bridge"]}
-    names = {"EfficientNet": "EfficientNet-Lite0, ImageNet weights", "untrained EfficientNet": "EfficientNet-Lite0, untrained"}
+    names = {
+        "EfficientNet": "EfficientNet-Lite0, ImageNet weights",
+        "untrained EfficientNet": "EfficientNet-Lite0, untrained",
+    }
     of_layers = [r for r in records if "layer" in r]
     for position, network in enumerate(NETWORKS):
         style = {"color": colours.get(network, figures.STYLES["ridge"])["color"]}
@@ -106,7 +109,9 @@ def layers_figure(run: Run, records: list[Record], ceiling: float) -> list[dict[
     profile.set_ylabel("median r over 50 sites")
     profile.set_title("cross-validated on the training images", fontsize="small")
     profile.legend(fontsize="x-small", frameon=False, loc="upper left")
-    held_out.set_xticks(range(len(NETWORKS)), labels=["EfficientNet\nImageNet", "EfficientNet\nuntrained", "Gabor\nenergies"])
+    held_out.set_xticks(
+        range(len(NETWORKS)), labels=["EfficientNet\nImageNet", "EfficientNet\nuntrained", "Gabor\nenergies"]
+    )
     held_out.set_xlim(-0.6, len(NETWORKS) - 0.4)
     held_out.set_ylabel("median r over 50 sites")
     held_out.set_title("chosen layer, 128 held-out images", fontsize="small")
@@ -123,9 +128,7 @@ LAYER_TICKS = ("1", "3", "5", "7", "9", "11", "13", "15")
 
 def layers_tables(records: list[Record]) -> list[dict[str, Any]]:
     """Tabulate the layers, and the chosen layers with their differences."""
-    of_layers, chosen, gains = (
-        [r for r in records if key in r] for key in ("layer", "chosen", "first")
-    )
+    of_layers, chosen, gains = ([r for r in records if key in r] for key in ("layer", "chosen", "first"))
     keys = dict.fromkeys((r["network"], r["layer"]) for r in of_layers)
     profile = [
         [network, layer, format_mean([r["r"] for r in select_records(of_layers, network=network, layer=layer)])]
@@ -159,7 +162,8 @@ def network_claim(records: list[Record]) -> Record:
     gains = [r for r in records if r.get("first") == "EfficientNet"]
     n_above = sum(r["low"] > 0 for r in gains)
     shown = "; ".join(
-        f"{r['first']} - {r['second']}, seed {r['seed']}: {r['gain']:.3f} ({r['low']:.3f} to {r['high']:.3f})" for r in gains
+        f"{r['first']} - {r['second']}, seed {r['seed']}: {r['gain']:.3f} ({r['low']:.3f} to {r['high']:.3f})"
+        for r in gains
     )
     return {
         "claim": "A network with ImageNet weights predicts V4 better than Gabor energies and than the same network untrained",

@@ -14,7 +14,7 @@ from neurobridge.assemblies.schema import NEUROID, PRESENTATION, STIMULUS_ID
 from neurobridge.datasets import cache_folder, load, locate
 from neurobridge.evaluate import Readout, internal_consistency, train_readout
 from neurobridge.evaluate.curves.folds import CurveFold, draw_curve_fold
-from neurobridge.features import GaborEnergy, Preprocess, RandomProjection, extract, load_model, train_reference
+from neurobridge.features import GaborEnergy, Preprocess, extract, load_model, train_reference
 from neurobridge.study.harness import Run
 from neurobridge.study.methods import make_aligner
 
@@ -24,9 +24,31 @@ from .directions import TO_BRAIN, TO_MODEL
 PUBLIC, SIMULATED = "majajhong2015.public", "simulated-hvm"
 SESSION = "cowley2023-v4-210325"
 NETWORK = "efficientnet-lite0"
-#: Stages of the network, from the first to the last; every one is read through as many random directions, which no image chooses.
+#: Stages of the network from the first to the last, for profiles, and every second of them for alignment.
 LAYERS = tuple(f"blocks.{k}" for k in (1, 3, 5, 7, 9, 11, 13, 15))
-N_DIRECTIONS = 300
+ALIGNED = LAYERS[::2]
+GRID = 4
+
+
+class GridMean:
+    """Mean of every channel in each cell of a grid: coarse positions are kept, and nothing is fitted.
+
+    Parameters
+    ----------
+    side : int
+        Cells along each side.
+    """
+
+    def __init__(self, side: int) -> None:
+        self.side = side
+
+    def __call__(self, layer: str, output: torch.Tensor) -> torch.Tensor:
+        """Average one batch, (n, channel, row, column), over the cells."""
+        return torch.nn.functional.adaptive_avg_pool2d(output, self.side)
+
+    def record(self) -> str:
+        """Return the settings."""
+        return f"mean in {self.side} x {self.side} cells"
 
 
 class Sides(NamedTuple):
@@ -104,7 +126,7 @@ def session_features(run: Run, kind: str) -> xr.DataArray:
             images,
             LAYERS,
             preprocess=whole,
-            pooling=RandomProjection(N_DIRECTIONS),
+            pooling=GridMean(GRID),
             identifier=f"{'untrained ' if kind.startswith('untrained') else ''}{loaded.identifier}",
             cache=cache_folder() / "features",
         )
@@ -120,8 +142,10 @@ def session_sides(run: Run, kind: str, seed: int) -> Sides:
         v1 = select(session_features(run, kind), layer="v1")
         return Sides(v1, brain, ceiling, None, False, "Gabor energies (v1)", digests)
     if kind.endswith("EfficientNet"):
-        features = session_features(run, kind)
-        name = f"{'an untrained' if kind.startswith('untrained') else 'the real'} EfficientNet-Lite0, {len(LAYERS)} layers"
+        features = select(session_features(run, kind), layer=list(ALIGNED))
+        name = (
+            f"{'an untrained' if kind.startswith('untrained') else 'the real'} EfficientNet-Lite0, {len(ALIGNED)} layers in {GRID} x {GRID} cells"
+        )
         weights = {f"{NETWORK} ({kind})": str(features.attrs["weights_digest"])}
         return Sides(features, brain, ceiling, None, False, name, digests | weights)
 
