@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from neurobridge.assemblies import AssemblyError, make_assembly
 from neurobridge.assemblies.schema import NEUROID_ID, STIMULUS_ID
@@ -56,8 +58,8 @@ def load(*, mirror: str | os.PathLike[str] | None = None) -> Experiment:
             f"{NAME}: found {RESPONSES} of shape {values.shape}, {values.dtype}; expected finite numbers of shape "
             f"({len(stimuli)}, {N_SITES}). Mend: fetch the file again."
         )
-    known = majajhong2015.load(mirror=mirror).recordings
-    rows = stimuli.set_index("stimulus_id").index.get_indexer(known[STIMULUS_ID].values)
+    known: Any = majajhong2015.load(mirror=mirror).recordings
+    rows = pd.Index(stimuli["stimulus_id"]).get_indexer(pd.Index(known[STIMULUS_ID].values))
     columns, agreement = match_columns(values[rows], known.values)
     rest = np.setdiff1d(np.arange(N_SITES), columns)
     ids = dict(zip(columns.tolist(), known[NEUROID_ID].values.tolist(), strict=True))

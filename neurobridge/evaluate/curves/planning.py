@@ -360,7 +360,7 @@ def _check(draws: np.ndarray, counts: np.ndarray, score: Any, held_out: Any, lev
     for name, value, least in (("held_out", held_out, 0), ("level", level, 0), ("score", score, -1)):
         if name == "score" and value is None:
             continue
-        if not isinstance(value, Real) or isinstance(value, bool) or not least < value < 1:
+        if not isinstance(value, Real) or isinstance(value, bool) or not least < float(value) < 1:
             raise ValueError(f"found {name}={value!r:.40}; expected a number in ({least}, 1). Mend: e.g. {name}=0.5.")
 
 

@@ -36,7 +36,7 @@ def layer_records(run: Run, cell: dict[str, Any]) -> list[Record]:
     predicted = {}
     for network in NETWORKS:
         features = session_features(run, network)
-        choice = select_layer(
+        choice: Any = select_layer(
             features, brain, train=train, regression="ridge", ceiling=ceiling, n_permutations=_N_PERMUTATIONS, seed=seed
         )
         of_split = np.median(choice.scores["raw"].values, axis=2)

@@ -10,11 +10,11 @@ import torch
 import xarray as xr
 
 from neurobridge.assemblies import average_repetitions, drop_constant, select
-from neurobridge.assemblies.schema import NEUROID, PRESENTATION, STIMULUS_ID
+from neurobridge.assemblies.schema import NEUROID
 from neurobridge.datasets import cache_folder, load, locate
 from neurobridge.evaluate import Readout, internal_consistency, train_readout
 from neurobridge.evaluate.curves.folds import CurveFold, draw_curve_fold
-from neurobridge.features import GaborEnergy, Preprocess, extract, load_model, train_reference
+from neurobridge.features import GaborEnergy, Preprocess, extract, load_model
 from neurobridge.study.harness import Run
 from neurobridge.study.methods import make_aligner
 
@@ -135,30 +135,17 @@ def session_features(run: Run, kind: str) -> xr.DataArray:
     return run.once(f"v4 {kind}", make)
 
 
-def session_sides(run: Run, kind: str, seed: int) -> Sides:
+def session_sides(run: Run, kind: str) -> Sides:
     """Return features of a model, and the real V4 session."""
-    brain, ceiling, images, digests = session_data(run)
+    brain, ceiling, _, digests = session_data(run)
+    features = session_features(run, kind)
     if kind == "Gabor":
-        v1 = select(session_features(run, kind), layer="v1")
-        return Sides(v1, brain, ceiling, None, False, "Gabor energies (v1)", digests)
-    if kind.endswith("EfficientNet"):
-        features = select(session_features(run, kind), layer=list(ALIGNED))
-        name = (
-            f"{'an untrained' if kind.startswith('untrained') else 'the real'} EfficientNet-Lite0, {len(ALIGNED)} layers in {GRID} x {GRID} cells"
-        )
-        weights = {f"{NETWORK} ({kind})": str(features.attrs["weights_digest"])}
-        return Sides(features, brain, ceiling, None, False, name, digests | weights)
-
-    def trained() -> xr.DataArray:
-        test = draw_curve_fold(brain, brain, 2, seed=seed).target_test[STIMULUS_ID].values
-        rows = images.isel({PRESENTATION: np.flatnonzero(~np.isin(images[STIMULUS_ID].values, test))})
-        reference = train_reference(
-            "conv_contrastive", rows, epochs=40, batch_size=128, preprocess=Preprocess(size=32), seed=seed
-        )
-        return drop_constant(extract(reference.model, images, "encoder.latents", preprocess=reference.preprocess))
-
-    model = run.once(f"v4 contrastive {seed}", trained)
-    return Sides(model, brain, ceiling, None, False, "contrastive encoder of the training images", digests)
+        return Sides(select(features, layer="v1"), brain, ceiling, None, False, "Gabor energies (v1)", digests)
+    features = select(features, layer=list(ALIGNED))
+    which = "an untrained" if kind.startswith("untrained") else "the real"
+    name = f"{which} EfficientNet-Lite0, {len(ALIGNED)} layers in {GRID} x {GRID} cells"
+    weights = {f"{NETWORK} ({kind})": str(features.attrs["weights_digest"])}
+    return Sides(features, brain, ceiling, None, False, name, digests | weights)
 
 
 def it_sides(run: Run, kind: str) -> Sides:
@@ -172,12 +159,12 @@ def it_sides(run: Run, kind: str) -> Sides:
     return Sides(first, second, None, "object_name", False, "the other half of the IT sites", digests)
 
 
-def sides(run: Run, dataset: str, seed: int) -> Sides:
+def sides(run: Run, dataset: str) -> Sides:
     """Return both spaces of a dataset."""
     name, _, kind = dataset.partition(", ")
     if name.startswith("hvm"):
         return hvm_sides(run, name.removeprefix("hvm-"))
-    return session_sides(run, kind, seed) if name == "v4-session" else it_sides(run, kind)
+    return session_sides(run, kind) if name == "v4-session" else it_sides(run, kind)
 
 
 class PreparedFold(NamedTuple):
