@@ -212,7 +212,7 @@ def draw(results: dict[str, Any], path: Path) -> None:
 
     figure, (curves, errors) = plt.subplots(1, 2, figsize=(13, 4.2), layout="constrained")
     names = list(results["sets"])
-    colours = dict(zip(names, PALETTE, strict=False))
+    colours = dict(zip(names, dict.fromkeys(PALETTE.values()), strict=False))
     for name, each in results["sets"].items():
         counts, mean = np.array(each["curve"]["n_pairs"]), np.array(each["curve"]["mean"])
         curves.plot(

@@ -31,6 +31,13 @@ def planning(results: dict[str, Any]) -> str:
         for name, each in results["sets"].items()
     ]  # fmt: skip
     seeds = results["seeds"]
+    recorded = [r for r in results["records"] if r["widened"] and r["set"].startswith(("V4", "IT"))]
+    held = {
+        multiple: sum(r["low"] <= r["truth"] <= r["high"] for r in recorded if r["multiple"] == multiple)
+        for multiple in widened
+    }
+    counts = {multiple: sum(r["multiple"] == multiple for r in recorded) for multiple in widened}
+    on_recordings = ", ".join(f"{held[multiple]} of {counts[multiple]} at {multiple} x" for multiple in widened)
     return f"""## How many pairs: `plan_pairs` beside numbers of pairs that its pilot did not have
 
 `analyses/benchmarks/plan_pairs.py --mirror DIR`: real sets, ridge, seeds {seeds[0]} to {seeds[-1]}. A pilot is an eighth or a
@@ -39,6 +46,11 @@ Intervals are of 95 %. "Plain": the bootstrap of draws without widening. "Pilot'
 what it is with all pairs of the pilot. The factor is the planned over the true number of pairs: median, and 10 % to 90 %.
 
 {markdown_table(HEADS, rows)}
+
+The intervals hold the truth less often than they say, though more often than the plain bootstrap. On V4 and IT alone they held the
+score in {on_recordings}.
+The misses are curves that flatten faster than a power law (MNIST, THINGS): there the plan promises too much.
+A rule of thumb from the table below: with ridge, a few hundred pairs give nine tenths of what the whole set gives.
 
 Pairs with which ridge reaches a share of its score with four fifths of all stimuli paired, and the exponent of the power law:
 

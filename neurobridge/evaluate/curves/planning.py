@@ -160,8 +160,9 @@ def plan_pairs(
     4. Whole draws are resampled and fitted again; their deviations are widened, as all draws share the pilot's stimuli (Nadeau
        & Bengio 2003). The interval holds the error of the pilot, not that of the power law.
 
-    The pilot says nothing of another animal or another kind of stimuli. Within four times the pilot's largest number of pairs the
-    intervals were checked on real sets; `docs/benchmarks.md` says how often they held the truth.
+    The pilot says nothing of another animal or another kind of stimuli. On six real sets, intervals of 95 % for the score held the
+    truth in 83 % of plans at two times the pilot's largest number of pairs, 80 % at four and 70 % at eight times (on
+    recordings of V4 and IT in 87, 90 and 87 %): curves that flatten faster than a power law are foretold too high.
 
     Parameters
     ----------
