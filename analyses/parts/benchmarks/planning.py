@@ -11,7 +11,7 @@ HEADS = [
 ]  # fmt: skip
 
 
-def planning(results: dict[str, Any]) -> str:
+def planned_pairs(results: dict[str, Any]) -> str:
     """Return the section of the page of benchmarks, from what `analyses/benchmarks/plan_pairs.py` kept."""
     widened, plain = (
         {row["multiple"]: row for row in results["summary"] if row["widened"] == flag} for flag in (True, False)
