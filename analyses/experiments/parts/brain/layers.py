@@ -108,7 +108,7 @@ def layers_figure(run: Run, records: list[Record], ceiling: float) -> list[dict[
     profile.set_xlabel("block of EfficientNet-Lite0")
     profile.set_ylabel("median r over 50 sites")
     profile.set_title("cross-validated on the training images", fontsize="small")
-    profile.legend(fontsize="x-small", frameon=False, loc="upper left")
+    profile.legend(fontsize="x-small", frameon=False, loc="lower left", bbox_to_anchor=(0, 0.11))
     held_out.set_xticks(
         range(len(NETWORKS)), labels=["EfficientNet\nImageNet", "EfficientNet\nuntrained", "Gabor\nenergies"]
     )
