@@ -23,7 +23,6 @@ from neurobridge.datasets.loaders import (
     majajhong2015,
     majajhong_public,
     mnist,
-    psych253,
     things_similarity,
 )
 from neurobridge.datasets.simulated.hvm import NAME as SIMULATED_HVM
@@ -44,7 +43,7 @@ LOADERS: dict[str, Callable[..., Experiment]] = {
     majajhong_public.NAME: majajhong_public.load,
     majajhong_public.TEMPORAL: majajhong_public.load_temporal,
     mnist.NAME: mnist.load,
-    psych253.NAME: psych253.load,
+    majajhong2015.PSYCH253: majajhong2015.load_psych253,
     things_similarity.NAME: things_similarity.load,
 }
 

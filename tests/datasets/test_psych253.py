@@ -8,8 +8,8 @@ import pytest
 
 from neurobridge.assemblies import AssemblyError, make_assembly, validate
 from neurobridge.datasets import Experiment, load
-from neurobridge.datasets.loaders import majajhong2015, psych253
-from neurobridge.datasets.loaders.psych253 import match_columns
+from neurobridge.datasets.loaders import majajhong2015
+from neurobridge.datasets.loaders.majajhong2015 import match_columns
 from tests.refusals import refused
 
 N_IMAGES, N_KNOWN, N_IT, N_SITES = 90, 24, 5, 9
@@ -36,9 +36,9 @@ def stand_in(monkeypatch, tmp_path):
             neuroid={"neuroid_id": [f"it-{k:03d}" for k in range(N_IT)], "region": ["IT"] * N_IT},
         )
         it = Experiment("majajhong2015-it-v6", "recorded", stimuli, recordings=recordings)
-        monkeypatch.setattr(psych253, "N_SITES", N_SITES)
-        monkeypatch.setattr(psych253, "fetch", lambda *a, **k: {"neural_data.npy": tmp_path / "neural_data.npy"})
-        monkeypatch.setattr(psych253, "hvm_stimuli", lambda **k: stimuli)
+        monkeypatch.setattr(majajhong2015, "N_SITES", N_SITES)
+        monkeypatch.setattr(majajhong2015, "fetch", lambda *a, **k: {"neural_data.npy": tmp_path / "neural_data.npy"})
+        monkeypatch.setattr(majajhong2015, "hvm_stimuli", lambda **k: stimuli)
         monkeypatch.setattr(majajhong2015, "load", lambda **k: it)
 
     return values, known, rows, columns, use
