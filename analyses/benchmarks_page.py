@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from analyses.parts.benchmarks import data, evaluation, quality, transport
+from analyses.parts.benchmarks import data, evaluation, planning, quality, transport
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 PAGE = DOCS / "benchmarks.md"
@@ -30,6 +30,7 @@ version 0.1 and have not been measured again.
 #: File of kept results -> what writes its section, in the order of the page.
 SECTIONS: dict[str, Callable[[Any], str]] = {
     "alignment_quality": quality.alignment,
+    "plan_pairs": planning.planned_pairs,
     "mnist_quality": quality.mnist,
     "no_anchor": quality.without_pairs,
     "coupling": transport.coupling,

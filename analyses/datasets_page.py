@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from neurobridge.datasets import Manifest, has_loader, list_datasets
+from neurobridge.datasets.files.members import read_members
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "datasets.md"
 HEAD = """# Datasets
@@ -36,7 +37,10 @@ public addresses with verification, or taken from a mirror folder laid out `<dat
 | `BRAINIO_HOME` | where Brain-Score keeps its downloads (default `~/.brainio`); verified files there are used in place |
 
 A file is accepted when it has the stated size, where one is stated, and matches **one** of the digests that its manifest
-lists; it is hashed on every use. Downloads go on where they stopped, also after a killed process; two processes make one download.
+lists (md5, sha1, sha256, or git-blob-sha1, the name that git gives to the contents of a file); it is hashed on every use.
+Of the thousands of files of a git tree the manifest names a table of members: path, size and git blob digest of each. Any archive
+with these files is accepted, whatever packed it, and so is a clone of the repository at `<mirror>/<dataset>/`. Downloads go
+on where they stopped, also after a killed process; two processes make one download.
 
 Images and sounds in archives are read a chunk at a time, when they are computed. Loaders take options, which their docstrings
 explain:
@@ -45,6 +49,7 @@ explain:
 | :-- | :-- | :-- |
 | `mnist`, `cifar10` | `part`: train (default), test; of `cifar10` also all | `nb.load("cifar10", part="test").images` |
 | `fsdd` | `part`: train, test, all (default) | `nb.features.log_mel(nb.load("fsdd").sounds)` |
+| `majajhong2015.public`, also `.temporal.public` | `images`, `chunks`: read lazily | `nb.load(NAME, images=False)` |
 | `imagenet-sample` | `resize`, `size`: of the central square, in pixels | `nb.load("imagenet-sample", size=224).images` |
 | `things-similarity` | `group`: female (default), male, Group1 to Group4 | `nb.load("things-similarity", group="male")` |
 """
@@ -114,6 +119,10 @@ def _section(manifest: Manifest) -> str:
             address = f"[public]({entry.url})" if entry.url else "to be supplied"
             remarks = "; ".join(text for text in (entry.origin, entry.post_processing) if text)
             digests = "<br>or ".join(f"`{digest}`" for digest in entry.digests)
+            if entry.members is not None:
+                digests += (
+                    f"<br>or the {len(read_members(entry.members)):,} files of `data_manifests/{entry.members.name}`"
+                )
             lines.append(
                 f"| `{entry.name}` | {_size(entry.size)} | {digests} | {address}{f': {remarks}' if remarks else ''} |"
             )

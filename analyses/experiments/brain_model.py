@@ -2,14 +2,14 @@
 
 Recordings:
 
-- the public set of Majaj & Hong 2015 (V4 and IT sites, 3,200 images) where its files are at hand,
-  else the simulated HvM experiment of the same size;
+- the public set of Majaj & Hong 2015 (V4 and IT sites, 3,200 images) where its files are at hand (the
+  quick mode simulates a small one);
 - a real V4 session with its images (Cowley et al. 2023);
 - 168 real IT sites on 640 high-variation images, which are not public.
 
-Model sides are frozen Gabor energies (layer v1), a small contrastive encoder trained on the
-training images alone, the generative latents of the stimuli, and, as a second brain, the other
-half of the IT sites.
+Model sides are EfficientNet-Lite0 with ImageNet weights (four layers, of which those that are read
+are chosen within the pairs) and the same network untrained, frozen Gabor energies (layer v1), the
+generative latents of the stimuli, and, as a second brain, the other half of the IT sites.
 
 1. A fifth of the stimuli is held out. A share of all stimuli is known in both spaces; the others
    are dealt to one space each.
@@ -17,6 +17,8 @@ half of the IT sites.
    recorded (or computed) values.
 3. A readout is trained in the target space on the features of its own training stimuli and frozen.
    It then reads the transported stimuli.
+4. Layers of the networks are profiled on the V4 session, chosen within the training images, and scored
+   on the others.
 """
 
 from __future__ import annotations
@@ -26,10 +28,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import xarray as xr
 
-from neurobridge.assemblies import drop_constant
+from neurobridge.assemblies import drop_constant, select
 from neurobridge.assemblies.schema import NEUROID, PRESENTATION
+from neurobridge.datasets import locate
 from neurobridge.evaluate import Readout, correlate
 from neurobridge.evaluate.correlation import pearson
+from neurobridge.evaluate.curves.folds import CurveFold
 from neurobridge.study.command import main
 from neurobridge.study.harness import Record, Run, Study
 from neurobridge.study.methods import FLOWS, make_aligner
@@ -37,6 +41,7 @@ from neurobridge.study.tables import format_mean, select_records, table_of_means
 
 from .parts.brain.directions import TO_BRAIN, TO_MODEL
 from .parts.brain.figures import decoding_figure, how_many_figure, learning_figures
+from .parts.brain.layers import layer_records, layers_figure, layers_tables, network_claim
 from .parts.brain.spaces import PUBLIC, prepare_fold, same_neuroids, sides
 from .parts.brain.summary import (
     against_ridge,
@@ -49,35 +54,41 @@ from .parts.brain.summary import (
     per_count,
 )
 
-FAST = ("ridge", "procrustes", "pls", "cca", "relative", "keypoints", "bridge", "unbalanced")
+FAST = ("ridge", "procrustes", "relative", "bridge")
+FEW = ("ridge", "bridge")
 N_PERMUTATIONS, N_BOOTSTRAP = 100, 200
 
 
 class Plan(NamedTuple):
-    """Work on a dataset: stimuli, shares of pairs, and seeds by the cost of a method."""
+    """Work on a dataset: stimuli, shares of pairs, seeds by the cost of a method, and the fast methods."""
 
     n_stimuli: int
     shares: tuple[float, ...]
     seeds_fast: int
     seeds_fused: int
     flow_shares: tuple[float, ...]
+    fast: tuple[str, ...] = FAST
 
 
 #: Plans of the full mode; slow methods have fewer seeds and shares, to stay within the time.
 PLANS = {
-    "hvm-IT": Plan(3200, (0.01, 0.05, 0.20, 0.50), 2, 1, (0.05,)),
-    "hvm-V4": Plan(3200, (0.01, 0.05, 0.20, 0.50), 2, 1, ()),
-    "v4-session, Gabor": Plan(640, (0.01, 0.05, 0.10, 0.20, 0.50), 3, 3, (0.20,)),
-    "v4-session, contrastive": Plan(640, (0.01, 0.05, 0.20, 0.50), 2, 1, ()),
-    "it-v6, latents": Plan(640, (0.01, 0.05, 0.10, 0.20, 0.50), 3, 3, (0.05, 0.20)),
-    "it-v6, other sites": Plan(640, (0.01, 0.05, 0.10, 0.20, 0.50), 3, 2, ()),
+    # A rotation of 6,528 dimensions takes minutes, and so do 320 pairs of them.
+    "v4-session, EfficientNet": Plan(640, (0.0078125, 0.05, 0.10, 0.20), 3, 3, (), ("ridge", "relative", "bridge")),
+    "v4-session, Gabor": Plan(640, (0.0078125, 0.05, 0.10, 0.20, 0.50), 2, 2, ()),
+    "it-v6, latents": Plan(640, (0.0078125, 0.05, 0.10, 0.20, 0.50), 3, 3, ()),
+    "it-v6, other sites": Plan(640, (0.0078125, 0.05, 0.10, 0.20, 0.50), 3, 3, ()),
+    "hvm-IT": Plan(3200, (0.01, 0.05, 0.20), 2, 1, (), FEW),
+    "hvm-V4": Plan(3200, (0.01, 0.05, 0.20), 2, 1, (), FEW),
 }
 QUICK = {"hvm-IT": Plan(320, (0.05, 0.20), 1, 1, ()), "it-v6, latents": Plan(640, (0.20,), 1, 1, ())}
 
 
 def plans(run: Run) -> dict[str, Plan]:
-    """Return the plan of every dataset of a run."""
-    return QUICK if run.quick else PLANS
+    """Return the plan of every dataset of a run; in the full mode, HvM only where its real recordings are at hand."""
+    if run.quick:
+        return QUICK
+    real = all(locate(PUBLIC, mirror=run.mirror).values())
+    return {name: plan for name, plan in PLANS.items() if real or not name.startswith("hvm")}
 
 
 def n_train(plan: Plan) -> int:
@@ -86,9 +97,9 @@ def n_train(plan: Plan) -> int:
 
 
 def cells(run: Run) -> list[dict[str, Any]]:
-    out: list[dict[str, Any]] = []
+    out: list[dict[str, Any]] = [] if run.quick else [{"layers": True, "seed": seed} for seed in run.seeds]
     for dataset, plan in plans(run).items():
-        fast = ("ridge", "bridge") if run.quick else FAST
+        fast = ("ridge", "bridge") if run.quick else plan.fast
         out.append({"dataset": dataset, "about": True})
         for seed_index, seed in enumerate(run.seeds[: plan.seeds_fast]):
             for share in plan.shares:
@@ -101,9 +112,11 @@ def cells(run: Run) -> list[dict[str, Any]]:
 
 
 def compute(run: Run, cell: dict[str, Any]) -> list[Record]:
+    if "layers" in cell:
+        return layer_records(run, cell)
     if "about" in cell:
         return [dataset_facts(run, cell["dataset"])]
-    spaces = sides(run, cell["dataset"], cell["seed"])
+    spaces = sides(run, cell["dataset"])
     prepared = prepare_fold(run, spaces, cell)
     fold = prepared.fold
     aligner = make_aligner(cell["method"], cell["seed"]).fit(fold.source_train, fold.target_train, fold.pairs)
@@ -128,12 +141,26 @@ def compute(run: Run, cell: dict[str, Any]) -> list[Record]:
                 record |= readout_scores(prepared.heads, direction, predicted, truth, source, cell["seed"])
             if method == "fused" and direction == TO_BRAIN:
                 record |= beside_ridge(predicted, prepared.ridge, truth, cell["seed"])
+                record |= chosen_layers(aligner, fold, truth)
             records.append(record)
     return records
 
 
+def chosen_layers(aligner: Any, fold: CurveFold, truth: xr.DataArray) -> Record:
+    """Return the layers that were chosen within the pairs, and the r of ridge on them; nothing for one layer."""
+    if "source" not in aligner.representation_:
+        return {}
+    representation = aligner.representation_["source"]
+    read = [name for name, share in representation.shares.items() if share > 0]
+    train, test = (select(space, layer=read) for space in (fold.source_train, fold.source_test))
+    predicted = make_aligner("ridge").fit(train, fold.target_train, fold.pairs).transform(test)
+    truth = drop_constant(truth)
+    r = pearson(np.asarray(same_neuroids(predicted, truth).values, dtype=np.float64), truth.values)[0]
+    return {"representation": representation.name, "r_ridge_of_chosen": round(float(np.median(r)), 4)}
+
+
 def dataset_facts(run: Run, dataset: str) -> Record:
-    spaces = sides(run, dataset, run.seed)
+    spaces = sides(run, dataset)
     reliability = None if spaces.ceiling is None else float(np.median(spaces.ceiling.values))
     return {
         "about": dataset, "simulated": spaces.simulated, "model_side": spaces.model_name, "label": spaces.label,
@@ -202,7 +229,8 @@ def beside_ridge(predicted: xr.DataArray, ridge: xr.DataArray, truth: xr.DataArr
 
 def finish(run: Run, records: list[Record]) -> dict[str, Any]:
     facts = {record["about"]: record for record in records if "about" in record}
-    scored = [record for record in records if "about" not in record]
+    of_layers = [record for record in records if "layers" in record]
+    scored = [record for record in records if "about" not in record and "layers" not in record]
     tables, needed = [], []
     for dataset, fact in facts.items():
         group = select_records(scored, dataset=dataset)
@@ -224,6 +252,11 @@ def finish(run: Run, records: list[Record]) -> dict[str, Any]:
                     f"{max(r['null_95'] for r in select_records(paired, n_pairs=n)):.3f}" for n in counts
                 ],
             }
+            of_chosen = [r for r in paired if "r_ridge_of_chosen" in r]
+            if of_chosen:
+                extra["ridge on the layers that fused chose"] = [
+                    format_mean([r["r_ridge_of_chosen"] for r in select_records(of_chosen, n_pairs=n)]) for n in counts
+                ]
             ceiling = fact["ceiling"] if direction == TO_BRAIN else None
             extra["ceiling (root of the median reliability)"] = "n/a" if ceiling is None else f"{ceiling:.3f}"
             tables.append(table_of_means(title.format("median r"), paired, "r", extra=extra))
@@ -249,19 +282,27 @@ def finish(run: Run, records: list[Record]) -> dict[str, Any]:
     })  # fmt: skip
     figure_list = [*how_many_figure(run, facts, scored, needed), *learning_figures(run, facts, scored)]
     figure_list += decoding_figure(run, facts, scored)
+    if of_layers:
+        bound = next(fact["ceiling"] for name, fact in facts.items() if name.startswith("v4-session"))
+        figure_list += layers_figure(run, of_layers, bound)
+        tables = [*layers_tables(of_layers), *tables]
     simulated = any(fact["simulated"] for fact in facts.values())
-    hvm_text = "SIMULATED HvM of the public size" if simulated else "the real public set of Majaj & Hong 2015"
-    if run.quick:
-        hvm_text = "a small SIMULATED HvM"
-    claims = [against_ridge(scored), few_pairs(scored), frozen_heads(scored), flow_claim(scored)]
+    names = [name for name in facts if name.startswith("hvm")]
+    hvm_text = (
+        f"{', '.join(names)}: {'a small SIMULATED HvM' if simulated else 'the real public set of Majaj & Hong 2015'}. "
+    )
+    if not names:
+        hvm_text = f"{PUBLIC} was not at hand: the same command adds its IT and V4 sites once it is fetched. "
+    claims = [against_ridge(scored), few_pairs(scored), frozen_heads(scored)]
+    claims += [flow_claim(scored)] if any(record["method"] in FLOWS for record in scored) else []
+    claims += [network_claim(of_layers)] if of_layers else []
     digests = {name: value for fact in facts.values() for name, value in fact["digests"].items()}
     note = (
-        f"hvm-IT and hvm-V4: {hvm_text}"
-        + (f" ({PUBLIC} was not at hand; the same command runs it once it is fetched)" if simulated else "")
-        + ". v4-session: real V4 of Cowley et al. 2023 with its images, no labels. it-v6: real IT, trial-averaged, "
-        "so no ceiling; its images are not public: the model side is the generative latents (which hold the "
-        "object's name) or the other half of the sites (not a second animal: sites recorded together may share "
-        "noise). "
+        hvm_text
+        + "v4-session: real V4 of Cowley et al. 2023 with its images, no labels. it-v6: real IT, trial-averaged, "
+        "so no ceiling; its images are not public, so that no network can see them: the model side is the generative "
+        "latents (which hold the object's name) or the other half of the sites (not a second animal: sites recorded "
+        "together may share noise). "
         + "; ".join(
             f"{name}: {fact['n_stimuli']} stimuli, {fact['n_model']} dimensions of {fact['model_side']}, {fact['n_sites']} sites"
             + (f", median reliability {fact['reliability']:.2f}" if fact["reliability"] is not None else "")
@@ -283,7 +324,7 @@ def finish(run: Run, records: list[Record]) -> dict[str, Any]:
 
 STUDY = Study(
     "brain_model",
-    "Brain and model: real V4 and IT, and HvM at public size (SIMULATED where the real set is not at hand)",
+    "Brain and model: real V4 with a real network, real IT, and the public set of Majaj & Hong 2015 where it is at hand",
     cells,
     compute,
     finish,

@@ -59,6 +59,10 @@ def curve_command(
         str | None, typer.Option(help="Label of the source whose values are held out in proportion.")
     ] = None,
     n_permutations: Annotated[int, typer.Option(min=0, help="Size of the null of every score.")] = 200,
+    plan: Annotated[
+        float | None,
+        typer.Option(help="Score that is wanted: say how many pairs it needs, extrapolated from the curve."),
+    ] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, ...; cpu by default.")] = None,
     max_missing: MaxMissing = 0.1,
     time_bin: TimeBin = None,
@@ -78,6 +82,8 @@ def curve_command(
     # Stimuli that miss a value train nothing, and are scored for the sites that have one.
     target_space = complete(target_space, target, max_missing, presentations=False)
     counts = _counts(pairs, source_space, target_space)
+    if plan is not None:
+        _check_plan(plan, counts, n_seeds)
     reliability = None if ceiling is None else read_ceiling(ceiling, target_space)
     options: dict[str, Any] = {} if device is None else {"device": device}
     with notes():
@@ -98,6 +104,8 @@ def curve_command(
     curve.attrs["digests"] = _with_files(curve.attrs["digests"], [source, target, ceiling])
     save_variables(curve, out / CURVE)
     results = _results(curve, source, target, ceiling)
+    if plan is not None:
+        results["tables"].append(_plans(curve, plan, held_out, seed))
     figures = _draw(curve, out)
     write_json({**results, "figures": figures}, out / "scores.json")
     if as_json:
@@ -107,6 +115,33 @@ def curve_command(
     tell(results["note"])
     tell(f"wrote {out / CURVE}, {', '.join(figures)} and scores.json.")
     next_step("report", out)
+
+
+def _check_plan(plan: float, counts: list[int], n_seeds: int) -> None:
+    """Refuse a plan before hours of work that would not give it."""
+    if not 0 < plan < 1 or len(counts) < 4 or n_seeds < 3:
+        raise ValueError(
+            f"--plan: found {plan:g} with {len(counts)} number(s) of pairs and {n_seeds} seed(s); expected a score in (0, 1), at "
+            "least 4 numbers of pairs and 3 seeds. Mend: e.g. --plan 0.5 --pairs 10,20,40,80 --seeds 10."
+        )
+
+
+def _plans(curve: xr.Dataset, score: float, held_out: float, seed: int) -> dict[str, Any]:
+    """Tabulate the pairs that each method needs for a score."""
+    from neurobridge.evaluate import plan_from_curve
+
+    rows = []
+    for name in curve["aligner"].values.tolist():
+        plan = plan_from_curve(curve, score, aligner=name, held_out=held_out, seed=seed)
+        numbers = [plan.n_pairs, plan.low, plan.high]
+        needed, low, high = ("no number" if math.isinf(n) else str(math.ceil(n)) for n in numbers)
+        rows.append([name, needed, f"{low} to {high}", f"{plan.plateau:.3f}"])
+    columns = ["method", "pairs", "95 % interval", "median r with unlimited pairs"]
+    return {
+        "title": f"Pairs for a median r of {score:g}, by a power law of this curve",
+        "columns": columns,
+        "rows": rows,
+    }
 
 
 def _with_files(known: str, paths: list[Path | None]) -> str:

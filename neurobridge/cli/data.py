@@ -84,7 +84,9 @@ def data_show(name: str, as_json: Json = False) -> None:
             [
                 entry.name,
                 _megabytes(entry.size),
-                " or ".join(entry.digests),
+                " or ".join(
+                    [*entry.digests, *([] if entry.members is None else [f"the files of {entry.members.name}"])]
+                ),
                 entry.url or f"to be supplied: {entry.origin}",
             ]
             for entry in manifest.files

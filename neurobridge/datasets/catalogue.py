@@ -41,7 +41,9 @@ LOADERS: dict[str, Callable[..., Experiment]] = {
     kriegeskorte2008.NAME: kriegeskorte2008.load,
     majajhong2015.NAME: majajhong2015.load,
     majajhong_public.NAME: majajhong_public.load,
+    majajhong_public.TEMPORAL: majajhong_public.load_temporal,
     mnist.NAME: mnist.load,
+    majajhong2015.PSYCH253: majajhong2015.load_psych253,
     things_similarity.NAME: things_similarity.load,
 }
 

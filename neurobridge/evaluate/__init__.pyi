@@ -12,6 +12,9 @@ from .curves.folds import CurveSettings as CurveSettings
 from .curves.folds import draw_curve_fold as draw_curve_fold
 from .curves.learning import curve_dataset as curve_dataset
 from .curves.learning import learning_curve as learning_curve
+from .curves.planning import PairsPlan as PairsPlan
+from .curves.planning import plan_from_curve as plan_from_curve
+from .curves.planning import plan_pairs as plan_pairs
 from .curves.records import curve_records as curve_records
 from .decoding import READOUTS as READOUTS
 from .decoding import Readout as Readout

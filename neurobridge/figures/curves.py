@@ -70,6 +70,8 @@ def learning_curve(
     ax = new_axes(ax)
     styles = styles_of(lines)
     for (method, (_, mean, spread)), places in zip(lines.items(), set_apart(lines), strict=True):
+        # Of equal values the mean may lie outside by rounding.
+        spread = np.maximum(spread, 0)
         ax.errorbar(places, mean, yerr=spread, capsize=2, label=method, **{"markersize": 5, **styles[method]})
     reference_lines(ax, null, ceiling)
     ax.set_xscale("log")

@@ -100,6 +100,7 @@ VALUES = [
     ["align", "{good}", "{good}", "--out", "{out}", "--pairs", "10000"],
     ["align", "{good}", "{good}", "--out", "{out}", "--seed", "x"],
     ["align", "{good}", "{good}", "--out", "{out}", "--seed", "-1"],
+    ["curve", "{good}", "{good}", "--pairs", "5", "--out", "{out}", "--plan", "0.5"],
     ["score", "{good}", "{good}", "--regression", "magic"],
     ["score", "{good}", "{good}", "--splits", "magic"],
     ["score", "{good}", "{good}", "--n-splits", "0"],

@@ -171,9 +171,21 @@ def test_a_curve_is_that_of_python(lab, tmp_path):
     assert "n_permutations" in run(*line, "--pairs", "6", "--n-permutations", 6, "--seeds", 1, ok=False)
 
 
+def test_a_curve_says_how_many_pairs_a_score_needs(lab, tmp_path):
+    line = ("curve", lab / "model.nc", lab / "avg.nc", "--out", tmp_path / "curve", "--methods", "ridge")
+    options = ("--pairs", "5,10,20,40", "--seeds", 3, "--n-permutations", 0, "--plan", 0.8)
+    assert "Pairs for a median r of 0.8" in run(*line, *options)
+    table = json.loads((tmp_path / "curve" / "scores.json").read_text())["tables"][1]
+    with xr.open_dataset(tmp_path / "curve" / "learning_curve.nc") as curve:
+        plan = nb.evaluate.plan_from_curve(curve.load(), 0.8)
+    shown = [str(int(np.ceil(n))) if np.isfinite(n) else "no number" for n in (plan.n_pairs, plan.low, plan.high)]
+    assert table["rows"] == [["ridge", shown[0], f"{shown[1]} to {shown[2]}", f"{plan.plateau:.3f}"]]
+
+
 @pytest.mark.parametrize(
     ("options", "facts"),
     [
+        (("--plan", "0.5"), "3 number(s) of pairs and 1 seed(s)"),
         (("--pairs", "10,x"), "'10,x'"),
         (("--pairs", "0.1,20"), "'0.1,20'"),
         (("--pairs", "nan"), "'nan'"),

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 import sys
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -18,6 +20,9 @@ from neurobridge.datasets import ArchiveError, load
 from neurobridge.datasets.files import manifests
 from neurobridge.datasets.loaders.majajhong_public import read_stimuli
 from tests.refusals import refused
+
+ROOT = Path(__file__).resolve().parents[2]
+BINS = ("time_bin_start", "time_bin_end")
 
 
 @pytest.fixture
@@ -162,3 +167,37 @@ def test_the_real_size_is_fetched_and_loaded_within_a_gigabyte(script, tmp_path)
     assert rows["lazy"]["peak_rss_gb"] <= 1.0
     assert rows["load"]["seconds"] <= 10
     shutil.rmtree(tmp_path / "files")
+
+
+def test_time_bins_share_table_and_images_with_the_public_set(files, tmp_path):
+    """SIMULATED: the trials of the stand-in, repeated in three time bins."""
+    folder, use = files
+    use()
+    averaged = folder / "assy_dicarlo_MajajHong2015_public.nc"
+    name = "assy_dicarlo_MajajHong2015_temporal_public.nc"
+    other = tmp_path / "mirror" / "majajhong2015.temporal.public" / name
+    other.parent.mkdir()
+    with xr.open_dataset(averaged, engine="netcdf4") as opened:
+        single = opened.load()
+    bins = [single.assign_coords({k: ("time_bin", [single[k].item() + 20 * n]) for k in BINS}) for n in range(3)]
+    whole = xr.concat(bins, dim="time_bin", data_vars="all", coords="minimal", compat="override", join="override")
+    for variable in whole.variables:
+        whole[variable].encoding = {}
+    whole.to_netcdf(other, engine="netcdf4")
+    text = (ROOT / "data_manifests" / "majajhong2015.temporal.public.toml").read_text()
+    digest = hashlib.sha1(other.read_bytes()).hexdigest()
+    (tmp_path / "manifests" / "majajhong2015.temporal.public.toml").write_text(
+        text.replace("093ac35b3e8464c676d24cf38238415d4d6a9448", digest)
+    )
+    experiment = load("majajhong2015.temporal.public", mirror=tmp_path / "mirror")
+    trials = validate(experiment.recordings)
+    assert trials.shape == (448, 256, 3)
+    assert trials.chunks is not None
+    assert trials["time_bin_start"].values.tolist() == [70, 90, 110]
+    assert experiment.images.shape == (128, 16, 16, 3)
+    public = load("majajhong2015.public", mirror=tmp_path / "mirror").recordings
+    assert np.array_equal(trials.isel(time_bin=1).values, public.isel(time_bin=0).values)
+    assert trials["object_name"].values.tolist() == public["object_name"].values.tolist()
+    assert set(experiment.attrs["digests"]) == {name, "stimulus_hvm-public.csv", "stimulus_hvm-public.zip"}
+    (folder / "stimulus_hvm-public.zip").unlink()
+    assert load("majajhong2015.temporal.public", mirror=tmp_path / "mirror", images=False).images is None

@@ -103,6 +103,12 @@ def partitioned(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     return np.concatenate([np.ravel(parts[name].values) for name in ("value", "low", "high")])
 
 
+def planned(x: np.ndarray, y: np.ndarray) -> list[float]:
+    options = {"aligner": RidgeAligner(), "n_pairs": (4, 6, 9, 13), "n_seeds": 3, "n_bootstrap": 100, "progress": False}
+    plan = evaluate.plan_pairs(labelled(y), labelled(x), **options)
+    return [plan.plateau, plan.plateau_low, plan.plateau_high, *plan.predict([20, 50])["mean"].values]
+
+
 #: What is the same whatever the units of x and of y.
 FREE = {
     **{
@@ -140,6 +146,7 @@ FREE = {
             labelled(x), labelled(y), {"ridge": RidgeAligner()}, n_pairs=(5, 10), n_seeds=1, progress=False, **SEED
         )
     ),
+    "plan_pairs": lambda x, y: planned(x, y),
     "retrieve": lambda x, y: score(
         evaluate.retrieve(labelled(x), labelled(y[:, :4]), similarity="correlation", n_bootstrap=9, **SEED)
     ),
@@ -212,7 +219,7 @@ WITHOUT = {
     **dict.fromkeys(("generate", "generation_fidelity"), OF_NETWORK),
     **dict.fromkeys(
         ("aggregate", "check_score", "cluster_test", "comparison_tables", "curve_dataset", "find_clusters", "time_course",
-         "curve_records", "make_score", "spearman_brown"),
+         "curve_records", "make_score", "plan_from_curve", "spearman_brown"),
         OF_SCORES,
     ),
     **dict.fromkeys(
@@ -227,6 +234,7 @@ WITHOUT = {
 #: Tried inside another.
 INSIDE = {
     "LayerChoice": "select_layer",
+    "PairsPlan": "plan_pairs",
     "PseudoPopulation": "decode_pseudo_population",
     "Readout": "cross_decode",
     "choices": "discriminate",

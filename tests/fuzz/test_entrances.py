@@ -23,7 +23,7 @@ NOT_TRIED = {
         "bridge.FusedBridge", "bridge.FusedCost", "bridge.KernelMap", "bridge.LinearMap", "bridge.SelfTrainedMap", "bridge.Trust",
         "bridge.UnpairedStart", "bridge.WrongPairs",
         "datasets.Experiment", "decoding.PseudoPopulation",
-        "decoding.Readout", "evaluate.CurveFold", "evaluate.LayerChoice", "features.LayerPCA",
+        "decoding.Readout", "evaluate.CurveFold", "evaluate.LayerChoice", "evaluate.PairsPlan", "features.LayerPCA",
         "features.LoadedModel", "features.Reference", "flow.Integrated", "flow.PathSample", "flow.Spread",
     ],
     "a protocol or a base class: nothing is built of it": [

@@ -23,6 +23,7 @@ Space = Callable[[xr.DataArray, xr.DataArray], Any]
 QUICK: dict[str, Any] = {"n_permutations": 5}
 LABEL = "object_name"
 CURVE: dict[str, Any] = {"n_pairs": (2, 4), "n_seeds": 1, "n_permutations": 3}
+PLAN: dict[str, Any] = {"n_pairs": (2, 3, 4, 5), "n_seeds": 3}
 
 
 def _choices(a: xr.DataArray, **options: Any) -> xr.DataArray:
@@ -75,6 +76,12 @@ def _draw_fold(a: xr.DataArray, b: xr.DataArray) -> xr.DataArray:
     return fold.target_test
 
 
+def _planned(plan: evaluate.PairsPlan) -> xr.Dataset:
+    assert plan.low <= plan.high
+    assert plan.plateau_low <= plan.plateau_high <= 1
+    return plan.curve
+
+
 def _resolved(a: xr.DataArray, b: xr.DataArray, **options: Any) -> Any:
     return assemblies.resolve_pairs(a, b, **options).indices(a, b)
 
@@ -119,6 +126,14 @@ ENTRANCES: dict[str, Space] = {
         ],
         ["r"],
         evaluate.CurveSettings(**CURVE),
+    ),
+    "evaluate.plan_pairs": lambda a, b: _planned(
+        evaluate.plan_pairs(b, a, aligner=RidgeAligner(), n_bootstrap=100, progress=False, **PLAN)
+    ),
+    "evaluate.plan_from_curve": lambda a, b: _planned(
+        evaluate.plan_from_curve(
+            nb.learning_curve(a, b, {"r": RidgeAligner()}, n_permutations=0, progress=False, **PLAN), n_bootstrap=100
+        )
     ),
     "evaluate.draw_curve_fold": _draw_fold,
     "evaluate.retrieve": lambda a, b: nb.retrieve(a, a + b.values[:, :1], n_bootstrap=3, **QUICK),

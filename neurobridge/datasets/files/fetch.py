@@ -12,6 +12,7 @@ import filelock
 
 from neurobridge.datasets.files.download import DigestError, DownloadError, download
 from neurobridge.datasets.files.manifests import File, find_manifest
+from neurobridge.datasets.files.members import pack_tree, tree_problem
 from neurobridge.datasets.files.places import cache_folder, locate, mirror_folder, places_of
 from neurobridge.datasets.files.verification import make_read_only, problem_of, refuse_wrong, set_aside
 from neurobridge.points.progress import progress_bar, write_above
@@ -30,6 +31,8 @@ def fetch(
 
     Files are looked for in the mirror (never written to), then in the cache, then where Brain-Score keeps its downloads
     (``$BRAINIO_HOME/<sha1>/<file>``), and are downloaded last: resumed, retried, once for all processes, and read-only afterwards.
+    The files of a git tree may also lie unpacked in ``<mirror>/<dataset>/``, as a clone of their repository: they are packed into
+    the cache. What a host of repositories packs is verified file by file, and packed anew.
 
     Parameters
     ----------
@@ -201,6 +204,9 @@ def _fetch_file(name: str, entry: File, mirror: Path | None, progress: bool, cop
     for place in places_of(name, entry, mirror):
         if not place.exists():
             continue
+        if place.is_dir() and entry.members is not None:
+            refuse_wrong(place, entry, "Mend: check out the commit that the manifest names, or move the folder away.")
+            return _pack(place, target, entry.members)
         if mirror is not None and place == mirror / name / entry.name:
             refuse_wrong(place, entry, "Mend: copy the file again, or run without the mirror.")
             return _keep(place, target, entry, progress, label) if copy else place
@@ -214,6 +220,14 @@ def _fetch_file(name: str, entry: File, mirror: Path | None, progress: bool, cop
             )
         warnings.warn(f"{place}: found {problem}. Brain-Score's copy is not used.", UserWarning, stacklevel=2)
     return _download(label, entry, target, progress)
+
+
+def _pack(place: Path, target: Path, members: Path) -> Path:
+    """Pack the files of a tree, which were verified, into the cache."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    pack_tree(place, members, target)
+    make_read_only(target)
+    return target
 
 
 def _keep(place: Path, target: Path, entry: File, progress: bool, label: str) -> Path:
@@ -288,20 +302,30 @@ def _download(label: str, entry: File, target: Path, progress: bool) -> Path:
 
 def _download_alone(label: str, entry: File, url: str, target: Path, progress: bool) -> Path:
     partial = target.with_name(f".{target.name}.partial")
-    pieced = download(url, partial, size=entry.size, label=label, progress=progress)
-    problem = problem_of(partial, entry)
+    # What a host packs when it is asked has another size than our archive of the same files.
+    size = entry.size if entry.members is None else None
+    pieced = download(url, partial, size=size, label=label, progress=progress)
+    problem = _download_problem(partial, entry)
     if problem is not None and pieced:
         warnings.warn(
             f"{label}: the resumed file is not the right one ({problem}); fetching it whole.", UserWarning, stacklevel=2
         )
         partial.unlink()
-        download(url, partial, size=entry.size, label=label, progress=progress)
-        problem = problem_of(partial, entry)
+        download(url, partial, size=size, label=label, progress=progress)
+        problem = _download_problem(partial, entry)
     if problem is not None:
         aside = set_aside(partial, entry.name)
         raise DigestError(
             f"{url}: found {problem}. It is not used, and kept as {aside}. Mend: try again; if it stays, the publisher "
             "has changed the file."
         )
+    if entry.members is not None:
+        _pack(partial, target, entry.members)
+        partial.unlink()
+        return target
     make_read_only(partial)
     return publish(partial, target)
+
+
+def _download_problem(partial: Path, entry: File) -> str | None:
+    return problem_of(partial, entry) if entry.members is None else tree_problem(partial, entry.members)

@@ -10,28 +10,33 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from neurobridge.datasets.experiment import Kind
+from neurobridge.datasets.files.manifest_lines import Location, ManifestError, line_of, lines_of
+from neurobridge.datasets.files.members import GIT_BLOB
 from neurobridge.points.display import html_repr, short_repr
 
-Location = tuple[int | str, ...]
-
-_LENGTHS = {"md5": 32, "sha1": 40, "sha256": 64}
+_LENGTHS = {"md5": 32, "sha1": 40, "sha256": 64, GIT_BLOB: 40}
 
 
 class UnknownDatasetError(ValueError):
     """No dataset has this name; the message gives the nearest ones."""
 
 
-class ManifestError(ValueError):
-    """A manifest that cannot be used; the message names the file, the line and the field."""
-
-
 def _known_algorithm(digest: str) -> str:
     algorithm, _, value = digest.partition(":")
     if len(value) != _LENGTHS.get(algorithm, -1) or not re.fullmatch(r"[0-9a-f]+", value):
-        raise ValueError(f"found digest {digest!r}; expected md5:, sha1: or sha256: and its hexadecimal digits")
+        raise ValueError(f"found digest {digest!r}; expected one of {[*_LENGTHS]}, a colon and its hexadecimal digits")
     return digest
 
 
@@ -50,8 +55,11 @@ class File(BaseModel):
     size : int or None
         Bytes. Left out where it is not known, or where the accepted versions differ in it.
     digests : tuple of str
-        Accepted versions, each ``algorithm:hex`` with md5, sha1 or sha256: what the publisher gives. A file is accepted when it
-        matches ONE of them.
+        Accepted versions, each ``algorithm:hex`` with md5, sha1, sha256 or git-blob-sha1: what the publisher gives. A file is
+        accepted when it matches ONE of them.
+    members : pathlib.Path or None
+        Of an archive of a git tree: a table beside the manifest with the path, size and git blob digest of every file. Any
+        archive with these files is accepted, and any folder with them is packed into one.
     origin : str
         Where the file comes from, if it is not what lies at the address.
     post_processing : str
@@ -68,6 +76,7 @@ class File(BaseModel):
     url: str | None = Field(default=None, pattern=r"^https?://")
     size: int | None = Field(default=None, gt=0)
     digests: tuple[Digest, ...] = Field(min_length=1)
+    members: Path | None = None
     origin: str = ""
     post_processing: str = ""
 
@@ -85,6 +94,16 @@ class File(BaseModel):
         if name.startswith("."):
             raise ValueError(f"found {name!r}; expected a name without a leading dot")
         return name
+
+    @field_validator("members")
+    @classmethod
+    def _beside_the_manifest(cls, members: Path | None, info: ValidationInfo) -> Path | None:
+        if members is None or info.context is None:
+            return members
+        path = Path(info.context["folder"], members)
+        if not path.is_file():
+            raise ValueError(f"found no file at {path}; expected a table of members beside the manifest")
+        return path
 
 
 class Manifest(BaseModel):
@@ -212,17 +231,17 @@ def read_manifest(path: Path) -> Manifest:
             f"{path}: found text that is not UTF-8 ({error}); expected TOML. Mend: correct it."
         ) from error
     try:
-        manifest = Manifest.model_validate(tomllib.loads(text))
+        manifest = Manifest.model_validate(tomllib.loads(text), context={"folder": path.parent})
     except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise ManifestError(
             f"{path}: found text that is not TOML ({error}); expected a manifest. Mend: correct it."
         ) from error
     except ValidationError as error:
-        lines = _lines(text)
+        lines = lines_of(text)
         wrong = "; ".join(_describe_mistake(lines, mistake) for mistake in error.errors())
         raise ManifestError(f"{path}, {wrong}. Mend: correct the named field(s).") from error
     if path.stem != manifest.name:
-        line = _line_of(_lines(text), ("name",), manifest.name)
+        line = line_of(lines_of(text), ("name",), manifest.name)
         raise ManifestError(
             f"{path}, line {line}: found name {manifest.name!r}; expected {path.stem!r}, as the file is called. Mend: rename one "
             "of them."
@@ -235,59 +254,7 @@ def _describe_mistake(lines: Mapping[Location, tuple[int, list[str]]], error: An
     location = error["loc"] or ("files", 0)
     field = ".".join(map(str, error["loc"])) or "files"
     shown = "" if isinstance(error["input"], dict) else f" (found {error['input']!r})"
-    return f"line {_line_of(lines, location, error['input'])}: {field}: {error['msg']}{shown}"
-
-
-def _lines(text: str) -> dict[Location, tuple[int, list[str]]]:
-    """Return the first line (from 1) and the text of every table and key of a TOML document, by its path.
-
-    Each statement is the shortest run of lines that is TOML by itself, so that the parser, not a pattern, says where it ends.
-    """
-    statements: dict[Location, tuple[int, list[str]]] = {}
-    table: Location = ()
-    counts: dict[Location, int] = {}
-    statement: list[str] = []
-    for number, line in enumerate(text.splitlines(), start=1):
-        statement.append(line)
-        try:
-            parsed = tomllib.loads("\n".join(statement))
-        except tomllib.TOMLDecodeError:
-            continue
-        start, whole, statement = number - len(statement) + 1, statement, []
-        if whole[0].lstrip().startswith("["):
-            table = ()
-            while parsed:
-                ((key, inner),) = parsed.items()
-                table = (*table, key)
-                if isinstance(inner, list):
-                    counts[table] = counts.get(table, -1) + 1
-                    table, inner = (*table, counts[table]), inner[0]
-                elif table in counts:
-                    table = (*table, counts[table])
-                parsed = inner
-            statements[table] = (start, whole)
-        else:
-            for path in _paths(parsed):
-                statements[(*table, *path)] = (start, whole)
-    return statements
-
-
-def _paths(value: Mapping[str, Any]) -> list[Location]:
-    paths: list[Location] = []
-    for key, inner in value.items():
-        paths += [(key,), *((key, *path) for path in (_paths(inner) if isinstance(inner, Mapping) else []))]
-    return paths
-
-
-def _line_of(lines: Mapping[Location, tuple[int, list[str]]], location: Location, value: Any) -> int:
-    """Return the line of a field, or of its table where the field is missing, or 1 where both are."""
-    for n in range(len(location), 0, -1):
-        if location[:n] in lines:
-            start, whole = lines[location[:n]]
-            # In an array over several lines, the element that is wrong.
-            inside = [k for k, line in enumerate(whole) if isinstance(value, str) and value and value in line]
-            return start + (inside[0] if inside else 0)
-    return 1
+    return f"line {line_of(lines, location, error['input'])}: {field}: {error['msg']}{shown}"
 
 
 def manifest_folders() -> list[Path]:

@@ -8,6 +8,7 @@ from pathlib import Path
 import platformdirs
 
 from neurobridge.datasets.files.manifests import File, find_manifest, list_datasets
+from neurobridge.datasets.files.members import holds_tree
 
 
 def cache_folder() -> Path:
@@ -99,7 +100,11 @@ def mirrored(mirror: str | os.PathLike[str] | None = None) -> list[str]:
         raise FileNotFoundError(
             "found no mirror; expected a folder laid out <dataset>/<file>. Mend: give --mirror DIR, or set NEUROBRIDGE_MIRROR."
         )
-    return [m.name for m in list_datasets() if any((folder / m.name / entry.name).exists() for entry in m.files)]
+    return [
+        m.name
+        for m in list_datasets()
+        if any((folder / m.name / entry.name).exists() or _trees(m.name, entry, folder) for entry in m.files)
+    ]
 
 
 def mirror_folder(mirror: str | os.PathLike[str] | None) -> Path | None:
@@ -132,4 +137,12 @@ def places_of(name: str, entry: File, mirror: Path | None) -> list[Path]:
     """Return the paths at which a file may lie, in the order in which they are tried."""
     ours = [folder / name / entry.name for folder in (mirror, cache_folder()) if folder is not None]
     sha1 = [digest.removeprefix("sha1:") for digest in entry.digests if digest.startswith("sha1:")]
-    return ours + [_brainio_folder() / value / entry.name for value in sha1]
+    brainio = [_brainio_folder() / value / entry.name for value in sha1]
+    return [*ours, *brainio, *_trees(name, entry, mirror), *_trees(name, entry, cache_folder())]
+
+
+def _trees(name: str, entry: File, folder: Path | None) -> list[Path]:
+    """Return the folder of a dataset where it holds the files of an archive unpacked, as a clone of their repository does."""
+    if entry.members is None or folder is None or not holds_tree(folder / name, entry.members):
+        return []
+    return [folder / name]

@@ -7,11 +7,25 @@ from pathlib import Path
 
 from neurobridge.datasets.files.download import DigestError
 from neurobridge.datasets.files.manifests import File
+from neurobridge.datasets.files.members import GIT_BLOB, tree_problem
 from neurobridge.store.atomic import move
 
 
 def problem_of(path: Path, entry: File) -> str | None:
-    """Tell what is wrong with a file; None where it has the size and one of the accepted digests."""
+    """Tell what is wrong with a file; None where it has the size and one of the accepted digests.
+
+    An archive of a tree is right, too, where its members are those of the tree, whatever packed them; so is a folder of them.
+    """
+    if path.is_dir():
+        return f"a folder; expected {entry.name}" if entry.members is None else tree_problem(path, entry.members)
+    problem = _problem_as_a_whole(path, entry)
+    if problem is None or entry.members is None:
+        return problem
+    inside = tree_problem(path, entry.members, exact=True)
+    return None if inside is None else f"{problem}; and in it {inside}"
+
+
+def _problem_as_a_whole(path: Path, entry: File) -> str | None:
     size = path.stat().st_size
     if entry.size is not None and size != entry.size:
         return f"{size} bytes; expected {entry.size}"
@@ -19,11 +33,26 @@ def problem_of(path: Path, entry: File) -> str | None:
     for digest in entry.digests:
         algorithm = digest.partition(":")[0]
         if algorithm not in digests:
-            with path.open("rb") as stream:
-                digests[algorithm] = f"{algorithm}:{hashlib.file_digest(stream, algorithm).hexdigest()}"
+            digests[algorithm] = f"{algorithm}:{digest_of_file(path, algorithm)}"
         if digests[algorithm] == digest:
             return None
     return f"{', '.join(digests.values())}; expected {' or '.join(entry.digests)}"
+
+
+def digest_of_file(path: Path, algorithm: str) -> str:
+    """Return the digest of a file, as hexadecimal digits.
+
+    Parameters
+    ----------
+    path : path
+    algorithm : {"md5", "sha1", "sha256", "git-blob-sha1"}
+        The last is the name that git gives to the contents: sha1 of ``blob <size>``, a zero byte and the bytes.
+    """
+    with path.open("rb") as stream:
+        if algorithm != GIT_BLOB:
+            return hashlib.file_digest(stream, algorithm).hexdigest()
+        started = hashlib.sha1(b"blob %d\0" % path.stat().st_size, usedforsecurity=False)
+        return hashlib.file_digest(stream, lambda: started).hexdigest()
 
 
 def refuse_wrong(path: Path, entry: File, mend: str) -> None:

@@ -15,12 +15,12 @@ from neurobridge.assemblies import AssemblyError, open_assembly, read_table
 from neurobridge.assemblies.labels import plain
 from neurobridge.datasets.experiment import Experiment
 from neurobridge.datasets.files.archives import zip_images
-from neurobridge.datasets.files.fetch import fetch
+from neurobridge.datasets.files.fetch import digests_of, fetch
 from neurobridge.datasets.files.manifests import find_manifest
 from neurobridge.datasets.labels import assembly_attrs, describe, make_experiment
 
-NAME = "majajhong2015.public"
-RESPONSES = "assy_dicarlo_MajajHong2015_public.nc"
+NAME, TEMPORAL = "majajhong2015.public", "majajhong2015.temporal.public"
+RESPONSES, TEMPORAL_RESPONSES = "assy_dicarlo_MajajHong2015_public.nc", "assy_dicarlo_MajajHong2015_temporal_public.nc"
 TABLE, IMAGES = "stimulus_hvm-public.csv", "stimulus_hvm-public.zip"
 # Brain-Score's table calls the file within the archive by the first name, older ones by the second.
 _FILE_COLUMNS = ("filename", "image_file_name")
@@ -64,6 +64,45 @@ def load(
     recordings = _with_labels(open_assembly(paths[RESPONSES], chunks=chunks), stimuli)
     attrs = assembly_attrs(manifest, about, units="firing rate in 70-170 ms, as Brain-Score stores it")
     recordings = recordings.assign_attrs(attrs)
+    pixels = _lazy_images(paths[IMAGES], stimuli, attrs) if images else None
+    return make_experiment(manifest, about, stimuli, recordings=recordings, images=pixels)
+
+
+def load_temporal(
+    *,
+    mirror: str | os.PathLike[str] | None = None,
+    images: bool = True,
+    chunks: Mapping[str, int] | Literal["auto"] | None = "auto",
+) -> Experiment:
+    """Load the trials of "majajhong2015.public" in time bins; table and images are those of that dataset.
+
+    Parameters
+    ----------
+    mirror : path, optional
+        Folder with the files.
+    images : bool
+        As `load` takes it.
+    chunks : mapping or "auto", optional
+        How the recordings are read lazily; None reads all of them now, which takes 150 MB a time bin.
+
+    Returns
+    -------
+    Experiment
+        As `load` gives it; ``recordings`` has ``time_bin_start`` and ``time_bin_end`` in ms on ``time_bin``.
+
+    Raises
+    ------
+    AssemblyError, ArchiveError
+        As `load`.
+    """
+    files = [TABLE, *([IMAGES] if images else [])]
+    paths = fetch(TEMPORAL, mirror=mirror) | fetch(NAME, files=files, mirror=mirror)
+    manifest = find_manifest(TEMPORAL)
+    shared = digests_of(NAME)
+    about = describe(manifest, more={file: shared[file] for file in files})
+    stimuli = read_stimuli(paths[TABLE])
+    attrs = assembly_attrs(manifest, about, units="firing rate in each time bin, as Brain-Score stores it")
+    recordings = _with_labels(open_assembly(paths[TEMPORAL_RESPONSES], chunks=chunks), stimuli).assign_attrs(attrs)
     pixels = _lazy_images(paths[IMAGES], stimuli, attrs) if images else None
     return make_experiment(manifest, about, stimuli, recordings=recordings, images=pixels)
 

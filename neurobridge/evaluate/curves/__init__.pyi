@@ -3,4 +3,7 @@ from .folds import CurveSettings as CurveSettings
 from .folds import draw_curve_fold as draw_curve_fold
 from .learning import curve_dataset as curve_dataset
 from .learning import learning_curve as learning_curve
+from .planning import PairsPlan as PairsPlan
+from .planning import plan_from_curve as plan_from_curve
+from .planning import plan_pairs as plan_pairs
 from .records import curve_records as curve_records

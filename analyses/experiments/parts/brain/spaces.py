@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 import xarray as xr
 
 from neurobridge.assemblies import average_repetitions, drop_constant, select
-from neurobridge.assemblies.schema import NEUROID, PRESENTATION, STIMULUS_ID
-from neurobridge.datasets import load, locate
+from neurobridge.assemblies.schema import NEUROID
+from neurobridge.datasets import cache_folder, load, locate
 from neurobridge.evaluate import Readout, internal_consistency, train_readout
 from neurobridge.evaluate.curves.folds import CurveFold, draw_curve_fold
-from neurobridge.features import GaborEnergy, Preprocess, extract, train_reference
+from neurobridge.features import GaborEnergy, Preprocess, extract, load_model
 from neurobridge.study.harness import Run
 from neurobridge.study.methods import make_aligner
 
@@ -20,6 +22,33 @@ from ..common import site_halves
 from .directions import TO_BRAIN, TO_MODEL
 
 PUBLIC, SIMULATED = "majajhong2015.public", "simulated-hvm"
+SESSION = "cowley2023-v4-210325"
+NETWORK = "efficientnet-lite0"
+#: Stages of the network from the first to the last, for profiles, and every second of them for alignment.
+LAYERS = tuple(f"blocks.{k}" for k in (1, 3, 5, 7, 9, 11, 13, 15))
+ALIGNED = LAYERS[::2]
+GRID = 4
+
+
+class GridMean:
+    """Mean of every channel in each cell of a grid: coarse positions are kept, and nothing is fitted.
+
+    Parameters
+    ----------
+    side : int
+        Cells along each side.
+    """
+
+    def __init__(self, side: int) -> None:
+        self.side = side
+
+    def __call__(self, layer: str, output: torch.Tensor) -> torch.Tensor:
+        """Average one batch, (n, channel, row, column), over the cells."""
+        return torch.nn.functional.adaptive_avg_pool2d(output, self.side)
+
+    def record(self) -> str:
+        """Return the settings."""
+        return f"mean in {self.side} x {self.side} cells"
 
 
 class Sides(NamedTuple):
@@ -69,28 +98,54 @@ def hvm_sides(run: Run, region: str) -> Sides:
     )
 
 
-def session_sides(run: Run, kind: str, seed: int) -> Sides:
-    """Return Gabor energies or a trained encoder, and the real V4 session."""
+def session_data(run: Run) -> tuple[xr.DataArray, xr.DataArray, xr.DataArray, dict[str, str]]:
+    """Return the responses of the V4 session, their reliability, the images and the digests of the files."""
 
     def make() -> tuple[Any, ...]:
-        data: Any = load("cowley2023-v4-210325", mirror=run.mirror)
+        data: Any = load(SESSION, mirror=run.mirror)
         return *averaged(data.recordings), data.images, dict(data.attrs["digests"])
 
-    brain, ceiling, images, digests = run.once("v4", make)
-    if kind == "Gabor":
-        model = run.once("v4 Gabor", lambda: drop_constant(extract(GaborEnergy(), images, "v1")))
-        return Sides(model, brain, ceiling, None, False, "Gabor energies (v1)", digests)
+    return run.once("v4", make)
 
-    def trained() -> xr.DataArray:
-        test = draw_curve_fold(brain, brain, 2, seed=seed).target_test[STIMULUS_ID].values
-        rows = images.isel({PRESENTATION: np.flatnonzero(~np.isin(images[STIMULUS_ID].values, test))})
-        reference = train_reference(
-            "conv_contrastive", rows, epochs=40, batch_size=128, preprocess=Preprocess(size=32), seed=seed
+
+def session_features(run: Run, kind: str) -> xr.DataArray:
+    """Return features of the session's images: "Gabor", "EfficientNet" or "untrained EfficientNet"; kept in the cache folder."""
+    images = session_data(run)[2]
+
+    def make() -> xr.DataArray:
+        if kind == "Gabor":
+            return drop_constant(extract(GaborEnergy(), images, ["colour", "v1", "v2"]))
+        with torch.random.fork_rng(devices=[]):
+            # Untrained weights are drawn from the global state.
+            torch.manual_seed(0)
+            loaded = load_model(f"weights:{NETWORK}", pretrained=not kind.startswith("untrained"))
+        # The animal saw the whole image, so that nothing is cut away.
+        whole = replace(loaded.preprocess, crop=None) if loaded.preprocess is not None else None
+        features = extract(
+            loaded.model,
+            images,
+            LAYERS,
+            preprocess=whole,
+            pooling=GridMean(GRID),
+            identifier=f"{'untrained ' if kind.startswith('untrained') else ''}{loaded.identifier}",
+            cache=cache_folder() / "features",
         )
-        return drop_constant(extract(reference.model, images, "encoder.latents", preprocess=reference.preprocess))
+        return drop_constant(features.compute())
 
-    model = run.once(f"v4 contrastive {seed}", trained)
-    return Sides(model, brain, ceiling, None, False, "contrastive encoder of the training images", digests)
+    return run.once(f"v4 {kind}", make)
+
+
+def session_sides(run: Run, kind: str) -> Sides:
+    """Return features of a model, and the real V4 session."""
+    brain, ceiling, _, digests = session_data(run)
+    features = session_features(run, kind)
+    if kind == "Gabor":
+        return Sides(select(features, layer="v1"), brain, ceiling, None, False, "Gabor energies (v1)", digests)
+    features = select(features, layer=list(ALIGNED))
+    which = "an untrained" if kind.startswith("untrained") else "the real"
+    name = f"{which} EfficientNet-Lite0, {len(ALIGNED)} layers in {GRID} x {GRID} cells"
+    weights = {f"{NETWORK} ({kind})": str(features.attrs["weights_digest"])}
+    return Sides(features, brain, ceiling, None, False, name, digests | weights)
 
 
 def it_sides(run: Run, kind: str) -> Sides:
@@ -104,12 +159,12 @@ def it_sides(run: Run, kind: str) -> Sides:
     return Sides(first, second, None, "object_name", False, "the other half of the IT sites", digests)
 
 
-def sides(run: Run, dataset: str, seed: int) -> Sides:
+def sides(run: Run, dataset: str) -> Sides:
     """Return both spaces of a dataset."""
     name, _, kind = dataset.partition(", ")
     if name.startswith("hvm"):
         return hvm_sides(run, name.removeprefix("hvm-"))
-    return session_sides(run, kind, seed) if name == "v4-session" else it_sides(run, kind)
+    return session_sides(run, kind) if name == "v4-session" else it_sides(run, kind)
 
 
 class PreparedFold(NamedTuple):
