@@ -19,6 +19,7 @@ from neurobridge.bridge.transport.plans import FactoredPlan, Plan
 from neurobridge.maps.kernel import KernelMap
 from neurobridge.points.arrays import PointSource, Rows, row_blocks
 from neurobridge.points.display import html_repr, short_repr
+from neurobridge.points.progress import progress_bar
 from neurobridge.store.kinds import register
 
 # The dealing forgives: a coarse plan that is a hundredth off still balances the minibatches.
@@ -306,7 +307,7 @@ def complete(
     n_used = sum(len(source_rows) for source_rows, _ in solved_batches)
     states, parts, pooled = [], [], []
     n_iter, error = 0, 0.0
-    for number, rows in enumerate(solved_batches):
+    for number, rows in enumerate(progress_bar(solved_batches, progress=None, desc="minibatches", leave=False)):
         batch = _solved(cost, epsilon, rows, tol)
         # Divided twice, as the other way round rounds differently.
         share = len(rows[0]) / len(problem.X) / (n_used / len(problem.X))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -25,45 +24,25 @@ from neurobridge.bridge.fused.cost import FusedProblem
 from neurobridge.bridge.fused.deprecated import renamed_arguments
 from neurobridge.bridge.fused.result import FusedBridge
 from neurobridge.bridge.fused.solving.families import CloudProblem
+from neurobridge.bridge.fused.sizes import check_minibatch_size, thinned
 from neurobridge.bridge.fused.solving.rounds import solve_rounds
 from neurobridge.bridge.fused.states import State
 from neurobridge.bridge.transport.coupling import ConvergenceWarning, Coupling
 from neurobridge.bridge.transport.plans import DensePlan
 from neurobridge.maps.linear import unit_of_cloud
-from neurobridge.points.arrays import Array, Rows, points
-from neurobridge.points.memory import check_memory, named_shortage, within_room
-from neurobridge.points.options import is_choice, is_whole, require_options
+from neurobridge.points.arrays import Array, Rows, in_memory
+from neurobridge.points.memory import named_shortage
+from neurobridge.points.options import require_options
 
-# The bridge cost, the two squared residuals and the kernel in float32, blocks of it and the plan in float64.
-_BYTES_PER_ENTRY = 40.0
-_LARGEST_MINIBATCH = 2000
 # The first is the one that others have to beat: sharp plans find partners, soft ones average noise away.
 _SOFT, _SHARP = (0.05, 0.02, 0.1, 0.01), (0.02, 0.05, 0.1, 0.01)
 #: Candidate temperatures of each criterion.
 EPSILONS: dict[Criterion, tuple[float, ...]] = {
     "correlation": _SOFT, "error": _SOFT, "labels": _SHARP, "retrieval": _SHARP,
 }  # fmt: skip
-# Problems of fewer bytes are solved at once without a look at the machine.
-_SMALL = 1e8
 _SHORTAGE = "minibatch_size=500, or couple(bridge_cost(X, Y, pairs)), which builds no n x m matrix"
 # Marginal errors accepted before the last plan, in units of that of the last.
 _TOL_BEFORE = 10
-
-
-class MinibatchWarning(UserWarning):
-    """The plan was solved in minibatches of the points, since all at once would not fit into the memory limit.
-
-    Examples
-    --------
-    Solving in minibatches on purpose gives no warning:
-
-    >>> import numpy as np
-    >>> from neurobridge.bridge import Candidate, fuse
-    >>> X = np.random.default_rng(0).normal(size=(90, 3))
-    >>> candidate = Candidate(lam=0.9, epsilon=0.1, n_rounds=1, readout="linear")
-    >>> fuse(X, X, (np.arange(8), np.arange(8)), candidate=candidate, minibatch_size=30).minibatch_size
-    30
-    """
 
 
 @renamed_arguments(core="minibatch_size")
@@ -259,12 +238,13 @@ def fuse(
     if device is None and isinstance(X, torch.Tensor):
         device = X.device
 
-    # Distances in the precision of the points, maps in float64.
-    source, target = (_matrix(side, name) for side, name in ((X, "X"), (Y, "Y")))
-    X, Y = (side.astype(np.float64, copy=False) for side in (source, target))
-    rows = check_rows(pairs, len(X), len(Y))
+    source, target = (in_memory(side, name=name) for side, name in ((X, "X"), (Y, "Y")))
+    rows = check_rows(pairs, len(source), len(target))
     pair_labels = check_criterion(criterion, classifier, labels, len(rows[0]))
-    size = _check_minibatch_size(minibatch_size, X, Y, rows, memory_limit)
+    size = check_minibatch_size(minibatch_size, source, target, rows, memory_limit)
+    # Distances in the precision of the points, maps in float64: a minibatch at a time, so that no cloud is copied whole.
+    X, Y = (source, target) if size else (side.astype(np.float64, copy=False) for side in (source, target))
+    bridges = rows if size is None else thinned(rows, (X, Y), geometry, memory_limit, seed)
     if size is not None and candidate is not None and candidate.map != "ridge":
         raise ValueError(
             f"found candidate={candidate!r} for a plan in minibatches of {size} points; expected map='ridge', the maps that "
@@ -273,12 +253,12 @@ def fuse(
     # The rounds alternate between torch and numpy: two pools of threads that wait for each other take four times as long.
     what = f"a fused bridge of {len(X)} x {len(Y)} points"
     with threadpool_limits(limits=1, user_api="blas"), named_shortage(what, _SHORTAGE):
-        cost = measured_cost(source, target, rows, geometry, memory_limit=memory_limit, device=device)
+        cost = measured_cost(source, target, bridges, geometry, memory_limit=memory_limit, device=device)
         problem = FusedProblem(cost, X, Y, rows, (unit_of_cloud(X), unit_of_cloud(Y)))
         clouds = None if size is not None else CloudProblem.of(problem, seed)
         if candidate is None:
             search = replace(search, in_batches=size is not None)
-            fewer = choosing_problem(problem, clouds, seed)
+            fewer = choosing_problem(problem, clouds, geometry, seed)
             choice = choose(fewer, search, held_pairs(fewer, classifier, pair_labels, sought_in))
         else:
             choice = Choice.given(candidate)
@@ -301,51 +281,6 @@ def fuse(
         states, back_states,
     )  # fmt: skip
     return with_spreads(bridge, choice.spreads) if criterion == "retrieval" else bridge
-
-
-def _matrix(side: Array, name: str) -> np.ndarray:
-    """Return finite points as a matrix of float32 or float64."""
-    return points(side, name=name, device="cpu").numpy()
-
-
-def _check_minibatch_size(
-    minibatch_size: int | Literal["auto"] | None, X: np.ndarray, Y: np.ndarray, rows: Rows, memory_limit: float
-) -> int | None:
-    """Points a side to solve at once; None for all."""
-    n, m, n_pairs = len(X), len(Y), max(len(np.unique(side)) for side in rows)
-    problem = f"a fused bridge of {n} x {m} points"
-    n_bytes = _BYTES_PER_ENTRY * n * m
-    automatic = is_choice(minibatch_size, ("auto",)) and minibatch_size is not None
-    if automatic and n_bytes > _SMALL:
-        smallest = f"a fused bridge of {n_pairs} pairs in minibatches of {2 * n_pairs} points"
-        check_memory(_BYTES_PER_ENTRY * 4 * n_pairs**2, math.inf, smallest, mend="pass fewer pairs")
-        memory_limit = within_room(memory_limit)
-    if minibatch_size is None or (automatic and n_bytes <= memory_limit):
-        mend = "minibatch_size='auto' or minibatch_size=2000 solves in minibatches"
-        check_memory(n_bytes, memory_limit, problem, mend=mend)
-        return None
-    if automatic:
-        size = min(_LARGEST_MINIBATCH, int(math.sqrt(max(memory_limit, 0) / _BYTES_PER_ENTRY)))
-        if size < 2 * n_pairs:
-            raise MemoryError(
-                f"found {n_pairs} pairs and room for minibatches of {size} points a side in {memory_limit / 1e9:.2f} GB; "
-                f"expected at least {2 * n_pairs}. Mend: raise memory_limit, or name a minibatch_size."
-            )
-        warnings.warn(
-            f"found {problem}, which needs {n_bytes / 1e9:.2f} GB; expected at most {memory_limit / 1e9:.2f} GB. Solved in "
-            f"minibatches of {size} points a side. Mend: minibatch_size={size} says that it is meant, or raise memory_limit.",
-            MinibatchWarning,
-            stacklevel=4,
-        )
-        return size
-    if not is_whole(minibatch_size, 2 * max(n_pairs, 1)):
-        raise ValueError(
-            f"found minibatch_size={minibatch_size!r} with {n_pairs} paired points; expected 'auto', None, or a whole number "
-            f"of at least {2 * max(n_pairs, 1)}, twice as many. Mend: minibatch_size=2000, or leave it out."
-        )
-    size, smaller = int(minibatch_size), f"a fused bridge in minibatches of {minibatch_size} points"
-    check_memory(_BYTES_PER_ENTRY * size**2, memory_limit, smaller, mend="name a smaller minibatch_size")
-    return size if size < max(n, m) else None
 
 
 def _solve_both(

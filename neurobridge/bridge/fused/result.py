@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,8 @@ from neurobridge.bridge.fused.candidate import RIDGE, Candidate
 from neurobridge.bridge.fused.choosing.criteria import Criterion
 from neurobridge.bridge.fused.cost import AnyMap
 from neurobridge.bridge.fused.deprecated import warn_deprecated
-from neurobridge.bridge.fused.states import State, predict
+from neurobridge.bridge.fused.readout import BridgeReader, predict
+from neurobridge.bridge.fused.states import State
 from neurobridge.bridge.transport.coupling import Coupling
 from neurobridge.maps.linear import LinearMap
 from neurobridge.points.arrays import Array, Rows, points, same_kind
@@ -114,6 +116,15 @@ class FusedBridge:
         warn_deprecated("FusedBridge.core", "FusedBridge.minibatch_size", stacklevel=2)
         return self.minibatch_size
 
+    @cached_property
+    def _forward_reader(self) -> BridgeReader:
+        """Mean partners of source points: prepared by the first that ask, kept for the others."""
+        return BridgeReader(self._states, backward=False)
+
+    @cached_property
+    def _backward_reader(self) -> BridgeReader:
+        return BridgeReader(self._back_states, backward=True)
+
     def sample(self, n: int, rng: np.random.Generator) -> Rows:
         """Draw pairs of rows with probability proportional to the plan.
 
@@ -188,8 +199,10 @@ class FusedBridge:
         candidate, mapping = (self.candidate_back, self.backward) if backward else (self.candidate, self.forward)
         assert candidate is not None
         assert mapping is not None
-        states = self._back_states if backward else self._states
-        images = predict(states, mapping, candidate.readout, new, backward=backward)
+        reader = None
+        if candidate.readout in ("barycentric", "mean"):
+            reader = self._backward_reader if backward else self._forward_reader
+        images = predict(reader, mapping, candidate.readout, new)
         spread = self.spreads[backward]
         if spread != 1:
             centre = sides[1].mean(axis=0)
