@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -12,11 +13,19 @@ from neurobridge.bridge.cost.blocks import SingleTerms
 from neurobridge.bridge.fused.candidate import Readout
 from neurobridge.bridge.fused.cost import BRIDGE_EPSILON, AnyMap, Blend, binary_unit
 from neurobridge.bridge.fused.states import State
+from neurobridge.maps.kernel import KernelMap, kernel_map
 from neurobridge.maps.linear import LinearMap
 from neurobridge.points.arrays import row_blocks
+from neurobridge.store.kinds import register
 
+#: Readouts that ask the plan for the mean partner.
+READ_BY_PLAN: tuple[Readout, ...] = ("barycentric", "mean")
 # With as many partners as these the weights are products of matrices in float32; below, they are summed in float64.
 _MANY_PARTNERS = 1000
+# Of the kernel map that stands for a plan: points a centre, widths with the share of the curved part, and penalties.
+_SAMPLES_OF_A_CENTRE = 10
+_SHAPES = ((0.5, 0.9), (0.3, 0.9), (1.0, 0.9))
+_ALPHAS = tuple(np.logspace(-6, 0, 13).tolist())
 # Elements of a block of weights: they stay in the cache.
 _BLOCK = 1 << 20
 
@@ -197,15 +206,63 @@ def _directions(points: np.ndarray) -> np.ndarray:
     return np.divide(points, length, out=np.zeros_like(points), where=length > 0)
 
 
+@register("distilled")
+class Distilled(NamedTuple):
+    """A kernel map of the mean partners under the plans of a fused bridge.
+
+    Attributes
+    ----------
+    map : KernelMap
+    agreement : float
+        Share of the variance of the mean partners that it explains, of points left out of it one at a time.
+    """
+
+    map: KernelMap
+    agreement: float
+
+
+def distil(reader: BridgeReader, points: np.ndarray, n_centres: int, seed: int) -> Distilled:
+    """Fit a kernel map to the mean partners of some points: it reads any point in ``n_centres`` terms, whatever the plan.
+
+    Parameters
+    ----------
+    reader : BridgeReader
+    points : array of shape (n, n_dims)
+        All points of the space, of which ten times as many as there are centres are read.
+    n_centres : int
+    seed : int
+        Of the points that are read, and of the centres.
+
+    Returns
+    -------
+    Distilled
+        The width of the kernel is the best of three by the leave-one-out error of a third of the points and centres.
+    """
+    rows = np.sort(np.random.default_rng(seed).permutation(len(points))[: _SAMPLES_OF_A_CENTRE * n_centres])
+    read = points[rows].astype(np.float64)
+    partners = reader(read)
+    third = slice(None, None, 3)
+    tried = {
+        shape: kernel_map(
+            read[third], partners[third], shapes=(shape,), alphas=_ALPHAS, n_centres=max(1, n_centres // 3), seed=seed
+        ).loo_error
+        for shape in _SHAPES
+    }
+    shape = min(tried, key=tried.__getitem__)
+    fitted = kernel_map(read, partners, shapes=(shape,), alphas=_ALPHAS, n_centres=n_centres, seed=seed)
+    variance = float(partners.var(axis=0).sum())
+    return Distilled(fitted, 1 - fitted.loo_error / variance if variance > 0 else 0.0)
+
+
 def predict(
-    reader: BridgeReader | None, mapping: AnyMap, readout: Readout, new: np.ndarray
+    reader: Callable[[np.ndarray], np.ndarray] | None, mapping: AnyMap, readout: Readout, new: np.ndarray
 ) -> np.ndarray:
     """Map points by a readout.
 
     Parameters
     ----------
-    reader : BridgeReader or None
-        Of the readouts "barycentric" and "mean".
+    reader : callable or None
+        Mean partners of points, of the readouts "barycentric" and "mean".
     mapping : LinearMap, KernelMap, SpectralMap or RelativeMap
         Map of the readouts "linear", "kernel" and "mean".
     readout : {"barycentric", "linear", "kernel", "mean"}

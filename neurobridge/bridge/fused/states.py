@@ -152,6 +152,12 @@ class State:
         cost = self.blend(bridge, self.problem.X, self.problem.Y).double()
         return cost.div_(-self.epsilon).add_(self.plan.log_u[:, None]).add_(self.plan.log_v).exp_().cpu().numpy()
 
+    def without_distances(self) -> State:
+        """Return the state as it is kept where no new point is measured: without what measures one."""
+        cost = self.problem.cost
+        source, target = (replace(side, held=None, graph_points=None) for side in (cost.source, cost.target))
+        return replace(self, problem=replace(self.problem, cost=replace(cost, source=source, target=target)))
+
     def __repr__(self) -> str:
         maps = f"{type(self.forward).__name__} forward", f"{type(self.backward).__name__} backward"
         return short_repr("State", repr(self.problem), repr(self.plan), *maps, lam=self.blend.lam, epsilon=self.epsilon)
