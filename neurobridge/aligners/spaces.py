@@ -194,7 +194,8 @@ def moved_points(
     if len(blocks) == 1:
         mapped = mapping(entry.standardised(points))
         return arrival.scale.backward(mapped), arrival.distance(mapped)
-    values, distances = np.empty((len(points), len(arrival.scale.mean))), np.empty(len(points))
+    n_points = np.shape(points)[0]
+    values, distances = np.empty((n_points, len(arrival.scale.mean))), np.empty(n_points)
     for rows in blocks:
         mapped = mapping(entry.standardised(points, rows))
         values[rows], distances[rows] = arrival.scale.backward(mapped), arrival.distance(mapped)
