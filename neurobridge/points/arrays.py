@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +14,7 @@ from neurobridge.points.blocks import is_lazy, let_go, row_blocks
 from neurobridge.points.conversion import real_array, require_real, unlabelled, working_dtype
 from neurobridge.points.devices import find_device
 from neurobridge.points.display import Displayed, by
+from neurobridge.points.memory import check_memory
 from neurobridge.store.kinds import register
 
 Array = Any  # numpy.ndarray, torch.Tensor, or (where a function says so) a memory map or dask array
@@ -80,6 +82,9 @@ def in_memory(x: Array, *, name: str) -> np.ndarray:
     source = PointSource.of(x, name=name, device="cpu")
     if isinstance(source.data, torch.Tensor):
         return source.data.numpy()
+    n_bytes = float(math.prod(source.shape)) * source.element_size
+    what = f"{name} of {source.shape[0]} x {source.shape[1]} points in memory"
+    check_memory(n_bytes, math.inf, what, mend="keep fewer dimensions, those of the first principal components")
     out = np.empty(source.shape, working_dtype(source.data.dtype))
     for rows, block in source.blocks(source.shape[1]):
         out[rows] = block.numpy()

@@ -21,6 +21,7 @@ import torch
 
 from neurobridge._version import __version__
 from neurobridge.aligners import BridgeAligner
+from neurobridge.assemblies import read_table
 from neurobridge.assemblies.readers.recordings import digest
 from neurobridge.assemblies.storage.netcdf import check_zarr
 from neurobridge.bridge import CostEstimate, estimate_cost, ridge_map
@@ -194,7 +195,7 @@ def draw_rows(road: Road, progress: bool) -> list[str]:
     needed = road.n_pairs + road.n_queries
     if len(partners) < needed:
         raise ValueError(
-            f"found {len(partners)} partners; expected at least {needed}, {road.n_pairs} to fit on and {road.n_queries} to seek. "
+            f"{road.partners or road.source}: found {len(partners)} partners; expected at least {needed}, {road.n_pairs} to fit on and {road.n_queries} to seek. "
             f"Mend: --pairs {max(2, len(partners) // 2)} --queries {len(partners) // 2}."
         )
     drawn = partners[np.random.default_rng(road.seed).permutation(len(partners))]
@@ -297,18 +298,17 @@ def _partners(road: Road, n: int, m: int) -> np.ndarray:
     if road.partners is None:
         if n != m:
             raise ValueError(
-                f"found {n} and {m} rows and no table of partners; expected as many of both, row i of both showing the same. "
+                f"{road.source} and {road.target}: found {n} and {m} rows and no table of partners; expected as many of both, row i of both showing the same. "
                 "Mend: --partners TABLE.csv with source_row and target_row."
             )
         return np.stack([np.arange(n)] * 2, axis=1)
-    table = np.genfromtxt(road.partners, delimiter=",", names=True, dtype=None, encoding="utf-8", ndmin=1)
-    lacking = {"source_row", "target_row"} - set(table.dtype.names or ())
-    rows = np.zeros((0, 2)) if lacking else np.stack([table["source_row"], table["target_row"]], axis=1)
+    table = read_table(road.partners, what="partners", required=("source_row", "target_row"))
+    rows = np.stack([np.asarray(table[name]) for name in ("source_row", "target_row")], axis=1)
     whole = rows.dtype.kind == "i" and len(rows) and (rows >= 0).all() and (rows < [n, m]).all()
     if not whole:
         raise ValueError(
-            f"{road.partners}: found columns {table.dtype.names}; expected source_row and target_row, whole numbers below {n} and "
-            f"{m}. Mend: count rows from 0."
+            f"{road.partners}: found {len(rows)} rows of {rows.dtype}; expected source_row and target_row as whole numbers below {n} "
+            f"and {m}. Mend: count rows from 0."
         )
     return rows
 

@@ -151,8 +151,8 @@ def test_partners_of_a_table_are_drawn_from_and_others_are_refused(folder, tmp_p
     assert {tuple(row) for row in drawn.tolist()} <= {tuple(row) for row in rows.tolist()}
     with refused(ValueError, "100 partners", "120", "--queries"):
         roads.draw_rows(replace(road, n_queries=90), False)
-    table.write_text("source,target\n1,2\n")
-    with refused(ValueError, "source_row", "partners.csv"):
+    table.write_text("source_row,target_row\n1,2\n3,900\n")
+    with refused(ValueError, "2 rows", "400", "partners.csv"):
         roads.draw_rows(road, False)
     np.save(tmp_path / "short.npy", np.zeros((50, 3), "f"))
     with refused(ValueError, "400 and 50 rows", "--partners"):
