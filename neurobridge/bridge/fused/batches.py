@@ -336,7 +336,7 @@ class _Solved(NamedTuple):
 def _solved(cost: FusedCost, epsilon: float, rows: Rows, tol: float) -> _Solved:
     batch = cost.subset(*rows)
     matrix = batch.rows(slice(None))
-    plan = sinkhorn(matrix, epsilon, tol)
+    plan = sinkhorn(matrix, epsilon, tol, relax=True)
     return _Solved(plan, *mean_partners(matrix, plan, epsilon, batch.problem))
 
 
