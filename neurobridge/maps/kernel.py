@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from scipy.spatial.distance import cdist, pdist
 
 from neurobridge.maps.linear import as_few_columns, checked_samples, leave_one_out, mapped_points
@@ -173,12 +174,12 @@ def _gauss(X: np.ndarray, centres: np.ndarray, width: float) -> np.ndarray:
 
 
 def _product_gauss(X: np.ndarray, centres: np.ndarray, width: float) -> np.ndarray:
+    # Exponentials of torch use the vector units, and all its threads.
     middle = centres.mean(axis=0)
-    left, right = (X - middle) / width, (centres - middle) / width
-    exponent = left @ right.T
-    exponent -= np.square(left).sum(axis=1)[:, None] / 2
-    exponent -= np.square(right).sum(axis=1) / 2
-    return np.exp(np.minimum(exponent, 0, out=exponent), out=exponent)
+    left, right = (torch.from_numpy((side - middle) / width) for side in (X, centres))
+    exponent = torch.addmm(right.square().sum(dim=1) / -2, left, right.T)
+    exponent -= left.square().sum(dim=1)[:, None] / 2
+    return exponent.clamp_(max=0).exp_().numpy()
 
 
 def _fit(
