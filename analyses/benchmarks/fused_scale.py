@@ -108,9 +108,7 @@ def measure(folder: Path, n_pairs: int, metric: Any, seed: int) -> dict[str, Any
 def measure_in_processes(n: int, dims: int, n_pairs: int, metric: str, seed: int, folder: Path) -> dict[str, Any]:
     """Write the points and measure one fit, each in a process of its own."""
     for job in ("write", "measure"):
-        subprocess.run(
-            [sys.executable, __file__, job, *map(str, (n, dims, n_pairs, metric, seed, folder))], check=True
-        )
+        subprocess.run([sys.executable, __file__, job, *map(str, (n, dims, n_pairs, metric, seed, folder))], check=True)
     return json.loads((folder / "row.json").read_text())
 
 

@@ -13,7 +13,9 @@ from neurobridge.cli.reading import notes
 
 
 def road_command(
-    source: Annotated[Path, typer.Argument(help="Features to move: npy file or zarr folder of an array, a row a stimulus.")],
+    source: Annotated[
+        Path, typer.Argument(help="Features to move: npy file or zarr folder of an array, a row a stimulus.")
+    ],
     target: Annotated[Path, typer.Argument(help="Features whose space to move into, likewise.")],
     out: Annotated[Path, typer.Option(help="Folder of the results; a killed run goes on from what is there.")],
     pairs: Annotated[int, typer.Option(min=2, help="Pairs to fit on, drawn from the partners.")] = 1000,
@@ -56,5 +58,7 @@ def road_command(
     title = f"{measures['n_queries']:,} held-out stimuli among {measures['n_points']:,}, {measures['n_pairs']:,} pairs, seed {seed}"
     columns = ["measure", "value", "95 % low", "95 % high", "chance", "partners dealt"]
     print_tables([{"title": title, "columns": columns, "rows": rows}])
-    tell(f"R^2 of held-out rows {measures['r2']:.3f}; of ridge on the pairs {measures['r2_of_ridge_of_the_pairs']:.3f}.")
+    tell(
+        f"R^2 of held-out rows {measures['r2']:.3f}; of ridge on the pairs {measures['r2_of_ridge_of_the_pairs']:.3f}."
+    )
     tell(f"wrote {out}: aligned.npy, nearest.npy, retrieval.json and report.html.")

@@ -222,10 +222,14 @@ def ranks_among_many(
     best, rows_of_best = np.full((n, 0), -np.inf), np.empty((n, 0), dtype=np.int64)
     blocks = row_blocks(m, n, budget=_BLOCK)
     for rows in progress_bar(blocks, progress=progress, desc="retrieval", leave=False):
-        block = _similarities(known, prepared_points(queries[:1], read_rows(points, rows, "points"), similarity)[1], similarity)
+        block = _similarities(
+            known, prepared_points(queries[:1], read_rows(points, rows, "points"), similarity)[1], similarity
+        )
         let_go(points)
         for total, mark in zip(own, marks, strict=True):
-            total += ((block > (mark + tolerance)[:, None]).sum(axis=1) + (block >= (mark - tolerance)[:, None]).sum(axis=1)) / 2
+            total += (
+                (block > (mark + tolerance)[:, None]).sum(axis=1) + (block >= (mark - tolerance)[:, None]).sum(axis=1)
+            ) / 2
         here = np.argpartition(block, -min(k, block.shape[1]), axis=1)[:, -min(k, block.shape[1]) :]
         best = np.hstack([best, np.take_along_axis(block, here, axis=1)])
         rows_of_best = np.hstack([rows_of_best, here + rows.start])

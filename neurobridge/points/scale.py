@@ -84,7 +84,9 @@ def standardised(X: Any, scale: Standardiser) -> np.ndarray:
     """Standardise all rows into one float32 array, a block at a time, so that no float64 copy of X exists."""
     X = as_points(X, "X")
     what = f"{X.shape[0]} x {X.shape[1]} standardised points"
-    check_memory(4.0 * X.shape[0] * X.shape[1], math.inf, what, mend="keep fewer dimensions, those of the first components")
+    check_memory(
+        4.0 * X.shape[0] * X.shape[1], math.inf, what, mend="keep fewer dimensions, those of the first components"
+    )
     out = np.empty(X.shape, dtype=np.float32)
     for rows, block in read_blocks(X, BLOCK):
         out[rows] = scale.forward(block)

@@ -278,7 +278,9 @@ def write_page(road: Road, progress: bool) -> list[str]:
         "tables": [
             {
                 "title": "Retrieval of held-out partners", "columns": columns,
-                "rows": [[name, *(f"{row[each]:.4g}" for each in names)] for name, row in measures["retrieval"].items()],
+                "rows": [
+                    [name, *(f"{row[each]:.4g}" for each in names)] for name, row in measures["retrieval"].items()
+                ],
             }
         ],
         "run": {"version": __version__, **json.loads(_options(road))},
@@ -307,8 +309,8 @@ def _partners(road: Road, n: int, m: int) -> np.ndarray:
     whole = rows.dtype.kind == "i" and len(rows) and (rows >= 0).all() and (rows < [n, m]).all()
     if not whole:
         raise ValueError(
-            f"{road.partners}: found {len(rows)} rows of {rows.dtype}; expected source_row and target_row as whole numbers below {n} "
-            f"and {m}. Mend: count rows from 0."
+            f"{road.partners}: found {len(rows)} rows of {rows.dtype}; expected source_row and target_row as whole numbers below "
+            f"{n} and {m}. Mend: count rows from 0."
         )
     return rows
 
@@ -341,7 +343,9 @@ def _measures(found: Found, m: int, seed: int) -> dict[str, dict[str, float]]:
 
 def _options(road: Road) -> str:
     kept = {name: value for name, value in asdict(road).items() if name not in ("out", "source", "target")}
-    return json.dumps({**kept, "partners": None if road.partners is None else digest(road.partners)}, sort_keys=True, default=str)
+    return json.dumps(
+        {**kept, "partners": None if road.partners is None else digest(road.partners)}, sort_keys=True, default=str
+    )
 
 
 def _record(mark: Path, key: str, out: Path) -> dict[str, Any] | None:

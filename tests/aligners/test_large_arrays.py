@@ -16,7 +16,9 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::neurobridge.bridge.DisconnectedGraphWarning"),
     pytest.mark.filterwarnings("ignore::neurobridge.flow.OffSupportWarning"),
 ]
-X, Y, PAIRS, NEW, _ = (side.astype("f") if isinstance(side, np.ndarray) else side for side in clustered(150, n_pairs=12))
+X, Y, PAIRS, NEW, _ = (
+    side.astype("f") if isinstance(side, np.ndarray) else side for side in clustered(150, n_pairs=12)
+)
 QUICK = {"lams": (0.9,), "epsilons": (0.05,), "n_rounds": (2,), "kernel_rounds": (0,), "maps": ("ridge",), "n_folds": 2}
 
 
@@ -41,7 +43,9 @@ FORMS = {
 
 
 @pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("aligner", [RidgeAligner(), BridgeAligner("euclidean", fuse_options=QUICK)], ids=["ridge", "bridge"])
+@pytest.mark.parametrize(
+    "aligner", [RidgeAligner(), BridgeAligner("euclidean", fuse_options=QUICK)], ids=["ridge", "bridge"]
+)
 def test_large_arrays_of_any_form_align_as_those_in_memory(form, aligner, tmp_path, monkeypatch):
     small = aligner.fit(X, Y, PAIRS).transform(NEW)
     monkeypatch.setattr(inputs, "_LARGE", 10)

@@ -106,7 +106,7 @@ def test_a_step_that_breaks_off_is_done_again(name, whole, folder, tmp_path, mon
 
 
 def copied(road, other):
-    files = [path for path in (road.out / "aligner").iterdir()]
+    files = list((road.out / "aligner").iterdir())
     (other.out / "aligner").mkdir(exist_ok=True)
     for path in files:
         (other.out / "aligner" / path.name).write_bytes(path.read_bytes())

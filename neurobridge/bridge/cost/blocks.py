@@ -176,7 +176,7 @@ class SingleTerms(NamedTuple):
 
 
 def single_log_product(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
-    """``log sum_p exp(left_ip + right_jp)``, (n, m), float32: as `log_product`, to the rounding of float32, several times faster."""
+    """``log sum_p exp(left_ip + right_jp)``, (n, m), float32: `log_product` to the rounding of float32, several times faster."""
     of_rows, of_columns = SingleTerms.of(left), SingleTerms.of(right)
     if bool(of_columns.is_wide.any()):
         return log_product(left, right).float()

@@ -309,7 +309,10 @@ def complete(
     n_iter, error = 0, 0.0
     # In one piece: a small tensor that stays after each minibatch would keep the memory of its large ones from being used again.
     device = first.plan.log_u.device
-    kept = [torch.empty(sum(map(len, side)), dtype=torch.float64, device=device) for side in zip(*solved_batches, strict=True)]
+    kept = [
+        torch.empty(sum(map(len, side)), dtype=torch.float64, device=device)
+        for side in zip(*solved_batches, strict=True)
+    ]
     ends = [0, 0]
     for number, rows in enumerate(progress_bar(solved_batches, progress=None, desc="minibatches", leave=False)):
         batch = _solved(cost, epsilon, rows, tol)
@@ -319,7 +322,7 @@ def complete(
         for k, scaling in enumerate((batch.plan.log_u + math.log(share), batch.plan.log_v)):
             views.append(kept[k][ends[k] : ends[k] + len(scaling)].copy_(scaling))
             ends[k] += len(scaling)
-        parts.append(Part(*rows, views[0], views[1]))
+        parts.append(Part(rows[0], rows[1], views[0], views[1]))
         n_iter, error = max(n_iter, batch.plan.n_iter), error + share * batch.plan.marginal_error
         if number < n_pooled:
             pooled.append(batch)

@@ -45,17 +45,15 @@ _N_OTHERS = 1000
 _SPREAD_POINTS = 2000
 
 
-def choosing_problem(
-    problem: FusedProblem, clouds: CloudProblem | None, geometry: Geometry, seed: int
-) -> CloudProblem:
+def choosing_problem(problem: FusedProblem, clouds: CloudProblem | None, geometry: Geometry, seed: int) -> CloudProblem:
     """Return the problem on which candidates are compared: all points, or all pairs among a random part."""
     if clouds is not None and max(len(problem.X), len(problem.Y)) <= _MOST_POINTS:
         return clouds
     part = _part(problem, _MOST_POINTS, seed)
     if part.cost.n_anchors < len(part.rows[0]):
         # Pairs are left out of folds with their anchors, so that each has one here.
-        points = (side.astype(whole.dtype) for side, whole in ((part.X, problem.X), (part.Y, problem.Y)))
-        part = replace(part, cost=measured_cost(*points, part.rows, geometry, device=part.cost.source_factor.device))
+        X, Y = (side.astype(whole.dtype) for side, whole in ((part.X, problem.X), (part.Y, problem.Y)))
+        part = replace(part, cost=measured_cost(X, Y, part.rows, geometry, device=part.cost.source_factor.device))
     return CloudProblem.of(part, seed)
 
 

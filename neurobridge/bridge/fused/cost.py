@@ -61,8 +61,7 @@ class FusedProblem:
         """Keep some points in the order of their rows, and no pairs."""
         cost = self.cost.subset(source_rows, target_rows)
         X, Y = (
-            side[rows].astype(np.float64, copy=False)
-            for side, rows in ((self.X, source_rows), (self.Y, target_rows))
+            side[rows].astype(np.float64, copy=False) for side, rows in ((self.X, source_rows), (self.Y, target_rows))
         )
         return FusedProblem(cost, X, Y, (_NO_ROWS, _NO_ROWS), self.units)
 

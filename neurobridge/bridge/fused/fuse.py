@@ -23,8 +23,8 @@ from neurobridge.bridge.fused.chosen import backward_map, choosing_problem, forw
 from neurobridge.bridge.fused.cost import FusedProblem
 from neurobridge.bridge.fused.deprecated import renamed_arguments
 from neurobridge.bridge.fused.result import FusedBridge
-from neurobridge.bridge.fused.solving.families import CloudProblem
 from neurobridge.bridge.fused.sizes import check_minibatch_size, thinned
+from neurobridge.bridge.fused.solving.families import CloudProblem
 from neurobridge.bridge.fused.solving.rounds import solve_rounds
 from neurobridge.bridge.fused.states import State
 from neurobridge.bridge.transport.coupling import ConvergenceWarning, Coupling
@@ -170,8 +170,8 @@ def fuse(
     memory_limit : float
         Bytes the n x m matrices may take.
     readout_centres : int, "auto" or None
-        Centres of a kernel map that is fitted to the mean partners of ten times as many points, and reads new points in place of the
-        plan, some ten times faster. None: the plan reads them. "auto": 1,000 where a plan in minibatches has more than 100,000
+        Centres of a kernel map that is fitted to the mean partners of ten times as many points, and reads new points in place of
+        the plan, some five times faster. None: the plan reads them. "auto": 1,000 where a plan in minibatches has more than 100,000
         points a side, and only if it explains .99 of the plan's readout by its leave-one-out error; ``FusedBridge.distilled``.
     device : str, optional
         Where costs, plans and the maps of the rounds are computed; the device of X by default. Maps of the pairs alone are

@@ -169,9 +169,7 @@ class _Features:
             features = np.hstack([(self.inward(new) - self.centre) / self.unit, features])
         return self._tensor(features)
 
-    def reader(
-        self, state: State, offsets: torch.Tensor, kernel: torch.Tensor | None, power: float
-    ) -> PlanReader:
+    def reader(self, state: State, offsets: torch.Tensor, kernel: torch.Tensor | None, power: float) -> PlanReader:
         """Prepare the plan of one state."""
         partners = (state.problem.X if self.backward else state.problem.Y).astype(np.float64, copy=False)
         log_scaling = state.plan.log_u if self.backward else state.plan.log_v

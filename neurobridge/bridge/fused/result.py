@@ -146,9 +146,7 @@ class FusedBridge:
     def _backward_reader(self) -> BridgeReader:
         return BridgeReader(self._back_states, backward=True)
 
-    def with_distilled(
-        self, n_centres: int, clouds: Rows, seed: int, *, least: float = 0.0
-    ) -> FusedBridge:
+    def with_distilled(self, n_centres: int, clouds: Rows, seed: int, *, least: float = 0.0) -> FusedBridge:
         """Return the same bridge, whose new points are read by kernel maps in place of the plan: see `fuse`.
 
         Parameters

@@ -122,6 +122,8 @@ def test_a_saved_bridge_reads_new_points_as_before(metric, tmp_path):
         options = {"candidate": candidate, "minibatch_size": 100, "readout_centres": centres}
         aligner = BridgeAligner(metric=metric, fuse_options=options).fit(X, Y, pairs)
         aligner.save(tmp_path / str(centres))
-        np.testing.assert_array_equal(BridgeAligner.load(tmp_path / str(centres)).transform(new), aligner.transform(new))
+        np.testing.assert_array_equal(
+            BridgeAligner.load(tmp_path / str(centres)).transform(new), aligner.transform(new)
+        )
         sizes.append(sum(path.stat().st_size for path in (tmp_path / str(centres)).iterdir()))
     assert sizes[1] < sizes[0]
