@@ -195,8 +195,8 @@ def draw_rows(road: Road, progress: bool) -> list[str]:
     needed = road.n_pairs + road.n_queries
     if len(partners) < needed:
         raise ValueError(
-            f"{road.partners or road.source}: found {len(partners)} partners; expected at least {needed}, {road.n_pairs} to fit on and {road.n_queries} to seek. "
-            f"Mend: --pairs {max(2, len(partners) // 2)} --queries {len(partners) // 2}."
+            f"{road.partners or road.source}: found {len(partners)} partners; expected at least {needed}, "
+            f"{road.n_pairs} to fit on and {road.n_queries} to seek. Mend: --pairs {max(2, len(partners) // 2)} --queries {len(partners) // 2}."
         )
     drawn = partners[np.random.default_rng(road.seed).permutation(len(partners))]
     queries, others = drawn[: road.n_queries], drawn[road.n_queries :]
