@@ -196,7 +196,8 @@ def draw_rows(road: Road, progress: bool) -> list[str]:
     if len(partners) < needed:
         raise ValueError(
             f"{road.partners or road.source}: found {len(partners)} partners; expected at least {needed}, "
-            f"{road.n_pairs} to fit on and {road.n_queries} to seek. Mend: --pairs {max(2, len(partners) // 2)} --queries {len(partners) // 2}."
+            f"{road.n_pairs} to fit on and {road.n_queries} to seek. "
+            f"Mend: --pairs {max(2, len(partners) // 2)} --queries {len(partners) // 2}."
         )
     drawn = partners[np.random.default_rng(road.seed).permutation(len(partners))]
     queries, others = drawn[: road.n_queries], drawn[road.n_queries :]
@@ -300,7 +301,8 @@ def _partners(road: Road, n: int, m: int) -> np.ndarray:
     if road.partners is None:
         if n != m:
             raise ValueError(
-                f"{road.source} and {road.target}: found {n} and {m} rows and no table of partners; expected as many of both, row i of both showing the same. "
+                f"{road.source} and {road.target}: found {n} and {m} rows and no table of partners; expected as many of "
+                "both, row i of both showing the same. "
                 "Mend: --partners TABLE.csv with source_row and target_row."
             )
         return np.stack([np.arange(n)] * 2, axis=1)
