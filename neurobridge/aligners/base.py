@@ -12,19 +12,22 @@ from sklearn.utils.metadata_routing import UNUSED
 from neurobridge.aligners.estimator import AlignerEstimator
 from neurobridge.aligners.inputs import (
     both_assemblies,
+    is_large,
+    open_points,
     read_points,
     require_fittable,
     require_varying_columns,
     resolve_rows,
 )
 from neurobridge.aligners.scoring import explained_share, refuse_constant, refuse_fitted
-from neurobridge.aligners.spaces import Space
+from neurobridge.aligners.spaces import Space, moved_points
 from neurobridge.assemblies import Pairs, as_matrix, coords_of, resolve_pairs
 from neurobridge.assemblies.schema import NEUROID, PRESENTATION
 from neurobridge.flow import Direction, Standardiser, Support
 from neurobridge.points.arrays import Array, Rows, host
 from neurobridge.points.options import is_choice, require_options
 from neurobridge.points.progress import showing
+from neurobridge.points.scale import standardised
 
 Self = TypeVar("Self", bound="AssemblyAligner")
 
@@ -143,14 +146,17 @@ class AssemblyAligner(AlignerEstimator):
             rows = self.pairs_.indices(source, target)
             X, Y = as_matrix(source, role="source"), as_matrix(target, role="target")
         else:
-            X, Y = read_points(source, "source"), read_points(target, "target")
+            X, Y = open_points(source, "source"), open_points(target, "target")
             self.pairs_ = rows = resolve_rows(pairs, len(X), len(Y))
             require_varying_columns(X, "source")
             require_varying_columns(Y, "target")
         self.source_neuroids_ = coords_of(source, NEUROID) if labelled else None
         self.target_neuroids_ = coords_of(target, NEUROID) if labelled else None
         self.source_scale_, self.target_scale_ = Standardiser.fit(X), Standardiser.fit(Y)
-        X, Y = self.source_scale_.forward(X), self.target_scale_.forward(Y)
+        X, Y = (
+            standardised(side, scale) if is_large(side) else scale.forward(side)
+            for side, scale in ((X, self.source_scale_), (Y, self.target_scale_))
+        )
         self.support_ = {
             "forward": Support.fit(Y, quantile=self.support_quantile, seed=self.seed),
             "backward": Support.fit(X, quantile=self.support_quantile, seed=self.seed),
@@ -342,7 +348,7 @@ class AssemblyAligner(AlignerEstimator):
             # Damaged numbers overflow and divide by zero; what comes of it is looked at.
             with np.errstate(all="ignore"):
                 moved = move(entry.scale.forward(entry.scale.backward(entry.support.points[:3])))
-                arrival.flag_off_support(moved, warn=False, stacklevel=1)
+                arrival.flag_off_support(arrival.distance(moved), warn=False, stacklevel=1)
                 values = arrival.scale.backward(moved)
             if values.shape[1:] != arrival.support.points.shape[1:] or not np.isfinite(values).all():
                 raise ValueError(f"a point of the {entry.role} is mapped to {values.tolist()!r:.80}")
@@ -368,12 +374,10 @@ class AssemblyAligner(AlignerEstimator):
         entry, arrival = (source, target) if direction == "forward" else (target, source)
         mapping = self._forward if direction == "forward" else self._backward
         entry.check(points)
-        blocks = entry.blocks(points) if self._maps_rows_alone() else [points]
-        parts = [mapping(entry.standardised(block)) for block in blocks]
-        mapped = parts[0] if len(parts) == 1 else np.concatenate(parts)
-        off = arrival.flag_off_support(mapped, warn=self._warns, stacklevel=3)
+        values, distances = moved_points(points, entry, arrival, mapping, rows_alone=self._maps_rows_alone())
+        off = arrival.flag_off_support(distances, warn=self._warns, stacklevel=3)
         attrs = {"aligner": type(self).__name__, "n_pairs": self._n_pairs()}
-        return arrival.handed_back(mapped, off, points, attrs)
+        return arrival.handed_back(values, off, points, attrs)
 
     def _n_pairs(self) -> int:
         return len(self.pairs_) if isinstance(self.pairs_, Pairs) else len(self.pairs_[0])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -10,9 +11,13 @@ import xarray as xr
 from scipy import sparse
 
 from neurobridge.assemblies import AssemblyError, require_unique_stimuli, require_varying_neuroids, validate
-from neurobridge.points.arrays import Rows
-from neurobridge.points.blocks import is_dask
-from neurobridge.points.conversion import real_array
+from neurobridge.points.arrays import Rows, read_blocks
+from neurobridge.points.blocks import is_lazy
+from neurobridge.points.conversion import real_array, require_real, unlabelled
+from neurobridge.points.scale import BLOCK
+
+# Numbers of the largest array that is worked with whole: 134 MB in float64.
+_LARGE = 1 << 24
 
 
 def is_assembly(values: Any, role: str) -> bool:
@@ -21,14 +26,14 @@ def is_assembly(values: Any, role: str) -> bool:
     Parameters
     ----------
     values : xarray.DataArray, or array of shape (n_rows, n_columns)
-        Numpy, torch, or nested lists of numbers.
+        Numpy, torch, dask, zarr, or nested lists of numbers.
     role : {"source", "target"}
         Name of the input in messages.
 
     Raises
     ------
     AssemblyError
-        Neither: a pandas, sparse or dask container, an xarray.Dataset, or nothing.
+        Neither: a pandas or sparse container, an xarray.Dataset, or nothing.
 
     Examples
     --------
@@ -42,7 +47,6 @@ def is_assembly(values: Any, role: str) -> bool:
         (isinstance(values, (pd.DataFrame, pd.Series, pd.Index)), "frame.to_numpy()"),
         (isinstance(values, xr.Dataset), "dataset['data']"),
         (sparse.issparse(values), "matrix.toarray()"),
-        (is_dask(values), "array.compute(), or neurobridge.make_assembly(...), which is mapped chunk by chunk"),
         (values is None, "fit(source, target), as an alignment takes both"),
     )
     for is_it, mend in refused:
@@ -93,11 +97,7 @@ def read_points(values: Any, role: str) -> np.ndarray:
         Another number of dimensions, none of either, values that are not real numbers, NaN or infinite values.
     """
     array = real_array(values, name=role, error=AssemblyError)
-    if array.ndim != 2 or 0 in array.shape:
-        raise AssemblyError(
-            f"{role}: found shape {array.shape}; expected (n_rows, n_columns), neither zero. "
-            f"Mend: {role}.reshape(-1, 1) for a single column."
-        )
+    _require_matrix(array, role)
     points = array.astype(np.float64)
     if not np.isfinite(points).all():
         raise AssemblyError(
@@ -107,7 +107,55 @@ def read_points(values: Any, role: str) -> np.ndarray:
     return points
 
 
-def require_varying_columns(points: np.ndarray, role: str) -> None:
+def open_points(values: Any, role: str) -> Any:
+    """Read a plain array as float64 points, or give a large one as it is, to be read in blocks of rows.
+
+    Parameters
+    ----------
+    values : array of shape (n_rows, n_columns)
+    role : str
+        Name of the input in messages.
+
+    Returns
+    -------
+    array of shape (n_rows, n_columns)
+        A large array (`is_large`), in memory, mapped or of dask, is not read, and its values are checked when they are.
+
+    Raises
+    ------
+    AssemblyError
+        As `read_points`.
+    """
+    if not is_large(values):
+        return read_points(values, role)
+    array = unlabelled(values)
+    array = array if is_lazy(array) else real_array(array, name=role, error=AssemblyError)
+    require_real(array, name=role, error=AssemblyError)
+    _require_matrix(array, role)
+    return array
+
+
+def is_large(values: Any) -> bool:
+    """Tell an array of so many numbers, in memory or not, that it is worked with in blocks of rows and in float32.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> is_large(np.zeros((3, 2)))
+    False
+    """
+    return math.prod(getattr(values, "shape", ())) > _LARGE
+
+
+def _require_matrix(array: Any, role: str) -> None:
+    if array.ndim != 2 or 0 in array.shape:
+        raise AssemblyError(
+            f"{role}: found shape {array.shape}; expected (n_rows, n_columns), neither zero. "
+            f"Mend: {role}.reshape(-1, 1) for a single column."
+        )
+
+
+def require_varying_columns(points: Any, role: str) -> None:
     """Refuse columns that hold a single value, as `require_varying_neuroids` does for assemblies.
 
     Raises
@@ -115,13 +163,18 @@ def require_varying_columns(points: np.ndarray, role: str) -> None:
     AssemblyError
         Counts the constant columns and names the first.
     """
-    constant = np.flatnonzero((points == points[0]).all(axis=0))
-    if len(constant):
-        raise AssemblyError(
-            f"{role}: found {len(constant)} column(s) with zero variance over {len(points)} sample(s), the first is "
-            f"{constant[0]}; expected columns that vary. Mend: {role}[:, {role}.std(axis=0) > 0], or "
-            "sklearn.feature_selection.VarianceThreshold() before the aligner in a pipeline."
-        )
+    first, is_constant = None, np.ones(points.shape[1], dtype=bool)
+    for _, block in read_blocks(points, BLOCK, role):
+        first = block[0] if first is None else first
+        is_constant &= (block == first).all(axis=0)
+        if not is_constant.any():
+            return
+    constant = np.flatnonzero(is_constant)
+    raise AssemblyError(
+        f"{role}: found {len(constant)} column(s) with zero variance over {len(points)} sample(s), the first is "
+        f"{constant[0]}; expected columns that vary. Mend: {role}[:, {role}.std(axis=0) > 0], or "
+        "sklearn.feature_selection.VarianceThreshold() before the aligner in a pipeline."
+    )
 
 
 def resolve_rows(pairs: Any, n_source: int, n_target: int) -> Rows:

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
 import xarray as xr
 
-from neurobridge.aligners.inputs import is_assembly, read_points
+from neurobridge.aligners.inputs import is_assembly, is_large, read_points
 from neurobridge.assemblies import AssemblyError, as_matrix, coords_of, validate
 from neurobridge.assemblies.schema import NEUROID, NEUROID_ID, PRESENTATION
 from neurobridge.flow import Direction, OffSupportWarning, Standardiser, Support
 from neurobridge.points.arrays import Array, same_kind
+from neurobridge.points.blocks import let_go, row_blocks
+from neurobridge.points.conversion import unlabelled
 
 OFF_SUPPORT = "off_support"
+# Rows of a large array that are mapped together.
+_ROWS = 1 << 16
 
 DIRECTIONS: tuple[Direction, ...] = ("forward", "backward")
 #: The sides that a direction leaves and reaches.
@@ -75,38 +80,45 @@ class Space(NamedTuple):
                 f"{str(fitted_ids[0])!r}) in the same order. Mend: select and order them as in fitting."
             )
 
-    def blocks(self, points: xr.DataArray | Array) -> list[xr.DataArray | Array]:
-        """Cut an assembly that is backed by dask into its chunks of presentations; anything else stays whole."""
-        if self.neuroids is None or points.chunks is None:
-            return [points]
-        edges = np.cumsum([0, *points.chunks[0]]).tolist()
-        return [points.isel({PRESENTATION: slice(*ends)}) for ends in pairwise(edges)]
+    def blocks(self, points: xr.DataArray | Array) -> list[slice]:
+        """Cut points into rows that are read together: the chunks of what is backed by dask, blocks of large arrays, or all."""
+        array = unlabelled(points)
+        chunks = getattr(array, "chunks", None)
+        if chunks is not None and (self.neuroids is not None or is_large(array)):
+            edges = np.cumsum([0, *chunks[0]]).tolist()
+            return [slice(*ends) for ends in pairwise(edges)]
+        return row_blocks(len(array), 1, budget=_ROWS) if self.neuroids is None and is_large(array) else [slice(None)]
 
-    def standardised(self, points: xr.DataArray | Array) -> np.ndarray:
-        """Read points of the space in standard deviations, shape (n_points, n_dims)."""
-        read = read_points if self.neuroids is None else as_matrix
-        return self.scale.forward(read(points, role=self.role))
+    def standardised(self, points: xr.DataArray | Array, rows: slice = slice(None)) -> np.ndarray:
+        """Read some points of the space in standard deviations, shape (n_rows, n_dims)."""
+        if self.neuroids is not None:
+            return self.scale.forward(as_matrix(points.isel({PRESENTATION: rows}), role=self.role))
+        return self.scale.forward(read_points(points if rows == slice(None) else points[rows], role=self.role))
 
-    def flag_off_support(self, mapped: np.ndarray, *, warn: bool, stacklevel: int) -> np.ndarray:
-        """Flag standardised points that lie off the support, shape (n_points,).
+    def distance(self, mapped: np.ndarray) -> np.ndarray:
+        """Measure how far standardised points are from the support, shape (n_points,).
 
         Raises
         ------
         FloatingPointError
             Values that are NaN or infinite.
-
-        Warns
-        -----
-        OffSupportWarning
-            Where asked for: more points off the support than chance allows, or any of them far off.
         """
         if not np.isfinite(mapped).all():
             raise FloatingPointError(
                 f"found {int((~np.isfinite(mapped)).sum())} mapped values of {mapped.size} that are NaN or infinite; expected "
                 "finite ones. Mend: check that the presentations are on the scale of those in fitting."
             )
+        return self.support.distance(mapped)
+
+    def flag_off_support(self, distance: np.ndarray, *, warn: bool, stacklevel: int) -> np.ndarray:
+        """Flag points that lie off the support, by their distances to it; both of shape (n_points,).
+
+        Warns
+        -----
+        OffSupportWarning
+            Where asked for: more points off the support than chance allows, or any of them far off.
+        """
         support = self.support
-        distance = support.distance(mapped)
         off = distance > support.radius
         if warn and (off.sum() > support.expected(len(off)) or distance.max() > support.extent):
             direction = "forward" if self.role == "target" else "backward"
@@ -126,20 +138,20 @@ class Space(NamedTuple):
         return off
 
     def handed_back(
-        self, mapped: np.ndarray, off: np.ndarray, points: xr.DataArray | Array, attrs: dict[str, Any]
+        self, values: np.ndarray, off: np.ndarray, points: xr.DataArray | Array, attrs: dict[str, Any]
     ) -> xr.DataArray | Array:
-        """Return standardised mapped points in the units of the space, in the form of the points that were mapped.
+        """Return mapped points in the form of the points that were mapped.
 
         Parameters
         ----------
-        mapped : array of shape (n_points, n_dims)
+        values : array of shape (n_points, n_dims)
+            In the units of the space.
         off : bool array of shape (n_points,)
         points : xarray.DataArray or array
             What was mapped: presentation coordinates and attrs are its own, or its kind of array.
         attrs : dict
             Further attrs of an assembly.
         """
-        values = self.scale.backward(mapped)
         if self.neuroids is None:
             return same_kind(values, points)
         counts = {"n_off_support": int(off.sum()), "support_quantile": self.support.quantile}
@@ -150,3 +162,42 @@ class Space(NamedTuple):
             attrs={**points.attrs, **attrs, **counts},
             name="data",
         )
+
+
+def moved_points(
+    points: xr.DataArray | Array,
+    entry: Space,
+    arrival: Space,
+    mapping: Callable[[np.ndarray], np.ndarray],
+    *,
+    rows_alone: bool = True,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Map points from one space to another, a block of rows at a time where they are large or backed by dask.
+
+    Parameters
+    ----------
+    points : xarray.DataArray or array
+    entry, arrival : Space
+    mapping : callable
+        From standardised points to standardised points.
+    rows_alone : bool
+        A point is mapped the same whatever others are mapped with it; otherwise all are mapped at once.
+
+    Returns
+    -------
+    values : array of shape (n_points, n_dims)
+        In the units of the space of arrival.
+    distances : array of shape (n_points,)
+        To its support.
+    """
+    blocks = entry.blocks(points) if rows_alone else [slice(None)]
+    if len(blocks) == 1:
+        mapped = mapping(entry.standardised(points))
+        return arrival.scale.backward(mapped), arrival.distance(mapped)
+    n_points = np.shape(points)[0]
+    values, distances = np.empty((n_points, len(arrival.scale.mean))), np.empty(n_points)
+    for rows in blocks:
+        mapped = mapping(entry.standardised(points, rows))
+        values[rows], distances[rows] = arrival.scale.backward(mapped), arrival.distance(mapped)
+        let_go(points)
+    return values, distances

@@ -24,9 +24,9 @@ from .fused.candidate import Candidate as Candidate
 from .fused.choosing.criteria import CRITERIA as CRITERIA
 from .fused.choosing.criteria import Criterion as Criterion
 from .fused.cost import FusedCost as FusedCost
-from .fused.fuse import MinibatchWarning as MinibatchWarning
 from .fused.fuse import fuse as fuse
 from .fused.result import FusedBridge as FusedBridge
+from .fused.sizes import MinibatchWarning as MinibatchWarning
 from .maps import KernelMap as KernelMap
 from .maps import LinearMap as LinearMap
 from .maps import kernel_map as kernel_map

@@ -12,6 +12,7 @@ import torch
 
 from neurobridge.bridge.cost.graph import EXACT_NEIGHBORS, graph_bytes
 from neurobridge.bridge.cost.metrics import METRICS
+from neurobridge.bridge.fused.sizes import BYTES_PER_ENTRY, LARGEST_MINIBATCH, SHARE_OF_DISTANCES
 from neurobridge.points.display import Displayed
 from neurobridge.points.memory import in_gb, room
 from neurobridge.points.options import is_choice, require_count
@@ -21,10 +22,12 @@ _REFERENCE_SECONDS = 0.125
 # What two threads gain on these loops, most of which wait for memory: measured 1.6 to 1.8.
 _THREAD_GAIN = 0.7
 _ITERATIONS = 6
-_LARGEST_MINIBATCH = 2000
-_BYTES_PER_ENTRY = 40.0
 # Minibatches that the maps of both directions are refitted and read on, beside all those of the plan.
 _POOLED_MINIBATCHES = 32
+# Kernel maps that stand for the plan of more points than these, both directions.
+_READ_BY_PLAN, _DISTILLED = 100_000, 12.0
+# Of `fuse`, by default.
+_MEMORY_LIMIT = 4e9
 # An interpreter with torch, numba and this package.
 _INTERPRETER = 4.5e8
 
@@ -138,10 +141,14 @@ def estimate_cost(
     if not is_choice(method, ("factored", "fused")):
         raise ValueError(f"found method={method!r}; expected 'factored' or 'fused'. Mend: choose one of them.")
     n_threads = torch.get_num_threads() if n_threads is None else n_threads
-    kept = pairs if nearest is None else min(nearest, pairs)
+    at_once = _minibatch(n, m, minibatch_size) if method == "fused" else None
+    led_over = pairs
+    if at_once is not None:
+        led_over = min(pairs, int(SHARE_OF_DISTANCES * _MEMORY_LIMIT / ((n + m) * element_size)) or 1)
+    kept = led_over if nearest is None else min(nearest, led_over)
     sides = tuple(zip((n, m), width, strict=True))
     stages = {
-        "distances": sum(_distance_seconds(size, d, pairs, kept, metric, nearest) for size, d in sides),
+        "distances": sum(_distance_seconds(size, d, led_over, kept, metric, nearest) for size, d in sides),
         "plan": 16e-9 * _ITERATIONS * (n + m) * kept,
     }
     held = sum(size * d * element_size for size, d in sides)
@@ -150,10 +157,10 @@ def estimate_cost(
     if metric == "geodesic":
         working = max(graph_bytes(size, d, n_neighbors, kept, nearest=nearest is not None) for size, d in sides)
     if method == "fused":
-        at_once = _minibatch(n, m, minibatch_size)
-        stages |= _fused_stages(n, m, width, pairs, at_once)
-        held += sum(size * d * 8 for size, d in sides)
-        working = max(working, _BYTES_PER_ENTRY * (at_once**2 if at_once else n * m))
+        stages |= _fused_stages(n, m, width, pairs, led_over, at_once)
+        # At once the maps are fitted on copies of the points in float64.
+        held += 0 if at_once else sum(size * d * 8 for size, d in sides)
+        working = max(working, BYTES_PER_ENTRY * (at_once**2 if at_once else n * m))
     speed = _calibration() / _REFERENCE_SECONDS / (1 + _THREAD_GAIN * (n_threads - 1))
     stages = {name: seconds * speed for name, seconds in stages.items()}
     return CostEstimate(sum(stages.values()), _INTERPRETER + held + factors + working, stages, n_threads)
@@ -170,17 +177,21 @@ def _distance_seconds(n: int, d: int, pairs: int, kept: int, metric: str, neares
 def _minibatch(n: int, m: int, minibatch_size: int | None) -> int | None:
     if minibatch_size is not None:
         return minibatch_size if minibatch_size < max(n, m) else None
-    return _LARGEST_MINIBATCH if _BYTES_PER_ENTRY * n * m > 4e9 else None
+    return LARGEST_MINIBATCH if BYTES_PER_ENTRY * n * m > 4e9 else None
 
 
-def _fused_stages(n: int, m: int, width: tuple[int, int], pairs: int, size: int | None) -> dict[str, float]:
-    entry = 30e-9 + 0.2e-9 * pairs + 0.06e-9 * sum(width)
-    search = 6.0 + 4e-5 * pairs * sum(width)
+def _fused_stages(
+    n: int, m: int, width: tuple[int, int], pairs: int, led_over: int, size: int | None
+) -> dict[str, float]:
+    search = 6.0 + 2.4e-4 * pairs * sum(width)
     if size is None:
+        entry = 30e-9 + 0.2e-9 * pairs + 0.06e-9 * sum(width)
         return {"search": search, "minibatches": 25 * entry * n * m}
+    entry = 35e-9 + 0.05e-9 * led_over + 0.03e-9 * sum(width)
     n_batches = math.ceil(max(n, m) / size)
     refits = 3 * (0.5 + 2.5e-5 * sum(d * d for d in width))
-    return {"search": search, "minibatches": (n_batches + _POOLED_MINIBATCHES) * entry * size**2 + refits}
+    stages = {"search": search, "minibatches": (n_batches + _POOLED_MINIBATCHES) * entry * size**2 + refits}
+    return stages | ({"readout": _DISTILLED} if max(n, m) > _READ_BY_PLAN else {})
 
 
 @cache

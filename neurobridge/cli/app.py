@@ -38,6 +38,10 @@ COMMANDS = {
         "neurobridge.cli.align:align_command",
         "Align one assembly to another over their pairs and write it in the other's space.",
     ),
+    "road": LazyCommand(
+        "neurobridge.cli.road:road_command",
+        "Align two large feature files, move one, seek held-out partners and report; a killed run goes on.",
+    ),
     "curve": LazyCommand(
         "neurobridge.cli.curve:curve_command",
         "Score aligned activations on held-out stimuli, from few pairs to many, and write table, figure and Dataset.",

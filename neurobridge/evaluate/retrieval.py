@@ -151,6 +151,11 @@ def retrieve(
         )
     resolved = resolve_pairs(source, target, pairs, seed=seed)
     sides = resolved.indices(source, target)
+    n_points, n_neuroids = sum(len(np.unique(side)) for side in sides), source.sizes[NEUROID]
+    check_memory(
+        4 * 8.0 * n_points * n_neuroids, np.inf, f"a retrieval among {n_points} stimuli of {n_neuroids} neuroids",
+        mend="pairs=1000 seeks a thousand stimuli among as many; neurobridge road seeks some among all, read from files",
+    )  # fmt: skip
     stimuli, rows = zip(*(np.unique(side, return_inverse=True) for side in sides), strict=True)
     spaces = [
         as_matrix(assembly, role=role)[kept]

@@ -8,6 +8,7 @@ from typing import Any, Literal
 import numpy as np
 
 from neurobridge.points.arrays import Array, same_kind
+from neurobridge.points.blocks import row_blocks
 from neurobridge.points.conversion import real_array
 from neurobridge.points.display import Displayed
 from neurobridge.points.options import is_choice, require_options
@@ -18,6 +19,8 @@ ALPHAS: tuple[float, ...] = tuple(np.logspace(-3, 5, 33).tolist())
 _ONE = 1e-9
 # Deviations of a constant cloud from its mean, as a share of the mean.
 _ROUNDING = 1e-13
+# Elements of a cloud that is measured a block at a time.
+_LARGE = 1 << 24
 
 Penalty = Literal["per-target", "shared"]
 
@@ -197,7 +200,7 @@ def unit_of_cloud(X: np.ndarray) -> float:
 
     Parameters
     ----------
-    X : float64 array of shape (n_points, n_dims)
+    X : floating array of shape (n_points, n_dims)
 
     Returns
     -------
@@ -209,8 +212,9 @@ def unit_of_cloud(X: np.ndarray) -> float:
     >>> unit_of_cloud(np.array([[3e-9, 4e-9], [-3e-9, -4e-9]])) / 1e-9  # doctest: +ELLIPSIS
     3.535533...
     """
+    if X.dtype != np.float64 or X.size > _LARGE:
+        return _unit_in_blocks(X)
     mean = X.mean(axis=0)
-    # One array of the size of the cloud, which may be large.
     deviations = X - mean
     np.abs(deviations, out=deviations)
     peak = float(deviations.max(initial=0.0))
@@ -218,6 +222,18 @@ def unit_of_cloud(X: np.ndarray) -> float:
         return 1.0
     deviations /= peak
     unit = peak * float(np.sqrt(np.square(deviations, out=deviations).mean()))
+    return 1.0 if abs(unit - 1) < _ONE else unit
+
+
+def _unit_in_blocks(X: np.ndarray) -> float:
+    """Measure the unit of a cloud a block of rows at a time, so that no copy of it exists."""
+    blocks = row_blocks(*X.shape, budget=1 << 22)
+    mean = sum(X[rows].sum(axis=0, dtype=np.float64) for rows in blocks) / len(X)
+    peak = max(float(np.abs(X[rows] - mean).max(initial=0.0)) for rows in blocks)
+    if peak <= _ROUNDING * float(np.abs(mean).max(initial=0.0)):
+        return 1.0
+    total = sum(float(np.square((X[rows] - mean) / peak).sum()) for rows in blocks)
+    unit = peak * float(np.sqrt(total / X.size))
     return 1.0 if abs(unit - 1) < _ONE else unit
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -9,10 +10,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from neurobridge.points.blocks import is_lazy, row_blocks
+from neurobridge.points.blocks import is_lazy, let_go, row_blocks
 from neurobridge.points.conversion import real_array, require_real, unlabelled, working_dtype
 from neurobridge.points.devices import find_device
 from neurobridge.points.display import Displayed, by
+from neurobridge.points.memory import check_memory
 from neurobridge.store.kinds import register
 
 Array = Any  # numpy.ndarray, torch.Tensor, or (where a function says so) a memory map or dask array
@@ -67,6 +69,27 @@ def _require_points(x: Array, name: str) -> None:
             f"{name}: found shape {tuple(x.shape)}; expected (n_points, n_dims), neither zero. "
             "Mend: reshape to two dimensions."
         )
+
+
+def in_memory(x: Array, *, name: str) -> np.ndarray:
+    """Return finite points as a matrix of float32 or float64; what lies on disk is read a block at a time.
+
+    Raises
+    ------
+    ValueError
+        Another number of dimensions, none of either, or values that are not finite.
+    """
+    source = PointSource.of(x, name=name, device="cpu")
+    if isinstance(source.data, torch.Tensor):
+        return source.data.numpy()
+    n_bytes = float(math.prod(source.shape)) * source.element_size
+    what = f"{name} of {source.shape[0]} x {source.shape[1]} points in memory"
+    check_memory(n_bytes, math.inf, what, mend="keep fewer dimensions, those of the first principal components")
+    out = np.empty(source.shape, working_dtype(source.data.dtype))
+    for rows, block in source.blocks(source.shape[1]):
+        out[rows] = block.numpy()
+        let_go(source.data)
+    return out
 
 
 def require_tensor(x: Any, *, name: str) -> torch.Tensor:
@@ -227,3 +250,4 @@ def read_blocks(X: Any, size: int, name: str = "X") -> Iterator[tuple[slice, np.
     """Read ``X`` in blocks of ``size`` rows, float64, each with the rows it covers."""
     for rows in row_blocks(len(X), 1, budget=size):
         yield rows, read_rows(X, rows, name)
+        let_go(X)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 from typing import Any
 
 import numpy as np
@@ -36,3 +37,16 @@ def is_dask(x: Any) -> bool:
 def is_lazy(x: Any) -> bool:
     """Tell whether an array lies on disk or in a dask graph, so that it must be read block by block."""
     return isinstance(x, np.memmap) or is_dask(x)
+
+
+def is_zarr(x: Any) -> bool:
+    """Tell whether ``x`` is a zarr array, without importing zarr."""
+    return type(x).__module__.partition(".")[0] == "zarr" and hasattr(x, "chunks") and hasattr(x, "dtype")
+
+
+def let_go(x: Any) -> None:
+    """Tell the system that the pages of a memory map that were read are not needed: they would count as memory of the process."""
+    mapped = getattr(x, "_mmap", None)
+    # What was written to a private map would be lost.
+    if mapped is not None and getattr(x, "mode", "") == "r" and hasattr(mmap, "MADV_DONTNEED"):
+        mapped.madvise(mmap.MADV_DONTNEED)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from neurobridge.points.blocks import is_dask
+from neurobridge.points.blocks import is_dask, is_zarr
 
 # Errors that the conversions of other libraries raise for what they cannot convert.
 _CONVERSION_ERRORS = (ValueError, TypeError, RuntimeError, OverflowError, NotImplementedError)
@@ -32,7 +32,11 @@ def is_tensor(x: Any) -> bool:
 
 
 def unlabelled(x: Any) -> Any:
-    """Return the array within an ``xarray.DataArray``, and anything else as it is."""
+    """Return the array within an ``xarray.DataArray``, a zarr array as a dask array, and anything else as it is."""
+    if is_zarr(x):
+        import dask.array as da
+
+        return da.from_array(x, chunks=x.chunks, name=False)
     return x.data if hasattr(x, "dims") and hasattr(x, "data") else x
 
 

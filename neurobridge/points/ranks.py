@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from scipy.spatial.distance import cdist
 
-from neurobridge.points.blocks import row_blocks
+from neurobridge.points.arrays import as_points, read_rows
+from neurobridge.points.blocks import let_go, row_blocks
 from neurobridge.points.options import is_choice
+from neurobridge.points.progress import progress_bar
 
 #: Similarities of two points: larger is closer. "euclidean" is the negative distance.
 SIMILARITIES = ("cosine", "correlation", "euclidean")
@@ -151,6 +153,94 @@ def partner_ranks(
         if permutations is not None:
             _rank_permuted(block, table[permutations[:, rows]], tolerance, permuted[:, rows])
     return Ranks(rank, permuted)
+
+
+class Found(NamedTuple):
+    """Ranks and nearest points of queries among many points.
+
+    Attributes
+    ----------
+    rank : array of shape (n_queries,)
+        Of the partner of each query: 1 is best; ties count half.
+    dealt_rank : array of shape (n_queries,)
+        Of the partner of the next query, as it would be by chance.
+    nearest : int array of shape (n_queries, n_nearest)
+        Rows of the most similar points, the best first.
+    similarity : array of shape (n_queries, n_nearest)
+    """
+
+    rank: np.ndarray
+    dealt_rank: np.ndarray
+    nearest: np.ndarray
+    similarity: np.ndarray
+
+
+def ranks_among_many(
+    queries: np.ndarray,
+    points: Any,
+    partners: np.ndarray,
+    *,
+    similarity: str = "cosine",
+    n_nearest: int = 10,
+    progress: bool | None = None,
+) -> Found:
+    """Rank the partner of some queries among points that may lie on disk, and find the nearest: one pass over blocks of points.
+
+    Parameters
+    ----------
+    queries : array of shape (n_queries, n_dims)
+    points : array of shape (m, n_dims)
+        In memory, mapped, or of dask.
+    partners : int array of shape (n_queries,)
+        Row of ``points`` that is the partner of each query.
+    similarity : {"cosine", "correlation", "euclidean"}
+    n_nearest : int
+    progress : bool, optional
+        Show a bar of the blocks.
+
+    Returns
+    -------
+    Found
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> X = np.array([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]])
+    >>> found = ranks_among_many(X[:2] + 0.1, X, np.array([0, 1]), n_nearest=2)
+    >>> found.rank.tolist(), found.dealt_rank.tolist(), found.nearest.tolist()
+    ([1.0, 1.0], [3.0, 3.0], [[0, 2], [1, 2]])
+    """
+    points = as_points(points, "points")
+    n, m = len(queries), points.shape[0]
+    order, place = np.unique(partners, return_inverse=True)
+    truth = read_rows(points, order, "points")[place]
+    known, truth, tolerance = prepared_points(queries, truth, similarity)
+    dealt = np.roll(truth, -1, axis=0)
+    marks = [_similarity_of_rows(known, side, similarity) for side in (truth, dealt)]
+    own = [np.zeros(n), np.zeros(n)]
+    k = min(n_nearest, m)
+    best, rows_of_best = np.full((n, 0), -np.inf), np.empty((n, 0), dtype=np.int64)
+    blocks = row_blocks(m, n, budget=_BLOCK)
+    for rows in progress_bar(blocks, progress=progress, desc="retrieval", leave=False):
+        block = _similarities(
+            known, prepared_points(queries[:1], read_rows(points, rows, "points"), similarity)[1], similarity
+        )
+        let_go(points)
+        for total, mark in zip(own, marks, strict=True):
+            total += (
+                (block > (mark + tolerance)[:, None]).sum(axis=1) + (block >= (mark - tolerance)[:, None]).sum(axis=1)
+            ) / 2
+        here = np.argpartition(block, -min(k, block.shape[1]), axis=1)[:, -min(k, block.shape[1]) :]
+        best = np.hstack([best, np.take_along_axis(block, here, axis=1)])
+        rows_of_best = np.hstack([rows_of_best, here + rows.start])
+        kept = np.argsort(-best, axis=1, kind="stable")[:, :k]
+        best, rows_of_best = (np.take_along_axis(each, kept, axis=1) for each in (best, rows_of_best))
+    # Each partner is level with itself.
+    return Found(own[0] + 0.5, own[1] + 0.5, rows_of_best, best)
+
+
+def _similarity_of_rows(A: np.ndarray, B: np.ndarray, similarity: str) -> np.ndarray:
+    return -np.linalg.norm(A - B, axis=1) if similarity == "euclidean" else (A * B).sum(axis=1)
 
 
 def prepared_points(queries: np.ndarray, points: np.ndarray, similarity: str) -> tuple[np.ndarray, np.ndarray, float]:

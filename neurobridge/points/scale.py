@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 
 from neurobridge.points.arrays import as_points, read_blocks
 from neurobridge.points.display import html_repr, short_repr
+from neurobridge.points.memory import check_memory
 from neurobridge.store.kinds import register
 
 BLOCK = 16384
@@ -81,6 +83,10 @@ class Standardiser:
 def standardised(X: Any, scale: Standardiser) -> np.ndarray:
     """Standardise all rows into one float32 array, a block at a time, so that no float64 copy of X exists."""
     X = as_points(X, "X")
+    what = f"{X.shape[0]} x {X.shape[1]} standardised points"
+    check_memory(
+        4.0 * X.shape[0] * X.shape[1], math.inf, what, mend="keep fewer dimensions, those of the first components"
+    )
     out = np.empty(X.shape, dtype=np.float32)
     for rows, block in read_blocks(X, BLOCK):
         out[rows] = scale.forward(block)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 import sys
 
@@ -35,6 +36,55 @@ for job in (
         print(error)
 bridge_cost(X, X, pairs, stream=True)
 """
+
+
+# Arrays that take no memory themselves, under the limit of a small machine; each job says what fits before it takes anything.
+_AT_THREE_GB = """
+import sys
+import dask.array as da, numpy as np, xarray as xr, torch
+import neurobridge as nb
+from neurobridge.bridge import fuse, bridge_cost
+from neurobridge.evaluate import decode, retrieve
+from neurobridge.evaluate.similarity import sliced_wasserstein
+torch.set_num_threads(1)
+def flat(n, d):
+    return np.broadcast_to(np.float32(1), (n, d))
+def lazy(n, d):
+    values = da.zeros((n, d), dtype="f4", chunks=(2000, d))
+    names = {"stimulus_id": np.arange(n), "side": np.arange(n) % 2}
+    return nb.make_assembly(values, presentation=names, neuroid={"neuroid_id": np.arange(d)})
+pairs = np.arange(100), np.arange(100)
+jobs = {
+    "sliced": lambda: sliced_wasserstein(flat(60_000_000, 4), flat(60_000_000, 4)),
+    "decode": lambda: decode(lazy(20_000, 20_000), "side", n_permutations=0),
+    "retrieve": lambda: retrieve(lazy(20_000, 20_000), lazy(20_000, 20_000)),
+    "fuse": lambda: fuse(da.zeros((8_000_000, 128), dtype="f4", chunks=(100_000, 128)), flat(1000, 8), pairs),
+    "cost": lambda: bridge_cost(da.zeros((8_000_000, 4), dtype="f4", chunks=(100_000, 4)), flat(1000, 4), pairs),
+}
+for name in sys.argv[1:]:
+    try:
+        jobs[name]()
+    except MemoryError as error:
+        print(f"{name}: {error}")
+"""
+_FITS = {
+    "sliced": "X[::10]", "decode": "neuroid=slice(0, 500)", "retrieve": "neurobridge road", "fuse": "principal components",
+    "cost": "nearest=32",
+}  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("prlimit") is None, reason="prlimit is of Linux's util-linux")
+def test_at_three_gb_every_large_job_names_what_fits():
+    command = ["prlimit", "--as=3000000000", sys.executable, "-W", "ignore", "-c", _AT_THREE_GB, *_FITS]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    lines = dict(line.split(": ", 1) for line in done.stdout.splitlines())
+    assert list(lines) == list(_FITS)
+    for name, line in lines.items():
+        assert _FITS[name] in line
+        assert "ulimit -v" in line
+        assert "alloc" not in line
 
 
 @pytest.fixture

@@ -9,7 +9,14 @@ from hypothesis import strategies as st
 from scipy.spatial.distance import cdist
 
 from neurobridge.points import ranks
-from neurobridge.points.ranks import HUB_NEIGHBORS, SIMILARITIES, hub_corrected, partner_ranks, rank_of
+from neurobridge.points.ranks import (
+    HUB_NEIGHBORS,
+    SIMILARITIES,
+    hub_corrected,
+    partner_ranks,
+    rank_of,
+    ranks_among_many,
+)
 
 
 def table_of(X, Y, similarity):
@@ -71,3 +78,21 @@ def test_the_best_of_several_partners_counts_and_the_others_do_not_compete():
 def test_an_unknown_similarity_is_refused():
     with pytest.raises(ValueError, match=r"'dot'.*'cosine', 'correlation', 'euclidean'"):
         partner_ranks(np.eye(2), np.eye(2), similarity="dot")
+
+
+@pytest.mark.parametrize("similarity", SIMILARITIES)
+def test_ranks_among_many_points_are_those_of_a_search_of_all(similarity, monkeypatch):
+    rng = np.random.default_rng(0)
+    points = rng.normal(size=(300, 6))
+    partners = rng.permutation(300)[:40]
+    queries = points[partners] + rng.normal(size=(40, 6))
+    expected = partner_ranks(queries, points, partners, similarity=similarity).rank
+    monkeypatch.setattr(ranks, "_BLOCK", 40 * 64)
+    found = ranks_among_many(queries, points, partners, similarity=similarity, n_nearest=7)
+    np.testing.assert_array_equal(found.rank, expected)
+    np.testing.assert_array_equal(
+        found.dealt_rank, partner_ranks(queries, points, np.roll(partners, -1), similarity=similarity).rank
+    )
+    for k in range(7):
+        ranked = partner_ranks(queries, points, found.nearest[:, k], similarity=similarity).rank
+        np.testing.assert_array_equal(ranked, k + 1)

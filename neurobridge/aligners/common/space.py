@@ -14,7 +14,7 @@ from neurobridge.aligners.common.routes import COMMON, fit_atlas, n_seen_in_both
 from neurobridge.aligners.common.views import Edge, read_pairs, read_spaces, view_stimuli
 from neurobridge.aligners.common.weights import check_parameters, complete_weights, weigh_routes
 from neurobridge.aligners.estimator import AlignerEstimator
-from neurobridge.aligners.spaces import Space
+from neurobridge.aligners.spaces import Space, moved_points
 from neurobridge.assemblies import AssemblyError, coords_of
 from neurobridge.assemblies.schema import NEUROID, NEUROID_ID
 from neurobridge.flow import Standardiser, Support
@@ -261,11 +261,10 @@ class CommonSpace(AlignerEstimator):
         entry.check(points)
         if target is not None:
             self._space(target)
-        parts = [self._moved(entry.standardised(block), source, target) for block in entry.blocks(points)]
-        mapped = parts[0] if len(parts) == 1 else np.concatenate(parts)
         arrival = self._common() if target is None else self._space(target)
+        values, distances = moved_points(points, entry, arrival, lambda X: self._moved(X, source, target))
         # Flagged without a warning, as by the baselines: contribution and held-out shares say how far to trust it.
-        off = arrival.flag_off_support(mapped, warn=False, stacklevel=2)
+        off = arrival.flag_off_support(distances, warn=False, stacklevel=2)
         count = self.n_stimuli_ if target in (None, source) else self.n_seen_in_both_[source, target]
         attrs = {
             "aligner": type(self).__name__,
@@ -273,7 +272,7 @@ class CommonSpace(AlignerEstimator):
             "target_space": target or COMMON,
             "n_pairs": count,
         }
-        return arrival.handed_back(mapped, off, points, attrs)
+        return arrival.handed_back(values, off, points, attrs)
 
     def cycle_error(self, spaces: Mapping[str, xr.DataArray | Array] | None = None) -> xr.Dataset:
         """Measure how far maps that should agree lie apart.
@@ -387,7 +386,7 @@ class CommonSpace(AlignerEstimator):
                 start = self._space(source)
                 points = start.scale.forward(start.scale.backward(np.asarray(support.points[:3], dtype=np.float64)))
                 for target in self.scales_:
-                    self._space(target).flag_off_support(self._moved(points, source, target), warn=False, stacklevel=1)
+                    self._space(target).distance(self._moved(points, source, target))
         self._facts()
 
     def _facts(self) -> dict[str, Any]:

@@ -12,6 +12,9 @@ from scipy import sparse
 
 from neurobridge.points.arrays import row_blocks
 
+# In float32 the terms of a softmin are kept down to this power of two of the largest: products of two are normal numbers.
+_LEAST = -116 * math.log(2)
+
 
 class Block(NamedTuple):
     """Scaled distances of some rows to anchors: (n_rows, k), with the columns they belong to, or all columns in order."""
@@ -140,4 +143,46 @@ def log_product(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
     for part in row_blocks(len(low), left.shape[1], budget=1 << 22):
         i, j = low[part].T
         out[i, j] = torch.logsumexp(left[i] + right[j], dim=1)
+    return out
+
+
+class SingleTerms(NamedTuple):
+    """Exponentials of rows of logarithms in float32.
+
+    Attributes
+    ----------
+    terms : float32 tensor of shape (n_rows, n_terms)
+        In units of the largest of each row, times a power of two that keeps products of two such numbers normal.
+    tops : float64 tensor of shape (n_rows,)
+        Logarithm of that unit.
+    is_wide : bool tensor of shape (n_rows,)
+        Where float32 does not hold all finite terms.
+    """
+
+    terms: torch.Tensor
+    tops: torch.Tensor
+    is_wide: torch.Tensor
+
+    @classmethod
+    def of(cls, logs: torch.Tensor) -> SingleTerms:
+        """Take the exponentials of logarithms (n_rows, n_terms), each row in its own unit."""
+        tops = torch.nan_to_num(logs.amax(dim=1), neginf=0.0)
+        relative = logs - tops[:, None]
+        low = relative < _LEAST
+        # Sums of as many products stay below the largest float32.
+        shift = math.floor((126 - math.log2(max(logs.shape[1], 1))) / 2) * math.log(2)
+        terms = (relative + shift).float().exp_().masked_fill_(low, 0.0)
+        return cls(terms, tops - shift, (low & torch.isfinite(relative)).any(dim=1))
+
+
+def single_log_product(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
+    """``log sum_p exp(left_ip + right_jp)``, (n, m), float32: `log_product` to the rounding of float32, several times faster."""
+    of_rows, of_columns = SingleTerms.of(left), SingleTerms.of(right)
+    if bool(of_columns.is_wide.any()):
+        return log_product(left, right).float()
+    out = (of_rows.terms @ of_columns.terms.T).log_()
+    out.add_(of_rows.tops.float()[:, None]).add_(of_columns.tops.float())
+    wide = of_rows.is_wide.nonzero()[:, 0]
+    if len(wide):
+        out[wide] = log_product(left[wide], right).float()
     return out

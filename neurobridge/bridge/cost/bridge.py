@@ -156,8 +156,14 @@ class BridgeCost(Displayed):
     def subset(self, rows: np.ndarray, columns: np.ndarray) -> BridgeCost:
         """The cost between some source points and some target points, over the same pairs; it has no anchor rows of its own."""
         none = np.empty(0, dtype=np.int64)
+        # Distances of all points are kept by a graph alone, which reads them.
+        source, target = (
+            side if side.graph_points is not None else replace(side, held=None) for side in (self.source, self.target)
+        )
         return replace(
             self,
+            source=source,
+            target=target,
             source_factor=self.source_factor.subset(torch.as_tensor(rows, device=self.source_factor.device)),
             target_factor=self.target_factor.subset(torch.as_tensor(columns, device=self.target_factor.device)),
             anchors=(none, none),

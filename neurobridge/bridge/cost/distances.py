@@ -24,6 +24,8 @@ from neurobridge.store.kinds import build, fields_of, register
 _FEW_POINTS = 256
 # Rows whose distances stand for all when a unit of length cannot be taken from every one of them.
 _UNIT_ROWS = 4096
+# Distances whose mean is taken at once.
+_WHOLE = 1 << 24
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -266,7 +268,12 @@ def unit_of_length(distances: torch.Tensor, scale: Scale) -> float:
     if scale == "none":
         return 1.0
     if scale == "mean":
-        return positive_unit(float(distances.mean(dtype=torch.float64)), scale)
+        if distances.numel() <= _WHOLE:
+            return positive_unit(float(distances.mean(dtype=torch.float64)), scale)
+        # A mean in float64 makes a copy.
+        blocks = row_blocks(*distances.shape, budget=_WHOLE)
+        total = sum(float(distances[rows].sum(dtype=torch.float64)) for rows in blocks)
+        return positive_unit(total / distances.numel(), scale)
     return positive_unit(float(np.median(distances.cpu().numpy())), scale)
 
 

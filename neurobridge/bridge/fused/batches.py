@@ -19,6 +19,7 @@ from neurobridge.bridge.transport.plans import FactoredPlan, Plan
 from neurobridge.maps.kernel import KernelMap
 from neurobridge.points.arrays import PointSource, Rows, row_blocks
 from neurobridge.points.display import html_repr, short_repr
+from neurobridge.points.progress import progress_bar
 from neurobridge.store.kinds import register
 
 # The dealing forgives: a coarse plan that is a hundredth off still balances the minibatches.
@@ -306,11 +307,22 @@ def complete(
     n_used = sum(len(source_rows) for source_rows, _ in solved_batches)
     states, parts, pooled = [], [], []
     n_iter, error = 0, 0.0
-    for number, rows in enumerate(solved_batches):
+    # In one piece: a small tensor that stays after each minibatch would keep the memory of its large ones from being used again.
+    device = first.plan.log_u.device
+    kept = [
+        torch.empty(sum(map(len, side)), dtype=torch.float64, device=device)
+        for side in zip(*solved_batches, strict=True)
+    ]
+    ends = [0, 0]
+    for number, rows in enumerate(progress_bar(solved_batches, progress=None, desc="minibatches", leave=False)):
         batch = _solved(cost, epsilon, rows, tol)
         # Divided twice, as the other way round rounds differently.
         share = len(rows[0]) / len(problem.X) / (n_used / len(problem.X))
-        parts.append(Part(*rows, batch.plan.log_u + math.log(share), batch.plan.log_v))
+        views = []
+        for k, scaling in enumerate((batch.plan.log_u + math.log(share), batch.plan.log_v)):
+            views.append(kept[k][ends[k] : ends[k] + len(scaling)].copy_(scaling))
+            ends[k] += len(scaling)
+        parts.append(Part(rows[0], rows[1], views[0], views[1]))
         n_iter, error = max(n_iter, batch.plan.n_iter), error + share * batch.plan.marginal_error
         if number < n_pooled:
             pooled.append(batch)
@@ -335,7 +347,7 @@ class _Solved(NamedTuple):
 def _solved(cost: FusedCost, epsilon: float, rows: Rows, tol: float) -> _Solved:
     batch = cost.subset(*rows)
     matrix = batch.rows(slice(None))
-    plan = sinkhorn(matrix, epsilon, tol)
+    plan = sinkhorn(matrix, epsilon, tol, relax=True)
     return _Solved(plan, *mean_partners(matrix, plan, epsilon, batch.problem))
 
 

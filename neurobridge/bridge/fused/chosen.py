@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from neurobridge.bridge.cost.measured import measured_cost
+from neurobridge.bridge.cost.metrics import Geometry
 from neurobridge.bridge.fused.candidate import (
     KERNEL_RIDGE,
     ORTHOGONAL,
@@ -36,21 +38,33 @@ from neurobridge.maps.whitening import WhitenedDesign
 
 # Candidates are compared on a random part of more points than this a side.
 _MOST_POINTS = 10_000
+# And maps of the pairs alone learn from a random part of more points than this a side.
+_MOST_MAPPED = 50_000
 # Among so many unpaired points the partner of a held-out point has to be found.
 _N_OTHERS = 1000
 _SPREAD_POINTS = 2000
 
 
-def choosing_problem(problem: FusedProblem, clouds: CloudProblem | None, seed: int) -> CloudProblem:
+def choosing_problem(problem: FusedProblem, clouds: CloudProblem | None, geometry: Geometry, seed: int) -> CloudProblem:
     """Return the problem on which candidates are compared: all points, or all pairs among a random part."""
     if clouds is not None and max(len(problem.X), len(problem.Y)) <= _MOST_POINTS:
         return clouds
+    part = _part(problem, _MOST_POINTS, seed)
+    if part.cost.n_anchors < len(part.rows[0]):
+        # Pairs are left out of folds with their anchors, so that each has one here.
+        X, Y = (side.astype(whole.dtype) for side, whole in ((part.X, problem.X), (part.Y, problem.Y)))
+        part = replace(part, cost=measured_cost(X, Y, part.rows, geometry, device=part.cost.source_factor.device))
+    return CloudProblem.of(part, seed)
+
+
+def _part(problem: FusedProblem, n_points: int, seed: int) -> FusedProblem:
+    """Keep all pairs among a random part of both clouds."""
     rng = np.random.default_rng(seed)
     kept = [
-        some_rows(len(points), paired, len(np.unique(paired)) + _MOST_POINTS, rng)
+        some_rows(len(points), paired, len(np.unique(paired)) + n_points, rng)
         for points, paired in zip((problem.X, problem.Y), problem.rows, strict=True)
     ]
-    return CloudProblem.of(problem.subset(*kept), seed)
+    return problem.subset(*kept)
 
 
 def held_pairs(
@@ -108,6 +122,10 @@ def _pair_map(
     chosen: Candidate, problem: FusedProblem, clouds: CloudProblem | None, seed: int, *, backward: bool
 ) -> AnyMap | None:
     """Fit a map of the pairs alone, in the units of the points; None for a candidate with a plan."""
+    if chosen.n_rounds:
+        return None
+    if clouds is None and max(len(problem.X), len(problem.Y)) > _MOST_MAPPED:
+        problem = _part(problem, _MOST_MAPPED, seed)
     (X, Y), (i, j) = (problem.X, problem.Y), problem.rows
     if backward:
         (X, Y), (i, j) = (Y, X), (j, i)

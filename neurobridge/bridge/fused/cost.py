@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
+from neurobridge.bridge.cost.blocks import single_log_product
 from neurobridge.bridge.cost.bridge import BridgeCost
 from neurobridge.bridge.cost.protocol import TransposedCost, written_out
 from neurobridge.maps.kernel import KernelMap
@@ -34,10 +35,12 @@ class FusedProblem:
     ----------
     cost : BridgeCost
         Bridge cost between the points below, shape (n, m).
-    X : float64 array of shape (n, n_source_dims)
-    Y : float64 array of shape (m, n_target_dims)
+    X : array of shape (n, n_source_dims)
+        Float64; of a plan in minibatches in the precision that was given, and its minibatches in float64.
+    Y : array of shape (m, n_target_dims)
+        Likewise.
     rows : tuple of two int arrays of shape (n_pairs,)
-        Rows of X and of Y that are pairs.
+        Rows of X and of Y that are pairs. The bridge cost leads over all of them, or over some.
     units : tuple of two float
         Lengths of the source and the target space that ridge penalties and rounding are measured in: `unit_of_cloud` of all
         points, of which X and Y may be a part.
@@ -57,7 +60,10 @@ class FusedProblem:
     def without_pairs(self, source_rows: np.ndarray, target_rows: np.ndarray) -> FusedProblem:
         """Keep some points in the order of their rows, and no pairs."""
         cost = self.cost.subset(source_rows, target_rows)
-        return FusedProblem(cost, self.X[source_rows], self.Y[target_rows], (_NO_ROWS, _NO_ROWS), self.units)
+        X, Y = (
+            side[rows].astype(np.float64, copy=False) for side, rows in ((self.X, source_rows), (self.Y, target_rows))
+        )
+        return FusedProblem(cost, X, Y, (_NO_ROWS, _NO_ROWS), self.units)
 
     def ridge_forward(self, source: np.ndarray, target: np.ndarray) -> LinearMap:
         """Fit a ridge map from points of the source space to points of the target space, with one penalty."""
@@ -90,7 +96,15 @@ class FusedProblem:
 
 def bridge_matrix(cost: BridgeCost) -> torch.Tensor:
     """Write the softmin bridge cost at `BRIDGE_EPSILON` out, float32 (n, m), on the device of the distances."""
-    return cost.at(BRIDGE_EPSILON).rows(slice(None)).float()
+    return _bridge_rows(cost, slice(None))
+
+
+def _bridge_rows(cost: BridgeCost, block: slice | np.ndarray) -> torch.Tensor:
+    if cost.source.anchors.dtype == torch.float64:
+        return cost.at(BRIDGE_EPSILON).rows(block).float()
+    index = block if isinstance(block, slice) else torch.as_tensor(block, device=cost.source_factor.device)
+    left = cost.source_factor.log_kernel(index, BRIDGE_EPSILON)
+    return single_log_product(left, cost.target_factor.log_kernel(slice(None), BRIDGE_EPSILON)).mul_(-BRIDGE_EPSILON)
 
 
 @register("fused-blend", version=2, upgrades={1: dict})
@@ -278,7 +292,7 @@ class FusedCost:
         -------
         float32 tensor of shape (n_rows, m)
         """
-        bridge = self.problem.cost.at(BRIDGE_EPSILON).rows(block).float()
+        bridge = _bridge_rows(self.problem.cost, block)
         return self.blend(bridge, self.problem.X[block], self.problem.Y)
 
     def subset(self, rows: np.ndarray, columns: np.ndarray) -> FusedCost:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,8 @@ from neurobridge.bridge.fused.candidate import RIDGE, Candidate
 from neurobridge.bridge.fused.choosing.criteria import Criterion
 from neurobridge.bridge.fused.cost import AnyMap
 from neurobridge.bridge.fused.deprecated import warn_deprecated
-from neurobridge.bridge.fused.states import State, predict
+from neurobridge.bridge.fused.readout import READ_BY_PLAN, BridgeReader, Distilled, distil, predict
+from neurobridge.bridge.fused.states import State
 from neurobridge.bridge.transport.coupling import Coupling
 from neurobridge.maps.linear import LinearMap
 from neurobridge.points.arrays import Array, Rows, points, same_kind
@@ -35,7 +37,16 @@ def _state_of_one_direction(state: dict[str, Any]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-@register("fused-bridge", version=3, upgrades={1: _state_of_0_1, 2: _state_of_one_direction})
+def _state_without_distilled(state: dict[str, Any]) -> dict[str, Any]:
+    """Read new points by the plan itself."""
+    return {**state, "distilled": (None, None)}
+
+
+@register(
+    "fused-bridge",
+    version=4,
+    upgrades={1: _state_of_0_1, 2: _state_of_one_direction, 3: _state_without_distilled},
+)
 @dataclass(frozen=True, eq=False, repr=False)
 class FusedBridge:
     """A fitted fused bridge, made by `fuse`: a coupling, and maps in both directions for points that were not fitted.
@@ -64,6 +75,9 @@ class FusedBridge:
         ``criterion="retrieval"`` images spread as far as the points of their space do, otherwise 1.
     minibatch_size : int or None
         Most points a side of the minibatches the plan was solved in; None if all points were solved at once.
+    distilled : tuple of two Distilled or None
+        Forward and backward, the kernel map that stands for the plan where new points are read, and the share of the plan's own
+        readout that it explains; None where they are read by the plan.
 
     Examples
     --------
@@ -93,10 +107,19 @@ class FusedBridge:
     minibatch_size: int | None
     _states: list[State]
     _back_states: list[State]
+    distilled: tuple[Distilled | None, Distilled | None] = (None, None)
 
     def to_state(self) -> dict[str, Any]:
         """Return the state on disk: all that maps points, without the n x m plan."""
-        return fields_of(self, without=("coupling",))
+        state = fields_of(self, without=("coupling",))
+        if any(self.distilled):
+            # What reads new points by the plan, a neighbour graph of all points perhaps, is read no more.
+            for name, candidate, stands in zip(
+                ("_states", "_back_states"), (self.candidate, self.candidate_back), self.distilled, strict=True
+            ):
+                if stands is not None or (candidate is not None and candidate.readout not in READ_BY_PLAN):
+                    state[name] = [each.without_distances() for each in state[name][:1]]
+        return state
 
     @classmethod
     def from_state(cls, state: dict[str, Any], given: Mapping[str, Any]) -> FusedBridge:
@@ -113,6 +136,38 @@ class FusedBridge:
         """Deprecated name of `minibatch_size`."""
         warn_deprecated("FusedBridge.core", "FusedBridge.minibatch_size", stacklevel=2)
         return self.minibatch_size
+
+    @cached_property
+    def _forward_reader(self) -> BridgeReader:
+        """Mean partners of source points: prepared by the first that ask, kept for the others."""
+        return BridgeReader(self._states, backward=False)
+
+    @cached_property
+    def _backward_reader(self) -> BridgeReader:
+        return BridgeReader(self._back_states, backward=True)
+
+    def with_distilled(self, n_centres: int, clouds: Rows, seed: int, *, least: float = 0.0) -> FusedBridge:
+        """Return the same bridge, whose new points are read by kernel maps in place of the plan: see `fuse`.
+
+        Parameters
+        ----------
+        n_centres : int
+            Of each kernel map.
+        clouds : tuple of two arrays of shape (n, n_source_dims) and (m, n_target_dims)
+            The points of fitting.
+        seed : int
+        least : float
+            Smallest share of the plan's readout that a map has to explain to be taken.
+        """
+        assert self.candidate_back is not None
+        taken: list[Distilled | None] = []
+        for backward, candidate in ((False, self.candidate), (True, self.candidate_back)):
+            stands = None
+            if candidate.readout in READ_BY_PLAN:
+                reader = self._backward_reader if backward else self._forward_reader
+                stands = distil(reader, clouds[backward], n_centres, seed)
+            taken.append(stands if stands is not None and stands.agreement >= least else None)
+        return replace(self, distilled=(taken[0], taken[1]))
 
     def sample(self, n: int, rng: np.random.Generator) -> Rows:
         """Draw pairs of rows with probability proportional to the plan.
@@ -188,8 +243,13 @@ class FusedBridge:
         candidate, mapping = (self.candidate_back, self.backward) if backward else (self.candidate, self.forward)
         assert candidate is not None
         assert mapping is not None
-        states = self._back_states if backward else self._states
-        images = predict(states, mapping, candidate.readout, new, backward=backward)
+        reader: Callable[[np.ndarray], np.ndarray] | None = None
+        stands = self.distilled[backward]
+        if stands is not None:
+            reader = stands.map
+        elif candidate.readout in READ_BY_PLAN:
+            reader = self._backward_reader if backward else self._forward_reader
+        images = predict(reader, mapping, candidate.readout, new)
         spread = self.spreads[backward]
         if spread != 1:
             centre = sides[1].mean(axis=0)
@@ -212,6 +272,9 @@ class FusedBridge:
             facts["plan"] = f"{'converged' if coupling.converged else 'NOT converged'} in {coupling.n_iter} iterations"
         if self.minibatch_size is not None:
             facts["minibatches"] = f"at most {self.minibatch_size} points a side"
+        for direction, stands in zip(("new points", "points back"), self.distilled, strict=True):
+            if stands is not None:
+                facts[direction] = f"by a kernel map that explains {stands.agreement:.3f} of the plan's readout"
         return facts
 
     def __repr__(self) -> str:

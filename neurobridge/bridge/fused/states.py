@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 
 from neurobridge.bridge.cost.in_memory import DenseFactor
-from neurobridge.bridge.fused.candidate import Readout
 from neurobridge.bridge.fused.cost import AnyMap, Blend, FusedCost, FusedProblem, binary_unit, bridge_matrix
 from neurobridge.bridge.fused.solving.clouds import Cloud
 from neurobridge.bridge.fused.solving.designs import (
@@ -154,6 +152,12 @@ class State:
         cost = self.blend(bridge, self.problem.X, self.problem.Y).double()
         return cost.div_(-self.epsilon).add_(self.plan.log_u[:, None]).add_(self.plan.log_v).exp_().cpu().numpy()
 
+    def without_distances(self) -> State:
+        """Return the state as it is kept where no new point is measured: without what measures one."""
+        cost = self.problem.cost
+        source, target = (replace(side, held=None, graph_points=None) for side in (cost.source, cost.target))
+        return replace(self, problem=replace(self.problem, cost=replace(cost, source=source, target=target)))
+
     def __repr__(self) -> str:
         maps = f"{type(self.forward).__name__} forward", f"{type(self.backward).__name__} backward"
         return short_repr("State", repr(self.problem), repr(self.plan), *maps, lam=self.blend.lam, epsilon=self.epsilon)
@@ -169,40 +173,6 @@ class State:
             "backward map": type(self.backward).__name__,
         }
         return html_repr("State", facts)
-
-
-def predict(
-    states: Sequence[State], mapping: AnyMap, readout: Readout, new: np.ndarray, *, backward: bool = False
-) -> np.ndarray:
-    """Map points by a readout.
-
-    Parameters
-    ----------
-    states : sequence of State
-        Solved on different points; the barycentric readout is the mean over them.
-    mapping : LinearMap, KernelMap, SpectralMap or RelativeMap
-        Map of the readouts "linear", "kernel" and "mean".
-    readout : {"barycentric", "linear", "kernel", "mean"}
-        Which of the predictions is returned, see `Candidate`.
-    new : array of shape (n_new, n_dims)
-        Source points, or target points where ``backward``.
-    backward : bool
-
-    Returns
-    -------
-    float64 array of shape (n_new, n_dims of the other space)
-    """
-    if readout in ("linear", "kernel"):
-        return mapping(new)
-    images = np.empty((len(new), (states[0].problem.X if backward else states[0].problem.Y).shape[1]))
-    cost = states[0].problem.cost
-    space = cost.target if backward else cost.source
-    # Once for all states: minibatches of one fit share the anchors and the graph.
-    for block in row_blocks(len(new), max(len(space.anchors), new.shape[1]), budget=1 << 24):
-        distances = space.of(torch.as_tensor(new[block]))
-        read = [(state.origins if backward else state.barycentric)(new[block], distances) for state in states]
-        images[block] = np.mean(read, axis=0)
-    return images if readout == "barycentric" else (images + mapping(new)) / 2
 
 
 def points_map(mapping: CloudMap, source: Cloud, target: Cloud) -> AnyMap:

@@ -9,7 +9,7 @@ import xarray as xr
 
 from neurobridge.assemblies import AssemblyError, as_matrix, coords_of
 from neurobridge.assemblies.schema import STIMULUS_ID, TIME_BIN
-from neurobridge.evaluate.decoding.batches import bin_arrays, in_threads, read_folds
+from neurobridge.evaluate.decoding.batches import bin_arrays, check_room, in_threads, read_folds
 from neurobridge.evaluate.decoding.readouts import (
     READOUTS,
     Readout,
@@ -178,7 +178,7 @@ def decode(
     require_options(n_permutations=n_permutations, seed=seed, progress=progress, refit=refit, error=AssemblyError)
     require_by(by)
     trials = trials_of(assembly, label, group, role="assembly")
-    X = as_matrix(assembly)[None] if by is None else bin_arrays(require_bins(assembly))
+    X = as_matrix(check_room(assembly))[None] if by is None else bin_arrays(require_bins(assembly))
     folds = trial_splits(assembly, label, trials, splits)
     classes, codes = np.unique(trials.labels, return_inverse=True)
     predicted = read_folds(X, trials.labels, folds, label, readout, seed, progress=progress and by is not None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import product
@@ -17,6 +18,7 @@ from neurobridge.evaluate.decoding.readouts import check_training, fit_readout
 from neurobridge.maps.logistic import fit_logistic
 from neurobridge.points.blocks import row_blocks
 from neurobridge.points.devices import usable_cores
+from neurobridge.points.memory import check_memory
 from neurobridge.points.progress import progress_bar
 
 #: Values of the bins that are fitted at a time: larger blocks leave the processor's cache.
@@ -26,8 +28,25 @@ SMALL = 1 << 20
 Result = TypeVar("Result")
 
 
+def check_room(assembly: xr.DataArray) -> xr.DataArray:
+    """Return an assembly whose values, and the training trials of a fold, there is room for in double precision.
+
+    Raises
+    ------
+    MemoryError
+        There is not.
+    """
+    first = "recordings.isel(time_bin=[0]) decodes one bin; " if assembly.ndim == 3 else ""
+    check_memory(
+        3 * 8.0 * assembly.size, math.inf, f"a decoding of {' x '.join(map(str, assembly.shape))} values",
+        mend=f"{first}recordings.isel(neuroid=slice(0, 500)) decodes from 500 neuroids",
+    )  # fmt: skip
+    return assembly
+
+
 def bin_arrays(assembly: xr.DataArray, *, role: str = "assembly") -> np.ndarray:
     """Return the values bin by bin, array of shape (n_bins, n_presentations, n_neuroids); one bin without ``time_bin``."""
+    check_room(assembly)
     if assembly.ndim == 2:
         return as_matrix(assembly, role=role)[None]
     parts = [np.asarray(values, dtype=np.float64) for _, values in blocks(assembly, role=role)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 import numpy as np
@@ -11,10 +12,13 @@ from scipy.spatial.distance import cdist, pdist
 
 from neurobridge.points.blocks import row_blocks
 from neurobridge.points.conversion import real_array
+from neurobridge.points.memory import check_memory
 from neurobridge.points.options import is_choice, is_number, require_options
 
 # The median distance is taken over this many points of each cloud, the kernel over as many rows at a time.
 N_MEDIAN, BLOCK = 2000, 2048
+# Coordinates along a direction, their order, and quantiles of both clouds at all masses; bytes that all directions may take.
+_BYTES_OF_A_DIRECTION, _DIRECTIONS_AT_ONCE = 80.0, 5e8
 
 
 def sliced_wasserstein(X: np.ndarray, Y: np.ndarray, *, n_projections: int = 500, p: int = 2, seed: int = 0) -> float:
@@ -51,12 +55,26 @@ def sliced_wasserstein(X: np.ndarray, Y: np.ndarray, *, n_projections: int = 500
     (0.0, 1.8)
     """
     require_options(n_projections=n_projections, p=p, seed=seed)
+    n_points, n_numbers = len(X) + len(Y), math.prod(np.shape(X)) + math.prod(np.shape(Y))
+    check_memory(
+        8.0 * n_numbers + _BYTES_OF_A_DIRECTION * n_points, math.inf, f"a sliced Wasserstein distance of {n_points} points",
+        mend="sliced_wasserstein(X[::10], Y[::10]) takes a tenth of the points",
+    )  # fmt: skip
     X, Y = _clouds(X, Y)
     if n_projections < 1 or p < 1:
         raise ValueError(
             f"found n_projections={n_projections}, p={p}; expected at least 1 each. Mend: leave them out for 500 and 2."
         )
-    return float(ot.sliced_wasserstein_distance(X, Y, n_projections=n_projections, p=p, seed=seed))
+    at_once = max(1, int(_DIRECTIONS_AT_ONCE / (_BYTES_OF_A_DIRECTION * n_points)))
+    if n_projections <= at_once:
+        return float(ot.sliced_wasserstein_distance(X, Y, n_projections=n_projections, p=p, seed=seed))
+    # The same directions, some at a time.
+    directions = ot.sliced.get_random_projections(X.shape[1], n_projections, seed)
+    total = 0.0
+    for part in row_blocks(n_projections, 1, budget=at_once):
+        some = directions[:, part]
+        total += float(ot.sliced_wasserstein_distance(X, Y, projections=some, p=p)) ** p * some.shape[1]
+    return float((total / n_projections) ** (1 / p))
 
 
 def mmd(X: np.ndarray, Y: np.ndarray, *, bandwidth: float | Literal["median"] = "median") -> float:

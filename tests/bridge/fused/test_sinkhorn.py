@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from neurobridge.bridge import ConvergenceWarning, bridge_cost, fuse
 from neurobridge.bridge.fused.cost import bridge_matrix
@@ -61,3 +63,28 @@ def test_a_tiny_epsilon_ends_finite():
         )
     assert not bridge.coupling.converged
     assert np.isfinite(bridge.map(NEW)).all()
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(3, 60), st.integers(3, 60), st.floats(0.02, 1.0), st.integers(0, 10**6))
+def test_overrelaxed_scalings_reach_the_same_plan(n, m, epsilon, seed):
+    rng = np.random.default_rng(seed)
+    cost = torch.as_tensor(np.square(rng.normal(size=(n, 1, 2)) - rng.normal(size=(m, 2))).sum(axis=2)).float()
+    cost /= cost.mean()
+    plain, relaxed = (sinkhorn(cost, epsilon, 1e-4, relax=relax) for relax in (False, True))
+    if plain.marginal_error <= 1e-4:
+        assert relaxed.marginal_error <= 1e-4
+        assert relaxed.n_iter <= 1.5 * plain.n_iter + 20
+        plans = [(cost.double() / -epsilon + each.log_u[:, None] + each.log_v).exp() for each in (plain, relaxed)]
+        np.testing.assert_allclose(plans[1].sum(dim=0), 1 / m, rtol=1e-3)
+        assert float((plans[0] - plans[1]).abs().sum()) < 0.05
+
+
+def test_overrelaxation_saves_most_of_many_iterations():
+    rng = np.random.default_rng(0)
+    X, Y = rng.normal(size=(2, 300, 3))
+    cost = torch.as_tensor(np.square(X[:, None] - Y[None]).sum(axis=2)).float()
+    cost /= cost.mean()
+    plain, relaxed = (sinkhorn(cost, 0.005, 1e-4, relax=relax) for relax in (False, True))
+    assert plain.n_iter > 100
+    assert relaxed.n_iter < plain.n_iter / 2
