@@ -135,8 +135,8 @@ def _show(contents: pd.DataFrame, path: Path, as_json: bool) -> None:
     choice = f" --var {shlex.quote(responses[0])}" if len(responses) > 1 else ""
     typer.echo(
         f"next: neurobridge import {shlex.quote(str(path))}{choice} --out recordings.nc, with --trials TABLE where the file "
-        "has no ids "
-        "of stimuli, and --map stimulus_id=NAME where their column has another name."
+        "has no ids of stimuli, "
+        "and --map stimulus_id=NAME or --map neuroid_id=NAME where the ids of stimuli or sites have another name."
     )
 
 

@@ -135,10 +135,15 @@ def complete(assembly: xr.DataArray, path: Path, max_missing: float, *, presenta
             f"{max_missing:.0%} of their values (--max-missing)."
         )
     if n_stimuli:
+        repeated = len(set(assembly["stimulus_id"].values.tolist())) < assembly.sizes["presentation"]
+        rows = "presentations" if repeated else "stimuli"
         tell(
-            f"left out {n_stimuli} of {assembly.sizes['presentation']:,} stimuli of {path}, of which a value is missing: an "
-            "alignment needs a value of every site."
+            f"left out {n_stimuli:,} of {assembly.sizes['presentation']:,} {rows} of {path}, of which a value is missing: this "
+            "analysis needs a value of every site."
         )
+        if repeated:
+            average = command("average", path, "--out", path.with_name(f"{path.stem}-averaged.nc"))
+            tell(f"To keep more stimuli, average their presentations first: {average}.")
     return kept
 
 

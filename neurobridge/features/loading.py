@@ -251,7 +251,7 @@ def _built(name: str) -> torch.nn.Module:
     except (ImportError, AttributeError, ValueError) as error:
         raise ModelError(
             f"python:{name}: found no such object ({error}); expected python:MODULE:NAME that can be imported. Mend: check the "
-            "spelling and PYTHONPATH."
+            "spelling; for a MODULE.py in this folder, PYTHONPATH=. before the command, or sys.path.append('.') in Python."
         ) from error
     try:
         model = factory()
@@ -296,6 +296,11 @@ def _entries(path: Path) -> list[str]:
 
 
 def _neither(path: Path, reason: str) -> ModelError:
+    if path.suffix == ".py":
+        return ModelError(
+            f"{path}: found Python code; expected the name of a function without arguments that builds the model. Mend: "
+            f"python:{path.stem}:NAME, with PYTHONPATH={path.parent} before the command."
+        )
     return ModelError(
         f"{path}: found no program of torch.export or TorchScript ({reason}); expected one of them. Mend: weights alone need the "
         "model they belong to, e.g. load_model('timm:resnet50', weights=...)."

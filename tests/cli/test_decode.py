@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 
 import numpy as np
 import pytest
@@ -55,6 +57,18 @@ def test_a_label_is_decoded_with_its_ceiling_and_reported(recordings, tmp_path):
     page = (tmp_path / "page.html").read_text()
     assert "object decoded from trials.nc" in page
     assert "without noise it would be" in page
+
+
+def test_trials_that_miss_a_value_are_left_out_and_averaging_is_proposed(recordings, tmp_path):
+    trials = nb.open_assembly(recordings).isel(time_bin=[2])
+    trials[:3, 0] = np.nan
+    holed = nb.save_assembly(trials.isel(neuroid=range(4)), tmp_path / "holed.nc")
+    told = run("decode", holed, "object", "--n-permutations", 19, "--out", tmp_path / "out")
+    assert "left out 3 of 72 presentations" in told
+    command = re.search(r"neurobridge (average .* --out \S+\.nc)\.$", told, flags=re.MULTILINE)
+    run(*shlex.split(command[1]))
+    averages = shlex.split(command[1])[-1]
+    assert "left out" not in run("decode", averages, "object", "--n-permutations", 19, "--out", tmp_path / "averaged")
 
 
 @pytest.mark.parametrize(

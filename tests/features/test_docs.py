@@ -28,6 +28,12 @@ def run(code: str) -> dict:
     return names
 
 
+def test_own_torch_model_example() -> None:
+    activations = run(block("torch.nn.Conv2d"))["activations"]
+    assert activations.sizes == {"presentation": 3, "neuroid": 8}
+    assert activations["stimulus_id"].values.tolist() == ["0.png", "1.png", "2.png"]
+
+
 @pytest.mark.realdata
 def test_v4_example(mirror: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NEUROBRIDGE_MIRROR", str(mirror))

@@ -286,7 +286,7 @@ def test_weights_beside_a_program_are_refused(exported) -> None:
     [
         ("resnet50", "'resnet50'.*timm:NAME"),
         ("python:mine:gone", "mine:gone"),
-        ("python:not_there:build", "not_there:build"),
+        ("python:not_there:build", "not_there:build.*PYTHONPATH=\\. "),
         ("python:", "python:MODULE:NAME"),
         ("python:mine:number", "mine:number.* int"),
     ],
@@ -295,6 +295,13 @@ def test_names_that_are_no_models_are_refused(importable, spec, message) -> None
     with pytest.raises(ModelError, match=message) as caught:
         load_model(spec)
     assert "Mend:" in str(caught.value)
+
+
+def test_a_file_of_python_code_is_answered_with_the_name_to_use(tmp_path) -> None:
+    path = tmp_path / "mymodel.py"
+    path.write_text("def build(): ...\n")
+    with pytest.raises(ModelError, match=rf"mymodel\.py.*python:mymodel:NAME.*PYTHONPATH={tmp_path}"):
+        load_model(str(path))
 
 
 def test_a_reference_folder_comes_with_its_preprocessing(tmp_path) -> None:

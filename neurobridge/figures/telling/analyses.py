@@ -111,8 +111,10 @@ def write_rsa(score: xr.Dataset) -> Words:
     lower, upper = float(score["ceiling"].max()), float(score["ceiling_upper"])
     finding = f"Similarity of RDMs ({score.attrs['comparator']}): {seen}"
     finding += f"; noise ceiling {lower:.3f} to {upper:.3f}." if np.isfinite(lower) else "."
+    n_subjects = score.attrs["n_subjects"]
+    subjects = "one subject" if n_subjects == 1 else f"{n_subjects} subjects"
     caption = (
-        f"Similarity of each model with {score.attrs['n_subjects']} subjects, bars: standard error of "
+        f"Similarity of each model with {subjects}, bars: standard error of "
         f"{score.attrs['n_bootstrap']} draws of {score.attrs['bootstrap']}; {_n(score)}."
     )
     return Words(finding, caption, f"Bar chart. {finding}")
