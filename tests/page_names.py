@@ -131,7 +131,7 @@ def decoding_page(block: int, names: Names) -> None:
 
 
 def arrays_page(block: int, names: Names) -> None:
-    """The plain arrays of the pages on diagnostics and flow."""
+    """The plain arrays of the pages on the method, diagnostics and flow."""
     if block > 0:
         return
     rng = np.random.default_rng(0)
@@ -163,5 +163,6 @@ GIVEN: dict[str, Any] = {
     "docs/decoding.md": decoding_page,
     "docs/diagnostics.md": arrays_page,
     "docs/flow.md": arrays_page,
+    "docs/method.md": arrays_page,
     "docs/evaluation.md": evaluation_page,
 }

@@ -40,7 +40,7 @@ from neurobridge.store.kinds import register
 class BridgeAligner(AssemblyAligner):
     """Align two spaces over a few labelled pairs: cost, coupling, map.
 
-    1. Cost: distances inside each space to the paired points give the bridge cost
+    1. Cost: distances inside each space to the paired points give the bridge cost (a soft minimum by default)
        ``C(x, y) = min_p [d_X(x, x_p) + d_Y(y_p, y)]`` (Gholamzadeh & Sajid 2025, arXiv 2505.12322).
     2. Coupling: optimal transport of all points under that cost, paired or not.
     3. Map: the mean partner, or the map that cross-validation chose beside it, moves fitted and new points; or a flow that is

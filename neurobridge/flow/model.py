@@ -219,18 +219,21 @@ class ConditionalFlow(FlatSettings, Transport, BaseEstimator):
         FlowFileError
             The checkpoint folder holds another run.
         TypeError
-            ``training`` or ``ode`` is of another class, or the network is no module.
+            ``training`` or ``ode`` is of another class, the network is no module, or ``coupling`` draws no pairs.
         ValueError
             Arrays that are not finite matrices, of another size than the coupling, or parameters out of range.
         """
         self.check_settings()
         X, Y = as_points(X, "X"), as_points(Y, "Y")
+        if not callable(getattr(coupling, "sample", None)):
+            raise TypeError(
+                f"coupling: found {type(coupling).__name__}, which draws no pairs; expected a Coupling. "
+                "Mend: neurobridge.bridge.couple(cost), or neurobridge.bridge.Coupling.of_pairs(pairs, (n, m))."
+            )
         shape = getattr(coupling, "shape", (len(X), len(Y)))
         if tuple(shape) != (len(X), len(Y)):
-            raise ValueError(
-                f"found {len(X)} source and {len(Y)} target points for a coupling of shape {tuple(shape)}; expected "
-                "the points it was solved for. Mend: pass those, in the same order."
-            )
+            sizes = f"{len(X)} source and {len(Y)} target points for a coupling of shape {tuple(shape)}"
+            raise ValueError(f"found {sizes}; expected those it was solved for. Mend: pass them, in the same order.")
         with named_shortage(f"a flow between {len(X)} + {len(Y)} points", _SHORTAGE):
             return self._fit(X, Y, coupling)
 

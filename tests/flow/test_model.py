@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+from neurobridge.bridge import bridge_cost
 from neurobridge.flow import (
     BASES,
     ODE,
@@ -175,6 +176,12 @@ def test_the_default_size_follows_the_dimensions(n_dims, n_condition, size):
     assert default_size(n_dims, n_condition) == size
     network = VelocityMLP(n_dims, n_condition)
     assert (network.enter.out_features, len(network.blocks)) == size
+
+
+def test_a_cost_in_place_of_its_coupling_is_refused(known):
+    X, Y = known.spaces(30)
+    with refused(TypeError, "BridgeCost", "couple(cost)"):
+        ConditionalFlow().fit(X, Y, bridge_cost(X, Y, ([0, 1], [0, 1])))
 
 
 def test_bad_settings_are_refused(known):

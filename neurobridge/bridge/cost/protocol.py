@@ -136,8 +136,16 @@ def check_rows(pairs: tuple[Array, Array], n: int, m: int) -> Rows:
     ValueError
         Different lengths, no pair, or rows that are no whole numbers or outside the points.
     """
+    if isinstance(pairs, str) or not hasattr(pairs, "__len__") or len(pairs) != 2:
+        kind = (
+            f"{type(pairs).__name__} of shape {np.shape(pairs)}" if isinstance(pairs, np.ndarray) else f"{pairs!r:.60}"
+        )
+        raise ValueError(
+            f"pairs: found {kind}; expected two index arrays of the same length, since rows of arrays have no names. "
+            "Mend: pass (source_rows, target_rows); np.flatnonzero(mask) turns a mask into rows."
+        )
     rows = [real_array(side, name="pairs") for side in pairs]
-    if len(rows) != 2 or rows[0].ndim != 1 or rows[0].shape != rows[1].shape:
+    if rows[0].ndim != 1 or rows[0].shape != rows[1].shape:
         raise ValueError(
             f"pairs: found {[side.shape for side in rows]}; expected two index arrays of the same length. "
             "Mend: pass (source_rows, target_rows)."

@@ -23,7 +23,15 @@ _PROBES = 500
 class Trust:
     """Evidence for or against an alignment that was found without pairs; no truth is used.
 
-    Shares are in [0, 1]; a neighbourhood is the nearest 5 % of the points.
+    Shares are in [0, 1]; a neighbourhood is the nearest 5 % of the points. An alignment is trustworthy if all four hold:
+
+    1. stability, as ``(value - chance) / (1 - chance)``, is at least 0.5;
+    2. cycle, likewise, is at least 0.5;
+    3. the median distortion is at most 0.75 of the surrogates' median, and below all of the surrogates;
+    4. the median of ``mutual`` is above all of ``null_mutual``.
+
+    So a trustworthy alignment is expected to send at least half of the points, beyond chance, to the right neighbourhood; it
+    does not promise the exact partner.
 
     Attributes
     ----------

@@ -116,6 +116,21 @@ def test_bad_pairs_are_refused(pairs, facts):
         bridge_cost(X, Y, tuple(np.asarray(side) for side in pairs))
 
 
+@pytest.mark.parametrize(
+    ("pairs", "facts"),
+    [
+        (None, ["None"]),
+        (20, ["20"]),
+        ("all", ["'all'"]),
+        (np.ones(30, bool), [(30,)]),
+        (np.zeros((7, 2), int), [(7, 2)]),
+    ],
+)
+def test_pairs_of_another_form_are_refused_by_name(pairs, facts):
+    with refused(ValueError, "pairs: ", "(source_rows, target_rows)", *facts):
+        bridge_cost(X, Y, pairs)
+
+
 def test_non_finite_points_are_refused():
     broken = X.copy()
     broken[3, 1] = np.inf
