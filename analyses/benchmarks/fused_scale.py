@@ -20,7 +20,7 @@ import time
 import warnings
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import numpy as np
 import torch
@@ -96,7 +96,7 @@ def measure(folder: Path, n_pairs: int, metric: Any, seed: int) -> dict[str, Any
         "n": n, "dims": X.shape[1], "n_pairs": n_pairs, "metric": metric, "seed": seed, "seconds": seconds, "cpu_seconds": cpu,
         "cpu_seconds_expected": expected.seconds, "gb_expected": expected.n_bytes / 1e9, "peak_rss_gb": fit_rss,
         "peak_rss_gb_of_the_data": rss_before, "new_points_a_cpu_second": len(new) / map_seconds,
-        "agreement_of_the_kernel_map": agreement, "n_bridges": bridge.coupling.cost.bridge.n_anchors,
+        "agreement_of_the_kernel_map": agreement, "n_bridges": cast(Any, bridge.coupling.cost).bridge.n_anchors,
         "candidate": list(dataclasses.astuple(bridge.candidate)), "marginal_error": bridge.coupling.marginal_error,
         "row_marginal_l1": None if rows is None else float(np.abs(rows - 1 / n).sum()),
         "r2": r2(mapped, truth), "r2_by_the_plan": r2(by_plan, truth[:4000]), "r2_linear_readout": r2(bridge.linear(new), truth),
@@ -139,8 +139,8 @@ def main(
         key = (n, dims, n_pairs, metric, seed)
         if any((r["n"], r["dims"], r["n_pairs"], r["metric"], r["seed"]) == key for r in records):
             continue
-        with tempfile.TemporaryDirectory() as folder:
-            row = measure_in_processes(n, dims, n_pairs, metric, seed, Path(folder))
+        with tempfile.TemporaryDirectory() as scratch:
+            row = measure_in_processes(n, dims, n_pairs, metric, seed, Path(scratch))
         records.append(row)
         write_json({**header, "records": records}, out_file)
         rounded = {name: round(value, 4) if isinstance(value, float) else value for name, value in row.items()}

@@ -12,8 +12,9 @@ import time
 import warnings
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import dask.array as da
 import numpy as np
@@ -220,7 +221,7 @@ def align(road: Road, progress: bool) -> list[str]:
         whole = side if is_dask(side) else da.from_array(side, chunks=(_BLOCK, -1), name=False)
         clouds.append(whole[kept])
         pairs.append(np.searchsorted(kept, rows["pair"][:, k]))
-    aligner = BridgeAligner(road.metric, seed=road.seed, fuse_options=road.options or None)
+    aligner = BridgeAligner(cast(Any, road.metric), seed=road.seed, fuse_options=road.options or None)
     aligner.fit(clouds[0], clouds[1], (pairs[0], pairs[1]), progress=progress)
     aligner.save(road.out / ALIGNER)
     return [ALIGNER]
@@ -326,10 +327,14 @@ def _r2(images: np.ndarray, truth: np.ndarray) -> float:
     return float(1 - np.square(images - truth).sum() / np.square(truth - truth.mean(axis=0)).sum())
 
 
+def _share_within(k: int, ranks: np.ndarray) -> Any:
+    return (ranks <= k).mean(axis=-1)
+
+
 def _measures(found: Found, m: int, seed: int) -> dict[str, dict[str, float]]:
     """Return value, interval over queries, chance, and the value of dealt partners, of every measure."""
     measures: dict[str, tuple[Callable[[np.ndarray], Any], float]] = {
-        **{f"R@{k}": (lambda ranks, k=k: (ranks <= k).mean(axis=-1), min(k, m) / m) for k in _KS},
+        **{f"R@{k}": (partial(_share_within, k), min(k, m) / m) for k in _KS},
         "median_rank": (lambda ranks: np.median(ranks, axis=-1), (m + 1) / 2),
         "identification": (lambda ranks: 1 - (ranks.mean(axis=-1) - 1) / max(m - 1, 1), 0.5),
     }

@@ -67,7 +67,7 @@ def features(run: Run, images: xr.DataArray, **changes: Any) -> np.ndarray:
     """
     loaded = run.once("network", lambda: load_model(NETWORK))
     preprocess = dataclasses.replace(loaded.preprocess, **changes | ({"size": QUICK_SIDE} if run.quick else {}))
-    kept = {} if run.quick else {"cache": cache_folder() / "natural_images"}
+    kept: dict[str, Any] = {} if run.quick else {"cache": cache_folder() / "natural_images"}
     values = extract(
         loaded.model, images, LAYER, batch_size=_BATCH, preprocess=preprocess, identifier=loaded.identifier, **kept
     )
@@ -82,7 +82,7 @@ def image_space(run: Run) -> Space:
         points = [features(run, part, size=SIDE, crop=None) for part in parts]
         mean, std = points[0].mean(axis=0), points[0].std(axis=0) + 1e-6
         scaled = [(side - mean) / std for side in points]
-        train, test = turned_components(*scaled, 64 if run.quick else N_COMPONENTS)
+        train, test = turned_components(scaled[0], scaled[1], 64 if run.quick else N_COMPONENTS)
         labels, test_labels = (part["category_name"].values.astype(str) for part in parts)
         return Space("images", train, labels, test, test_labels, make_head(train, labels))
 
@@ -100,7 +100,8 @@ def caption_space(run: Run) -> Space:
             wordings = [WORDINGS[k] for k in part]
             text = embed_text(captions_from_templates(sorted(NAMES), wordings, names=NAMES, n_captions=each))
             sides += [text.values.astype(float), text["category_name"].values.astype(str)]
-        return Space("captions", *sides, make_head(*sides[:2]))
+        train, labels, test, test_labels = sides
+        return Space("captions", train, labels, test, test_labels, make_head(train, labels))
 
     return run.once("captions", make)
 
@@ -129,7 +130,9 @@ def views(images: xr.DataArray, copies: int, seed: int) -> xr.DataArray:
     padded = np.pad(pixels, ((0, 0), (4, 4), (4, 4), (0, 0)), mode="reflect")
     parts = [pixels]
     for _ in range(copies):
-        down, right, flip = rng.integers(9, size=n), rng.integers(9, size=n), rng.random(n) < 0.5
+        down: np.ndarray = rng.integers(9, size=(n,))
+        right: np.ndarray = rng.integers(9, size=(n,))
+        flip: np.ndarray = rng.random((n,)) < 0.5
         rows = down[:, None, None] + np.arange(height)[None, :, None]
         columns = right[:, None, None] + np.where(flip[:, None], np.arange(width)[::-1], np.arange(width))[:, None, :]
         parts.append(padded[np.arange(n)[:, None, None], rows, columns])

@@ -57,7 +57,7 @@ def paired_differences(
                     "p": t_test(differences),
                 })  # fmt: skip
     tested = [k for k, each in enumerate(out) if np.isfinite(each["p"])]
-    corrected = holm(np.array([out[k]["p"] for k in tested])) if tested else []
+    corrected = holm(np.array([out[k]["p"] for k in tested])) if tested else np.empty(0)
     for each in out:
         each["corrected"] = float("nan")
     for k, p_value in zip(tested, corrected, strict=True):

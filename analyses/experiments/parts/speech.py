@@ -34,7 +34,7 @@ class Recordings(NamedTuple):
     spectrograms: np.ndarray
     digit: np.ndarray
     speaker: np.ndarray
-    index: np.ndarray
+    number: np.ndarray
 
 
 def recordings(run: Run) -> Recordings:
@@ -73,7 +73,7 @@ def sound_space(run: Run, split: str) -> Space:
 
     def make() -> Space:
         spoken = recordings(run)
-        train, test = sound_rows(spoken.speaker, spoken.index, split)
+        train, test = sound_rows(spoken.speaker, spoken.number, split)
         points = turned_components(spoken.spectrograms[train], spoken.spectrograms[test], N_COMPONENTS)
         labels = spoken.digit[train]
         return Space("sounds", points[0], labels, points[1], spoken.digit[test], make_head(points[0], labels))
@@ -84,7 +84,7 @@ def sound_space(run: Run, split: str) -> Space:
 def sound_pictures(run: Run, split: str) -> tuple[xr.DataArray, xr.DataArray]:
     """Return the spectrograms of training and test as grey pictures, for a net that is trained end to end."""
     spoken = recordings(run)
-    train, test = sound_rows(spoken.speaker, spoken.index, split)
+    train, test = sound_rows(spoken.speaker, spoken.number, split)
     low, high = np.quantile(spoken.spectrograms[train], (0.01, 0.99))
     grey = np.uint8(255 * np.clip((spoken.spectrograms - low) / (high - low), 0, 1)).reshape(-1, N_MELS, N_PARTS)
     pictures = xr.DataArray(
