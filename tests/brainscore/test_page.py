@@ -8,7 +8,6 @@ from tests.test_code_blocks import python
 
 
 @pytest.mark.brainscore
-@pytest.mark.slow
 def test_the_blocks_of_the_page_run(tmp_path, monkeypatch):
     for package in ("brainscore_core", "brainscore_vision"):
         pytest.importorskip(package, reason="extra brainscore")
