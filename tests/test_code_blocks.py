@@ -35,6 +35,7 @@ RUN_BY = {
     "README.md": "tests/test_public.py",
     "docs/architecture.md": "tests/test_docs.py",
     "docs/recordings.md": "tests/test_docs.py",
+    "docs/brainscore.md": "tests/brainscore/test_page.py",
     "docs/tutorials/brainscore_user.md": "tests/test_docs.py",
     "docs/tutorials/own_recordings.md": "tests/cli/test_road.py",
     "docs/features.md": "tests/features/test_docs.py",

@@ -14,7 +14,7 @@ weights, which come as a package (extra ``weights``).
 # %%
 # 1. Recordings and their ceiling
 # -------------------------------
-# Several trials of every image: their agreement says what the best model could reach.
+# Every image was shown in several trials. Their agreement limits what any model can reach.
 
 from dataclasses import replace
 from typing import Any
@@ -32,9 +32,9 @@ print(f"{recordings.sizes['presentation']} images, {recordings.sizes['neuroid']}
 # %%
 # 2. Activations of many layers
 # -----------------------------
-# Layers go by the names of the network's modules; patterns choose several. The images are 120 pixels wide and are
-# shown at 128. ``pooling="mean"`` averages each channel over the image, which keeps the arrays small; without it,
-# every position of a feature map is a unit.
+# Layers have the names of the network's modules, and patterns choose several. The images are resized to 128 pixels.
+# ``pooling="mean"`` averages each channel over the image, which keeps the arrays small. With the
+# default, ``pooling="flatten"``, every position of a feature map is a unit.
 
 network: Any = nb.load_model("weights:efficientnet-lite0")
 small = replace(network.preprocess, size=128)
@@ -51,7 +51,7 @@ print(activations.sizes["neuroid"], "units of", len(activations.attrs["layers"])
 # %%
 # 3. Choose on some images, score on others
 # -----------------------------------------
-# The best of nine layers is a maximum over noise, so that its own cross-validated score is too high.
+# The best of nine layers is the maximum of nine noisy scores, so its own cross-validated score is too high.
 # ``select_layer`` chooses on 80 % of the images and scores the choice on the rest, once.
 
 choice: Any = nb.select_layer(activations, recordings, regression="ridge", ceiling=ceiling, n_permutations=200, seed=0)
@@ -70,10 +70,10 @@ plt.show()
 # %%
 # What to make of it
 # ------------------
-# - The profile is of *training* images; the number to report is the held-out one above.
+# - The profile is computed on *training* images; the number to report is the held-out one above.
 # - One animal and 50 neurons: the layer next to the best one may win in another session.
 #   ``nb.compare_models`` tests differences.
-# - Channel means lose where in the image something is. Repeat with ``pooling=None`` and fewer layers before
+# - Channel means lose where in the image something is. Repeat with ``pooling="flatten"`` and fewer layers before
 #   concluding that early layers predict badly.
 #
 # Next: `how many shared images do I need? <plot_4_how_many_pairs.html>`_; for a score the way Brain-Score

@@ -7,7 +7,8 @@ decode a label beside its chance level, let a readout that was trained on a mode
 the other way round, and follow a code in time.
 
 Parts 1 and 2: the responses are real (168 sites of macaque IT, ``majajhong2015-it-v6``, averaged over trials); the
-model side is the table of generative latents of the images. Part 3 is SIMULATED, so that its onset is known.
+model side is the table of generative latents of the images. The data of part 3 are simulated, so that the
+true onset is known.
 """
 
 # %%
@@ -31,9 +32,9 @@ print(f"accuracy {summary['raw']:.3f}, chance {summary['null_mean']:.3f}, p {sum
 # %%
 # 2. A readout of one space reads the other
 # -----------------------------------------
-# 128 images are held out. An alignment over 64 pairs carries each space into the other; the readouts were
-# trained in their own spaces and stay as they are. What is decoded after transport has to have been carried
-# by it.
+# 128 images are held out. An alignment over 64 pairs carries each space into the other. The readouts are
+# trained in their own spaces and are not changed, so that the alignment alone decides how well they read the
+# other space.
 
 fold = nb.evaluate.draw_curve_fold(latents, recordings, 64, seed=0)
 aligner = nb.aligners.ProcrustesAligner().fit(fold.source_train, fold.target_train, fold.pairs)
@@ -59,9 +60,9 @@ plt.show()
 # %%
 # 3. In time
 # ----------
-# SIMULATED trials: categories differ from 100 ms on, and by another code from 240 ms on. A readout is
-# trained in every bin, and every bin is read with every readout. A block beside the diagonal that stays at
-# chance says that the code changed.
+# These trials are simulated: categories differ from 100 ms on, and by another code from 240 ms on. A readout is
+# trained in every bin, and every bin is read with every readout. Where a readout of one time is at chance at
+# another time, the code has changed.
 
 rng = np.random.default_rng(0)
 start, stimulus = np.arange(0, 400, 20), np.tile(np.arange(40), 4)

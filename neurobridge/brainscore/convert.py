@@ -104,6 +104,11 @@ def from_brainscore(assembly: xr.DataArray) -> xr.DataArray:
             f"found {type(assembly).__name__}; expected a Brain-Score assembly or another xarray.DataArray. "
             "Mend: load it with AssemblyLoader, or read its file with neurobridge.open_assembly."
         )
+    if type(assembly).__name__ == "Score":
+        raise AssemblyError(
+            f"found a Score of Brain-Score with dims {assembly.dims}; expected an assembly of responses. Mend: read its numbers "
+            "as they are, float(score) and score.attrs['raw'].values."
+        )
     coords = _flat_coords(assembly)
     if STIMULUS_ID not in coords and "image_id" in coords:
         coords[STIMULUS_ID] = coords["image_id"]

@@ -16,7 +16,7 @@ from neurobridge.brainscore.convert import from_brainscore
 from neurobridge.evaluate.folds import Splits
 from neurobridge.evaluate.metrics import METRICS
 from neurobridge.evaluate.regression import REGRESSIONS
-from neurobridge.evaluate.score.schema import SPLIT
+from neurobridge.evaluate.score.schema import SPLIT, leading_dims
 from neurobridge.evaluate.splits import shuffle_splits, stratified_splits
 from neurobridge.evaluate.splits.choice import share_trained_on
 
@@ -149,12 +149,15 @@ def to_score(score: xr.Dataset) -> xr.DataArray:
     Returns
     -------
     brainscore_core.metrics.Score
-        Mean over splits of the median over neuroids; ``raw`` and ``error`` in its ``attrs``.
+        Mean over splits of the median over neuroids, not divided by a ceiling; ``raw`` (all values) and ``error`` are in its
+        ``attrs``, and so is ``ceiling`` (median over neuroids) where the score has one.
 
     Raises
     ------
     ImportError
         Brain-Score is not installed.
+    ValueError
+        The argument is no Score, or several stand side by side in it.
 
     Examples
     --------
@@ -168,6 +171,11 @@ def to_score(score: xr.Dataset) -> xr.DataArray:
             f"found no usable brainscore_core ({error}); expected the Brain-Score packages. "
             "Mend: pip install -c constraints-brainscore.txt 'neurobridge[brainscore]'."
         ) from error
+    if several := leading_dims(score):
+        raise ValueError(
+            f"score: found whole scores on the dims {several}; expected one score, raw (split[, neuroid]). "
+            f"Mend: take one, score.isel({{{several[0]!r}: 0}})."
+        )
     raw = score["raw"]
     coords = {str(name): (coord.dims, coord.values) for name, coord in raw.coords.items() if coord.ndim == 1}
     coords[SPLIT] = ((SPLIT,), np.arange(raw.sizes[SPLIT]))
@@ -175,5 +183,8 @@ def to_score(score: xr.Dataset) -> xr.DataArray:
     made = Score(by_split.mean())
     made.attrs[Score.RAW_VALUES_KEY] = Score(raw.values, dims=raw.dims, coords=coords)
     made.attrs["error"] = Score(by_split.std() / np.sqrt(len(by_split)))
+    ceiling = float(score["ceiling"].median(skipna=False))
+    if np.isfinite(ceiling):
+        made.attrs["ceiling"] = Score(ceiling)
     made.attrs["neurobridge"] = dict(score.attrs)
     return made

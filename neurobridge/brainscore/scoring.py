@@ -39,7 +39,7 @@ class BenchmarkName:
 
 @dataclass(frozen=True, eq=False)
 class BenchmarkScore:
-    """What `score_benchmark` found.
+    """The score of a model's activations on a benchmark, with its summary.
 
     Attributes
     ----------
@@ -48,6 +48,8 @@ class BenchmarkScore:
         ``raw``, ``ceiling``, ``normalized``, ``null``, ``p_value``.
     summary : dict
         `aggregate` of it, with ``benchmark``, ``kind`` ("recorded" or "simulated"), ``n_unused_activations`` and ``notes``.
+        Its ``ceiling`` is Brain-Score's, the mean over halvings of the median over sites; that of ``aggregate(score)`` is the
+        median over sites of the mean over halvings, and so their ``normalized`` differ a little.
     """
 
     name: BenchmarkName

@@ -6,12 +6,19 @@ import sys
 
 import numpy as np
 import pytest
+import xarray as xr
 
 from neurobridge.aligners import BridgeAligner, RidgeAligner
 from neurobridge.assemblies import AssemblyError, make_assembly
-from neurobridge.brainscore import BrainScoreMetric, aligned_predictivity, majajhong2015_public, to_score
+from neurobridge.brainscore import (
+    BrainScoreMetric,
+    aligned_predictivity,
+    from_brainscore,
+    majajhong2015_public,
+    to_score,
+)
 from neurobridge.brainscore.metrics import ALL_METRICS, SITE_METRICS
-from neurobridge.evaluate import predictivity, shuffle_splits
+from neurobridge.evaluate import aggregate, predictivity, shuffle_splits
 
 
 @pytest.fixture
@@ -124,6 +131,30 @@ def test_without_brain_score_the_extra_is_named(pair, monkeypatch):
     for call in (lambda: to_score(score), lambda: majajhong2015_public("IT")):
         with pytest.raises(ImportError, match=r"neurobridge\[brainscore\]"):
             call()
+
+
+@pytest.mark.brainscore
+def test_a_score_with_a_ceiling_takes_it_along(pair):
+    pytest.importorskip("brainscore_core", reason="extra brainscore")
+    plain = predictivity(*pair, "linear", n_permutations=0)
+    ceiling = xr.full_like(pair[1].isel(presentation=0, drop=True), 0.5)
+    limited = predictivity(*pair, "linear", n_permutations=0, ceiling=ceiling)
+    assert "ceiling" not in to_score(plain).attrs
+    handed = to_score(limited)
+    assert float(handed.ceiling) == 0.5
+    assert float(handed) == float(to_score(plain))
+
+
+@pytest.mark.brainscore
+def test_what_is_not_one_score_does_not_cross(pair):
+    pytest.importorskip("brainscore_core", reason="extra brainscore")
+    score = predictivity(*pair, "linear", n_permutations=0)
+    handed = to_score(score)
+    for call in (to_score, aggregate):
+        with pytest.raises(ValueError, match=r"brainscore_core.*Score; expected.*Mend"):
+            call(handed)
+    with pytest.raises(AssemblyError, match=r"Score.*\(\); expected an assembly.*Mend"):
+        from_brainscore(handed)
 
 
 @pytest.mark.brainscore

@@ -14,6 +14,7 @@ from sklearn.model_selection import StratifiedShuffleSplit
 
 from neurobridge.assemblies import AssemblyError, average_repetitions, make_assembly
 from neurobridge.evaluate import (
+    METRICS,
     READOUTS,
     REGRESSIONS,
     Splits,
@@ -294,6 +295,10 @@ def test_aggregate_refuses_what_is_no_score(linear_world):
         aggregate(score.mean("split"))
     with pytest.raises(ValueError, match=r"\[\]"):
         aggregate(xr.Dataset())
+    with refused(ValueError, "DataArray", "Dataset"):
+        aggregate(score["raw"])
+    with refused(ValueError, "cka", "ceiling of 5 values", "one number"):
+        METRICS["cka"](source, target, ceiling=np.full(5, 0.8))
     for share in (0, 1, 95):
         with refused(ValueError, f"confidence={share}", "(0, 1)"):
             aggregate(score, confidence=share)

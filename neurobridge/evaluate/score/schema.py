@@ -221,8 +221,13 @@ def leading_dims(score: xr.Dataset) -> tuple[str, ...]:
     Raises
     ------
     ValueError
-        A variable of the schema is missing, or ``raw`` is not on these dims, repeats and sites, in this order.
+        Not a Dataset, a variable of the schema is missing, or ``raw`` is not on these dims, repeats and sites, in this order.
     """
+    if not isinstance(score, xr.Dataset):
+        raise ValueError(
+            f"score: found {type(score).__module__}.{type(score).__name__}; expected a Score, an xarray.Dataset. Mend: pass what a "
+            "metric of METRICS returned; of a BenchmarkScore its attribute .score."
+        )
     missing = [name for name in VARIABLES if name not in score]
     if missing:
         raise ValueError(

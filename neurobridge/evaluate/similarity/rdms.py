@@ -362,8 +362,8 @@ def subjects_of(recordings: xr.DataArray, subject: str, distance: str) -> np.nda
     if len(counts) < 2 or (distance == "correlation" and counts.min() < 3):
         raise AssemblyError(
             f"target: found {len(counts)} {subject}(s), the smallest with {counts.min()} site(s); expected at least "
-            "two, and three sites "
-            "each for correlation distances. Mend: keep the sites of all, or metric 'rdm'."
+            "two, and three sites each for correlation distances. Mend: keep the sites of all animals, or use the metric 'rdm' "
+            "(--metrics rdm)."
         )
     return labels
 

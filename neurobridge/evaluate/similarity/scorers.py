@@ -60,7 +60,11 @@ def score_rows(
     """Score the rows of every fold; ``scorer(rows, fold)`` prepares a comparison, the null permutes one side of it."""
     require_options(n_permutations=n_permutations, seed=seed)
     if not (ceiling is None or callable(ceiling) or isinstance(np.asarray(ceiling).tolist(), Real)):
-        raise ValueError(f"found ceiling={ceiling!r:.60}; expected a number, or None. Mend: leave it out.")
+        shown = f"of {np.size(ceiling)} values" if np.ndim(ceiling) else f"{ceiling!r:.60}"
+        raise ValueError(
+            f"{metric}: found a ceiling {shown}; expected one number, since this metric has one value for all sites, or None. "
+            "Mend: leave it out; for RDMs, nb.similarity.rdm_consistency(recordings)['ceiling']."
+        )
     rng = np.random.default_rng(seed)
     raw, null = [], []
     for number, rows in enumerate(folds):
