@@ -41,6 +41,7 @@ HOMES: dict[str, str] = {
     "dense-cost": "neurobridge.bridge.cost.dense",
     "dense-factor": "neurobridge.bridge.cost.in_memory",
     "dense-plan": "neurobridge.bridge.transport.plans",
+    "distilled": "neurobridge.bridge.fused.readout",
     "factored-plan": "neurobridge.bridge.transport.plans",
     "flow-ode": "neurobridge.flow.ode",
     "flow-training": "neurobridge.flow.settings",

@@ -86,7 +86,7 @@ def test_reference_example(mirror: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_every_example_is_run_here() -> None:
-    assert len(BLOCKS) == 7
+    assert len(BLOCKS) == 8
 
 
 @pytest.mark.realdata

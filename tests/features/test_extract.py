@@ -422,7 +422,7 @@ def test_what_is_not_images_is_refused(spoil, message: str) -> None:
     ("arguments", "message"),
     [
         ({"pooling": "max"}, r"'max'.*\['cls', 'flatten', 'mean'\]"),
-        ({"batch_size": 0}, "batch_size.* 0"),
+        ({"batch_size": 0}, "batch_size=0"),
         ({"max_bytes": 1000}, "7 images x 400 units.*pooling='mean'"),
     ],
 )
