@@ -41,7 +41,7 @@ from neurobridge.study.tables import format_mean, select_records, table_of_means
 
 from .parts.brain.directions import TO_BRAIN, TO_MODEL
 from .parts.brain.figures import decoding_figure, how_many_figure, learning_figures
-from .parts.brain.layers import layer_records, layers_figure, layers_tables, network_claim
+from .parts.brain.layers import CHOSEN_ON_THE_SESSION, layer_records, layers_figure, layers_tables, network_claim
 from .parts.brain.spaces import PUBLIC, prepare_fold, same_neuroids, sides
 from .parts.brain.summary import (
     against_ridge,
@@ -310,11 +310,12 @@ def finish(run: Run, records: list[Record]) -> dict[str, Any]:
         )
         + ". Seeds: "
         + "; ".join(
-            f"{name}: {plan.seeds_fast} for the fast methods, {plan.seeds_fused} for fused, 1 for flows at "
-            f"{len(plan.flow_shares)} share(s)"
+            f"{name}: {plan.seeds_fast} for the fast methods, {plan.seeds_fused} for fused"
+            + (f", 1 for flows at {len(plan.flow_shares)} share(s)" if plan.flow_shares else "")
             for name, plan in plans(run).items()
         )
         + ". Fewer for what is slow, to keep the full mode within its time."
+        + (" " + CHOSEN_ON_THE_SESSION if of_layers else "")
     )
     return {
         "note": note, "answer": answer(facts, scored, needed), "tables": tables, "claims": claims, "figures": figure_list,
