@@ -55,7 +55,9 @@ def sliced_wasserstein(X: np.ndarray, Y: np.ndarray, *, n_projections: int = 500
     (0.0, 1.8)
     """
     require_options(n_projections=n_projections, p=p, seed=seed)
-    n_points, n_numbers = len(X) + len(Y), math.prod(np.shape(X)) + math.prod(np.shape(Y))
+    # What has no shape is checked, or refused, once it is an array.
+    shapes = [side.shape for side in (X, Y) if np.ndim(getattr(side, "shape", 0)) == 1 and len(side.shape) == 2]
+    n_points, n_numbers = sum(shape[0] for shape in shapes), sum(map(math.prod, shapes))
     check_memory(
         8.0 * n_numbers + _BYTES_OF_A_DIRECTION * n_points, math.inf, f"a sliced Wasserstein distance of {n_points} points",
         mend="sliced_wasserstein(X[::10], Y[::10]) takes a tenth of the points",
@@ -65,7 +67,7 @@ def sliced_wasserstein(X: np.ndarray, Y: np.ndarray, *, n_projections: int = 500
         raise ValueError(
             f"found n_projections={n_projections}, p={p}; expected at least 1 each. Mend: leave them out for 500 and 2."
         )
-    at_once = max(1, int(_DIRECTIONS_AT_ONCE / (_BYTES_OF_A_DIRECTION * n_points)))
+    at_once = max(1, int(_DIRECTIONS_AT_ONCE / (_BYTES_OF_A_DIRECTION * (len(X) + len(Y)))))
     if n_projections <= at_once:
         return float(ot.sliced_wasserstein_distance(X, Y, n_projections=n_projections, p=p, seed=seed))
     # The same directions, some at a time.
