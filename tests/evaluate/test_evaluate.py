@@ -299,6 +299,8 @@ def test_aggregate_refuses_what_is_no_score(linear_world):
         aggregate(score["raw"])
     with refused(ValueError, "cka", "ceiling of 5 values", "one number"):
         METRICS["cka"](source, target, ceiling=np.full(5, 0.8))
+    with refused(ValueError, "cka", "object", "one number"):
+        METRICS["cka"](source, target, ceiling=object)
     for share in (0, 1, 95):
         with refused(ValueError, f"confidence={share}", "(0, 1)"):
             aggregate(score, confidence=share)

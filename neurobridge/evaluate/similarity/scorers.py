@@ -59,12 +59,8 @@ def score_rows(
 ) -> xr.Dataset:
     """Score the rows of every fold; ``scorer(rows, fold)`` prepares a comparison, the null permutes one side of it."""
     require_options(n_permutations=n_permutations, seed=seed)
-    if not (ceiling is None or callable(ceiling) or isinstance(np.asarray(ceiling).tolist(), Real)):
-        shown = f"of {np.size(ceiling)} values" if np.ndim(ceiling) else f"{ceiling!r:.60}"
-        raise ValueError(
-            f"{metric}: found a ceiling {shown}; expected one number, since this metric has one value for all sites, or None. "
-            "Mend: leave it out; for RDMs, nb.similarity.rdm_consistency(recordings)['ceiling']."
-        )
+    if not callable(ceiling):
+        _require_one(ceiling, metric)
     rng = np.random.default_rng(seed)
     raw, null = [], []
     for number, rows in enumerate(folds):
@@ -72,10 +68,12 @@ def score_rows(
         raw.append(score(slice(None)))
         # As in `fold_null`: each permutation from one fold in turn.
         null += [score(rng.permutation(len(rows))) for _ in range(number, n_permutations, len(folds))]
+    bound = ceiling() if callable(ceiling) else ceiling
+    _require_one(bound, metric)
     return split_score(
         np.asarray(raw),
         np.asarray(null),
-        ceiling=ceiling() if callable(ceiling) else ceiling,
+        ceiling=bound,
         normalization="ratio",
         attrs=score_attrs(
             {"metric": metric, "splits": splits_name, "n_stimuli": n_stimuli}, len(folds), n_permutations, seed, sources
@@ -83,3 +81,12 @@ def score_rows(
         smaller_is_better=smaller_is_better,
         stacklevel=4,
     )
+
+
+def _require_one(ceiling: Any, metric: str) -> None:
+    if ceiling is not None and not isinstance(np.asarray(ceiling).tolist(), Real):
+        shown = f"of {np.size(ceiling)} values" if np.ndim(ceiling) else f"{ceiling!r:.60}"
+        raise ValueError(
+            f"{metric}: found a ceiling {shown}; expected one number, since this metric has one value for all sites, or None. "
+            "Mend: leave it out; for RDMs, nb.similarity.rdm_consistency(recordings)['ceiling']."
+        )
