@@ -11,7 +11,18 @@ from neurobridge.study.harness import Record, Run
 from neurobridge.study.panels import curves_of, make_panels, save_panels
 from neurobridge.study.tables import over_seeds, select_records, table_of_means, verdict
 
-from .paired import caution, difference_table, least_gains, negative_first, paired_differences, seeds_of, tally
+from .paired import (
+    against,
+    caution,
+    difference_table,
+    least_gains,
+    mean_of,
+    met_by,
+    negative_first,
+    paired_differences,
+    seeds_of,
+    tally,
+)
 from .speech import OFFICIAL
 
 NAMING, FINDING = "fused, labels", "fused, retrieval"
@@ -45,12 +56,6 @@ def with_labels_alone(records: list[Record]) -> list[Record]:
         for split, direction in directions
         if split == r["split"] and direction.startswith(f"{r['direction']} ")
     ]
-
-
-def mean_of(records: list[Record], value: str = "accuracy", **wanted: Any) -> float:
-    """Return the mean of a field over the records with the wanted fields; NaN without any."""
-    values = [r[value] for r in select_records(records, **wanted)]
-    return float(np.mean(values)) if values else float("nan")
 
 
 def by_speaker(records: list[Record]) -> list[Record]:
@@ -160,13 +165,6 @@ def claims_of(
     known: list[Record], new: list[Record], naming: list[Any], finding: list[Any], voices: list[Any], links: list[Any]
 ) -> list[dict[str, str]]:
     """Return the verdict and the evidence on each claim."""
-
-    def of(differences: list[Any], *rivals: str) -> list[Any]:
-        return [each for each in differences if each["rival"] in rivals]
-
-    def met(differences: list[Any]) -> str:
-        return verdict(sum(each["mean"] >= 0 for each in differences), len(differences))
-
     reached = {
         direction: (mean_of(known, direction=direction, method=NAMING, n_pairs=100), own_head(known, direction))
         for direction in ("sounds -> captions", "images -> sounds", "sounds -> images")
@@ -176,7 +174,7 @@ def claims_of(
         r["split"]: r["accuracy"]
         for r in select_records(new, direction="sounds -> captions", method=NAMING, n_pairs=100)
     }
-    others = least_gains(of(naming, *BASELINES))
+    others = least_gains(against(naming, *BASELINES))
     return [
         {
             "claim": "A hundred pairs join sounds to captions and to images nearly as well as all labels (untested in the paper)",
@@ -192,33 +190,33 @@ def claims_of(
         },
         {
             "claim": "Alignment is at least as good as training end to end on the labels of the same pairs",
-            "verdict": met(of(naming, NET)),
-            "evidence": f"{NAMING}, from images or sounds, every, half or fewer of the comparisons: {tally(of(naming, NET))}",
+            "verdict": met_by(against(naming, NET)),
+            "evidence": f"{NAMING}, from images or sounds, every, half or fewer of the comparisons: {tally(against(naming, NET))}",
         },
         {
             "claim": "Alignment is at least as good as the labels alone on the same frozen encoder",
-            "verdict": met(of(naming, LOGISTIC)),
-            "evidence": f"{NAMING} against logistic regression: {tally(of(naming, LOGISTIC))}",
+            "verdict": met_by(against(naming, LOGISTIC)),
+            "evidence": f"{NAMING} against logistic regression: {tally(against(naming, LOGISTIC))}",
         },
         {
             "claim": "For a voice that was never heard, alignment is at least as good as the labels alone",
-            "verdict": met(of(voices, LOGISTIC)),
-            "evidence": f"paired by speaker: {tally(of(voices, LOGISTIC))}",
+            "verdict": met_by(against(voices, LOGISTIC)),
+            "evidence": f"paired by speaker: {tally(against(voices, LOGISTIC))}",
         },
         {
             "claim": "Chosen by labels, the fused bridge names digits at least as well as every other alignment of the same pairs",
-            "verdict": met(others),
+            "verdict": met_by(others),
             "evidence": f"against the best of {', '.join(BASELINES)}, picked by the same draws, which favours it: {tally(others)}",
         },
         {
             "claim": "Chosen by retrieval, the fused bridge finds the digit at least as well as every other alignment",
-            "verdict": met(least_gains(finding)),
+            "verdict": met_by(least_gains(finding)),
             "evidence": f"nearest held-out point, against the best of the others: {tally(least_gains(finding))}",
         },
         {
             "claim": "Images and sounds meet through captions, without one image-sound pair, as well as by direct pairs",
-            "verdict": met(of(links, NAMING)),
-            "evidence": f"{TWICE} against {NAMING} on as many direct pairs as a link has: {tally(of(links, NAMING))}",
+            "verdict": met_by(against(links, NAMING)),
+            "evidence": f"{TWICE} against {NAMING} on as many direct pairs as a link has: {tally(against(links, NAMING))}",
         },
     ]  # fmt: skip
 

@@ -11,7 +11,18 @@ from neurobridge.study.harness import Record, Run
 from neurobridge.study.panels import curves_of, make_panels, save_panels
 from neurobridge.study.tables import over_seeds, select_records, table_of_means, verdict
 
-from .paired import caution, difference_table, least_gains, negative_first, paired_differences, seeds_of, tally
+from .paired import (
+    against,
+    caution,
+    difference_table,
+    least_gains,
+    mean_of,
+    met_by,
+    negative_first,
+    paired_differences,
+    seeds_of,
+    tally,
+)
 
 CIFAR, SAMPLE = "CIFAR-10", "ImageNet sample"
 NAMING, FINDING = "fused, labels", "fused, retrieval"
@@ -22,12 +33,6 @@ LABELS_ALONE = (LOGISTIC, NET, AUGMENTED)
 A_FIFTH = 2000
 CHANCE_ROW, CEILING_ROW = "chance (95th percentile, shuffled)", "head on new captions (ceiling)"
 FORWARD, NAMED = "image -> caption", "image -> name"
-
-
-def mean_of(records: list[Record], value: str, **wanted: Any) -> float:
-    """Return the mean of a field over the records with the wanted fields; NaN without any."""
-    values = [r[value] for r in select_records(records, **wanted)]
-    return float(np.mean(values)) if values else float("nan")
 
 
 def summary(run: Run, records: list[Record]) -> dict[str, Any]:
@@ -98,13 +103,6 @@ def claims_of(
     cifar: list[Record], sample: list[Record], naming: list[Any], finding: list[Any], unseen: list[Any]
 ) -> list[dict[str, str]]:
     """Return the verdict and the evidence on each claim."""
-
-    def of(differences: list[Any], *rivals: str) -> list[Any]:
-        return [each for each in differences if each["rival"] in rivals]
-
-    def met(differences: list[Any]) -> str:
-        return verdict(sum(each["mean"] >= 0 for each in differences), len(differences))
-
     below = [each for each in naming if each["n_pairs"] < A_FIFTH]
     names = select_records(sample, direction=NAMED, method=FINDING)
     above = [r["R@10"] > r["null_95"] for r in names]
@@ -114,27 +112,27 @@ def claims_of(
     return [
         {
             "claim": "Few captions name natural images at least as well as the labels alone on the same features",
-            "verdict": met(of(naming, LOGISTIC)),
-            "evidence": f"{NAMING} against logistic regression, in all, half or fewer: {tally(of(naming, LOGISTIC))}",
+            "verdict": met_by(against(naming, LOGISTIC)),
+            "evidence": f"{NAMING} against logistic regression, in all, half or fewer: {tally(against(naming, LOGISTIC))}",
         },
         {
             "claim": "Below a fifth of the pairs, alignment is at least as good as training end to end on the same labels (paper)",
-            "verdict": met(of(below, NET)),
-            "evidence": f"{NAMING} against a small conv net, which starts without the network: {tally(of(below, NET))}",
+            "verdict": met_by(against(below, NET)),
+            "evidence": f"{NAMING} against a small conv net, which starts without the network: {tally(against(below, NET))}",
         },
         {
             "claim": "Below a fifth of the pairs, it is at least as good as training end to end with augmentation",
-            "verdict": met(of(below, AUGMENTED)),
-            "evidence": tally(of(below, AUGMENTED)),
+            "verdict": met_by(against(below, AUGMENTED)),
+            "evidence": tally(against(below, AUGMENTED)),
         },
         {
             "claim": "Chosen by labels, the fused bridge names images at least as well as every other alignment of the same pairs",
-            "verdict": met(least_gains(of(naming, *BASELINES))),
-            "evidence": f"{picked}: {tally(least_gains(of(naming, *BASELINES)))}",
+            "verdict": met_by(least_gains(against(naming, *BASELINES))),
+            "evidence": f"{picked}: {tally(least_gains(against(naming, *BASELINES)))}",
         },
         {
             "claim": "Chosen by retrieval, the fused bridge finds captions and images at least as well as every other alignment",
-            "verdict": met(least_gains(finding)),
+            "verdict": met_by(least_gains(finding)),
             "evidence": f"nearest held-out point, {picked}: {tally(least_gains(finding))}",
         },
         {
@@ -146,7 +144,7 @@ def claims_of(
         },
         {
             "claim": "Of classes never paired the fused bridge finds the names better than every other alignment",
-            "verdict": met(least_gains(unseen)),
+            "verdict": met_by(least_gains(unseen)),
             "evidence": f"R@10 both ways, {picked}: {tally(least_gains(unseen))}",
         },
     ]  # fmt: skip

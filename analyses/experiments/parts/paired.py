@@ -11,7 +11,7 @@ from scipy import stats
 
 from neurobridge.evaluate.comparison.statistics import holm
 from neurobridge.study.harness import Record, Run
-from neurobridge.study.tables import mean_ci, select_records
+from neurobridge.study.tables import mean_ci, select_records, verdict
 
 #: Level of the corrected p values.
 LEVEL = 0.05
@@ -102,6 +102,22 @@ def least_gains(
         min(select_records(differences, **dict(zip(by, group, strict=True))), key=lambda each: each["mean"])
         for group in groups
     ]
+
+
+def against(differences: Sequence[dict[str, Any]], *rivals: str) -> list[dict[str, Any]]:
+    """Keep the differences to some rivals."""
+    return [each for each in differences if each["rival"] in rivals]
+
+
+def met_by(differences: Sequence[dict[str, Any]]) -> str:
+    """Judge a claim by the share of comparisons in which ours is not below."""
+    return verdict(sum(each["mean"] >= 0 for each in differences), len(differences))
+
+
+def mean_of(records: list[Record], value: str = "accuracy", **wanted: Any) -> float:
+    """Return the mean of a field over the records with the wanted fields; NaN without any."""
+    values = [r[value] for r in select_records(records, **wanted)]
+    return float(np.mean(values)) if values else float("nan")
 
 
 def tally(differences: Sequence[dict[str, Any]]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -16,7 +16,7 @@ from neurobridge.assemblies.labels import plain
 from neurobridge.datasets.experiment import Experiment
 from neurobridge.datasets.files.archives import zip_images
 from neurobridge.datasets.files.fetch import digests_of, fetch
-from neurobridge.datasets.files.manifests import find_manifest
+from neurobridge.datasets.files.manifests import Manifest, find_manifest
 from neurobridge.datasets.labels import assembly_attrs, describe, make_experiment
 
 NAME, TEMPORAL = "majajhong2015.public", "majajhong2015.temporal.public"
@@ -59,13 +59,8 @@ def load(
     files = [RESPONSES, TABLE, *([IMAGES] if images else [])]
     paths = fetch(NAME, files=files, mirror=mirror)
     manifest = find_manifest(NAME)
-    about = describe(manifest, files)
-    stimuli = read_stimuli(paths[TABLE])
-    recordings = _with_labels(open_assembly(paths[RESPONSES], chunks=chunks), stimuli)
-    attrs = assembly_attrs(manifest, about, units="firing rate in 70-170 ms, as Brain-Score stores it")
-    recordings = recordings.assign_attrs(attrs)
-    pixels = _lazy_images(paths[IMAGES], stimuli, attrs) if images else None
-    return make_experiment(manifest, about, stimuli, recordings=recordings, images=pixels)
+    units = "firing rate in 70-170 ms, as Brain-Score stores it"
+    return _experiment(manifest, describe(manifest, files), paths, RESPONSES, units, chunks)
 
 
 def load_temporal(
@@ -100,10 +95,23 @@ def load_temporal(
     manifest = find_manifest(TEMPORAL)
     shared = digests_of(NAME)
     about = describe(manifest, more={file: shared[file] for file in files})
+    units = "firing rate in each time bin, as Brain-Score stores it"
+    return _experiment(manifest, about, paths, TEMPORAL_RESPONSES, units, chunks)
+
+
+def _experiment(
+    manifest: Manifest,
+    about: Mapping[str, Any],
+    paths: Mapping[str, Path],
+    responses: str,
+    units: str,
+    chunks: Mapping[str, int] | Literal["auto"] | None,
+) -> Experiment:
+    """Join the trials of a file with the stimulus table, and with the images where they were fetched."""
     stimuli = read_stimuli(paths[TABLE])
-    attrs = assembly_attrs(manifest, about, units="firing rate in each time bin, as Brain-Score stores it")
-    recordings = _with_labels(open_assembly(paths[TEMPORAL_RESPONSES], chunks=chunks), stimuli).assign_attrs(attrs)
-    pixels = _lazy_images(paths[IMAGES], stimuli, attrs) if images else None
+    attrs = assembly_attrs(manifest, about, units=units)
+    recordings = _with_labels(open_assembly(paths[responses], chunks=chunks), stimuli).assign_attrs(attrs)
+    pixels = _lazy_images(paths[IMAGES], stimuli, attrs) if IMAGES in paths else None
     return make_experiment(manifest, about, stimuli, recordings=recordings, images=pixels)
 
 
