@@ -8,8 +8,13 @@ from collections.abc import Iterator
 import matplotlib as mpl
 import pytest
 from _pytest.doctest import DoctestItem
+from hypothesis import settings
 
 mpl.use("Agg")
+
+# The same inputs in every run, so that a change that passed does so again; `make fuzz` draws new ones.
+settings.register_profile("same-inputs", derandomize=True)
+settings.load_profile("same-inputs")
 
 collect_ignore = [
     # Imported by Brain-Score alone, whose registries it fills.

@@ -97,6 +97,7 @@ class Campaign:
                 max_examples=batch,
                 deadline=None,
                 database=None,
+                derandomize=False,
                 suppress_health_check=list(HealthCheck),
                 report_multiple_bugs=False,
                 phases=(Phase.generate, Phase.shrink),

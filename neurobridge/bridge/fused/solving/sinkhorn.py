@@ -62,7 +62,8 @@ def sinkhorn(
         Log scaling to start from.
     relax : bool
         Overrelax the scalings, ``u <- u^(1 - w) (a / K v)^w``, by the w that is best for the rate at which the error falls, as soon
-        as that is known: a fifth of the iterations where they are many. The plan is another one within ``tol``.
+        as that is known: a fifth of the iterations where they are many, and seldom more than without. The plan is another one
+        within ``tol``.
 
     Returns
     -------
