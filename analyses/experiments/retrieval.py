@@ -9,8 +9,9 @@ Held-out control: the text embeddings of 1,203 class names lie in CLIP's space a
 method. A moved caption is named by its nearest classes; it is right if a class that the caption
 mentions is among the first five.
 
-In hundreds of dimensions a fit of the fused bridge takes a minute or two and a flow more than half
-a minute: they run at fewer numbers of pairs, the flows on the first seed alone.
+The fused bridge chooses its settings by how well it finds held-out partners (``criterion="retrieval"``):
+that setting was named before the run and is judged. Its default, by correlation, stands beside it.
+Methods that take seconds a fit run at fewer numbers of pairs, the flows on the first seed alone.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ import numpy as np
 import xarray as xr
 
 from neurobridge import figures
-from neurobridge.aligners import BASELINES, AssemblyAligner, BridgeAligner
+from neurobridge.aligners import BASELINES, AssemblyAligner
 from neurobridge.datasets import load
 from neurobridge.evaluate.curves.folds import draw_curve_fold
 from neurobridge.features import embed_text
@@ -34,9 +35,13 @@ from neurobridge.study.panels import curves_of, make_panels, save_panels
 from neurobridge.study.tables import format_mean, over_seeds, select_records, table_of_means, verdict
 
 from .parts.common import cosines
+from .parts.paired import difference_tables, paired_differences, tally
 
 N_PAIRS = (10, 20, 50, 100, 200, 400, 800)
-FUSED_PAIRS = (20, 100, 400)
+#: The setting that is judged.
+JUDGED = "fused, retrieval"
+SLOW = (JUDGED, "fused", "fugw")
+SLOW_PAIRS = (20, 100, 400)
 FLOW_PAIRS = (100,)
 N_QUICK = 400
 DIRECTIONS = {"caption -> image": "images", "image -> caption": "captions"}
@@ -83,27 +88,29 @@ def spaces(run: Run) -> Spaces:
 def counts_of(run: Run, method: str, seed: int) -> tuple[int, ...]:
     """Return the numbers of pairs at which a method runs with a seed."""
     if run.quick:
-        return (50,) if method == "fused" else (50, 200) if method == "ridge" else ()
+        return (50,) if method == JUDGED else (50, 200) if method == "ridge" else ()
     if method in FLOWS:
         return FLOW_PAIRS if seed == run.seed else ()
-    return FUSED_PAIRS if method == "fused" else N_PAIRS
+    return SLOW_PAIRS if method in SLOW else N_PAIRS
 
 
 def cells(run: Run) -> list[dict[str, Any]]:
     return [
         {"seed": seed, "n_pairs": n, "method": name}
         for seed in run.seeds
-        for name in METHODS
+        for name in (JUDGED, *METHODS)
         for n in counts_of(run, name, seed)
     ]
 
 
 def make_cell_aligner(run: Run, cell: dict[str, Any]) -> AssemblyAligner:
     """Make the aligner of a cell; quick runs fit one candidate."""
-    if run.quick and cell["method"] == "fused":
-        one_candidate = {"lams": (0.9,), "epsilons": (0.02,), "n_rounds": (1,), "kernel_rounds": (0,), "n_folds": 2}
-        return BridgeAligner(coupling="fused", map="barycentric", fuse_options=one_candidate, seed=cell["seed"])
-    return make_aligner(cell["method"], cell["seed"])
+    if cell["method"] != JUDGED:
+        return make_aligner(cell["method"], cell["seed"])
+    one_candidate = {"lams": (0.9,), "epsilons": (0.02,), "n_rounds": (1,), "kernel_rounds": (0,), "n_folds": 2}
+    return make_aligner(
+        "fused", cell["seed"], criterion="retrieval", **({"fuse_options": one_candidate} if run.quick else {})
+    )
 
 
 def ranks(scores: np.ndarray, true_columns: np.ndarray | None = None) -> np.ndarray:
@@ -190,17 +197,21 @@ def finish(run: Run, records: list[Record]) -> dict[str, Any]:
             },
         )
     )
+    aligned = [r for r in records if r["direction"] in DIRECTIONS]
+    rivals = [name for name in METHODS if name not in FLOWS]
+    differences = paired_differences(aligned, "R@10", JUDGED, rivals, ("direction", "n_pairs"))
+    tables += difference_tables(f"{JUDGED} less each other method, R@10, paired by seed", differences)
     draw(run, records)
     means, control_means = mean_scores(records, "R@10"), mean_scores(records, "named")
     recall_rows, naming_rows = beside_baselines(means), beside_baselines(control_means)
     chance = float(np.mean([r["null_95"] for r in control]))
     claims = [
         {
-            "claim": "The fused bridge retrieves natural images and captions better than every baseline on the same pairs",
+            "claim": "Chosen by retrieval, the fused bridge finds images and captions better than every baseline on the same pairs",
             "verdict": verdict_on_gains(
                 [fused_value - baseline_value for _, fused_value, _, baseline_value in recall_rows]
             ),
-            "evidence": evidence_of("R@10, mean of both directions and seeds", recall_rows),
+            "evidence": evidence_of("R@10, mean of both directions and seeds", recall_rows) + f"; {tally(differences)}",
         },
         {
             "claim": "It carries captions into CLIP's space so that class names, which no method has seen, are found",
@@ -213,7 +224,7 @@ def finish(run: Run, records: list[Record]) -> dict[str, Any]:
     answer = (
         f"R@10 among {n_test} held-out real images and captions (mean of both directions, chance {tenth:.2f}): "
         + "; ".join(
-            f"{n} pairs: fused {fused_value:.2f}, best baseline ({name}) {baseline_value:.2f}"
+            f"{n} pairs: {JUDGED} {fused_value:.2f}, best baseline ({name}) {baseline_value:.2f}"
             for n, fused_value, name, baseline_value in recall_rows
         )
         + ". Class names, used by no method, are among the first five for "
@@ -226,8 +237,8 @@ def finish(run: Run, records: list[Record]) -> dict[str, Any]:
     note = (
         f"Real data: Flickr8k, {spaces(run).images.sizes['presentation']} images, one caption each. Source: MiniLM embeddings of "
         "the captions (384 dimensions). Target: CLIP ViT-B/32 image embeddings (512). "
-        f"{n_test} images are held out with their captions and reach no fit. To save time, in the full mode fused runs at "
-        f"{', '.join(map(str, FUSED_PAIRS))} pairs only, the flows at {', '.join(map(str, FLOW_PAIRS))} and on the first seed only."
+        f"{n_test} images are held out with their captions and reach no fit. To save time, {', '.join(SLOW)} run at "
+        f"{', '.join(map(str, SLOW_PAIRS))} pairs only, the flows at {', '.join(map(str, FLOW_PAIRS))} and on the first seed only."
     )
     shown = {
         "file": "retrieval.png",
@@ -286,12 +297,12 @@ def mean_scores(records: list[Record], value: str) -> dict[int, dict[str, float]
 
 
 def beside_baselines(means: dict[int, dict[str, float]]) -> list[tuple[int, float, str, float]]:
-    """Return pairs, fused, and the best baseline, where fused ran."""
+    """Return pairs, the judged setting, and the best baseline, where the former ran."""
     out = []
     for n, by_method in means.items():
-        if "fused" in by_method:
+        if JUDGED in by_method:
             best = max((m for m in by_method if m in BASELINES), key=lambda m: by_method[m])
-            out.append((n, by_method["fused"], best, by_method[best]))
+            out.append((n, by_method[JUDGED], best, by_method[best]))
     return out
 
 
@@ -303,7 +314,7 @@ def verdict_on_gains(gains: list[float]) -> str:
 def evidence_of(quantity: str, rows: list[tuple[int, float, str, float]]) -> str:
     """Format the rule and the values behind a verdict."""
     lines = "; ".join(
-        f"{n} pairs: fused {fused_value:.3f}, best baseline {name} {baseline_value:.3f}"
+        f"{n} pairs: {JUDGED} {fused_value:.3f}, best baseline {name} {baseline_value:.3f}"
         for n, fused_value, name, baseline_value in rows
     )
     return f"{quantity}, higher at every, some or no number of pairs (the baseline is the best of all on the same stimuli): {lines}"
@@ -315,7 +326,7 @@ STUDY = Study(
     cells,
     compute,
     finish,
-    n_seeds=3,
+    n_seeds=5,
     extras=("text",),
 )
 

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 import xarray as xr
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.preprocessing import StandardScaler
@@ -167,11 +168,20 @@ def captions(run: Run, n: int = 4000) -> Captions:
     return run.once(f"captions {n}", make)
 
 
+def reduced_captions(run: Run, text: Captions) -> Captions:
+    """Reduce captions to nine dimensions by linear discriminant analysis, which sees the captions of the pool alone."""
+
+    def make() -> Captions:
+        axes = LinearDiscriminantAnalysis(solver="eigen", shrinkage="auto").fit(text.pool, text.labels)
+        return text._replace(pool=axes.transform(text.pool), new=axes.transform(text.new))
+
+    return run.once(f"reduced captions {len(text.pool)}", make)
+
+
 def digit_head(run: Run, text: Captions) -> LogisticRegression:
     """Fit the readout of digits on embedded captions alone, once in a process."""
-    return run.once(
-        f"head {len(text.pool)}", lambda: LogisticRegression(C=100, max_iter=2000).fit(text.pool, text.labels)
-    )
+    key = f"head {len(text.pool)} x {text.pool.shape[1]}"
+    return run.once(key, lambda: LogisticRegression(C=100, max_iter=2000).fit(text.pool, text.labels))
 
 
 def head_accuracy(run: Run, text: Captions) -> float:
@@ -201,11 +211,12 @@ def balanced(labels: np.ndarray, n: int, rng: np.random.Generator) -> np.ndarray
 
 
 class Trial(NamedTuple):
-    """Both pools as assemblies, and the known pairs."""
+    """Both pools as assemblies, the known pairs, and a digit for every caption, told for those of the pairs alone."""
 
     source: xr.DataArray
     target: xr.DataArray
     pairs: Pairs
+    told: np.ndarray
 
 
 def n_images(run: Run) -> int:
@@ -223,12 +234,15 @@ def image_order(run: Run, seed: int) -> tuple[np.ndarray, np.random.Generator]:
     return balanced(labels, len(labels), rng), rng
 
 
-def draw_trial(run: Run, encoder: str, n_pairs: int, seed: int, *, pool: int = 3000) -> Trial:
+def draw_trial(
+    run: Run, encoder: str, n_pairs: int, seed: int, *, pool: int = 3000, text: Captions | None = None
+) -> Trial:
     """Draw known images, a caption for each, and other images of the pool.
 
     The pairs of a smaller number are among those of a larger one.
     """
-    text, image_latents = captions(run, N_CAPTIONS), latents(run, encoder)[0]
+    text = text or captions(run, N_CAPTIONS)
+    image_latents = latents(run, encoder)[0]
     order, rng = image_order(run, seed)
     caption_rows = draw_captions(digits(run).labels[: n_images(run)], text, rng)
     known_rows = order[:n_pairs]
@@ -237,9 +251,10 @@ def draw_trial(run: Run, encoder: str, n_pairs: int, seed: int, *, pool: int = 3
     pairs = Pairs(
         np.array([f"image-{k}" for k in known_rows]), np.array([f"caption-{k}" for k in caption_rows[known_rows]])
     )
-    return Trial(
-        assembly(image_latents[rows], "image", rows), assembly(text.pool, "caption", np.arange(len(text.pool))), pairs
-    )
+    told = np.full(len(text.labels), DIGITS[0])
+    told[caption_rows[known_rows]] = text.labels[caption_rows[known_rows]]
+    captioned = assembly(text.pool, "caption", np.arange(len(text.pool)))
+    return Trial(assembly(image_latents[rows], "image", rows), captioned, pairs, told)
 
 
 def assembly(values: np.ndarray, kind: str, numbers: np.ndarray) -> xr.DataArray:
@@ -279,13 +294,23 @@ OURS: dict[str, Callable[[int], AssemblyAligner]] = {
     "unbalanced-flow": lambda seed: unbalanced_aligner(seed, "flow"),
     "fused": fused_aligner,
     "fused-flow": lambda seed: fused_aligner(seed, "flow"),
-    "fused by squared error": partial(make_aligner, "fused"),
+    "fused, correlation": partial(make_aligner, "fused"),
 }
+#: The fused bridge whose settings the frozen head of the digits chooses, by the digits of held-out pairs.
+BY_LABELS = "fused, labels"
+#: Ending of a method that aligns with captions reduced to the directions that tell digits apart among captions alone.
+REDUCED = ", reduced"
 
 
-def transported_test(run: Run, encoder: str, method: str, trial: Trial, seed: int) -> np.ndarray:
-    """Transport the test images into the space of the captions, shape (n_test, 384)."""
-    aligner = OURS[method](seed) if method in OURS else make_aligner(method, seed)
+def make_method(method: str, seed: int, trial: Trial, head: LogisticRegression) -> AssemblyAligner:
+    """Make the aligner of a method; the head is asked by the fused bridge that labels choose alone."""
+    if method == BY_LABELS:
+        return make_aligner("fused", seed, criterion="labels", classifier=head, labels=trial.told)
+    return OURS[method](seed) if method in OURS else make_aligner(method, seed)
+
+
+def transported_test(run: Run, encoder: str, aligner: AssemblyAligner, trial: Trial) -> np.ndarray:
+    """Transport the test images into the space of the captions, shape (n_test, n_dims)."""
     test = latents(run, encoder)[1]
     with warnings.catch_warnings():
         # Images seldom land on the embedding of a caption; the head only asks for the nearest digit.
@@ -327,10 +352,13 @@ def accuracy_records(run: Run, cell: dict[str, Any]) -> list[dict[str, Any]]:
     elif method in LABEL_ONLY:
         predicted = predict_from_labels(run, cell["encoder"], method, known_rows)
     else:
-        trial = draw_trial(run, cell["encoder"], cell["n_pairs"], seed)
-        predicted = digit_head(run, captions(run, N_CAPTIONS)).predict(
-            transported_test(run, cell["encoder"], method, trial, seed)
-        )
+        text = captions(run, N_CAPTIONS)
+        if method.endswith(REDUCED):
+            text = reduced_captions(run, text)
+        head = digit_head(run, text)
+        trial = draw_trial(run, cell["encoder"], cell["n_pairs"], seed, text=text)
+        aligner = make_method(method.removesuffix(REDUCED), seed, trial, head)
+        predicted = head.predict(transported_test(run, cell["encoder"], aligner, trial))
     return [{**cell, **accuracy_with_null(predicted, mnist.test_labels[: len(predicted)], seed)}]
 
 

@@ -14,7 +14,7 @@ from neurobridge.study.tables import over_seeds, select_records, table_of_means,
 from .paired import (
     against,
     caution,
-    difference_table,
+    difference_tables,
     least_gains,
     mean_of,
     met_by,
@@ -95,10 +95,7 @@ def summary(run: Run, records: list[Record]) -> dict[str, Any]:
         (f"{TWICE} (no image-sound pair) less each other method, digits named", links),
     )  # fmt: skip
     for title, differences in compared:
-        rule = f"* p < .05, t test, Holm over {len(differences)} comparisons"
-        for direction in dict.fromkeys(each["direction"] for each in differences):
-            part = [each for each in differences if each["direction"] == direction]
-            tables.append(difference_table(f"{direction}. {title}; {rule}", part))
+        tables += difference_tables(title, differences)
     shown = [direction_figure(run, aligned, directions)]
     if run.quick:
         return {"answer": "Quick.", "tables": tables, "claims": [], "figures": shown}

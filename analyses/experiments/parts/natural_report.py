@@ -14,7 +14,7 @@ from neurobridge.study.tables import over_seeds, select_records, table_of_means,
 from .paired import (
     against,
     caution,
-    difference_table,
+    difference_tables,
     least_gains,
     mean_of,
     met_by,
@@ -46,14 +46,11 @@ def summary(run: Run, records: list[Record]) -> dict[str, Any]:
     finding = paired_differences(cifar, "hit", FINDING, BASELINES, by)
     unseen = paired_differences(sample, "R@10", FINDING, BASELINES, by)
     for title, differences in (
-        (f"{NAMING} less each other method, share of images named", naming),
-        (f"{FINDING} less each other method, nearest point", finding),
-        (f"Unseen classes: {FINDING} less each other method, R@10", unseen),
+        (f"{NAMING} less each other method, share of images named, paired by seed", naming),
+        (f"{FINDING} less each other method, nearest point, paired by seed", finding),
+        (f"Unseen classes: {FINDING} less each other method, R@10, paired by seed", unseen),
     ):
-        rule = f"paired by seed; * p < .05, t test, Holm over {len(differences)} comparisons"
-        for direction in dict.fromkeys(each["direction"] for each in differences):
-            part = [each for each in differences if each["direction"] == direction]
-            tables.append(difference_table(f"{direction}. {title}; {rule}", part))
+        tables += difference_tables(title, differences)
     if run.quick:
         return {"answer": "Quick.", "tables": tables, "claims": [], "figures": [cifar_figure(run, cifar)]}
     return {

@@ -93,6 +93,19 @@ def difference_table(
     return {"title": title, "columns": [rows, *map(str, across)], "rows": body}
 
 
+def difference_tables(
+    title: str, differences: Sequence[dict[str, Any]], split: str | None = "direction"
+) -> list[dict[str, Any]]:
+    """Tabulate differences, with the test in the title; a table for every value of a field, or one of all."""
+    title = f"{title}; * p < .05, t test, Holm over {len(differences)} comparisons"
+    if split is None:
+        return [difference_table(title, differences)] if differences else []
+    return [
+        difference_table(f"{value}. {title}", [each for each in differences if each[split] == value])
+        for value in dict.fromkeys(each[split] for each in differences)
+    ]
+
+
 def least_gains(
     differences: Sequence[dict[str, Any]], by: Sequence[str] = ("direction", "n_pairs")
 ) -> list[dict[str, Any]]:
