@@ -36,6 +36,8 @@ QUESTIONS = {
     "scale": "Does it hold at 1.28 million points?",
     "supervised": "Who wins when most images are paired?",
 }
+#: Answers and verdicts of version 0.1, whose runs had the aligner of that version.
+BEFORE = "verdicts_0_1.json"
 EXPERIMENTS_HEAD = """# Experiments
 
 For readers who want to see how a verdict of the [findings](findings.md) was reached: its figures, its tables and the
@@ -50,6 +52,11 @@ FINDINGS_HEAD = """# Findings
 For readers who ask what holds. What the paper says of bridges (Gholamzadeh & Sajid 2025), and what we hoped for beyond it, measured
 beside the baselines that could beat it. A verdict follows from the records by the rule in its line, in the script that made
 them; it speaks of these data alone. Figures and tables: [experiments](experiments.md).
+"""
+CHANGES_HEAD = """## What changed since version 0.1
+
+All experiments of version 0.1 were run again in full with the aligner of version 0.2: map families, a criterion, and new
+baselines (self-trained, whitened and spectral maps, fused unbalanced Gromov-Wasserstein). Verdicts that differ:
 """
 
 
@@ -99,8 +106,34 @@ def experiments() -> str:
     return "\n\n".join(parts) + "\n"
 
 
+def changes(name: str, results: dict[str, Any]) -> list[str]:
+    """Name the verdicts that differ from those of version 0.1, and the claims that it did not judge."""
+    before = json.loads((KEPT / BEFORE).read_text(encoding="utf-8")).get(name)
+    if before is None or results["run"]["neurobridge"] == "0.1.0":
+        return []
+    verdicts = {claim["claim"]: claim["verdict"] for claim in before["claims"]}
+    lines = []
+    for claim in results["claims"]:
+        last = verdicts.get(claim["claim"])
+        if last is None:
+            lines.append(f"- {claim['claim']}: **{claim['verdict']}** (not judged before).")
+        elif last != claim["verdict"]:
+            lines.append(f"- {claim['claim']}: **{claim['verdict']}** (before: {last}).")
+    return lines or ["- No verdict changed."]
+
+
+def since_before() -> str:
+    """Return the section on what changed since version 0.1, for the experiments that both versions ran."""
+    parts = []
+    for name, question in QUESTIONS.items():
+        if (results := kept_results(name)) and (lines := changes(name, results)):
+            parts += [f"**{question}**", "\n".join(lines)]
+    return "\n\n".join([CHANGES_HEAD.strip(), *parts])
+
+
 def findings() -> str:
     """Return the text of docs/findings.md."""
+    before = json.loads((KEPT / BEFORE).read_text(encoding="utf-8"))
     parts = [FINDINGS_HEAD.strip()]
     for name, question in QUESTIONS.items():
         if (results := kept_results(name)) is None:
@@ -112,8 +145,11 @@ def findings() -> str:
         lines = [f"- **{claim['verdict']}**: {claim['claim']}." for claim in results["claims"]]
         evidence = [f"{k}. {claim['claim']}: {claim['evidence']}" for k, claim in enumerate(results["claims"], start=1)]
         parts += [f"## {question}", results["answer"], "\n".join(lines)]
-        parts += [_unfolding("Rules and evidence", "\n".join(evidence)), f"Figures: {figures}."]
-    return "\n\n".join(parts) + "\n"
+        parts += [_unfolding("Rules and evidence", "\n".join(evidence))]
+        if name in before and results["run"]["neurobridge"] != "0.1.0":
+            parts += [_unfolding("What version 0.1 measured", before[name]["answer"])]
+        parts += [f"Figures: {figures}."]
+    return "\n\n".join([*parts, since_before()]) + "\n"
 
 
 PAGES = {"experiments.md": experiments, "findings.md": findings}
