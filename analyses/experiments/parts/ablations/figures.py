@@ -33,6 +33,7 @@ def draw_parts(run: Run, records: list[Record], n_test: dict[str, int]) -> dict[
             )  # fmt: skip
         ax.axvline(0, color="black", linewidth=0.8, linestyle="--")
         ax.grid(axis="x", alpha=0.3)
+        ax.locator_params(axis="x", nbins=5)
         ax.set(
             title=f"{LABELS[setting]}, n = {n_test[setting]}", xlabel="difference to what it is compared with",
             yticks=range(len(names)), yticklabels=names if ax is axes[0] else [], ylim=(len(names) - 0.4, -0.6),
