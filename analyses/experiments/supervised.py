@@ -39,7 +39,7 @@ from .parts.paired import difference_tables, negative_first, paired_differences
 SHARES = (0.2, 0.5, 1.0)
 FUSED_PAIRS = 6000
 PAIRS_REDUCED = "pairs" + REDUCED
-FUSED = ("fused", BY_LABELS, BY_LABELS + REDUCED)
+FUSED = ("fused", "fused" + REDUCED, BY_LABELS + REDUCED)
 OURS = ("pairs", PAIRS_REDUCED, "pairs-flow", *FUSED)
 LINEAR = ("ridge", "ridge" + REDUCED, "pls", "cca", "procrustes", "whitened")
 # Two standard errors of a difference of accuracies near .99 among 10,000 digits.
