@@ -40,6 +40,7 @@ SECTIONS: dict[str, Callable[[Any], str]] = {
     "flow_quality": quality.flow_quality,
     "flow": transport.flow,
     "predictivity": evaluation.predictivity,
+    "bridge_metric": evaluation.bridge_metric,
     "decoding_time": evaluation.decoding_time,
     "analyses_time": evaluation.analyses_time,
     "compare_models": evaluation.compared_models,

@@ -93,6 +93,29 @@ rsatoolbox 0.3.2 stops with an error in draws of 100 stimuli or more with corr_c
 """
 
 
+def bridge_metric(results: dict[str, Any]) -> str:
+    by_region: dict[str, dict[str, dict[str, Any]]] = {}
+    for row in results["rows"]:
+        by_region.setdefault(row["region"], {})[row["metric"]] = row
+    rows = [
+        [
+            region,
+            f"{of['bridge']['processor_s']:.0f}",
+            f"{of['ridge']['processor_s']:.1f}",
+            f"{of['bridge']['processor_s'] / of['ridge']['processor_s']:.0f}",
+            f"{of['bridge']['peak_rss_gb']:.2f}",
+        ]
+        for region, of in by_region.items()
+    ]
+    return f"""## Brain-Score's metric `bridge` at the size of the public recordings
+
+`analyses/benchmarks/bridge_metric.py`: 3,200 SIMULATED stimuli, a layer of 512 features, 168 sites of IT or 88 of V4; ten folds of
+nine tenths, of which a tenth are pairs for the bridge and all for ridge. Not normalised, no permutations.{beside(results)}
+
+{table(["region", "bridge (processor s)", "ridge (processor s)", "ratio", "peak RSS of the bridge (GB)"], rows)}
+"""
+
+
 def compared_models(results: dict[str, Any]) -> str:
     sizes, ours, peer = results["sizes"], results["ours"], results.get("peer, one model")
     rows = [[f"`compare_models`, {sizes['models']} models", f"{ours['processor_s']:.0f}", f"{ours['peak_gb']:.2f}"]]
