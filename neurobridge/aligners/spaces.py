@@ -119,7 +119,7 @@ class Space(NamedTuple):
         -----
         OffSupportWarning
             Where asked for: more points off the support than chance allows, or any of them far off. Where ``directions_alone``
-            are compared, lengths do not matter: the message is short and without numbers, so that it is shown once.
+            are compared and none is far off, the message is short and without numbers, so that it is shown once.
         """
         support = self.support
         off = distance > support.radius
@@ -130,7 +130,7 @@ class Space(NamedTuple):
                 if self.neuroids is None
                 else f"the coordinate {OFF_SUPPORT!r}"
             )
-            if directions_alone:
+            if directions_alone and distance.max() <= support.extent:
                 warnings.warn(
                     f"found mapped presentations off the support of the {self.role}: criterion='retrieval' chooses a map by "
                     "directions, and not by lengths. Mend: none is needed to seek partners by cosine or correlation; where values "
