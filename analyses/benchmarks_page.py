@@ -17,15 +17,16 @@ PAGE = DOCS / "benchmarks.md"
 KEPT = DOCS / "results" / "benchmarks"
 HEAD = """# Benchmarks
 
-For readers who choose a method or plan a run. After this page you will know which method wins where,
-losses of ours included, and what it costs.
+This page is for readers who choose a method or plan a run. After reading it you will know which method has the best
+score on which data, where ours loses, and what each method costs.
 
-Made from `docs/results/benchmarks/` by `python analyses/benchmarks_page.py`; each table names the script that measured it.
-Speed and memory were measured on a machine of two cores (x86-64, 24 GB, no GPU), shared with other work at times: ratios are of
-runs one after the other, numbers are medians where there are several runs, and the files keep all of them.
+`python analyses/benchmarks_page.py` makes the page from `docs/results/benchmarks/`. Each section begins with the
+command that measured it. Speed and memory were measured on a machine of two cores (x86-64, 24 GB, no GPU), which was
+shared with other work at times. Ratios therefore compare runs that followed each other. Where there are several runs,
+numbers are their medians, and the files hold all runs.
 
-The tables of MNIST by `mnist.py`, of alignment without a pair and of the fused bridge's scale were measured with the aligner of
-version 0.1 and have not been measured again.
+The tables of MNIST by `mnist.py`, of alignment without a pair, and of the scale of the fused bridge were measured with
+the aligner of version 0.1 and have not been measured again.
 """
 #: File of kept results -> what writes its section, in the order of the page.
 SECTIONS: dict[str, Callable[[Any], str]] = {

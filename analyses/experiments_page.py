@@ -40,18 +40,26 @@ QUESTIONS = {
 BEFORE = "verdicts_0_1.json"
 EXPERIMENTS_HEAD = """# Experiments
 
-For readers who want to see how a verdict of the [findings](findings.md) was reached: its figures, its tables and the
-command that repeats it.
+This page is for readers who want to check a verdict of the [findings](findings.md). After reading it you will know how
+the verdict was reached, from which figures and tables, and with which command you can repeat the experiment.
 
-Each is a script of `analyses/experiments/`, run by `neurobridge run NAME` (all: `--all`; `--quick` for a small version
-that proves the code and no claim). A run that was interrupted goes on; the same seed gives the same numbers. The tables and figures
-below are of the full mode; `docs/results/NAME/scores.json` holds every record beside them. Tables unfold when they are clicked.
+Each experiment is a script of `analyses/experiments/`. To repeat one:
+
+1. Run `neurobridge run NAME --quick`. This small version shows that the code runs; it supports no claim.
+2. Run `neurobridge run NAME` for the full version, or `neurobridge run --all` for all experiments. An interrupted run
+   continues where it stopped, and the same seed gives the same numbers.
+
+The tables and figures below are of the full version. `docs/results/NAME/scores.json` holds every record behind them.
+Click a title to unfold its table.
 """
 FINDINGS_HEAD = """# Findings
 
-For readers who ask what holds. What the paper says of bridges (Gholamzadeh & Sajid 2025), and what we hoped for beyond it, measured
-beside the baselines that could beat it. A verdict follows from the records by the rule in its line, in the script that made
-them; it speaks of these data alone. Figures and tables: [experiments](experiments.md).
+This page is for readers who ask which claims hold. After reading it you will know the verdict on each claim of the
+paper about bridges (Gholamzadeh & Sajid 2025), and on each claim that we added to it.
+
+Every claim was measured beside the baselines that could beat it. The verdict follows from the records by a rule that
+the script of the experiment states, and it holds for these data only. Figures and tables are among the
+[experiments](experiments.md).
 """
 CHANGES_HEAD = """## What changed since version 0.1
 
@@ -75,7 +83,10 @@ def _run_text(results: dict[str, Any]) -> str:
     seeds = (
         f"seed {run['seed']}" if run["n_seeds"] == 1 else f"seeds {run['seed']} to {run['seed'] + run['n_seeds'] - 1}"
     )
-    return f"{seeds}, {run['seconds'] / 60:.0f} minutes on one thread, {run['peak_rss_gb']:.2g} GB at most."
+    return (
+        f"The run used {seeds}. It took {run['seconds'] / 60:.0f} minutes on one thread and at most "
+        f"{run['peak_rss_gb']:.2g} GB of memory."
+    )
 
 
 def _digest_lines(results: dict[str, Any]) -> str:

@@ -204,14 +204,15 @@ def _closing(results: Mapping[str, Any]) -> list[str]:
         if step["falls"] and step["method"] in results["ours"]
     ]
     parts = [
-        f"Of {len(judged)} cells BridgeAligner by the measure's criterion is above the best other method in {counts['best']}, "
-        f"level in {counts['level']} and below in {counts['below']} (paired 95 % interval over seeds; the best other is picked by "
-        "the same seeds, which favours it)." + (f" Below: {'; '.join(below)}." if below else ""),
-        "More pairs, nested draws: "
+        f"There are {len(judged)} cells. BridgeAligner with the criterion of the measure has a higher score than the best other "
+        f"method in {counts['best']} cells, a score that the paired 95 % interval over seeds does not distinguish from it in "
+        f"{counts['level']}, and a lower score in {counts['below']}. The best other method is chosen on the same seeds, which "
+        "favours it." + (f" The score is lower for {'; '.join(below)}." if below else ""),
+        "With one seed, the pairs of a smaller number are among those of a larger number. "
         + (
-            f"the mean falls beyond its paired interval for {'; '.join(falls)}."
+            f"From one number to the next, the score falls by more than its paired interval for {'; '.join(falls)}."
             if falls
-            else "no method of ours falls."
+            else "No method of ours loses score, beyond the paired interval, as pairs are added."
         ),
     ]
     methods = list(dict.fromkeys(method for by_method in results["seconds"].values() for method in by_method))
@@ -226,8 +227,8 @@ def _closing(results: Mapping[str, Any]) -> list[str]:
         for method in methods
     ]
     parts.append(
-        "Processor seconds of a fit with its maps (median over pairs and seeds, one thread) / peak memory of the process (GB):\n\n"
-        + markdown_table(["method", *results["seconds"]], lines)
+        "The next table gives the processor seconds of a fit with its maps (median over pairs and seeds, one thread) and the peak "
+        "memory of the process (GB):\n\n" + markdown_table(["method", *results["seconds"]], lines)
     )
     parts.append(f"Versions measured: {', '.join(results['versions'])}.")
     if results["errors"]:

@@ -375,7 +375,8 @@ class AssemblyAligner(AlignerEstimator):
         mapping = self._forward if direction == "forward" else self._backward
         entry.check(points)
         values, distances = moved_points(points, entry, arrival, mapping, rows_alone=self._maps_rows_alone())
-        off = arrival.flag_off_support(distances, warn=self._warns, stacklevel=3)
+        directions_alone = getattr(self, "criterion", None) == "retrieval"
+        off = arrival.flag_off_support(distances, warn=self._warns, stacklevel=3, directions_alone=directions_alone)
         attrs = {"aligner": type(self).__name__, "n_pairs": self._n_pairs()}
         return arrival.handed_back(values, off, points, attrs)
 

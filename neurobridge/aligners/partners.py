@@ -62,7 +62,7 @@ class FusedMap:
 def partner_kernel_map(coupling: Coupling, X: np.ndarray, Y: np.ndarray, *, seed: int = 0) -> KernelMap:
     """Fit kernel ridge from source points to their mean partners under a coupling (Seguy et al. 2018).
 
-    ``x_i -> sum_j P_ij y_j / sum_j P_ij``, each source point weighted by its mass ``sum_j P_ij``; points without partners
+    ``x_i -> sum_j pi_ij y_j / sum_j pi_ij``, each source point weighted by its mass ``sum_j pi_ij``; points without partners
     are left out. It moves fitted and new points alike.
 
     Parameters

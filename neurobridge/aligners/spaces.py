@@ -110,13 +110,16 @@ class Space(NamedTuple):
             )
         return self.support.distance(mapped)
 
-    def flag_off_support(self, distance: np.ndarray, *, warn: bool, stacklevel: int) -> np.ndarray:
+    def flag_off_support(
+        self, distance: np.ndarray, *, warn: bool, stacklevel: int, directions_alone: bool = False
+    ) -> np.ndarray:
         """Flag points that lie off the support, by their distances to it; both of shape (n_points,).
 
         Warns
         -----
         OffSupportWarning
-            Where asked for: more points off the support than chance allows, or any of them far off.
+            Where asked for: more points off the support than chance allows, or any of them far off. Where ``directions_alone``
+            are compared and none is far off, the message is short and without numbers, so that it is shown once.
         """
         support = self.support
         off = distance > support.radius
@@ -127,6 +130,15 @@ class Space(NamedTuple):
                 if self.neuroids is None
                 else f"the coordinate {OFF_SUPPORT!r}"
             )
+            if directions_alone and distance.max() <= support.extent:
+                warnings.warn(
+                    f"found mapped presentations off the support of the {self.role}: criterion='retrieval' chooses a map by "
+                    "directions, and not by lengths. Mend: none is needed to seek partners by cosine or correlation; where values "
+                    f"of neuroids count, criterion='correlation'. {flags} tells which.",
+                    OffSupportWarning,
+                    stacklevel=stacklevel + 1,
+                )
+                return off
             warnings.warn(
                 f"found {int(off.sum())} of {len(off)} mapped presentations off the support of the {self.role} (further from its "
                 f"nearest training point than {support.quantile:g} of these are from theirs, {support.radius:.3g} standard "

@@ -1,4 +1,5 @@
 from .errors import AssemblyError as AssemblyError
+from .joining.sites import join_sites as join_sites
 from .labels import missing_rows as missing_rows
 from .matching import Matched as Matched
 from .matching import match_stimuli as match_stimuli

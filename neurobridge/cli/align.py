@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
     from neurobridge.assemblies import Pairs
 
+#: Attributes of an aligned assembly with the ids of its pairs, of the source and of the target: `neurobridge retrieve` reads them.
+FITTED_PAIRS = ("fitted_source_ids", "fitted_target_ids")
 #: Options that the bridge alone takes, with their choices.
 _OF_BRIDGE = {"criterion": CRITERIA, "map": MAPS, "metric": METRICS, "coupling": COUPLINGS}
 
@@ -106,6 +108,8 @@ def align_command(
         )
         aligner.fit(source_space, target_space, resolved, progress=True)
         aligned = aligner.transform(source_space)
+    ids = {FITTED_PAIRS[0]: resolved.source_id, FITTED_PAIRS[1]: resolved.target_id}
+    aligned.attrs.update({name: list(map(str, column)) for name, column in ids.items()})
     save_assembly(aligned, out)
     if save is not None:
         aligner.save(save)
@@ -121,9 +125,9 @@ def align_command(
         print_json(summary)
         return
     tell(f"aligned {aligned.shape[0]} presentations to {aligned.shape[1]} neuroids over {len(resolved)} pairs: {out}")
-    ids = [set(map(str, space["stimulus_id"].values)) for space in (source_space, target_space)]
+    names = [set(map(str, space["stimulus_id"].values)) for space in (source_space, target_space)]
     # Ids that are joined without their extensions share no text.
-    n_shared = len(ids[0] & ids[1]) or min(map(len, ids))
+    n_shared = len(names[0] & names[1]) or min(map(len, names))
     counts = ",".join(str(n) for n in curve_counts(len(resolved), n_shared))
     next_step("curve", source, target, "--pairs", counts, *_ceiling_beside(target, target_space), "--out", "curve/")
 

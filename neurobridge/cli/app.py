@@ -30,6 +30,10 @@ COMMANDS = {
         "neurobridge.cli.average:average_command",
         "Average the trials of every stimulus, site by site over the values that are there.",
     ),
+    "join": LazyCommand(
+        "neurobridge.cli.join:join_command",
+        "Join recordings of several sessions, animals or days of the same stimuli into one population of sites.",
+    ),
     "ceiling": LazyCommand(
         "neurobridge.cli.ceiling:ceiling_command",
         "Estimate the reliability of every site by split halves of its trials, Spearman-Brown corrected.",

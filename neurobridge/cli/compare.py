@@ -49,8 +49,12 @@ def compare_command(
         typer.Option(help="File with the ceiling of every site, from neurobridge ceiling, or a Score with a ceiling."),
     ] = None,
     metrics: Annotated[
-        str, typer.Option(help=f"Separated by commas, of {', '.join(COMPARED)}; rsa needs two animals.")
-    ] = "ridge,rsa",
+        str | None,
+        typer.Option(
+            help=f"Separated by commas, of {', '.join(COMPARED)}. Default: ridge,rsa, or ridge,rdm where the recordings have no "
+            "two animals, which rsa needs."
+        ),
+    ] = None,
     splits: Annotated[str | None, typer.Option(help="Folds such as kfold,n_splits=10; five by default.")] = None,
     correction: Annotated[str, typer.Option(help="Of p for the number of pairs: holm or fdr.")] = "holm",
     n_bootstrap: Annotated[int, typer.Option(min=0, help="Draws of stimuli and sites.")] = 1000,
@@ -69,11 +73,12 @@ def compare_command(
     from neurobridge.evaluate import compare_models, comparison_tables
 
     paths = _named(models)
-    chosen = [name.strip() for name in metrics.split(",") if name.strip()]
+    given = [name.strip() for name in (metrics or "").split(",") if name.strip()]
     averaged = varying(average_repetitions(read(recordings, time_bin=time_bin)), recordings)
     # Regressions treat sites one by one; dissimilarities need a value of every site.
-    by_site = all(name in REGRESSIONS for name in chosen)
+    by_site = metrics is not None and all(name in REGRESSIONS for name in given)
     averaged = complete(averaged, recordings, max_missing, presentations=not by_site)
+    chosen = given if metrics is not None else _metrics_of(averaged, recordings)
     comparison = compare_models(
         _Files(paths),
         averaged,
@@ -128,6 +133,25 @@ def compare_command(
     tell(f"Next: neurobridge report {out}")
 
 
+def _metrics_of(averaged: xr.DataArray, path: Path) -> list[str]:
+    """Return the metrics that recordings allow: RDMs of each animal where there are two, else one RDM of all sites."""
+    import numpy as np
+
+    sites = averaged.coords.get("animal")
+    counts = (
+        np.unique(sites.values.astype(str), return_counts=True)[1]
+        if sites is not None and sites.dims == ("neuroid",)
+        else np.array([averaged.sizes["neuroid"]])
+    )
+    if len(counts) > 1 and counts.min() >= 3:
+        return ["ridge", "rsa"]
+    tell(
+        f"{path} does not have two animals of three sites or more, which rsa needs: dissimilarities are compared by rdm, over all "
+        "sites (--metrics)."
+    )
+    return ["ridge", "rdm"]
+
+
 def _named(models: list[Path]) -> dict[str, Path]:
     """Return the files by their stems, refusing fewer than two."""
     paths = by_stem(models)
@@ -153,12 +177,35 @@ def _shown(comparison: xr.Dataset, tables: dict[str, pd.DataFrame], metric: str)
     rows = [
         [
             row.model, f"{row.rank:g} [{row.rank_low:g}, {row.rank_high:g}]",
-            f"{row.value:.3f} [{row.value_low:.3f}, {row.value_high:.3f}]", f"{row.normalized:.3f}", row.layers,
+            f"{row.value:.3f} [{row.value_low:.3f}, {row.value_high:.3f}]", _number(row.normalized), row.layers,
         ]
         for row in models[models["metric"] == metric].itertuples()
     ]  # fmt: skip
     columns = ["model", "rank", "score", "of ceiling", "layers (folds)"]
     return {"title": f"{metric}: {comparison.attrs['splits']}, held out", "columns": columns, "rows": rows}
+
+
+def _number(value: Any) -> str:
+    return "-" if math.isnan(value) else f"{value:.3f}"
+
+
+def _lacking_ceilings(tables: dict[str, pd.DataFrame]) -> list[str]:
+    """Say why there is no number of the ceiling, a sentence a reason."""
+    models = tables["models"]
+    lacking = models[models["normalized"].isna()]["metric"].unique().tolist()
+    by_site = [name for name in lacking if name in REGRESSIONS]
+    others = [name for name in lacking if name not in REGRESSIONS]
+    sentences = []
+    if by_site:
+        sentences.append(
+            f"{', '.join(by_site)} has no ceiling here (-): --ceiling takes the file of neurobridge ceiling, made of the trials."
+        )
+    if others:
+        sentences.append(
+            f"{', '.join(others)} has no ceiling in a comparison (-); neurobridge.similarity.rdm_consistency of the trials "
+            "estimates one."
+        )
+    return sentences
 
 
 def _told(comparison: xr.Dataset, tables: dict[str, pd.DataFrame], n_models: int, n_left_out: int) -> list[str]:
@@ -170,4 +217,5 @@ def _told(comparison: xr.Dataset, tables: dict[str, pd.DataFrame], n_models: int
         f"them, {n_left_out} of the recordings are left out.",
         f"{differ} of {len(pairs)} differences are significant (p < 0.05, corrected by {comparison.attrs['correction']} within a "
         "metric); intervals and p are over stimuli and sites, with the fits as they are.",
+        *_lacking_ceilings(tables),
     ]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from neurobridge.cli.common import Json, Mirror, Seed, print_json, print_tables, tell
+from neurobridge.cli.common import Json, Mirror, Seed, print_json, tell
 from neurobridge.cli.train import train_command
 
 if TYPE_CHECKING:
@@ -154,15 +154,12 @@ def extract_command(
     if as_json:
         print_json(summary)
     else:
-        rows = [
-            [key, ", ".join(map(str, value)) if isinstance(value, list) else value] for key, value in summary.items()
-        ]
-        print_tables([{"title": "Activations", "columns": ["what", "value"], "rows": rows, "left": ["value"]}])
         ids = activations["stimulus_id"].values
         tell(
             f"showed {activations.shape[0]} stimuli of {stimuli} ({ids[0]}, ... {ids[-1]}) to {loaded.identifier}: "
             f"{activations.shape[1]} "
-            f"units of {len(activations.attrs['layers'])} layer{'s' * (len(activations.attrs['layers']) > 1)}. wrote {out}."
+            f"units of {len(activations.attrs['layers'])} layer{'s' * (len(activations.attrs['layers']) > 1)}, {seconds:.1f} s. "
+            f"wrote {out}; its attributes hold the settings and digests (--json prints them)."
         )
         tell(
             f"next: neurobridge align {out} RECORDINGS.nc --pairs 20 --out aligned.nc; neurobridge score --help for benchmarks."

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from neurobridge.cli.common import Json, print_json, print_tables, tell
+from neurobridge.cli.reading import command, next_step
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -161,14 +162,12 @@ def _tell(recordings: xr.DataArray, out: Path, as_json: bool) -> None:
     for sentence in facts["left_out"]:
         tell(f"left out: {sentence}.")
     tell(f"wrote {out}.")
-    name = shlex.quote(str(out))
-    stem = shlex.quote(str(out.with_name(f"{out.stem}-averages.nc")))
-    repeated = facts["n_presentations"] > facts["n_stimuli"]
-    ceiling = f"neurobridge ceiling {name} for the noise ceiling; " if repeated else ""
-    tell(
-        f"next: {ceiling}{f'neurobridge average {name} --out {stem}, then ' if repeated else ''}neurobridge score MODEL.nc "
-        f"{stem if repeated else name}; activations of a model: neurobridge features extract --stimuli FOLDER."
-    )
+    if facts["n_presentations"] > facts["n_stimuli"]:
+        next_step("ceiling", out, "--out", out.with_name("ceiling.nc"))
+    else:
+        tell(
+            f"next: {command('score', 'MODEL.nc', out)}; activations of a model: {command('features', 'extract', '--help')}."
+        )
 
 
 def _facts(recordings: xr.DataArray) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from neurobridge.cli.align import read_pairs
+from neurobridge.cli.align import FITTED_PAIRS, read_pairs
 from neurobridge.cli.choices import HUB_CORRECTIONS, SIMILARITIES
 from neurobridge.cli.common import Json, Seed, print_json, print_tables, require_choice, tell
 from neurobridge.cli.reading import MaxMissing, TimeBin, averaged, command, complete, next_step, notes, read, unit_of
@@ -32,8 +32,8 @@ def retrieve_command(
     fitted_pairs: Annotated[
         str | None,
         typer.Option(
-            help="Pairs that the alignment was fitted on, which are left out: what align had as --pairs, with its --seed and "
-            "--max-missing; drawn ones with --stratify as a file."
+            help="Pairs that the alignment was fitted on, which are left out. Default: those that align kept in its file; "
+            "none keeps them; else what align had as --pairs, with its --seed and --max-missing."
         ),
     ] = None,
     similarity: Annotated[str, typer.Option(help=f"One of {', '.join(SIMILARITIES)}.")] = "cosine",
@@ -67,9 +67,13 @@ def retrieve_command(
     if hub_correction is not None:
         require_choice("--hub-correction", hub_correction, HUB_CORRECTIONS)
     counts = _counts(ks)
-    wanted, fitted = read_pairs(pairs), read_pairs(fitted_pairs, option="--fitted-pairs")
+    wanted = read_pairs(pairs)
+    given = fitted_pairs is not None
+    fitted = None if fitted_pairs == "none" else read_pairs(fitted_pairs, option="--fitted-pairs")
     spaces = _in_one_space(source, target, max_missing, time_bin)
     with notes():
+        if not given:
+            fitted = _kept_pairs(spaces, wanted, seed)
         searched, n_used, n_fitted = _searched(spaces, wanted, fitted, seed)
         score = retrieve(
             *spaces,
@@ -98,12 +102,13 @@ def retrieve_command(
     print_tables(_tables(summary))
     tell(words_of(score).finding)
     if fitted is not None:
-        tell(f"left out {n_used} pairs that the alignment was fitted on.")
+        kept = "" if given else ", which its file names (--fitted-pairs none keeps them)"
+        tell(f"left out {n_used} pairs that the alignment was fitted on{kept}.")
     n_known = next((space.attrs.get("n_pairs") for space in spaces if "aligner" in space.attrs), None)
-    if n_known is not None and n_known > n_fitted:
+    if (given or fitted is None) and n_known is not None and n_known > n_fitted:
         tell(
-            f"note: the alignment was fitted on {n_known} pairs, and --fitted-pairs names {n_fitted}: those that are searched have "
-            "ranks that are too good. It takes what align had as --pairs."
+            f"note: the alignment was fitted on {n_known} pairs, of which {n_fitted} are left out: the ranks of the others are too "
+            "good. Align over fewer pairs, or name them by --fitted-pairs."
         )
     if out is not None:
         tell(f"wrote {out}.")
@@ -148,9 +153,34 @@ def _in_one_space(
         raise AssemblyError(
             f"{source} and {target}: found {sizes[0]} and {sizes[1]} neuroids; expected both in one space. "
             f"Mend: {command('align', source, target, '--pairs', 0.5, '--out', aligned)}, then "
-            f"{command('retrieve', aligned, target, '--fitted-pairs', 0.5)}."
+            f"{command('retrieve', aligned, target)}."
         )
     return spaces[0], spaces[1]
+
+
+def _kept_pairs(spaces: tuple[xr.DataArray, xr.DataArray], wanted: Any, seed: int) -> Pairs | None:
+    """Return the pairs that `align` kept in one of the files, those of its stimuli that are still there.
+
+    None where neither has them, or where fewer than two others would be left to search.
+    """
+    import numpy as np
+
+    from neurobridge.assemblies import Pairs, resolve_pairs
+
+    side = next((k for k, space in enumerate(spaces) if all(name in space.attrs for name in FITTED_PAIRS)), None)
+    if side is None:
+        return None
+    # The file that was moved holds the source of the alignment; here it may be either side.
+    ids = [
+        np.asarray(spaces[side].attrs[name], dtype=str) for name in (FITTED_PAIRS if side == 0 else FITTED_PAIRS[::-1])
+    ]
+    known = [set(map(str, space["stimulus_id"].values)) for space in spaces]
+    there = np.array([a in known[0] and b in known[1] for a, b in zip(*ids, strict=True)], dtype=bool)
+    searched = resolve_pairs(*spaces, wanted, seed=seed)
+    used = np.isin(searched.source_id.astype(str), ids[0][there]) | np.isin(
+        searched.target_id.astype(str), ids[1][there]
+    )
+    return Pairs(ids[0][there], ids[1][there]) if there.any() and (~used).sum() >= 2 else None
 
 
 def _searched(spaces: tuple[xr.DataArray, xr.DataArray], wanted: Any, fitted: Any, seed: int) -> tuple[Pairs, int, int]:

@@ -43,8 +43,8 @@ def partition_variance(
        subset S of the spaces; weights and penalties are chosen inside the training stimuli.
     2. ``R2(S) = 1 - sum_i (y_i - yhat_i)^2 / sum_i (y_i - ybar)^2`` over all held-out stimuli i, ybar the mean of the fold's
        training stimuli.
-    3. The part of exactly the spaces in P, among all spaces U, is (commonality analysis, Newton & Spurrell 1967)
-       ``sum over T in P of (-1)^(|T| + 1) R2(T + (U - P))``: for two spaces A and B, ``R2(AB) - R2(B)`` is unique to A and
+    3. The part of exactly the spaces in S, among all spaces U, is (commonality analysis, Newton & Spurrell 1967)
+       ``sum over T in S of (-1)^(|T| + 1) R2(T + (U - S))``: for two spaces A and B, ``R2(AB) - R2(B)`` is unique to A and
        ``R2(A) + R2(B) - R2(AB)`` is shared. The parts add up to R2(U).
 
     Parts are differences of held-out values: none is clipped, and one that is truly zero is slightly negative as often as positive.

@@ -244,8 +244,8 @@ KINDS = {
     **_named(replace(_NUMBER, or_none=True), "epsilon exponent penalty power unbalanced unit"),
     **_named(
         Kind("True or False", "True", _is_flag),
-        "allow_missing compress distributed equal graded lazy numbers overwrite pinned presentations pretrained progress refit "
-        "skipna smaller_is_better stream trust unbiased warn whiten",
+        "all_stimuli allow_missing compress distributed equal graded lazy numbers overwrite pinned presentations pretrained "
+        "progress refit skipna smaller_is_better stream trust unbiased warn whiten",
     ),
     **_named(Kind("a name", "'stimulus_id'", _is_text, or_none=True), "by group within"),
     "alphas": Kind("a sequence of numbers", "(0.1, 1.0)", partial(is_sequence_of, is_number)),

@@ -203,6 +203,16 @@ def test_points_off_the_support_are_flagged_counted_and_warned_of(linear_spaces,
     back = aligner.inverse_transform(outside)
     assert back["off_support"].shape == (20,)
     assert "n_off_support" in back.attrs
+    # Where directions alone are compared, the message has no numbers: Python shows it once.
+    space = aligner._space("target")
+    messages = []
+    for distance in np.linspace(space.support.radius, space.support.extent, 4)[1:3]:
+        with pytest.warns(OffSupportWarning, match="retrieval") as caught:
+            assert space.flag_off_support(np.full(3, distance), warn=True, stacklevel=1, directions_alone=True).all()
+        messages.append(str(caught[0].message))
+    assert messages[0] == messages[1]
+    with pytest.warns(OffSupportWarning, match="3 of 3"):
+        space.flag_off_support(np.full(3, 1e3), warn=True, stacklevel=1, directions_alone=True)
     # A baseline flags the same points and does not warn.
     with warnings.catch_warnings():
         warnings.simplefilter("error")

@@ -93,3 +93,21 @@ def test_missing_values_are_left_out_site_by_site_or_with_their_stimuli(files, t
     told = run(*common, "--out", tmp_path / "both")
     assert "left out 1 of 40 stimuli" in told
     assert "38 stimuli are in all of them" in told
+
+
+def test_one_animal_is_compared_by_rdm_and_ceilings_that_are_not_there_are_a_dash(files, tmp_path):
+    one = nb.select(nb.open_assembly(files["recordings"]), animal="a")
+    recordings = nb.save_assembly(one, tmp_path / "one.nc")
+    line = ("compare", files["all"], files["half"], "--recordings", recordings, "--n-bootstrap", 5)
+    told = run(*line, "--out", tmp_path / "out")
+    assert "two animals" in told
+    assert "rdm has no ceiling" in told
+    assert "ridge has no ceiling here" in told
+    assert "nan" not in told
+    with xr.open_dataset(tmp_path / "out" / "comparison.nc") as comparison:
+        assert comparison["metric"].values.tolist() == ["ridge", "rdm"]
+    with pytest.raises(ValueError, match=r"1 animal.*--metrics rdm"):
+        run(*line, "--metrics", "rsa", "--out", tmp_path / "rsa")
+    nobody = nb.save_assembly(one.drop_vars("animal"), tmp_path / "nobody.nc")
+    with pytest.raises(ValueError, match=r"no coordinate 'animal'.*--metrics rdm"):
+        run(*line[:4], nobody, "--metrics", "rsa", "--out", tmp_path / "rsa")

@@ -55,8 +55,16 @@ def test_the_pairs_of_an_alignment_are_left_out_and_the_numbers_are_those_of_the
         assert set(score["source_stimulus"].values) == set(held_out)
         for name in ("raw", "null", "raw_low", "raw_high", "p_value"):
             np.testing.assert_allclose(score[name], alone[name])
-    told = run("retrieve", aligned, files["sites"], *FEW)
-    assert "fitted on 15 pairs, and --fitted-pairs names 0" in told
+    kept = tmp_path / "kept.nc"
+    told = run("retrieve", aligned, files["sites"], "--seed", 3, "--out", kept, *FEW)
+    assert "left out 15 pairs that the alignment was fitted on, which its file names" in told
+    with xr.open_dataset(kept) as score, xr.open_dataset(out) as asked:
+        np.testing.assert_array_equal(score["source_stimulus"], asked["source_stimulus"])
+        np.testing.assert_array_equal(score["raw"], asked["raw"])
+    backward = json.loads(run("retrieve", files["sites"], aligned, *FEW, "--json"))
+    assert (backward["n_stimuli"], backward["n_fitted_left_out"]) == (25, 15)
+    told = run("retrieve", aligned, files["sites"], "--fitted-pairs", "none", *FEW)
+    assert "fitted on 15 pairs, of which 0 are left out" in told
     run("report", out)
     run("plot", out, "--out", tmp_path / "plot.png")
     assert "R@5" in out.with_suffix(".html").read_text()
@@ -79,3 +87,12 @@ def test_files_of_different_spaces_are_refused_with_commands_that_mend_it(files)
     align, retrieve = str(error.value).partition("Mend: ")[2].removesuffix(".").split(", then ")
     run(*shlex.split(align)[1:])
     assert "left out 20 pairs" in run(*shlex.split(retrieve)[1:], *FEW)
+
+
+def test_where_all_stimuli_were_pairs_all_are_searched_and_the_ranks_called_too_good(files, tmp_path):
+    aligned = tmp_path / "aligned.nc"
+    run("align", files["model"], files["sites"], "--method", "ridge", "--out", aligned)
+    kept = nb.open_assembly(aligned).attrs
+    assert list(kept["fitted_source_ids"]) == list(kept["fitted_target_ids"]) == [f"s{k:02d}" for k in range(40)]
+    told = run("retrieve", aligned, files["sites"], *FEW)
+    assert "fitted on 40 pairs, of which 0 are left out" in told

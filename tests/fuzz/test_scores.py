@@ -146,6 +146,7 @@ ENTRANCES: dict[str, Space] = {
     "assemblies.bootstrap_repetitions": lambda a, b: _sample(a),
     "assemblies.split_halves": lambda a, b: _halves(a),
     "assemblies.match_stimuli": lambda a, b: nb.match_stimuli(a, b).source,
+    "assemblies.join_sites": lambda a, b: assemblies.join_sites({"a": a, "b": b}, all_stimuli=True),
     "assemblies.select": lambda a, b: nb.select(a, object_name="c1"),
     "assemblies.drop_missing": lambda a, b: assemblies.drop_missing(a, LABEL),
     "assemblies.drop_incomplete": lambda a, b: assemblies.drop_incomplete(a),

@@ -20,14 +20,16 @@ def features(results: dict[str, Any]) -> str:
     large, little = results["resnet18"], results["small"]
     return f"""## Features: extraction beside the bare forward pass
 
-`analyses/benchmarks/features.py`: {large["n_images"]} images of {large["size"]} pixels through a ResNet-18 (random weights), and
-{little["n_images"]} of {little["size"]} through a network so small that decoding the files takes longer than the model. All but
-the bare pass read and decode the files.
+`analyses/benchmarks/features.py`
+
+{large["n_images"]} images of {large["size"]} pixels are passed through a ResNet-18 (random weights), and
+{little["n_images"]:,} images of {little["size"]} pixels through a network so small that decoding the files takes
+longer than the model. All rows except the bare forward pass read and decode the files.
 
 {table(["what", "images a second", "of bare"], rows)}
 
-Peak RSS of an extraction to netCDF: {flat} stimuli. thingsvision is not beside it: its release pins a torchvision that does not
-install beside this torch.
+The peak memory (RSS) of an extraction to netCDF is {flat} stimuli. thingsvision is not compared, because its release
+requires a torchvision that cannot be installed with this torch.
 """
 
 
@@ -42,10 +44,12 @@ def repeats(results: dict[str, Any]) -> str:
         for key, value in results["rows"].items()
         if key.startswith("ratio_")
     ]
-    ratio_text = f"\n\nBrain-Score takes as many times as long: {', '.join(ratios)}." if ratios else ""
+    ratio_text = f"\n\nThe time of Brain-Score, as a multiple of ours, is: {', '.join(ratios)}." if ratios else ""
     return f"""## Repetitions: 147,200 x 256 to 3,200 x 256, and split-half consistency over 10 splits
 
-`analyses/benchmarks/repeats.py` (simulated noise; the assembly itself, {3200 * 46 * 256 * 4 / 1e9:.2f} GB, counts in the peak)
+`analyses/benchmarks/repeats.py`
+
+The data are simulated noise. The assembly itself, {3200 * 46 * 256 * 4 / 1e9:.2f} GB, is part of the peak.
 
 {table(["what", "seconds", "peak RSS (GB)", "runs"], rows)}{ratio_text}
 """
@@ -58,7 +62,9 @@ def public(results: dict[str, Any]) -> str:
     ]
     return f"""## MajajHong2015.public: a file of its layout and size (148,480 x 256 x 1)
 
-`analyses/benchmarks/majajhong_public.py` ({results["values"]}; served from the same machine)
+`analyses/benchmarks/majajhong_public.py`
+
+The file holds {results["values"]}, and it was served from the same machine.
 
 {table(["what", "seconds", "peak RSS (GB)"], rows)}
 """
@@ -67,6 +73,8 @@ def public(results: dict[str, Any]) -> str:
 def simulation(results: dict[str, Any]) -> str:
     return f"""## The simulated HvM experiment at public size (147,200 presentations)
 
-`analyses/benchmarks/simulate_hvm.py`: {results["total_s"]:.0f} s, {results["peak_rss_gb"]:.2f} GB peak RSS,
-{results["file_mb"]:.0f} MB written in {results["chunks"]} chunks.
+`analyses/benchmarks/simulate_hvm.py`
+
+The simulation takes {results["total_s"]:.0f} s and {results["peak_rss_gb"]:.2f} GB of memory at its peak (RSS), and
+writes {results["file_mb"]:.0f} MB in {results["chunks"]} chunks.
 """

@@ -28,10 +28,12 @@ def predictivity(results: dict[str, Any]) -> str:
             )  # fmt: skip
     return f"""## Predictivity and ceilings beside Brain-Score's own code
 
-`analyses/benchmarks/predictivity.py`, in Brain-Score's environment (brainscore-vision 2.4.2, numpy below 2), the same arrays:
-3,200 x 1,000 predictors, 168 sites, ten splits; consistency of 147,200 x 256; "benchmark": averaging, ceiling and pls of the IT
-sites, two threads. All simulated. Processor seconds on one thread (wall seconds for the benchmark), medians of three runs of ours
-and one of theirs, without permutation nulls (theirs have none).
+`analyses/benchmarks/predictivity.py`, in Brain-Score's environment (brainscore-vision 2.4.2, numpy below 2)
+
+Both compute on the same simulated arrays: 3,200 x 1,000 predictors, 168 sites and ten splits; for consistency 147,200
+x 256. "benchmark" is averaging, ceiling and pls of the IT sites on two threads. The table gives processor seconds on
+one thread (wall seconds for the benchmark): medians of three runs of ours, and one run of theirs. Permutation nulls
+are not included, since theirs has none. "asked" is the speed that was required beforehand.
 
 {table(["what", "ours (s)", "theirs (s)", "times faster", "asked", "ours, peak GB", "theirs, peak GB"], rows)}
 """
@@ -40,7 +42,7 @@ and one of theirs, without permutation nulls (theirs have none).
 def beside(results: dict[str, Any]) -> str:
     """Say that other work ran on the machine, where it did: processor seconds then count, and they are longer, too."""
     load = results.get("load", 0.0)
-    return f" Measured beside other work (load {load:.0f} on two cores)." if load > 2 else ""
+    return f" Other work ran during the measurement (load {load:.0f} on two cores)." if load > 2 else ""
 
 
 def decoding_time(results: dict[str, Any]) -> str:
@@ -51,11 +53,12 @@ def decoding_time(results: dict[str, Any]) -> str:
     ]
     return f"""## Decoding in time beside a loop over scikit-learn
 
-`analyses/benchmarks/decoding_time.py`: 150 time bins x 132 sites x 400 trials (80 stimuli, 8 classes, SIMULATED), logistic
-readouts, ten folds of whole stimuli, no permutations: 1,500 fits. The peer is scikit-learn's `LogisticRegression` behind a
-`StandardScaler`, on the same folds; the largest difference of an accuracy is
-{results["largest_difference_of_accuracy"]:.3f}. It takes
-{results["ratio"]["cpu_seconds"]:.1f} times our processor time.{beside(results)}
+`analyses/benchmarks/decoding_time.py`
+
+The data have 150 time bins, 132 sites and 400 trials (80 stimuli, 8 classes, SIMULATED). Logistic readouts are fitted
+on ten folds of whole stimuli without permutations: 1,500 fits. The peer is scikit-learn's `LogisticRegression` after a
+`StandardScaler`, on the same folds. It takes {results["ratio"]["cpu_seconds"]:.1f} times our processor time. The
+largest difference of an accuracy is {results["largest_difference_of_accuracy"]:.3f}.{beside(results)}
 
 {table(["what", "wall (s)", "processor (s)", "memory over the data (GB)"], rows)}
 """
@@ -82,11 +85,14 @@ def analyses_time(results: dict[str, Any]) -> str:
     n_runs = min(case["n_runs"] for case in results["cases"].values())
     return f"""## RDM inference, crossnobis, variance partition and retrieval beside rsatoolbox, himalaya and scikit-learn
 
-`analyses/benchmarks/analyses_time.py`: SIMULATED data; the same arrays, draws, folds, penalties and permutations for both, and the
-same numbers from both: the last column is their largest difference over the largest value. Processor seconds on one thread,
-medians of {n_runs} runs in processes of their own, arrays and imports before the clock; memory is the peak over that before the
-run. The partition is fitted by himalaya in both, so that no speed is to be won there. Both RSA rows draw stimuli and subjects;
-rsatoolbox 0.3.2 stops with an error in draws of 100 stimuli or more with corr_cov.
+`analyses/benchmarks/analyses_time.py`
+
+The data are SIMULATED. Both packages have the same arrays, draws, folds, penalties and permutations, and give the same
+numbers: the last column is their largest difference, divided by the largest value. Times are processor seconds on one
+thread, medians of {n_runs} runs in separate processes, without the time of imports and of making the arrays. Memory is
+the peak above that before the run. himalaya fits the partition in both, so that no gain of speed is possible there.
+Both RSA rows draw stimuli and subjects; with corr_cov, rsatoolbox 0.3.2 stops with an error in draws of 100 stimuli or
+more.
 {losses}{beside(results)}
 
 {table(["what", "peer", "ours (s)", "peer (s)", "times faster", "ours (MB)", "peer (MB)", "difference"], rows)}
@@ -126,9 +132,11 @@ def compared_models(results: dict[str, Any]) -> str:
     ratio = f" For all models the loop would take {results['ratio']:.1f} times our processor time." if peer else ""
     return f"""## Comparison of models at the size of IT's public recordings
 
-`analyses/benchmarks/compare_models.py`: {sizes["models"]} models of {sizes["layers"]} layers of {sizes["features"]:,} features,
-{sizes["stimuli"]:,} stimuli, 168 sites of two animals (SIMULATED), metrics ridge and rsa, five folds, 1,000 draws, no permutations.
-Wall time of ours {ours["wall_s"]:.0f} s.{ratio}{beside(results)}
+`analyses/benchmarks/compare_models.py`
+
+There are {sizes["models"]} models of {sizes["layers"]} layers of {sizes["features"]:,} features, {sizes["stimuli"]:,}
+stimuli, and 168 sites of two animals (SIMULATED). The metrics are ridge and rsa, with five folds, 1,000 draws and no
+permutations. Our wall time is {ours["wall_s"]:.0f} s.{ratio}{beside(results)}
 
 {table(["what", "processor (s)", "peak RSS (GB)"], rows)}
 """

@@ -40,19 +40,29 @@ def planned_pairs(results: dict[str, Any]) -> str:
     on_recordings = ", ".join(f"{held[multiple]} of {counts[multiple]} at {multiple} x" for multiple in widened)
     return f"""## How many pairs: `plan_pairs` beside numbers of pairs that its pilot did not have
 
-`analyses/benchmarks/plan_pairs.py --mirror DIR`: real sets, ridge, seeds {seeds[0]} to {seeds[-1]}. A pilot is an eighth or a
-quarter of the stimuli of a set; the truth at two, four and eight times its pairs is the mean of twenty draws of the whole set.
-Intervals are of 95 %. "Plain": the bootstrap of draws without widening. "Pilot's last": the error of taking the score to stay
-what it is with all pairs of the pilot. The factor is the planned over the true number of pairs: median, and 10 % to 90 %.
+`analyses/benchmarks/plan_pairs.py --mirror DIR`
+
+The sets are real, the aligner is ridge, and the seeds are {seeds[0]} to {seeds[-1]}. A pilot is an eighth or a quarter
+of the stimuli of a set. The true score at two, four and eight times its pairs is the mean of twenty draws of the whole
+set. The columns are:
+
+- "score held": the share of plans whose 95 % interval contains the true score; "plain": the same share for a bootstrap
+  of draws without widening;
+- "error of r": the error of the planned score; "pilot's last": the error of assuming that the score with all pairs of
+  the pilot stays the same;
+- "pairs held": the share of plans whose 95 % interval contains the true number of pairs;
+- "factor": the planned over the true number of pairs (median, and the 10 % and 90 % quantiles);
+- "no upper bound": the share of plans whose interval of the number of pairs has no upper bound.
 
 {markdown_table(HEADS, rows)}
 
-The intervals hold the truth less often than they say, though more often than the plain bootstrap. On V4 and IT alone they held the
-score in {on_recordings}.
-The misses are curves that flatten faster than a power law (MNIST, THINGS): there the plan promises too much.
-A rule of thumb from the table below: with ridge, a few hundred pairs give nine tenths of what the whole set gives.
+The intervals contain the true value less often than they claim, although more often than the plain bootstrap. On V4
+and IT alone they contained the score in {on_recordings}. The misses are curves that flatten faster than a power law
+(MNIST, THINGS): there the planned score is too high. The table below gives a rule of thumb: with ridge, a few hundred
+pairs reach nine tenths of the score of the whole set.
 
-Pairs with which ridge reaches a share of its score with four fifths of all stimuli paired, and the exponent of the power law:
+It shows the number of pairs with which ridge reaches a share of its score with four fifths of all stimuli paired, and
+the exponent of the power law:
 
 {markdown_table(["set", "stimuli", "r with all pairs", "half", "eight tenths", "nine tenths", "exponent"], needed)}
 

@@ -20,14 +20,15 @@ def alignment(results: dict[str, Any]) -> str:
 
 `analyses/benchmarks/alignment_quality.py --mirror DIR`
 
-Means ± half of the 95 % interval over seeds {results["seeds"][0]} to {results["seeds"][-1]}, on points that no fit has seen.
-Unpaired pools are disjoint, unless the title says otherwise. Differences are paired by seed. Settings: developed on other seeds.
+Values are means ± half of the 95 % interval over seeds {results["seeds"][0]} to {results["seeds"][-1]}, on points that
+no fit has seen. The pools of unpaired points are disjoint, unless the title says otherwise. Differences are paired by
+seed. All settings were developed on other seeds.
 
-On recordings the aligner with its default criterion is the best method or level with it in 42 of 43 cells; with 60 stimuli in all
-and 20 pairs relative representations beat it once. On captions and digits, and on embeddings
-of two groups of people (THINGS), it is with the criterion of the score the best or level in all cells; its own spread over seeds is
-large with five pairs of THINGS (.52 ± .12 top-1). Fused unbalanced Gromov-Wasserstein
-transport and flows are not in this table.
+On recordings, the aligner with its default criterion is the best method, or not distinguishable from the best, in 42
+of 43 cells. Relative representations have a higher score in one cell (60 stimuli in all, 20 pairs). On captions, on
+digits, and on embeddings of two groups of people (THINGS), the aligner with the criterion of the score is the best
+method, or not distinguishable from it, in all cells. Its spread over seeds is large with five pairs of THINGS (.52 ±
+.12 top-1). Fused unbalanced Gromov-Wasserstein transport and flows are not in these tables.
 
 ![The score of every set over the number of pairs](figures/alignment_quality.png)
 
@@ -50,13 +51,14 @@ def mnist(results: dict[str, Any]) -> str:
 
 `analyses/benchmarks/alignment/mnist.py --mirror DIR`
 
-Accuracy of the frozen target head on 1,000 held-out digits ± 95 % confidence interval over seeds / R^2 of the transported features.
-5,000 digits; unpaired pools disjoint; one default setting of `fuse`. Chance {results["accuracy_chance"]:.3f}; the head on the true
-features {results["accuracy_true_features"]:.3f}. Developed on other digits and other extractors than those reported.
+Each cell gives the accuracy of the frozen target head on 1,000 held-out digits, ± the 95 % confidence interval over
+seeds, then R^2 of the transported features. There are 5,000 digits in disjoint pools, and `fuse` has its default
+settings. Chance is {results["accuracy_chance"]:.3f}, and the head has {results["accuracy_true_features"]:.3f} on the
+true features. The method was developed on other digits and other extractors than those reported.
 
 {table(["pairs", "ridge", "kernel ridge", "source + labels", "bridge, euclidean", "bridge, geodesic", "fused"], rows)}
 
-The prototype that these numbers had to beat (other extractors, same protocol):
+The next table gives the prototype that these numbers had to exceed (other extractors, same protocol):
 
 {table(["pairs", "ridge", "source + labels", "bridge, euclidean", "bridge, geodesic", "fused, geodesic"], before)}
 
@@ -72,8 +74,9 @@ def without_pairs(results: list[dict[str, Any]]) -> str:
         ]
         for row in results
     ]  # fmt: skip
-    return f"""Without a single pair (`align_unpaired`, {results[0]["n_points"]} points a space,
-`analyses/benchmarks/no_anchor.py`; chance {results[0]["accuracy_chance"]:.2f}; [how far to trust it](diagnostics.md)):
+    return f"""The next table is of alignment without a single pair (`align_unpaired`), with {results[0]["n_points"]} points in each
+space. `analyses/benchmarks/no_anchor.py` measured it; chance is {results[0]["accuracy_chance"]:.2f}. The page of
+[diagnostics](diagnostics.md) explains how far such an alignment can be trusted.
 
 {table(["start", "accuracy", "R^2", "anchors of the same digit", "called trustworthy", "seconds"], rows)}
 """
@@ -102,15 +105,21 @@ def flow_quality(results: dict[str, Any]) -> str:
     ]  # fmt: skip
     return f"""## Flow: the moved cloud beside the barycentric images
 
-`analyses/benchmarks/flow_quality.py --mirror DIR`: {n_seeds} seeds; differences are paired, mean ± 95 % CI. SW: sliced Wasserstein
-distance of the images of held-out stimuli to the true target points of other held-out stimuli; the true points' own value is
-what sampling leaves. Score: median r (V4, IT), accuracy (MNIST), R@10 both ways (Flickr8k). The last column counts
-the fields, of both directions, whose network validation kept beside the closed form.
+`analyses/benchmarks/flow_quality.py --mirror DIR`
+
+There are {n_seeds} seeds; differences are paired and given as mean ± 95 % confidence interval.
+
+- SW is the sliced Wasserstein distance between the images of held-out stimuli and the true target points of other
+  held-out stimuli. The value of the true points themselves is due to sampling alone.
+- The score is the median r (V4, IT), accuracy (MNIST), or R@10 in both directions (Flickr8k).
+- "Networks kept" is the number of velocity fields, of both directions, in which validation kept the network beside the
+  closed form.
 
 {table(heads, rows)}
 
-Asked of the flow: the interval of SW below 0, and the score at most .005 lower.
-{"Both hold in every cell above." if not missed else f"Missed: {'; '.join(missed)}."}
+Two things are required of the flow: the whole interval of the difference of SW is below 0, and the score is at most
+.005 lower.
+{"Both hold in every cell above." if not missed else f"They do not both hold for {'; '.join(missed)}."}
 {f"Not run yet: {', '.join(results['not_run'])}." if results["not_run"] else ""}
 
 ![Distances and scores, flow beside barycentric](figures/flow_quality.png)

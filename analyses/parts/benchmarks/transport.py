@@ -47,17 +47,19 @@ def coupling(results: dict[str, Any]) -> str:
 
 `analyses/benchmarks/coupling.py --geodesic --peer-python PYTHON`
 
-Simulated points, {setting["dims"]} dimensions, epsilon {setting["epsilon"]}, to a marginal error of {setting["tol"]}.
+The points are simulated, in {setting["dims"]} dimensions. Epsilon is {setting["epsilon"]}, and the solvers stop at a
+marginal error of {setting["tol"]}.
 
-{n:,} x {n:,} points, {setting["pairs_peer"]} pairs. Memory beyond the inputs; the dense cost counts for those that need one.
+The first table has {n:,} x {n:,} points and {setting["pairs_peer"]} pairs. Memory is that beyond the inputs; the dense
+cost is counted for the solvers that need one.
 
 {table(["solver", "seconds", "times ours", "extra GB", "times ours", "marginal error"], rows)}
 
-POT and ott look at their error every ten iterations, and so go further than they were asked to. An iteration alone takes as many
-times as long as ours: {pace_text}.
+POT and ott check their error every ten iterations, and therefore reach a smaller error than they were asked for. The
+time of a single iteration, as a multiple of ours, is: {pace_text}.
 
-{setting["pairs"]} pairs, the {setting["nearest"]} nearest kept (unless streamed). Log-log slope of seconds against points:
-{results["slope"]:.2f}.
+The second table has {setting["pairs"]:,} pairs, of which the {setting["nearest"]} nearest to each point are kept
+(unless streamed). The log-log slope of seconds against points is {results["slope"]:.2f}.
 
 {table(["points a side", "distances (s)", "solve (s)", "iterations", "peak RSS (GB)", "1M draws (s)"], scale)}
 
@@ -85,21 +87,27 @@ def geodesic_scale(results: dict[str, Any]) -> str:
     if libraries:
         n = results["neighbours"][0]["n"]
         beside = f"""
-Neighbour lists of {n:,} of these points alone, on one thread, with settings of about this recall or the libraries' own; recall on
-500 points. "pynndescent" with its compilation, which every process repeats, "pynndescent-warm" without it.
+The next table compares the neighbour lists alone, of {n:,} of these points on one thread. Each library has settings of
+about this recall, or its own defaults; recall is measured on 500 points. "pynndescent" includes its compilation, which
+every process repeats; "pynndescent-warm" does not.
 
 {table(["lists", "processor s", "recall", "peak RSS (GB)"], libraries)}
 """
     return f"""## Geodesic distances, from ten thousand to 1.28 million points a side
 
-`analyses/benchmarks/geodesic_scale.py`, then `--neighbours`
+`analyses/benchmarks/geodesic_scale.py`, then the same with `--neighbours`
 
-Simulated points, {setting["dims"]} dimensions, {setting["pairs"]:,} pairs, {setting["n_neighbors"]} neighbours, the
-{setting["nearest"]} nearest anchors kept; both sides together, one draw (seeds {setting["seeds"][0]} and {setting["seeds"][1]}).
-Recall: share of the true nearest neighbours in the graph, source / target. Load: running processes when the measurement ended;
-above the number of cores, wall seconds say nothing of the method. Log-log slope of processor seconds against points:
-{results["slope"]["cpu_seconds"]:.2f}. Before (exact neighbours to 100,000 points, faiss above, a search from every anchor), 1.28
-million took 905 s of wall clock on two threads and 4.1 s for the solve, 2.7 GB.
+The points are simulated, in {setting["dims"]} dimensions, with {setting["pairs"]:,} pairs and {setting["n_neighbors"]}
+neighbours. The {setting["nearest"]} nearest anchors are kept. Times are of both sides together, for one draw (seeds
+{setting["seeds"][0]} and {setting["seeds"][1]}).
+
+- Recall is the share of the true nearest neighbours that the graph has, source / target.
+- Load is the number of running processes when the measurement ended. Where it is above the number of cores, wall
+  seconds do not describe the method.
+
+The log-log slope of processor seconds against points is {results["slope"]["cpu_seconds"]:.2f}. An earlier version
+(exact neighbours up to 100,000 points, faiss above, a search from every anchor) took 905 s of wall clock for 1.28
+million points on two threads, 4.1 s for the solve, and 2.7 GB.
 
 {table(heads, rows)}
 {beside}"""
@@ -120,10 +128,12 @@ def fused_scale(results: dict[str, Any]) -> str:
     ]  # fmt: skip
     return f"""## Fused bridge: many points in minibatches along the factored plan
 
-`analyses/benchmarks/fused_scale.py`: simulated clouds read from npy files, minibatches of {results["minibatch_size"]:,}, Euclidean
-distances, {results["n_test"]:,} held-out points, one thread, one draw. Above 100,000 points a side a kernel map stands for the plan
-where new points are read; R^2 by the plan is that without it (4,000 points). Other jobs ran on the machine's two cores:
-seconds are of the processor.
+`analyses/benchmarks/fused_scale.py`
+
+The clouds are simulated and read from npy files. Minibatches have {results["minibatch_size"]:,} points, distances are
+Euclidean, {results["n_test"]:,} points are held out, and there is one thread and one draw. Above 100,000 points a
+side, a kernel map replaces the plan for new points; "R^2 by the plan" is that without the kernel map (4,000 points).
+Other jobs ran on the two cores of the machine, so that seconds are processor seconds.
 
 {table(columns, rows)}
 """
@@ -142,10 +152,12 @@ def distributed(results: dict[str, Any]) -> str:
     settings = results["settings"]
     return f"""## Distributed: the factored solver on dask workers
 
-`analyses/benchmarks/distributed_solver.py`: {settings["d"]} dimensions, {settings["pairs"]} pairs, {settings["nearest"]}
-nearest kept;
-largest relative difference from the result in memory {results["largest_relative_difference"]:.0e}. On one machine the workers are
-slower than one process: this form is for points that do not fit into one.
+`analyses/benchmarks/distributed_solver.py`
+
+There are {settings["d"]} dimensions and {settings["pairs"]} pairs, of which the {settings["nearest"]} nearest to each
+point are kept. The largest relative difference from the result in memory is
+{results["largest_relative_difference"]:.0e}. On one machine the workers are slower than one process: this form is for
+points that do not fit into one process.
 
 {table(["points a side", "build (s)", "an iteration (s)", "peak RSS (GB, a worker)", "kB to the client an iteration"], rows)}
 """
@@ -161,9 +173,11 @@ def flow(results: dict[str, Any]) -> str:
     batch = results["batch"]
     return f"""## Flow: training steps beside a torchcfm loop
 
-`analyses/benchmarks/flow.py --peer-python PYTHON`: steps per processor second, as a multiple of those of a
-minibatch-OT loop written with torchcfm (same network, batch of {batch}, one thread). "Plan" and "affine" draw from a plan
-solved beforehand, whose time is not counted.
+`analyses/benchmarks/flow.py --peer-python PYTHON`
+
+The table gives training steps per processor second as a multiple of those of a minibatch-OT loop written with torchcfm
+(same network, batches of {batch}, one thread). "Plan" and "affine" draw from a plan that was solved beforehand, and
+its time is not counted.
 
 {table(["dimensions", "plan, no condition", "plan, affine base", "re-solved in each minibatch"], rows)}
 

@@ -28,8 +28,8 @@ class FUGW(AssemblyAligner):
 
     1. Distances within a space, divided by their mean, are C and D. A point is described by its distances to the pairs:
        ``M_ij = mean_p (C_ip - D_jp)^2``.
-    2. Plans P and Q minimise (Thual et al. 2022, NeurIPS, arXiv 2206.09398) ``sum (C_ik - D_jl)^2 P_ij Q_kl + alpha / 2 sum
-       (P + Q)_ij M_ij + rho KL(marginals of P x Q | uniform) + epsilon KL(P x Q | uniform)``, solved by POT's
+    2. Plans pi and psi minimise (Thual et al. 2022, NeurIPS, arXiv 2206.09398) ``sum (C_ik - D_jl)^2 pi_ij psi_kl + alpha / 2 sum
+       (pi + psi)_ij M_ij + rho KL(marginals of pi x psi | uniform) + epsilon KL(pi x psi | uniform)``, solved by POT's
        ``fused_unbalanced_gromov_wasserstein`` in at most 20 alternations. Where a point is so far from
        all others that its kernel would underflow, epsilon is 1/300 of the cost of its cheapest partner (``epsilon_``).
     3. Ridge regression maps source points to their mean partners; a paired point has its partner alone.

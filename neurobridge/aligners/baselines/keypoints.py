@@ -28,7 +28,7 @@ class KeypointAligner(AssemblyAligner):
     1. A point's relation to the keypoints is ``R_X(x)_p = softmax_p(-2 ||x - x_p||^2 / (tau max ||x_i - x_j||^2))``; the
        factor 2 is that of the authors' code (github.com/XJTU-XGU/KPG-RL), so that their tau means the same here.
     2. G is the Jensen-Shannon divergence of the relations of a source and a target point, and transport minimises
-       ``sum M P G``; the mask M lets a keypoint move to its partner only.
+       ``sum M pi G`` over plans pi; the mask M lets a keypoint move to its partner only.
     3. Keypoints and other points thus never mix, and the linear programme is solved (by POT) for the others alone, each
        side of it with equal masses.
     4. New points are mapped by ridge regression from the source points to their mean partners.

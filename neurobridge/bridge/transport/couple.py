@@ -39,8 +39,8 @@ def couple(
 ) -> Coupling:
     """Solve for the coupling of two spaces under a cost.
 
-    Balanced, entropic: ``min_P <P, C> + eps KL(P | a b^T)`` with ``P 1 = a, P^T 1 = b``. Unbalanced replaces the
-    constraints by ``rho KL(P 1 | a) + rho KL(P^T 1 | b)``.
+    Balanced, entropic: ``min_pi <pi, C> + eps KL(pi | a b^T)`` with ``pi 1 = a, pi^T 1 = b``. Unbalanced replaces the
+    constraints by ``rho KL(pi 1 | a) + rho KL(pi^T 1 | b)``.
 
     Parameters
     ----------

@@ -143,7 +143,7 @@ class Coupling(Displayed):
 
     @property
     def log_scalings(self) -> tuple[np.ndarray, np.ndarray]:
-        """``log u`` and ``log v`` of a factored plan ``P_ij = u_i K_ij v_j``, shapes (n,) and (m,).
+        """``log u`` and ``log v`` of a factored plan ``pi_ij = u_i K_ij v_j``, shapes (n,) and (m,).
 
         Raises
         ------
@@ -180,7 +180,7 @@ class Coupling(Displayed):
         return self.plan.sample(n, rng)
 
     def barycentric(self, Y: Array) -> Array:
-        """Map each source point to the mean of its partners, ``T(x_i) = sum_j P_ij Y_j / sum_j P_ij``.
+        """Map each source point to the mean of its partners, ``T(x_i) = sum_j pi_ij Y_j / sum_j pi_ij``.
 
         Parameters
         ----------
@@ -222,9 +222,9 @@ class Coupling(Displayed):
         return same_kind(np.concatenate(parts), Y)
 
     def entropy(self, *, n_samples: int = 100_000, seed: int = 0) -> float:
-        """Entropy ``-sum_ij P_ij log P_ij`` of the plan, scaled to mass one; ``log(n m)`` at most.
+        """Entropy ``-sum_ij pi_ij log pi_ij`` of the plan, scaled to mass one; ``log(n m)`` at most.
 
-        Exact up to four million entries; above, the mean of ``-log P_ij`` over ``n_samples`` seeded draws from the plan, whose
+        Exact up to four million entries; above, the mean of ``-log pi_ij`` over ``n_samples`` seeded draws from the plan, whose
         standard error is about ``1 / sqrt(n_samples)``.
         """
         i, j, share = self._entries(n_samples, seed)
@@ -233,7 +233,7 @@ class Coupling(Displayed):
         return float(-(share * np.log(share)).sum())
 
     def expected_cost(self, *, n_samples: int = 100_000, seed: int = 0) -> float:
-        """Mean cost ``<P, C>`` of the plan under the cost that was solved, scaled to mass one: exact or sampled as `entropy` is.
+        """Mean cost ``<pi, C>`` of the plan under the cost that was solved, scaled to mass one: exact or sampled as `entropy` is.
 
         Raises
         ------
@@ -259,7 +259,7 @@ class Coupling(Displayed):
         return i, j, weight / weight.sum()
 
     def _log_entries(self, i: np.ndarray, j: np.ndarray) -> np.ndarray:
-        """``log P_ij`` of some entries, shape (n_entries,)."""
+        """``log pi_ij`` of some entries, shape (n_entries,)."""
         if isinstance(self.plan, FactoredPlan):
             return self.plan.log_entries(i, j)
         rows, place = np.unique(i, return_inverse=True)

@@ -1,6 +1,6 @@
 """Exact transport with relaxed marginals: an interior-point method for the potentials, and a sparse plan from them.
 
-The dual of ``min_P <P, C> + rho KL(P 1 | a) + rho KL(P^T 1 | b)`` is to maximise, under ``f_i + g_j <= C_ij``,
+The dual of ``min_pi <pi, C> + rho KL(pi 1 | a) + rho KL(pi^T 1 | b)`` is to maximise, under ``f_i + g_j <= C_ij``,
 ``-rho sum_i a_i (exp(-f_i / rho) - 1) - rho sum_j b_j (exp(-g_j / rho) - 1)``. At the optimum the plan has the marginals
 ``a exp(-f / rho)`` and ``b exp(-g / rho)``, and is balanced transport between them, by which its few entries are found.
 """
@@ -132,7 +132,7 @@ def relaxed_plan(
     with np.errstate(all="ignore"):
         implied = _Potentials.of(F, G, log_a, log_b, rho).marginals()
     misfits = [(shares.sum(axis=axis), marginal / mass) for axis, marginal in ((1, implied[0]), (0, implied[1]))]
-    # <P, C - f - g> + rho KL(P 1 | a exp(-f / rho)) + rho KL(P^T 1 | b exp(-g / rho)): no difference of large numbers.
+    # <pi, C - f - g> + rho KL(pi 1 | a exp(-f / rho)) + rho KL(pi^T 1 | b exp(-g / rho)): no difference of large numbers.
     gap = float((shares * slack).sum() + rho * sum(_kl(p, q) for p, q in misfits))
     error = float(sum(np.abs(p - q).sum() for p, q in misfits))
     return RelaxedPlan(
@@ -143,7 +143,7 @@ def relaxed_plan(
 def _solve_interior(
     cost: np.ndarray, log_a: np.ndarray, log_b: np.ndarray, rho: float, unit: float, max_iter: int
 ) -> tuple[np.ndarray, _Potentials, int]:
-    """Follow the central path ``P_ij (C_ij - f_i - g_j) = mu`` to mu near 0: plan without zeros, potentials, steps."""
+    """Follow the central path ``pi_ij (C_ij - f_i - g_j) = mu`` to mu near 0: plan without zeros, potentials, steps."""
     F = cost.min(axis=1) / 2
     G = (cost - F[:, None]).min(axis=0)
     potentials = _Potentials.of(F - unit / 2, G - unit / 2, log_a, log_b, rho)

@@ -198,7 +198,7 @@ class FactoredPlan(Displayed):
         return (self.log_v + self.cost.target_factor.to_points(self.log_r, self.epsilon)).exp().cpu().numpy()
 
     def anchor_images(self, Y: PointSource) -> torch.Tensor:
-        """``z_c = sum_j P(j | c) Y_j``, one for each different target anchor, shape (n_columns, n_target_dims), float64."""
+        """``z_c = sum_j pi(j | c) Y_j``, one for each different target anchor, shape (n_columns, n_target_dims), float64."""
         factor = self.cost.target_factor
         shares = column_shares(self.log_v, self._target_sums, self.epsilon)
         images = torch.zeros((factor.n_columns, Y.shape[1]), dtype=torch.float64, device=factor.device)
@@ -251,7 +251,7 @@ class FactoredPlan(Displayed):
         return i, j
 
     def log_entries(self, i: np.ndarray, j: np.ndarray) -> np.ndarray:
-        """``log P_ij`` of some entries, shape (n_entries,)."""
+        """``log pi_ij`` of some entries, shape (n_entries,)."""
         left, right = self.cost.source_factor, self.cost.target_factor
         out = np.empty(len(i))
         for part in row_blocks(len(i), left.n_anchors, budget=1 << 22):

@@ -29,7 +29,7 @@ class GromovPlan(NamedTuple):
     plan : array of shape (n, m)
         Mass 1, uniform marginals.
     distortion : float
-        ``sum_ijkl (C_ik - D_jl)^2 P_ij P_kl`` over its value for the independent plan ``p q^T``: 0 is an isometry, 1 is chance.
+        ``sum_ijkl (C_ik - D_jl)^2 pi_ij pi_kl`` over its value for the independent plan ``p q^T``: 0 is an isometry, 1 is chance.
     start : str
         Name of the start it was reached from: "signature", "uniform" or "blurred 0", "blurred 1", ...
     """

@@ -17,7 +17,7 @@ _MAX_ITER = 1000
 
 
 class LowRankPlan(NamedTuple):
-    """A plan ``P = Q diag(1/g) R^T`` of rank r: parts of one cloud matched to parts of the other.
+    """A plan ``pi = Q diag(1/g) R^T`` of rank r: parts of one cloud matched to parts of the other.
 
     Attributes
     ----------
@@ -26,7 +26,7 @@ class LowRankPlan(NamedTuple):
     mass : array of shape (rank,)
         g, the mass of the parts.
     distortion : float
-        ``sum_ijkl (C_ik - D_jl)^2 P_ij P_kl`` of squared distances, over its value for the independent plan.
+        ``sum_ijkl (C_ik - D_jl)^2 pi_ij pi_kl`` of squared distances, over its value for the independent plan.
     """
 
     left: np.ndarray

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import time
 from typing import Any
 
 import numpy as np
@@ -30,6 +32,8 @@ from neurobridge.evaluate.folds import GivenSplits, Splits
 from neurobridge.evaluate.score.schema import make_score, score_attrs
 from neurobridge.evaluate.time_bins.stacking import require_bins, require_by
 from neurobridge.points.options import require_options
+
+_LOG = logging.getLogger(__name__)
 
 __all__ = ["READOUTS", "Readout", "cross_decode", "cross_space_decode", "decode", "train_readout"]
 
@@ -227,7 +231,10 @@ def _refitted(
         return np.asarray(np.mean(correct, axis=0))
 
     shuffled = [shuffle(rng) for _ in range(n_permutations)]
-    return np.stack(list(in_threads(shuffled, accuracies, description="permutations", progress=progress)), axis=-1)
+    started = time.perf_counter()
+    null = np.stack(list(in_threads(shuffled, accuracies, description="permutations", progress=progress)), axis=-1)
+    _LOG.info("fitted the readouts anew on %d permutations, %.2f s", n_permutations, time.perf_counter() - started)
+    return null
 
 
 def cross_space_decode(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import math
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import product
@@ -26,6 +28,7 @@ BUDGET = 1 << 19
 #: Values of all fits below which starting threads takes longer than the fits.
 SMALL = 1 << 20
 Result = TypeVar("Result")
+_LOG = logging.getLogger(__name__)
 
 
 def check_room(assembly: xr.DataArray) -> xr.DataArray:
@@ -122,10 +125,17 @@ def read_folds(
             read.append(chosen.reshape(len(X), -1) if across else chosen)
         return np.stack(read)
 
+    started = time.perf_counter()
     tasks = list(product(folds, bins))
     parts = (
         list(in_threads(tasks, run, description="readouts", progress=progress)) if threads else list(map(run, tasks))
     )
+    if threads:
+        # Refits of permutations run in threads of their own, and are logged as a whole.
+        _LOG.info(
+            "fitted %d %s readouts of %s: %d classes, %d trials, %d sites, %d folds, %d time bins, %.2f s",
+            len(folds) * len(X), readout, label, len(classes), *X.shape[1:], len(folds), len(X), time.perf_counter() - started,
+        )  # fmt: skip
     return [np.concatenate(parts[k : k + len(bins)]) for k in range(0, len(parts), len(bins))]
 
 

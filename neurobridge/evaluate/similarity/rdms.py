@@ -354,7 +354,8 @@ def subjects_of(recordings: xr.DataArray, subject: str, distance: str) -> np.nda
     if not isinstance(subject, str) or subject not in recordings.coords or recordings[subject].dims != (NEUROID,):
         raise AssemblyError(
             f"target: found no coordinate {subject!r} on 'neuroid'; expected the subject of each site. "
-            f"Mend: target.assign_coords({subject}=('neuroid', names))."
+            f"Mend: target.assign_coords({subject}=('neuroid', names)), or the metric 'rdm' (--metrics rdm), which takes all "
+            "sites as one."
         )
     mend = f"neurobridge.assemblies.drop_missing(recordings, {subject!r}) leaves them out"
     labels = present_labels(recordings[subject].values, name=subject, role="recordings", mend=mend).astype(str)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import time
 from collections.abc import Callable
 from numbers import Real
 from typing import Any
@@ -14,6 +16,8 @@ from neurobridge.evaluate.score.schema import score_attrs, split_score
 from neurobridge.evaluate.similarity.arrays import Scorer
 from neurobridge.evaluate.splits import resolve_splits
 from neurobridge.points.options import require_options
+
+_LOG = logging.getLogger(__name__)
 
 
 def score_unfitted(
@@ -63,11 +67,16 @@ def score_rows(
         _require_one(ceiling, metric)
     rng = np.random.default_rng(seed)
     raw, null = [], []
+    started = time.perf_counter()
     for number, rows in enumerate(folds):
         score = scorer(rows, number)
         raw.append(score(slice(None)))
         # As in `fold_null`: each permutation from one fold in turn.
         null += [score(rng.permutation(len(rows))) for _ in range(number, n_permutations, len(folds))]
+    _LOG.info(
+        "compared %s: %d stimuli, %s, %d permutations, %.2f s",
+        metric, n_stimuli, splits_name, n_permutations, time.perf_counter() - started,
+    )  # fmt: skip
     bound = ceiling() if callable(ceiling) else ceiling
     _require_one(bound, metric)
     return split_score(

@@ -22,7 +22,7 @@ _WORTH, _LIVES = 0.03, 3
 
 @register("fused-potentials")
 class Potentials(NamedTuple):
-    """A solved plan ``P_ij = exp(log_u_i - C_ij / eps + log_v_j)``.
+    """A solved plan ``pi_ij = exp(log_u_i - C_ij / eps + log_v_j)``.
 
     Attributes
     ----------

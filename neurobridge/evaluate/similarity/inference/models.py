@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import time
 from collections.abc import Mapping
 from itertools import combinations
 from typing import Any, Literal, NamedTuple
@@ -21,6 +23,8 @@ from neurobridge.evaluate.similarity.inference.bootstrap import FEWEST_STIMULI, 
 from neurobridge.points.conversion import real_array
 from neurobridge.points.options import is_choice, require_count
 from neurobridge.points.progress import progress_bar
+
+_LOG = logging.getLogger(__name__)
 
 Bootstrap = Literal["both", "stimuli", "subjects"]
 BOOTSTRAPS: tuple[Bootstrap, ...] = ("both", "stimuli", "subjects")
@@ -133,7 +137,12 @@ def compare_rsa_models(
         )
     whole = Compared(of_models.values, of_subjects.values, np.arange(n), comparator)
     observed = whole.evaluate(np.arange(n_subjects))
+    started = time.perf_counter()
     variances = _variances(whole, of_models.values, of_subjects.values, bootstrap, n_bootstrap, seed, progress)
+    _LOG.info(
+        "compared the RDMs of %d models with those of %d subjects, %d stimuli, by %s; %d draws of %s, %.2f s",
+        len(of_models.names), n_subjects, n, comparator, n_bootstrap, bootstrap, time.perf_counter() - started,
+    )  # fmt: skip
     dof = {"both": min(n, n_subjects), "stimuli": n, "subjects": n_subjects}[bootstrap] - 1
     return _score(whole, observed, variances, dof, of_models, of_subjects, {
         "metric": f"rsa models, {comparator}", "splits": f"bootstrap over {bootstrap}", "n_stimuli": n, "n_subjects": n_subjects,
