@@ -1,4 +1,4 @@
-"""Draw the figure of the README from kept results: docs/figures/readme.png.
+"""Draw the figure of the README from the kept records of `brain_model`: docs/figures/readme.png.
 
 python -m analyses.readme_figure
 """
@@ -15,78 +15,67 @@ from matplotlib.axes import Axes
 
 from analyses.parts.pictures import save_png
 from neurobridge import figures
-from neurobridge.figures.curves import set_apart
-from neurobridge.study.panels import count_ticks, make_panels
-from neurobridge.study.tables import mean_ci
+from neurobridge.study.panels import count_ticks, error_bars, make_panels
+from neurobridge.study.tables import select_records
 
 mpl.use("Agg")
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
-#: Number of pairs -> mean, and half of the 95 % interval.
-Points = dict[int, tuple[float, float]]
-COUNTS = (10, 20, 50, 100, 600, 3000)
+#: Set -> title of its panel, and its methods with their names.
+PANELS: dict[str, tuple[str, dict[str, str]]] = {
+    "v4-session, EfficientNet": (
+        "seen by a deep network, EfficientNet-Lite0",
+        {"fused": "neurobridge (fused bridge)", "ridge": "ridge on the same pairs", "relative": "relative representations"},
+    ),
+    "v4-session, Gabor": (
+        "seen by Gabor filters",
+        {
+            "fused": "neurobridge (fused bridge)", "ridge": "ridge on the same pairs", "procrustes": "Procrustes",
+            "relative": "relative representations",
+        },
+    ),
+}  # fmt: skip
+TICKS = (5, 32, 64, 128, 320, 512)
 
 
-def draw(ax: Axes, lines: dict[str, tuple[str, Points]], ticks: tuple[int, ...]) -> None:
-    """Draw lines by the number of pairs, each in the style of its method: mean and 95 % interval."""
-    rows = {
-        name: (np.array(sorted(points), dtype=float), *np.array([points[n] for n in sorted(points)]).T)
-        for name, (_, points) in lines.items()
-    }
-    for (name, (method, _)), places in zip(lines.items(), set_apart(rows), strict=True):
-        look = figures.STYLES[method] | {"markersize": 5, "capsize": 2}
-        ax.errorbar(places, rows[name][1], yerr=rows[name][2], label=name, **look)
+def draw(ax: Axes, records: list[dict[str, Any]], dataset: str) -> None:
+    """Draw the correlation with held-out recordings over the number of shared images; bars are the range over seeds."""
+    title, methods = PANELS[dataset]
+    group = select_records([r for r in records if "direction" in r], dataset=dataset, direction="model -> brain")
+    for method, name in reversed(methods.items()):
+        of_method = select_records(group, method=method)
+        counts = sorted({r["n_pairs"] for r in of_method})
+        values = [[r["r"] for r in select_records(of_method, n_pairs=n)] for n in counts]
+        look = figures.STYLES[method] | {"markersize": 6, "capsize": 2, "linewidth": 2.6 if method == "fused" else 1.6}
+        ax.errorbar(counts, [np.mean(v) for v in values], yerr=error_bars(values), label=name, **look)
+    (ceiling,) = (r["ceiling"] for r in records if r.get("about") == dataset)
+    null = max(r["null_95"] for r in group)
+    ax.axhline(ceiling, **figures.CEILING)
+    ax.axhline(null, **figures.CHANCE)
+    ax.annotate(
+        f"noise ceiling of the recordings, {ceiling:.2f}",
+        (5, ceiling),
+        (0, -11),
+        textcoords="offset points",
+        fontsize=9,
+    )
+    ax.annotate(
+        f"chance (95th pct.), {null:.2f}", (512, null), (0, -12), textcoords="offset points", ha="right", fontsize=9
+    )
     ax.set_xscale("log")
-    count_ticks(ax, ticks)
-
-
-def captions(ax: Axes, records: list[dict[str, Any]]) -> None:
-    """Draw how often digits are named rightly through captions, beside a network trained end to end on the same images."""
-
-    def points(method: str, counts: tuple[int, ...] = COUNTS) -> Points:
-        by_count = {
-            n: [
-                r["accuracy"]
-                for r in records
-                if (r["encoder"], r["method"], r["n_pairs"]) == ("contrastive", method, n)
-            ]
-            for n in counts
-        }
-        return {n: mean_ci(values) for n, values in by_count.items() if values}
-
-    lines = {
-        "bridge to captions": ("fused", points("unbalanced", COUNTS[:2]) | points("fused", COUNTS[2:])),
-        "network trained end to end": ("end to end", points("end to end")),
-        "the same, augmented": ("end to end, augmented", points("end to end, augmented")),
-    }
-    draw(ax, lines, COUNTS)
-    chance = max(r["null_95"] for r in records if r["encoder"] == "contrastive" and r.get("null_95"))
-    ax.axhline(chance, label="chance (95th pct.)", **figures.CHANCE)
-    seeds = sorted({r["seed"] for r in records if r["method"] == "fused"})
-    ax.set(xlabel="images with a known caption", ylabel="accuracy, 10,000 test digits", ylim=(0, 1.06))
-    ax.set_title(f"real MNIST digits, named through text\n(seeds {seeds[0]} to {seeds[-1]})", fontsize="medium")
-
-
-def sites(ax: Axes, results: dict[str, Any]) -> None:
-    """Draw how well IT sites are predicted from other IT sites, beside ridge regression on the same pairs."""
-    rows = [r for r in results["rows"] if (r["set"], r["measure"]) == ("it-halves", "median r")]
-    means = {
-        method: {r["n_pairs"]: (r["means"][method]["mean"], r["means"][method]["ci95"]) for r in rows}
-        for method in ("fused", "ridge")
-    }
-    lines = {"fused bridge": ("fused", means["fused"]), "ridge on the same pairs": ("ridge", means["ridge"])}
-    draw(ax, lines, (10, 20, 50, 100, 240))
-    ax.axhline(max(r["null"] for r in rows), label="chance (partners permuted)", **figures.CHANCE)
-    ax.set(xlabel="paired images", ylabel="median r over 84 sites", ylim=(-0.02, 0.8))
-    n, seeds = rows[0]["n_test"], rows[0]["seeds"]
-    ax.set_title(f"real macaque IT, {n} held-out images\n(seeds {seeds[0]} to {seeds[-1]})", fontsize="medium")
+    count_ticks(ax, TICKS)
+    ax.set(ylim=(-0.02, 0.92), xlabel="images shared by brain and model")
+    n_seeds = len({r["seed"] for r in select_records(group, method="fused")})
+    ax.set_title(f"{title} ({n_seeds} seeds)", fontsize=11)
+    ax.spines[["top", "right"]].set_visible(False)
 
 
 if __name__ == "__main__":
-    kept = DOCS / "results"
-    figure, axes = make_panels(2, 5.8, 3.4)
-    captions(axes[0], json.loads((kept / "image_text" / "scores.json").read_text(encoding="utf-8"))["records"])
-    sites(axes[1], json.loads((kept / "benchmarks" / "alignment_quality.json").read_text(encoding="utf-8")))
-    for ax in axes:
-        figures.legend_beside(ax)
+    kept = json.loads((DOCS / "results" / "brain_model" / "scores.json").read_text(encoding="utf-8"))["records"]
+    figure, axes = make_panels(len(PANELS), 5.0, 3.9)
+    for panel, name in zip(axes, PANELS, strict=True):
+        draw(panel, kept, name)
+    axes[0].set_ylabel("median r, 50 neurons of macaque V4\n(128 held-out images)")
+    handles, labels = axes[1].get_legend_handles_labels()
+    figure.legend(handles[::-1], labels[::-1], loc="outside lower center", ncols=4, fontsize=9.5, frameon=False)
     save_png(figure, DOCS / "figures" / "readme.png")
