@@ -33,6 +33,7 @@ QUESTIONS = {
     "overlap": "Does more overlap of two spaces go with better alignment?",
     "disentanglement": "Do disentangled latents align better?",
     "no_anchors": "Can two spaces be aligned without any pair?",
+    "no_pair": "When does alignment without a pair work, and does its verdict know?",
     "scale": "Does it hold at 1.28 million points?",
     "supervised": "Who wins when most images are paired?",
 }
