@@ -14,6 +14,7 @@ from scipy.spatial.distance import cdist
 #: .0007 to .007 of it; ten times more reaches the other sets.
 EPSILONS = (0.0007, 0.07)
 _ENOUGH = 1e-4
+_NOTHING = 1e-12
 # Larger clouds are solved in single precision.
 _MOST_DOUBLE = 1000
 
@@ -56,8 +57,9 @@ def scaled(plan: np.ndarray, n_rounds: int = 200) -> np.ndarray:
             break
     plan = plan * np.minimum(1, 1 / (n * plan.sum(axis=1, keepdims=True)))
     plan *= np.minimum(1, 1 / (m * plan.sum(axis=0)))
-    rows, columns = 1 / n - plan.sum(axis=1), 1 / m - plan.sum(axis=0)
-    return np.asarray(plan + rows[:, None] * columns / max(rows.sum(), np.finfo(float).tiny))
+    rows, columns = np.maximum(1 / n - plan.sum(axis=1), 0), np.maximum(1 / m - plan.sum(axis=0), 0)
+    # Of a plan that is right but for rounding nothing is missing.
+    return np.asarray(plan + rows[:, None] * columns / max(rows.sum(), _NOTHING))
 
 
 def entropic_trials(
