@@ -260,6 +260,7 @@ def matches_figure(run: Run, rows: list[Record]) -> dict[str, str]:
     """Draw how many points find their partner, a row a set: the first, and among the first ten."""
     names = list(dict.fromkeys(r["set"] for r in rows))
     styles = figures.styles_of(SHOWN)
+    styles[LOW_RANK]["marker"] = "x"
     figure, axes = make_panels(2, 5.6, 0.45 * len(names) + 1.6)
     for ax, value in zip(axes, ("top 1", "hit"), strict=True):
         for k, method in enumerate(SHOWN):
@@ -317,8 +318,8 @@ def trust_figure(run: Run, starts: list[Record]) -> dict[str, str]:
     ax.axhline(WORKED, color=PALETTE["relative"], linestyle=(0, (1, 3)), linewidth=1, label="worked from here")
     ax.axhline(0, **figures.CHANCE, label="chance")
     ax.set(xlim=(-0.03, 1.03), ylim=(-0.08, 1.05))
-    ax.set_xlabel("expected share in the right neighbourhood, beyond chance (no partner seen)")
-    ax.set_ylabel("share in the right neighbourhood, beyond chance")
+    ax.set_xlabel("expected by the verdict, which sees no partner")
+    ax.set_ylabel("share in the right neighbourhood,\nbeyond chance")
     figures.legend_beside(ax, title="set: trusted starts (filled)")
     text = f"`align_unpaired` on real data, {len(starts)} starts; seeds {run.seeds.start}-{run.seeds.stop - 1}"
     return save_panels(figure, run, "trust", text)
@@ -344,9 +345,9 @@ def restarts_figure(run: Run, of_gw: list[Record]) -> dict[str, str]:
         ax.set_title(f"{head}\n{failed} of {sum(r['n_trials'] for r in group)} starts failed", fontsize="x-small")
         ax.set(xlim=(0, 1.05), ylim=(-0.03, 1.03))
         ax.tick_params(labelsize="small")
-    figure.supylabel(f"share of points, {JUDGED}", fontsize="small")
+    figure.supylabel("share of points with the partner among the first ten\n(digits: the first)", fontsize="small")
     text = (
-        "distance as a share of that of the independent plan. Filled: the start of least distance, which is taken; dashed: "
-        f"chance (95th pct.); colours: seeds {run.seeds.start}-{run.seeds.stop - 1}"
+        "Entropic GW: distance as a share of that of the independent plan. Filled: the start of least distance, which is "
+        f"taken; dashed: chance (95th pct.); colours: seeds {run.seeds.start}-{run.seeds.stop - 1}"
     )
     return save_panels(figure, run, "restarts", text)
