@@ -15,6 +15,7 @@ from neurobridge.store.npy import read_npy
 from neurobridge.study.harness import Run
 
 from ..speech import OFFICIAL, image_space, sound_space
+from ..speech import digests as of_digits
 
 THINGS, THINGS_ALL = "THINGS people, part of the objects", "THINGS people, all objects"
 V4, IT = "V4, two halves of the sites", "IT, two halves of the sites"
@@ -168,6 +169,10 @@ def standardised(X: np.ndarray) -> np.ndarray:
 
 def digests(run: Run) -> dict[str, str]:
     """Return the digests of the files of all sets."""
-    for name in sets(run):
-        draw_task(run, name, run.seed)
-    return dict(run.shared["digests of no_pair"])
+    for read in (_v4, _it) if run.quick else (_v4, _it, _images):
+        read(run)
+    for group in ("female", "male"):
+        _things(run, group)
+    if has_mouse(run) and not run.quick:
+        _v1(run)
+    return {**run.shared["digests of no_pair"], **({} if run.quick else of_digits(run))}
