@@ -64,9 +64,8 @@ the script of the experiment states, and it holds for these data only. Figures a
 """
 CHANGES_HEAD = """## What changed since version 0.1
 
-All experiments of version 0.1 were run again in full with the aligner of version 0.2: map families, a criterion, and new
-baselines (self-trained, whitened and spectral maps, fused unbalanced Gromov-Wasserstein). Verdicts that differ:
-"""
+The aligner of version 0.2 has map families and a criterion, and new baselines stand beside it (self-trained, whitened and
+spectral maps, fused unbalanced Gromov-Wasserstein)."""
 
 
 def kept_results(name: str) -> dict[str, Any] | None:
@@ -136,11 +135,16 @@ def changes(name: str, results: dict[str, Any]) -> list[str]:
 
 def since_before() -> str:
     """Return the section on what changed since version 0.1, for the experiments that both versions ran."""
-    parts = []
+    parts, old = [], []
     for name, question in QUESTIONS.items():
-        if (results := kept_results(name)) and (lines := changes(name, results)):
+        if (results := kept_results(name)) is None:
+            continue
+        if results["run"]["neurobridge"] == "0.1.0":
+            old.append(f"`{name}`")
+        elif lines := changes(name, results):
             parts += [f"**{question}**", "\n".join(lines)]
-    return "\n\n".join([CHANGES_HEAD.strip(), *parts])
+    left = f" Not measured again, with the aligner of version 0.1: {', '.join(old)}." if old else ""
+    return "\n\n".join([f"{CHANGES_HEAD}{left} Verdicts that differ:", *parts])
 
 
 def findings() -> str:
