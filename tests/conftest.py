@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import importlib
 import os
-from collections.abc import Callable
+import signal
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -58,6 +59,47 @@ def script() -> Callable[[str], ModuleType]:
             return importlib.import_module(f"analyses.{path.replace('/', '.')}")
 
     return load
+
+
+@pytest.fixture(scope="session")
+def _two_workers() -> Iterator:
+    """A client of two processes, forked from one that has imported what they need; no one's default."""
+    import dask
+    from distributed import Client, LocalCluster
+    from distributed.utils import get_mp_context
+
+    settings = {
+        "distributed.admin.tick.limit": "1h",  # a busy machine is not this test's business
+        "distributed.worker.multiprocessing-method": "forkserver",
+    }
+    with dask.config.set(settings):
+        preloaded = ["distributed", "neurobridge.bridge.cost.distributed", "neurobridge.bridge.fused.jobs"]
+        get_mp_context().set_forkserver_preload(preloaded)
+    with (
+        dask.config.set(settings),
+        LocalCluster(
+            n_workers=2, threads_per_worker=1, processes=True, memory_limit="1GB", dashboard_address=":0"
+        ) as local,
+        Client(local, set_as_default=False) as client,
+    ):
+        yield client
+
+
+@pytest.fixture
+def cluster(_two_workers) -> Iterator:
+    """The active client of two worker processes, shared by all tests and active in those that ask for it alone."""
+    with _two_workers.as_current():
+        yield _two_workers
+
+
+@pytest.fixture
+def killed_worker(cluster) -> Iterator[Callable[[], None]]:
+    """A function that kills one of the two workers, whom the nanny replaces; the test fails if it was not called."""
+    pids = {info["pid"] for info in cluster.run(lambda: {"pid": os.getpid()}).values()}
+    victim = min(pids)
+    yield lambda: os.kill(victim, signal.SIGKILL)
+    cluster.wait_for_workers(2, timeout=30)
+    assert victim not in {info["pid"] for info in cluster.run(lambda: {"pid": os.getpid()}).values()}
 
 
 def random_assembly(

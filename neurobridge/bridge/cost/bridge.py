@@ -169,6 +169,11 @@ class BridgeCost(Displayed):
             anchors=(none, none),
         )
 
+    def without_points(self) -> BridgeCost:
+        """Return the same cost without the points and distances that its spaces keep: a graph measures no new point then."""
+        source, target = (replace(side, held=None, graph_points=None) for side in (self.source, self.target))
+        return replace(self, source=source, target=target)
+
     def truncation_bound(self, epsilon: float) -> float:
         """Bound what keeping only the nearest anchors leaves out of the Gibbs kernel.
 

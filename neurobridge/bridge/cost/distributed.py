@@ -14,7 +14,6 @@ Whatever scheduler is active runs the tasks: the client of ``dask.distributed``,
 
 from __future__ import annotations
 
-import importlib.util
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -31,6 +30,7 @@ from neurobridge.bridge.cost.factors import BLOCK_ELEMENTS, Factor, HalfStep
 from neurobridge.bridge.cost.metrics import Geometry
 from neurobridge.points.arrays import PointSource, row_blocks
 from neurobridge.points.display import Displayed
+from neurobridge.points.workers import require_distributed, require_workers_device
 
 # Partial sums added up by one task.
 _FAN_IN = 8
@@ -49,10 +49,7 @@ def check_distributed(sides: Sequence[PointSource], geometry: Geometry, stream: 
         Points that are no dask arrays or whose chunks have no known size, distances that need more than two points, or options
         that exclude each other.
     """
-    if importlib.util.find_spec("distributed") is None:
-        raise ImportError(
-            "found distributed=True and no package distributed; expected it. Mend: pip install 'neurobridge[distributed]'."
-        )
+    require_distributed()
     for points in sides:
         if not hasattr(points.data, "__dask_graph__"):
             raise ValueError(
@@ -64,11 +61,7 @@ def check_distributed(sides: Sequence[PointSource], geometry: Geometry, stream: 
                 f"{points.name}: found a dask array whose chunks have no known size; expected known sizes. "
                 "Mend: array.compute_chunk_sizes()."
             )
-        if points.device is not None and torch.device(points.device).type != "cpu":
-            raise ValueError(
-                f"found device={points.device!r} with distributed=True; expected None, since workers compute where they are. "
-                "Mend: device=None."
-            )
+        require_workers_device(points.device)
     if stream or geometry.needs_all_points:
         raise ValueError(
             f"found distributed=True with stream={stream}, metric={geometry.metrics!r}; expected stream=False and distances "

@@ -5,21 +5,23 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import starmap
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
 from neurobridge.bridge.cost.protocol import Cost, transposed
-from neurobridge.bridge.fused.cost import BRIDGE_EPSILON, AnyMap, Blend, FusedCost, FusedProblem
-from neurobridge.bridge.fused.solving.sinkhorn import Potentials, sinkhorn
-from neurobridge.bridge.fused.states import State, curved_map, mean_partners, pair_weights, pinned
+from neurobridge.bridge.fused.cost import BRIDGE_EPSILON, Blend, FusedCost, FusedProblem
+from neurobridge.bridge.fused.jobs import Solved, minibatch, refit, solve_minibatch
+from neurobridge.bridge.fused.states import State, pinned
 from neurobridge.bridge.transport.couple import couple
 from neurobridge.bridge.transport.plans import FactoredPlan, Plan
 from neurobridge.maps.kernel import KernelMap
 from neurobridge.points.arrays import PointSource, Rows, row_blocks
 from neurobridge.points.display import html_repr, short_repr
 from neurobridge.points.progress import progress_bar
+from neurobridge.points.workers import Runner
 from neurobridge.store.kinds import register
 
 # The dealing forgives: a coarse plan that is a hundredth off still balances the minibatches.
@@ -263,7 +265,14 @@ class Solution(NamedTuple):
 
 
 def complete(
-    problem: FusedProblem, first: State, batches: list[Rows], tol: float, seed: int, *, whole: bool = True
+    problem: FusedProblem,
+    first: State,
+    batches: list[Rows],
+    tol: float,
+    seed: int,
+    *,
+    whole: bool = True,
+    run: Runner = starmap,
 ) -> Solution:
     """Go from the first minibatch, where the rounds have run, to all minibatches.
 
@@ -285,6 +294,8 @@ def complete(
     whole : bool
         Solve all minibatches. Otherwise only those that the maps are fitted on and that new points are read along: the plan has
         no others, and the marginal error is theirs.
+    run : Runner
+        Where minibatches are solved and maps are refitted: see `job_runner`.
 
     Returns
     -------
@@ -296,9 +307,8 @@ def complete(
     n_pooled = min(len(batches), max(1, _POOLED_POINTS // len(batches[0][0])))
     for _ in range(_POOLED_ROUNDS):
         blend, _ = Blend.of(state.forward, state.backward, lam, bridge, first.problem)
-        cost = FusedCost(problem, blend)
-        solved = [_solved(cost, epsilon, rows, tol) for rows in batches[:n_pooled]]
-        state = _refitted(problem, solved, batches, replace(state, blend=blend), seed)
+        solved = _solved(FusedCost(problem, blend), epsilon, batches[:n_pooled], tol, n_pooled, run)
+        state = _refitted(problem, list(solved), batches, replace(state, blend=blend), seed, run)
     blend, _ = Blend.of(state.forward, state.backward, lam, bridge, first.problem)
     cost = FusedCost(problem, blend)
     # A part of the smaller side is used in several minibatches: they are weighted by their source points.
@@ -314,8 +324,9 @@ def complete(
         for side in zip(*solved_batches, strict=True)
     ]
     ends = [0, 0]
-    for number, rows in enumerate(progress_bar(solved_batches, progress=None, desc="minibatches", leave=False)):
-        batch = _solved(cost, epsilon, rows, tol)
+    results = _solved(cost, epsilon, solved_batches, tol, max(n_pooled, n_read), run)
+    bar = progress_bar(results, progress=None, desc="minibatches", leave=False, total=len(solved_batches))
+    for number, (rows, batch) in enumerate(zip(solved_batches, bar, strict=True)):
         # Divided twice, as the other way round rounds differently.
         share = len(rows[0]) / len(problem.X) / (n_used / len(problem.X))
         views = []
@@ -331,27 +342,22 @@ def complete(
             part = problem.without_pairs(*rows) if number else first.problem
             images = pinned(batch.images, part.rows[0], part.Y[part.rows[1]])
             states.append(State(part, blend, epsilon, batch.plan, images, state.forward, state.backward))
-    last = _refitted(problem, pooled, batches, replace(states[0], blend=blend), seed)
+    last = _refitted(problem, pooled, batches, replace(states[0], blend=blend), seed, run)
     states[0] = replace(states[0], forward=last.forward, backward=last.backward)
     return Solution(states, BatchPlan(cost, epsilon, parts), cost, n_iter, error)
 
 
-class _Solved(NamedTuple):
-    """Potentials of a minibatch, and the images of its points in both directions."""
-
-    plan: Potentials
-    images: np.ndarray
-    origins: np.ndarray
-
-
-def _solved(cost: FusedCost, epsilon: float, rows: Rows, tol: float) -> _Solved:
-    batch = cost.subset(*rows)
-    matrix = batch.rows(slice(None))
-    plan = sinkhorn(matrix, epsilon, tol, relax=True)
-    return _Solved(plan, *mean_partners(matrix, plan, epsilon, batch.problem))
+def _solved(
+    cost: FusedCost, epsilon: float, batches: list[Rows], tol: float, n_with_images: int, run: Runner
+) -> Iterator[Solved]:
+    """Solve minibatches, the first of them with the images of their points."""
+    jobs = ((minibatch(cost, rows), epsilon, tol, number < n_with_images) for number, rows in enumerate(batches))
+    return run(solve_minibatch, jobs)
 
 
-def _refitted(problem: FusedProblem, solved: list[_Solved], batches: list[Rows], state: State, seed: int) -> State:
+def _refitted(
+    problem: FusedProblem, solved: list[Solved], batches: list[Rows], state: State, seed: int, run: Runner
+) -> State:
     """The maps refitted on the images of several minibatches, pairs with their true partners."""
     i, j = problem.rows
     source_rows, first_source = np.unique(
@@ -365,12 +371,12 @@ def _refitted(problem: FusedProblem, solved: list[_Solved], batches: list[Rows],
     origins = np.concatenate([batch.origins for batch in solved])[first_target]
     images = pinned(images, paired_source, problem.Y[j])
     origins = pinned(origins, paired_target, problem.X[i])
-    X, Y = problem.X[source_rows], problem.Y[target_rows]
-    forward: AnyMap
-    backward: AnyMap
-    if isinstance(state.forward, KernelMap):
-        forward = curved_map(X, images, pair_weights(len(X), paired_source), seed)
-        backward = curved_map(Y, origins, pair_weights(len(Y), paired_target), seed)
-    else:
-        forward, backward = problem.ridge_forward(X, images), problem.ridge_backward(Y, origins)
+    is_curved = isinstance(state.forward, KernelMap)
+    forward, backward = run(
+        refit,
+        [
+            (problem.X[source_rows], images, paired_source, problem.units[0], seed, is_curved),
+            (problem.Y[target_rows], origins, paired_target, problem.units[1], seed, is_curved),
+        ],
+    )
     return replace(state, images=images, forward=forward, backward=backward)

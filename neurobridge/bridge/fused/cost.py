@@ -151,12 +151,17 @@ class Blend:
         return blend, blend._sum(bridge, forward_misses, backward_misses, powers)
 
     def __call__(self, bridge: torch.Tensor, X: np.ndarray, Y: np.ndarray) -> torch.Tensor:
-        """Return the fused cost between points X and Y whose bridge cost is given, float32 of shape (n, m)."""
+        """Return the fused cost between points X and Y whose bridge cost is given, float32 (n, m); overwrites the bridge cost."""
         if self.views is not None:
             angles = _cosine_distances(self.views[0](X), self.views[1](Y), bridge.device)
             return angles.mul_(self.lam / self.units[1]).add_(bridge, alpha=(1 - self.lam) / self.units[0])
-        powers = binary_unit(math.sqrt(self.units[1])), binary_unit(math.sqrt(self.units[2]))
-        return self._sum(bridge, *_misses(self.forward, self.backward, X, Y, powers, bridge.device), powers)
+        total, misses = bridge.mul_((1 - self.lam) / self.units[0]), torch.empty_like(bridge)
+        sides = (self.forward(X), Y, self.units[1]), (X, self.backward(Y), self.units[2])
+        for left, right, unit in sides:
+            power = binary_unit(math.sqrt(unit))
+            _squared_distances(left, right, power, bridge.device, out=misses)
+            total.add_(misses, alpha=self.lam / 2 / (unit / power**2))
+        return total
 
     def _sum(
         self,
@@ -198,11 +203,13 @@ def _misses(
     )
 
 
-def _squared_distances(A: np.ndarray, B: np.ndarray, power: float, device: torch.device) -> torch.Tensor:
+def _squared_distances(
+    A: np.ndarray, B: np.ndarray, power: float, device: torch.device, out: torch.Tensor | None = None
+) -> torch.Tensor:
     # Centred before rounding to float32: a common offset would eat the digits of the differences.
     centre = B.mean(axis=0)
     left, right = (torch.as_tensor((side - centre) / power, device=device).float() for side in (A, B))
-    product = torch.addmm((right**2).sum(dim=1)[None, :], left, right.T, alpha=-2)
+    product = torch.addmm((right**2).sum(dim=1)[None, :], left, right.T, alpha=-2, out=out)
     return product.add_((left**2).sum(dim=1)[:, None]).clamp_(min=0)
 
 

@@ -23,7 +23,7 @@ from neurobridge.bridge.fused.chosen import backward_map, choosing_problem, forw
 from neurobridge.bridge.fused.cost import FusedProblem
 from neurobridge.bridge.fused.deprecated import renamed_arguments
 from neurobridge.bridge.fused.result import FusedBridge
-from neurobridge.bridge.fused.sizes import check_minibatch_size, thinned
+from neurobridge.bridge.fused.sizes import check_distributed_minibatches, check_minibatch_size, thinned
 from neurobridge.bridge.fused.solving.families import CloudProblem
 from neurobridge.bridge.fused.solving.rounds import solve_rounds
 from neurobridge.bridge.fused.states import State
@@ -33,6 +33,7 @@ from neurobridge.maps.linear import unit_of_cloud
 from neurobridge.points.arrays import Array, Rows, in_memory
 from neurobridge.points.memory import named_shortage
 from neurobridge.points.options import is_choice, is_whole, require_options
+from neurobridge.points.workers import Runner, job_runner
 
 # The first is the one that others have to beat: sharp plans find partners, soft ones average noise away.
 _SOFT, _SHARP = (0.05, 0.02, 0.1, 0.01), (0.02, 0.05, 0.1, 0.01)
@@ -72,6 +73,7 @@ def fuse(
     minibatch_size: int | Literal["auto"] | None = "auto",
     memory_limit: float = 4e9,
     readout_centres: int | Literal["auto"] | None = "auto",
+    distributed: bool = False,
     device: str | torch.device | None = None,
 ) -> FusedBridge:
     """Fit a fused bridge: transport under the bridge cost and the maps of the pairs, in both directions, together.
@@ -173,6 +175,10 @@ def fuse(
         Centres of a kernel map that is fitted to the mean partners of ten times as many points, and reads new points in place of
         the plan, some five times faster. None: the plan reads them. "auto": 1,000 where a plan in minibatches has more than 100,000
         points a side, and only if it explains .99 of the plan's readout by its leave-one-out error; ``FusedBridge.distilled``.
+    distributed : bool
+        Solve minibatches, and refit the maps of the two directions, on the workers of the active dask client. Each is sent what it
+        needs, so a worker that dies loses nothing. Distances, the coarse plan and the search stay in this process, as does the
+        result, which is that of one process.
     device : str, optional
         Where costs, plans and the maps of the rounds are computed; the device of X by default. Maps of the pairs alone are
         fitted on the CPU.
@@ -190,7 +196,10 @@ def fuse(
         Bad points or pairs, see `bridge_cost`; lam outside [0, 1], an epsilon that is not positive, an empty sequence of
         candidates, an unknown family of maps; an unknown criterion, "labels" without a classifier and one label a pair, or
         these without it; a candidate without rounds, with a readout that its rounds do not have, or of another family than ridge
-        in minibatches; or minibatches smaller than twice the pairs.
+        in minibatches; or minibatches smaller than twice the pairs. ``distributed=True`` without a client, without minibatches,
+        or on another device than the CPU.
+    ImportError
+        ``distributed=True`` without the package ``distributed``.
 
     Warns
     -----
@@ -234,7 +243,7 @@ def fuse(
     >>> fused.map_back(Y).shape
     (80, 5)
     """
-    require_options(tol=tol, memory_limit=memory_limit)
+    require_options(tol=tol, memory_limit=memory_limit, distributed=distributed)
     if not (readout_centres is None or is_choice(readout_centres, ("auto",)) or is_whole(readout_centres, 1)):
         raise ValueError(
             f"found readout_centres={readout_centres!r}; expected 'auto', None, or a whole number of at least 1. "
@@ -254,6 +263,9 @@ def fuse(
     rows = check_rows(pairs, len(source), len(target))
     pair_labels = check_criterion(criterion, classifier, labels, len(rows[0]))
     size = check_minibatch_size(minibatch_size, source, target, rows, memory_limit)
+    if distributed:
+        check_distributed_minibatches(size, minibatch_size, (len(source), len(target)), device)
+    run = job_runner(distributed)
     # Distances in the precision of the points, maps in float64: a minibatch at a time, so that no cloud is copied whole.
     X, Y = (source, target) if size else (side.astype(np.float64, copy=False) for side in (source, target))
     bridges = rows if size is None else thinned(rows, (X, Y), geometry, memory_limit, seed)
@@ -274,7 +286,7 @@ def fuse(
             choice = choose(fewer, search, held_pairs(fewer, classifier, pair_labels, sought_in))
         else:
             choice = Choice.given(candidate)
-        solutions = _solve_both(problem, clouds, choice, size, tol, seed)
+        solutions = _solve_both(problem, clouds, choice, size, tol, seed, run)
         states, back_states = (solution.states for solution in solutions)
         linear, forward = forward_maps(choice.candidates[0], problem, clouds, states[0], seed)
         backward = backward_map(choice.candidates[1], problem, clouds, back_states[0], seed)
@@ -292,27 +304,33 @@ def fuse(
         *choice.candidates, *choice.errors, criterion, choice.screening, coupling, linear, forward, backward, (1.0, 1.0), size,
         states, back_states,
     )  # fmt: skip
-    bridge = _distilled(bridge, readout_centres, (X, Y), seed)
+    bridge = _distilled(bridge, readout_centres, (X, Y), seed, run)
     return with_spreads(bridge, choice.spreads) if criterion == "retrieval" else bridge
 
 
-def _distilled(bridge: FusedBridge, n_centres: int | str | None, clouds: Rows, seed: int) -> FusedBridge:
+def _distilled(bridge: FusedBridge, n_centres: int | str | None, clouds: Rows, seed: int, run: Runner) -> FusedBridge:
     """Let kernel maps read new points, where they are asked for, or where there are many points and they are as good."""
     if n_centres is None or n_centres != "auto":
-        return bridge if n_centres is None else bridge.with_distilled(int(n_centres), clouds, seed)
+        return bridge if n_centres is None else bridge.with_distilled(int(n_centres), clouds, seed, run=run)
     if bridge.minibatch_size is None or max(map(len, clouds)) <= _READ_BY_PLAN:
         return bridge
-    return bridge.with_distilled(_CENTRES, clouds, seed, least=_LEAST_AGREEMENT)
+    return bridge.with_distilled(_CENTRES, clouds, seed, least=_LEAST_AGREEMENT, run=run)
 
 
 def _solve_both(
-    problem: FusedProblem, clouds: CloudProblem | None, choice: Choice, size: int | None, tol: float, seed: int
+    problem: FusedProblem,
+    clouds: CloudProblem | None,
+    choice: Choice,
+    size: int | None,
+    tol: float,
+    seed: int,
+    run: Runner,
 ) -> tuple[Solution, Solution]:
     """Solve the plan of the forward candidate and the maps of the backward one: one run where lam, epsilon and maps agree."""
 
     def solve(candidate: Candidate, *, whole: bool = True) -> Solution:
         if clouds is None:
-            return _solve_in_batches(problem, candidate, size, tol, seed, whole=whole)
+            return _solve_in_batches(problem, candidate, size, tol, seed, whole=whole, run=run)
         return _solve(problem, clouds, candidate, tol)
 
     first, second = choice.solved
@@ -329,7 +347,14 @@ def _solve(problem: FusedProblem, clouds: CloudProblem, candidate: Candidate, to
 
 
 def _solve_in_batches(
-    problem: FusedProblem, candidate: Candidate, size: int | None, tol: float, seed: int, *, whole: bool
+    problem: FusedProblem,
+    candidate: Candidate,
+    size: int | None,
+    tol: float,
+    seed: int,
+    *,
+    whole: bool,
+    run: Runner,
 ) -> Solution:
     """Run the rounds on the first minibatch, and then solve all, or those that map new points."""
     assert size is not None
@@ -337,7 +362,7 @@ def _solve_in_batches(
     first = problem.subset(*batches[0]) if len(batches) > 1 else problem
     state = State.of_round([*solve_rounds(CloudProblem.of(first, seed), candidate, tol, _TOL_BEFORE * tol)][-1], first)
     if len(batches) > 1:
-        return complete(problem, state, batches, tol, seed, whole=whole)
+        return complete(problem, state, batches, tol, seed, whole=whole, run=run)
     plan = DensePlan(state.matrix(first.bridge()))
     return Solution([state], plan, state.cost, state.plan.n_iter, state.plan.marginal_error)
 

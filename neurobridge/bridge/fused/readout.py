@@ -219,26 +219,31 @@ class Distilled(NamedTuple):
     agreement: float
 
 
-def distil(reader: BridgeReader, points: np.ndarray, n_centres: int, seed: int) -> Distilled:
+def read_some(reader: BridgeReader, points: np.ndarray, n_centres: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return ten times as many points as there are centres, drawn from all of a space, and their mean partners."""
+    rows = np.sort(np.random.default_rng(seed).permutation(len(points))[: _SAMPLES_OF_A_CENTRE * n_centres])
+    read = points[rows].astype(np.float64)
+    return read, reader(read)
+
+
+def distil(read: np.ndarray, partners: np.ndarray, n_centres: int, seed: int) -> Distilled:
     """Fit a kernel map to the mean partners of some points: it reads any point in ``n_centres`` terms, whatever the plan.
 
     Parameters
     ----------
-    reader : BridgeReader
-    points : array of shape (n, n_dims)
-        All points of the space, of which ten times as many as there are centres are read.
+    read : array of shape (n, n_dims)
+        Points, of `read_some`.
+    partners : array of shape (n, n_dims of the other space)
+        Their mean partners.
     n_centres : int
     seed : int
-        Of the points that are read, and of the centres.
+        Of the centres.
 
     Returns
     -------
     Distilled
         The width of the kernel is the best of three by the leave-one-out error of a third of the points and centres.
     """
-    rows = np.sort(np.random.default_rng(seed).permutation(len(points))[: _SAMPLES_OF_A_CENTRE * n_centres])
-    read = points[rows].astype(np.float64)
-    partners = reader(read)
     third = slice(None, None, 3)
     tried = {
         shape: kernel_map(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import starmap
 from typing import Any
 
 import numpy as np
@@ -13,13 +14,14 @@ from neurobridge.bridge.fused.candidate import RIDGE, Candidate
 from neurobridge.bridge.fused.choosing.criteria import Criterion
 from neurobridge.bridge.fused.cost import AnyMap
 from neurobridge.bridge.fused.deprecated import warn_deprecated
-from neurobridge.bridge.fused.readout import READ_BY_PLAN, BridgeReader, Distilled, distil, predict
+from neurobridge.bridge.fused.readout import READ_BY_PLAN, BridgeReader, Distilled, distil, predict, read_some
 from neurobridge.bridge.fused.states import State
 from neurobridge.bridge.transport.coupling import Coupling
 from neurobridge.maps.linear import LinearMap
 from neurobridge.points.arrays import Array, Rows, points, same_kind
 from neurobridge.points.conversion import real_array
 from neurobridge.points.display import html_repr, short_repr
+from neurobridge.points.workers import Runner
 from neurobridge.store.kinds import fields_of, register
 
 
@@ -146,7 +148,9 @@ class FusedBridge:
     def _backward_reader(self) -> BridgeReader:
         return BridgeReader(self._back_states, backward=True)
 
-    def with_distilled(self, n_centres: int, clouds: Rows, seed: int, *, least: float = 0.0) -> FusedBridge:
+    def with_distilled(
+        self, n_centres: int, clouds: Rows, seed: int, *, least: float = 0.0, run: Runner = starmap
+    ) -> FusedBridge:
         """Return the same bridge, whose new points are read by kernel maps in place of the plan: see `fuse`.
 
         Parameters
@@ -158,15 +162,17 @@ class FusedBridge:
         seed : int
         least : float
             Smallest share of the plan's readout that a map has to explain to be taken.
+        run : Runner
+            Where the maps are fitted: see `job_runner`.
         """
         assert self.candidate_back is not None
-        taken: list[Distilled | None] = []
-        for backward, candidate in ((False, self.candidate), (True, self.candidate_back)):
-            stands = None
-            if candidate.readout in READ_BY_PLAN:
-                reader = self._backward_reader if backward else self._forward_reader
-                stands = distil(reader, clouds[backward], n_centres, seed)
-            taken.append(stands if stands is not None and stands.agreement >= least else None)
+        candidates = self.candidate, self.candidate_back
+        read = [side for side, each in enumerate(candidates) if each.readout in READ_BY_PLAN]
+        readers = {0: lambda: self._forward_reader, 1: lambda: self._backward_reader}
+        jobs = ((*read_some(readers[side](), clouds[side], n_centres, seed), n_centres, seed) for side in read)
+        fitted = dict(zip(read, run(distil, jobs), strict=True))
+        taken = [fitted.get(side) for side in range(2)]
+        taken = [stands if stands is not None and stands.agreement >= least else None for stands in taken]
         return replace(self, distilled=(taken[0], taken[1]))
 
     def sample(self, n: int, rng: np.random.Generator) -> Rows:

@@ -7,11 +7,13 @@ import warnings
 from typing import Literal
 
 import numpy as np
+import torch
 
 from neurobridge.bridge.cost.metrics import Geometry
 from neurobridge.points.arrays import Rows
 from neurobridge.points.memory import check_memory, within_room
 from neurobridge.points.options import is_choice, is_whole
+from neurobridge.points.workers import require_workers_device
 
 # The bridge cost, the two squared residuals and the kernel in float32, blocks of it and the plan in float64.
 BYTES_PER_ENTRY = 40.0
@@ -77,6 +79,23 @@ def check_minibatch_size(
     size, smaller = int(minibatch_size), f"a fused bridge in minibatches of {minibatch_size} points"
     check_memory(BYTES_PER_ENTRY * size**2, memory_limit, smaller, mend="name a smaller minibatch_size")
     return size if size < max(n, m) else None
+
+
+def check_distributed_minibatches(
+    size: int | None, asked: int | str | None, shape: tuple[int, int], device: str | torch.device | None
+) -> None:
+    """Refuse ``distributed=True`` where there are no minibatches, or no workers that could have the device.
+
+    Raises
+    ------
+    ValueError
+    """
+    if size is None:
+        raise ValueError(
+            f"found distributed=True with minibatch_size={asked!r} and {shape[0]} x {shape[1]} points, which are solved at once; "
+            "expected minibatches, which go to the workers. Mend: minibatch_size=2000 or fewer points, or distributed=False."
+        )
+    require_workers_device(device)
 
 
 def thinned(rows: Rows, clouds: Rows, geometry: Geometry, memory_limit: float, seed: int) -> Rows:

@@ -154,9 +154,7 @@ class State:
 
     def without_distances(self) -> State:
         """Return the state as it is kept where no new point is measured: without what measures one."""
-        cost = self.problem.cost
-        source, target = (replace(side, held=None, graph_points=None) for side in (cost.source, cost.target))
-        return replace(self, problem=replace(self.problem, cost=replace(cost, source=source, target=target)))
+        return replace(self, problem=replace(self.problem, cost=self.problem.cost.without_points()))
 
     def __repr__(self) -> str:
         maps = f"{type(self.forward).__name__} forward", f"{type(self.backward).__name__} backward"
@@ -234,11 +232,9 @@ def curved_map(X: np.ndarray, images: np.ndarray, weights: np.ndarray, seed: int
     )
 
 
-def mean_partners(
-    cost: torch.Tensor, plan: Potentials, epsilon: float, problem: FusedProblem
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return the mean partner of every source point and of every target point; overwrites the cost matrix."""
-    weight = cost.div_(-epsilon).add_(plan.log_u.float()[:, None]).add_(plan.log_v.float()).exp_()
+def mean_partners(scaled: torch.Tensor, plan: Potentials, problem: FusedProblem) -> tuple[np.ndarray, np.ndarray]:
+    """Return the mean partner of every source point and of every target point; overwrites ``scaled``, ``-C / epsilon``."""
+    weight = scaled.add_(plan.log_u.float()[:, None]).add_(plan.log_v.float()).exp_()
     return (
         _mean_partner(weight, problem.Y, binary_unit(problem.units[1])),
         _mean_partner(weight.T, problem.X, binary_unit(problem.units[0])),

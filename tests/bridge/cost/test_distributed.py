@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import pickle
-import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,32 +19,7 @@ from neurobridge.bridge.cost import distributed, tasks
 from neurobridge.bridge.cost.distributed import DistributedFactor
 from tests.refusals import refused
 
-# Older releases of dask say so where the cluster of this module is still open.
-pytestmark = pytest.mark.filterwarnings("ignore:Running on a single-machine scheduler")
-
 N, M, P = 450, 350, 20
-
-
-@pytest.fixture(scope="module")
-def cluster() -> Iterator:
-    """A client of two processes, forked from one that has imported what they need."""
-    from distributed import Client, LocalCluster
-    from distributed.utils import get_mp_context
-
-    settings = {
-        "distributed.admin.tick.limit": "1h",  # a busy machine is not this test's business
-        "distributed.worker.multiprocessing-method": "forkserver",
-    }
-    with dask.config.set(settings):
-        get_mp_context().set_forkserver_preload(["distributed", "neurobridge.bridge.cost.distributed"])
-    with (
-        dask.config.set(settings),
-        LocalCluster(
-            n_workers=2, threads_per_worker=1, processes=True, memory_limit="1GB", dashboard_address=":0"
-        ) as local,
-        Client(local) as client,
-    ):
-        yield client
 
 
 @pytest.fixture
@@ -173,24 +146,20 @@ def test_many_chunks_are_added_in_groups(on_threads):
     assert_same(ours, couple(bridge_cost(X, Y, pairs), epsilon=0.3), 1e-9)
 
 
-def test_a_killed_worker_does_not_lose_the_job(cluster, monkeypatch):
+def test_a_killed_worker_does_not_lose_the_job(killed_worker, monkeypatch):
     X, Y, pairs = points()
     cost = bridge_cost(*lazy(X, Y), pairs, nearest=8, distributed=True)
-    before = {info["pid"] for info in cluster.run(lambda: {"pid": os.getpid()}).values()}
-    victim, calls, compute = min(before), [0], distributed._compute
+    calls, compute = [0], distributed._compute
 
     def kill_once(tasks):
         calls[0] += 1
         if calls[0] == 9:
-            os.kill(victim, signal.SIGKILL)
+            killed_worker()
         return compute(tasks)
 
     monkeypatch.setattr(distributed, "_compute", kill_once)
     ours = couple(cost, epsilon=0.1)
     assert calls[0] > 20, "the worker died after the solve"
-    cluster.wait_for_workers(2, timeout=30)
-    after = {info["pid"] for info in cluster.run(lambda: {"pid": os.getpid()}).values()}
-    assert victim not in after
     assert_same(ours, couple(bridge_cost(X, Y, pairs, nearest=8), epsilon=0.1), 1e-9)
 
 

@@ -81,18 +81,30 @@ def sinkhorn(
     >>> (plan.log_u[:, None] + plan.log_v).shape, plan.marginal_error < 1e-6
     (torch.Size([2, 2]), True)
     """
-    n, m = cost.shape
+    return scaled_sinkhorn(fine_enough(cost, tol) / -epsilon, tol, log_v, relax=relax)
+
+
+def fine_enough(cost: torch.Tensor, tol: float) -> torch.Tensor:
+    """Return a cost in the precision that a tolerance needs: float32 sums of some thousand terms are right to about 1e-6."""
+    return cost.double() if tol < 1e-5 else cost
+
+
+def scaled_sinkhorn(
+    scaled: torch.Tensor, tol: float, log_v: torch.Tensor | None = None, *, relax: bool = False
+) -> Potentials:
+    """Solve as `sinkhorn` does, for ``-C / epsilon`` of shape (n, m)."""
+    n, m = scaled.shape
     a, b = 1.0 / n, 1.0 / m
-    log_v = torch.full((m,), math.log(b), dtype=torch.float64, device=cost.device) if log_v is None else log_v
-    log_u = torch.zeros(n, dtype=torch.float64, device=cost.device)
-    # float32 sums of some thousand terms are right to about 1e-6.
-    scaled = (cost.double() if tol < 1e-5 else cost) / -epsilon
+    log_v = torch.full((m,), math.log(b), dtype=torch.float64, device=scaled.device) if log_v is None else log_v
+    log_u = torch.zeros(n, dtype=torch.float64, device=scaled.device)
     n_iter, error = 0, math.inf
     pace = _Pace(relax)
+    # One matrix for all that is computed of them: memory that the system gives anew costs as much time as an exponential.
+    kernel = torch.empty_like(scaled)
     while n_iter < _MAX_ITER:
-        log_u = math.log(a) - torch.logsumexp(scaled + log_v.to(scaled), dim=1).double()
-        log_v = math.log(b) - torch.logsumexp(scaled + log_u.to(scaled)[:, None], dim=0).double()
-        kernel = (scaled + log_u.to(scaled)[:, None]).add_(log_v.to(scaled)).exp_()
+        log_u = math.log(a) - _log_sums(torch.add(scaled, log_v.to(scaled), out=kernel), 1).double()
+        log_v = math.log(b) - _log_sums(torch.add(scaled, log_u.to(scaled)[:, None], out=kernel), 0).double()
+        torch.add(scaled, log_u.to(scaled)[:, None], out=kernel).add_(log_v.to(scaled)).exp_()
         u, v = torch.ones_like(kernel[:, 0]), torch.ones_like(kernel[0])
         while n_iter < _MAX_ITER:
             rows = kernel @ v
@@ -113,6 +125,13 @@ def sinkhorn(
         if error <= tol:
             break
     return Potentials(log_u, log_v, n_iter + 1, error)
+
+
+def _log_sums(scores: torch.Tensor, dim: int) -> torch.Tensor:
+    """Return ``logsumexp(scores, dim)``; overwrites the scores."""
+    top = scores.amax(dim=dim, keepdim=True)
+    top = torch.where(torch.isfinite(top), top, 0.0)
+    return scores.sub_(top).exp_().sum(dim=dim).log_().add_(top.squeeze(dim))
 
 
 class _Pace:
