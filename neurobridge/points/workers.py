@@ -74,6 +74,21 @@ def active_client() -> Any:
         ) from None
 
 
+def n_worker_threads() -> int | None:
+    """Return the threads that the workers of the active client have together; None where no client is active.
+
+    Examples
+    --------
+    >>> from neurobridge.points.workers import n_worker_threads
+    >>> n_worker_threads() is None
+    True
+    """
+    try:
+        return sum(active_client().nthreads().values())
+    except (ImportError, ValueError):
+        return None
+
+
 def job_runner(distributed: bool) -> Runner:
     """Return what runs jobs: this process, as `itertools.starmap` does, or the workers of the active client.
 
@@ -81,7 +96,7 @@ def job_runner(distributed: bool) -> Runner:
     ----------
     distributed : bool
         Run them on the workers. A job whose worker died is run again by another; its arguments are sent with it, so that nothing
-        has to be kept on a worker. The jobs are read as they are sent, a few ahead of the results.
+        has to be kept on a worker, and its warnings are given here. The jobs are read as they are sent, a few ahead of the results.
 
     Raises
     ------
@@ -106,13 +121,13 @@ def job_runner(distributed: bool) -> Runner:
                     # Workers may join and leave.
                     most = _AHEAD * max(1, sum(client.nthreads().values())) + 1
                 while len(futures) >= most:
-                    yield futures.popleft().result()
+                    yield _heard(futures.popleft().result())
                 with warnings.catch_warnings():
                     # The arguments are meant to lie with the scheduler, from where they are sent again if a worker dies.
                     warnings.filterwarnings("ignore", message="Sending large graph", category=UserWarning)
                     futures.append(client.submit(_single, function, *job, pure=False))
             while futures:
-                yield futures.popleft().result()
+                yield _heard(futures.popleft().result())
         finally:
             for future in futures:
                 future.cancel()
@@ -120,7 +135,17 @@ def job_runner(distributed: bool) -> Runner:
     return run
 
 
-def _single(function: Callable[..., Any], *arguments: Any) -> Any:
-    """Call a function where matrix products of numpy take one thread: a worker has as many jobs as threads."""
-    with threadpool_limits(limits=1, user_api="blas"):
-        return function(*arguments)
+def _single(function: Callable[..., Any], *arguments: Any) -> tuple[Any, list[Warning]]:
+    """Call a function, and return its warnings too, in a worker, which has as many jobs as threads: BLAS gets one of them."""
+    with threadpool_limits(limits=1, user_api="blas"), warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        result = function(*arguments)
+    return result, [each.message for each in caught if isinstance(each.message, Warning)]
+
+
+def _heard(answer: tuple[Any, list[Warning]]) -> Any:
+    """Return the result of a job, and give its warnings here."""
+    result, given = answer
+    for warning in given:
+        warnings.warn(warning, stacklevel=4)
+    return result

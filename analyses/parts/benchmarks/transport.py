@@ -139,6 +139,43 @@ Other jobs ran on the two cores of the machine, so that seconds are processor se
 """
 
 
+def distributed_fuse(results: dict[str, Any]) -> str:
+    rows = []
+    for row in results["rows"]:
+        busiest = max(row.get("worker_cpu_seconds", [0.0]))
+        rows.append(
+            [
+                f"{row['n']:,}",
+                "one process" if row["form"] == "process" else f"{results['settings']['workers']} workers",
+                f"{row['seconds']:.0f}", f"{row['cpu_seconds']:.1f}", f"{busiest:.1f}" if busiest else "-",
+                f"{row['cpu_seconds'] + busiest:.1f}", f"{row['load_average_before']:.1f}",
+            ]
+        )  # fmt: skip
+    settings = results["settings"]
+    columns = [
+        "points a side",
+        "where",
+        "seconds",
+        "processor s, this process",
+        "processor s, busiest worker",
+        "sum",
+        "load before",
+    ]
+    largest = max(results["largest_difference_in_standard_deviations"].values())
+    return f"""## Distributed: the minibatches of a fused bridge on dask workers
+
+`analyses/benchmarks/distributed_fuse.py`: simulated clouds, {settings["dims"]} dimensions, {settings["pairs"]} pairs, a given
+candidate, minibatches of {settings["minibatch_size"]:,}, one thread a process; workers keep freed memory
+([scale.md](scale.md#on-a-cluster)). Largest difference of mapped points between the forms, in standard deviations: {largest:.0e}.
+
+{table(columns, rows)}
+
+The sum is the processor time along the longest path: this process does nothing while it waits for the workers. **The clock says
+nothing here**: each run had some 4 to 8 % of a core, as other jobs with a higher priority ran on both, and dask's processes spend
+about 4 % of each second whether they work or not, which long runs add to the sum.
+"""
+
+
 def distributed(results: dict[str, Any]) -> str:
     rows = []
     for key, row in results["rows"].items():
@@ -157,7 +194,8 @@ def distributed(results: dict[str, Any]) -> str:
 There are {settings["d"]} dimensions and {settings["pairs"]} pairs, of which the {settings["nearest"]} nearest to each
 point are kept. The largest relative difference from the result in memory is
 {results["largest_relative_difference"]:.0e}. On one machine the workers are slower than one process: this form is for
-points that do not fit into one process.
+points that do not fit into one process. The numbers were measured before small chunks were joined, with workers that
+give freed memory back at once; [scale.md](scale.md#on-a-cluster) says what that costs.
 
 {table(["points a side", "build (s)", "an iteration (s)", "peak RSS (GB, a worker)", "kB to the client an iteration"], rows)}
 """

@@ -28,7 +28,10 @@ class Block(NamedTuple):
 
     def scores(self, log_column: torch.Tensor, epsilon: float) -> torch.Tensor:
         """``-D / epsilon + log_column``, shape (n_rows, k)."""
-        return torch.add(self.spread(log_column.to(self.distances.dtype)), self.distances, alpha=-1 / epsilon)
+        spread = self.spread(log_column.to(self.distances.dtype))
+        if self.columns is None:
+            return torch.add(spread, self.distances, alpha=-1 / epsilon)
+        return spread.add_(self.distances, alpha=-1 / epsilon)
 
     def column_sums(self, values: torch.Tensor, n_columns: int) -> torch.Tensor:
         """Sum values of shape (n_rows, k) by column: (n_columns,), float64."""
@@ -80,10 +83,10 @@ class LogSums(NamedTuple):
 
 
 def weighted_sums(block: Block, shares: torch.Tensor, weight: torch.Tensor, n_columns: int) -> torch.Tensor:
-    """``sum_i weight_i shares_ic`` by column, float64."""
+    """``sum_i weight_i shares_ic`` by column, float64; may overwrite the shares."""
     if block.columns is None:
         return (weight.to(shares.dtype) @ shares).double()
-    return block.column_sums(shares * weight.to(shares.dtype)[:, None], n_columns)
+    return block.column_sums(shares.mul_(weight.to(shares.dtype)[:, None]), n_columns)
 
 
 def marginal_change(mass: torch.Tensor, new: torch.Tensor, old: torch.Tensor, damping: float) -> float:

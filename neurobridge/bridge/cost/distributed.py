@@ -30,10 +30,12 @@ from neurobridge.bridge.cost.factors import BLOCK_ELEMENTS, Factor, HalfStep
 from neurobridge.bridge.cost.metrics import Geometry
 from neurobridge.points.arrays import PointSource, row_blocks
 from neurobridge.points.display import Displayed
-from neurobridge.points.workers import require_distributed, require_workers_device
+from neurobridge.points.workers import n_worker_threads, require_distributed, require_workers_device
 
 # Partial sums added up by one task.
 _FAN_IN = 8
+# Chunks are joined until each thread has so many, and bytes of points that they may have then.
+_CHUNKS_A_THREAD, _MOST_BYTES = 2, 1 << 28
 
 Task = Any  # dask.delayed.Delayed
 
@@ -51,6 +53,11 @@ def check_distributed(sides: Sequence[PointSource], geometry: Geometry, stream: 
     """
     require_distributed()
     for points in sides:
+        require_workers_device(points.device)
+    # A graph needs all points in one memory: each side is a job of its own.
+    if geometry.is_graph and not stream:
+        return
+    for points in sides:
         if not hasattr(points.data, "__dask_graph__"):
             raise ValueError(
                 f"{points.name}: found {type(points.data).__name__} with distributed=True; expected a dask array, whose row "
@@ -61,11 +68,10 @@ def check_distributed(sides: Sequence[PointSource], geometry: Geometry, stream: 
                 f"{points.name}: found a dask array whose chunks have no known size; expected known sizes. "
                 "Mend: array.compute_chunk_sizes()."
             )
-        require_workers_device(points.device)
     if stream or geometry.needs_all_points:
         raise ValueError(
             f"found distributed=True with stream={stream}, metric={geometry.metrics!r}; expected stream=False and distances "
-            "that can be computed from two points alone. Mend: metric='euclidean', or distributed=False."
+            "that workers can measure. Mend: metric='euclidean' or 'geodesic', or distributed=False."
         )
 
 
@@ -115,6 +121,37 @@ def _added(parts: Sequence[Task], add: Callable[[list[Any]], Any]) -> Any:
     while len(parts) > 1:
         parts = [_task(add, parts[start : start + _FAN_IN]) for start in range(0, len(parts), _FAN_IN)]
     return _compute(parts)[0]
+
+
+def joined(sizes: Sequence[int], n_bytes: float) -> tuple[int, ...]:
+    """Join neighbouring chunks, so that every thread of the workers has about two, of at most 256 MB of points.
+
+    A task costs a millisecond or two wherever it runs, so that many small chunks take longer than the work on them. Chunks stay as
+    they are where no client is active.
+
+    Parameters
+    ----------
+    sizes : sequence of int
+        Rows of each chunk.
+    n_bytes : float
+        Of all points.
+
+    Returns
+    -------
+    tuple of int
+        Each the sum of neighbours.
+    """
+    n_threads = n_worker_threads()
+    if not n_threads:
+        return tuple(sizes)
+    n_wanted = max(_CHUNKS_A_THREAD * n_threads, math.ceil(n_bytes / _MOST_BYTES))
+    room, together = sum(sizes) / n_wanted, [0]
+    for size in sizes:
+        # The first chunk that would go more than half of itself beyond its share begins the next.
+        if together[-1] and together[-1] + size / 2 > room:
+            together.append(0)
+        together[-1] += size
+    return tuple(together)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -171,6 +208,7 @@ class DistributedFactor(Factor):
         space, n, n_columns = AnchorDistances.unscaled(points, anchors, geometry), points.shape[0], len(anchors.columns)
         k = None if nearest is None else min(nearest, n_columns)
         array = points.data.rechunk({1: -1})
+        array = array.rechunk({0: joined(array.chunks[0], n * array.shape[1] * array.dtype.itemsize)})
         chunks = [
             (int(size), chunk) for size, chunk in zip(array.chunks[0], array.to_delayed().ravel(), strict=True) if size
         ]

@@ -220,7 +220,8 @@ class NearestFactor(Factor):
     def blocks(self) -> Iterator[tuple[slice, Block]]:
         """All rows, block by block."""
         for rows in row_blocks(*self.distances.shape, budget=BLOCK_ELEMENTS):
-            yield rows, Block(self.distances[rows], self.index[rows])
+            # Both gathering and adding by column take long integers.
+            yield rows, Block(self.distances[rows], self.index[rows].long())
 
     def take(self, index: torch.Tensor | slice) -> Block:
         """Return some rows."""

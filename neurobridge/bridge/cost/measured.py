@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 
 import torch
@@ -18,6 +19,7 @@ from neurobridge.bridge.cost.protocol import check_rows
 from neurobridge.points.arrays import Array, PointSource, to_tensor
 from neurobridge.points.memory import check_memory, named_shortage
 from neurobridge.points.options import is_choice, require_options
+from neurobridge.points.workers import Runner, job_runner
 
 _FEWER_DISTANCES = "nearest=32 keeps each point's nearest anchors, stream=True keeps no distances"
 
@@ -70,7 +72,9 @@ def bridge_cost(
     distributed : bool
         Keep the distances on the workers of dask, a task a row chunk: X and Y are dask arrays, and an iteration of the factored
         solver moves vectors of one value a pair. Runs on the active client, or on threads where there is none; the client must
-        stay open while the cost and its couplings are used. See `neurobridge.bridge.cost.distributed`.
+        stay open while the cost and its couplings are used. See `neurobridge.bridge.cost.distributed`. With
+        ``metric="geodesic"`` the two spaces are measured on two workers of the active client, and kept here: X and Y may be any
+        arrays, and fit into one worker each.
     memory_limit : float
         Bytes the kept distances may take (on all workers together, where ``distributed``).
     device : str, optional
@@ -150,16 +154,52 @@ def measured_cost(
         )
     working = max(_working_bytes(*side, nearest) for side in zip(sides, anchors, geometry.sides, strict=True))
     check_memory(kept, memory_limit, what, mend=mend, working=kept + max(min(kept, 4 * block), working))
-    hold = _holder(nearest, stream, distributed)
+    in_jobs = distributed and geometry.is_graph
+    hold = _holder(nearest, stream, distributed and not in_jobs)
+    spaces = [*zip(sides, anchors, geometry.sides, strict=True)]
     with named_shortage(what, mend):
-        (source, source_factor), (target, target_factor) = (
-            hold(*side) for side in zip(sides, anchors, geometry.sides, strict=True)
-        )
+        measured = _measured_apart(hold, spaces, job_runner(True)) if in_jobs else (hold(*space) for space in spaces)
+        (source, source_factor), (target, target_factor) = measured
     if log_weight is not None:
         # Once: the weight of a pair belongs to the product, not to both factors.
         source_factor = source_factor.weighted(log_weight)
     torch_device = str(X.device) if isinstance(X, torch.Tensor) else None
     return BridgeCost(source, target, source_factor, target_factor, reduce, rows, torch_device)
+
+
+def _measured_apart(
+    hold: Callable[[PointSource, Anchors, Geometry], tuple[AnchorDistances, Factor]],
+    sides: Sequence[tuple[PointSource, Anchors, Geometry]],
+    run: Runner,
+) -> list[tuple[AnchorDistances, Factor]]:
+    """Measure both spaces as jobs that do not depend on each other; their points and distances are kept here.
+
+    Parameters
+    ----------
+    hold : callable
+        Measures a space in memory.
+    sides : sequence of two tuples
+        Its arguments for each side.
+    run : Runner
+        Where: see `job_runner`.
+    """
+    here = [(replace(side[0], data=side[0].block(slice(None))), *side[1:]) for side in sides]
+    measured = []
+    for (points, *_), (space, factor, keeps_distances, is_graph) in zip(
+        here, run(_measured_alone, [(hold, *side) for side in here]), strict=True
+    ):
+        kept = factor if keeps_distances else None, points.data if is_graph else None
+        measured.append((replace(space, held=kept[0], graph_points=kept[1]), factor))
+    return measured
+
+
+def _measured_alone(
+    hold: Callable[..., tuple[AnchorDistances, Factor]], points: PointSource, anchors: Anchors, geometry: Geometry
+) -> tuple[AnchorDistances, Factor, bool, bool]:
+    space, factor = hold(points, anchors, geometry)
+    # The points need not come back.
+    bare = replace(space, held=None, graph_points=None)
+    return bare, factor, space.held is not None, space.graph_points is not None
 
 
 def _holder(

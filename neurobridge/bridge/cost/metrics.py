@@ -218,6 +218,11 @@ class Geometry:
         """True where a distance needs more than its two points: the geodesic and the precomputed metric."""
         return any(isinstance(metric, str) and metric in OF_ALL_POINTS for metric in self.metrics)
 
+    @property
+    def is_graph(self) -> bool:
+        """True where a space has a neighbour graph of all its points."""
+        return any(isinstance(metric, str) and metric == "geodesic" for metric in self.metrics)
+
     def transposed(self) -> Geometry:
         """Return the same settings with source and target exchanged."""
         return replace(self, metric=self.metric[::-1]) if isinstance(self.metric, tuple) else self

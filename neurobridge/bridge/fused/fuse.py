@@ -176,9 +176,9 @@ def fuse(
         the plan, some five times faster. None: the plan reads them. "auto": 1,000 where a plan in minibatches has more than 100,000
         points a side, and only if it explains .99 of the plan's readout by its leave-one-out error; ``FusedBridge.distilled``.
     distributed : bool
-        Solve minibatches, and refit the maps of the two directions, on the workers of the active dask client. Each is sent what it
-        needs, so a worker that dies loses nothing. Distances, the coarse plan and the search stay in this process, as does the
-        result, which is that of one process.
+        Solve minibatches, refit the maps of the two directions and measure the geodesic distances of both spaces on the workers of
+        the active dask client. Each is sent what it needs, so a worker that dies loses nothing. Other distances, the coarse plan
+        and the search stay in this process, as does the result, which is that of one process.
     device : str, optional
         Where costs, plans and the maps of the rounds are computed; the device of X by default. Maps of the pairs alone are
         fitted on the CPU.
@@ -277,7 +277,10 @@ def fuse(
     # The rounds alternate between torch and numpy: two pools of threads that wait for each other take four times as long.
     what = f"a fused bridge of {len(X)} x {len(Y)} points"
     with threadpool_limits(limits=1, user_api="blas"), named_shortage(what, _SHORTAGE):
-        cost = measured_cost(source, target, bridges, geometry, memory_limit=memory_limit, device=device)
+        cost = measured_cost(
+            source, target, bridges, geometry, distributed=distributed and geometry.is_graph, memory_limit=memory_limit,
+            device=device,
+        )  # fmt: skip
         problem = FusedProblem(cost, X, Y, rows, (unit_of_cloud(X), unit_of_cloud(Y)))
         clouds = None if size is not None else CloudProblem.of(problem, seed)
         if candidate is None:

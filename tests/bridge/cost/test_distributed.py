@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from neurobridge.bridge import bridge_cost, couple
+from neurobridge.bridge import DisconnectedGraphWarning, bridge_cost, couple
 from neurobridge.bridge.cost import distributed, tasks
 from neurobridge.bridge.cost.distributed import DistributedFactor
 from tests.refusals import refused
@@ -146,6 +146,41 @@ def test_many_chunks_are_added_in_groups(on_threads):
     assert_same(ours, couple(bridge_cost(X, Y, pairs), epsilon=0.3), 1e-9)
 
 
+@pytest.mark.parametrize(("nearest", "scale"), [(None, "mean"), (5, "median")])
+def test_geodesic_distances_of_both_spaces_are_measured_on_workers(cluster, nearest, scale):
+    X, Y, pairs = points(np.float32)
+    options = {"metric": ("geodesic", "geodesic"), "nearest": nearest, "scale": scale, "n_neighbors": 6}
+    ours = bridge_cost(lazy(X, Y)[0], Y, pairs, distributed=True, **options)
+    theirs = bridge_cost(X, Y, pairs, **options)
+    np.testing.assert_array_equal(ours.at(0.1).dense(), theirs.at(0.1).dense())
+    assert (ours.source.unit, ours.target.unit) == (theirs.source.unit, theirs.target.unit)
+    # New points enter the graph, which is here.
+    new = torch.as_tensor(X[:20] + 0.01)
+    torch.testing.assert_close(ours.source.of(new), theirs.source.of(new))
+
+
+def test_warnings_of_a_graph_on_workers_are_given_here(cluster):
+    X, Y, pairs = points()
+    X[: N // 2] += 1e3
+    with pytest.warns(DisconnectedGraphWarning):
+        bridge_cost(X, Y, pairs, metric=("geodesic", "euclidean"), n_neighbors=4, distributed=True)
+
+
+def test_small_chunks_are_joined_for_the_threads_there_are(monkeypatch):
+    sizes = [10] * 40 + [7]
+    assert distributed.joined(sizes, 1e6) == tuple(sizes), "no client is active"
+    monkeypatch.setattr(distributed, "n_worker_threads", lambda: 2)
+    together = distributed.joined(sizes, 1e6)
+    assert len(together) == 4
+    assert sum(together) == sum(sizes)
+    assert max(together) - min(together) <= 10
+    assert set(np.cumsum(together)) <= set(np.cumsum(sizes))
+    # As many as the bytes ask for; chunks are never cut.
+    assert len(distributed.joined(sizes, 8 * 2.0**28)) == 8
+    assert distributed.joined([1000, 3], 1e6) == (1000, 3)
+    assert sum(distributed.joined([5, 0, 5], 1e6)) == 10
+
+
 def test_a_killed_worker_does_not_lose_the_job(killed_worker, monkeypatch):
     X, Y, pairs = points()
     cost = bridge_cost(*lazy(X, Y), pairs, nearest=8, distributed=True)
@@ -248,7 +283,7 @@ def test_memory_of_a_worker_is_its_share_and_a_block():
     [
         (lambda X, Y: {"X": X.compute()}, ["X: ", "Tensor", "dask.array.from_array"]),
         (lambda X, Y: {"Y": Y.compute()}, ["Y: ", "Tensor", "dask.array.from_array"]),
-        (lambda X, Y: {"metric": "geodesic"}, ["metric=('geodesic', 'geodesic')", "metric='euclidean'"]),
+        (lambda X, Y: {"metric": "geodesic"}, ["no client", "distributed=False"]),
         (lambda X, Y: {"metric": ("euclidean", "precomputed")}, ["'precomputed'", "metric='euclidean'"]),
         (lambda X, Y: {"metric": "manhattan"}, ["metric", "'manhattan'", "'euclidean'"]),
         (lambda X, Y: {"stream": True}, ["stream=True", "stream=False"]),
