@@ -145,13 +145,10 @@ def joined(sizes: Sequence[int], n_bytes: float) -> tuple[int, ...]:
     if not n_threads:
         return tuple(sizes)
     n_wanted = max(_CHUNKS_A_THREAD * n_threads, math.ceil(n_bytes / _MOST_BYTES))
-    room, together = sum(sizes) / n_wanted, [0]
-    for size in sizes:
-        # The first chunk that would go more than half of itself beyond its share begins the next.
-        if together[-1] and together[-1] + size / 2 > room:
-            together.append(0)
-        together[-1] += size
-    return tuple(together)
+    # A chunk belongs to the share of the rows that its middle lies in.
+    middles = np.cumsum(sizes) - np.asarray(sizes) / 2
+    shares = np.floor(middles / sum(sizes) * n_wanted)
+    return tuple(int(np.asarray(sizes)[shares == share].sum()) for share in np.unique(shares))
 
 
 @dataclass(frozen=True, eq=False, repr=False)
