@@ -171,8 +171,8 @@ candidate, minibatches of {settings["minibatch_size"]:,}, one thread a process; 
 {table(columns, rows)}
 
 The sum is the processor time along the longest path: this process waits while workers work. At this size two workers do not gain
-by it; 400,000 points a side have not been measured. **The clock says little here**: other jobs of a higher priority ran on both cores,
-and the processes of dask spend some 4 % of each second whether they work or not, which long runs add to the sum.
+by it; 400,000 points a side have not been measured. **The clock says little here**: other jobs of a higher priority ran on both
+cores, and the processes of dask spend some 4 % of each second whether they work or not, which long runs add to the sum.
 """
 
 
