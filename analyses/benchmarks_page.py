@@ -24,9 +24,6 @@ score on which data, where ours loses, and what each method costs.
 command that measured it. Speed and memory were measured on a machine of two cores (x86-64, 24 GB, no GPU), which was
 shared with other work at times. Ratios therefore compare runs that followed each other. Where there are several runs,
 numbers are their medians, and the files hold all runs.
-
-The tables of MNIST by `mnist.py`, of alignment without a pair, and of the scale of the fused bridge were measured with
-the aligner of version 0.1 and have not been measured again.
 """
 #: File of kept results -> what writes its section, in the order of the page.
 SECTIONS: dict[str, Callable[[Any], str]] = {
