@@ -221,7 +221,7 @@ def test_the_page_shows_every_method_and_what_is_below(tables):
     page = tables.markdown(json.loads(json.dumps(results)))
     assert "| ridge | **0.400** ± 0.196 |" in page
     assert "-0.100 ± 0.000 (ridge): below" in page
-    assert "below in 1" in page
+    assert "a lower score in 1" in page
     assert results["seconds"]["toy"]["ridge"]["seconds"] == 3
 
 

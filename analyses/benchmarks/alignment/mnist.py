@@ -43,11 +43,12 @@ N_PAIRS = (20, 10, 100, 480, 5, 50, 200)
 METHODS = {
     "ridge": "ridge on the pairs", "kernel_ridge": "kernel ridge on the pairs", "labels": "source + labels of the pairs",
     "bridge_euclidean": "bridge, euclidean", "bridge_geodesic": "bridge, geodesic", "fused": "fused bridge (default)",
+    "fused_labels": "fused bridge (criterion labels)",
 }  # fmt: skip
 #: Method -> name in the palette of the package.
 STYLE_OF = {
     "ridge": "ridge", "kernel_ridge": "kernel ridge", "labels": "logistic", "bridge_euclidean": "bridge, euclidean",
-    "bridge_geodesic": "bridge", "fused": "fused",
+    "bridge_geodesic": "bridge", "fused": "fused", "fused_labels": "fused, labels",
 }  # fmt: skip
 # Accuracy and R^2 of the prototype; None where it had none.
 PROTOTYPE: dict[int, dict[str, tuple[float, float | None]]] = {
@@ -105,14 +106,22 @@ def measure_draw(spaces: Spaces, n_pairs: int, seed: int) -> dict[str, Any]:
         record[name] = score(fit(), time.perf_counter() - started)
     label_readout = LogisticRegression(max_iter=5000).fit(X[:n_pairs], spaces.labels[known_rows])
     record["labels"] = {"accuracy": float((label_readout.predict(test_points) == spaces.labels[test_rows]).mean())}
-    started, cpu_started = time.perf_counter(), time.process_time()
-    bridge = fuse(X, Y, pairs, seed=seed)
-    seconds = time.perf_counter() - started
-    record["fused"] = {
-        **score(bridge.map(test_points), seconds), "cpu_seconds": time.process_time() - cpu_started,
-        "candidate": list(dataclasses.astuple(bridge.candidate)),
-        "chosen_error": min(bridge.errors.values(), default=None),
+    settings: dict[str, dict[str, Any]] = {
+        "fused": {},
+        "fused_labels": {
+            "criterion": "labels", "labels": spaces.labels[known_rows],
+            "classifier": lambda images: spaces.named(images * y_unit + y_mean),
+        },
     }  # fmt: skip
+    for name, options in settings.items():
+        started, cpu_started = time.perf_counter(), time.process_time()
+        bridge = fuse(X, Y, pairs, seed=seed, **options)
+        seconds = time.perf_counter() - started
+        record[name] = {
+            **score(bridge.map(test_points), seconds), "cpu_seconds": time.process_time() - cpu_started,
+            "candidate": list(dataclasses.astuple(bridge.candidate)),
+            "chosen_error": min(bridge.errors.values(), default=None),
+        }  # fmt: skip
     return record
 
 

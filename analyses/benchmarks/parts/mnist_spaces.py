@@ -62,7 +62,11 @@ class Spaces(NamedTuple):
 
     def accuracy(self, target: np.ndarray, rows: np.ndarray) -> float:
         """Return the accuracy of the frozen head on points of the target space."""
-        return float(((target @ self.head_weight.T + self.head_bias).argmax(axis=1) == self.labels[rows]).mean())
+        return float((self.named(target) == self.labels[rows]).mean())
+
+    def named(self, target: np.ndarray) -> np.ndarray:
+        """Return the digits that the frozen head reads from points of the target space."""
+        return np.asarray((target @ self.head_weight.T + self.head_bias).argmax(axis=1))
 
 
 class VAE(nn.Module):
