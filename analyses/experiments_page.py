@@ -117,11 +117,13 @@ def experiments() -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def changes(name: str, results: dict[str, Any]) -> list[str]:
+def is_before(results: dict[str, Any]) -> bool:
+    """Tell whether results are those of version 0.1."""
+    return bool(results["run"]["neurobridge"] == "0.1.0")
+
+
+def changes(before: dict[str, Any], results: dict[str, Any]) -> list[str]:
     """Name the verdicts that differ from those of version 0.1, and the claims that it did not judge."""
-    before = json.loads((KEPT / BEFORE).read_text(encoding="utf-8")).get(name)
-    if before is None or results["run"]["neurobridge"] == "0.1.0":
-        return []
     verdicts = {claim["claim"]: claim["verdict"] for claim in before["claims"]}
     lines = []
     for claim in results["claims"]:
@@ -133,16 +135,16 @@ def changes(name: str, results: dict[str, Any]) -> list[str]:
     return lines or ["- No verdict changed."]
 
 
-def since_before() -> str:
+def since_before(before: dict[str, Any]) -> str:
     """Return the section on what changed since version 0.1, for the experiments that both versions ran."""
     parts, old = [], []
     for name, question in QUESTIONS.items():
         if (results := kept_results(name)) is None:
             continue
-        if results["run"]["neurobridge"] == "0.1.0":
+        if is_before(results):
             old.append(f"`{name}`")
-        elif lines := changes(name, results):
-            parts += [f"**{question}**", "\n".join(lines)]
+        elif name in before:
+            parts += [f"**{question}**", "\n".join(changes(before[name], results))]
     left = f" Not measured again, with the aligner of version 0.1: {', '.join(old)}." if old else ""
     return "\n\n".join([f"{CHANGES_HEAD}{left} Verdicts that differ:", *parts])
 
@@ -162,10 +164,10 @@ def findings() -> str:
         evidence = [f"{k}. {claim['claim']}: {claim['evidence']}" for k, claim in enumerate(results["claims"], start=1)]
         parts += [f"## {question}", results["answer"], "\n".join(lines)]
         parts += [_unfolding("Rules and evidence", "\n".join(evidence))]
-        if name in before and results["run"]["neurobridge"] != "0.1.0":
+        if name in before and not is_before(results):
             parts += [_unfolding("What version 0.1 measured", before[name]["answer"])]
         parts += [f"Figures: {figures}."]
-    return "\n\n".join([*parts, since_before()]) + "\n"
+    return "\n\n".join([*parts, since_before(before)]) + "\n"
 
 
 PAGES = {"experiments.md": experiments, "findings.md": findings}

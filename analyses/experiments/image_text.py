@@ -184,9 +184,7 @@ def finish(run: Run, records: list[Record]) -> dict[str, Any]:
 def differences_of(group: list[Record], counts: list[int]) -> list[dict[str, Any]]:
     """Compare ours, as named before, with baselines, labels alone and training end to end."""
     named = [{**r, "method": "ours"} for n in counts for r in select_records(group, method=our_method(n), n_pairs=n)]
-    rivals = [
-        name for name in (*BASELINES, RIDGE_REDUCED, *LABEL_ONLY, *END_TO_END) if select_records(group, method=name)
-    ]
+    rivals = (*BASELINES, RIDGE_REDUCED, *LABEL_ONLY, *END_TO_END)
     return paired_differences([*named, *group], "accuracy", "ours", rivals, ("n_pairs",))
 
 

@@ -29,6 +29,8 @@ from neurobridge.study.command import main
 from neurobridge.study.harness import Record, Run, Study
 
 from .parts.classes import (
+    FINDING,
+    NAMING,
     Draw,
     carried,
     draw_pairs,
@@ -42,10 +44,8 @@ from .parts.mnist import digits, end_to_end, predict_classes
 from .parts.modality_report import (
     BASELINES,
     CHAINED,
-    FINDING,
     LABELS_ALONE,
     LOGISTIC,
-    NAMING,
     THROUGH,
     TWICE,
     arrow,

@@ -28,7 +28,17 @@ from neurobridge.points.ranks import partner_ranks
 from neurobridge.study.command import main
 from neurobridge.study.harness import Record, Run, Study
 
-from .parts.classes import carried, draw_pairs, known_rows, make_method, named_by_labels, score_classes, score_names
+from .parts.classes import (
+    FINDING,
+    NAMING,
+    carried,
+    draw_pairs,
+    known_rows,
+    make_method,
+    named_by_labels,
+    score_classes,
+    score_names,
+)
 from .parts.mnist import end_to_end, predict_classes
 from .parts.natural import (
     N_COMPONENTS,
@@ -46,10 +56,8 @@ from .parts.natural_report import (
     AUGMENTED,
     BASELINES,
     CIFAR,
-    FINDING,
     LABELS_ALONE,
     LOGISTIC,
-    NAMING,
     NET,
     SAMPLE,
     summary,

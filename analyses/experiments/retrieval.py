@@ -34,12 +34,13 @@ from neurobridge.study.methods import FLOWS, METHODS, make_aligner
 from neurobridge.study.panels import curves_of, make_panels, save_panels
 from neurobridge.study.tables import format_mean, over_seeds, select_records, table_of_means, verdict
 
+from .parts.classes import FINDING
 from .parts.common import cosines
 from .parts.paired import difference_tables, paired_differences, tally
 
 N_PAIRS = (10, 20, 50, 100, 200, 400, 800)
 #: The setting that is judged.
-JUDGED = "fused, retrieval"
+JUDGED = FINDING
 SLOW = (JUDGED, "fused", "fugw")
 SLOW_PAIRS = (20, 100, 400)
 FLOW_PAIRS = (100,)

@@ -342,6 +342,10 @@ class AssemblyAligner(AlignerEstimator):
         """Tell if a presentation is mapped the same whatever others are mapped with it."""
         return True
 
+    def _compares_directions_alone(self) -> bool:
+        """Tell if the map was chosen by directions, so that the lengths of what it maps mean little."""
+        return False
+
     def _try_out(self) -> None:
         source, target = self._space("source"), self._space("target")
         for entry, arrival, move in ((source, target, self._forward), (target, source, self._backward)):
@@ -375,8 +379,9 @@ class AssemblyAligner(AlignerEstimator):
         mapping = self._forward if direction == "forward" else self._backward
         entry.check(points)
         values, distances = moved_points(points, entry, arrival, mapping, rows_alone=self._maps_rows_alone())
-        directions_alone = getattr(self, "criterion", None) == "retrieval"
-        off = arrival.flag_off_support(distances, warn=self._warns, stacklevel=3, directions_alone=directions_alone)
+        off = arrival.flag_off_support(
+            distances, warn=self._warns, stacklevel=3, directions_alone=self._compares_directions_alone()
+        )
         attrs = {"aligner": type(self).__name__, "n_pairs": self._n_pairs()}
         return arrival.handed_back(values, off, points, attrs)
 

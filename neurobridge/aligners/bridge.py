@@ -356,6 +356,9 @@ class BridgeAligner(AssemblyAligner):
         # A sample of noise belongs to its row.
         return self.map != "flow" or self._base() != "noise"
 
+    def _compares_directions_alone(self) -> bool:
+        return self.criterion == "retrieval"
+
     def _forward(self, X: np.ndarray) -> np.ndarray:
         return self._transport(X, "forward")
 

@@ -13,6 +13,7 @@ from neurobridge.cli.common import Json, Seed, print_json, print_tables, require
 from neurobridge.cli.reading import MaxMissing, TimeBin, averaged, command, complete, next_step, notes, read, unit_of
 
 if TYPE_CHECKING:
+    import numpy as np
     import xarray as xr
     from matplotlib.figure import Figure
 
@@ -59,6 +60,7 @@ def retrieve_command(
     Both files are in one space: recordings, and what align moved there.
     """
     from neurobridge import figures
+    from neurobridge.assemblies import resolve_pairs
     from neurobridge.assemblies.storage.files import save_variables
     from neurobridge.evaluate import retrieve
     from neurobridge.figures.telling.words import words_of
@@ -72,9 +74,10 @@ def retrieve_command(
     fitted = None if fitted_pairs == "none" else read_pairs(fitted_pairs, option="--fitted-pairs")
     spaces = _in_one_space(source, target, max_missing, time_bin)
     with notes():
+        whole = resolve_pairs(*spaces, wanted, seed=seed)
         if not given:
-            fitted = _kept_pairs(spaces, wanted, seed)
-        searched, n_used, n_fitted = _searched(spaces, wanted, fitted, seed)
+            fitted = _kept_pairs(spaces, whole)
+        searched, n_used, n_fitted = _searched(spaces, whole, fitted, seed)
         score = retrieve(
             *spaces,
             searched,
@@ -158,14 +161,14 @@ def _in_one_space(
     return spaces[0], spaces[1]
 
 
-def _kept_pairs(spaces: tuple[xr.DataArray, xr.DataArray], wanted: Any, seed: int) -> Pairs | None:
+def _kept_pairs(spaces: tuple[xr.DataArray, xr.DataArray], whole: Pairs) -> Pairs | None:
     """Return the pairs that `align` kept in one of the files, those of its stimuli that are still there.
 
     None where neither has them, or where fewer than two others would be left to search.
     """
     import numpy as np
 
-    from neurobridge.assemblies import Pairs, resolve_pairs
+    from neurobridge.assemblies import Pairs
 
     side = next((k for k, space in enumerate(spaces) if all(name in space.attrs for name in FITTED_PAIRS)), None)
     if side is None:
@@ -176,30 +179,37 @@ def _kept_pairs(spaces: tuple[xr.DataArray, xr.DataArray], wanted: Any, seed: in
     ]
     known = [set(map(str, space["stimulus_id"].values)) for space in spaces]
     there = np.array([a in known[0] and b in known[1] for a, b in zip(*ids, strict=True)], dtype=bool)
-    searched = resolve_pairs(*spaces, wanted, seed=seed)
-    used = np.isin(searched.source_id.astype(str), ids[0][there]) | np.isin(
-        searched.target_id.astype(str), ids[1][there]
-    )
-    return Pairs(ids[0][there], ids[1][there]) if there.any() and (~used).sum() >= 2 else None
+    if not there.any():
+        return None
+    kept = Pairs(ids[0][there], ids[1][there])
+    return kept if (~_used(whole, kept)).sum() >= 2 else None
 
 
-def _searched(spaces: tuple[xr.DataArray, xr.DataArray], wanted: Any, fitted: Any, seed: int) -> tuple[Pairs, int, int]:
-    """Return the pairs that are searched, the number of those of fitting that were left out, and of those that are named."""
+def _used(whole: Pairs, fitted: Pairs) -> np.ndarray:
+    """Flag the pairs that have a stimulus of the pairs of fitting."""
     import numpy as np
 
+    return np.isin(whole.source_id.astype(str), fitted.source_id.astype(str)) | np.isin(
+        whole.target_id.astype(str), fitted.target_id.astype(str)
+    )
+
+
+def _searched(
+    spaces: tuple[xr.DataArray, xr.DataArray], whole: Pairs, fitted: Any, seed: int
+) -> tuple[Pairs, int, int]:
+    """Return the pairs that are searched, the number of those of fitting that were left out, and of those that are named."""
     from neurobridge.assemblies import AssemblyError, Pairs, resolve_pairs
 
-    searched = resolve_pairs(*spaces, wanted, seed=seed)
     if fitted is None:
-        return searched, 0, 0
+        return whole, 0, 0
     known = resolve_pairs(*spaces, fitted, seed=seed)
-    used = np.isin(searched.source_id, known.source_id) | np.isin(searched.target_id, known.target_id)
+    used = _used(whole, known)
     if (~used).sum() < 2:
         raise AssemblyError(
-            f"--fitted-pairs: found {int(used.sum())} of {len(searched)} pairs among those of fitting; expected two or more others "
+            f"--fitted-pairs: found {int(used.sum())} of {len(whole)} pairs among those of fitting; expected two or more others "
             "to search. Mend: align over fewer pairs, or leave --fitted-pairs out for the fit's own ranks."
         )
-    return Pairs(searched.source_id[~used], searched.target_id[~used]), int(used.sum()), len(known)
+    return Pairs(whole.source_id[~used], whole.target_id[~used]), int(used.sum()), len(known)
 
 
 def _numbers(score: xr.Dataset) -> dict[str, dict[str, dict[str, float]]]:

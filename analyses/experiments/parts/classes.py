@@ -21,7 +21,8 @@ from neurobridge.study.methods import make_aligner
 from .common import shuffled_accuracies
 
 #: Fused bridge by the criterion that chooses its settings on held-out pairs.
-FUSED = {"fused, labels": "labels", "fused, retrieval": "retrieval"}
+NAMING, FINDING = "fused, labels", "fused, retrieval"
+FUSED = {NAMING: "labels", FINDING: "retrieval"}
 _TINY = 1e-12
 
 

@@ -42,6 +42,7 @@ from neurobridge.flow import OffSupportWarning
 from neurobridge.study.harness import Run
 from neurobridge.study.methods import make_aligner
 
+from . import classes
 from .common import shuffled_accuracies
 from .digits import NAMES
 
@@ -297,16 +298,14 @@ OURS: dict[str, Callable[[int], AssemblyAligner]] = {
     "fused, correlation": partial(make_aligner, "fused"),
 }
 #: The fused bridge whose settings the frozen head of the digits chooses, by the digits of held-out pairs.
-BY_LABELS = "fused, labels"
+BY_LABELS = classes.NAMING
 #: Ending of a method that aligns with captions reduced to the directions that tell digits apart among captions alone.
 REDUCED = ", reduced"
 
 
 def make_method(method: str, seed: int, trial: Trial, head: LogisticRegression) -> AssemblyAligner:
     """Make the aligner of a method; the head is asked by the fused bridge that labels choose alone."""
-    if method == BY_LABELS:
-        return make_aligner("fused", seed, criterion="labels", classifier=head, labels=trial.told)
-    return OURS[method](seed) if method in OURS else make_aligner(method, seed)
+    return OURS[method](seed) if method in OURS else classes.make_method(method, seed, head, trial.told)
 
 
 def transported_test(run: Run, encoder: str, aligner: AssemblyAligner, trial: Trial) -> np.ndarray:

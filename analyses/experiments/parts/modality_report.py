@@ -11,6 +11,7 @@ from neurobridge.study.harness import Record, Run
 from neurobridge.study.panels import curves_of, make_panels, save_panels
 from neurobridge.study.tables import over_seeds, select_records, table_of_means, verdict
 
+from .classes import FINDING, NAMING
 from .paired import (
     against,
     caution,
@@ -25,7 +26,6 @@ from .paired import (
 )
 from .speech import OFFICIAL
 
-NAMING, FINDING = "fused, labels", "fused, retrieval"
 BASELINES = ("ridge", "procrustes", "self-trained", "cca", "relative")
 LOGISTIC, NET = "logistic", "end to end"
 LABELS_ALONE = (LOGISTIC, NET)

@@ -11,6 +11,7 @@ from neurobridge.study.harness import Record, Run
 from neurobridge.study.panels import curves_of, make_panels, save_panels
 from neurobridge.study.tables import over_seeds, select_records, table_of_means, verdict
 
+from .classes import FINDING, NAMING
 from .paired import (
     against,
     caution,
@@ -25,7 +26,6 @@ from .paired import (
 )
 
 CIFAR, SAMPLE = "CIFAR-10", "ImageNet sample"
-NAMING, FINDING = "fused, labels", "fused, retrieval"
 BASELINES = ("ridge", "procrustes", "self-trained", "whitened", "cca", "relative")
 LOGISTIC, NET, AUGMENTED = "logistic", "end to end", "end to end, augmented"
 LABELS_ALONE = (LOGISTIC, NET, AUGMENTED)
