@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from scipy.spatial.distance import cdist, pdist
 
-from neurobridge.maps.linear import as_few_columns, checked_samples, leave_one_out, mapped_points
+from neurobridge.maps.linear import Decomposition, as_few_columns, checked_samples, leave_one_out, mapped_points
 from neurobridge.points.arrays import Array, same_kind
 from neurobridge.points.blocks import row_blocks
 from neurobridge.points.conversion import real_array
@@ -205,15 +205,10 @@ def _fit(
     # Weighted ridge is ridge on rows scaled by the root of their weight, relative to an equal share.
     root = np.sqrt(share * len(X))[:, None]
     rows, targets = root * (features - middle), root * (Y - y_mean)
-    if rows.shape[0] < rows.shape[1]:
-        U, S, Vt = np.linalg.svd(rows, full_matrices=False)
-        Z, squares, basis = U * S, S**2, Vt.T
-    else:
-        squares, basis = np.linalg.eigh(rows.T @ rows)
-        squares, Z = np.maximum(squares, 0), rows @ basis
-    errors = leave_one_out(Z, squares, as_few_columns(targets), alphas, share, cap=_CAP).sum(axis=1)
+    samples = Decomposition.of(rows, min(alphas))
+    errors = leave_one_out(samples, as_few_columns(targets), alphas, share, cap=_CAP).sum(axis=1)
     best = int(errors.argmin())
-    coef = basis @ ((Z.T @ targets) / (squares + alphas[best])[:, None])
+    coef = samples.coef(targets, alphas[best])
     n_curved = whiten.shape[1]
     # The features' mean goes into the offset, so that mapping a point needs no feature of its own.
     offset = y_mean - middle @ coef

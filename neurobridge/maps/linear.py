@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -21,6 +21,8 @@ _ONE = 1e-9
 _ROUNDING = 1e-13
 # Elements of a cloud that is measured a block at a time.
 _LARGE = 1 << 24
+# What a Gram matrix rounds off its eigenvalues, as a share of their sum, with room to spare.
+_GRAM_ROUNDS = 1e-11
 
 Penalty = Literal["per-target", "shared"]
 
@@ -122,6 +124,59 @@ def ridge_map(
     return design.shared(Y)[0] if penalty == "shared" else design.per_target(Y)
 
 
+class Decomposition(NamedTuple):
+    """``A = U diag(S) V^T``, written so that no division by a small singular value is needed.
+
+    Attributes
+    ----------
+    scores : array of shape (n_samples, rank)
+        ``U diag(S)``.
+    squares : array of shape (rank,)
+        ``S ** 2``.
+    given : array of shape (n_samples, rank)
+    sides : array of shape (rank, n_dims)
+        ``given diag(1 / (S^2 + alpha)) sides`` is the transposed solution operator of ridge regression: U and ``diag(S) V^T``, or
+        ``U diag(S)`` and ``V^T``.
+    """
+
+    scores: np.ndarray
+    squares: np.ndarray
+    given: np.ndarray
+    sides: np.ndarray
+
+    @classmethod
+    def of(cls, A: np.ndarray, least_penalty: float) -> Decomposition:
+        """Decompose samples of shape (n_samples, n_dims).
+
+        The Gram matrix of the shorter side is decomposed, some four times faster than A, if no penalty is so weak that what it
+        rounds would count.
+
+        Parameters
+        ----------
+        A : array of shape (n_samples, n_dims)
+        least_penalty : float
+            The smallest alpha that will be asked for.
+        """
+        if least_penalty <= _GRAM_ROUNDS * float(np.vdot(A, A)):
+            U, S, Vt = np.linalg.svd(A, full_matrices=False)
+            return cls(U * S, S**2, U, S[:, None] * Vt)
+        if len(A) < A.shape[1]:
+            squares, U = np.linalg.eigh(A @ A.T)
+            squares = np.maximum(squares, 0)
+            return cls(U * np.sqrt(squares), squares, U, U.T @ A)
+        squares, V = np.linalg.eigh(A.T @ A)
+        scores = A @ V
+        return cls(scores, np.maximum(squares, 0), scores, V.T)
+
+    def coef(self, Y: np.ndarray, alpha: float | np.ndarray) -> np.ndarray:
+        """Return ``(A^T A + alpha)^-1 A^T Y``, shape (n_dims, n_targets); one alpha, or one a target."""
+        return self.shrunk(self.given.T @ Y, alpha)
+
+    def shrunk(self, projected: np.ndarray, alpha: float | np.ndarray) -> np.ndarray:
+        """Return the same from ``given^T Y``."""
+        return np.asarray(self.sides.T @ (projected / (self.squares[:, None] + alpha)))
+
+
 class RidgeDesign:
     """Ridge from the same X to one Y after another: the decomposition of X is made once.
 
@@ -143,8 +198,7 @@ class RidgeDesign:
             centred = (X - self.x_mean) / unit
         if not np.isfinite(centred).all():
             raise ValueError(f"found unit={unit}; expected a length like those of the points. Mend: leave it out.")
-        self.U, self.S, self.Vt = np.linalg.svd(centred, full_matrices=False)
-        self._scores, self._squares = self.U * self.S, self.S**2
+        self._decomposition = Decomposition.of(centred, min(alphas))
 
     def per_target(self, Y: np.ndarray) -> LinearMap:
         """Fit with one penalty a target dimension."""
@@ -186,13 +240,11 @@ class RidgeDesign:
 
     def _errors(self, Y: np.ndarray, alphas: tuple[float, ...]) -> np.ndarray:
         mean_leverage = np.full(len(Y), 1 / len(Y))
-        return leave_one_out(self._scores, self._squares, Y - Y.mean(axis=0), alphas, mean_leverage, cap=1 - 1e-9)
+        return leave_one_out(self._decomposition, Y - Y.mean(axis=0), alphas, mean_leverage, cap=1 - 1e-9)
 
     def _map(self, Y: np.ndarray, alpha: np.ndarray) -> LinearMap:
         y_mean = Y.mean(axis=0)
-        weights = self.S[:, None] / (self._squares[:, None] + alpha[None, :])
-        coef = self.Vt.T @ (weights * (self.U.T @ (Y - y_mean))) / self.unit
-        return LinearMap(coef, self.x_mean, y_mean, alpha)
+        return LinearMap(self._decomposition.coef(Y - y_mean, alpha) / self.unit, self.x_mean, y_mean, alpha)
 
 
 def unit_of_cloud(X: np.ndarray) -> float:
@@ -293,22 +345,19 @@ def as_few_columns(Y: np.ndarray) -> np.ndarray:
 
 
 def leave_one_out(
-    Z: np.ndarray,
-    squares: np.ndarray,
+    samples: Decomposition,
     Y: np.ndarray,
     alphas: tuple[float, ...],
     mean_leverage: np.ndarray,
     *,
     cap: float,
 ) -> np.ndarray:
-    """Summed squared leave-one-out residuals of ridge on orthogonal features.
+    """Summed squared leave-one-out residuals of ridge regression.
 
     Parameters
     ----------
-    Z : array of shape (n_samples, n_features)
-        Centred features whose columns are orthogonal.
-    squares : array of shape (n_features,)
-        Squared lengths of the columns.
+    samples : Decomposition
+        Of centred samples.
     Y : array of shape (n_samples, n_targets)
         Centred targets.
     alphas : tuple of float
@@ -321,6 +370,7 @@ def leave_one_out(
     -------
     array of shape (n_alphas, n_targets)
     """
+    Z, squares = samples.scores, samples.squares
     projected, squared = Z.T @ Y, Z**2
     errors = np.empty((len(alphas), Y.shape[1]))
     for row, alpha in enumerate(alphas):

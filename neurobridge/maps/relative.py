@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from neurobridge.maps.folds import folds_of, least_error
-from neurobridge.maps.linear import LinearMap, checked_samples, mapped_points
+from neurobridge.maps.linear import Decomposition, LinearMap, checked_samples, mapped_points
 from neurobridge.points.arrays import Array, Rows, same_kind
 from neurobridge.points.display import Displayed
 from neurobridge.store.kinds import register
@@ -116,7 +116,7 @@ def relative_map(
     learned_from = np.union1d(j, np.random.default_rng(seed).permutation(len(Y))[:_MOST_POINTS])
     if alpha is None:
         alpha = _penalty(X, Y, (i, j), learned_from, seed)
-    decoder = Decoder(cosines(Y[learned_from], Y[j]), Y[learned_from] + target_centre).at(alpha)
+    decoder = Decoder(cosines(Y[learned_from], Y[j]), Y[learned_from] + target_centre, alpha).at(alpha)
     return RelativeMap(X[i], centre, decoder)
 
 
@@ -141,12 +141,11 @@ def cosines(X: np.ndarray, anchors: np.ndarray) -> np.ndarray:
 class Decoder:
     """Ridge from relative coordinates to the space they describe, decomposed once for every penalty."""
 
-    def __init__(self, R: np.ndarray, Y: np.ndarray) -> None:
+    def __init__(self, R: np.ndarray, Y: np.ndarray, least_penalty: float = ALPHAS[0]) -> None:
         self.means = R.mean(axis=0), Y.mean(axis=0)
-        U, self.S, self.Vt = np.linalg.svd(R - self.means[0], full_matrices=False)
-        self.projected = U.T @ (Y - self.means[1])
+        self.samples = Decomposition.of(R - self.means[0], least_penalty)
+        self.projected = self.samples.given.T @ (Y - self.means[1])
 
     def at(self, alpha: float) -> LinearMap:
         """Return the decoder with one penalty."""
-        coef = self.Vt.T @ ((self.S / (self.S**2 + alpha))[:, None] * self.projected)
-        return LinearMap(coef, *self.means, np.full(len(self.means[1]), alpha))
+        return LinearMap(self.samples.shrunk(self.projected, alpha), *self.means, np.full(len(self.means[1]), alpha))

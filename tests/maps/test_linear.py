@@ -7,6 +7,7 @@ import pytest
 from sklearn.linear_model import Ridge, RidgeCV
 
 from neurobridge.bridge import ridge_map
+from neurobridge.maps.linear import ALPHAS, Decomposition
 
 RNG = np.random.default_rng(0)
 
@@ -20,6 +21,32 @@ def test_agrees_with_scikit_learn(shape):
     theirs = RidgeCV(alphas=alphas, alpha_per_target=True).fit(X, Y)
     np.testing.assert_array_equal(ours.alpha, theirs.alpha_)
     np.testing.assert_allclose(ours(X), theirs.predict(X), rtol=1e-8, atol=1e-8)
+
+
+@pytest.mark.parametrize("shape", [(40, 8), (12, 30)])
+@pytest.mark.parametrize("weakest", [ALPHAS[0], 1e-14])
+def test_both_ways_to_decompose_solve_the_normal_equations(shape, weakest):
+    # Lengths over four decades, and two columns that are the same.
+    A = RNG.normal(size=shape) * np.logspace(-2, 2, shape[1])
+    A[:, 0] = A[:, 1]
+    Y, samples = RNG.normal(size=(shape[0], 3)), Decomposition.of(A, weakest)
+    for alpha in (ALPHAS[0], np.array([ALPHAS[0], 1.0, ALPHAS[-1]])):
+        penalties = np.broadcast_to(alpha, 3)
+        expected = np.stack(
+            [
+                Ridge(alpha=each, fit_intercept=False, solver="svd").fit(A, y).coef_
+                for each, y in zip(penalties, Y.T, strict=True)
+            ],
+            axis=1,
+        )
+        np.testing.assert_allclose(samples.coef(Y, alpha), expected, rtol=1e-6, atol=1e-8 * np.abs(expected).max())
+    np.testing.assert_allclose(samples.scores @ samples.scores.T, A @ A.T, atol=1e-9 * np.vdot(A, A))
+
+
+def test_a_penalty_weaker_than_rounding_of_squares_is_not_lost():
+    # The squares of the short direction are below what A A^T rounds.
+    A = np.diag([1e6, 1e-3])
+    assert Decomposition.of(A, 1e-9).coef(A, 1e-9)[1, 1] == pytest.approx(1e-6 / (1e-6 + 1e-9))
 
 
 def test_leave_one_out_is_what_leaving_one_out_gives():

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from neurobridge import maps
 from neurobridge.maps.canonical import CanonicalDesign
 from neurobridge.maps.kernel import kernel_map
-from neurobridge.maps.linear import RidgeDesign, leave_one_out, ridge_map, unit_of_cloud
+from neurobridge.maps.linear import Decomposition, RidgeDesign, leave_one_out, ridge_map, unit_of_cloud
 from neurobridge.maps.orthogonal import nearest_rotation, rotation_and_scales, svd
 from neurobridge.maps.pls import centred, fit_pls, linear_predictor
 from neurobridge.maps.principal import PrincipalCoordinates, checked_cloud
@@ -50,10 +50,10 @@ FITS = {
 
 def errors(X, Y):
     """Leave-one-out errors of one target, at penalties in units of the columns."""
-    Z = np.linalg.qr(X - X.mean(axis=0))[0] * unit_of_cloud(X)
-    squares = (Z**2).sum(axis=0)
-    alphas = (squares.mean() / 10, squares.mean())
-    return leave_one_out(Z, squares, Y - Y.mean(axis=0), alphas, np.full(len(X), 1 / len(X)), cap=0.999)
+    unit = unit_of_cloud(X)
+    alphas = (unit**2, 10 * unit**2)
+    samples = Decomposition.of(X - X.mean(axis=0), alphas[0])
+    return leave_one_out(samples, Y - Y.mean(axis=0), alphas, np.full(len(X), 1 / len(X)), cap=0.999)
 
 
 #: Results that follow the units of X and of Y, with their powers.
@@ -70,6 +70,7 @@ FOLLOWING = {
 }
 INSIDE = {
     "as_few_columns": "ridge_map",
+    "Decomposition": "leave_one_out",
     "KernelMap": "kernel_map",
     "LinearMap": "ridge_map",
     "RelativeMap": "relative_map",

@@ -307,7 +307,8 @@ def fuse(
         *choice.candidates, *choice.errors, criterion, choice.screening, coupling, linear, forward, backward, (1.0, 1.0), size,
         states, back_states,
     )  # fmt: skip
-    bridge = _distilled(bridge, readout_centres, (X, Y), seed, run)
+    with threadpool_limits(limits=1, user_api="blas"):
+        bridge = _distilled(bridge, readout_centres, (X, Y), seed, run)
     return with_spreads(bridge, choice.spreads) if criterion == "retrieval" else bridge
 
 
