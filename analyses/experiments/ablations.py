@@ -196,16 +196,23 @@ def finish(run: Run, records: list[Record]) -> dict[str, Any]:
     figures = [draw_parts(run, records, n_test), draw_sweeps(run, records, chance, references, n_test)]
     flickr8k: Any = load("clip-flickr8k", mirror=run.mirror)
     note = (
-        ("Quick mode: 400 images and captions, 500 test digits, 40 pairs. Of the full mode: " if run.quick else "")
-        + f"Two settings of real data. Images: MNIST under the frozen encoder '{ENCODER}' (no labels), 2,000 training images and "
-        f"2,000 different captions, {n_test[IMAGES]} test digits named by a head fitted on captions alone. Sites: 84 of 168 real "
-        f"IT sites predict the other 84 (recorded together, so shared noise counts as signal), {n_test[SITES]} held-out stimuli. "
-        "Both spaces in standard deviations. Imbalance: half of the digits (categories) are r times rarer in the target (of the "
-        "sites: among its unpaired stimuli). Outliers, a fifth of the target: captions of photographs (Flickr8k); for sites "
-        "simulated ones, each site's responses dealt anew. Wrong pairs: another digit's caption; another stimulus. Computed on "
-        "arrays by bridge_cost, couple, kernel_map, ridge_map, fuse and ConditionalFlow. On images dense plans, flows and fused "
-        f"(small grid) ran on the first {N_SLOW} seeds. {WEAK} was best of six settings on the development digits; all else is "
-        "the package's default."
+        (
+            "Quick mode: 400 images and captions, 500 test digits, 40 pairs. What follows is of the full mode. "
+            if run.quick
+            else ""
+        )
+        + "Two settings of real data were used, and both spaces were divided by their standard deviations. In the first, MNIST "
+        f"images under the frozen encoder '{ENCODER}' (trained without labels) are aligned with captions: 2,000 training images "
+        f"and 2,000 different captions. {n_test[IMAGES]} test digits are then named by a head that was fitted on captions alone. "
+        "In the second, 84 of 168 real IT sites predict the other 84 on "
+        f"{n_test[SITES]} held-out stimuli; as all sites were recorded together, shared noise counts as signal. "
+        "With imbalance r, half of the digits (for sites: of the categories, among the unpaired stimuli) are r times rarer in "
+        "the target. With outliers, a fifth of the target consists of captions of photographs (Flickr8k); for sites, outliers are "
+        "simulated by dealing the responses of each site anew. A wrong pair joins an image with the caption of another digit, or "
+        "two different stimuli. Everything is computed on arrays by bridge_cost, couple, kernel_map, ridge_map, fuse and "
+        "ConditionalFlow. On images, dense plans, flows and the fused bridge (with a small grid) were run on the first "
+        f"{N_SLOW} seeds. {WEAK} was the best of six settings on the development digits; all other settings are the defaults of "
+        "the package."
     )
     return {
         "note": note, "answer": answer(records), "tables": tables, "claims": claims(records), "figures": figures,

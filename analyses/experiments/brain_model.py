@@ -299,10 +299,10 @@ def finish(run: Run, records: list[Record]) -> dict[str, Any]:
     digests = {name: value for fact in facts.values() for name, value in fact["digests"].items()}
     note = (
         hvm_text
-        + "v4-session: real V4 of Cowley et al. 2023 with its images, no labels. it-v6: real IT, trial-averaged, "
-        "so no ceiling; its images are not public, so that no network can see them: the model side is the generative "
-        "latents (which hold the object's name) or the other half of the sites (not a second animal: sites recorded "
-        "together may share noise). "
+        + "v4-session is real V4 of Cowley et al. 2023 with its images, which have no labels. it-v6 is real IT, averaged over "
+        "trials, and has no ceiling. Its images are not public, so no network can see them: the side of the model is the "
+        "generative latents, which hold the name of the object, or the other half of the sites, which is no second animal, as "
+        "sites that were recorded together may share noise. "
         + "; ".join(
             f"{name}: {fact['n_stimuli']} stimuli, {fact['n_model']} dimensions of {fact['model_side']}, {fact['n_sites']} sites"
             + (f", median reliability {fact['reliability']:.2f}" if fact["reliability"] is not None else "")
@@ -314,7 +314,7 @@ def finish(run: Run, records: list[Record]) -> dict[str, Any]:
             + (f", 1 for flows at {len(plan.flow_shares)} share(s)" if plan.flow_shares else "")
             for name, plan in plans(run).items()
         )
-        + ". Fewer for what is slow, to keep the full mode within its time."
+        + ". What is slow has fewer seeds, to save time."
         + (" " + CHOSEN_ON_THE_SESSION if of_layers else "")
     )
     return {

@@ -271,12 +271,13 @@ def finish(run: Run, records: list[Record]) -> dict[str, Any]:
         + ("mixing the axes costs alignment." if any(costly) else "the axes themselves do not matter to alignment.")
     )
     note = (
-        f"Scenes and their {N_SITES} sites are SIMULATED; digits are real MNIST. {size.train:,} images train each VAE "
-        f"({size.epochs} epochs, {N_LATENTS} latents), {size.factors:,} others measure it, {size.align} of these align, a fifth of "
-        "them held out; latents of variance below .01 are left out of alignment. These VAEs are small and trained briefly: their "
-        "disentanglement spans a part of the scale only, so a code of the true factors is shown too. Factors of digits are "
-        "measured (slant, width, height: moments of the ink) and depend on the class. Sites with mixed tuning to the factors stand "
-        "in for those of simulated HvM, which are made for 64 objects at 64 pixels. Rotated latents: fused on the first seed."
+        f"The scenes and their {N_SITES} sites are SIMULATED; the digits are real MNIST. Each VAE was trained on {size.train:,} "
+        f"images ({size.epochs} epochs, {N_LATENTS} latents) and measured on {size.factors:,} others, of which {size.align} are "
+        "aligned, a fifth of them held out. Latents whose variance is below .01 are left out of alignment. These VAEs are small "
+        "and trained briefly, so their disentanglement spans only a part of the scale; a code of the true factors is therefore "
+        "shown too. The factors of digits (slant, width and height) are measured by the moments of the ink and depend on the "
+        "digit. Sites with mixed tuning to the factors take the place of those of simulated HvM, which are made for 64 objects at "
+        "64 pixels. With rotated latents the fused bridge was run on the first seed."
     )
     captions = {
         "disentanglement.png": f"Simulated scenes (above) and real MNIST (below): disentanglement and held-out R^2 by beta, and "

@@ -193,12 +193,14 @@ def finish(run: Run, records: list[Record]) -> dict[str, Any]:
     draw_scores(run, records, counts, methods)
     draw_contact_sheet(run, most_pairs, [*methods, "all labels"])
     note = (
-        f"Real MNIST. Judge, VAE ({LATENTS} latents, beta {BETA}) and contrastive encoder: trained on {size(run).train:,} training "
-        f"images, the last two without labels, seed 0; pools of {size(run).pool:,} training images. Captions: {len(WORDINGS)} "
-        f"wordings, digits as figures or words; asked in {len(NEW_WORDINGS)} other wordings. Known pairs: as many of each digit. "
-        f"Frechet distances of {n_images} images. 'Drawn from the plan' decodes latents of a pool image. The end-to-end flow is "
-        "trained on VAE latents, not on pixels. Settings were looked at on digits that no pool holds and in other wordings. An "
-        "image of another digit than was asked for adds to the spread. Reconstructions bound varied images, not class means."
+        f"All images are real MNIST. The judge, the VAE ({LATENTS} latents, beta {BETA}) and the contrastive encoder were trained "
+        f"on {size(run).train:,} training images with seed 0, the last two without labels. Pools hold {size(run).pool:,} training "
+        f"images. Captions have {len(WORDINGS)} wordings, in which digits are figures or words; images are asked for in "
+        f"{len(NEW_WORDINGS)} other wordings. The known pairs hold equally many of each digit. Frechet distances are those of "
+        f"{n_images} images. 'Drawn from the plan' decodes the latents of an image of the pool. The flow that is trained end to "
+        "end works on VAE latents, not on pixels. Settings were chosen on digits that no pool holds and in other wordings. An "
+        "image of another digit than was asked for adds to the spread. Reconstructions bound methods that make varied images, but "
+        "not those that give the mean of a class."
     )
     answer = (
         f"With {most_pairs} captions the judge names as asked {means['plan']['agreement']:.1%} of the images whose "

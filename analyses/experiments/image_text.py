@@ -166,12 +166,13 @@ def finish(run: Run, records: list[Record]) -> dict[str, Any]:
     )
     return {
         "note": (
-            f"Real MNIST, {n_test:,} test images. Encoder: {MAIN} ({ENCODERS[MAIN][0]}, {ENCODERS[MAIN][2]}), trained on the "
-            "training images alone (7 minutes, once; kept for the next run). Which of ours is judged at which number of pairs, and "
-            "the fixed settings of fused, were chosen on the first 10,000 training digits. To save time: flows and "
-            f"the choice by correlation ran on one seed; {BY_LABELS}, keypoints, spectral and fugw at the numbers shown; the "
-            "bridge without maps, relative representations and self-trained rotations up to 600 pairs, fused up to "
-            f"{MOST['fused']:,}; above 6,000 pairs one seed; augmentation above 600 pairs two."
+            f"The data are real MNIST with {n_test:,} test images. The encoder ({MAIN}: {ENCODERS[MAIN][0]}, {ENCODERS[MAIN][2]}) "
+            "was trained on the training images without labels, which takes 7 minutes once. Which of ours is judged at which "
+            "number of pairs, and the fixed settings of the fused bridge, were chosen on the first 10,000 training digits. To save "
+            f"time, flows and the choice by correlation were run on one seed; {BY_LABELS}, keypoints, spectral and fugw at the "
+            "numbers of pairs that are shown; the bridge without maps, relative representations and self-trained rotations up to "
+            f"600 pairs, and the fused bridge up to {MOST['fused']:,}. Above 6,000 pairs there is one seed, and augmentation has "
+            "two above 600 pairs."
         ),
         "answer": f"Accuracy by known captions, ours as named before: {lines}. Chance {null_95:.2f}.",
         "tables": tables,

@@ -179,20 +179,19 @@ def note(records: list[Record]) -> str:
     """Return how it was measured."""
     cifar, sample = ([r for r in records if r["set"] == name] for name in (CIFAR, SAMPLE))
     return (
-        f"Real CIFAR-10 (JPEG), {10 * N_EACH:,} training and {10 * N_TEST_EACH:,} test images, the first of each "
-        "class, and the real ImageNet sample. EfficientNet-Lite0 with ImageNet weights, pooled features (1,280): "
-        f"CIFAR-10 whole, resized to {SIDE} x {SIDE} pixels (bicubic), ImageNet at 224 x 224 as the network's own "
-        "preprocessing says. The network was trained on labels of ImageNet, among which are many kinds of the animals "
-        f"and vehicles of CIFAR-10. CIFAR-10 features are reduced to {N_COMPONENTS} principal components of the "
-        "training images, turned by a fixed rotation, for all methods alike. Pools of "
-        f"{POOL:,} points a side, pairs included (500 more than the pairs at least). {NAMING}: settings chosen by the "
-        f"frozen head of captions on held-out pairs; {FINDING}: by retrieval. Named before the run: {NAMING} is judged "
-        f"by what the head names, {FINDING} by what is found. Nets: two convolutions, {STEPS} steps; augmented: "
-        f"mirrored and shifted views, {N_VIEWS:,} in all, at most 200 of an image. ImageNet names are embedded as 'a "
-        "photo of a <name>'. PLS, spectral ridge, keypoints and fused unbalanced Gromov-Wasserstein were left out to "
-        "save time. Student intervals over seeds; of a single seed there is none. Numbers of pairs that ran, and of "
-        f"seeds: CIFAR-10: {what_ran(cifar)}. ImageNet sample: {what_ran(sample)}. The minutes of the kept run were spent beside "
-        "some ten other jobs on two cores."
+        f"The data are real: of CIFAR-10 (as JPEG) {10 * N_EACH:,} training and {10 * N_TEST_EACH:,} test images, the first of "
+        "each class, and the ImageNet sample with one image a class. EfficientNet-Lite0 with ImageNet weights gives 1,280 pooled "
+        f"features; CIFAR-10 images are shown to it whole, resized to {SIDE} x {SIDE} pixels (bicubic), those of ImageNet at 224 x "
+        "224 as its own preprocessing says. It was trained on labels of ImageNet, which hold many kinds of the animals and "
+        f"vehicles of CIFAR-10. For all methods alike, features of CIFAR-10 are reduced to {N_COMPONENTS} principal components of "
+        f"the training images and turned by a fixed rotation. A pool holds {POOL:,} points, pairs included (at least 500 more than "
+        f"the pairs). The settings of '{NAMING}' are chosen by the frozen head of captions on held-out pairs, those of '{FINDING}' "
+        f"by retrieval. It was decided before the run that '{NAMING}' is judged by what the head names, and '{FINDING}' by what is "
+        f"found. The networks trained end to end have two convolutions and {STEPS} steps; with augmentation they see mirrored and "
+        f"shifted views, {N_VIEWS:,} in all and at most 200 of an image. Names of ImageNet are embedded as 'a photo of a <name>'. "
+        "PLS, spectral ridge, keypoints and fused unbalanced Gromov-Wasserstein were left out to save time. Intervals are "
+        f"Student's over seeds; a single seed has none. Numbers of pairs that ran, and of seeds, on CIFAR-10: {what_ran(cifar)}. "
+        f"On the ImageNet sample: {what_ran(sample)}."
     )
 
 

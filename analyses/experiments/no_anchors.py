@@ -292,12 +292,11 @@ def finish(run: Run, records: list[Record]) -> dict[str, Any]:
         f"{len(starts)})."
     )
     note = (
-        "MNIST and Flickr8k are real; HvM and the clusters are SIMULATED, and the turned views are simulated from "
-        f"real embeddings. {n_train} stimuli in both pools (order unknown), {n_test} held out, {sizes(run)[2]} "
-        "principal components of each pool at most. The pools hold the same stimuli, which favours methods without "
-        "pairs; disjoint pools were not run. Fused from 5 pairs on with one candidate instead of the search (lam "
-        f".9, epsilon .02, five rounds), below 4 with its default. {len(refused)} unpaired starts found no two "
-        "distinct parts, and are in no table: "
+        "MNIST and Flickr8k are real. HvM and the clusters are SIMULATED, and the turned views are simulated from real "
+        f"embeddings. {n_train} stimuli are in both pools, in unknown order, and {n_test} are held out; a pool is reduced to at "
+        f"most {sizes(run)[2]} principal components. Pools that hold the same stimuli favour methods without pairs; disjoint pools "
+        "were not run. From 5 pairs on the fused bridge uses one candidate in place of its search (lam .9, epsilon .02, five "
+        f"rounds), below 4 its default. {len(refused)} unpaired starts found no two distinct parts and are in no table: "
         + (", ".join(f"{r['case']} {r['method']} seed {r['seed']}" for r in refused) or "none")
         + "."
     )

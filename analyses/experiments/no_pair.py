@@ -73,19 +73,20 @@ def note(run: Run) -> str:
     mouse = "" if has_mouse(run) else " The recordings of mouse V1 were not at hand: their controls were left out."
     return (
         "All data are real. Sites of V4, IT and V1 are standardised; embeddings are taken as they are. A seed draws the points, "
-        "the halves of the sites, the order of the target and every random start. The clouds hold the same things, which favours "
+        "the halves of the sites, the order of the target and every random start. Both clouds hold the same things, which favours "
         "methods without pairs; disjoint pools were not run. All objects of THINGS were aligned with the first seed alone, to save "
-        "time. Entropic GW: Euclidean distances in units of the root of their "
-        f"mean square, POT's solver, temperatures drawn log-uniformly from {EPSILONS[0]:g} to {EPSILONS[1]:g}, {BUDGET[0]} "
-        f"starts of at most {BUDGET[1]} steps (all 1,854 objects: {BUDGET_ALL[0]} of {BUDGET_ALL[1]}, in single precision), at "
-        "most 100 Sinkhorn steps each, plans rounded to uniform marginals; GWTune itself samples with Optuna and takes up to "
-        "1,000 steps. Low-rank GW: rank 30, of clouds of more than 100 dimensions their first 30 principal components; not of all "
-        "objects. Starts whose temperature the solver cannot represent fail, as they do there. The range was set on seed 100. "
-        f"Worked: p < .01 beside {N_PERMUTATIONS} permutations of the partners, and at least {WORKED:g} of the points, beyond "
-        "chance, have their most similar target among the nearest 5 % of their partner's neighbours (digits: with their digit). "
-        f"{N_PAIRS} pairs: drawn at random, two of each digit; those points are not scored. All pairs: {N_FOLDS} folds. Mouse V1 "
-        "is read from the folder of the mirror alone, as no manifest names it: 212 cells, 900 presentations of unknown order. "
-        "The minutes of the kept run are of a shared machine; the table gives processor seconds." + mouse
+        "time. Entropic GW takes Euclidean distances in units of the root of their mean square and uses POT's solver. Its "
+        f"temperatures are drawn log-uniformly from {EPSILONS[0]:g} to {EPSILONS[1]:g}, a range that was set on seed 100. It has "
+        f"{BUDGET[0]} starts of at most {BUDGET[1]} steps (for all 1,854 objects {BUDGET_ALL[0]} of {BUDGET_ALL[1]}, in single "
+        "precision), with at most 100 Sinkhorn steps each, and its plans are rounded to uniform marginals. GWTune itself samples "
+        "temperatures with Optuna and takes up to 1,000 steps. A start fails, as it does there, if the solver cannot represent its "
+        "temperature. Low-rank GW has rank 30, on the first 30 principal components of clouds of more than 100 dimensions; it was "
+        f"not run on all objects. A method worked if p < .01 beside {N_PERMUTATIONS} permutations of the partners, and if at least "
+        f"{WORKED:g} of the points, beyond chance, have their most similar target among the nearest 5 % of their partner's "
+        f"neighbours (for digits: with their digit). The {N_PAIRS} pairs are drawn at random, two of each digit, and are not "
+        f"scored; with all pairs there are {N_FOLDS} folds. No manifest names the recordings of mouse V1, which are read from the "
+        "folder of the mirror "
+        "alone: 212 cells and 900 presentations of unknown order. The table gives processor seconds." + mouse
     )
 
 

@@ -231,14 +231,14 @@ def finish(run: Run, records: list[Record]) -> dict[str, Any]:
     )
     figure_list = [scatter_figure(run, records, plain, main_rows), rank_figure(run, results)]
     note = (
-        f"Real: MNIST ({len(select_records(plain, set='MNIST'))} encoder pairs), V4 of Cowley et al. 2023 "
-        f"({len(select_records(plain, set='V4'))}), IT of Majaj & Hong 2015 "
-        f"({len(select_records(plain, set='IT'))}), Flickr8k ({len(select_records(plain, set='Flickr8k'))}). "
-        f"SIMULATED: HvM ({len(select_records(plain, set='SIMULATED'))}). {len(records) - len(plain)} more with "
-        "noise or shuffled stimuli, in rows of their own. Encoder pairs that share an encoder are not independent: "
-        "the bootstrap interval is too narrow for that reason, and the relabelling null within sets is the one that "
-        "allows for it. The sliced Wasserstein distance is taken after a ridge alignment: its correlation with "
-        f"ridge's r is partly built in. {N_PAIRS} pairs, {run.n_seeds} seed(s), fused one."
+        f"The real pairs of spaces come from MNIST ({len(select_records(plain, set='MNIST'))} pairs of encoders), V4 of Cowley et "
+        f"al. 2023 ({len(select_records(plain, set='V4'))}), IT of Majaj & Hong 2015 "
+        f"({len(select_records(plain, set='IT'))}) and Flickr8k ({len(select_records(plain, set='Flickr8k'))}). "
+        f"{len(select_records(plain, set='SIMULATED'))} are of SIMULATED HvM recordings. {len(records) - len(plain)} more have "
+        "added noise or shuffled stimuli, and stand in rows of their own. Pairs that share an encoder are not independent, so the "
+        "bootstrap interval is too narrow; the null that relabels pairs within their set allows for this. The sliced "
+        "Wasserstein distance is taken after a ridge alignment, so a part of its correlation with the r of ridge is built in. "
+        f"{N_PAIRS} pairs were known; most measures have {run.n_seeds} seed(s), the fused bridge one."
     )
     digests = {name: value for r in records for name, value in r["digests"].items()}
     return {

@@ -236,10 +236,10 @@ def finish(run: Run, records: list[Record]) -> dict[str, Any]:
         + f" (chance {chance:.2f}, true image embedding {np.mean([r['true_embedding'] for r in control]):.2f})."
     )
     note = (
-        f"Real data: Flickr8k, {spaces(run).images.sizes['presentation']} images, one caption each. Source: MiniLM embeddings of "
-        "the captions (384 dimensions). Target: CLIP ViT-B/32 image embeddings (512). "
-        f"{n_test} images are held out with their captions and reach no fit. To save time, {', '.join(SLOW)} run at "
-        f"{', '.join(map(str, SLOW_PAIRS))} pairs only, the flows at {', '.join(map(str, FLOW_PAIRS))} and on the first seed only."
+        f"The data are real: Flickr8k, {spaces(run).images.sizes['presentation']} images with one caption each. The source holds "
+        "MiniLM embeddings of the captions (384 dimensions), the target CLIP ViT-B/32 embeddings of the images (512 dimensions). "
+        f"{n_test} images and their captions are held out and reach no fit. To save time, {'; '.join(SLOW)} were run at "
+        f"{', '.join(map(str, SLOW_PAIRS))} pairs only, and the flows at {', '.join(map(str, FLOW_PAIRS))} pairs on the first seed."
     )
     shown = {
         "file": "retrieval.png",

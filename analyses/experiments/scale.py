@@ -209,18 +209,19 @@ def finish(run: Run, records: list[Record]) -> dict[str, Any]:
         f"{seconds_text(costs, 'transport')}."
     )  # fmt: skip
     note = (
-        f"Real data: MNIST digits, deformed on the fly; {kinds['features'][0]['n_bases']:,} base digits a side, none "
-        "in both but those of the pairs: at the largest size each is there in many views. Frozen encoders, trained "
-        "on the training digits without labels: contrastive latents (width 16, 3 epochs) to VAE means. The head "
-        "reads target latents of undeformed training digits; test digits are the official ones, undeformed. The "
-        "head on the true latents is a reference, no bound: mean partners are averages, and the source may tell "
-        "digits better than the target. Mean partner: the plan's formula for new points, euclidean only; kernel "
-        "map: kernel ridge from 2,000 points to their mean partners; flow: starts at that map, trained on 128,000 "
-        f"draws of the plan. Epsilon {EPSILON}, {NEAREST} nearest anchors kept, balanced: chosen on the first 10,000 "
-        "training digits, which no pool holds. The pairs of a seed are the same at every size, and so is what the "
-        f"pairs alone reach. Seeds by size: {seeds_of(run)}; geodesic at 20 pairs up to 120,000 points, at 1,000 "
-        "pairs not at all. Below 100,000 points neighbours are searched exactly, which takes longer a point than "
-        "the approximate search above."
+        "The data are real MNIST digits, deformed as they are read. Each side has "
+        f"{kinds['features'][0]['n_bases']:,} base digits, and none is on both sides but those of the pairs; at the largest size "
+        "each is there in many views. The encoders are frozen and were trained on the training digits without labels: contrastive "
+        "latents (width 16, 3 epochs) are carried to the means of a VAE. The head reads target latents of undeformed training "
+        "digits, and the test digits are the official ones, undeformed. The head on the true latents is a reference and no bound: "
+        "mean partners are averages, and the source may tell digits apart better than the target. 'Mean partner' is the formula "
+        "of the plan for new points (under Euclidean distances only); 'kernel map' is kernel ridge regression from 2,000 points to "
+        "their mean partners; 'flow' starts at this map and is trained on 128,000 draws from the plan. The temperature "
+        f"({EPSILON}), the number of nearest anchors that are kept ({NEAREST}) and balanced transport were chosen on the first "
+        "10,000 training digits, which no pool holds. The pairs of a seed are the same at every size, and so is what the pairs "
+        f"alone reach. Seeds by size: {seeds_of(run)}. Geodesic distances were run at 20 pairs up to 120,000 points, and at 1,000 "
+        "pairs not at all. Below 100,000 points neighbours are searched exactly, which takes longer per point than the "
+        "approximate search above."
     )
     shutil.rmtree(run.out / "work", ignore_errors=True)
     return {

@@ -146,8 +146,9 @@ def finish(run: Run, records: list[Record]) -> dict[str, Any]:
     )
     return {
         "note": (
-            f"Real MNIST, {n_test:,} test images; encoder and captions of image_text. The flow of the pairs ran on the first seed. "
-            "Kernel ridge of the pairs has 500 centres. The frozen encoder was not chosen for this regime."
+            f"The data are real MNIST with {n_test:,} test images; the encoder and the captions are those of image_text. The flow "
+            "of the pairs was run on the first seed. Kernel ridge of the pairs has 500 centres. The frozen encoder was not chosen "
+            "for so many pairs."
         ),
         "answer": answer + f". Chance {null_95:.2f}.",
         "tables": tables,
