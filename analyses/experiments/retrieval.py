@@ -238,7 +238,7 @@ def finish(run: Run, records: list[Record]) -> dict[str, Any]:
     note = (
         f"The data are real: Flickr8k, {spaces(run).images.sizes['presentation']} images with one caption each. The source holds "
         "MiniLM embeddings of the captions (384 dimensions), the target CLIP ViT-B/32 embeddings of the images (512 dimensions). "
-        f"{n_test} images and their captions are held out and reach no fit. To save time, {'; '.join(SLOW)} were run at "
+        f"{n_test} images and their captions are held out and reach no fit. To save time, {', '.join(map(repr, SLOW))} were run at "
         f"{', '.join(map(str, SLOW_PAIRS))} pairs only, and the flows at {', '.join(map(str, FLOW_PAIRS))} pairs on the first seed."
     )
     shown = {
