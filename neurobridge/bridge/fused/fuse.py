@@ -16,7 +16,7 @@ from neurobridge.bridge.cost.metrics import Geometry, Metric, Scale
 from neurobridge.bridge.cost.protocol import check_rows
 from neurobridge.bridge.fused.batches import Solution, complete, deal
 from neurobridge.bridge.fused.candidate import MAP_FAMILIES, Candidate, MapFamily, check_candidate
-from neurobridge.bridge.fused.choosing.choice import Choice, choose
+from neurobridge.bridge.fused.choosing.choice import Choice, choose, temperatures
 from neurobridge.bridge.fused.choosing.criteria import Criterion, check_criterion, known_criterion
 from neurobridge.bridge.fused.choosing.search import Search
 from neurobridge.bridge.fused.chosen import backward_map, choosing_problem, forward_maps, held_pairs, with_spreads
@@ -35,12 +35,6 @@ from neurobridge.points.memory import named_shortage
 from neurobridge.points.options import is_choice, is_whole, require_options
 from neurobridge.points.workers import Runner, job_runner
 
-# The first is the one that others have to beat: sharp plans find partners, soft ones average noise away.
-_SOFT, _SHARP = (0.05, 0.02, 0.1, 0.01), (0.02, 0.05, 0.1, 0.01)
-#: Candidate temperatures of each criterion.
-EPSILONS: dict[Criterion, tuple[float, ...]] = {
-    "correlation": _SOFT, "error": _SOFT, "labels": _SHARP, "retrieval": _SHARP,
-}  # fmt: skip
 _SHORTAGE = "minibatch_size=500, or couple(bridge_cost(X, Y, pairs)), which builds no n x m matrix"
 # A plan of more points a side is read by a kernel map of so many centres, if that explains so much of what the plan reads.
 _READ_BY_PLAN, _CENTRES, _LEAST_AGREEMENT = 100_000, 1000, 0.99
@@ -126,7 +120,9 @@ def fuse(
     lams, epsilons : sequences of float
         Candidate weights of the maps in [0, 1], and temperatures as fractions of the mean fused cost. The first of each is the
         one that others have to beat; up to twelve pairs it is taken, unless ``n_folds`` is given. Temperatures are by default
-        those of the criterion: soft for "correlation" and "error", sharp for "retrieval" and "labels".
+        those of the criterion: .02 comes first for "retrieval" and "labels", .05 for "correlation" and "error", but .02 with more
+        than 700 points a side and more than twelve pairs: candidates are compared on at most 700 points, among which a plan
+        averages over fewer partners than among all.
     n_rounds : sequence of int
         Candidate numbers of linear rounds, at least 1. The first is the one that others have to beat.
     kernel_rounds : sequence of int
@@ -250,10 +246,6 @@ def fuse(
             "Mend: leave it out."
         )
     criterion = known_criterion(criterion)
-    epsilons = EPSILONS[criterion] if epsilons is None else epsilons
-    search = Search(
-        lams, epsilons, n_rounds, kernel_rounds, maps, criterion, n_folds, _TOL_BEFORE * tol, seed,
-    )  # fmt: skip
     candidate = None if candidate is None else check_candidate(candidate)
     geometry = Geometry(metric, scale, n_neighbors)
     if device is None and isinstance(X, torch.Tensor):
@@ -261,6 +253,11 @@ def fuse(
 
     source, target = (in_memory(side, name=name) for side, name in ((X, "X"), (Y, "Y")))
     rows = check_rows(pairs, len(source), len(target))
+    if epsilons is None:
+        epsilons = temperatures(criterion, min(len(source), len(target)), len(rows[0]))
+    search = Search(
+        lams, epsilons, n_rounds, kernel_rounds, maps, criterion, n_folds, _TOL_BEFORE * tol, seed,
+    )  # fmt: skip
     pair_labels = check_criterion(criterion, classifier, labels, len(rows[0]))
     size = check_minibatch_size(minibatch_size, source, target, rows, memory_limit)
     if distributed:

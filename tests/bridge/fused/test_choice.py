@@ -12,13 +12,12 @@ import torch
 
 from neurobridge.bridge import CRITERIA, Candidate, bridge_cost, fuse, ridge_map
 from neurobridge.bridge.fused.candidate import RIDGE, SELF_TRAINED
-from neurobridge.bridge.fused.choosing.choice import Choice, beats, losses_of, pick
+from neurobridge.bridge.fused.choosing.choice import Choice, beats, losses_of, pick, temperatures
 from neurobridge.bridge.fused.choosing.folds import make_folds
 from neurobridge.bridge.fused.choosing.ledger import Ledger
 from neurobridge.bridge.fused.choosing.search import Search
 from neurobridge.bridge.fused.chosen import held_pairs
 from neurobridge.bridge.fused.cost import FusedProblem
-from neurobridge.bridge.fused.fuse import EPSILONS
 from neurobridge.bridge.fused.solving.families import CloudProblem
 from neurobridge.maps.linear import unit_of_cloud
 from tests.bridge.fused.pools import ONE, clustered, r2
@@ -59,11 +58,34 @@ def test_families_that_are_not_asked_for_are_not_tried():
     assert bridge.screening == {}
 
 
+@pytest.mark.parametrize("criterion", CRITERIA)
+def test_many_points_begin_with_a_sharper_plan(criterion):
+    few, many = (temperatures(criterion, n, 13) for n in (700, 701))
+    assert sorted(few) == sorted(many)
+    assert many[0] == 0.02
+    assert few[0] == (0.05 if criterion in ("correlation", "error") else 0.02)
+    # A dozen pairs compare no temperatures.
+    assert temperatures(criterion, 701, 12) == few
+
+
+def test_fuse_begins_with_the_temperature_of_its_size():
+    rng = np.random.default_rng(5)
+    latents = rng.normal(size=(720, 2))
+    both = latents @ rng.normal(size=(2, 3)), latents @ rng.normal(size=(2, 4))
+    pairs = np.arange(14), np.arange(14)
+    small = {"lams": (1.0,), "n_rounds": (1,), "kernel_rounds": (0,), "maps": ("ridge",), "n_folds": 2}
+    for n, first in ((700, 0.05), (720, 0.02)):
+        bridge = fuse(both[0], both[1][:n], pairs, **small)
+        assert next(iter(bridge.screening)) == (1.0, first)
+
+
 def test_the_default_grid_reaches_the_bridge_alone_and_the_maps_alone():
-    lams, epsilons = inspect.signature(fuse).parameters["lams"].default, EPSILONS["correlation"]
+    lams, epsilons = (
+        inspect.signature(fuse).parameters["lams"].default,
+        temperatures("correlation", len(X), len(PAIRS[0])),
+    )
     assert 0.0 in lams
     assert len(set(epsilons)) >= 3
-    assert set(EPSILONS) == set(CRITERIA)
     bridge = fuse(X, Y, PAIRS, n_rounds=(2,), kernel_rounds=(0,), n_folds=2, n_neighbors=8)
     # Plans of rotations know the maps alone.
     assert {each.lam for each in bridge.errors if each.map in ("orthogonal", "whitened")} == {1.0}

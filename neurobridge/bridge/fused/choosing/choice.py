@@ -38,6 +38,8 @@ _FEWEST_PAIRS = 4
 # Up to this many pairs one is left out at a time: ridge on a dozen pairs loses more to every one that is missing than the fused
 # bridge does. So few pairs cannot choose among sixteen: the first lam and epsilon are taken.
 _ONE_AT_A_TIME = 12
+# The first is the one that others have to beat: sharp plans find partners, soft ones average noise away.
+_SOFT, _SHARP = (0.05, 0.02, 0.1, 0.01), (0.02, 0.05, 0.1, 0.01)
 # The candidate where there are too few pairs to choose with.
 _DEFAULT = Candidate(lam=0.9, epsilon=0.1, n_rounds=1, readout="barycentric")
 # Plans of orthogonal and whitened maps: the cost is how far the rotation misses alone, by the cosine.
@@ -88,6 +90,23 @@ class Choice(NamedTuple):
             solved.append(candidate if candidate.n_rounds else pick(with_plan, first))
             errors.append({each: float(np.nanmean(values)) for each, values in pair_losses.items()})
         return cls(tuple(chosen), tuple(solved), tuple(errors), screening)  # type: ignore[arg-type]
+
+
+def temperatures(criterion: Criterion, n_points: int, n_pairs: int) -> tuple[float, ...]:
+    """Return the candidate temperatures of a criterion; the first is the one that others have to beat.
+
+    Among more points than candidates are compared on, the plan at one temperature averages over more partners than the comparison
+    shows, so that a sharper one comes first. Up to twelve pairs, where none is compared, it stays soft.
+
+    Parameters
+    ----------
+    criterion : {"correlation", "error", "retrieval", "labels"}
+    n_points : int
+        Of the smaller side, pairs included.
+    n_pairs : int
+    """
+    is_sharp = criterion in ("labels", "retrieval") or (n_points > _CHOOSING_POINTS and n_pairs > _ONE_AT_A_TIME)
+    return _SHARP if is_sharp else _SOFT
 
 
 def pick(pair_losses: PairLosses, first: Candidate | None = None) -> Candidate:
