@@ -20,6 +20,8 @@ tensorflow below 2.16 and numpy below 2, none of which goes beside the torch use
 
 For the memory, extraction to netCDF runs in a process of its own at 1k, 4k and 16k stimuli (rows
 of a table that name 256 files again and again), 4096 units kept of each; its peak RSS is compared.
+
+`workers` shows 640 images to the ResNet-18 in this process and on two dask workers of one thread each, in turns.
 """
 
 from __future__ import annotations
@@ -51,6 +53,7 @@ from neurobridge.study.machine import peak_rss
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 STIMULI = (1_000, 4_000, 16_000)
+N_WORKERS, N_SHOWN = 2, 640
 
 
 class Block(nn.Module):
@@ -92,6 +95,9 @@ CASES = {
     "resnet18": (resnet18, 224, 192, 32, ["2", "4", "5"]),
     "small": (small_network, 96, 2048, 64, ["2", "4"]),
 }
+
+
+PARTS = (*CASES, "memory", "workers")
 
 
 def write_images(folder: Path, n: int, size: int) -> pd.DataFrame:
@@ -220,9 +226,41 @@ def extraction_memory(n: int) -> dict[str, float]:
         }
 
 
+def on_workers(runs: int) -> dict[str, Any]:
+    """Measure the wall seconds of an extraction in this process and on workers."""
+    from distributed import Client, LocalCluster
+
+    make_model, size, _, batch_size, _ = CASES["resnet18"]
+    torch.manual_seed(0)
+    model = make_model().eval()
+    seconds: dict[str, list[float]] = {"process": [], "workers": []}
+    options = {"n_workers": N_WORKERS, "threads_per_worker": 1, "memory_limit": None, "dashboard_address": ":0"}
+    with tempfile.TemporaryDirectory() as name, LocalCluster(**options) as local, Client(local) as client:
+        folder = Path(name)
+        table = write_images(folder, N_SHOWN, size)
+        client.run(torch.set_num_threads, 1)
+
+        def shown(distributed: bool) -> np.ndarray:
+            activations = extract(
+                model, table, ["4", "5"], root=folder, batch_size=batch_size, pooling="mean", distributed=distributed,
+                preprocess=Preprocess(mean=MEAN, std=STD),
+            )  # fmt: skip
+            return np.asarray(activations.values)
+
+        here, there = shown(False), shown(True)
+        for _ in range(runs):
+            for where in seconds:
+                seconds[where].append(timed(lambda where=where: shown(where == "workers"))[0])
+    return {
+        "n_images": N_SHOWN, "size": size, "n_workers": N_WORKERS, "runs": runs, "seconds": seconds,
+        "ratio": statistics.median(a / b for a, b in zip(*seconds.values(), strict=True)),
+        "largest_relative_difference": float(np.abs(here - there).max() / np.abs(here).max()),
+    }  # fmt: skip
+
+
 def main(
     n_runs: Annotated[int, typer.Option("--runs")] = 5,
-    only: Annotated[str | None, typer.Option("--only", callback=one_of([*CASES, "memory"]))] = None,
+    only: Annotated[str | None, typer.Option("--only", callback=one_of(PARTS))] = None,
     n_stimuli: Annotated[
         int | None, typer.Option("--memory", help="Measure the memory for so many stimuli, in this process.")
     ] = None,
@@ -241,10 +279,13 @@ def main(
     }
     results = json.loads(out_file.read_text()) if out_file.exists() else {}
     results["machine"] = machine
-    for part in (*CASES, "memory") if only is None else (only,):
+    for part in PARTS if only is None else (only,):
         load_before = os.getloadavg()[0]
         if part == "memory":
             results[part] = [memory_in_process(n) for n in STIMULI]
+        elif part == "workers":
+            results[part] = on_workers(n_runs) | {"load_average_before": load_before}
+            print(f"{N_WORKERS} workers: {results[part]['ratio']:.2f} times as fast as one process", flush=True)
         else:
             results[part] = throughput(part, n_runs) | {"load_average_before": load_before}
             for task, row in results[part]["tasks"].items():

@@ -6,12 +6,11 @@ import json
 import logging
 import os
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import closing
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, closing, nullcontext
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 import xarray as xr
 
@@ -29,12 +28,21 @@ from neurobridge.features.models.frozen import (
 )
 from neurobridge.features.models.hooks import Recorder, match_layers
 from neurobridge.features.reduction import Reduction, as_reductions
+from neurobridge.features.showing import (
+    Batches,
+    Block,
+    check_workers,
+    require_unchanged,
+    shown_here,
+    shown_on_workers,
+)
 from neurobridge.features.stimuli.collections import Root, Stimuli
 from neurobridge.features.stimuli.images import Source, as_source, read_ahead
 from neurobridge.features.stimuli.preprocess import Preprocess
 from neurobridge.features.storage import DTYPES, KEY, Memory, Partial, check_result, extraction_key, find_done
 from neurobridge.points.options import is_choice, require_count, require_options
 from neurobridge.points.progress import progress_bar
+from neurobridge.points.workers import active_client
 
 _LOG = logging.getLogger(__name__)
 
@@ -55,6 +63,7 @@ def extract(
     cache: str | os.PathLike[str] | None = None,
     overwrite: bool = False,
     workers: int = 1,
+    distributed: bool = False,
     device: str | torch.device | None = None,
     seed: int = 0,
     max_bytes: int = 4 * 2**30,
@@ -111,6 +120,9 @@ def extract(
         Replace a file at `out` that belongs to another extraction.
     workers : int
         Threads that read images ahead; 0 reads them when they are needed.
+    distributed : bool
+        Show blocks of images on the workers of the active dask client. The model is sent once to each worker, the pixels are read
+        here and sent block by block, and a block whose worker died is shown by another. The values are those of one process.
     device : str or torch.device, optional
         Where to run; default: where the model's weights are.
     seed : int
@@ -142,6 +154,10 @@ def extract(
         `max_bytes` or the disk; or another file is at `out`.
     MemoryError
         There is not enough memory for a single image.
+    ValueError
+        ``distributed=True`` without an active client, or with a model or a `device` other than the CPU.
+    ImportError
+        ``distributed=True`` without the package ``distributed``.
     RuntimeError
         The model changed its own weights or buffers, also those that are not persistent, during the pass.
 
@@ -168,8 +184,11 @@ def extract(
     >>> {name: int((both["pooling"] == name).sum()) for name in ("mean", "flatten")}
     {'mean': 12, 'flatten': 192}
     """
-    require_options(overwrite=overwrite, progress=progress, error=AssemblyError)
+    require_options(overwrite=overwrite, progress=progress, distributed=distributed, error=AssemblyError)
     _check_arguments(batch_size, workers, dtype, out, cache)
+    if distributed:
+        check_workers(model, device)
+        active_client()
     reductions = as_reductions(pooling)
     several = "" not in reductions
     records = [reduction.record() for reduction in reductions.values()]
@@ -202,7 +221,10 @@ def extract(
             "showing %d stimuli to %s: %d layers, batches of %d, %d stimuli already done",
             len(source), attrs["model"], len(names), batch_size, sink.n_done,
         )  # fmt: skip
-        with frozen(model, device) as setting, Recorder(model, names) as recorder:
+        recorder = Recorder(model, names)
+        # A model that is sent to workers has no hooks: they record with their own.
+        throughout, at_first = (nullcontext(), recorder) if distributed else (recorder, nullcontext())
+        with frozen(model, device) as setting, throughout:
             forward = Forward(
                 recorder,
                 names,
@@ -212,12 +234,15 @@ def extract(
                 setting=setting,
                 batch_size=batch_size,
             )
-            _stream(source, blocks[skip:], sink, forward, reductions, seed=seed, workers=workers, progress=progress)
-        if (weights_digest(model), unsaved_digest(model)) != (digest, unsaved):
-            raise RuntimeError(
-                "model: found other weights or buffers after the pass than before; expected a frozen model. "
-                "Mend: a module updates its state in eval mode; disable that, or pass a copy of the model."
-            )
+            with closing(read_ahead(source, blocks[skip:], workers)) as reader:
+                checked = _checked(reader, source, sink, forward, reductions, at_first)
+                shown = (
+                    shown_on_workers(checked, model, forward, seed)
+                    if distributed
+                    else shown_here(checked, forward, seed)
+                )
+                _keep(shown, source, sink, progress=progress)
+        require_unchanged(model, (digest, unsaved))
         activations = sink.finish(source.coords, attrs)
         _LOG.info(
             "activations of %s: %d stimuli, %d units, %d blocks read, %.2f s",
@@ -282,35 +307,36 @@ def _check_arguments(batch_size: int, workers: int, dtype: str, out: Any, cache:
         require_zarr(zarr)
 
 
-def _stream(
+def _checked(
+    reader: Iterator[Block],
     source: Source,
-    blocks: Sequence[slice],
     sink: Memory | Partial,
     forward: Forward,
     reductions: Mapping[str, Reduction],
-    *,
-    seed: int,
-    workers: int,
-    progress: bool,
-) -> None:
+    at_first: AbstractContextManager[Any],
+) -> Iterator[Block]:
+    """Pass on blocks whose images have the size of the first, which also shows the axes of the layers."""
     ids = source.coords["stimulus_id"].tolist()
     watches = [each.watch for each in reductions.values() if hasattr(each, "watch")]
-    with (
-        progress_bar(total=len(source), initial=sink.n_done, progress=progress, unit="image") as bar,
-        closing(read_ahead(source, blocks, workers)) as reader,
-    ):
-        for k, (rows, pixels) in enumerate(reader):
-            if sink.image_shape is None:
-                sink.image_shape = pixels[0].shape
-            forward.check_sizes(pixels, ids[rows], sink.image_shape)
-            for watch in watches:
-                watch(pixels, ids[rows])
-            if k == 0:
+    for k, (rows, pixels) in enumerate(reader):
+        if sink.image_shape is None:
+            sink.image_shape = pixels[0].shape
+        forward.check_sizes(pixels, ids[rows], sink.image_shape)
+        for watch in watches:
+            watch(pixels, ids[rows])
+        if k == 0:
+            with at_first:
                 forward.learn_axes(pixels)
-            # By the place of the block: the same after a resumption as without one.
-            forward.setting.seed(int(np.random.SeedSequence([seed, rows.start]).generate_state(1)[0]))
+        yield rows, pixels
+
+
+def _keep(shown: Iterator[tuple[slice, Batches]], source: Source, sink: Memory | Partial, *, progress: bool) -> None:
+    """Write the activations of one block after another."""
+    ids = source.coords["stimulus_id"].tolist()
+    with progress_bar(total=len(source), initial=sink.n_done, progress=progress, unit="image") as bar:
+        for rows, batches in shown:
             row = rows.start
-            for activations in forward(pixels):
+            for activations in batches:
                 batch_ids = ids[row : row + len(next(iter(activations.values())))]
                 refuse_non_finite(activations, batch_ids)
                 sink.write(row, activations, batch_ids)

@@ -52,6 +52,11 @@ class Forward:
         self.setting, self._size = setting, batch_size
         self._n_images = 0
 
+    @property
+    def settings(self) -> tuple[tuple[str, ...], dict[str, Axes], dict[str, Reduction], Preprocess, int]:
+        """Layers, axes as far as they are known, reductions, preprocessing and batch size."""
+        return tuple(self._layers), dict(self._axes), dict(self._reductions), self._preprocess, self._size
+
     def learn_axes(self, pixels: Pixels) -> None:
         """Find the axes of all layers that the user did not name, with the first of the images given."""
         unnamed = [layer for layer in self._layers if layer not in self._axes]

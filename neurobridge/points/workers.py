@@ -135,6 +135,34 @@ def job_runner(distributed: bool) -> Runner:
     return run
 
 
+def shared_value(value: Any, *, distributed: bool) -> Any:
+    """Return what jobs of `job_runner` take in place of a value that all of them need: a function finds the value itself.
+
+    Parameters
+    ----------
+    value : object
+        It is sent to a worker once, not with every job; if the workers that have it die, the scheduler sends it again.
+    distributed : bool
+        As of `job_runner`; False returns the value.
+
+    Examples
+    --------
+    >>> from neurobridge.points.workers import job_runner, shared_value
+    >>> base = shared_value(2, distributed=False)
+    >>> list(job_runner(False)(pow, [(base, 3), (base, 4)]))
+    [8, 16]
+    """
+    if not distributed:
+        return value
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Sending large graph", category=UserWarning)
+        return active_client().submit(_itself, value, pure=False)
+
+
+def _itself(value: Any) -> Any:
+    return value
+
+
 def _single(function: Callable[..., Any], *arguments: Any) -> tuple[Any, list[Warning]]:
     """Call a function, and return its warnings too, in a worker, which has as many jobs as threads: BLAS gets one of them."""
     with threadpool_limits(limits=1, user_api="blas"), warnings.catch_warnings(record=True) as caught:

@@ -1,0 +1,138 @@
+"""Blocks of images shown to a frozen model: here, or on the workers of dask."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from neurobridge.features.forward import Forward
+from neurobridge.features.models.axes import Axes
+from neurobridge.features.models.frozen import frozen, unsaved_digest, weights_digest
+from neurobridge.features.models.hooks import Recorder
+from neurobridge.features.reduction import Part, Reduction
+from neurobridge.features.stimuli.images import Pixels
+from neurobridge.features.stimuli.preprocess import Preprocess
+from neurobridge.points.workers import job_runner, require_workers_device, shared_value
+
+#: Rows of the stimuli, and their pixels.
+Block = tuple[slice, Pixels]
+#: Activations of one batch after another.
+Batches = Iterable[dict[Part, torch.Tensor]]
+
+# Two jobs of one worker share the model, and hooks of one would record the images of the other.
+_ONE_JOB = threading.Lock()
+
+
+class Shown(NamedTuple):
+    """A model and what is recorded of it: all that a worker needs beside the pixels.
+
+    Attributes
+    ----------
+    model : torch.nn.Module
+    layers : tuple of str
+    axes : mapping of str to tuple of str
+        Of their outputs.
+    reductions : mapping of str to Reduction
+    preprocess : Preprocess
+    batch_size : int
+    """
+
+    model: torch.nn.Module
+    layers: tuple[str, ...]
+    axes: Mapping[str, Axes]
+    reductions: Mapping[str, Reduction]
+    preprocess: Preprocess
+    batch_size: int
+
+
+def check_workers(model: torch.nn.Module, device: str | torch.device | None) -> None:
+    """Refuse a device that workers may not have.
+
+    Raises
+    ------
+    ValueError
+        A device other than the CPU is asked for, or the model lies on one.
+    """
+    require_workers_device(device)
+    elsewhere = sorted({str(each.device) for each in (*model.parameters(), *model.buffers())} - {"cpu"})
+    if elsewhere:
+        raise ValueError(
+            f"model: found weights on {', '.join(elsewhere)} with distributed=True; expected them on the CPU, from where they are "
+            "sent to the workers. Mend: model.cpu(), or distributed=False."
+        )
+
+
+def block_seed(seed: int, rows: slice) -> int:
+    """Return the seed of a block: by its place, so that it is the same after a resumption as without one."""
+    return int(np.random.SeedSequence([seed, rows.start]).generate_state(1)[0])
+
+
+def shown_here(blocks: Iterable[Block], forward: Forward, seed: int) -> Iterator[tuple[slice, Batches]]:
+    """Show one block after another in this process."""
+    for rows, pixels in blocks:
+        forward.setting.seed(block_seed(seed, rows))
+        yield rows, forward(pixels)
+
+
+def shown_on_workers(
+    blocks: Iterable[Block], model: torch.nn.Module, forward: Forward, seed: int
+) -> Iterator[tuple[slice, Batches]]:
+    """Show the blocks on the workers of the active client, several at a time, and give what they recorded in order.
+
+    The model is sent once to each worker; a block whose worker died is shown by another. The axes of `forward` are read when the
+    first block has come.
+    """
+    sent: deque[slice] = deque()
+
+    def jobs() -> Iterator[tuple[object, Pixels, int]]:
+        shared = None
+        for rows, pixels in blocks:
+            if shared is None:
+                shared = shared_value(Shown(model, *forward.settings), distributed=True)
+            sent.append(rows)
+            yield shared, pixels, block_seed(seed, rows)
+
+    for batches in job_runner(True)(show, jobs()):
+        # Named tuples come back from workers as plain ones.
+        yield sent.popleft(), [{Part(*name): values for name, values in batch.items()} for batch in batches]
+
+
+def show(shown: Shown, pixels: Pixels, seed: int) -> list[dict[Part, torch.Tensor]]:
+    """Show one block, and return the activations of its batches.
+
+    Raises
+    ------
+    RuntimeError
+        The model changed its own weights or buffers.
+    """
+    model = shown.model
+    with _ONE_JOB:
+        before = weights_digest(model), unsaved_digest(model)
+        with frozen(model, None) as setting, Recorder(model, shown.layers) as recorder:
+            setting.seed(seed)
+            forward = Forward(
+                recorder, shown.layers, axes=shown.axes, reductions=shown.reductions, preprocess=shown.preprocess,
+                setting=setting, batch_size=shown.batch_size,
+            )  # fmt: skip
+            batches = list(forward(pixels))
+        require_unchanged(model, before)
+    return batches
+
+
+def require_unchanged(model: torch.nn.Module, before: tuple[str, str]) -> None:
+    """Refuse a model whose weights or buffers are other ones than before.
+
+    Raises
+    ------
+    RuntimeError
+    """
+    if (weights_digest(model), unsaved_digest(model)) != before:
+        raise RuntimeError(
+            "model: found other weights or buffers after the pass than before; expected a frozen model. "
+            "Mend: a module updates its state in eval mode; disable that, or pass a copy of the model."
+        )
