@@ -34,6 +34,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any
@@ -250,7 +251,7 @@ def on_workers(runs: int) -> dict[str, Any]:
         here, there = shown(False), shown(True)
         for _ in range(runs):
             for where in seconds:
-                seconds[where].append(timed(lambda where=where: shown(where == "workers"))[0])
+                seconds[where].append(timed(partial(shown, where == "workers"))[0])
     return {
         "n_images": N_SHOWN, "size": size, "n_workers": N_WORKERS, "runs": runs, "seconds": seconds,
         "ratio": statistics.median(a / b for a, b in zip(*seconds.values(), strict=True)),
