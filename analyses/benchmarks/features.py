@@ -241,21 +241,21 @@ def on_workers(runs: int) -> dict[str, Any]:
         table = write_images(folder, N_SHOWN, size)
         client.run(torch.set_num_threads, 1)
 
-        def shown(distributed: bool) -> np.ndarray:
+        def recorded(distributed: bool) -> np.ndarray:
             activations = extract(
                 model, table, ["4", "5"], root=folder, batch_size=batch_size, pooling="mean", distributed=distributed,
                 preprocess=Preprocess(mean=MEAN, std=STD),
             )  # fmt: skip
             return np.asarray(activations.values)
 
-        here, there = shown(False), shown(True)
+        process_values, worker_values = recorded(False), recorded(True)
         for _ in range(runs):
             for where in seconds:
-                seconds[where].append(timed(partial(shown, where == "workers"))[0])
+                seconds[where].append(timed(partial(recorded, where == "workers"))[0])
     return {
         "n_images": N_SHOWN, "size": size, "n_workers": N_WORKERS, "runs": runs, "seconds": seconds,
         "ratio": statistics.median(a / b for a, b in zip(*seconds.values(), strict=True)),
-        "largest_relative_difference": float(np.abs(here - there).max() / np.abs(here).max()),
+        "largest_relative_difference": float(np.abs(process_values - worker_values).max() / np.abs(process_values).max()),
     }  # fmt: skip
 
 

@@ -301,7 +301,7 @@ def finish(run: Run, records: list[Record]) -> dict[str, Any]:
         hvm_text
         + "v4-session is real V4 of Cowley et al. 2023 with its images, which have no labels. it-v6 is real IT, averaged over "
         "trials, and has no ceiling. Its images are not public, so no network can see them: the side of the model is the "
-        "generative latents, which hold the name of the object, or the other half of the sites, which is no second animal, as "
+        "generative latents, which hold the name of the object, or the other half of the sites. That half is no second animal: "
         "sites that were recorded together may share noise. "
         + "; ".join(
             f"{name}: {fact['n_stimuli']} stimuli, {fact['n_model']} dimensions of {fact['model_side']}, {fact['n_sites']} sites"

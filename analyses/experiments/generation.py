@@ -198,7 +198,7 @@ def finish(run: Run, records: list[Record]) -> dict[str, Any]:
         f"images. Captions have {len(WORDINGS)} wordings, in which digits are figures or words; images are asked for in "
         f"{len(NEW_WORDINGS)} other wordings. The known pairs hold equally many of each digit. Frechet distances are those of "
         f"{n_images} images. 'Drawn from the plan' decodes the latents of an image of the pool. The flow that is trained end to "
-        "end works on VAE latents, not on pixels. Settings were chosen on digits that no pool holds and in other wordings. An "
+        "end works on VAE latents, not on pixels. Settings were looked at on digits that no pool holds and in other wordings. An "
         "image of another digit than was asked for adds to the spread. Reconstructions bound methods that make varied images, but "
         "not those that give the mean of a class."
     )

@@ -167,12 +167,12 @@ def finish(run: Run, records: list[Record]) -> dict[str, Any]:
     return {
         "note": (
             f"The data are real MNIST with {n_test:,} test images. The encoder ({MAIN}: {ENCODERS[MAIN][0]}, {ENCODERS[MAIN][2]}) "
-            "was trained on the training images without labels, which takes 7 minutes once. Which of ours is judged at which "
-            "number of pairs, and the fixed settings of the fused bridge, were chosen on the first 10,000 training digits. To save "
-            f"time, flows and the choice by correlation were run on one seed; {BY_LABELS}, keypoints, spectral and fugw at the "
-            "numbers of pairs that are shown; the bridge without maps, relative representations and self-trained rotations up to "
-            f"600 pairs, and the fused bridge up to {MOST['fused']:,}. Above 6,000 pairs there is one seed, and augmentation has "
-            "two above 600 pairs."
+            "was trained on the training images without labels, which takes 7 minutes once. Which of our methods is judged at "
+            "which number of pairs, and the fixed settings of the fused bridge, were chosen on the first 10,000 training digits. "
+            f"To save time, flows and the choice by correlation were run on one seed; {BY_LABELS}, keypoints, spectral and fugw at "
+            "the numbers of pairs that are shown; the bridge without maps, relative representations and self-trained rotations up "
+            f"to 600 pairs, and the fused bridge up to {MOST['fused']:,}. Above 6,000 pairs there is one seed, and augmentation "
+            "has two above 600 pairs."
         ),
         "answer": f"Accuracy by known captions, ours as named before: {lines}. Chance {null_95:.2f}.",
         "tables": tables,

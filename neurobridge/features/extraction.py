@@ -32,9 +32,9 @@ from neurobridge.features.showing import (
     Batches,
     Block,
     check_workers,
+    recorded_here,
+    recorded_on_workers,
     require_unchanged,
-    shown_here,
-    shown_on_workers,
 )
 from neurobridge.features.stimuli.collections import Root, Stimuli
 from neurobridge.features.stimuli.images import Source, as_source, read_ahead
@@ -42,7 +42,6 @@ from neurobridge.features.stimuli.preprocess import Preprocess
 from neurobridge.features.storage import DTYPES, KEY, Memory, Partial, check_result, extraction_key, find_done
 from neurobridge.points.options import is_choice, require_count, require_options
 from neurobridge.points.progress import progress_bar
-from neurobridge.points.workers import active_client
 
 _LOG = logging.getLogger(__name__)
 
@@ -121,8 +120,9 @@ def extract(
     workers : int
         Threads that read images ahead; 0 reads them when they are needed.
     distributed : bool
-        Show blocks of images on the workers of the active dask client. The model is sent once to each worker, the pixels are read
-        here and sent block by block, and a block whose worker died is shown by another. The values are those of one process.
+        Show blocks of images on the workers of the active dask client, which have best one thread each. The model is sent once to
+        each worker, the pixels are read here and sent block by block, and a block whose worker died is shown by another. At most
+        two blocks a worker and one more are under way. The values are those of one process, up to rounding.
     device : str or torch.device, optional
         Where to run; default: where the model's weights are.
     seed : int
@@ -155,7 +155,8 @@ def extract(
     MemoryError
         There is not enough memory for a single image.
     ValueError
-        ``distributed=True`` without an active client, or with a model or a `device` other than the CPU.
+        ``distributed=True`` without an active client, with a model or a `device` other than the CPU, or with a model that cannot be
+        pickled.
     ImportError
         ``distributed=True`` without the package ``distributed``.
     RuntimeError
@@ -188,7 +189,6 @@ def extract(
     _check_arguments(batch_size, workers, dtype, out, cache)
     if distributed:
         check_workers(model, device)
-        active_client()
     reductions = as_reductions(pooling)
     several = "" not in reductions
     records = [reduction.record() for reduction in reductions.values()]
@@ -235,13 +235,15 @@ def extract(
                 batch_size=batch_size,
             )
             with closing(read_ahead(source, blocks[skip:], workers)) as reader:
-                checked = _checked(reader, source, sink, forward, reductions, at_first)
-                shown = (
-                    shown_on_workers(checked, model, forward, seed)
+                checked = _checked(reader, source, sink, forward, reductions, at_first, every_axis=distributed)
+                recorded = (
+                    recorded_on_workers(checked, model, (digest, unsaved), forward, seed)
                     if distributed
-                    else shown_here(checked, forward, seed)
+                    else recorded_here(checked, forward, seed)
                 )
-                _keep(shown, source, sink, progress=progress)
+                # Closed at once where a block is refused: workers would go on with the next ones.
+                with closing(recorded):
+                    _keep(recorded, source, sink, progress=progress)
         require_unchanged(model, (digest, unsaved))
         activations = sink.finish(source.coords, attrs)
         _LOG.info(
@@ -314,8 +316,10 @@ def _checked(
     forward: Forward,
     reductions: Mapping[str, Reduction],
     at_first: AbstractContextManager[Any],
+    *,
+    every_axis: bool,
 ) -> Iterator[Block]:
-    """Pass on blocks whose images have the size of the first, which also shows the axes of the layers."""
+    """Pass on blocks whose images have the size of the first; the first block also determines the axes of the layers."""
     ids = source.coords["stimulus_id"].tolist()
     watches = [each.watch for each in reductions.values() if hasattr(each, "watch")]
     for k, (rows, pixels) in enumerate(reader):
@@ -326,15 +330,15 @@ def _checked(
             watch(pixels, ids[rows])
         if k == 0:
             with at_first:
-                forward.learn_axes(pixels)
+                forward.learn_axes(pixels, every=every_axis)
         yield rows, pixels
 
 
-def _keep(shown: Iterator[tuple[slice, Batches]], source: Source, sink: Memory | Partial, *, progress: bool) -> None:
+def _keep(recorded: Iterator[tuple[slice, Batches]], source: Source, sink: Memory | Partial, *, progress: bool) -> None:
     """Write the activations of one block after another."""
     ids = source.coords["stimulus_id"].tolist()
     with progress_bar(total=len(source), initial=sink.n_done, progress=progress, unit="image") as bar:
-        for rows, batches in shown:
+        for rows, batches in recorded:
             row = rows.start
             for activations in batches:
                 batch_ids = ids[row : row + len(next(iter(activations.values())))]

@@ -57,12 +57,21 @@ class Forward:
         """Layers, axes as far as they are known, reductions, preprocessing and batch size."""
         return tuple(self._layers), dict(self._axes), dict(self._reductions), self._preprocess, self._size
 
-    def learn_axes(self, pixels: Pixels) -> None:
-        """Find the axes of all layers that the user did not name, with the first of the images given."""
+    def learn_axes(self, pixels: Pixels, *, every: bool = False) -> None:
+        """Find the axes of all layers that the user did not name, with the first of the images given.
+
+        Parameters
+        ----------
+        pixels : sequence of images
+        every : bool
+            Give the usual axes to those that cannot be found now, not with their first batch.
+        """
         unnamed = [layer for layer in self._layers if layer not in self._axes]
         if unnamed:
             n_images = min(self._size, len(pixels))
             self._axes |= find_axes(self._recorder, self._prepare(pixels[:1]), unnamed, n_images=n_images)
+        if every and not self._axes.keys() >= set(self._layers):
+            self._run(pixels[: self._size])
 
     def __call__(self, pixels: Pixels) -> Iterator[dict[Part, torch.Tensor]]:
         """Yield the activations of one batch after another, by layer and pooling.

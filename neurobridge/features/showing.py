@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -17,7 +17,7 @@ from neurobridge.features.models.hooks import Recorder
 from neurobridge.features.reduction import Part, Reduction
 from neurobridge.features.stimuli.images import Pixels
 from neurobridge.features.stimuli.preprocess import Preprocess
-from neurobridge.points.workers import job_runner, require_workers_device, shared_value
+from neurobridge.points.workers import active_client, job_runner, require_workers_device, shared_value
 
 #: Rows of the stimuli, and their pixels.
 Block = tuple[slice, Pixels]
@@ -28,12 +28,14 @@ Batches = Iterable[dict[Part, torch.Tensor]]
 _ONE_JOB = threading.Lock()
 
 
-class Shown(NamedTuple):
+class Recording(NamedTuple):
     """A model and what is recorded of it: all that a worker needs beside the pixels.
 
     Attributes
     ----------
     model : torch.nn.Module
+    digests : tuple of two str
+        Of its weights and of its buffers that are not saved, which no worker may change.
     layers : tuple of str
     axes : mapping of str to tuple of str
         Of their outputs.
@@ -43,6 +45,7 @@ class Shown(NamedTuple):
     """
 
     model: torch.nn.Module
+    digests: tuple[str, str]
     layers: tuple[str, ...]
     axes: Mapping[str, Axes]
     reductions: Mapping[str, Reduction]
@@ -51,20 +54,32 @@ class Shown(NamedTuple):
 
 
 def check_workers(model: torch.nn.Module, device: str | torch.device | None) -> None:
-    """Refuse a device that workers may not have.
+    """Refuse what workers cannot be sent, or may not have.
 
     Raises
     ------
-    ValueError
-        A device other than the CPU is asked for, or the model lies on one.
+    ImportError, ValueError
+        No package ``distributed`` or no active client; a device other than the CPU is asked for, or the model lies on one; or the
+        model cannot be pickled.
     """
     require_workers_device(device)
+    active_client()
     elsewhere = sorted({str(each.device) for each in (*model.parameters(), *model.buffers())} - {"cpu"})
     if elsewhere:
         raise ValueError(
             f"model: found weights on {', '.join(elsewhere)} with distributed=True; expected them on the CPU, from where they are "
             "sent to the workers. Mend: model.cpu(), or distributed=False."
         )
+    from distributed.protocol.pickle import dumps
+
+    try:
+        dumps(model)
+    # Any error of the model's own.
+    except Exception as error:
+        raise ValueError(
+            f"model: found a {type(model).__name__} that cannot be pickled ({type(error).__name__}: {error}) with "
+            "distributed=True; expected one that can be sent to the workers. Mend: distributed=False."
+        ) from error
 
 
 def block_seed(seed: int, rows: slice) -> int:
@@ -72,16 +87,16 @@ def block_seed(seed: int, rows: slice) -> int:
     return int(np.random.SeedSequence([seed, rows.start]).generate_state(1)[0])
 
 
-def shown_here(blocks: Iterable[Block], forward: Forward, seed: int) -> Iterator[tuple[slice, Batches]]:
+def recorded_here(blocks: Iterable[Block], forward: Forward, seed: int) -> Generator[tuple[slice, Batches], None, None]:
     """Show one block after another in this process."""
     for rows, pixels in blocks:
         forward.setting.seed(block_seed(seed, rows))
         yield rows, forward(pixels)
 
 
-def shown_on_workers(
-    blocks: Iterable[Block], model: torch.nn.Module, forward: Forward, seed: int
-) -> Iterator[tuple[slice, Batches]]:
+def recorded_on_workers(
+    blocks: Iterable[Block], model: torch.nn.Module, digests: tuple[str, str], forward: Forward, seed: int
+) -> Generator[tuple[slice, Batches], None, None]:
     """Show the blocks on the workers of the active client, several at a time, and give what they recorded in order.
 
     The model is sent once to each worker; a block whose worker died is shown by another. The axes of `forward` are read when the
@@ -93,16 +108,16 @@ def shown_on_workers(
         shared = None
         for rows, pixels in blocks:
             if shared is None:
-                shared = shared_value(Shown(model, *forward.settings), distributed=True)
+                shared = shared_value(Recording(model, digests, *forward.settings), distributed=True)
             sent.append(rows)
             yield shared, pixels, block_seed(seed, rows)
 
-    for batches in job_runner(True)(show, jobs()):
+    for batches in job_runner(True)(record, jobs()):
         # Named tuples come back from workers as plain ones.
         yield sent.popleft(), [{Part(*name): values for name, values in batch.items()} for batch in batches]
 
 
-def show(shown: Shown, pixels: Pixels, seed: int) -> list[dict[Part, torch.Tensor]]:
+def record(recording: Recording, pixels: Pixels, seed: int) -> list[dict[Part, torch.Tensor]]:
     """Show one block, and return the activations of its batches.
 
     Raises
@@ -110,28 +125,27 @@ def show(shown: Shown, pixels: Pixels, seed: int) -> list[dict[Part, torch.Tenso
     RuntimeError
         The model changed its own weights or buffers.
     """
-    model = shown.model
+    model, digests = recording.model, recording.digests
     with _ONE_JOB:
-        before = weights_digest(model), unsaved_digest(model)
-        with frozen(model, None) as setting, Recorder(model, shown.layers) as recorder:
+        with frozen(model, None) as setting, Recorder(model, recording.layers) as recorder:
             setting.seed(seed)
             forward = Forward(
-                recorder, shown.layers, axes=shown.axes, reductions=shown.reductions, preprocess=shown.preprocess,
-                setting=setting, batch_size=shown.batch_size,
+                recorder, recording.layers, axes=recording.axes, reductions=recording.reductions,
+                preprocess=recording.preprocess, setting=setting, batch_size=recording.batch_size,
             )  # fmt: skip
             batches = list(forward(pixels))
-        require_unchanged(model, before)
+        require_unchanged(model, digests)
     return batches
 
 
-def require_unchanged(model: torch.nn.Module, before: tuple[str, str]) -> None:
+def require_unchanged(model: torch.nn.Module, digests: tuple[str, str]) -> None:
     """Refuse a model whose weights or buffers are other ones than before.
 
     Raises
     ------
     RuntimeError
     """
-    if (weights_digest(model), unsaved_digest(model)) != before:
+    if (weights_digest(model), unsaved_digest(model)) != digests:
         raise RuntimeError(
             "model: found other weights or buffers after the pass than before; expected a frozen model. "
             "Mend: a module updates its state in eval mode; disable that, or pass a copy of the model."

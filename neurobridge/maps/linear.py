@@ -133,27 +133,27 @@ class Decomposition(NamedTuple):
         ``U diag(S)``.
     squares : array of shape (rank,)
         ``S ** 2``.
-    given : array of shape (n_samples, rank)
-    sides : array of shape (rank, n_dims)
-        ``given diag(1 / (S^2 + alpha)) sides`` is the transposed solution operator of ridge regression: U and ``diag(S) V^T``, or
+    left : array of shape (n_samples, rank)
+    right : array of shape (rank, n_dims)
+        ``left diag(1 / (S^2 + alpha)) right`` is the transposed solution operator of ridge regression: U and ``diag(S) V^T``, or
         ``U diag(S)`` and ``V^T``.
     """
 
     scores: np.ndarray
     squares: np.ndarray
-    given: np.ndarray
-    sides: np.ndarray
+    left: np.ndarray
+    right: np.ndarray
 
     @classmethod
     def of(cls, A: np.ndarray, least_penalty: float) -> Decomposition:
         """Decompose samples of shape (n_samples, n_dims).
 
-        The Gram matrix of the shorter side is decomposed, some four times faster than A, if no penalty is so weak that what it
-        rounds would count.
+        The Gram matrix of the shorter side is decomposed, some four times faster than A, unless a penalty is small enough for its
+        rounding error to matter.
 
         Parameters
         ----------
-        A : array of shape (n_samples, n_dims)
+        A : float64 array of shape (n_samples, n_dims)
         least_penalty : float
             The smallest alpha that will be asked for.
         """
@@ -170,11 +170,11 @@ class Decomposition(NamedTuple):
 
     def coef(self, Y: np.ndarray, alpha: float | np.ndarray) -> np.ndarray:
         """Return ``(A^T A + alpha)^-1 A^T Y``, shape (n_dims, n_targets); one alpha, or one a target."""
-        return self.shrunk(self.given.T @ Y, alpha)
+        return self.shrunk(self.left.T @ Y, alpha)
 
     def shrunk(self, projected: np.ndarray, alpha: float | np.ndarray) -> np.ndarray:
-        """Return the same from ``given^T Y``."""
-        return np.asarray(self.sides.T @ (projected / (self.squares[:, None] + alpha)))
+        """Return these coefficients from ``left^T Y``."""
+        return np.asarray(self.right.T @ (projected / (self.squares[:, None] + alpha)))
 
 
 class RidgeDesign:

@@ -144,7 +144,7 @@ class Decoder:
     def __init__(self, R: np.ndarray, Y: np.ndarray, least_penalty: float = ALPHAS[0]) -> None:
         self.means = R.mean(axis=0), Y.mean(axis=0)
         self.samples = Decomposition.of(R - self.means[0], least_penalty)
-        self.projected = self.samples.given.T @ (Y - self.means[1])
+        self.projected = self.samples.left.T @ (Y - self.means[1])
 
     def at(self, alpha: float) -> LinearMap:
         """Return the decoder with one penalty."""

@@ -136,7 +136,7 @@ def job_runner(distributed: bool) -> Runner:
 
 
 def shared_value(value: Any, *, distributed: bool) -> Any:
-    """Return what jobs of `job_runner` take in place of a value that all of them need: a function finds the value itself.
+    """Return what jobs of `job_runner` take in place of a value that all of them need: the function receives the value.
 
     Parameters
     ----------

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import threading
+import warnings
+
 import numpy as np
 import pytest
 import torch
@@ -124,6 +127,37 @@ def test_errors_of_workers_are_those_of_one_process(cluster):
 def test_refuses(options, facts):
     with refused(ValueError, *facts):
         recorded(distributed=True, **options)
+
+
+def test_refuses_a_model_that_cannot_be_sent(cluster):
+    locked = model()
+    locked.lock = threading.Lock()
+    with refused(ValueError, "model: found a Noisy that cannot be pickled", "distributed=False"):
+        extract(locked, IMAGES, "top", distributed=True)
+
+
+def test_axes_that_cannot_be_found_are_warned_of_once(cluster):
+    class Eight(torch.nn.Module):
+        """Takes eight images and no other number, and mixes all their parts."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.top = torch.nn.Linear(144, 6)
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            if len(images) != 8:
+                raise ValueError(len(images))
+            return self.top(images.flatten(1)).reshape(8, 3, 2)
+
+    torch.manual_seed(0)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        network = torch.nn.Sequential(Eight())
+        ours = extract(network, IMAGES, "0", batch_size=8, distributed=True)
+    assert len([each for each in caught if "axes" in str(each.message)]) == 1
+    with pytest.warns(UserWarning, match="axes"):
+        theirs = extract(network, IMAGES, "0", batch_size=8)
+    xr.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6)
 
 
 def test_refuses_a_model_that_is_not_on_the_cpu(cluster):

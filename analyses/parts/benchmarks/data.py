@@ -19,8 +19,8 @@ def features(results: dict[str, Any]) -> str:
             rows.append([f"{case}, {names[task]}", f"{row['images_per_s']:.1f}", f"{row['of_bare']:.2f}"])
     flat = ", ".join(f"{row['peak_rss_gb']:.2f} GB for {row['n_stimuli']:,}" for row in results["memory"])
     large, little = results["resnet18"], results["small"]
-    spread = results["workers"]
-    here, there = (statistics.median(spread["seconds"][where]) for where in ("process", "workers"))
+    workers = results["workers"]
+    process_seconds, worker_seconds = (statistics.median(workers["seconds"][where]) for where in ("process", "workers"))
     return f"""## Features: extraction beside the bare forward pass
 
 `analyses/benchmarks/features.py`
@@ -34,9 +34,9 @@ longer than the model. All rows except the bare forward pass read and decode the
 The peak memory (RSS) of an extraction to netCDF is {flat} stimuli. thingsvision is not compared, because its release
 requires a torchvision that cannot be installed with this torch.
 
-`extract(..., distributed=True)` on {spread["n_workers"]} dask workers of one thread each showed {spread["n_images"]} images
-to the ResNet-18 in {there:.1f} s, and one process of one thread in {here:.1f} s: {spread["ratio"]:.2f} times as fast
-(median of {spread["runs"]} turns; largest relative difference {spread["largest_relative_difference"]:.0e}).
+`extract(..., distributed=True)` on {workers["n_workers"]} dask workers of one thread each showed {workers["n_images"]} images
+to the ResNet-18 in {worker_seconds:.1f} s, and one process of one thread in {process_seconds:.1f} s:
+{workers["ratio"]:.2f} times as fast (median of {workers["runs"]} turns; largest relative difference {workers["largest_relative_difference"]:.0e}).
 """
 
 

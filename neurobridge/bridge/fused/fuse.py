@@ -120,9 +120,9 @@ def fuse(
     lams, epsilons : sequences of float
         Candidate weights of the maps in [0, 1], and temperatures as fractions of the mean fused cost. The first of each is the
         one that others have to beat; up to twelve pairs it is taken, unless ``n_folds`` is given. Temperatures are by default
-        those of the criterion: .02 comes first for "retrieval" and "labels", .05 for "correlation" and "error", but .02 with more
-        than 700 points a side and more than twelve pairs: candidates are compared on at most 700 points, among which a plan
-        averages over fewer partners than among all.
+        those of the criterion: .02 comes first for "retrieval" and "labels", .05 for "correlation" and "error". For these it is .02,
+        too, where a plan has more than 700 points a side (and twice the pairs) and there are more than twelve pairs: candidates
+        are compared on 700 points, among which a plan averages over fewer partners than among all.
     n_rounds : sequence of int
         Candidate numbers of linear rounds, at least 1. The first is the one that others have to beat.
     kernel_rounds : sequence of int
@@ -246,6 +246,9 @@ def fuse(
             "Mend: leave it out."
         )
     criterion = known_criterion(criterion)
+    search = Search(
+        lams, (1.0,) if epsilons is None else epsilons, n_rounds, kernel_rounds, maps, criterion, n_folds, _TOL_BEFORE * tol, seed,
+    )  # fmt: skip
     candidate = None if candidate is None else check_candidate(candidate)
     geometry = Geometry(metric, scale, n_neighbors)
     if device is None and isinstance(X, torch.Tensor):
@@ -253,13 +256,11 @@ def fuse(
 
     source, target = (in_memory(side, name=name) for side, name in ((X, "X"), (Y, "Y")))
     rows = check_rows(pairs, len(source), len(target))
-    if epsilons is None:
-        epsilons = temperatures(criterion, min(len(source), len(target)), len(rows[0]))
-    search = Search(
-        lams, epsilons, n_rounds, kernel_rounds, maps, criterion, n_folds, _TOL_BEFORE * tol, seed,
-    )  # fmt: skip
     pair_labels = check_criterion(criterion, classifier, labels, len(rows[0]))
     size = check_minibatch_size(minibatch_size, source, target, rows, memory_limit)
+    if epsilons is None:
+        n_points = min(len(source), len(target), size or len(source))
+        search = replace(search, epsilons=temperatures(criterion, n_points, len(rows[0])))
     if distributed:
         check_distributed_minibatches(size, minibatch_size, (len(source), len(target)), device)
     run = job_runner(distributed)
@@ -304,6 +305,7 @@ def fuse(
         *choice.candidates, *choice.errors, criterion, choice.screening, coupling, linear, forward, backward, (1.0, 1.0), size,
         states, back_states,
     )  # fmt: skip
+    # Here, too: a second thread of BLAS costs more than it brings on a busy machine.
     with threadpool_limits(limits=1, user_api="blas"):
         bridge = _distilled(bridge, readout_centres, (X, Y), seed, run)
     return with_spreads(bridge, choice.spreads) if criterion == "retrieval" else bridge

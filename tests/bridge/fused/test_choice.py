@@ -64,8 +64,9 @@ def test_many_points_begin_with_a_sharper_plan(criterion):
     assert sorted(few) == sorted(many)
     assert many[0] == 0.02
     assert few[0] == (0.05 if criterion in ("correlation", "error") else 0.02)
-    # A dozen pairs compare no temperatures.
     assert temperatures(criterion, 701, 12) == few
+    # As many points are compared as there are.
+    assert temperatures(criterion, 800, 400) == few
 
 
 def test_fuse_begins_with_the_temperature_of_its_size():

@@ -96,17 +96,17 @@ def temperatures(criterion: Criterion, n_points: int, n_pairs: int) -> tuple[flo
     """Return the candidate temperatures of a criterion; the first is the one that others have to beat.
 
     Among more points than candidates are compared on, the plan at one temperature averages over more partners than the comparison
-    shows, so that a sharper one comes first. Up to twelve pairs, where none is compared, it stays soft.
+    shows, so that a sharper one comes first. Up to twelve pairs a soft one does.
 
     Parameters
     ----------
     criterion : {"correlation", "error", "retrieval", "labels"}
     n_points : int
-        Of the smaller side, pairs included.
+        Points of a plan on its smaller side, pairs included.
     n_pairs : int
     """
-    is_sharp = criterion in ("labels", "retrieval") or (n_points > _CHOOSING_POINTS and n_pairs > _ONE_AT_A_TIME)
-    return _SHARP if is_sharp else _SOFT
+    has_more = n_points > max(_CHOOSING_POINTS, 2 * n_pairs)
+    return _SHARP if criterion in ("labels", "retrieval") or (has_more and n_pairs > _ONE_AT_A_TIME) else _SOFT
 
 
 def pick(pair_losses: PairLosses, first: Candidate | None = None) -> Candidate:
