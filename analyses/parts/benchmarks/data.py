@@ -34,9 +34,10 @@ longer than the model. All rows except the bare forward pass read and decode the
 The peak memory (RSS) of an extraction to netCDF is {flat} stimuli. thingsvision is not compared, because its release
 requires a torchvision that cannot be installed with this torch.
 
-`extract(..., distributed=True)` on {workers["n_workers"]} dask workers of one thread each showed {workers["n_images"]} images
-to the ResNet-18 in {worker_seconds:.1f} s, and one process of one thread in {process_seconds:.1f} s:
-{workers["ratio"]:.2f} times as fast (median of {workers["runs"]} turns; largest relative difference {workers["largest_relative_difference"]:.0e}).
+`extract(..., distributed=True)` on {workers["n_workers"]} dask workers of one thread each showed {workers["n_images"]}
+images to the ResNet-18 in {worker_seconds:.1f} s, and one process of one thread in {process_seconds:.1f} s:
+{workers["ratio"]:.2f} times as fast (median of {workers["runs"]} turns; largest relative difference
+{workers["largest_relative_difference"]:.0e}).
 """
 
 

@@ -120,9 +120,9 @@ def fuse(
     lams, epsilons : sequences of float
         Candidate weights of the maps in [0, 1], and temperatures as fractions of the mean fused cost. The first of each is the
         one that others have to beat; up to twelve pairs it is taken, unless ``n_folds`` is given. Temperatures are by default
-        those of the criterion: .02 comes first for "retrieval" and "labels", .05 for "correlation" and "error". For these it is .02,
-        too, where a plan has more than 700 points a side (and twice the pairs) and there are more than twelve pairs: candidates
-        are compared on 700 points, among which a plan averages over fewer partners than among all.
+        those of the criterion: .02 comes first for "retrieval" and "labels", .05 for "correlation" and "error". It is .02 for
+        these, too, where a plan has more than 700 points a side (and twice the pairs) and there are more than twelve pairs:
+        candidates are compared on 700 points, among which a plan averages over fewer partners than among all.
     n_rounds : sequence of int
         Candidate numbers of linear rounds, at least 1. The first is the one that others have to beat.
     kernel_rounds : sequence of int
