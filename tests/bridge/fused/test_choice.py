@@ -226,8 +226,10 @@ def test_a_rival_of_the_family_needs_one_standard_error_and_another_family_two()
         assert pick({first: loss, other: better}, first) == (other if beyond_one else first)
         assert pick({first: loss, turned: better}, first) == (turned if beyond_two else first)
         # Nothing is knowingly worse than ridge of the pairs.
-        for simple in (RIDGE, SELF_TRAINED):
-            assert pick({first: loss, simple: better}, first) == (simple if beyond_one else first)
+        assert pick({first: loss, RIDGE: better}, first) == (RIDGE if beyond_one else first)
+        # A rotation that learns from all points has to be beaten.
+        assert pick({first: better, SELF_TRAINED: loss}, first) == (first if beyond_one else SELF_TRAINED)
+        assert pick({first: loss, SELF_TRAINED: better}, first) == SELF_TRAINED
     # Nothing is preferred where there is no first one.
     assert pick({first: loss, other: loss - 1e-6}) == other
 

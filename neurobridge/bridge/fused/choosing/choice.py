@@ -114,8 +114,8 @@ def pick(pair_losses: PairLosses, first: Candidate | None = None) -> Candidate:
 
     With few pairs the least of many cross-validation losses is mostly chance. So the first candidate stays unless the best of
     its family (same lam, epsilon and maps, other rounds or readout) has a lower loss by more than one standard error of the
-    difference over pairs, and this one stays unless the best of all others has one by more than two, or a self-trained rotation or
-    ridge of the pairs by more than one.
+    difference over pairs, and this one stays unless the best of all others has one by more than two, or ridge of the pairs by more
+    than one. A self-trained rotation, where it is among them, takes its place unless it has a higher loss by more than one.
 
     Parameters
     ----------
@@ -138,10 +138,12 @@ def pick(pair_losses: PairLosses, first: Candidate | None = None) -> Candidate:
         if candidates:
             rival = best(candidates)
             chosen = rival if beats(pair_losses[rival], pair_losses[chosen], beyond) else chosen
-    # Both have next to nothing that is chosen by the pairs, and nothing is knowingly worse than ridge of the pairs.
-    for simple in (SELF_TRAINED, RIDGE):
-        if simple in pair_losses and beats(pair_losses[simple], pair_losses[chosen], _BEYOND_IN_FAMILY):
-            chosen = simple
+    # Both have next to nothing that is chosen by the pairs. The rotation learns from all points, and has to be beaten; nothing is
+    # knowingly worse than ridge of the pairs.
+    if SELF_TRAINED in pair_losses and not beats(pair_losses[chosen], pair_losses[SELF_TRAINED], _BEYOND_IN_FAMILY):
+        chosen = SELF_TRAINED
+    if RIDGE in pair_losses and beats(pair_losses[RIDGE], pair_losses[chosen], _BEYOND_IN_FAMILY):
+        chosen = RIDGE
     return chosen
 
 
