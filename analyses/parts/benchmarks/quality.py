@@ -32,8 +32,8 @@ seed. All settings were developed on other seeds.
 On recordings, the aligner with its default criterion is the best method, or not distinguishable from the best, in 42
 of 43 cells. Relative representations have a higher score in one cell (60 stimuli in all, 20 pairs). On captions, on
 digits, and on embeddings of two groups of people (THINGS), the aligner with the criterion of the score is the best
-method, or not distinguishable from it, in all cells. Its spread over seeds is large with five pairs of THINGS (.52 ±
-.12 top-1). Flows are not in these tables, and fused unbalanced Gromov-Wasserstein transport is not in those of digits and
+method, or not distinguishable from it, in all cells. Its spread over seeds is large with five pairs of THINGS (.47 ±
+.09 top-1). Flows are not in these tables, and fused unbalanced Gromov-Wasserstein transport is not in those of digits and
 of THINGS.
 
 ![The score of every set over the number of pairs](figures/alignment_quality.png)
