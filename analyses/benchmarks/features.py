@@ -21,7 +21,8 @@ tensorflow below 2.16 and numpy below 2, none of which goes beside the torch use
 For the memory, extraction to netCDF runs in a process of its own at 1k, 4k and 16k stimuli (rows
 of a table that name 256 files again and again), 4096 units kept of each; its peak RSS is compared.
 
-`workers` shows 640 images to the ResNet-18 in this process and on two dask workers of one thread each, in turns.
+`workers` shows 640 images to the ResNet-18 in this process and on two dask workers of one thread each, in turns; the workers keep
+the memory they have freed.
 """
 
 from __future__ import annotations
@@ -46,6 +47,7 @@ import typer
 from PIL import Image
 from torch import nn
 
+from analyses.benchmarks.distributed_fuse import ENVIRONMENT
 from analyses.parts.processes import run_json
 from analyses.parts.script import one_of, run_script
 from neurobridge.features import Preprocess, extract
@@ -231,6 +233,7 @@ def on_workers(runs: int) -> dict[str, Any]:
     """Measure the wall seconds of an extraction in this process and on workers."""
     from distributed import Client, LocalCluster
 
+    os.environ.update(ENVIRONMENT)
     make_model, size, _, batch_size, _ = CASES["resnet18"]
     torch.manual_seed(0)
     model = make_model().eval()

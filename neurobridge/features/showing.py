@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Mapping
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -108,7 +109,7 @@ def recorded_on_workers(
         shared = None
         for rows, pixels in blocks:
             if shared is None:
-                shared = shared_value(Recording(model, digests, *forward.settings), distributed=True)
+                shared = shared_value(_pickled(Recording(model, digests, *forward.settings)), distributed=True)
             sent.append(rows)
             yield shared, pixels, block_seed(seed, rows)
 
@@ -117,16 +118,24 @@ def recorded_on_workers(
         yield sent.popleft(), [{Part(*name): values for name, values in batch.items()} for batch in batches]
 
 
-def record(recording: Recording, pixels: Pixels, seed: int) -> list[dict[Part, torch.Tensor]]:
+def record(pickled: bytes, pixels: Pixels, seed: int) -> list[dict[Part, torch.Tensor]]:
     """Show one block, and return the activations of its batches.
+
+    Parameters
+    ----------
+    pickled : bytes
+        A `Recording`. As bytes it can travel to another worker while the model runs with its hooks here.
+    pixels : sequence of images
+    seed : int
 
     Raises
     ------
     RuntimeError
         The model changed its own weights or buffers.
     """
-    model, digests = recording.model, recording.digests
     with _ONE_JOB:
+        recording = _loaded(pickled)
+        model, digests = recording.model, recording.digests
         with frozen(model, None) as setting, Recorder(model, recording.layers) as recorder:
             setting.seed(seed)
             forward = Forward(
@@ -136,6 +145,21 @@ def record(recording: Recording, pixels: Pixels, seed: int) -> list[dict[Part, t
             batches = list(forward(pixels))
         require_unchanged(model, digests)
     return batches
+
+
+def _pickled(recording: Recording) -> bytes:
+    from distributed.protocol.pickle import dumps
+
+    return bytes(dumps(recording))
+
+
+@lru_cache(maxsize=1)
+def _loaded(pickled: bytes) -> Recording:
+    """Load what is recorded, once for all blocks of an extraction."""
+    from distributed.protocol.pickle import loads
+
+    recording: Recording = loads(pickled)
+    return recording
 
 
 def require_unchanged(model: torch.nn.Module, digests: tuple[str, str]) -> None:
