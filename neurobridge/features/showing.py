@@ -55,13 +55,12 @@ class Recording(NamedTuple):
 
 
 def check_workers(model: torch.nn.Module, device: str | torch.device | None) -> None:
-    """Refuse what workers cannot be sent, or may not have.
+    """Refuse a device that workers may not have, and a run without workers.
 
     Raises
     ------
     ImportError, ValueError
-        No package ``distributed`` or no active client; a device other than the CPU is asked for, or the model lies on one; or the
-        model cannot be pickled.
+        No package ``distributed`` or no active client; a device other than the CPU is asked for, or the model lies on one.
     """
     require_workers_device(device)
     active_client()
@@ -71,16 +70,6 @@ def check_workers(model: torch.nn.Module, device: str | torch.device | None) -> 
             f"model: found weights on {', '.join(elsewhere)} with distributed=True; expected them on the CPU, from where they are "
             "sent to the workers. Mend: model.cpu(), or distributed=False."
         )
-    from distributed.protocol.pickle import dumps
-
-    try:
-        dumps(model)
-    # Any error of the model's own.
-    except Exception as error:
-        raise ValueError(
-            f"model: found a {type(model).__name__} that cannot be pickled ({type(error).__name__}: {error}) with "
-            "distributed=True; expected one that can be sent to the workers. Mend: distributed=False."
-        ) from error
 
 
 def block_seed(seed: int, rows: slice) -> int:
@@ -148,9 +137,24 @@ def record(pickled: bytes, pixels: Pixels, seed: int) -> list[dict[Part, torch.T
 
 
 def _pickled(recording: Recording) -> bytes:
+    """Pickle what is recorded.
+
+    Raises
+    ------
+    ValueError
+        The model, or one of the reductions, cannot be pickled.
+    """
     from distributed.protocol.pickle import dumps
 
-    return bytes(dumps(recording))
+    try:
+        return bytes(dumps(recording))
+    # Any error of the model's own.
+    except Exception as error:
+        raise ValueError(
+            f"model: found a {type(recording.model).__name__} that cannot be pickled with its poolings "
+            f"({type(error).__name__}: {error}) with distributed=True; expected one that can be sent to the workers. "
+            "Mend: distributed=False."
+        ) from error
 
 
 @lru_cache(maxsize=1)
