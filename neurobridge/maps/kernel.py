@@ -47,7 +47,8 @@ class KernelMap(Displayed):
     alpha : float
         Penalty, in units of the kernel's diagonal.
     loo_error : float
-        Mean squared leave-one-out residual, summed over target dimensions.
+        Mean squared leave-one-out residual, summed over target dimensions; of the curved maps of a fused bridge its estimate by
+        generalised cross-validation.
 
     Examples
     --------

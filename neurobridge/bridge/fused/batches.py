@@ -12,11 +12,10 @@ import numpy as np
 import torch
 
 from neurobridge.bridge.cost.protocol import Cost, transposed
-from neurobridge.bridge.fused.cost import BRIDGE_EPSILON, Blend, FusedCost, FusedProblem
+from neurobridge.bridge.fused.cost import Blend, FusedCost, FusedProblem
 from neurobridge.bridge.fused.jobs import Solved, minibatch, refit, solve_minibatch
 from neurobridge.bridge.fused.states import State, pinned
-from neurobridge.bridge.transport.couple import couple
-from neurobridge.bridge.transport.plans import FactoredPlan, Plan
+from neurobridge.bridge.transport.plans import Plan
 from neurobridge.maps.kernel import KernelMap
 from neurobridge.points.arrays import PointSource, Rows, row_blocks
 from neurobridge.points.display import html_repr, short_repr
@@ -24,8 +23,6 @@ from neurobridge.points.progress import progress_bar
 from neurobridge.points.workers import Runner
 from neurobridge.store.kinds import register
 
-# The dealing forgives: a coarse plan that is a hundredth off still balances the minibatches.
-_COARSE_TOL = 1e-2
 # After the rounds on the first minibatch, the maps are refitted on this many images, this many times.
 _POOLED_POINTS = 16_000
 _POOLED_ROUNDS = 2
@@ -58,69 +55,6 @@ class Part(NamedTuple):
 
     def __repr__(self) -> str:
         return short_repr("Part", f"{len(self.source_rows)} x {len(self.target_rows)} points")
-
-
-def deal(problem: FusedProblem, size: int, rng: np.random.Generator) -> list[Rows]:
-    """Cut both sides into minibatches of at most ``size`` points, drawn along the factored bridge plan over all points.
-
-    Every point draws an anchor from the coarse plan, whose two sides send the same mass over each anchor; then the points of
-    each anchor are dealt out evenly. So every minibatch holds its share of each anchor on both sides, up to a point. The first
-    holds all pairs. A side that fits into ``size`` is not cut; if one side is cut finer than the other, parts of the other are
-    used again.
-
-    Parameters
-    ----------
-    problem : FusedProblem
-    size : int
-        Most points a side, at least twice the pairs.
-    rng : numpy.random.Generator
-
-    Returns
-    -------
-    list of tuples of two int arrays
-        Sorted source rows and target rows.
-    """
-    n, m = len(problem.X), len(problem.Y)
-    fewer = math.ceil(min(n, m) / size)
-    most = fewer * math.ceil(max(n, m) / (size * fewer))
-    counts = (fewer, most) if n <= m else (most, fewer)
-    strata = draw_anchors(problem, rng)
-    source_parts, target_parts = (
-        _dealt(stratum, np.unique(paired), count, rng)
-        for stratum, paired, count in zip(strata, problem.rows, counts, strict=True)
-    )
-    return [(source_parts[k % counts[0]], target_parts[k % counts[1]]) for k in range(most)]
-
-
-def draw_anchors(problem: FusedProblem, rng: np.random.Generator) -> Rows:
-    """Draw an anchor for every source and every target point from the factored plan of the bridge cost alone."""
-    plan = couple(problem.cost, method="factored", epsilon=BRIDGE_EPSILON, tol=_COARSE_TOL).plan
-    assert isinstance(plan, FactoredPlan)
-    drawn = []
-    for factor, mass in ((problem.cost.source_factor, plan.log_s), (problem.cost.target_factor, plan.log_r)):
-        anchors = np.empty(factor.n_points, dtype=np.int64)
-        for rows in row_blocks(factor.n_points, factor.n_anchors, budget=1 << 22):
-            cumulative = torch.softmax(factor.log_kernel(rows, BRIDGE_EPSILON) + mass, dim=1).cumsum(dim=1)
-            level = torch.as_tensor(rng.random(len(cumulative)), device=cumulative.device)
-            columns = torch.searchsorted(cumulative, level[:, None] * cumulative[:, -1:], right=True)[:, 0]
-            anchors[rows] = columns.clamp(max=factor.n_anchors - 1).cpu().numpy()
-        drawn.append(anchors)
-    return drawn[0], drawn[1]
-
-
-def _dealt(stratum: np.ndarray, first: np.ndarray, n_parts: int, rng: np.random.Generator) -> list[np.ndarray]:
-    """Rows in equal parts, each with its share of every stratum; the rows of ``first`` in the first part."""
-    n = len(stratum)
-    sizes = [len(part) for part in np.array_split(np.arange(n), n_parts)]
-    sizes[0] -= len(first)
-    others = np.setdiff1d(np.arange(n), first)
-    order = others[np.lexsort((rng.random(len(others)), stratum[others]))]
-    # Every part has its seats evenly along the order.
-    seats = np.concatenate([(np.arange(size) + rng.random(size)) / size for size in sizes])
-    owner = np.repeat(np.arange(n_parts), sizes)[np.argsort(seats, kind="stable")]
-    parts = [order[owner == k] for k in range(n_parts)]
-    parts[0] = np.concatenate([first, parts[0]])
-    return [np.sort(part) for part in parts]
 
 
 def _plan_state_of_0_1(state: dict[str, Any]) -> dict[str, Any]:

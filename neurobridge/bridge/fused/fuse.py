@@ -14,13 +14,14 @@ from threadpoolctl import threadpool_limits
 from neurobridge.bridge.cost.measured import measured_cost
 from neurobridge.bridge.cost.metrics import Geometry, Metric, Scale
 from neurobridge.bridge.cost.protocol import check_rows
-from neurobridge.bridge.fused.batches import Solution, complete, deal
+from neurobridge.bridge.fused.batches import Solution, complete
 from neurobridge.bridge.fused.candidate import MAP_FAMILIES, Candidate, MapFamily, check_candidate
 from neurobridge.bridge.fused.choosing.choice import Choice, choose, temperatures
 from neurobridge.bridge.fused.choosing.criteria import Criterion, check_criterion, known_criterion
 from neurobridge.bridge.fused.choosing.search import Search
 from neurobridge.bridge.fused.chosen import backward_map, choosing_problem, forward_maps, held_pairs, with_spreads
 from neurobridge.bridge.fused.cost import FusedProblem
+from neurobridge.bridge.fused.dealing import deal
 from neurobridge.bridge.fused.deprecated import renamed_arguments
 from neurobridge.bridge.fused.result import FusedBridge
 from neurobridge.bridge.fused.sizes import check_distributed_minibatches, check_minibatch_size, thinned

@@ -187,7 +187,7 @@ def points_map(mapping: CloudMap, source: Cloud, target: Cloud) -> AnyMap:
             source.axes @ target.directions_of(design.linear * coef[n_curved:]) / source.unit,
             source.points_of(design.x_centre[None])[0],
             target.centre + target.directions_of(offset - middle @ coef),
-            design.width * source.unit, mapping.mix, mapping.alpha, mapping.loo_error * target.unit**2,
+            design.width * source.unit, mapping.mix, mapping.alpha, mapping.error * target.unit**2,
         )  # fmt: skip
     if isinstance(mapping, RidgeFit):
         mapping = mapping.affine

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from neurobridge.bridge import Candidate, MinibatchWarning, bridge_cost, couple, fuse
-from neurobridge.bridge.fused.batches import deal, draw_anchors
 from neurobridge.bridge.fused.cost import BRIDGE_EPSILON, FusedProblem
+from neurobridge.bridge.fused.dealing import deal, draw_anchors
 from neurobridge.maps.kernel import KernelMap
 from tests.bridge.fused.pools import QUICK, clustered, r2
 
@@ -60,6 +60,38 @@ def test_minibatches_are_drawn_along_the_coarse_plan():
     for side, n in ((0, 400), (1, 400)):
         shares = np.bincount(drawn[side], minlength=10) / n
         assert np.abs(shares - mass).sum() < 5 * np.sqrt(10 / n)
+
+
+@pytest.mark.parametrize("nearest", [None, 4])
+def test_the_pull_of_the_anchors_is_found_on_some_of_many_points(nearest, monkeypatch):
+    X, Y, pairs, *_ = clustered(3000, n_pairs=10, seed=1)
+    problem = FusedProblem(bridge_cost(X, Y, pairs, nearest=nearest), X, Y, pairs)
+    of_all = draw_anchors(problem, np.random.default_rng(0))
+    monkeypatch.setattr("neurobridge.bridge.fused.dealing._COARSE_POINTS", 1000)
+    of_some = draw_anchors(problem, np.random.default_rng(0))
+    for sides in (of_all, of_some):
+        shares = [np.bincount(side, minlength=10) / len(side) for side in sides]
+        # Both sides draw each anchor equally often, to the noise of 3,000 draws.
+        assert np.abs(shares[0] - shares[1]).sum() < 3 * np.sqrt(10 / 3000)
+    # And mostly those that the plan of all points sends them to.
+    assert np.mean(of_all[0] == of_some[0]) > 0.5
+
+
+def test_the_pull_of_the_anchors_is_found_on_all_points_where_some_have_no_plan(monkeypatch):
+    X, Y, pairs, *_ = clustered(300, n_pairs=10, seed=1)
+    problem = FusedProblem(bridge_cost(X, Y, pairs, nearest=4), X, Y, pairs)
+    asked = []
+
+    def spy(cost, **options):
+        asked.append(cost.shape)
+        return couple(cost, **options)
+
+    monkeypatch.setattr("neurobridge.bridge.fused.dealing.couple", spy)
+    monkeypatch.setattr("neurobridge.bridge.fused.dealing._COARSE_POINTS", 3)
+    of_few = draw_anchors(problem, np.random.default_rng(0))
+    assert asked == [(3, 3), (300, 300)]
+    shares = [np.bincount(side, minlength=10) / 300 for side in of_few]
+    assert np.abs(shares[0] - shares[1]).sum() < 3 * np.sqrt(10 / 300)
 
 
 def test_parts_of_a_smaller_side_are_used_again():

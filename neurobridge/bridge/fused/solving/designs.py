@@ -16,13 +16,14 @@ RIDGE_PAIR_WEIGHT = 3.0
 # Images are averages of the same few targets, so that they count as fewer samples than there are: degrees of freedom count
 # this many times in the generalised cross-validation (Cummins, Filloon & Nychka 2001; 1.4 in R's mgcv).
 _DEGREE_WEIGHT = 1.5
+# Share of the samples that the degrees of freedom leave, at least.
+_LEAST_FREE = 0.01
 KERNEL_ALPHAS = (0.01, 0.03, 0.1, 0.3, 1.0)
 KERNEL_MIX = 0.9
 KERNEL_CENTRES = 400
 # Of a problem of some hundred points a part of its own points is enough.
 _CENTRES_SHARE = 2
 KERNEL_PAIR_WEIGHT = 10.0
-_LARGEST_LEVERAGE = 1 - 1e-3
 _WIDTH_SAMPLE = 500
 # Singular values below this part of the largest are rounding.
 _UNSEEN = 1e-5
@@ -61,14 +62,53 @@ class Weights:
         self.root = (self.share * n_points).sqrt()[:, None]
 
 
-class RidgeDesign:
-    """Weighted ridge regression from one cloud, the penalty by generalised cross-validation.
+class Penalties:
+    """Ridge penalties of one decomposition, compared by generalised cross-validation.
 
     With the thin SVD ``W^1/2 (Z - mean) = U S V^T``, ``f = S^2 / (S^2 + alpha)`` and ``df = 1 + sum f``::
 
         GCV(alpha) = |Y - Y_hat|^2 / (1 - gamma df / n)^2,    gamma = 1.5
 
     which needs the lengths of ``U^T Y`` alone (Golub, Heath & Wahba 1979), where leave-one-out needs all residuals.
+
+    Parameters
+    ----------
+    S : tensor of shape (rank,)
+    alphas : tuple of float
+        Rising, in squared units of the samples.
+    n_points : int
+    """
+
+    def __init__(self, S: torch.Tensor, alphas: tuple[float, ...], n_points: int) -> None:
+        squares, column = S**2, torch.tensor(alphas).to(S)[:, None]
+        self.kept = squares / (squares + column)
+        self.shrink = S / (squares + column)
+        left = 1 - _DEGREE_WEIGHT * (1 + self.kept.sum(dim=1)) / n_points
+        # Penalties so weak that the degrees of freedom exceed the samples are not candidates; the strongest always is.
+        self._is_candidate = left > _LEAST_FREE
+        self._is_candidate[-1] = True
+        self._denominator = left.clamp(min=_LEAST_FREE) ** 2
+
+    def best(self, targets: torch.Tensor, projected: torch.Tensor) -> tuple[int, float]:
+        """Return the place of the best penalty, and its GCV.
+
+        Parameters
+        ----------
+        targets : tensor of shape (n, rank_out)
+            ``W^1/2 (Y - mean)``.
+        projected : tensor of shape (rank, rank_out)
+            ``U^T`` times them.
+        """
+        energy = projected.square().sum(dim=1)
+        outside = (targets.square().sum() - energy.sum()).clamp(min=0)
+        residual = outside + (1 - self.kept).square() @ energy
+        scores = torch.where(self._is_candidate, residual / self._denominator, torch.inf)
+        best = int(scores.argmin())
+        return best, float(scores[best])
+
+
+class RidgeDesign:
+    """Weighted ridge regression from one cloud, the penalty by generalised cross-validation.
 
     Parameters
     ----------
@@ -83,33 +123,22 @@ class RidgeDesign:
         self.coordinates = coordinates
         self.U, self.S, self.V = thin_svd((coordinates - self.centre) * self.weights.root)
         self._points = self.U / self.weights.root
-        alphas = torch.tensor(ALPHAS).to(coordinates)
-        squares = self.S**2
-        self._kept = squares / (squares + alphas[:, None])
-        self._shrink = self.S / (squares + alphas[:, None])
-        left = 1 - _DEGREE_WEIGHT * (1 + self._kept.sum(dim=1)) / len(coordinates)
-        # Penalties so weak that the degrees of freedom exceed the samples are not candidates; the strongest always is.
-        self._denominator = torch.where(left > 0.01, left**2, torch.zeros_like(left))
+        self._penalties = Penalties(self.S, ALPHAS, len(coordinates))
 
     def fit(self, images: torch.Tensor) -> RidgeFit:
         """Fit the map to the images of all points, shape (n, rank_out)."""
         image_centre = self.weights.share @ images
         targets = (images - image_centre).mul_(self.weights.root)
         projected = self.U.T @ targets
-        energy = projected.square().sum(dim=1)
-        outside = (targets.square().sum() - energy.sum()).clamp(min=0)
-        residual = outside + (1 - self._kept).square() @ energy
-        scores = torch.where(self._denominator > 0, residual / self._denominator, torch.inf)
-        best = int(scores.argmin()) if bool(torch.isfinite(scores).any()) else len(scores) - 1
-        return RidgeFit(self, projected, best, image_centre)
+        return RidgeFit(self, projected, self._penalties.best(targets, projected)[0], image_centre)
 
     def coefficients(self, projected: torch.Tensor, penalty: int) -> torch.Tensor:
         """Return the coefficients, shape (rank, rank_out), from the projected targets."""
-        return self.V @ (self._shrink[penalty][:, None] * projected)
+        return self.V @ (self._penalties.shrink[penalty][:, None] * projected)
 
     def fitted(self, projected: torch.Tensor, penalty: int, image_centre: torch.Tensor) -> torch.Tensor:
         """Return the values at the points of the fit, shape (n, rank_out), from the projected targets."""
-        return torch.addmm(image_centre, self._points, self._kept[penalty][:, None] * projected)
+        return torch.addmm(image_centre, self._points, self._penalties.kept[penalty][:, None] * projected)
 
 
 class RidgeFit:
@@ -220,8 +249,8 @@ class OrthogonalDesign:
 class KernelDesign:
     """Weighted kernel ridge regression from one cloud: the curved map of the last rounds.
 
-    As `neurobridge.maps.kernel.kernel_map` with one Gaussian width, the median distance, and five penalties; its features and
-    their decomposition are made once.
+    As `neurobridge.maps.kernel.kernel_map` with one Gaussian width, the median distance, and five penalties, of which
+    generalised cross-validation chooses; its features and their decomposition are made once.
     """
 
     def __init__(self, coordinates: torch.Tensor, paired_rows: torch.Tensor, seed: int) -> None:
@@ -244,6 +273,7 @@ class KernelDesign:
         features = self.features(coordinates)
         self.centre = self.weights.share @ features
         self.U, self.S, self.V = thin_svd((features - self.centre) * self.weights.root)
+        self._penalties = Penalties(self.S, KERNEL_ALPHAS, n)
 
     def _gauss(self, coordinates: torch.Tensor) -> torch.Tensor:
         return (squared_distances(coordinates, self.centres) / (-2 * self.width**2)).exp()
@@ -254,21 +284,13 @@ class KernelDesign:
         return torch.cat([curved, self.linear * (coordinates - self.x_centre)], dim=1)
 
     def fit(self, images: torch.Tensor) -> CurvedMap:
-        """Fit the map to the images of all points, the penalty by leave-one-out error."""
+        """Fit the map to the images of all points, shape (n, rank_out)."""
         image_centre = self.weights.share @ images
-        targets = (images - image_centre) * self.weights.root
+        targets = (images - image_centre).mul_(self.weights.root)
         projected = self.U.T @ targets
-        squares, best, least = self.S**2, 0, torch.inf
-        for number, alpha in enumerate(KERNEL_ALPHAS):
-            kept = squares / (squares + alpha)
-            leverage = (self.U.square() @ kept + self.weights.share).clamp(max=_LARGEST_LEVERAGE)
-            residual = (targets - self.U @ (kept[:, None] * projected)) / (1 - leverage)[:, None]
-            error = float(residual.square().sum())
-            if error < least:
-                best, least = number, error
-        shrink = self.S / (squares + KERNEL_ALPHAS[best])
-        readout = AffineMap(self.V @ (shrink[:, None] * projected), self.centre, image_centre)
-        return CurvedMap(self, readout, KERNEL_ALPHAS[best], least / len(images))
+        best, error = self._penalties.best(targets, projected)
+        readout = AffineMap(self.V @ (self._penalties.shrink[best][:, None] * projected), self.centre, image_centre)
+        return CurvedMap(self, readout, KERNEL_ALPHAS[best], error / len(images))
 
 
 @dataclass(frozen=True, eq=False)
@@ -278,7 +300,8 @@ class CurvedMap:
     design: KernelDesign
     readout: AffineMap
     alpha: float
-    loo_error: float
+    #: Mean squared error by generalised cross-validation.
+    error: float
 
     def __call__(self, coordinates: torch.Tensor) -> torch.Tensor:
         """Map (n_points, rank_in) to (n_points, rank_out)."""
