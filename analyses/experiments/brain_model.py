@@ -2,14 +2,14 @@
 
 Recordings:
 
-- the public set of Majaj & Hong 2015 (V4 and IT sites, 3,200 images) where its files are at hand (the
-  quick mode simulates a small one);
+- the public set of Majaj & Hong 2015 (V4 and IT sites, 3,200 images) where its files are at hand, and
+  otherwise a SIMULATED one of the same size (the quick mode simulates a small one);
 - a real V4 session with its images (Cowley et al. 2023);
 - 168 real IT sites on 640 high-variation images, which are not public.
 
 Model sides are EfficientNet-Lite0 with ImageNet weights (four layers, of which those that are read
-are chosen within the pairs) and the same network untrained, frozen Gabor energies (layer v1), the
-generative latents of the stimuli, and, as a second brain, the other half of the IT sites.
+are chosen within the pairs; it sees the simulated images, too) and the same network untrained,
+frozen Gabor energies (layer v1), the generative latents of the stimuli, and, as a second brain, the other half of the IT sites.
 
 1. A fifth of the stimuli is held out. A share of all stimuli is known in both spaces; the others
    are dealt to one space each.
@@ -42,7 +42,7 @@ from neurobridge.study.tables import format_mean, select_records, table_of_means
 from .parts.brain.directions import TO_BRAIN, TO_MODEL
 from .parts.brain.figures import decoding_figure, how_many_figure, learning_figures
 from .parts.brain.layers import CHOSEN_ON_THE_SESSION, layer_records, layers_figure, layers_tables, network_claim
-from .parts.brain.spaces import PUBLIC, prepare_fold, same_neuroids, sides
+from .parts.brain.spaces import PUBLIC, is_hvm, prepare_fold, same_neuroids, sides
 from .parts.brain.summary import (
     against_ridge,
     answer,
@@ -84,11 +84,11 @@ QUICK = {"hvm-IT": Plan(320, (0.05, 0.20), 1, 1, ()), "it-v6, latents": Plan(640
 
 
 def plans(run: Run) -> dict[str, Plan]:
-    """Return the plan of every dataset of a run; in the full mode, HvM only where its real recordings are at hand."""
+    """Return the plan of every dataset of a run; HvM is simulated where its real recordings are not at hand."""
     if run.quick:
         return QUICK
     real = all(locate(PUBLIC, mirror=run.mirror).values())
-    return {name: plan for name, plan in PLANS.items() if real or not name.startswith("hvm")}
+    return {name if real or not is_hvm(name) else f"simulated-{name}": plan for name, plan in PLANS.items()}
 
 
 def n_train(plan: Plan) -> int:
@@ -286,15 +286,19 @@ def finish(run: Run, records: list[Record]) -> dict[str, Any]:
         bound = next(fact["ceiling"] for name, fact in facts.items() if name.startswith("v4-session"))
         figure_list += layers_figure(run, of_layers, bound)
         tables = [*layers_tables(of_layers), *tables]
-    simulated = any(fact["simulated"] for fact in facts.values())
-    names = [name for name in facts if name.startswith("hvm")]
-    hvm_text = (
-        f"{', '.join(names)}: {'a small SIMULATED HvM' if simulated else 'the real public set of Majaj & Hong 2015'}. "
-    )
-    if not names:
-        hvm_text = f"{PUBLIC} was not at hand: the same command adds its IT and V4 sites once it is fetched. "
-    claims = [against_ridge(scored), few_pairs(scored), frozen_heads(scored)]
-    claims += [flow_claim(scored)] if any(record["method"] in FLOWS for record in scored) else []
+    names = [name for name in facts if is_hvm(name)]
+    hvm_text = f"{', '.join(names)}: the real public set of Majaj & Hong 2015. "
+    if any(facts[name]["simulated"] for name in names):
+        hvm_text = f"{', '.join(names)}: a {'small ' if run.quick else ''}SIMULATED HvM" + (
+            ". "
+            if run.quick
+            else " of the size of the public set: objects are rendered, the network sees the images, and simulated sites respond "
+            f"to them. {PUBLIC} was not at hand: once it is fetched, the same command takes its IT and V4 sites instead. "
+        )
+    # What is claimed of brains is judged on brains.
+    of_brains = [record for record in scored if not facts[record["dataset"]]["simulated"]] or scored
+    claims = [against_ridge(of_brains), few_pairs(of_brains), frozen_heads(of_brains)]
+    claims += [flow_claim(of_brains)] if any(record["method"] in FLOWS for record in of_brains) else []
     claims += [network_claim(of_layers)] if of_layers else []
     digests = {name: value for fact in facts.values() for name, value in fact["digests"].items()}
     note = (
@@ -325,7 +329,7 @@ def finish(run: Run, records: list[Record]) -> dict[str, Any]:
 
 STUDY = Study(
     "brain_model",
-    "Brain and model: real V4 with a real network, real IT, and the public set of Majaj & Hong 2015 where it is at hand",
+    "Brain and model: real V4 with a real network, real IT, and HvM at public size (SIMULATED where it is not at hand)",
     cells,
     compute,
     finish,

@@ -49,7 +49,7 @@ def list_scripts() -> dict[str, Place]:
 def run_command(
     name: Annotated[str | None, typer.Argument(help="Experiment; without one, their names are listed.")] = None,
     every: Annotated[bool, typer.Option("--all", help="Run every experiment.")] = False,
-    jobs: Annotated[int, typer.Option(min=1, help="With --all: experiments at a time.")] = 1,
+    jobs: Annotated[int, typer.Option(min=1, help="Cells at a time; with --all, experiments.")] = 1,
     quick: Annotated[bool, typer.Option("--quick", help="Small versions: they prove the code and no claim.")] = False,
     out: Annotated[Path, typer.Option(help="Folder of the results folders.")] = Path("results"),
     mirror: Mirror = None,
@@ -61,7 +61,8 @@ def run_command(
     """Run an experiment, or all of them: tables, figures and scores.json into ``<out>/<name>``; an interrupted run goes on.
 
     With ``--all``, an experiment whose data can neither be found nor fetched is skipped and listed as such. With
-    ``--jobs`` above one, the output of an experiment is printed when it ends.
+    ``--jobs`` above one, cells are computed in processes of one thread each; with ``--all``, experiments are, and the output
+    of one is printed when it ends.
     """
     scripts = list_scripts()
     if name is None and not every:
@@ -85,7 +86,7 @@ def run_command(
     ]
     if name is not None:
         folder = _folder(out, name, quick)
-        arguments += ["--out", str(folder), *(["--json"] if as_json else [])]
+        arguments += ["--out", str(folder), "--jobs", str(jobs), *(["--json"] if as_json else [])]
         with Children() as children:
             ended = _run_script(children, scripts[name], name, arguments)
         raise typer.Exit(INTERRUPTED if ended is None else _status(ended))

@@ -66,6 +66,9 @@ def main(study: Study, arguments: Sequence[str] | None = None) -> NoReturn:
         n_cells: Annotated[
             int | None, typer.Option("--cells", min=0, help="Compute at most this many cells now.")
         ] = None,
+        jobs: Annotated[
+            int, typer.Option("--jobs", min=1, help="Cells at a time, each in a process of one thread.")
+        ] = 1,
         as_json: Annotated[bool, typer.Option("--json", help="Print the results as JSON instead of tables.")] = False,
     ) -> None:
         given = mirror or os.environ.get("NEUROBRIDGE_MIRROR")
@@ -76,7 +79,7 @@ def main(study: Study, arguments: Sequence[str] | None = None) -> NoReturn:
             out=out or Path("results") / study.name / ("quick" if quick else ""),
             mirror=None if given is None else Path(given),
         )
-        _run(study, run, fresh=fresh, n_cells=n_cells, as_json=as_json)
+        _run(study, run, as_json=as_json, fresh=fresh, n_cells=n_cells, n_processes=jobs)
 
     # A script only writes its figures; it never shows them.
     mpl.use("Agg")
@@ -85,12 +88,12 @@ def main(study: Study, arguments: Sequence[str] | None = None) -> NoReturn:
     raise SystemExit(0)
 
 
-def _run(study: Study, run: Run, *, fresh: bool, n_cells: int | None, as_json: bool) -> None:
+def _run(study: Study, run: Run, *, as_json: bool, **options: Any) -> None:
     # What others print must not mix with the results.
     printed = contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext()
     try:
         with printed:
-            results = run_study(study, run, fresh=fresh, progress=not as_json, n_cells=n_cells)
+            results = run_study(study, run, progress=not as_json, **options)
     except KeyboardInterrupt:
         _tell_kept(study, run, "interrupted")
         raise SystemExit(INTERRUPTED) from None

@@ -13,10 +13,8 @@ import inspect
 import json
 import os
 import shutil
-import time
-import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +23,8 @@ from neurobridge.points.display import html_repr, short_repr
 from neurobridge.points.memory import in_gb, room
 from neurobridge.points.progress import progress_bar
 from neurobridge.store.atomic import write_json, write_text
-from neurobridge.study.machine import machine_facts, peak_rss
+from neurobridge.study.cells import compute_cells
+from neurobridge.study.machine import machine_facts
 
 #: One measured line: plain values by name.
 Record = dict[str, Any]
@@ -178,7 +177,13 @@ class Study:
 
 
 def run_study(
-    study: Study, run: Run, *, fresh: bool = False, progress: bool = True, n_cells: int | None = None
+    study: Study,
+    run: Run,
+    *,
+    fresh: bool = False,
+    progress: bool = True,
+    n_cells: int | None = None,
+    n_processes: int = 1,
 ) -> dict[str, Any] | None:
     """Compute the cells that are missing, and summarise.
 
@@ -194,6 +199,9 @@ def run_study(
         Show a progress bar.
     n_cells : int, optional
         Compute at most this many cells now, and leave the rest to the next run.
+    n_processes : int
+        Cells computed at a time, each in a process of one thread. Each process makes what cells share for itself, and needs the
+        memory of one run. The numbers are those of one process.
 
     Returns
     -------
@@ -225,15 +233,23 @@ def run_study(
     >>> [record["value"] for record in results["records"]]  # doctest: +SKIP
     [9, 16]
     """
-    _check_resources(study, run)
+    _check_resources(study, run, n_processes)
     run.out.mkdir(parents=True, exist_ok=True)
     kept = _open_records(study, run, fresh=fresh)
     cells = list(study.cells(run))
     keys = [_key(cell) for cell in cells]
     missing = [k for k, key in enumerate(keys) if key not in kept]
     with progress_bar(total=len(cells), initial=len(cells) - len(missing), desc=study.name, progress=progress) as bar:
-        for k in missing[: len(missing) if n_cells is None else n_cells]:
-            kept[keys[k]] = _compute(study, run, cells[k], len(kept), len(cells))
+        now = missing[: len(missing) if n_cells is None else n_cells]
+        away = replace(run, shared={})
+        for place, line in compute_cells(study.compute, run, away, [cells[k] for k in now], n_processes):
+            if isinstance(line, Exception):
+                raise StudyError(
+                    f"cell {cells[now[place]]} failed: {type(line).__name__}: {line} ({len(kept)} of {len(cells)} cells are kept "
+                    f"in {run.out}). Mend: what it names, then run again to go on."
+                ) from line
+            _keep(run, line)
+            kept[keys[now[place]]] = line
             bar.update()
     if any(key not in kept for key in keys):
         return None
@@ -316,30 +332,11 @@ def _read_records(path: Path) -> list[dict[str, Any]]:
     return lines
 
 
-def _compute(study: Study, run: Run, cell: Cell, done: int, total: int) -> dict[str, Any]:
-    started = time.perf_counter()
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        try:
-            records = study.compute(run, cell)
-            json.dumps(records, allow_nan=False)
-        except Exception as error:
-            raise StudyError(
-                f"cell {cell} failed: {type(error).__name__}: {error} ({done} of {total} cells are kept in {run.out}). "
-                "Mend: what it names, then run again to go on."
-            ) from error
-    line = {
-        "cell": cell,
-        "records": records,
-        "warnings": [f"{warning.category.__name__}: {warning.message}" for warning in caught],
-        "seconds": round(time.perf_counter() - started, 3),
-        "peak_rss_gb": round(peak_rss() / 1e9, 3),
-    }
+def _keep(run: Run, line: dict[str, Any]) -> None:
     with (run.out / RECORDS).open("a") as file:
         file.write(json.dumps(line, allow_nan=False) + "\n")
         file.flush()
         os.fsync(file.fileno())
-    return line
 
 
 def _counted(texts: list[str]) -> list[str]:
@@ -350,7 +347,7 @@ def _counted(texts: list[str]) -> list[str]:
     return [f"{messages[0]} ({len(messages)} times)" for messages in kinds.values()]
 
 
-def _check_resources(study: Study, run: Run) -> None:
+def _check_resources(study: Study, run: Run, n_processes: int) -> None:
     for extra in study.extras:
         if importlib.util.find_spec(EXTRAS[extra]) is None:
             raise StudyError(
@@ -358,11 +355,12 @@ def _check_resources(study: Study, run: Run) -> None:
             )
     if run.quick:
         return
-    left = room()
-    if left.n_bytes < study.memory_gb * 1e9:
+    left, needed_gb = room(), n_processes * study.memory_gb
+    if left.n_bytes < needed_gb * 1e9:
+        fewer = ", fewer --jobs" if n_processes > 1 else ""
         raise StudyError(
-            f"found {in_gb(left.n_bytes)} of memory left by {left.limit}; expected {study.memory_gb:g} GB for the full mode. "
-            f"Mend: {left.mend}, or --quick."
+            f"found {in_gb(left.n_bytes)} of memory left by {left.limit}; expected {needed_gb:g} GB for the full mode. "
+            f"Mend: {left.mend}{fewer}, or --quick."
         )
     folder = next(parent for parent in (run.out.resolve(), *run.out.resolve().parents) if parent.exists())
     free = shutil.disk_usage(folder).free

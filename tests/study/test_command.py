@@ -97,6 +97,17 @@ def test_the_command_runs_one_experiment_and_passes_its_exit_code_on(scripts, tm
     assert "Traceback" not in message
 
 
+def test_cells_run_in_several_processes(scripts, tmp_path, capfd):
+    _write(scripts, "squares")
+    _write(scripts, "dry", lacking=1)
+    command = ["run", "squares", "--quick", "--jobs", "2", "--out", str(tmp_path / "r"), "--json"]
+    assert CliRunner().invoke(app, command).exit_code == 0
+    assert [record["value"] for record in json.loads(capfd.readouterr().out)["records"]] == [0, 1, 4]
+    command = ["run", "dry", "--quick", "--jobs", "2", "--out", str(tmp_path / "r")]
+    assert CliRunner().invoke(app, command).exit_code == 3
+    assert "found no copy" in capfd.readouterr().err
+
+
 def test_all_runs_the_others_when_one_fails(scripts, tmp_path):
     for name, broken in (("a_sour", 1), ("squares", 0)):
         _write(scripts, name, broken=broken)

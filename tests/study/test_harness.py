@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -95,6 +96,45 @@ def test_a_failing_cell_says_which_and_keeps_the_others(run):
     with refused(StudyError, {"seed": 4, "size": 1}, "ValueError: no such thing", "2 of 4"):
         run_study(replace(TOY, compute=fails), run, progress=False)
     assert len((run.out / "records.jsonl").read_text().splitlines()) == 3
+
+
+def _counting(run: Run, cell: dict) -> list[dict]:
+    run.shared.setdefault("computed", []).append(cell)
+    return [{**_compute(run, cell)[0], "process": os.getpid(), "computed": len(run.shared["computed"])}]
+
+
+def _sour(run: Run, cell: dict) -> list[dict]:
+    if cell["seed"] == 4:
+        raise DoesNotTravelError(lambda: "no such thing")
+    return _compute(run, cell)
+
+
+class DoesNotTravelError(Exception):
+    pass
+
+
+def test_several_processes_give_the_numbers_of_one_and_share_within_each(run, tmp_path):
+    alone = run_study(TOY, run, progress=False)
+    several = replace(run, out=tmp_path / "several", n_seeds=4, shared={})
+    results = run_study(replace(TOY, compute=_counting), several, progress=False, n_processes=2)
+    assert [record["value"] for record in results["records"]][:4] == [record["value"] for record in alone["records"]]
+    assert several.shared == {}
+    by_process = {}
+    for record in results["records"]:
+        by_process.setdefault(record["process"], []).append(record["computed"])
+    assert os.getpid() not in by_process
+    assert all(sorted(counts) == list(range(1, len(counts) + 1)) for counts in by_process.values())
+
+
+def test_a_cell_that_fails_in_another_process_says_which(run):
+    with refused(StudyError, {"seed": 4, "size": 1}, "DoesNotTravelError", "of 4 cells"):
+        run_study(replace(TOY, compute=_sour), run, progress=False, n_processes=2)
+
+
+def test_memory_is_that_of_all_processes(run):
+    full = replace(run, quick=False)
+    with refused(StudyError, "memory", "3e+06 GB", "--jobs"):
+        run_study(replace(TOY, memory_gb=1e6), full, progress=False, n_processes=3)
 
 
 @pytest.mark.parametrize("value", [float("nan"), np.int64(3)])

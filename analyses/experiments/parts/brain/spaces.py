@@ -14,7 +14,7 @@ from neurobridge.assemblies.schema import NEUROID
 from neurobridge.datasets import cache_folder, load, locate
 from neurobridge.evaluate import Readout, internal_consistency, train_readout
 from neurobridge.evaluate.curves.folds import CurveFold, draw_curve_fold
-from neurobridge.features import GaborEnergy, Preprocess, extract, load_model
+from neurobridge.features import GaborEnergy, extract, load_model
 from neurobridge.study.harness import Run
 from neurobridge.study.methods import make_aligner
 
@@ -27,7 +27,8 @@ NETWORK = "efficientnet-lite0"
 #: Stages of the network from the first to the last, for profiles, and every second of them for alignment.
 LAYERS = tuple(f"blocks.{k}" for k in (1, 3, 5, 7, 9, 11, 13, 15))
 ALIGNED = LAYERS[::2]
-GRID = 4
+#: Cells along each side of an image in which the channels are averaged: of the V4 session, and of the many images of HvM.
+GRID, HVM_GRID = 4, 2
 
 
 class GridMean:
@@ -82,20 +83,47 @@ def averaged(trials: xr.DataArray) -> tuple[xr.DataArray, xr.DataArray]:
 
 
 def hvm_sides(run: Run, region: str) -> Sides:
-    """Return Gabor energies and the sites of a region."""
+    """Return features of the images, by the network (in the quick mode Gabor energies), and the sites of a region."""
 
     def make() -> tuple[Any, ...]:
         data, simulated = hvm(run)
-        # Real images are 256 x 256: the filters see both sets at one size.
-        options: dict[str, Any] = {} if simulated else {"preprocess": Preprocess(size=128)}
-        model = drop_constant(extract(GaborEnergy(), data.images, "v1", **options))
-        return *averaged(data.recordings), model, simulated, dict(data.attrs["digests"])
+        digests = dict(data.attrs["digests"])
+        if run.quick:
+            features, name = extract(GaborEnergy(), data.images, "v1"), "Gabor energies (v1)"
+        else:
+            features = network_features(data.images, ALIGNED, HVM_GRID)
+            digests[f"{NETWORK} (EfficientNet)"] = str(features.attrs["weights_digest"])
+            name = network_name(HVM_GRID)
+        return *averaged(data.recordings), drop_constant(features), simulated, name, digests
 
-    brain, ceiling, model, simulated, digests = run.once("hvm", make)
+    brain, ceiling, model, simulated, name, digests = run.once("hvm", make)
     rows = {NEUROID: np.flatnonzero(brain["region"].values == region)}
-    return Sides(
-        model, brain.isel(rows), ceiling.isel(rows), "category_name", simulated, "Gabor energies (v1)", digests
+    return Sides(model, brain.isel(rows), ceiling.isel(rows), "category_name", simulated, name, digests)
+
+
+def network_features(images: xr.DataArray, layers: tuple[str, ...], grid: int, *, trained: bool = True) -> xr.DataArray:
+    """Return features of images by the network, trained on ImageNet or not; kept in the cache folder."""
+    with torch.random.fork_rng(devices=[]):
+        # Untrained weights are drawn from the global state.
+        torch.manual_seed(0)
+        loaded = load_model(f"weights:{NETWORK}", pretrained=trained)
+    # The animal saw the whole image, so that nothing is cut away.
+    whole = replace(loaded.preprocess, crop=None) if loaded.preprocess is not None else None
+    features = extract(
+        loaded.model,
+        images,
+        layers,
+        preprocess=whole,
+        pooling=GridMean(grid),
+        identifier=f"{'' if trained else 'untrained '}{loaded.identifier}",
+        cache=cache_folder() / "features",
     )
+    return features.compute()
+
+
+def network_name(grid: int, *, trained: bool = True) -> str:
+    """Return the name of the features that are aligned."""
+    return f"{'the real' if trained else 'an untrained'} EfficientNet-Lite0, {len(ALIGNED)} layers in {grid} x {grid} cells"
 
 
 def session_data(run: Run) -> tuple[xr.DataArray, xr.DataArray, xr.DataArray, dict[str, str]]:
@@ -115,22 +143,7 @@ def session_features(run: Run, kind: str) -> xr.DataArray:
     def make() -> xr.DataArray:
         if kind == "Gabor":
             return drop_constant(extract(GaborEnergy(), images, ["colour", "v1", "v2"]))
-        with torch.random.fork_rng(devices=[]):
-            # Untrained weights are drawn from the global state.
-            torch.manual_seed(0)
-            loaded = load_model(f"weights:{NETWORK}", pretrained=not kind.startswith("untrained"))
-        # The animal saw the whole image, so that nothing is cut away.
-        whole = replace(loaded.preprocess, crop=None) if loaded.preprocess is not None else None
-        features = extract(
-            loaded.model,
-            images,
-            LAYERS,
-            preprocess=whole,
-            pooling=GridMean(GRID),
-            identifier=f"{'untrained ' if kind.startswith('untrained') else ''}{loaded.identifier}",
-            cache=cache_folder() / "features",
-        )
-        return drop_constant(features.compute())
+        return drop_constant(network_features(images, LAYERS, GRID, trained=not kind.startswith("untrained")))
 
     return run.once(f"v4 {kind}", make)
 
@@ -142,8 +155,7 @@ def session_sides(run: Run, kind: str) -> Sides:
     if kind == "Gabor":
         return Sides(select(features, layer="v1"), brain, ceiling, None, False, "Gabor energies (v1)", digests)
     features = select(features, layer=list(ALIGNED))
-    which = "an untrained" if kind.startswith("untrained") else "the real"
-    name = f"{which} EfficientNet-Lite0, {len(ALIGNED)} layers in {GRID} x {GRID} cells"
+    name = network_name(GRID, trained=not kind.startswith("untrained"))
     weights = {f"{NETWORK} ({kind})": str(features.attrs["weights_digest"])}
     return Sides(features, brain, ceiling, None, False, name, digests | weights)
 
@@ -159,11 +171,16 @@ def it_sides(run: Run, kind: str) -> Sides:
     return Sides(first, second, None, "object_name", False, "the other half of the IT sites", digests)
 
 
+def is_hvm(dataset: str) -> bool:
+    """Return True for a region of HvM, recorded or simulated."""
+    return dataset.startswith(("hvm-", f"{SIMULATED}-"))
+
+
 def sides(run: Run, dataset: str) -> Sides:
     """Return both spaces of a dataset."""
     name, _, kind = dataset.partition(", ")
-    if name.startswith("hvm"):
-        return hvm_sides(run, name.removeprefix("hvm-"))
+    if is_hvm(name):
+        return hvm_sides(run, name.rpartition("-")[2])
     return session_sides(run, kind) if name == "v4-session" else it_sides(run, kind)
 
 
