@@ -18,10 +18,10 @@ from .assemblies.readers.recordings import read_recordings as read_recordings
 from .assemblies.readers.spikes import count_spikes as count_spikes
 from .assemblies.repeats import average_repetitions as average_repetitions
 from .assemblies.schema import make_assembly as make_assembly
-from .assemblies.schema import validate as validate
 from .assemblies.selection import select as select
 from .assemblies.storage.files import open_assembly as open_assembly
 from .assemblies.storage.files import save_assembly as save_assembly
+from .bridge.estimate import estimate_cost as estimate_cost
 from .datasets.catalogue import load as load
 from .datasets.files.manifests import list_datasets as list_datasets
 from .datasets.simulated.hvm import simulate_hvm as simulate_hvm
@@ -29,6 +29,7 @@ from .evaluate.ceiling import internal_consistency as internal_consistency
 from .evaluate.comparison.models import compare_models as compare_models
 from .evaluate.correlation import correlate as correlate
 from .evaluate.curves.learning import learning_curve as learning_curve
+from .evaluate.curves.planning import plan_pairs as plan_pairs
 from .evaluate.decoding.accuracy import decode as decode
 from .evaluate.layers import select_layer as select_layer
 from .evaluate.metrics import METRICS as METRICS
@@ -38,7 +39,6 @@ from .evaluate.retrieval import retrieve as retrieve
 from .evaluate.score.aggregation import aggregate as aggregate
 from .features.extraction import extract as extract
 from .features.loading import load_model as load_model
-from .features.text.encode import embed_text as embed_text
 from .study.pages.make import report as report
 
 NAMESPACES: tuple[str, ...]

@@ -12,9 +12,11 @@ END = "0.3"
 
 #: Where the names are that stood at the top level of version 0.1.
 NAMES: dict[str, str] = {
-    **dict.fromkeys(["AssemblyError", "bootstrap_repetitions", "drop_constant", "split_halves"], "assemblies"),
+    **dict.fromkeys(
+        ["AssemblyError", "bootstrap_repetitions", "drop_constant", "split_halves", "validate"], "assemblies"
+    ),
     **dict.fromkeys(["Experiment", "fetch"], "datasets"),
-    **dict.fromkeys(["GaborEnergy", "fit_pca", "train_reference"], "features"),
+    **dict.fromkeys(["GaborEnergy", "embed_text", "fit_pca", "train_reference"], "features"),
     **dict.fromkeys(
         ["BridgeCost", "Coupling", "align_unpaired", "bridge_cost", "couple", "diagnose", "fuse"], "bridge"
     ),

@@ -58,7 +58,7 @@ def captioned(assembly: xr.DataArray, seed: int) -> xr.DataArray:
         stimulus_id=assembly["stimulus_id"].values.tolist(),
         seed=seed,
     )
-    return nb.embed_text(table)
+    return nb.features.embed_text(table)
 
 
 of_images, of_sounds = captioned(images, 0), captioned(sounds, 1)

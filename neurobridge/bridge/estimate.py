@@ -123,9 +123,9 @@ def estimate_cost(
 
     Examples
     --------
-    >>> from neurobridge.bridge import estimate_cost
-    >>> small = estimate_cost(10_000, 10_000, 64, 100)
-    >>> large = estimate_cost(1_280_000, 1_280_000, 64, 1000, metric="geodesic", nearest=32)
+    >>> import neurobridge as nb
+    >>> small = nb.estimate_cost(10_000, 10_000, 64, 100)
+    >>> large = nb.estimate_cost(1_280_000, 1_280_000, 64, 1000, metric="geodesic", nearest=32)
     >>> large.seconds > 50 * small.seconds, large.n_bytes < 4e9
     (True, True)
     >>> sorted(large.stages)

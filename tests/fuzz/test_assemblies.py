@@ -82,7 +82,7 @@ def test_make_assembly(campaign: Campaign) -> None:
         same = [a == b or str(a) == str(b) for a, b in zip(given, kept, strict=True)]
         assert all(same), f"ids were changed: {given} to {kept}"
         with attempt():
-            nb.validate(assembly)
+            nb.assemblies.validate(assembly)
         absent = missing_rows(presentation["stimulus_id"])
         assert not absent.any(), f"accepted ids of which {absent.sum()} are missing"
 

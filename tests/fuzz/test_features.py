@@ -67,7 +67,7 @@ def tables(draw: st.DrawFn) -> Any:
 
 def _embedded(table: Any, **options: Any) -> None:
     with attempt():
-        embedded = nb.embed_text(table, Encoder(), **options)
+        embedded = nb.features.embed_text(table, Encoder(), **options)
     assert np.isfinite(embedded.values).all()
     assert embedded.values[:, 0].tolist() == [len(text) for text in embedded["caption"].values]
     n = len(next(iter(table.values()))) if isinstance(table, dict) else len(table)

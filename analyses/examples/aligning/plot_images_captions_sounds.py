@@ -32,7 +32,7 @@ sounds = sounds.isel(presentation=np.random.default_rng(0).permutation(len(sound
 starts = ("a", "the", "someone's", "a clear", "a hasty", "one more", "a child's", "my", "a nice", "the last")
 templates = [f"{start} {noun} {{}}" for start, noun in product(starts, ("digit", "number", "figure", "sign for"))]
 texts = [(template.format(name), digit) for template in templates for digit, name in enumerate(NAMES)]
-captions = nb.embed_text([text for text, _ in texts])
+captions = nb.features.embed_text([text for text, _ in texts])
 of_space = {
     "images": mnist.stimuli["category_name"].to_numpy()[:600].astype(str),
     "captions": np.array([str(digit) for _, digit in texts]),

@@ -22,7 +22,7 @@ import neurobridge as nb
 
 flickr: Any = nb.load("clip-flickr8k")
 images = flickr.activations
-captions = nb.embed_text(flickr.stimuli[["stimulus_id", "caption"]])
+captions = nb.features.embed_text(flickr.stimuli[["stimulus_id", "caption"]])
 order = np.random.default_rng(0).permutation(images.sizes["presentation"])
 held_out, known = np.sort(order[:200]), np.sort(order[200:])
 aligner = nb.aligners.BASELINES["procrustes"]()

@@ -18,7 +18,7 @@ names = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight",
 table = nb.features.captions_from_templates(
     [str(k) for k in range(10)], names={str(k): name for k, name in enumerate(names)}, n_captions=6, seed=0
 )
-captions = nb.embed_text(table)
+captions = nb.features.embed_text(table)
 print(table["caption"].head(3).tolist())
 
 # %%

@@ -209,7 +209,7 @@ def plan_pairs(
     >>> responses = features @ rng.normal(size=(10, 4)) + 3 * rng.normal(size=(200, 4))
     >>> model = nb.make_assembly(features, presentation={"stimulus_id": range(200)}, neuroid={"neuroid_id": range(10)})
     >>> pilot = nb.make_assembly(responses, presentation={"stimulus_id": range(200)}, neuroid={"neuroid_id": range(4)})
-    >>> plan = nb.evaluate.plan_pairs(pilot, model, 0.6, aligner=nb.aligners.RidgeAligner(), progress=False)
+    >>> plan = nb.plan_pairs(pilot, model, 0.6, aligner=nb.aligners.RidgeAligner(), progress=False)
     >>> plan.low < plan.n_pairs < plan.high
     True
     >>> plan.predict([100, 400])["mean"].dims

@@ -94,7 +94,7 @@ def embed_text(
     Examples
     --------
     >>> import neurobridge as nb
-    >>> nb.embed_text(["a cat", "two kittens", "a bond market"]).shape  # needs the extra `text`
+    >>> nb.features.embed_text(["a cat", "two kittens", "a bond market"]).shape  # needs the extra `text`
     (3, 384)
     """
     if not is_choice(pooling, TEXT_POOLINGS):
