@@ -244,7 +244,7 @@ class Training(Settings):
         }
         filled = {name: value if given[name] is None else given[name] for name, value in usual.items()}
         return ResolvedTraining(
-            **{**given, **filled}, seed=seed, keeps_correlation=from_map, least_gain=0.05 if from_map else 0.0
+            **{**given, **filled}, seed=seed, keeps_correlation=from_map, least_gain=0.15 if from_map else 0.0
         )
 
 
