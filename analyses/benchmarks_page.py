@@ -34,6 +34,7 @@ SECTIONS: dict[str, Callable[[Any], str]] = {
     "coupling": transport.coupling,
     "geodesic_scale": transport.geodesic_scale,
     "fused_scale": transport.fused_scale,
+    "road": transport.road,
     "distributed_fuse": transport.distributed_fuse,
     "distributed": transport.distributed,
     "flow_quality": quality.flow_quality,

@@ -140,6 +140,36 @@ Other jobs ran on the two cores of the machine, so that seconds are processor se
 """
 
 
+def road(results: dict[str, Any]) -> str:
+    steps = ("align", "transform", "retrieval", "report")
+    rows = []
+    for record in sorted(results["records"], key=lambda r: r["n"]):
+        measures, retrieval = record["measures"], record["measures"]["retrieval"]
+        rows.append(
+            [
+                f"{record['n']:,}", record["dims"], f"{record['n_pairs']:,}",
+                *(f"{record['steps'][name]['seconds']:.0f}" for name in steps),
+                f"{record['seconds']:.0f}", f"{record['cpu_seconds']:.0f}",
+                f"{max(step['peak_rss_gb'] for step in record['steps'].values()):.2f}",
+                f"{measures['r2']:.3f}", f"{measures['r2_of_ridge_of_the_pairs']:.3f}",
+                f"{retrieval['R@10']['value']:.3f} ({retrieval['R@10']['chance']:.1g})",
+            ]
+        )  # fmt: skip
+    columns = [
+        "rows a file", "dimensions", "pairs", *(f"{name} (s)" for name in steps), "all (s)", "all (processor s)", "peak RSS (GB)",
+        "R^2", "ridge R^2", "R@10 (chance)",
+    ]  # fmt: skip
+    return f"""## From two files to a report: the road
+
+`analyses/benchmarks/road.py`
+
+The two npy files are simulated, with a partner in every row; {results["records"][0]["n_queries"]:,} partners are held out of the
+fit and sought among all rows of the target by cosine. One run a size, with OMP_NUM_THREADS={results["threads"]}.
+
+{table(columns, rows)}
+"""
+
+
 def distributed_fuse(results: dict[str, Any]) -> str:
     rows = []
     for row in results["rows"]:
