@@ -99,7 +99,8 @@ def measure(folder: Path, n_pairs: int, metric: Any, seed: int) -> dict[str, Any
         "peak_rss_gb_of_the_data": rss_before, "new_points_a_cpu_second": len(new) / map_seconds,
         "agreement_of_the_kernel_map": agreement, "n_bridges": cast(Any, bridge.coupling.cost).bridge.n_anchors,
         # A map of the pairs alone has no temperature.
-        "candidate": [None if value == math.inf else value for value in dataclasses.astuple(bridge.candidate)], "marginal_error": bridge.coupling.marginal_error,
+        "candidate": [None if value == math.inf else value for value in dataclasses.astuple(bridge.candidate)],
+        "marginal_error": bridge.coupling.marginal_error,
         "row_marginal_l1": None if rows is None else float(np.abs(rows - 1 / n).sum()),
         "r2": r2(mapped, truth), "r2_by_the_plan": r2(by_plan, truth[:4000]), "r2_linear_readout": r2(bridge.linear(new), truth),
         "r2_ridge": r2(ridge_map(X[:n_pairs], Y[:n_pairs], penalty="shared")(new), truth),
