@@ -76,34 +76,37 @@ IN_SHORT = """## In short
   the comparisons; geodesic distances are no better than Euclidean ones; one wrong pair in five costs accuracy
   ([parts of the method](#what-does-each-part-of-the-method-contribute)).
 - A hundred pairs do not join spoken digits to captions and images as well as all labels do, and the labels of the same
-  pairs, used directly, do as well ([sounds](#do-images-spoken-words-and-captions-of-digits-find-each-other)).
-- Without any pair, two groups of people who judged the same objects align. Captions and images do not, nor do halves of a
-  V4 recording; halves of an IT recording do so in part. A verdict of trust was right every time, but not every alignment
-  that worked was trusted ([no pair](#when-does-alignment-without-a-pair-work-and-does-its-verdict-know)).
-- Latents that are disentangled align better, but not for that reason: turning their axes changes nothing
-  ([disentanglement](#do-disentangled-latents-align-better)).
+  pairs, used directly, are better ([sounds](#do-images-spoken-words-and-captions-of-digits-find-each-other)).
+- Without any pair, two groups of people who judged the same objects align. Captions and images do so in one of four
+  starts, halves of a V4 recording do not, and halves of an IT recording do so in part. A verdict of trust was right every
+  time, but not every alignment that worked was trusted
+  ([no pair](#when-does-alignment-without-a-pair-work-and-does-its-verdict-know)).
+- Latents that are disentangled align better in part of the comparisons, but not for that reason: turning their axes
+  changes nothing ([disentanglement](#do-disentangled-latents-align-better)).
 
 **What works, and from how many pairs.**
 
 - *Recordings and models.* On real V4 and IT with 32 to 128 of 640 images as pairs the fused bridge correlates better with
   held-out responses than ridge on the same pairs, by up to .04: it needs 15 to 22 pairs for what ridge reaches with 32, and
-  97 to 124 for what ridge reaches with 128. With five pairs nothing works well.
+  97 to 124 for what ridge reaches with 128. With five pairs only the sites of the same recording are predicted well (.51).
 - *Images of digits and captions.* Twenty captions name .93 of the digits, a hundred .97; a network trained on the same
   labels names .48 and .77, and .67 and .94 with shifted images.
 - *Photographs and captions.* With twenty pairs .44 of the partners are among the first ten of 200, with a hundred .70
   (chance .05; the best baseline .33 and .55).
 - *Names of classes that were never paired.* With 200 paired ImageNet classes .30 of the unseen names are among the first
-  ten of 200 (ridge .10, chance .05).
+  ten of 200 (the best baseline .20, ridge .10, chance .05).
 
-**Where ridge is enough.** From about half the images of a recording on, and wherever a few hundred pairs are at hand: that
-many reach nine tenths of the score of the whole set on six real sets
-([rule of thumb](benchmarks.md#how-many-pairs-plan_pairs-beside-numbers-of-pairs-that-its-pilot-did-not-have)).
+**Where ridge is enough.** For recordings, from about half the images on. On six real sets ridge regression reaches nine
+tenths of its own score on all pairs with 92 to 470 of them
+([rule of thumb](benchmarks.md#how-many-pairs-plan_pairs-beside-numbers-of-pairs-that-its-pilot-did-not-have)). Where
+partners or names are sought, other maps are better with hundreds of pairs, too.
 
 **What the paper's claims are worth.** Few pairs suffice against training end to end: true for images of digits and for
-natural images, not for spoken digits. Transport of all points improves on the pairs: true of the fused bridge, not of
-transport alone. Unbalanced transport withstands unequal classes and outliers: true if its weight is small (.03). Spaces
-that overlap more align better: true of 32 pairs of real encoders. Geodesic distances are better, and the pairs alone fail
-at a million points: neither was seen here.
+natural images; for spoken digits true of sounds and captions from a hundred pairs on. Transport of all points improves on
+the pairs: true of the fused bridge, not of transport alone. Unbalanced transport withstands unequal classes and outliers:
+true if its weight is small (.03). Spaces that overlap more align better: true of 32 pairs of real encoders. Geodesic
+distances are better: not in general; they are at a million points and a hundred pairs (one draw). The pairs alone fail at a
+million points: they do not.
 """
 CHANGES_HEAD = """## What changed since version 0.1
 

@@ -4,8 +4,7 @@
 
 The two files are simulated as in `fused_scale.py` (20 clusters in ten latent dimensions, seen through two bent maps with noise),
 here with a partner for every row. ``neurobridge road`` runs as a process of its own, with the threads that this process is given
-(OMP_NUM_THREADS); the peak RSS of a step is
-that of the run up to its end.
+(OMP_NUM_THREADS). The peak RSS of a step is that of the run up to its end.
 """
 
 from __future__ import annotations
@@ -82,7 +81,7 @@ def main(
     for n in sizes or (200_000, 1_280_000):
         records.append(measure(n, dims, n_pairs, seed))
         header = {
-            "data": "simulated", "neurobridge": neurobridge.__version__, "threads": os.environ.get("OMP_NUM_THREADS", "all"),
+            "data": "simulated", "neurobridge": neurobridge.__version__, "threads": os.environ.get("OMP_NUM_THREADS", "not set"),
             "machine": {"processor": platform.machine(), "system": platform.system(), "torch": torch.__version__},
         }  # fmt: skip
         write_json({**header, "records": records}, out_file)

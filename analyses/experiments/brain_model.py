@@ -300,6 +300,8 @@ def finish(run: Run, records: list[Record]) -> dict[str, Any]:
     claims = [against_ridge(of_brains), few_pairs(of_brains), frozen_heads(of_brains)]
     claims += [flow_claim(of_brains)] if any(record["method"] in FLOWS for record in of_brains) else []
     claims += [network_claim(of_layers)] if of_layers else []
+    if len(of_brains) < len(scored):
+        hvm_text += "Claims are judged on the real recordings alone. "
     digests = {name: value for fact in facts.values() for name, value in fact["digests"].items()}
     note = (
         hvm_text
@@ -334,6 +336,7 @@ STUDY = Study(
     compute,
     finish,
     n_seeds=3,
+    extras=("weights",),
     memory_gb=3.0,
 )
 

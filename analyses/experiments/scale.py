@@ -14,6 +14,7 @@ above.
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -46,8 +47,8 @@ def cells(run: Run) -> list[dict[str, Any]]:
 
 
 def work_folder(run: Run) -> Path:
-    """Make the folder of encoders, digits and latents, which is removed at the end."""
-    folder = run.out / "work"
+    """Make this process's folder of encoders, digits and latents, which is removed at the end."""
+    folder = run.out / "work" / str(os.getpid())
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 

@@ -5,51 +5,69 @@ from __future__ import annotations
 import json
 import pickle
 import time
+import traceback
 import warnings
 from collections.abc import Callable, Hashable, Iterator, Sequence
+from itertools import pairwise
 from typing import Any, TypeVar
 
 from neurobridge.study.machine import peak_rss
 from neurobridge.study.processes import call_in_processes
 
 Settings = TypeVar("Settings", bound=Hashable)
-#: What a cell is computed by: from the settings of a run and the values that name the cell to its records.
+#: What computes a cell: a function of the settings of a run and of the values that name the cell, which returns records.
 Compute = Callable[[Settings, dict[str, Any]], list[dict[str, Any]]]
 #: The line of records of a cell, or the error that ended it.
 Outcome = dict[str, Any] | Exception
 
-# The settings that a process was first given: what its cells share is kept with them.
-_SETTINGS: dict[Hashable, Any] = {}
+# The settings that a worker was first given: what its cells share is kept with them.
+_KEPT_SETTINGS: dict[Hashable, Any] = {}
 
 
 def compute_cells(
-    compute: Compute[Settings], here: Settings, away: Settings, cells: Sequence[dict[str, Any]], n_processes: int
+    compute: Compute[Settings],
+    own_settings: Settings,
+    worker_settings: Settings,
+    cells: Sequence[dict[str, Any]],
+    n_processes: int,
 ) -> Iterator[tuple[int, Outcome]]:
-    """Compute cells.
+    """Compute cells one after another, or several at a time in processes of their own.
+
+    After a cell that failed no other starts; those that run are waited for, and yielded.
 
     Parameters
     ----------
     compute : callable
-        Of a module, where there are several processes.
-    here : Settings
+        With several processes it must be a function of a module, since the processes import it.
+    own_settings : Settings
         What ``compute`` is given in this process.
-    away : Settings
-        The same for other processes, without what the cells here share.
+    worker_settings : Settings
+        The same for other processes, without what the cells of this process share.
     cells : sequence of dict
     n_processes : int
+        A single cell is computed in this process.
 
     Yields
     ------
     place : int
-        Of the cell, as they end.
+        Place of the cell in ``cells``; cells are yielded as they end.
     outcome : dict or Exception
         Cell, records, warnings, seconds and peak RSS in GB; or the error.
     """
-    if n_processes == 1:
+    if n_processes == 1 or len(cells) < 2:
         for place, cell in enumerate(cells):
-            yield place, _outcome(compute, here, cell)
+            outcome = _outcome(compute, own_settings, cell)
+            yield place, outcome
+            if isinstance(outcome, Exception):
+                return
         return
-    yield from call_in_processes(_outcome_there, [(compute, away, cell) for cell in cells], n_processes)
+    calls = [(compute, worker_settings, cell) for cell in cells]
+    for place, answer in call_in_processes(_outcome_in_worker, calls, n_processes, ends_all=_is_failure):
+        yield place, _chained(answer) if isinstance(answer, list) else answer
+
+
+def _is_failure(answer: dict[str, Any] | list[Exception]) -> bool:
+    return isinstance(answer, list)
 
 
 def _outcome(compute: Compute[Settings], settings: Settings, cell: dict[str, Any]) -> Outcome:
@@ -70,11 +88,32 @@ def _outcome(compute: Compute[Settings], settings: Settings, cell: dict[str, Any
     }
 
 
-def _outcome_there(compute: Compute[Settings], settings: Settings, cell: dict[str, Any]) -> Outcome:
-    outcome = _outcome(compute, _SETTINGS.setdefault(settings, settings), cell)
+def _outcome_in_worker(
+    compute: Compute[Settings], settings: Settings, cell: dict[str, Any]
+) -> dict[str, Any] | list[Exception]:
+    """Return the line of a cell, or its error with the causes of it, which pickling would drop."""
+    outcome = _outcome(compute, _KEPT_SETTINGS.setdefault(settings, settings), cell)
+    if not isinstance(outcome, Exception):
+        return outcome
+    outcome.add_note("".join(traceback.format_exception(outcome)))
+    chain: list[Exception] = []
+    cause: BaseException | None = outcome
+    while isinstance(cause, Exception):
+        chain.append(_picklable(cause))
+        cause = cause.__cause__
+    return chain
+
+
+def _picklable(error: Exception) -> Exception:
+    """Return the error, or one with its type and message where it cannot be pickled."""
     try:
-        pickle.loads(pickle.dumps(outcome))
+        pickle.loads(pickle.dumps(error))
     except Exception:
-        # An error that does not travel is told in words.
-        return RuntimeError(f"{type(outcome).__name__}: {outcome}")
-    return outcome
+        return RuntimeError(f"{type(error).__name__}: {error}")
+    return error
+
+
+def _chained(errors: list[Exception]) -> Exception:
+    for error, cause in pairwise(errors):
+        error.__cause__ = cause
+    return errors[0]

@@ -1,4 +1,4 @@
-"""The harness of studies: cells computed one at a time, kept as they come, summarised into tables and figures.
+"""The harness of studies: cells computed one at a time or several, kept as they come, summarised into tables and figures.
 
 A script of ``analyses/experiments`` names a `Study` and calls `neurobridge.study.main`. The harness gives all of them the same
 results folder and the same behaviour: a run that was interrupted goes on where it stopped, and a run that differs in seed, size or
@@ -127,10 +127,11 @@ class Study:
     title : str
         Names the data, and says "simulated" where they are.
     cells : callable
-        ``cells(run) -> list of dict``: plain values that name each piece of work, computed in this order.
+        ``cells(run) -> list of dict``: plain values that name each piece of work, started in this order.
     compute : callable
         ``compute(run, cell) -> list of dict``: the records of one cell, plain values. Random draws must follow from the cell and
-        the seed alone, as an interrupted run starts again in the middle.
+        the seed alone, as an interrupted run starts again in the middle. A function of a module; cells that run at the same time
+        in several processes share no file.
     finish : callable
         ``finish(run, records) -> dict``: draws figures into ``run.out`` and gives ``note``, ``tables`` (each with ``title``,
         ``columns``, ``rows``), ``claims`` (each with ``claim``, ``verdict``, ``evidence``) and ``digests`` of the data.
@@ -201,7 +202,7 @@ def run_study(
         Compute at most this many cells now, and leave the rest to the next run.
     n_processes : int
         Cells computed at a time, each in a process of one thread. Each process makes what cells share for itself, and needs the
-        memory of one run. The numbers are those of one process.
+        memory of one run. The numbers are those of one process, to rounding.
 
     Returns
     -------
@@ -240,17 +241,21 @@ def run_study(
     keys = [_key(cell) for cell in cells]
     missing = [k for k, key in enumerate(keys) if key not in kept]
     with progress_bar(total=len(cells), initial=len(cells) - len(missing), desc=study.name, progress=progress) as bar:
-        now = missing[: len(missing) if n_cells is None else n_cells]
-        away = replace(run, shared={})
-        for place, line in compute_cells(study.compute, run, away, [cells[k] for k in now], n_processes):
-            if isinstance(line, Exception):
-                raise StudyError(
-                    f"cell {cells[now[place]]} failed: {type(line).__name__}: {line} ({len(kept)} of {len(cells)} cells are kept "
-                    f"in {run.out}). Mend: what it names, then run again to go on."
-                ) from line
-            _keep(run, line)
-            kept[keys[now[place]]] = line
+        to_run = [cells[k] for k in missing[: len(missing) if n_cells is None else n_cells]]
+        failed: list[tuple[Cell, Exception]] = []
+        for place, outcome in compute_cells(study.compute, run, replace(run, shared={}), to_run, n_processes):
+            if isinstance(outcome, Exception):
+                failed.append((to_run[place], outcome))
+                continue
+            _keep(run, outcome)
+            kept[_key(to_run[place])] = outcome
             bar.update()
+    if failed:
+        cell, error = failed[0]
+        raise StudyError(
+            f"cell {cell} failed: {type(error).__name__}: {error} ({len(kept)} of {len(cells)} cells are kept in {run.out}). "
+            "Mend: what it names, then run again to go on."
+        ) from error
     if any(key not in kept for key in keys):
         return None
     lines = [kept[key] for key in keys]
@@ -268,7 +273,8 @@ def run_study(
             **_header(study, run),
             "seconds": round(sum(line["seconds"] for line in lines), 1),
             "peak_rss_gb": round(max(line["peak_rss_gb"] for line in lines), 2),
-            "machine": machine_facts(),
+            "processes": n_processes,
+            "machine": machine_facts() | ({"threads": 1} if n_processes > 1 else {}),
         },
     }
     write_json(results, run.out / RESULTS)
@@ -355,7 +361,7 @@ def _check_resources(study: Study, run: Run, n_processes: int) -> None:
             )
     if run.quick:
         return
-    left, needed_gb = room(), n_processes * study.memory_gb
+    left, needed_gb = room(), min(n_processes, len(study.cells(run))) * study.memory_gb
     if left.n_bytes < needed_gb * 1e9:
         fewer = ", fewer --jobs" if n_processes > 1 else ""
         raise StudyError(

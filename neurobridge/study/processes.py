@@ -116,11 +116,16 @@ def one_thread() -> Iterator[None]:
 
 
 def call_in_processes(
-    function: Callable[..., Result], calls: Sequence[tuple[Any, ...]], n_processes: int
+    function: Callable[..., Result],
+    calls: Sequence[tuple[Any, ...]],
+    n_processes: int,
+    *,
+    ends_all: Callable[[Result], bool] = lambda result: False,
 ) -> Iterator[tuple[int, Result]]:
     """Call a function with each set of arguments, in processes of one thread each.
 
-    A process ends with the one that started it, however that ended.
+    A process ends with the one that started it, however that ended. Where this process is interrupted, or a call raises, the
+    calls that run are ended with their processes.
 
     Parameters
     ----------
@@ -130,6 +135,8 @@ def call_in_processes(
         The arguments of each call; they can be pickled.
     n_processes : int
         1 calls in this process.
+    ends_all : callable
+        ``ends_all(result)`` is True where no further call is to start; those that run are waited for, and yielded.
 
     Yields
     ------
@@ -145,16 +152,27 @@ def call_in_processes(
     """
     if n_processes <= 1 or len(calls) < 2:
         for place, arguments in enumerate(calls):
-            yield place, function(*arguments)
+            result = function(*arguments)
+            yield place, result
+            if ends_all(result):
+                return
         return
-    spawn = multiprocessing.get_context("spawn")
+    spawn, others = multiprocessing.get_context("spawn"), set(multiprocessing.active_children())
     with one_thread(), ProcessPoolExecutor(n_processes, mp_context=spawn, initializer=_end_with_parent) as pool:
         places = {pool.submit(function, *arguments): place for place, arguments in enumerate(calls)}
         try:
             for future in as_completed(places):
-                yield places[future], future.result()
+                if future.cancelled():
+                    continue
+                result = future.result()
+                if ends_all(result):
+                    for waiting in places:
+                        waiting.cancel()
+                yield places[future], result
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
+            for process in set(multiprocessing.active_children()) - others:
+                process.terminate()
             raise
 
 

@@ -19,6 +19,7 @@ from neurobridge.cli.app import app
 from neurobridge.study import Study, main
 
 SCRIPT = """
+import multiprocessing
 import time
 from neurobridge.study import Study, main
 
@@ -33,11 +34,15 @@ def compute(run, cell):
         raise ValueError("broken on purpose")
     if {lacking}:
         from neurobridge.datasets import DownloadError
-        raise DownloadError("found no copy")
-    return [{"seed": cell["seed"], "value": cell["seed"] ** 2}]
+        try:
+            raise DownloadError("found no copy")
+        except DownloadError as error:
+            raise ValueError("found no copy") from error
+    in_a_worker = multiprocessing.parent_process() is not None
+    return [{"seed": cell["seed"], "value": cell["seed"] ** 2, "worker": in_a_worker}]
 
 def finish(run, records):
-    return {"tables": [{"title": "squares", "columns": ["seed", "value"], "rows": [list(r.values()) for r in records]}],
+    return {"tables": [{"title": "squares", "columns": ["seed", "value"], "rows": [[r["seed"], r["value"]] for r in records]}],
             "claims": [{"claim": "squares", "verdict": "holds", "evidence": "the table"}], "digests": {}}
 
 if __name__ == "__main__":
@@ -102,10 +107,28 @@ def test_cells_run_in_several_processes(scripts, tmp_path, capfd):
     _write(scripts, "dry", lacking=1)
     command = ["run", "squares", "--quick", "--jobs", "2", "--out", str(tmp_path / "r"), "--json"]
     assert CliRunner().invoke(app, command).exit_code == 0
-    assert [record["value"] for record in json.loads(capfd.readouterr().out)["records"]] == [0, 1, 4]
+    records = json.loads(capfd.readouterr().out)["records"]
+    assert [record["value"] for record in records] == [0, 1, 4]
+    assert all(record["worker"] for record in records)
     command = ["run", "dry", "--quick", "--jobs", "2", "--out", str(tmp_path / "r")]
     assert CliRunner().invoke(app, command).exit_code == 3
     assert "found no copy" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_the_cells_of_all_processes(scripts, tmp_path, number):
+    script, out = _write(scripts, "squares", slow=60), tmp_path / "out"
+    command = [sys.executable, str(script), "--out", str(out), "--quick", "--jobs", "2"]
+    # A session of its own: the signal reaches the script alone.
+    process = subprocess.Popen(command, start_new_session=True, stderr=subprocess.PIPE)
+    for _ in range(1200):
+        if (out / "at1").exists():
+            break
+        time.sleep(0.05)
+    process.send_signal(number)
+    _, message = process.communicate(timeout=30)
+    assert process.returncode in (130, 143)
+    assert b"finished cells are kept" in message
 
 
 def test_all_runs_the_others_when_one_fails(scripts, tmp_path):

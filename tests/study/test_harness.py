@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -126,8 +127,52 @@ def test_several_processes_give_the_numbers_of_one_and_share_within_each(run, tm
 
 
 def test_a_cell_that_fails_in_another_process_says_which(run):
-    with refused(StudyError, {"seed": 4, "size": 1}, "DoesNotTravelError", "of 4 cells"):
+    with refused(StudyError, "'seed': 4", "DoesNotTravelError", "of 4 cells"):
         run_study(replace(TOY, compute=_sour), run, progress=False, n_processes=2)
+
+
+def _caused(run: Run, cell: dict) -> list[dict]:
+    try:
+        raise KeyError("the cause")
+    except KeyError as error:
+        raise ValueError("the error") from error
+
+
+def test_an_error_of_another_process_keeps_its_causes_and_its_traceback(run):
+    with pytest.raises(StudyError, match="the error") as caught:
+        run_study(replace(TOY, compute=_caused), run, progress=False, n_processes=2)
+    error = caught.value.__cause__
+    assert isinstance(error, ValueError)
+    assert isinstance(error.__cause__, KeyError)
+    assert "in _caused" in "".join(error.__notes__)
+
+
+def _first_fails(run: Run, cell: dict) -> list[dict]:
+    (run.out / f"{cell['seed']}-{cell['size']}").touch()
+    if cell == {"seed": 3, "size": 1}:
+        while not (run.out / "3-2").exists():
+            time.sleep(0.05)
+        raise ValueError("no such thing")
+    # Ends after the cell that failed.
+    time.sleep(2)
+    return _compute(run, cell)
+
+
+def test_after_a_cell_failed_those_that_run_are_kept_and_no_other_starts(run):
+    several = replace(run, n_seeds=5)
+    with refused(StudyError, {"seed": 3, "size": 1}, "of 10 cells"):
+        run_study(replace(TOY, compute=_first_fails), several, progress=False, n_processes=2)
+    started = {path.name for path in run.out.glob("*-*")}
+    assert len(started) < 10
+    kept = [json.loads(line)["cell"] for line in (run.out / "records.jsonl").read_text().splitlines()[1:]]
+    assert {f"{cell['seed']}-{cell['size']}" for cell in kept} == started - {"3-1"}
+
+
+def test_a_single_cell_is_computed_in_this_process(run):
+    run_study(TOY, run, progress=False, n_cells=3)
+    results = run_study(replace(TOY, compute=_compute), replace(run, shared={}), progress=False, n_processes=2)
+    assert len(results["records"]) == 4
+    assert results["run"]["processes"] == 2
 
 
 def test_memory_is_that_of_all_processes(run):

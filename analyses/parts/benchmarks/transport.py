@@ -164,7 +164,7 @@ def road(results: dict[str, Any]) -> str:
 `analyses/benchmarks/road.py`
 
 The two npy files are simulated, with a partner in every row; {results["records"][0]["n_queries"]:,} partners are held out of the
-fit and sought among all rows of the target by cosine. One run a size, with OMP_NUM_THREADS={results["threads"]}.
+fit and sought among all rows of the target by cosine. There is one run a size; OMP_NUM_THREADS is {results["threads"]}.
 
 {table(columns, rows)}
 """

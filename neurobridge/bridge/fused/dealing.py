@@ -1,4 +1,4 @@
-"""Minibatches of a fused bridge: both sides dealt out along the factored plan of all points."""
+"""Minibatches of a fused bridge: both sides dealt out along the factored plan of the bridge cost."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ import torch
 from neurobridge.bridge.cost.bridge import BridgeCost
 from neurobridge.bridge.fused.cost import BRIDGE_EPSILON, FusedProblem
 from neurobridge.bridge.transport.couple import couple
-from neurobridge.bridge.transport.coupling import ConvergenceWarning, Coupling
+from neurobridge.bridge.transport.coupling import ConvergenceWarning
 from neurobridge.bridge.transport.plans import FactoredPlan
 from neurobridge.points.arrays import Rows, row_blocks
 
-# The dealing forgives: a coarse plan that is a hundredth off still balances the minibatches.
+# A coarse plan that is a hundredth off still balances the minibatches.
 _COARSE_TOL = 1e-2
-# So does one whose pull of the anchors was found on as many points of each side.
+# Points of each side that the masses of the anchors are found on, at most.
 _COARSE_POINTS = 100_000
 
 
 def deal(problem: FusedProblem, size: int, rng: np.random.Generator) -> list[Rows]:
-    """Cut both sides into minibatches of at most ``size`` points, drawn along the factored bridge plan over all points.
+    """Cut both sides into minibatches of at most ``size`` points, drawn along the factored plan of the bridge cost.
 
     Every point draws an anchor from the coarse plan, whose two sides send the same mass over each anchor; then the points of
     each anchor are dealt out evenly. So every minibatch holds its share of each anchor on both sides, up to a point. The first
@@ -58,7 +58,7 @@ def draw_anchors(problem: FusedProblem, rng: np.random.Generator) -> Rows:
     """Draw an anchor for every source and every target point from the factored plan of the bridge cost alone."""
     cost = problem.cost
     drawn = []
-    for factor, mass in zip((cost.source_factor, cost.target_factor), _anchor_masses(cost, rng), strict=True):
+    for factor, mass in zip((cost.source_factor, cost.target_factor), anchor_masses(cost, rng), strict=True):
         anchors = np.empty(factor.n_points, dtype=np.int64)
         for rows in row_blocks(factor.n_points, factor.n_anchors, budget=1 << 22):
             cumulative = torch.softmax(factor.log_kernel(rows, BRIDGE_EPSILON) + mass, dim=1).cumsum(dim=1)
@@ -69,25 +69,36 @@ def draw_anchors(problem: FusedProblem, rng: np.random.Generator) -> Rows:
     return drawn[0], drawn[1]
 
 
-def _anchor_masses(cost: BridgeCost, rng: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor]:
-    """``log s`` and ``log r`` of the factored plan, shape (n_anchors,); from some points where there are many."""
+def anchor_masses(cost: BridgeCost, rng: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return ``log s`` and ``log r`` of the factored plan, shape (n_anchors,), up to a constant.
+
+    Above `_COARSE_POINTS` points a side, s is that of a plan of so many points, and r that of all source points scaled to their
+    mass by it.
+    """
     if max(cost.shape) > _COARSE_POINTS:
-        some = [np.sort(rng.permutation(n)[:_COARSE_POINTS]) for n in cost.shape]
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)
-            coarse = _coarse_coupling(cost.subset(*some))
-        log_s = cast(FactoredPlan, coarse.plan).log_s
-        # Few points may have no plan along the anchors that each of them keeps.
-        if coarse.converged and bool(torch.isfinite(log_s).all()):
-            # All source points are scaled to their mass, so that what each anchor passes on is theirs.
-            factor = cost.source_factor
-            return log_s, factor.to_anchors(-factor.to_points(log_s, BRIDGE_EPSILON), BRIDGE_EPSILON)
-    plan = cast(FactoredPlan, _coarse_coupling(cost).plan)
+        masses = _masses_of_some(cost, rng)
+        if masses is not None:
+            return masses
+    plan = _coarse_plan(cost)
     return plan.log_s, plan.log_r
 
 
-def _coarse_coupling(cost: BridgeCost) -> Coupling:
-    return couple(cost, method="factored", epsilon=BRIDGE_EPSILON, tol=_COARSE_TOL)
+def _masses_of_some(cost: BridgeCost, rng: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor] | None:
+    """Return the masses from some of the points; None if they have no plan along the anchors that each of them keeps."""
+    subset_rows = [np.sort(rng.permutation(n)[:_COARSE_POINTS]) for n in cost.shape]
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", ConvergenceWarning)
+            log_s = _coarse_plan(cost.subset(*subset_rows)).log_s
+    except (ConvergenceWarning, FloatingPointError):
+        return None
+    factor = cost.source_factor
+    log_r = factor.to_anchors(-factor.to_points(log_s, BRIDGE_EPSILON), BRIDGE_EPSILON)
+    return (log_s, log_r) if bool(torch.isfinite(log_s).all() and torch.isfinite(log_r).all()) else None
+
+
+def _coarse_plan(cost: BridgeCost) -> FactoredPlan:
+    return cast(FactoredPlan, couple(cost, method="factored", epsilon=BRIDGE_EPSILON, tol=_COARSE_TOL).plan)
 
 
 def _dealt(stratum: np.ndarray, first: np.ndarray, n_parts: int, rng: np.random.Generator) -> list[np.ndarray]:

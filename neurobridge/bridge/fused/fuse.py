@@ -104,10 +104,10 @@ def fuse(
        standard error, and a self-trained rotation (``criterion="retrieval"``) is chosen unless it is worse by one.
 
     Points whose n x m matrices would not fit into memory are cut into minibatches drawn along the factored plan of the bridge
-    cost over all points (`couple`): every point draws an anchor from it, and the points of each anchor are dealt out evenly, so
-    that a minibatch holds on both sides what the coarse plan sends over each anchor. The rounds run in the first minibatch,
-    which holds all pairs, and go on with the images of several; then every minibatch is solved, all under one fused cost whose
-    means are those of the first. Memory O((n + m) P). Their plans are of the ridge family.
+    cost (`couple`; above 100,000 points a side, on 100,000 of them): every point draws an anchor from it, and the points of
+    each anchor are dealt out evenly, so that a minibatch holds on both sides what the coarse plan sends over each anchor. The
+    rounds run in the first minibatch, which holds all pairs, and go on with the images of several; then every minibatch is
+    solved, all under one fused cost whose means are those of the first. Memory O((n + m) P). Their plans are of the ridge family.
 
     Parameters
     ----------

@@ -6,10 +6,11 @@ import warnings
 
 import numpy as np
 import pytest
+import torch
 
-from neurobridge.bridge import Candidate, MinibatchWarning, bridge_cost, couple, fuse
+from neurobridge.bridge import Candidate, ConvergenceWarning, MinibatchWarning, bridge_cost, couple, fuse
 from neurobridge.bridge.fused.cost import BRIDGE_EPSILON, FusedProblem
-from neurobridge.bridge.fused.dealing import deal, draw_anchors
+from neurobridge.bridge.fused.dealing import anchor_masses, deal, draw_anchors
 from neurobridge.maps.kernel import KernelMap
 from tests.bridge.fused.pools import QUICK, clustered, r2
 
@@ -62,36 +63,47 @@ def test_minibatches_are_drawn_along_the_coarse_plan():
         assert np.abs(shares - mass).sum() < 5 * np.sqrt(10 / n)
 
 
+def unequal(n, nearest=None):
+    """A problem whose clusters hold other shares of the points on each side."""
+    X, Y, pairs, *_ = clustered(n, n_pairs=10, seed=1)
+    closest = ((Y[:, None] - Y[None, :10]) ** 2).sum(axis=2).argmin(axis=1)
+    rare = (closest % 2 == 1) & (np.arange(n) >= 10)
+    Y = Y[~rare | (np.random.default_rng(0).random(n) < 0.2)]
+    return FusedProblem(bridge_cost(X, Y, pairs, nearest=nearest), X, Y, pairs)
+
+
+def imbalance(drawn):
+    """L1 distance between the shares in which both sides drew the anchors."""
+    shares = [np.bincount(side, minlength=10) / len(side) for side in drawn]
+    return np.abs(shares[0] - shares[1]).sum()
+
+
 @pytest.mark.parametrize("nearest", [None, 4])
-def test_the_pull_of_the_anchors_is_found_on_some_of_many_points(nearest, monkeypatch):
-    X, Y, pairs, *_ = clustered(3000, n_pairs=10, seed=1)
-    problem = FusedProblem(bridge_cost(X, Y, pairs, nearest=nearest), X, Y, pairs)
-    of_all = draw_anchors(problem, np.random.default_rng(0))
+def test_anchor_masses_of_some_points_balance_all_of_them(nearest, monkeypatch):
+    problem = unequal(3000, nearest)
+    log_s, log_r = anchor_masses(problem.cost, np.random.default_rng(0))
     monkeypatch.setattr("neurobridge.bridge.fused.dealing._COARSE_POINTS", 1000)
-    of_some = draw_anchors(problem, np.random.default_rng(0))
-    for sides in (of_all, of_some):
-        shares = [np.bincount(side, minlength=10) / len(side) for side in sides]
-        # Both sides draw each anchor equally often, to the noise of 3,000 draws.
-        assert np.abs(shares[0] - shares[1]).sum() < 3 * np.sqrt(10 / 3000)
-    # And mostly those that the plan of all points sends them to.
-    assert np.mean(of_all[0] == of_some[0]) > 0.5
+    of_some = anchor_masses(problem.cost, np.random.default_rng(0))
+    shares = [torch.softmax(masses[0] + masses[1], dim=0).numpy() for masses in ((log_s, log_r), of_some)]
+    assert np.abs(shares[0] - shares[1]).sum() < 0.1
+    # Both sides draw each anchor equally often, to the noise of 3,000 draws; without the plan they do not.
+    assert imbalance(draw_anchors(problem, np.random.default_rng(0))) < 3 * np.sqrt(10 / 3000)
+    without = torch.zeros(10, dtype=torch.float64)
+    monkeypatch.setattr("neurobridge.bridge.fused.dealing.anchor_masses", lambda cost, rng: (without, without))
+    assert imbalance(draw_anchors(problem, np.random.default_rng(0))) > 3 * np.sqrt(10 / 3000)
 
 
-def test_the_pull_of_the_anchors_is_found_on_all_points_where_some_have_no_plan(monkeypatch):
-    X, Y, pairs, *_ = clustered(300, n_pairs=10, seed=1)
-    problem = FusedProblem(bridge_cost(X, Y, pairs, nearest=4), X, Y, pairs)
-    asked = []
-
-    def spy(cost, **options):
-        asked.append(cost.shape)
-        return couple(cost, **options)
-
-    monkeypatch.setattr("neurobridge.bridge.fused.dealing.couple", spy)
-    monkeypatch.setattr("neurobridge.bridge.fused.dealing._COARSE_POINTS", 3)
-    of_few = draw_anchors(problem, np.random.default_rng(0))
-    assert asked == [(3, 3), (300, 300)]
-    shares = [np.bincount(side, minlength=10) / 300 for side in of_few]
-    assert np.abs(shares[0] - shares[1]).sum() < 3 * np.sqrt(10 / 300)
+@pytest.mark.parametrize(("nearest", "n_some"), [(4, 3), (1, 20)])
+def test_anchor_masses_are_those_of_all_points_where_some_have_no_plan(nearest, n_some, monkeypatch):
+    X, Y, pairs, *_ = clustered(300, n_pairs=20, seed=1)
+    cost = bridge_cost(X, Y, pairs, nearest=nearest)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        of_all = anchor_masses(cost, np.random.default_rng(0))
+        monkeypatch.setattr("neurobridge.bridge.fused.dealing._COARSE_POINTS", n_some)
+        of_some = anchor_masses(cost, np.random.default_rng(0))
+    for expected, found in zip(of_all, of_some, strict=True):
+        np.testing.assert_array_equal(found, expected)
 
 
 def test_parts_of_a_smaller_side_are_used_again():
