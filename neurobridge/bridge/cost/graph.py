@@ -11,6 +11,7 @@ from scipy import sparse
 from scipy.sparse import csgraph
 
 from neurobridge.bridge.cost.geodesic.cells import CellIndex
+from neurobridge.bridge.cost.geodesic.components import joining_links, nearest_outside_in_cells
 from neurobridge.bridge.cost.geodesic.lists import RECALL, neighbor_lists
 from neurobridge.bridge.cost.geodesic.paths import all_paths, nearest_paths
 from neurobridge.bridge.cost.metrics import euclidean, lengths
@@ -72,7 +73,12 @@ class NeighborGraph(NamedTuple):
 
 
 def neighbors(
-    X: torch.Tensor, Z: torch.Tensor, k: int, *, cells: CellIndex | None = None
+    X: torch.Tensor,
+    Z: torch.Tensor,
+    k: int,
+    *,
+    cells: CellIndex | None = None,
+    apart: tuple[torch.Tensor, torch.Tensor] | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Find the k nearest rows of Z for each row of X: exactly, or in cells of near points where these are given.
 
@@ -83,6 +89,8 @@ def neighbors(
     k : int
     cells : CellIndex, optional
         Of Z.
+    apart : tuple of two int tensors of shape (n,) and (n_points,), optional
+        Labels of the rows of X and of Z: a row finds rows of other labels alone. Not with ``cells``.
 
     Returns
     -------
@@ -94,6 +102,8 @@ def neighbors(
     if cells is None and len(Z) <= _SMALL:
         for rows in row_blocks(len(X), len(Z), budget=1 << 22):
             block = euclidean(X[rows], Z)
+            if apart is not None:
+                block[apart[0][rows][:, None] == apart[1]] = torch.inf
             distance[rows], index[rows] = block.topk(k, dim=1, largest=False, sorted=True)
         return distance, index
     n_spare = min(k + _SPARE, len(Z))
@@ -105,6 +115,8 @@ def neighbors(
     for rows in row_blocks(len(X), len(Z) if cells is None else 64, budget=1 << 22):
         if cells is None:
             block = torch.cdist(((X[rows] - centre) / unit).double(), base, compute_mode="use_mm_for_euclid_dist")
+            if apart is not None:
+                block[apart[0][rows][:, None] == apart[1]] = torch.inf
             candidates = block.topk(n_spare, dim=1, largest=False).indices
         else:
             candidates = cells.order[cells.search(cells.scaled(X[rows]), k=n_spare, n_probes=_PROBES)[1].long()]
@@ -112,6 +124,8 @@ def neighbors(
             here = slice(rows.start + part.start, rows.start + part.stop)
             # The search rounds; what is returned is exact.
             exact = lengths(X[here][:, None, :] - Z[candidates[part]])
+            if apart is not None:
+                exact[apart[0][here][:, None] == apart[1][candidates[part]]] = torch.inf
             nearest = exact.argsort(dim=1, stable=True)[:, :k]
             distance[here], index[here] = exact.gather(1, nearest), candidates[part].gather(1, nearest)
     return distance, index
@@ -175,27 +189,33 @@ def _joined(graph: sparse.csr_matrix, X: torch.Tensor, order: np.ndarray | None,
     n_components, label = csgraph.connected_components(graph, directed=False)
     if n_components == 1:
         return graph
-    row_of = np.arange(len(label)) if order is None else order
-    most = max(16, _TRIED // len(label))
-    links: list[tuple[int, int, float]] = []
-    while n_components > 1:
-        smallest = int(np.bincount(label).argmin())
-        inside, outside = np.flatnonzero(label == smallest), np.flatnonzero(label != smallest)
-        if order is not None:
-            inside = inside[np.unique(np.linspace(0, len(inside) - 1, min(len(inside), most)).astype(int))]
-        distance, index = neighbors(X[torch.as_tensor(row_of[inside])], X[torch.as_tensor(row_of[outside])], 1)
-        near = int(distance[:, 0].argmin())
-        i, j = int(inside[near]), int(outside[int(index[near, 0])])
-        links.append((i, j, float(distance[near, 0])))
-        # Relabel by hand: one merged component, labels kept dense for bincount.
-        label[label == smallest] = label[j]
-        label = np.unique(label, return_inverse=True)[1]
-        n_components -= 1
-    rows, columns, spans = map(np.array, zip(*links, strict=True))
-    extra = sparse.csr_matrix(((spans / unit).astype(graph.dtype), (rows, columns)), shape=graph.shape)
+
+    def exactly(rows: np.ndarray, label: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        component, some = torch.as_tensor(label, device=X.device), torch.as_tensor(rows, device=X.device)
+        distance, index = neighbors(X[some], X, 1, apart=(component[some], component))
+        return distance[:, 0].cpu().numpy(), index[:, 0].cpu().numpy()
+
+    if order is None:
+        source, target, length = joining_links(label, exactly, exactly, most=len(label))
+    else:
+        cells = CellIndex.of(X)
+        rows = cells.order.cpu().numpy()
+        place_of_row = np.argsort(order)
+
+        def exactly_in_cells(places: np.ndarray, label: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+            of_rows = np.empty_like(label)
+            of_rows[rows] = label
+            distance, others = exactly(rows[places], of_rows)
+            return distance / cells.unit, np.argsort(rows)[others]
+
+        most = max(16, _TRIED // len(label))
+        links = joining_links(label[place_of_row[rows]], nearest_outside_in_cells(cells), exactly_in_cells, most=most)
+        source, target = (place_of_row[rows[ends]] for ends in links[:2])
+        length = links.length * (cells.unit / unit)
+    extra = sparse.csr_matrix((length.astype(graph.dtype), (source, target)), shape=graph.shape)
     warnings.warn(
-        f"found a neighbour graph of {len(links) + 1} components; expected one. Joined them by their {len(links)} shortest "
-        f"links (longest {spans.max():.3g}). Mend: raise n_neighbors, or check for outliers.",
+        f"found a neighbour graph of {n_components} components; expected one. Joined them by their {n_components - 1} shortest "
+        f"links (longest {unit * length.max():.3g}). Mend: raise n_neighbors, or check for outliers.",
         DisconnectedGraphWarning,
         stacklevel=4,
     )

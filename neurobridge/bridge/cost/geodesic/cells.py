@@ -110,7 +110,13 @@ class CellIndex:
         return ((X.to(self.mean) - self.mean) / self.unit).float()
 
     def search(
-        self, queries: torch.Tensor, *, k: int, n_probes: int, cell: torch.Tensor | None = None
+        self,
+        queries: torch.Tensor,
+        *,
+        k: int,
+        n_probes: int,
+        cell: torch.Tensor | None = None,
+        apart: tuple[torch.Tensor, torch.Tensor] | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Find near points of each query in the cells around it.
 
@@ -123,6 +129,8 @@ class CellIndex:
             Cells that are looked through for each query.
         cell : int64 tensor of shape (n_queries,), optional
             Nearest cell of each query, where it is known.
+        apart : tuple of two int64 tensors of shape (n_queries,) and (n_points,), optional
+            Labels of the queries and of the points: a query finds points of other labels alone.
 
         Returns
         -------
@@ -143,6 +151,8 @@ class CellIndex:
             if first == last:
                 continue
             squares = _relative_squares(queries[slot // n_probes], self.points[first:last])
+            if apart is not None:
+                squares[apart[0][slot // n_probes][:, None] == apart[1][first:last]] = math.inf
             kept = min(k, last - first)
             values, columns = squares.topk(kept, dim=1, largest=False, sorted=False)
             distance[slot, :kept], place[slot, :kept] = values, (columns + first).to(torch.int32)
