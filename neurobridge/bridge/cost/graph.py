@@ -135,7 +135,7 @@ def neighbor_graph(X: torch.Tensor, n_neighbors: int) -> NeighborGraph:
     """Link every point with its nearest others, symmetrically; components are joined by their shortest links.
 
     Up to `EXACT_NEIGHBORS` points the nearest are exact. Above, they are those of `neighbor_lists`, .95 of them at least where
-    that is cheaper than all; and a link between components is the shortest from evenly spaced points of the smaller one.
+    that is cheaper than all; and links between components are sought in the cells around evenly spaced points of each.
 
     Raises
     ------
