@@ -121,12 +121,15 @@ def test_a_signal_ends_the_cells_of_all_processes(scripts, tmp_path, number):
     command = [sys.executable, str(script), "--out", str(out), "--quick", "--jobs", "2"]
     # A session of its own: the signal reaches the script alone.
     process = subprocess.Popen(command, start_new_session=True, stderr=subprocess.PIPE)
-    for _ in range(1200):
-        if (out / "at1").exists():
-            break
-        time.sleep(0.05)
-    process.send_signal(number)
-    _, message = process.communicate(timeout=30)
+    try:
+        for _ in range(1200):
+            if (out / "at1").exists():
+                break
+            time.sleep(0.05)
+        process.send_signal(number)
+        _, message = process.communicate(timeout=30)
+    finally:
+        process.kill()
     assert process.returncode in (130, 143)
     assert b"finished cells are kept" in message
 
