@@ -28,6 +28,8 @@ _POOLED_MINIBATCHES = 32
 _READ_BY_PLAN, _DISTILLED = 100_000, 12.0
 # Of `fuse`, by default.
 _MEMORY_LIMIT = 4e9
+# Points of a fold of the search, at least, and bytes that all folds take for each pair of them.
+_FOLD_POINTS, _BYTES_OF_FOLDS = 700, 160.0
 # An interpreter with torch, numba and this package.
 _INTERPRETER = 4.5e8
 
@@ -161,6 +163,8 @@ def estimate_cost(
         # At once the maps are fitted on copies of the points in float64.
         held += 0 if at_once else sum(size * d * 8 for size, d in sides)
         working = max(working, BYTES_PER_ENTRY * (at_once**2 if at_once else n * m))
+        # Folds of the search are held together.
+        working += 2.5e8 + _BYTES_OF_FOLDS * max(_FOLD_POINTS, 2 * pairs) ** 2 if at_once else 0.0
     speed = _calibration() / _REFERENCE_SECONDS / (1 + _THREAD_GAIN * (n_threads - 1))
     stages = {name: seconds * speed for name, seconds in stages.items()}
     return CostEstimate(sum(stages.values()), _INTERPRETER + held + factors + working, stages, n_threads)
@@ -190,7 +194,9 @@ def _fused_stages(
     entry = 35e-9 + 0.05e-9 * led_over + 0.03e-9 * sum(width)
     n_batches = math.ceil(max(n, m) / size)
     refits = 3 * (0.5 + 2.5e-5 * sum(d * d for d in width))
-    stages = {"search": search, "minibatches": (n_batches + _POOLED_MINIBATCHES) * entry * size**2 + refits}
+    # Passes over all points: reading them, drawing their anchors, cutting them out.
+    passes = (n + m) * (15e-6 + 0.05e-6 * sum(width))
+    stages = {"search": search, "minibatches": (n_batches + _POOLED_MINIBATCHES) * entry * size**2 + refits + passes}
     return stages | ({"readout": _DISTILLED} if max(n, m) > _READ_BY_PLAN else {})
 
 

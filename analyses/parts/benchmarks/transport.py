@@ -134,7 +134,8 @@ def fused_scale(results: dict[str, Any]) -> str:
 The clouds are simulated and read from npy files. Minibatches have {results["minibatch_size"]:,} points, distances are
 Euclidean, {results["n_test"]:,} points are held out, and there is one thread and one draw. Above 100,000 points a
 side, a kernel map replaces the plan for new points; "R^2 by the plan" is that without the kernel map (4,000 points).
-Other jobs ran on the two cores of the machine, so that seconds are processor seconds.
+Other jobs ran on the two cores of the machine, so that seconds are processor seconds. The constants of the prediction
+were set on these runs.
 
 {table(columns, rows)}
 """
