@@ -22,7 +22,7 @@ mpl.use("Agg")
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 KEPT = DOCS / "results" / "benchmarks"
 #: Solvers of the coupling at one size: name in the records -> label and marker.
-PEERS = {"ours": ("factored coupling", "o"), "pot": ("POT Sinkhorn", "s"), "ott": ("ott Sinkhorn", "^")}
+PEERS = {"pot": ("POT Sinkhorn", "s"), "ott": ("ott Sinkhorn", "^")}
 DASHES = ("-", "--", ":", "-.")
 
 #: Name of a curve -> points a side, seconds, GB.
@@ -72,7 +72,7 @@ def draw() -> Path:
     coupling = _kept("coupling")
     n_peer = coupling["setting"]["n_peer"]
     for name, (label, marker) in PEERS.items():
-        if name in coupling["peers"] and name != "ours":
+        if name in coupling["peers"]:
             axes[0].plot(
                 [n_peer], [coupling["peers"][name]["seconds"]], color="0.3", linestyle="", marker=marker,
                 label=f"{label} at {n_peer:,}",

@@ -55,19 +55,16 @@ def compute_cells(
         Cell, records, warnings, seconds and peak RSS in GB; or the error.
     """
     if n_processes == 1 or len(cells) < 2:
-        for place, cell in enumerate(cells):
-            outcome = _outcome(compute, own_settings, cell)
-            yield place, outcome
-            if isinstance(outcome, Exception):
-                return
+        own_calls = [(compute, own_settings, cell) for cell in cells]
+        yield from call_in_processes(_outcome, own_calls, 1, ends_all=_is_failure)
         return
     calls = [(compute, worker_settings, cell) for cell in cells]
     for place, answer in call_in_processes(_outcome_in_worker, calls, n_processes, ends_all=_is_failure):
         yield place, _chained(answer) if isinstance(answer, list) else answer
 
 
-def _is_failure(answer: dict[str, Any] | list[Exception]) -> bool:
-    return isinstance(answer, list)
+def _is_failure(answer: Any) -> bool:
+    return not isinstance(answer, dict)
 
 
 def _outcome(compute: Compute[Settings], settings: Settings, cell: dict[str, Any]) -> Outcome:

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from scipy.cluster.hierarchy import DisjointSet
 
 from neurobridge.bridge.cost.geodesic.cells import CellIndex
 from neurobridge.points.blocks import row_blocks
@@ -66,13 +67,11 @@ def joining_links(label: np.ndarray, nearest_outside: NearestOutside, exactly: N
             lengths, others = exactly(points, label)
         order = np.argsort(lengths, kind="stable")
         shortest = order[np.unique(label[points[order]], return_index=True)[1]]
-        parent = np.arange(len(sizes))
+        merged = DisjointSet(range(len(sizes)))
         for link in shortest[np.argsort(lengths[shortest], kind="stable")]:
-            ends = (_root(parent, label[points[link]]), _root(parent, label[others[link]]))
-            if np.isfinite(lengths[link]) and ends[0] != ends[1]:
-                parent[ends[0]] = ends[1]
+            if np.isfinite(lengths[link]) and merged.merge(int(label[points[link]]), int(label[others[link]])):
                 found.append((points[link], others[link], lengths[link]))
-        roots = np.array([_root(parent, each) for each in range(len(parent))])
+        roots = np.array([merged[component] for component in range(len(sizes))])
         label = np.unique(roots, return_inverse=True)[1][label]
     source, target, length = map(np.array, zip(*found, strict=True))
     return Links(source, target, length)
@@ -110,10 +109,3 @@ def _some_of_each(label: np.ndarray, sizes: np.ndarray, most: int) -> np.ndarray
     share = np.minimum(size, most)
     is_kept = (rank * share) // size != ((rank - 1) * share) // size
     return order[is_kept & (label[order] != sizes.argmax())]
-
-
-def _root(parent: np.ndarray, component: int) -> int:
-    while parent[component] != component:
-        parent[component] = parent[parent[component]]
-        component = parent[component]
-    return int(component)
