@@ -33,6 +33,7 @@ SECTIONS: dict[str, Callable[[Any], str]] = {
     "no_anchor": quality.without_pairs,
     "coupling": transport.coupling,
     "geodesic_scale": transport.geodesic_scale,
+    "fuse_time": transport.fuse_time,
     "fused_scale": transport.fused_scale,
     "road": transport.road,
     "distributed_fuse": transport.distributed_fuse,
