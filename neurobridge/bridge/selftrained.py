@@ -8,12 +8,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from neurobridge.bridge.cost.protocol import check_rows
-from neurobridge.maps.linear import LinearMap, unit_of_cloud
+from neurobridge.maps.linear import LinearMap
 from neurobridge.maps.orthogonal import nearest_rotation
 from neurobridge.points.arrays import Array, Rows, points
 from neurobridge.points.blocks import row_blocks
 from neurobridge.points.display import Displayed
 from neurobridge.points.options import require_options
+from neurobridge.points.scale import unit_of_cloud
 
 # Similarities held at once: 64 MB of them.
 _BLOCK = 1 << 24

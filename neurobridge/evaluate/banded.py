@@ -12,10 +12,10 @@ import xarray as xr
 from neurobridge.assemblies import AssemblyError
 from neurobridge.assemblies.labels import present_labels
 from neurobridge.assemblies.schema import NEUROID
-from neurobridge.maps.linear import unit_of_cloud
 from neurobridge.maps.pls import Predict
 from neurobridge.points.blocks import row_blocks
 from neurobridge.points.options import require_count, require_seed
+from neurobridge.points.scale import unit_of_cloud
 
 #: Penalties that a band is given, over its weight, in units of the mean square of its centred features.
 ALPHAS = np.logspace(-3, 6, 10)

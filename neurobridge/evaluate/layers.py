@@ -18,10 +18,10 @@ from neurobridge.evaluate.regression import ALPHAS
 from neurobridge.evaluate.score.aggregation import aggregate
 from neurobridge.evaluate.score.schema import SPLIT, make_score, reduce_raw
 from neurobridge.evaluate.splits import shuffle_splits, stratified_splits
-from neurobridge.maps.linear import unit_of_cloud
 from neurobridge.maps.pls import centred
 from neurobridge.points.display import html_repr, short_repr
 from neurobridge.points.options import require_options
+from neurobridge.points.scale import unit_of_cloud
 
 LAYER = "layer"
 

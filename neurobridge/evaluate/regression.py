@@ -9,9 +9,9 @@ import numpy as np
 import scipy.linalg
 
 from neurobridge.evaluate.banded import fit_banded
-from neurobridge.maps.linear import unit_of_cloud
 from neurobridge.maps.pls import Predict, centred, fit_pls, linear_predictor
 from neurobridge.points.progress import progress_bar
+from neurobridge.points.scale import unit_of_cloud
 
 #: Penalties that ridge chooses from, in units of the mean square of the centred features.
 ALPHAS = np.logspace(-3, 6, 19)

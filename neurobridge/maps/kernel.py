@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from scipy.spatial.distance import cdist, pdist
 
-from neurobridge.maps.linear import Decomposition, as_few_columns, checked_samples, leave_one_out, mapped_points
+from neurobridge.maps.linear import Decomposition, best_shared_penalty, checked_samples, mapped_points
 from neurobridge.points.arrays import Array, same_kind
 from neurobridge.points.blocks import row_blocks
 from neurobridge.points.conversion import real_array
@@ -207,13 +207,12 @@ def _fit(
     root = np.sqrt(share * len(X))[:, None]
     rows, targets = root * (features - middle), root * (Y - y_mean)
     samples = Decomposition.of(rows, min(alphas))
-    errors = leave_one_out(samples, as_few_columns(targets), alphas, share, cap=_CAP).sum(axis=1)
-    best = int(errors.argmin())
+    best, error = best_shared_penalty(samples, targets, alphas, share, cap=_CAP)
     coef = samples.coef(targets, alphas[best])
     n_curved = whiten.shape[1]
     # The features' mean goes into the offset, so that mapping a point needs no feature of its own.
     offset = y_mean - middle @ coef
     return KernelMap(
         centres, whiten @ coef[:n_curved], linear * coef[n_curved:], x_mean, offset, width, mix, alphas[best],
-        float(errors[best]) / len(X),
+        error / len(X),
     )  # fmt: skip

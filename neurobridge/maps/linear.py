@@ -8,21 +8,21 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from neurobridge.points.arrays import Array, same_kind
-from neurobridge.points.blocks import row_blocks
 from neurobridge.points.conversion import real_array
 from neurobridge.points.display import Displayed
 from neurobridge.points.options import is_choice, require_options
+from neurobridge.points.scale import unit_of_cloud
 from neurobridge.store.kinds import register
 
 ALPHAS: tuple[float, ...] = tuple(np.logspace(-3, 5, 33).tolist())
-# A cloud whose unit is 1 to so many digits is standardised, and left as it is to the last bit.
-_ONE = 1e-9
-# Deviations of a constant cloud from its mean, as a share of the mean.
-_ROUNDING = 1e-13
-# Elements of a cloud that is measured a block at a time.
-_LARGE = 1 << 24
 # What a Gram matrix rounds off its eigenvalues, as a share of their sum, with room to spare.
 _GRAM_ROUNDS = 1e-11
+# Largest leverage of a sample: one that determines its own prediction says nothing.
+_CAP = 1 - 1e-9
+# Up to so many samples every penalty is tried.
+_FEW_SAMPLES = 200
+# Share of the samples that the degrees of freedom leave, at least.
+_LEAST_FREE = 1e-6
 
 Penalty = Literal["per-target", "shared"]
 
@@ -121,7 +121,7 @@ def ridge_map(
     require_options(alphas=alphas, unit=unit)
     X, Y = checked_samples(X, Y)
     design = RidgeDesign(X, alphas, unit=unit_of_cloud(X) if unit is None else unit)
-    return design.shared(Y)[0] if penalty == "shared" else design.per_target(Y)
+    return design.shared(Y) if penalty == "shared" else design.per_target(Y)
 
 
 class Decomposition(NamedTuple):
@@ -183,7 +183,7 @@ class RidgeDesign:
     Parameters
     ----------
     X : array of shape (n_samples, n_source_dims)
-    alphas : tuple of float, rising
+    alphas : tuple of float
         Candidate penalties, as multiples of ``unit ** 2``.
     unit : float
         Length in the source space.
@@ -199,94 +199,30 @@ class RidgeDesign:
         if not np.isfinite(centred).all():
             raise ValueError(f"found unit={unit}; expected a length like those of the points. Mend: leave it out.")
         self._decomposition = Decomposition.of(centred, min(alphas))
+        self._mean_leverage = np.full(len(X), 1 / len(X))
 
     def per_target(self, Y: np.ndarray) -> LinearMap:
         """Fit with one penalty a target dimension."""
         errors = self._errors(Y, self.alphas)
         return self._map(Y, np.asarray(self.alphas)[errors.argmin(axis=0)])
 
-    def shared(self, Y: np.ndarray, start: int | None = None) -> tuple[LinearMap, int]:
-        """Fit with one penalty for all target dimensions, and say which of the candidates it was.
-
-        Parameters
-        ----------
-        Y : array of shape (n_samples, n_target_dims)
-        start : int, optional
-            Search downhill from this candidate, as from the last of a sequence of similar Y, instead of trying all.
-        """
-        best = self._downhill(Y, start) if start is not None else int(self._shared_errors(Y, self.alphas).argmin())
-        return self._map(Y, np.full(Y.shape[1], self.alphas[best])), best
+    def shared(self, Y: np.ndarray) -> LinearMap:
+        """Fit with one penalty for all target dimensions."""
+        return self._map(Y, np.full(Y.shape[1], self.alphas[self._best(Y)[0]]))
 
     def least_error(self, Y: np.ndarray) -> float:
         """Return the summed squared leave-one-out error of the best shared penalty."""
-        return float(self._shared_errors(Y, self.alphas).min())
+        return self._best(Y)[1]
 
-    def _downhill(self, Y: np.ndarray, start: int) -> int:
-        known: dict[int, float] = {}
-        best, Y = start, as_few_columns(Y - Y.mean(axis=0))
-        while True:
-            around = [k for k in (best - 1, best, best + 1) if 0 <= k < len(self.alphas)]
-            new = [k for k in around if k not in known]
-            if new:
-                errors = self._shared_errors(Y, tuple(self.alphas[k] for k in new))
-                known |= dict(zip(new, errors.tolist(), strict=True))
-            lowest = min(around, key=known.__getitem__)
-            if lowest == best or known[lowest] == known[best]:
-                return best
-            best = lowest
-
-    def _shared_errors(self, Y: np.ndarray, alphas: tuple[float, ...]) -> np.ndarray:
-        return np.asarray(self._errors(as_few_columns(Y - Y.mean(axis=0)), alphas).sum(axis=1))
+    def _best(self, Y: np.ndarray) -> tuple[int, float]:
+        return best_shared_penalty(self._decomposition, Y - Y.mean(axis=0), self.alphas, self._mean_leverage, cap=_CAP)
 
     def _errors(self, Y: np.ndarray, alphas: tuple[float, ...]) -> np.ndarray:
-        mean_leverage = np.full(len(Y), 1 / len(Y))
-        return leave_one_out(self._decomposition, Y - Y.mean(axis=0), alphas, mean_leverage, cap=1 - 1e-9)
+        return leave_one_out(self._decomposition, Y - Y.mean(axis=0), alphas, self._mean_leverage, cap=_CAP)
 
     def _map(self, Y: np.ndarray, alpha: np.ndarray) -> LinearMap:
         y_mean = Y.mean(axis=0)
         return LinearMap(self._decomposition.coef(Y - y_mean, alpha) / self.unit, self.x_mean, y_mean, alpha)
-
-
-def unit_of_cloud(X: np.ndarray) -> float:
-    """Measure the length that a cloud is measured in: the root mean square deviation from its mean, over all dimensions.
-
-    Parameters
-    ----------
-    X : floating array of shape (n_points, n_dims)
-
-    Returns
-    -------
-    float
-        1.0 for a standardised cloud, and for one whose points are all the same, up to rounding.
-
-    Examples
-    --------
-    >>> unit_of_cloud(np.array([[3e-9, 4e-9], [-3e-9, -4e-9]])) / 1e-9  # doctest: +ELLIPSIS
-    3.535533...
-    """
-    if X.dtype != np.float64 or X.size > _LARGE:
-        return _unit_in_blocks(X)
-    mean = X.mean(axis=0)
-    deviations = X - mean
-    np.abs(deviations, out=deviations)
-    peak = float(deviations.max(initial=0.0))
-    if peak <= _ROUNDING * float(np.abs(mean).max(initial=0.0)):
-        return 1.0
-    deviations /= peak
-    unit = peak * float(np.sqrt(np.square(deviations, out=deviations).mean()))
-    return 1.0 if abs(unit - 1) < _ONE else unit
-
-
-def _unit_in_blocks(X: np.ndarray) -> float:
-    """Measure the unit of a cloud a block of rows at a time, so that no copy of it exists."""
-    blocks = row_blocks(*X.shape, budget=1 << 22)
-    mean = sum(X[rows].sum(axis=0, dtype=np.float64) for rows in blocks) / len(X)
-    peak = max(float(np.abs(X[rows] - mean).max(initial=0.0)) for rows in blocks)
-    if peak <= _ROUNDING * float(np.abs(mean).max(initial=0.0)):
-        return 1.0
-    total = sum(float(np.square((X[rows] - mean) / peak).sum()) for rows in blocks)
-    unit = peak * float(np.sqrt(total / X.size))
-    return 1.0 if abs(unit - 1) < _ONE else unit
 
 
 def mapped_points(X: Array, n_dims: int) -> np.ndarray:
@@ -379,3 +315,55 @@ def leave_one_out(
         residual = (Y - Z @ (shrink[:, None] * projected)) / (1 - leverage)[:, None]
         errors[row] = (residual**2).sum(axis=0)
     return errors
+
+
+def best_shared_penalty(
+    samples: Decomposition,
+    Y: np.ndarray,
+    alphas: tuple[float, ...],
+    mean_leverage: np.ndarray,
+    *,
+    cap: float,
+) -> tuple[int, float]:
+    """Find the penalty of least leave-one-out error, summed over all targets.
+
+    Up to 200 samples every penalty is tried. With more, the search goes downhill from the best one by generalised
+    cross-validation, ``|Y - Y_hat|^2 / (1 - df / n)^2``, which needs the lengths of ``Z^T Y`` alone and with many samples tells
+    nearly the same (Golub, Heath & Wahba 1979).
+
+    Parameters
+    ----------
+    samples, Y, mean_leverage, cap : see `leave_one_out`
+    alphas : tuple of float
+
+    Returns
+    -------
+    place : int
+        In ``alphas``.
+    error : float
+    """
+    Y = as_few_columns(Y)
+
+    def error_of(place: int) -> float:
+        return float(leave_one_out(samples, Y, (alphas[place],), mean_leverage, cap=cap).sum())
+
+    if len(Y) <= _FEW_SAMPLES:
+        errors = leave_one_out(samples, Y, alphas, mean_leverage, cap=cap).sum(axis=1)
+        return int(errors.argmin()), float(errors.min())
+    rising = np.argsort(alphas).tolist()
+    place = rising.index(_generalised_best(samples, Y, alphas))
+    error = error_of(rising[place])
+    for step in (-1, 1):
+        while 0 <= place + step < len(rising) and (beside := error_of(rising[place + step])) < error:
+            place, error = place + step, beside
+    return rising[place], error
+
+
+def _generalised_best(samples: Decomposition, Y: np.ndarray, alphas: tuple[float, ...]) -> int:
+    """Return the place of the penalty of least generalised cross-validation error."""
+    energy = np.square(samples.scores.T @ Y).sum(axis=1)
+    shrink = 1 / (samples.squares + np.asarray(alphas)[:, None])
+    kept = samples.squares * shrink
+    residual = np.maximum(np.square(Y).sum() - (shrink * (2 - kept)) @ energy, 0)
+    free = np.maximum(1 - (1 + kept.sum(axis=1)) / len(Y), _LEAST_FREE)
+    return int((residual / free**2).argmin())

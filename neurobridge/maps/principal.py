@@ -6,10 +6,11 @@ import numpy as np
 from scipy import linalg
 from sklearn.utils.extmath import randomized_svd
 
-from neurobridge.maps.linear import checked_samples, unit_of_cloud
+from neurobridge.maps.linear import checked_samples
 from neurobridge.points.arrays import Array
 from neurobridge.points.blocks import row_blocks
 from neurobridge.points.conversion import real_array
+from neurobridge.points.scale import unit_of_cloud
 
 #: Largest number of components of a space.
 MAX_RANK = 512

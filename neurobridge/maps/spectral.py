@@ -10,10 +10,11 @@ from scipy import linalg, sparse
 from scipy.sparse.linalg import LinearOperator, eigsh
 from sklearn.neighbors import NearestNeighbors
 
-from neurobridge.maps.linear import LinearMap, RidgeDesign, checked_samples, mapped_points, ridge_map, unit_of_cloud
+from neurobridge.maps.linear import LinearMap, RidgeDesign, checked_samples, mapped_points, ridge_map
 from neurobridge.points.arrays import Array, same_kind
 from neurobridge.points.display import Displayed
 from neurobridge.points.options import require_options
+from neurobridge.points.scale import unit_of_cloud
 from neurobridge.store.kinds import register
 
 #: Lengths of the spectral features, in units of the cloud, that `spectral_map` compares.

@@ -1,4 +1,4 @@
-"""Standardisation of a point cloud, and reading clouds a block of rows at a time."""
+"""Standardisation of a point cloud and the length it is measured in, and reading clouds a block of rows at a time."""
 
 from __future__ import annotations
 
@@ -9,11 +9,18 @@ from typing import Any
 import numpy as np
 
 from neurobridge.points.arrays import as_points, read_blocks
+from neurobridge.points.blocks import row_blocks
 from neurobridge.points.display import html_repr, short_repr
 from neurobridge.points.memory import check_memory
 from neurobridge.store.kinds import register
 
 BLOCK = 16384
+# A cloud whose unit is 1 to so many digits is standardised, and left as it is to the last bit.
+_ONE = 1e-9
+# Deviations of a constant cloud from its mean, as a share of the mean.
+_ROUNDING = 1e-13
+# Elements of a cloud that is measured a block at a time.
+_LARGE = 1 << 24
 
 
 @register("standardiser")
@@ -117,3 +124,45 @@ def within_range(X: np.ndarray) -> np.ndarray:
     if largest == 0 or 1e-70 < largest < 1e70 or not np.isfinite(largest):
         return X
     return np.asarray(np.ldexp(X, -np.frexp(largest)[1]))
+
+
+def unit_of_cloud(X: np.ndarray) -> float:
+    """Measure the length that a cloud is measured in: the root mean square deviation from its mean, over all dimensions.
+
+    Parameters
+    ----------
+    X : floating array of shape (n_points, n_dims)
+
+    Returns
+    -------
+    float
+        1.0 for a standardised cloud, and for one whose points are all the same, up to rounding.
+
+    Examples
+    --------
+    >>> unit_of_cloud(np.array([[3e-9, 4e-9], [-3e-9, -4e-9]])) / 1e-9  # doctest: +ELLIPSIS
+    3.535533...
+    """
+    if X.dtype != np.float64 or X.size > _LARGE:
+        return _unit_in_blocks(X)
+    mean = X.mean(axis=0)
+    deviations = X - mean
+    np.abs(deviations, out=deviations)
+    peak = float(deviations.max(initial=0.0))
+    if peak <= _ROUNDING * float(np.abs(mean).max(initial=0.0)):
+        return 1.0
+    deviations /= peak
+    unit = peak * float(np.sqrt(np.square(deviations, out=deviations).mean()))
+    return 1.0 if abs(unit - 1) < _ONE else unit
+
+
+def _unit_in_blocks(X: np.ndarray) -> float:
+    """Measure the unit of a cloud a block of rows at a time, so that no copy of it exists."""
+    blocks = row_blocks(*X.shape, budget=1 << 22)
+    mean = sum(X[rows].sum(axis=0, dtype=np.float64) for rows in blocks) / len(X)
+    peak = max(float(np.abs(X[rows] - mean).max(initial=0.0)) for rows in blocks)
+    if peak <= _ROUNDING * float(np.abs(mean).max(initial=0.0)):
+        return 1.0
+    total = sum(float(np.square((X[rows] - mean) / peak).sum()) for rows in blocks)
+    unit = peak * float(np.sqrt(total / X.size))
+    return 1.0 if abs(unit - 1) < _ONE else unit

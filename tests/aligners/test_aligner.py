@@ -17,7 +17,7 @@ from neurobridge.bridge import couple, kernel_map, ridge_map
 from neurobridge.bridge.cost.dense import linear_cost
 from neurobridge.evaluate import correlate
 from neurobridge.flow import OffSupportWarning, Training, VelocityMLP
-from neurobridge.maps.linear import unit_of_cloud
+from neurobridge.points.scale import unit_of_cloud
 
 FAST = {"training": Training(n_steps=60, width=32, depth=1)}
 # Four candidates, where what is asked does not depend on how many are tried.

@@ -12,7 +12,7 @@ from neurobridge.assemblies import AssemblyError
 from neurobridge.evaluate import aggregate
 from neurobridge.evaluate.banded import ALPHAS, fit_banded
 from neurobridge.evaluate.regression import fit_ridge
-from neurobridge.maps.linear import unit_of_cloud
+from neurobridge.points.scale import unit_of_cloud
 
 himalaya_ridge = pytest.importorskip("himalaya.ridge", reason="the extra `himalaya`")
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from sklearn.linear_model import Ridge, RidgeCV
 
 from neurobridge.bridge import ridge_map
-from neurobridge.maps.linear import ALPHAS, Decomposition
+from neurobridge.maps.linear import ALPHAS, Decomposition, best_shared_penalty, leave_one_out
 
 RNG = np.random.default_rng(0)
 
@@ -94,3 +96,19 @@ def test_the_shared_penalty_is_that_of_least_summed_error():
 def test_unknown_penalties_are_refused():
     with pytest.raises(ValueError, match=r"penalty='none'.*'per-target'.*'shared'"):
         ridge_map(np.ones((3, 2)), np.ones((3, 2)), penalty="none")
+
+
+@given(st.integers(0, 10_000), st.sampled_from([(210, 30), (210, 400), (400, 12)]), st.floats(0.1, 30))
+@settings(max_examples=25, deadline=None)
+def test_of_many_samples_the_best_shared_penalty_is_found_without_trying_all(seed, shape, noise):
+    rng = np.random.default_rng(seed)
+    X = rng.normal(size=shape) / np.sqrt(np.arange(1, shape[1] + 1))
+    Y = X @ rng.normal(size=(shape[1], 3)) + noise * rng.normal(size=(shape[0], 3))
+    X, Y = X - X.mean(axis=0), Y - Y.mean(axis=0)
+    alphas = tuple(np.logspace(-3, 5, 33))
+    samples, mean_leverage = Decomposition.of(X, alphas[0]), np.full(len(X), 1 / len(X))
+    errors = leave_one_out(samples, Y, alphas, mean_leverage, cap=0.999).sum(axis=1)
+    order = rng.permutation(len(alphas))
+    place, error = best_shared_penalty(samples, Y, tuple(np.array(alphas)[order]), mean_leverage, cap=0.999)
+    assert error == pytest.approx(errors[order[place]])
+    assert error == pytest.approx(errors.min(), rel=1e-3)

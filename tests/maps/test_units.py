@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from neurobridge import maps
 from neurobridge.maps.canonical import CanonicalDesign
 from neurobridge.maps.kernel import kernel_map
-from neurobridge.maps.linear import Decomposition, RidgeDesign, leave_one_out, ridge_map, unit_of_cloud
+from neurobridge.maps.linear import Decomposition, RidgeDesign, best_shared_penalty, leave_one_out, ridge_map
 from neurobridge.maps.orthogonal import nearest_rotation, rotation_and_scales, svd
 from neurobridge.maps.pls import centred, fit_pls, linear_predictor
 from neurobridge.maps.principal import PrincipalCoordinates, checked_cloud
@@ -17,6 +17,7 @@ from neurobridge.maps.relative import Decoder, cosines, relative_map
 from neurobridge.maps.spectral import nearest, spectral_map
 from neurobridge.maps.whitened import whitened_map
 from neurobridge.maps.whitening import WhitenedDesign, WhitenedSettings
+from neurobridge.points.scale import unit_of_cloud
 from tests.units import SETTINGS, UNITS, check_every_callable_is_tried
 
 rng = np.random.default_rng(0)
@@ -25,7 +26,7 @@ Y = X @ rng.normal(size=(4, 3)) + rng.normal(size=(30, 3))
 
 
 def of_design(X, Y):
-    return RidgeDesign(X, unit=unit_of_cloud(X)).shared(Y, start=3)[0]
+    return RidgeDesign(X, unit=unit_of_cloud(X)).shared(Y)
 
 
 def of_predictor(X, Y):
@@ -48,18 +49,27 @@ FITS = {
 }
 
 
-def errors(X, Y):
-    """Leave-one-out errors of one target, at penalties in units of the columns."""
+def left_out(X, Y):
+    """Samples, targets, penalties in units of the columns, and leverages of the mean."""
     unit = unit_of_cloud(X)
     alphas = (unit**2, 10 * unit**2)
     samples = Decomposition.of(X - X.mean(axis=0), alphas[0])
-    return leave_one_out(samples, Y - Y.mean(axis=0), alphas, np.full(len(X), 1 / len(X)), cap=0.999)
+    return samples, Y - Y.mean(axis=0), alphas, np.full(len(X), 1 / len(X))
+
+
+def errors(X, Y):
+    return leave_one_out(*left_out(X, Y), cap=0.999)
+
+
+def best_error(X, Y):
+    return best_shared_penalty(*left_out(X, Y), cap=0.999)[1]
 
 
 #: Results that follow the units of X and of Y, with their powers.
 FOLLOWING = {
     "unit_of_cloud": (1, 0, lambda X, Y: unit_of_cloud(X)),
     "leave_one_out": (0, 2, errors),
+    "best_shared_penalty": (0, 2, best_error),
     "svd": (1, 1, lambda X, Y: svd(X.T @ Y)[1]),
     "nearest_rotation": (0, 0, lambda X, Y: nearest_rotation(X.T @ Y)),
     "centred": (1, 0, lambda X, Y: centred(X, Y)[0]),

@@ -11,11 +11,12 @@ import numpy as np
 import torch
 
 from neurobridge.bridge.cost.protocol import check_rows, written_out
-from neurobridge.maps.linear import ridge_map, unit_of_cloud
+from neurobridge.maps.linear import ridge_map
 from neurobridge.points.arrays import Array, Rows, points, same_kind, to_tensor
 from neurobridge.points.conversion import real_array
 from neurobridge.points.display import Displayed, by
 from neurobridge.points.memory import check_memory
+from neurobridge.points.scale import unit_of_cloud
 from neurobridge.store.kinds import register
 
 

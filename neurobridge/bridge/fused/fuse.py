@@ -30,10 +30,10 @@ from neurobridge.bridge.fused.solving.rounds import solve_rounds
 from neurobridge.bridge.fused.states import State
 from neurobridge.bridge.transport.coupling import ConvergenceWarning, Coupling
 from neurobridge.bridge.transport.plans import DensePlan
-from neurobridge.maps.linear import unit_of_cloud
 from neurobridge.points.arrays import Array, Rows, in_memory
 from neurobridge.points.memory import named_shortage
 from neurobridge.points.options import is_choice, is_whole, require_options
+from neurobridge.points.scale import unit_of_cloud
 from neurobridge.points.workers import Runner, job_runner
 
 _SHORTAGE = "minibatch_size=500, or couple(bridge_cost(X, Y, pairs)), which builds no n x m matrix"
@@ -153,7 +153,8 @@ def fuse(
         With ``criterion="retrieval"``: from source points and from target points, (n_points, n_dims), to the coordinates in which
         partners are sought by cosine; by default those of X and Y. Standardised points are taken back to their own units so.
     n_folds : int, optional
-        Number of folds over the pairs. The default is five; up to twelve pairs it is one fold a pair (on at most 700 points),
+        Number of folds over the pairs. The default is five, of which the first are enough that hold out 400 pairs together; up
+        to twelve pairs it is one fold a pair (on at most 700 points),
         for the rounds, the readout and the family alone. With fewer than four pairs nothing is chosen: lam 0.9, epsilon 0.1,
         one round.
     tol : float

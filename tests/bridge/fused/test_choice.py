@@ -13,13 +13,13 @@ import torch
 from neurobridge.bridge import CRITERIA, Candidate, bridge_cost, fuse, ridge_map
 from neurobridge.bridge.fused.candidate import RIDGE, SELF_TRAINED
 from neurobridge.bridge.fused.choosing.choice import Choice, beats, losses_of, pick, temperatures
-from neurobridge.bridge.fused.choosing.folds import make_folds
+from neurobridge.bridge.fused.choosing.folds import enough_folds, make_folds
 from neurobridge.bridge.fused.choosing.ledger import Ledger
 from neurobridge.bridge.fused.choosing.search import Search
 from neurobridge.bridge.fused.chosen import held_pairs
 from neurobridge.bridge.fused.cost import FusedProblem
 from neurobridge.bridge.fused.solving.families import CloudProblem
-from neurobridge.maps.linear import unit_of_cloud
+from neurobridge.points.scale import unit_of_cloud
 from tests.bridge.fused.pools import ONE, clustered, r2
 
 # Clusters this far apart leave the graph in pieces, which is joined and said; test_distances holds that.
@@ -163,6 +163,43 @@ def _lost_to_ridge(seed):
 def problem_of(A, B, rows):
     cost = bridge_cost(A, B, rows)
     return CloudProblem.of(FusedProblem(cost, A, B, rows, (unit_of_cloud(A), unit_of_cloud(B))), 0)
+
+
+def test_the_first_folds_that_hold_out_enough_pairs_are_used():
+    folds = list(make_folds(problem_of(X, Y, PAIRS), 4, 1000, np.random.default_rng(0)))
+    n_pairs, held = len(PAIRS[0]), len(folds[0].held)
+    assert [len(enough_folds(folds, n)) for n in (1, held, held + 1, n_pairs, n_pairs + 1)] == [1, 1, 2, 4, 4]
+
+
+def test_of_many_pairs_enough_are_held_out():
+    rng = np.random.default_rng(0)
+    latents = rng.normal(size=(1100, 3))
+    A, B = latents @ rng.normal(size=(3, 5)), latents @ rng.normal(size=(3, 4))
+    pairs = np.arange(1000), np.arange(1000)
+    few = {"lams": (0.9,), "epsilons": (0.05,), "n_rounds": (1,), "kernel_rounds": (0,), "maps": ("ridge",)}
+    seen = []
+    fuse(
+        A,
+        B,
+        pairs,
+        criterion="labels",
+        labels=np.zeros(1000),
+        classifier=lambda p: (seen.append(len(p)), np.zeros(len(p)))[1],
+        **few,
+    )
+    assert set(seen) == {400}
+    seen.clear()
+    fuse(
+        A,
+        B,
+        pairs,
+        criterion="labels",
+        labels=np.zeros(1000),
+        classifier=lambda p: (seen.append(len(p)), np.zeros(len(p)))[1],
+        n_folds=5,
+        **few,
+    )
+    assert set(seen) == {1000}
 
 
 def test_what_a_fold_holds_out_is_in_neither_cloud():

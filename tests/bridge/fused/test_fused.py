@@ -8,7 +8,7 @@ import torch
 
 from neurobridge.bridge import Candidate, fuse, kernel_map, ridge_map
 from neurobridge.bridge.fused.candidate import KERNEL_RIDGE, RIDGE
-from neurobridge.maps.linear import unit_of_cloud
+from neurobridge.points.scale import unit_of_cloud
 from tests.bridge.fused.pools import ONE, QUICK, clustered, r2
 
 # Clusters this far apart leave the graph in pieces, which is joined and said; test_distances holds that.

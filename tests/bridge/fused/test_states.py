@@ -12,7 +12,7 @@ from neurobridge.bridge.fused.solving.families import CloudProblem
 from neurobridge.bridge.fused.solving.rounds import solve_rounds
 from neurobridge.bridge.fused.states import State
 from neurobridge.maps.kernel import KernelMap
-from neurobridge.maps.linear import unit_of_cloud
+from neurobridge.points.scale import unit_of_cloud
 
 RNG = np.random.default_rng(0)
 LATENTS = RNG.normal(size=(70, 4))

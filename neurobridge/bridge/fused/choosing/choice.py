@@ -13,7 +13,7 @@ import torch
 
 from neurobridge.bridge.fused.candidate import RIDGE, SELF_TRAINED, Candidate
 from neurobridge.bridge.fused.choosing.criteria import Criterion, Held, losses
-from neurobridge.bridge.fused.choosing.folds import Fold, fewer_points, make_folds
+from neurobridge.bridge.fused.choosing.folds import Fold, enough_folds, fewer_points, make_folds
 from neurobridge.bridge.fused.choosing.ledger import Ledger, PairMapSettings, note_pair_maps, note_readouts, note_rounds
 from neurobridge.bridge.fused.choosing.search import GridPoint, Search
 from neurobridge.bridge.fused.solving.families import CloudProblem
@@ -27,8 +27,8 @@ _CHOOSING_POINTS = 700
 _SCREENING_POINTS = 300
 _SCREENING_ROUNDS = 2
 _SCREENING_TOL = 3.0
-# As many folds as it takes to leave out this many pairs.
-_SCREENING_PAIRS = 60
+# As many folds as it takes to leave out this many pairs, in the screening and afterwards.
+_SCREENING_PAIRS, _CHOOSING_PAIRS = 60, 400
 # Standard errors by which another family of maps has to beat that of the first candidate.
 _BEYOND = 2.0
 # And another lam and epsilon, or another number of rounds or readout of the same plan.
@@ -200,7 +200,8 @@ def compare(
     n_pairs = len(problem.rows[0])
     one_at_a_time = search.n_folds is None and n_pairs <= _ONE_AT_A_TIME
     n_folds = n_pairs if one_at_a_time else min(search.n_folds or _N_FOLDS, n_pairs)
-    folds = list(make_folds(problem, n_folds, _CHOOSING_POINTS, rng))
+    dealt = make_folds(problem, n_folds, _CHOOSING_POINTS, rng)
+    folds = list(dealt) if search.n_folds else enough_folds(dealt, _CHOOSING_PAIRS)
     best = search.first
     screening: dict[GridPoint, float] = {}
     if folds and not one_at_a_time and len(search.points) > 1:
@@ -271,8 +272,7 @@ def screen(
         Mean over directions.
     """
     rng = np.random.default_rng(search.seed)
-    n_held = np.cumsum([len(fold.held) for fold in folds])
-    folds = folds[: int((n_held < _SCREENING_PAIRS).sum()) + 1]
+    folds = enough_folds(folds, _SCREENING_PAIRS)
     tol = _SCREENING_TOL * search.tol
     by_point: dict[GridPoint, np.ndarray] = {}
     smaller = [fold._replace(problem=fewer_points(fold.problem, _SCREENING_POINTS, rng)) for fold in folds]

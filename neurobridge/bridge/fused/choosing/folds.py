@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -53,6 +53,16 @@ def make_folds(problem: CloudProblem, n_folds: int, n_points: int, rng: np.rando
         points = tuple(cloud.coordinates[side[held]] for cloud, side in zip(clouds, sides, strict=True))
         distances = tuple(problem.distances[k][sides[k][held]][:, kept] / units[k] for k in range(2))
         yield Fold(held, fewer, points, distances)  # type: ignore[arg-type]
+
+
+def enough_folds(folds: Iterable[Fold], n_pairs: int) -> list[Fold]:
+    """Return the first folds that hold out so many pairs together; all, where all hold out fewer."""
+    kept: list[Fold] = []
+    for fold in folds:
+        kept.append(fold)
+        if sum(len(each.held) for each in kept) >= n_pairs:
+            break
+    return kept
 
 
 def subset(

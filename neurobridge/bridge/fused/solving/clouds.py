@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from neurobridge.maps.linear import unit_of_cloud
+from neurobridge.points.scale import unit_of_cloud
 
 # Axes with less than this share of the largest standard deviation hold rounding alone.
 _NEGLIGIBLE = 1e-7
