@@ -171,35 +171,42 @@ def test_the_first_folds_that_hold_out_enough_pairs_are_used():
     assert [len(enough_folds(folds, n)) for n in (1, held, held + 1, n_pairs, n_pairs + 1)] == [1, 1, 2, 4, 4]
 
 
-def test_of_many_pairs_enough_are_held_out():
+@pytest.mark.parametrize(("options", "n_held"), [({}, 400), ({"n_folds": 5}, 1000)])
+def test_of_many_pairs_enough_are_held_out(options, n_held):
     rng = np.random.default_rng(0)
     latents = rng.normal(size=(1100, 3))
     A, B = latents @ rng.normal(size=(3, 5)), latents @ rng.normal(size=(3, 4))
-    pairs = np.arange(1000), np.arange(1000)
     few = {"lams": (0.9,), "epsilons": (0.05,), "n_rounds": (1,), "kernel_rounds": (0,), "maps": ("ridge",)}
-    seen = []
-    fuse(
-        A,
-        B,
-        pairs,
-        criterion="labels",
-        labels=np.zeros(1000),
-        classifier=lambda p: (seen.append(len(p)), np.zeros(len(p)))[1],
-        **few,
-    )
-    assert set(seen) == {400}
-    seen.clear()
-    fuse(
-        A,
-        B,
-        pairs,
-        criterion="labels",
-        labels=np.zeros(1000),
-        classifier=lambda p: (seen.append(len(p)), np.zeros(len(p)))[1],
-        n_folds=5,
-        **few,
-    )
-    assert set(seen) == {1000}
+    seen = set()
+
+    def classify(points):
+        seen.add(len(points))
+        return np.zeros(len(points))
+
+    rows = np.arange(1000), np.arange(1000)
+    fuse(A, B, rows, criterion="labels", classifier=classify, labels=np.zeros(1000), **few, **options)
+    assert seen == {n_held}
+
+
+def test_rounds_that_are_clearly_behind_are_given_up():
+    # What is linear up to small noise is read best by a linear map; of two moons a curved one reads more.
+    rng = np.random.default_rng(0)
+    latents = rng.normal(size=(300, 4))
+    linear = latents @ rng.normal(size=(4, 4)), latents @ rng.normal(size=(4, 4))
+    linear = tuple(side + 0.01 * rng.normal(size=side.shape) for side in linear)
+    curved = latents, np.c_[np.sin(3 * latents[:, :2]), latents[:, 2:] ** 2]
+    rows = np.arange(100), np.arange(100)
+    few = {
+        "lams": (0.9,),
+        "epsilons": (0.05,),
+        "n_rounds": (1,),
+        "kernel_rounds": (0, 2),
+        "maps": ("ridge", "orthogonal"),
+    }
+    of_linear, of_curved = (fuse(*clouds, rows, seed=0, **few).errors for clouds in (linear, curved))
+    assert {(each.map, each.n_rounds > 0) for each in of_linear if each.kernel_rounds} == set()
+    assert ("orthogonal", 5) not in {(each.map, each.n_rounds) for each in of_linear}
+    assert {each.kernel_rounds for each in of_curved if each.n_rounds} == {0, 2}
 
 
 def test_what_a_fold_holds_out_is_in_neither_cloud():

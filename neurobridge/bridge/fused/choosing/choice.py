@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from neurobridge.bridge.fused.choosing.folds import Fold, enough_folds, fewer_po
 from neurobridge.bridge.fused.choosing.ledger import Ledger, PairMapSettings, note_pair_maps, note_readouts, note_rounds
 from neurobridge.bridge.fused.choosing.search import GridPoint, Search
 from neurobridge.bridge.fused.solving.families import CloudProblem
-from neurobridge.bridge.fused.solving.rounds import linear_rounds, solve_rounds
+from neurobridge.bridge.fused.solving.rounds import Round, linear_rounds, solve_rounds
 from neurobridge.points.progress import progress_bar
 
 _LOG = logging.getLogger(__name__)
@@ -29,6 +29,8 @@ _SCREENING_ROUNDS = 2
 _SCREENING_TOL = 3.0
 # As many folds as it takes to leave out this many pairs, in the screening and afterwards.
 _SCREENING_PAIRS, _CHOOSING_PAIRS = 60, 400
+# When so many pairs are held out, rounds that are clearly behind are given up.
+_RACE_PAIRS = 40
 # Standard errors by which another family of maps has to beat that of the first candidate.
 _BEYOND = 2.0
 # And another lam and epsilon, or another number of rounds or readout of the same plan.
@@ -216,40 +218,61 @@ def compare(
         run.go_through_linear_rounds()
         if not run.ledger.predictions[0]:
             # No number of linear rounds alone is a candidate.
-            run.go_through_curved_rounds()
+            run.go_through_curved_rounds(held)
     if len(runs) == 2:
         of_first, of_best = (_least_losses(run.ledger, search, held) for run in runs.values())
         best = best if beats(of_best, of_first, _BEYOND_IN_FAMILY) else search.first
-    runs[best].go_through_curved_rounds()
-    ledger.add(runs[best].ledger)
-    for fold in progress_bar(folds, progress=None, desc="rotations", leave=False):
-        for family in search.turned:
-            candidate = replace(_TURNED, map=family)
-            note_rounds(ledger, fold, candidate, search, solve_rounds(fold.problem, candidate, search.tol, search.tol))
+    run = runs[best]
+    run.go_through_curved_rounds(held)
+    for family in search.turned:
+        candidate = replace(_TURNED, map=family)
+        steps = ((fold, solve_rounds(fold.problem, candidate, search.tol, search.tol)) for fold in folds)
+        run.race(steps, candidate, held, f"{family} rounds")
+    ledger.add(run.ledger)
     return ledger, best, screening
 
 
 class _Run:
-    """Predictions of every pair after all numbers of rounds at one lam and epsilon; solved as far as asked for."""
+    """Predictions of every pair after all numbers of rounds at one lam and epsilon, and of what races with them."""
 
     def __init__(self, point: GridPoint, folds: list[Fold], problem: CloudProblem, search: Search) -> None:
-        self.folds, self.search = folds, search
+        self.folds, self.problem, self.search = folds, problem, search
         self.candidate = search.longest(point)
         self.ledger = Ledger(problem)
         self.rounds = [solve_rounds(fold.problem, self.candidate, search.tol, search.tol) for fold in folds]
 
     def go_through_linear_rounds(self) -> None:
-        for fold, rounds in self._steps("linear rounds"):
+        steps = zip(self.folds, self.rounds, strict=True)
+        for fold, rounds in progress_bar(
+            steps, progress=None, desc="linear rounds", leave=False, total=len(self.folds)
+        ):
             linear = linear_rounds(rounds, self.candidate.n_rounds)
             note_rounds(self.ledger, fold, self.candidate, self.search, linear)
 
-    def go_through_curved_rounds(self) -> None:
-        for fold, rounds in self._steps("curved rounds"):
-            note_rounds(self.ledger, fold, self.candidate, self.search, rounds)
+    def go_through_curved_rounds(self, held: tuple[Held, Held]) -> None:
+        self.race(zip(self.folds, self.rounds, strict=True), self.candidate, held, "curved rounds")
 
-    def _steps(self, name: str) -> Any:
-        steps = list(zip(self.folds, self.rounds, strict=True))
-        return progress_bar(steps, progress=None, desc=name, leave=False)
+    def race(
+        self, steps: Iterable[tuple[Fold, Iterator[Round]]], candidate: Candidate, held: tuple[Held, Held], name: str
+    ) -> None:
+        """Note the rounds of a candidate on all folds, unless the first folds show that it is behind in both directions."""
+        entrant, n_held = Ledger(self.problem), 0
+        for fold, rounds in progress_bar(steps, progress=None, desc=name, leave=False, total=len(self.folds)):
+            note_rounds(entrant, fold, candidate, self.search, rounds)
+            was_judged, n_held = n_held >= _RACE_PAIRS, n_held + len(fold.held)
+            if not was_judged and n_held >= _RACE_PAIRS and self._is_behind(entrant, held):
+                return
+        self.ledger.add(entrant)
+
+    def _is_behind(self, entrant: Ledger, held: tuple[Held, Held]) -> bool:
+        """Return True if what is noted beats an entrant in both directions, on the pairs that the entrant has seen."""
+        if not (self.ledger.predictions[0] and entrant.predictions[0]):
+            return False
+        noted, entered = (losses_of(each, self.search, held) for each in (self.ledger.like(entrant), entrant))
+        return all(
+            beats(min(ours.values(), key=np.nanmean), min(theirs.values(), key=np.nanmean), _BEYOND)
+            for ours, theirs in zip(noted, entered, strict=True)
+        )
 
 
 def _least_losses(ledger: Ledger, search: Search, held: tuple[Held, Held]) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable
 from dataclasses import replace
 from typing import NamedTuple
@@ -56,6 +57,18 @@ class Ledger:
         """Take over the predictions of other candidates."""
         for kept, added in zip(self.predictions, other.predictions, strict=True):
             kept.update(added)
+
+    def like(self, other: Ledger) -> Ledger:
+        """Return these predictions, of the pairs that another ledger has predictions of."""
+        fewer = copy.copy(self)
+        fewer.predictions = tuple(
+            {
+                candidate: np.where(np.isfinite(next(iter(known.values()))), values, np.nan)
+                for candidate, values in kept.items()
+            }
+            for kept, known in zip(self.predictions, other.predictions, strict=True)
+        )  # type: ignore[assignment]
+        return fewer
 
 
 def note_rounds(ledger: Ledger, fold: Fold, candidate: Candidate, search: Search, rounds: Iterable[Round]) -> None:
