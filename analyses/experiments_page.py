@@ -129,10 +129,8 @@ def _run_text(results: dict[str, Any]) -> str:
     seeds = (
         f"seed {run['seed']}" if run["n_seeds"] == 1 else f"seeds {run['seed']} to {run['seed'] + run['n_seeds'] - 1}"
     )
-    n = run.get("processes", 1)
-    where = "on one thread" if n == 1 else f"in {n} processes of one thread each"
     return (
-        f"The run used {seeds}. It took {run['seconds'] / 60:.0f} minutes {where} and at most "
+        f"The run used {seeds}. Its cells took {run['seconds'] / 60:.0f} minutes together, each on one thread, and at most "
         f"{run['peak_rss_gb']:.2g} GB of memory."
     )
 
