@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from neurobridge.flow.bases import BASES, MAPS, PointMap, StandardisedMap, VelocityField
-from neurobridge.flow.networks import SpreadVelocity, build_network
+from neurobridge.flow.networks import SHARE_HELD_BACK, SpreadVelocity, build_network
 from neurobridge.flow.settings import Training, named
 from neurobridge.flow.train import Draw, PathPoints, TrainingRecord, train
 from neurobridge.maps.linear import ridge_map
@@ -117,6 +117,8 @@ class FieldTrainer:
             spread = SpreadVelocity(field.velocity, field.n_state).to(self.device)
             rows_drawn, columns_drawn = draw(N_SPREAD, np.random.default_rng([self.seed, 5]))
             spread.set_spread(starts[rows_drawn], points.ends[columns_drawn])
+            if options.validation:
+                spread.share.fill_(SHARE_HELD_BACK)
             field = replace(field, velocity=spread)
         if options.checkpoint is None:
             return field, train(field.velocity, points, draw, options)

@@ -14,6 +14,8 @@ from neurobridge.points.display import html_repr, short_repr
 NetworkFactory = Callable[[int, int], nn.Module]
 #: Largest change of the spread of a dimension by the closed form of `SpreadVelocity`.
 MOST_STRETCHED = 10.0
+#: Share of its network's velocity that `SpreadVelocity` adds where validation finds no clear gain by the whole.
+SHARE_HELD_BACK = 0.4
 
 
 def default_size(n_dims: int, n_condition: int = 0) -> tuple[int, int]:
@@ -180,6 +182,8 @@ class SpreadVelocity(nn.Module):
     start: torch.Tensor
     end: torch.Tensor
     stretch: torch.Tensor
+    # Of the trained network's velocity; training regresses the whole.
+    share: torch.Tensor
 
     def __init__(self, network: nn.Module, n_dims: int) -> None:
         super().__init__()
@@ -187,6 +191,7 @@ class SpreadVelocity(nn.Module):
         self.register_buffer("start", torch.zeros(n_dims))
         self.register_buffer("end", torch.zeros(n_dims))
         self.register_buffer("stretch", torch.ones(n_dims))
+        self.register_buffer("share", torch.tensor(1.0))
 
     def set_spread(self, starts: torch.Tensor, ends: torch.Tensor) -> None:
         """Take means and spreads of coupled starts and ends, tensors of shape (n, n_dims).
@@ -202,8 +207,9 @@ class SpreadVelocity(nn.Module):
     def forward(self, t: torch.Tensor, x: torch.Tensor, condition: torch.Tensor | None = None) -> torch.Tensor:
         """Return velocities of shape (batch, n_dims), at times (batch, 1) and states (batch, n_dims)."""
         mean = torch.lerp(self.start, self.end, t)
+        share = 1.0 if self.training else self.share
         rate = (self.stretch - 1) / (1 - t + t * self.stretch)
-        return self.end - self.start + rate * (x - mean) + self.network(t, x, condition)
+        return self.end - self.start + rate * (x - mean) + share * self.network(t, x, condition)
 
 
 def build_network(

@@ -243,9 +243,7 @@ class Training(Settings):
             "mixed_precision": on_gpu,
         }
         filled = {name: value if given[name] is None else given[name] for name, value in usual.items()}
-        return ResolvedTraining(
-            **{**given, **filled}, seed=seed, keeps_correlation=from_map, least_gain=0.15 if from_map else 0.0
-        )
+        return ResolvedTraining(**{**given, **filled}, seed=seed, keeps_correlation=from_map)
 
 
 @dataclass(frozen=True, repr=False, kw_only=True)
@@ -258,8 +256,6 @@ class ResolvedTraining(Training):
         Of draws, weights and times.
     keeps_correlation : bool
         Validation is by the spread of end points, and refuses weights that lower their correlation with their partners.
-    least_gain : float
-        Share by which weights must lower the validation loss to be kept.
     """
 
     n_steps: int = 1000
@@ -269,7 +265,6 @@ class ResolvedTraining(Training):
     mixed_precision: bool | Literal["float16"] = False
     seed: int = 0
     keeps_correlation: bool = False
-    least_gain: float = 0.0
 
 
 def named(value: Any) -> Any:

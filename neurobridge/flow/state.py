@@ -61,12 +61,12 @@ class TrainingState:
         )
 
     def judge(self, loss: float) -> None:
-        """Keep the averaged weights if they are better than the kept ones by ``least_gain``, as a share of their loss.
+        """Keep the averaged weights if they are better than the kept ones.
 
         Training stops after ``patience`` validations without better weights.
         """
         self.validation_losses.append(loss)
-        if loss < self.best_loss * (1 - self.options.least_gain):
+        if loss < self.best_loss:
             self.best_loss, self.stale = loss, 0
             self.best = [a.clone() for a in self.average]
         else:

@@ -166,6 +166,8 @@ def unpack_flow(
         if has_spread:
             velocity = SpreadVelocity(trained.velocity, trained.n_state).to(device)
             trained_fields[name] = replace(trained, velocity=velocity)
+            # Earlier ones added the whole network.
+            tensors.setdefault(f"{name}.velocity.share", torch.tensor(1.0))
     expected: dict[str, tuple[int, ...]] = {
         "source_scale.mean": (n_source,),
         "source_scale.std": (n_source,),

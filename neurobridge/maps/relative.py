@@ -17,6 +17,8 @@ from neurobridge.store.kinds import register
 ALPHAS: tuple[float, ...] = tuple(np.logspace(-4, 4, 17).tolist())
 # A decoder of P cosines learns nothing more from more points.
 _MOST_POINTS = 20_000
+# More cosines describe a point no better; the decoder takes time that grows with their cube.
+_MOST_ANCHORS = 1000
 
 
 @register("relative-map")
@@ -78,14 +80,15 @@ def relative_map(
     source_points : array of shape (n, n_source_dims)
     target_points : array of shape (m, n_target_dims)
     rows : tuple of two int arrays of shape (n_pairs,)
-        Rows of both that are pairs.
+        Rows of both that are pairs. Of more than 1,000 so many are drawn.
     alpha : float, optional
         Penalty of the decoder; by default that of least squared error ``|D(r_X(x_p)) - y_p|^2`` on pairs that are neither anchors
         nor in D's training (five folds).
     centred : bool
         Cosines about the mean of the points of a space; False for cosines about its origin.
     seed : int
-        Of these folds, and of the points that the decoder learns from where there are more than 20,000.
+        Of these folds, of the pairs where there are more than 1,000, and of the points that the decoder learns from where there
+        are more than 20,000.
 
     Returns
     -------
@@ -111,6 +114,9 @@ def relative_map(
     i, j = (np.asarray(side) for side in rows)
     if len(i) < 2:
         raise ValueError(f"found {len(i)} pairs; expected at least two. Mend: pass more pairs.")
+    if len(i) > _MOST_ANCHORS:
+        kept = np.sort(np.random.default_rng([seed, 1]).permutation(len(i))[:_MOST_ANCHORS])
+        i, j = i[kept], j[kept]
     centre, target_centre = (side.mean(axis=0) * centred for side in (X, Y))
     X, Y = X - centre, Y - target_centre
     learned_from = np.union1d(j, np.random.default_rng(seed).permutation(len(Y))[:_MOST_POINTS])

@@ -11,7 +11,8 @@ import torch
 from sklearn.base import clone
 
 from neurobridge.bridge import ridge_map
-from neurobridge.flow import ODE, ConditionalFlow, FlowFileError, Training
+from neurobridge.flow import ODE, ConditionalFlow, FlowFileError, Training, VelocityMLP
+from neurobridge.flow.networks import SHARE_HELD_BACK, SpreadVelocity
 from neurobridge.maps.kernel import kernel_map
 from neurobridge.store.state import sealed
 from tests.refusals import refused
@@ -112,6 +113,35 @@ def test_validation_keeps_the_closed_form_where_the_network_would_cost_correlati
     assert np.median(rs[1]) > np.median(rs[0]) - 0.02
     assert flow.validation_losses_[0] == flow.validation_losses_.min()
     np.testing.assert_allclose(moved.var(axis=0).sum() / Y.var(axis=0).sum(), 1, atol=0.1)
+
+
+@undertrained
+def test_a_network_of_clear_gain_acts_in_full_and_another_is_held_back(known):
+    # A ring that a map has folded onto a line needs the network; of an image that is right it has nothing to add.
+    angle = np.random.default_rng(0).uniform(0, 2 * np.pi, 400)
+    ring = np.c_[np.cos(angle), np.sin(angle)]
+    noisy = ring + 0.05 * np.random.default_rng(1).normal(size=ring.shape)
+    training = Training(validation=0.2, width=64, n_steps=200, validate_every=50, batch_size=64)
+    shares = []
+    for starts in (lambda Z: Z.clip(-1, 0.2), lambda Z: Z):
+        flow = ConditionalFlow(starts, training=training).fit(ring, noisy, known.Matching(400))
+        shares.append(float(flow.forward_.velocity.share))
+        assert not flow.forward_.velocity.training
+    assert shares[1] == pytest.approx(SHARE_HELD_BACK)
+    unjudged = ConditionalFlow(lambda Z: Z, training=training.replace(validation=0.0)).fit(
+        ring, noisy, known.Matching(400)
+    )
+    assert float(unjudged.forward_.velocity.share) == 1
+
+
+def test_training_sees_the_whole_network_and_transport_its_share():
+    velocity = SpreadVelocity(VelocityMLP(2), 2)
+    for weight in velocity.parameters():
+        torch.nn.init.normal_(weight, generator=torch.Generator().manual_seed(0))
+    t, x = torch.zeros(3, 1), torch.ones(3, 2)
+    velocity.share.fill_(0.25)
+    whole = velocity.train()(t, x)
+    torch.testing.assert_close(velocity.eval()(t, x), whole / 4)
 
 
 @undertrained

@@ -49,6 +49,15 @@ def test_the_penalty_is_the_best_for_left_out_pairs():
     assert relative_map(X, X @ TURN, ROWS).alpha < relative_map(X, noisy, ROWS).alpha
 
 
+def test_of_thousands_of_pairs_a_thousand_are_anchors():
+    rng = np.random.default_rng(0)
+    points = rng.normal(size=(1300, 4))
+    points /= np.linalg.norm(points, axis=1, keepdims=True)
+    fitted = relative_map(points, points @ TURN, (np.arange(1300), np.arange(1300)), alpha=0.1)
+    assert fitted.anchors.shape == (1000, 4)
+    np.testing.assert_allclose(fitted(points), points @ TURN, atol=0.1)
+
+
 @pytest.mark.parametrize(
     ("source", "target", "rows", "fact"),
     [
