@@ -48,7 +48,10 @@ Each experiment is a script of `analyses/experiments/`. To repeat one:
 
 1. Run `neurobridge run NAME --quick`. This small version shows that the code runs; it supports no claim.
 2. Run `neurobridge run NAME` for the full version, or `neurobridge run --all` for all experiments. An interrupted run
-   continues where it stopped, and the same seed gives the same numbers.
+   continues where it stopped, and the same seed gives the same numbers. `--jobs N` computes N cells at a time.
+
+Once features are cached, the cells of all experiments take {hours:.1f} hours on one thread; with `--jobs 2` on two cores they take
+half of it by the clock, and no experiment more than {longest:.0f} minutes.
 
 The tables and figures below are of the full version. `docs/results/NAME/scores.json` holds every record behind them.
 Click a title to unfold its table.
@@ -147,10 +150,11 @@ def _unfolding(summary: str, text: str) -> str:
 
 def experiments() -> str:
     """Return the text of docs/experiments.md."""
-    parts = [EXPERIMENTS_HEAD.strip()]
-    for name, question in QUESTIONS.items():
-        if (results := kept_results(name)) is None:
-            continue
+    kept = {name: results for name in QUESTIONS if (results := kept_results(name)) is not None}
+    seconds = [results["run"]["seconds"] for results in kept.values()]
+    parts = [EXPERIMENTS_HEAD.format(hours=sum(seconds) / 3600, longest=max(seconds) / 120).strip()]
+    for name, results in kept.items():
+        question = QUESTIONS[name]
         parts += [f"## {question}", f"`neurobridge run {name}`: {results['title']}. {_run_text(results)}"]
         parts += ["\n".join(f"- **{claim['verdict']}**: {claim['claim']}." for claim in results["claims"])]
         parts += [_figure(name, figure) for figure in results.get("figures", [])]
