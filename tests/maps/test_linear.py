@@ -99,7 +99,7 @@ def test_unknown_penalties_are_refused():
 
 
 @given(st.integers(0, 10_000), st.sampled_from([(210, 30), (210, 400), (400, 12)]), st.floats(0.1, 30))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=50, deadline=None)
 def test_of_many_samples_the_best_shared_penalty_is_found_without_trying_all(seed, shape, noise):
     rng = np.random.default_rng(seed)
     X = rng.normal(size=shape) / np.sqrt(np.arange(1, shape[1] + 1))
