@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
@@ -22,7 +21,7 @@ _GRAM_ROUNDS = 1e-11
 _CAP = 1 - 1e-9
 # Up to so many samples every penalty is tried.
 _FEW_SAMPLES = 200
-# With more samples, every which penalty is tried before those beside the best.
+# With more samples, every which penalty is tried before those downhill from the lowest.
 _STRIDE = 4
 
 Penalty = Literal["per-target", "shared"]
@@ -329,7 +328,7 @@ def best_shared_penalty(
     """Find the penalty of least leave-one-out error, summed over all targets.
 
     Up to 200 samples every penalty is tried. With more the error is a smooth function of the logarithm of the penalty: every
-    fourth is tried, and then those beside the best, downhill.
+    fourth is tried, and then those downhill from each that is lower than those before and after it.
 
     Parameters
     ----------
@@ -345,15 +344,29 @@ def best_shared_penalty(
     Y = as_few_columns(Y)
     rising = np.argsort(alphas)
 
-    def errors_of(ranks: Sequence[int]) -> np.ndarray:
-        tried = tuple(alphas[k] for k in rising[ranks])
-        return leave_one_out(samples, Y, tried, mean_leverage, cap=cap).sum(axis=1)
+    def error_of(rank: int) -> float:
+        return float(leave_one_out(samples, Y, (alphas[rising[rank]],), mean_leverage, cap=cap).sum())
 
-    ranks = range(0, len(alphas), 1 if len(Y) <= _FEW_SAMPLES else _STRIDE)
-    errors = errors_of(ranks)
-    best, error = ranks[int(errors.argmin())], float(errors.min())
-    if ranks.step > 1:
+    if len(Y) <= _FEW_SAMPLES:
+        errors = leave_one_out(samples, Y, alphas, mean_leverage, cap=cap).sum(axis=1)
+        return int(errors.argmin()), float(errors.min())
+    known = {rank: error_of(rank) for rank in range(0, len(alphas), _STRIDE)}
+
+    def lower_beside(rank: int, step: int) -> bool:
+        if not 0 <= rank + step < len(alphas):
+            return False
+        if rank + step not in known:
+            known[rank + step] = error_of(rank + step)
+        return known[rank + step] < known[rank]
+
+    # A wide cloud has a second valley where it is interpolated.
+    apart = (-_STRIDE, _STRIDE)
+    for valley in [
+        rank for rank, error in known.items() if all(known.get(rank + step, error) >= error for step in apart)
+    ]:
         for step in (-1, 1):
-            while 0 <= best + step < len(alphas) and (beside := float(errors_of([best + step])[0])) < error:
-                best, error = best + step, beside
-    return int(rising[best]), error
+            rank = valley
+            while lower_beside(rank, step):
+                rank += step
+    best = min(known, key=known.__getitem__)
+    return int(rising[best]), known[best]
