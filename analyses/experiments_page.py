@@ -51,7 +51,7 @@ Each experiment is a script of `analyses/experiments/`. To repeat one:
    continues where it stopped, and the same seed gives the same numbers. `--jobs N` computes N cells at a time.
 
 Once features are cached, the cells of all experiments take {hours:.1f} hours on one thread; with `--jobs 2` on two cores they take
-half of it by the clock, and no experiment more than {longest:.0f} minutes.
+about half of it by the clock (measured for images and captions), the longest experiment about {longest:.0f} minutes.
 
 The tables and figures below are of the full version. `docs/results/NAME/scores.json` holds every record behind them.
 Click a title to unfold its table.
