@@ -48,6 +48,7 @@ from PIL import Image
 from torch import nn
 
 from analyses.benchmarks.distributed_fuse import ENVIRONMENT
+from analyses.benchmarks.parts.timing import timed
 from analyses.parts.processes import run_json
 from analyses.parts.script import one_of, run_script
 from neurobridge.features import Preprocess, extract
@@ -137,13 +138,6 @@ def hand_written(model: nn.Module, folder: Path, table: pd.DataFrame, batch_size
     for handle in handles:
         handle.remove()
     return np.concatenate([np.concatenate(parts) for parts in outputs_by_layer.values()], axis=1)
-
-
-def timed(work: Callable[[], object]) -> tuple[float, float]:
-    """Return the wall and the processor seconds of a call."""
-    wall, cpu = time.perf_counter(), time.process_time()
-    work()
-    return time.perf_counter() - wall, time.process_time() - cpu
 
 
 def throughput(case: str, runs: int) -> dict[str, object]:

@@ -75,6 +75,7 @@ def clouds(n: int, d: int) -> tuple[np.ndarray, np.ndarray]:
     return X, rng.standard_normal((n, d), dtype=np.float32) + 2
 
 
+# As in parts/timing.py: the interpreter of a peer runs this file alone.
 def timed(work: Callable[[], object]) -> tuple[float, float]:
     """Return the wall and the processor seconds of a call."""
     wall, cpu = time.perf_counter(), time.process_time()

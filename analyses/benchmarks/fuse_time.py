@@ -9,7 +9,6 @@ process of one thread; seconds of the processor, medians of the runs.
 from __future__ import annotations
 
 import statistics
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
@@ -18,6 +17,7 @@ import numpy as np
 import torch
 import typer
 
+from analyses.benchmarks.parts.timing import timed
 from analyses.parts.script import run_script
 from neurobridge.bridge import fuse, ridge_map
 from neurobridge.store.atomic import write_json
@@ -40,12 +40,7 @@ def simulate(n: int, n_pairs: int) -> tuple[np.ndarray, np.ndarray]:
 
 def median_seconds(call: Callable[[], Any], n_runs: int) -> float:
     """Return the median processor seconds of some calls."""
-    seconds = []
-    for _ in range(n_runs):
-        started = time.process_time()
-        call()
-        seconds.append(time.process_time() - started)
-    return statistics.median(seconds)
+    return statistics.median(timed(call)[1] for _ in range(n_runs))
 
 
 def measure(n: int, n_pairs: int, n_runs: int) -> dict[str, float]:

@@ -203,7 +203,7 @@ class RidgeDesign:
 
     def per_target(self, Y: np.ndarray) -> LinearMap:
         """Fit with one penalty a target dimension."""
-        errors = self._errors(Y, self.alphas)
+        errors = leave_one_out(self._decomposition, Y - Y.mean(axis=0), self.alphas, self._mean_leverage, cap=_CAP)
         return self._map(Y, np.asarray(self.alphas)[errors.argmin(axis=0)])
 
     def shared(self, Y: np.ndarray) -> LinearMap:
@@ -216,9 +216,6 @@ class RidgeDesign:
 
     def _best(self, Y: np.ndarray) -> tuple[int, float]:
         return best_shared_penalty(self._decomposition, Y - Y.mean(axis=0), self.alphas, self._mean_leverage, cap=_CAP)
-
-    def _errors(self, Y: np.ndarray, alphas: tuple[float, ...]) -> np.ndarray:
-        return leave_one_out(self._decomposition, Y - Y.mean(axis=0), alphas, self._mean_leverage, cap=_CAP)
 
     def _map(self, Y: np.ndarray, alpha: np.ndarray) -> LinearMap:
         y_mean = Y.mean(axis=0)
