@@ -258,17 +258,21 @@ def candidates(n):
     return [Candidate(lam=0.9, epsilon=0.02, n_rounds=k + 1, readout="linear") for k in range(n)]
 
 
-def test_a_rival_of_the_family_needs_one_standard_error_and_another_family_two():
+def test_a_rival_of_the_family_needs_one_standard_error_and_another_family_three():
     first, other = candidates(2)
     turned = replace(other, map="orthogonal", lam=1.0)
     loss = np.random.default_rng(0).random(16)
     # A gain whose standard error is .1.
     spread = np.tile([-1.0, 1.0], 8)
     spread = 0.1 * np.sqrt(16) * spread / spread.std(ddof=1)
-    for gain, beyond_one, beyond_two in ((0.05, False, False), (0.15, True, False), (0.25, True, True)):
+    for gain in (0.05, 0.15, 0.25, 0.35):
+        beyond_one, beyond_two, beyond_three = gain > 0.1, gain > 0.2, gain > 0.3
         better = loss - gain - spread
         assert pick({first: loss, other: better}, first) == (other if beyond_one else first)
-        assert pick({first: loss, turned: better}, first) == (turned if beyond_two else first)
+        # Two among few points.
+        for n_points, beyond in ((100, beyond_two), (101, beyond_one)):
+            assert pick({first: loss, other: better}, first, n_points) == (other if beyond else first)
+        assert pick({first: loss, turned: better}, first) == (turned if beyond_three else first)
         # Nothing is knowingly worse than ridge of the pairs.
         assert pick({first: loss, RIDGE: better}, first) == (RIDGE if beyond_one else first)
         # A rotation that learns from all points has to be beaten.
@@ -290,7 +294,8 @@ def ledger_of(predictions, problem):
     everyone = np.arange(len(problem.rows[0]))
     for candidate, sides in predictions.items():
         for direction, predicted in enumerate(sides):
-            ledger.note(candidate, everyone, direction, predicted)
+            # The mean prediction is the centre.
+            ledger.note(candidate, everyone, direction, predicted, np.zeros_like(predicted))
     return ledger
 
 
@@ -336,3 +341,15 @@ def test_each_criterion_chooses_what_is_best_for_it():
         # Source points have no classifier.
         assert choice.candidates[1] == best["correlation" if criterion == "labels" else criterion]
         assert choice.errors[0][best[criterion]] == pytest.approx(np.nanmean(losses[0][best[criterion]]))
+
+
+def test_without_a_relation_every_candidate_is_judged_at_chance():
+    # A fit without a pair moves away from it, in both clouds and in the pairs: not even a shrunk map may be judged by that.
+    errors = []
+    for seed in range(8):
+        rng = np.random.default_rng(seed)
+        X, Y = rng.normal(size=(36, 6)), rng.normal(size=(36, 5))
+        errors.append(fuse(X, Y, (np.arange(10), np.arange(10)), seed=seed).errors)
+    for candidate in set.intersection(*map(set, errors)):
+        values = np.array([each[candidate] for each in errors])
+        assert abs(values.mean() - 1) < 3 * values.std(ddof=1) / np.sqrt(len(values)) + 0.05, candidate

@@ -46,6 +46,24 @@ def test_the_mean_loss_of_correlation_is_one_minus_the_mean_correlation():
     assert losses("correlation", PREDICTED, flat).mean() == pytest.approx(1 - r[:2].mean(), abs=1e-12)
 
 
+def test_correlations_are_about_what_the_fits_predict_on_average():
+    # A shift that differs from fold to fold says nothing about the order of stimuli.
+    shifts = RNG.normal(size=PREDICTED.shape)
+    expected = losses("correlation", PREDICTED, HELD)
+    np.testing.assert_allclose(losses("correlation", PREDICTED + shifts, HELD, shifts), expected, atol=1e-12)
+    # Means of the others, one pair left out at a time, are constant predictions; about the centre their correlation is -1.
+    centred = TRUTH - TRUTH.mean(axis=0)
+    held = Held(centred, OTHERS, AXES, CENTRE)
+    of_others = -centred / (len(TRUTH) - 1)
+    assert losses("correlation", of_others, held).mean() == pytest.approx(2)
+    rounded = of_others.astype(np.float32).astype(float)
+    assert losses("correlation", of_others, held, rounded).mean() == pytest.approx(1)
+    # Of retrieval and error the place in the space is part.
+    for criterion in ("error", "retrieval"):
+        loss = losses(criterion, PREDICTED, HELD)
+        np.testing.assert_array_equal(losses(criterion, PREDICTED, HELD, shifts), loss)
+
+
 def test_the_loss_of_error_is_one_for_the_mean_of_the_truths():
     squares = ((PREDICTED - TRUTH) ** 2).sum(axis=1)
     variance = ((TRUTH - TRUTH.mean(axis=0)) ** 2).sum(axis=1).mean()

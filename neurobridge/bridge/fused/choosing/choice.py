@@ -29,12 +29,14 @@ _SCREENING_ROUNDS = 2
 _SCREENING_TOL = 3.0
 # As many folds as it takes to leave out this many pairs, in the screening and afterwards.
 _SCREENING_PAIRS, _CHOOSING_PAIRS = 60, 400
-# When so many pairs are held out, rounds that are clearly behind are given up.
-_RACE_PAIRS = 40
+# When so many pairs are held out, rounds that are behind by more standard errors than this are given up.
+_RACE_PAIRS, _BEHIND = 40, 2.0
 # Standard errors by which another family of maps has to beat that of the first candidate.
-_BEYOND = 2.0
+_BEYOND = 3.0
 # And another lam and epsilon, or another number of rounds or readout of the same plan.
 _BEYOND_IN_FAMILY = 1.0
+# And the latter where the smaller cloud has no more than so many points.
+_FEW_POINTS, _BEYOND_OF_FEW = 100, 2.0
 _N_FOLDS = 5
 _FEWEST_PAIRS = 4
 # Up to this many pairs one is left out at a time: ridge on a dozen pairs loses more to every one that is missing than the fused
@@ -81,15 +83,19 @@ class Choice(NamedTuple):
 
     @classmethod
     def of_losses(
-        cls, by_direction: Sequence[PairLosses], first: Candidate, screening: dict[GridPoint, float]
+        cls,
+        by_direction: Sequence[PairLosses],
+        first: Candidate,
+        screening: dict[GridPoint, float],
+        n_points: float = math.inf,
     ) -> Choice:
         """Return the choice by losses, the first candidate preferred."""
         chosen, solved, errors = [], [], []
         for pair_losses in by_direction:
-            candidate = pick(pair_losses, first)
+            candidate = pick(pair_losses, first, n_points)
             with_plan = {each: values for each, values in pair_losses.items() if each.n_rounds}
             chosen.append(candidate)
-            solved.append(candidate if candidate.n_rounds else pick(with_plan, first))
+            solved.append(candidate if candidate.n_rounds else pick(with_plan, first, n_points))
             errors.append({each: float(np.nanmean(values)) for each, values in pair_losses.items()})
         return cls(tuple(chosen), tuple(solved), tuple(errors), screening)  # type: ignore[arg-type]
 
@@ -111,19 +117,22 @@ def temperatures(criterion: Criterion, n_points: int, n_pairs: int) -> tuple[flo
     return _SHARP if criterion in ("labels", "retrieval") or (has_more and n_pairs > _ONE_AT_A_TIME) else _SOFT
 
 
-def pick(pair_losses: PairLosses, first: Candidate | None = None) -> Candidate:
+def pick(pair_losses: PairLosses, first: Candidate | None = None, n_points: float = math.inf) -> Candidate:
     """Return the candidate to use.
 
     With few pairs the least of many cross-validation losses is mostly chance. So the first candidate stays unless the best of
     its family (same lam, epsilon and maps, other rounds or readout) has a lower loss by more than one standard error of the
-    difference over pairs, and this one stays unless the best of all others has one by more than two, or ridge of the pairs by more
-    than one. A self-trained rotation, where it is among them, takes its place unless it has a higher loss by more than one.
+    difference over pairs (two where there are few points, whose plans differ by chance), and this one stays unless the best of all
+    others has one by more than three, or ridge of the pairs by more than one. A self-trained rotation, where it is among them,
+    takes its place unless it has a higher loss by more than one.
 
     Parameters
     ----------
     pair_losses : dict of Candidate to array of shape (n_pairs,)
     first : Candidate, optional
         By default nothing is preferred.
+    n_points : float
+        Points of a plan on its smaller side, pairs included.
     """
 
     def best(candidates: Sequence[Candidate]) -> Candidate:
@@ -134,7 +143,7 @@ def pick(pair_losses: PairLosses, first: Candidate | None = None) -> Candidate:
     family = [each for each in pair_losses if each.n_rounds and each.map == first.map]
     chosen = first
     for candidates, beyond in (
-        (family, _BEYOND_IN_FAMILY),
+        (family, _BEYOND_OF_FEW if n_points <= _FEW_POINTS else _BEYOND_IN_FAMILY),
         ([each for each in pair_losses if each not in family], _BEYOND),
     ):
         if candidates:
@@ -172,7 +181,8 @@ def choose(problem: CloudProblem, search: Search, held: tuple[Held, Held]) -> Ch
     if not ledger.predictions[0]:
         return Choice.given(_DEFAULT)
     first = replace(search.longest(best), n_rounds=search.n_rounds[0], readout="linear", kernel_rounds=0)
-    choice = Choice.of_losses(losses_of(ledger, search, held), first, screening)
+    n_points = min(len(problem.source), len(problem.target))
+    choice = Choice.of_losses(losses_of(ledger, search, held), first, screening, n_points)
     forward, backward = (
         truth.spread(predictions[candidate])
         for truth, predictions, candidate in zip(held, ledger.predictions, choice.candidates, strict=True)
@@ -189,8 +199,13 @@ def losses_of(ledger: Ledger, search: Search, held: tuple[Held, Held]) -> list[P
     if held[1].classify is None and search.criterion == "labels":
         criteria = search.criterion, "correlation"
     return [
-        {candidate: losses(criterion, predicted, truth) for candidate, predicted in predictions.items()}
-        for criterion, predictions, truth in zip(criteria, ledger.predictions, held, strict=True)
+        {
+            candidate: losses(criterion, predicted, truth, origins[candidate])
+            for candidate, predicted in predictions.items()
+        }
+        for criterion, predictions, origins, truth in zip(
+            criteria, ledger.predictions, ledger.origins, held, strict=True
+        )
     ]
 
 
@@ -270,7 +285,7 @@ class _Run:
             return False
         noted, entered = (losses_of(each, self.search, held) for each in (self.ledger.like(entrant), entrant))
         return all(
-            beats(min(ours.values(), key=np.nanmean), min(theirs.values(), key=np.nanmean), _BEYOND)
+            beats(min(ours.values(), key=np.nanmean), min(theirs.values(), key=np.nanmean), _BEHIND)
             for ours, theirs in zip(noted, entered, strict=True)
         )
 

@@ -15,6 +15,8 @@ from neurobridge.points.ranks import rank_of
 Criterion = Literal["correlation", "error", "retrieval", "labels"]
 #: What `fuse` can choose a candidate for.
 CRITERIA: tuple[Criterion, ...] = get_args(Criterion)
+# Predictions that spread by less than this part of their truths are constant, but for the rounding of float32.
+_ROUNDING = 1e-6
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,12 +60,12 @@ class Held:
         return _spread(predicted[known], self.truth[known])
 
 
-def losses(criterion: Criterion, predicted: np.ndarray, held: Held) -> np.ndarray:
+def losses(criterion: Criterion, predicted: np.ndarray, held: Held, origin: np.ndarray | None = None) -> np.ndarray:
     """Loss of every held-out pair, of which the mean is what a candidate is judged by.
 
-    - "correlation": ``1 - mean_d r_d`` over dimensions d, with r_d the correlation of predictions and truth over pairs about
-      the centre of the cloud. A pair's loss is ``mean_d (p_d - t_d)^2 / 2`` with each dimension divided by its root mean square,
-      whose mean over pairs is the same.
+    - "correlation": ``1 - mean_d r_d`` over dimensions d, with r_d the correlation of predictions and truth over pairs,
+      predictions taken from their origin and truths from the centre of the cloud. A pair's loss is ``mean_d (p_d - t_d)^2 / 2``
+      with each dimension divided by its root mean square, whose mean over pairs is the same.
     - "error": squared error over the mean squared distance of the truths from their mean.
     - "retrieval": logarithm of the rank of the true partner by cosine, over that of the number of candidates: mean of both
       ways, prediction among points and point among predictions. Predictions are first spread as far as their truths.
@@ -76,6 +78,9 @@ def losses(criterion: Criterion, predicted: np.ndarray, held: Held) -> np.ndarra
     predicted : array of shape (n_pairs, rank)
         NaN for pairs that were not held out.
     held : Held
+    origin : array of shape (n_pairs, rank), optional
+        What the same fits predict on average, by default the centre of the cloud. A fit without a pair has a mean that moves
+        away from this pair, which makes correlations of shrunk predictions negative where pairs are few.
 
     Returns
     -------
@@ -84,29 +89,34 @@ def losses(criterion: Criterion, predicted: np.ndarray, held: Held) -> np.ndarra
     """
     known = np.isfinite(predicted).all(axis=1)
     loss = np.full(len(predicted), np.nan)
-    loss[known] = _LOSSES[criterion](predicted[known], held.truth[known], known, held)
+    origin = np.zeros_like(predicted) if origin is None else origin
+    loss[known] = _LOSSES[criterion](predicted[known], held.truth[known], origin[known], known, held)
     return loss
 
 
-def _correlation(predicted: np.ndarray, truth: np.ndarray, known: np.ndarray, held: Held) -> np.ndarray:
-    n = len(truth)
-    predicted, truth = predicted @ held.axes.T, truth @ held.axes.T
+def _correlation(
+    predicted: np.ndarray, truth: np.ndarray, origin: np.ndarray, known: np.ndarray, held: Held
+) -> np.ndarray:
+    predicted, truth = (predicted - origin) @ held.axes.T, truth @ held.axes.T
     varies = np.square(truth).sum(axis=0) > 0
-    if not n or not varies.any():
-        return np.ones(n)
-    standard = [_divided(side, np.sqrt(np.square(side).mean(axis=0)))[:, varies] for side in (predicted, truth)]
-    loss = np.square(standard[0] - standard[1]).mean(axis=1) / 2
+    if not len(truth) or not varies.any():
+        return np.ones(len(truth))
+    predicted, truth = predicted[:, varies], truth[:, varies]
+    lengths = [np.sqrt(np.square(side).mean(axis=0)) for side in (predicted, truth)]
     # A constant prediction has no correlation: its dimensions count as r = 0.
-    silent = float((np.square(predicted).sum(axis=0) == 0)[varies].mean())
-    return np.asarray(loss + silent / 2)
+    is_silent = lengths[0] <= _ROUNDING * lengths[1]
+    standard = np.where(is_silent, 0.0, _divided(predicted, lengths[0])) - truth / lengths[1]
+    return np.asarray(np.square(standard).mean(axis=1) / 2 + is_silent.mean() / 2)
 
 
-def _error(predicted: np.ndarray, truth: np.ndarray, known: np.ndarray, held: Held) -> np.ndarray:
+def _error(predicted: np.ndarray, truth: np.ndarray, origin: np.ndarray, known: np.ndarray, held: Held) -> np.ndarray:
     variance = float(np.square(truth - truth.mean(axis=0)).sum(axis=1).mean()) if len(truth) else 1.0
     return np.asarray(np.square(predicted - truth).sum(axis=1) / (variance or 1.0))
 
 
-def _retrieval(predicted: np.ndarray, truth: np.ndarray, known: np.ndarray, held: Held) -> np.ndarray:
+def _retrieval(
+    predicted: np.ndarray, truth: np.ndarray, origin: np.ndarray, known: np.ndarray, held: Held
+) -> np.ndarray:
     images, points, others = (
         _directions(held.points(side)) for side in (_spread(predicted, truth) * predicted, truth, held.others)
     )
@@ -124,11 +134,11 @@ def _spread(predicted: np.ndarray, truth: np.ndarray) -> float:
     return lengths[0] / lengths[1] if min(lengths) > 0 else 1.0
 
 
-def _labels(predicted: np.ndarray, truth: np.ndarray, known: np.ndarray, held: Held) -> np.ndarray:
+def _labels(predicted: np.ndarray, truth: np.ndarray, origin: np.ndarray, known: np.ndarray, held: Held) -> np.ndarray:
     assert held.classify is not None
     assert held.labels is not None
     wrong = np.asarray(held.classify(held.points(predicted))) != held.labels[known]
-    return np.asarray((wrong + _correlation(predicted, truth, known, held)) / 2)
+    return np.asarray((wrong + _correlation(predicted, truth, origin, known, held)) / 2)
 
 
 def _directions(points: np.ndarray) -> np.ndarray:
@@ -139,7 +149,7 @@ def _divided(points: np.ndarray, length: np.ndarray) -> np.ndarray:
     return np.divide(points, length, out=np.zeros_like(points), where=length > 0)
 
 
-_LOSSES: dict[str, Callable[[np.ndarray, np.ndarray, np.ndarray, Held], np.ndarray]] = {
+_LOSSES: dict[str, Callable[[np.ndarray, np.ndarray, np.ndarray, np.ndarray, Held], np.ndarray]] = {
     "correlation": _correlation,
     "error": _error,
     "retrieval": _retrieval,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -24,7 +24,7 @@ from neurobridge.bridge.fused.candidate import (
 )
 from neurobridge.bridge.fused.choosing.folds import Fold
 from neurobridge.bridge.fused.choosing.search import Search
-from neurobridge.bridge.fused.solving.families import CloudProblem, OrthogonalFamily
+from neurobridge.bridge.fused.solving.families import CloudProblem, Maps, OrthogonalFamily
 from neurobridge.bridge.fused.solving.rounds import Round
 from neurobridge.bridge.selftrained import self_train
 from neurobridge.maps.kernel import kernel_map
@@ -38,24 +38,31 @@ _WHITENED_POWERS, _WHITENED_EXPONENTS, _WHITENED_FOLDS = (0.0, 0.5, 1.0), (0.0, 
 
 
 class Ledger:
-    """Predictions of held-out pairs, in both directions, by candidate."""
+    """Predictions of held-out pairs, in both directions, by candidate, and what the same fits predict on average."""
 
     def __init__(self, problem: CloudProblem) -> None:
         self.shapes = tuple((len(problem.rows[0]), cloud.rank) for cloud in (problem.target, problem.source))
         self.predictions: tuple[dict[Candidate, np.ndarray], dict[Candidate, np.ndarray]] = ({}, {})
+        self.origins: tuple[dict[Candidate, np.ndarray], dict[Candidate, np.ndarray]] = ({}, {})
 
     def note(
-        self, candidate: Candidate, held: np.ndarray, direction: int, predicted: torch.Tensor | np.ndarray
+        self,
+        candidate: Candidate,
+        held: np.ndarray,
+        direction: int,
+        predicted: torch.Tensor | np.ndarray,
+        others: torch.Tensor | np.ndarray,
     ) -> None:
-        """Keep the predictions of a fold; direction 0 is forward, 1 backward."""
-        kept = self.predictions[direction]
-        if candidate not in kept:
-            kept[candidate] = np.full(self.shapes[direction], np.nan)
-        kept[candidate][held] = predicted.double().cpu().numpy() if isinstance(predicted, torch.Tensor) else predicted
+        """Keep the predictions of a fold, and the mean of those of other points; direction 0 is forward, 1 backward."""
+        for notes, values in ((self.predictions, _numpy(predicted)), (self.origins, _numpy(others).mean(axis=0))):
+            kept = notes[direction]
+            if candidate not in kept:
+                kept[candidate] = np.full(self.shapes[direction], np.nan)
+            kept[candidate][held] = values
 
     def add(self, other: Ledger) -> None:
         """Take over the predictions of other candidates."""
-        for kept, added in zip(self.predictions, other.predictions, strict=True):
+        for kept, added in zip(self.predictions + self.origins, other.predictions + other.origins, strict=True):
             kept.update(added)
 
     def like(self, other: Ledger) -> Ledger:
@@ -69,6 +76,10 @@ class Ledger:
             for kept, known in zip(self.predictions, other.predictions, strict=True)
         )  # type: ignore[assignment]
         return fewer
+
+
+def _numpy(values: torch.Tensor | np.ndarray) -> np.ndarray:
+    return values.double().cpu().numpy() if isinstance(values, torch.Tensor) else values
 
 
 def note_rounds(ledger: Ledger, fold: Fold, candidate: Candidate, search: Search, rounds: Iterable[Round]) -> None:
@@ -90,9 +101,11 @@ def note_readouts(ledger: Ledger, fold: Fold, state: Round, candidate: Candidate
         zip(("barycentric", "linear", "mean"), readouts_of(candidate.kernel_rounds), strict=True)
     )
     for direction in (0, 1):
-        predicted = state.predictions(fold.points[direction], fold.distances[direction], backward=direction == 1)
+        backward = direction == 1
+        predicted = state.predictions(fold.points[direction], fold.distances[direction], backward=backward)
+        others = state.predictions_of_others(backward=backward)
         for readout, values in predicted.items():
-            ledger.note(replace(candidate, readout=names[readout]), fold.held, direction, values)
+            ledger.note(replace(candidate, readout=names[readout]), fold.held, direction, values, others[readout])
 
 
 def whitened_settings(design: WhitenedDesign, source: np.ndarray, target: np.ndarray, seed: int) -> WhitenedSettings:
@@ -161,31 +174,35 @@ def note_pair_maps(ledger: Ledger, fold: Fold, search: Search, settings: PairMap
     assert settings is not None
     clouds, known, rows = _numbers(fold.problem)
     new = [points.double().cpu().numpy() for points in fold.points]
-    ridge = fold.problem.pair_maps
-    for direction, mapping in enumerate((ridge.forward, ridge.backward)):
-        ledger.note(RIDGE, fold.held, direction, mapping(fold.points[direction]))
+    others = [points[some.cpu().numpy()] for points, some in zip(clouds, fold.problem.others, strict=True)]
+
+    def note(candidate: Candidate, direction: int, mapping: Callable[[np.ndarray], np.ndarray]) -> None:
+        ledger.note(candidate, fold.held, direction, mapping(new[direction]), mapping(others[direction]))
+
+    def note_on_clouds(candidate: Candidate, maps: Maps) -> None:
+        for direction, (mapping, side) in enumerate(
+            ((maps.forward, fold.problem.source), (maps.backward, fold.problem.target))
+        ):
+            of_others = mapping(side.coordinates[fold.problem.others[direction]])
+            ledger.note(candidate, fold.held, direction, mapping(fold.points[direction]), of_others)
+
+    note_on_clouds(RIDGE, fold.problem.pair_maps)
     if "orthogonal" in search.maps:
-        turned = OrthogonalFamily(fold.problem).start()
-        for direction, mapping in enumerate((turned.forward, turned.backward)):
-            ledger.note(ORTHOGONAL, fold.held, direction, mapping(fold.points[direction]))
+        note_on_clouds(ORTHOGONAL, OrthogonalFamily(fold.problem).start())
     if search.trains_rotations:
         trained = self_train(clouds[0], clouds[1], (rows[0], rows[1]), seed=search.seed)
         for direction, rotation in enumerate((trained.forward, trained.backward)):
-            ledger.note(SELF_TRAINED, fold.held, direction, rotation(new[direction]))
+            note(SELF_TRAINED, direction, rotation)
     design = WhitenedDesign(*clouds) if settings.whitened else None
     for direction in (0, 1):
         source, target = known[direction], known[1 - direction]
         if max(search.kernel_rounds):
-            curved = kernel_map(source, target, seed=search.seed)
-            ledger.note(KERNEL_RIDGE, fold.held, direction, curved(new[direction]))
+            note(KERNEL_RIDGE, direction, kernel_map(source, target, seed=search.seed))
         if design is not None:
             towards = design if direction == 0 else design.reversed()
-            mapped = towards.map(source, target, settings.whitened[direction])(new[direction])
-            ledger.note(WHITENED, fold.held, direction, mapped)
+            note(WHITENED, direction, towards.map(source, target, settings.whitened[direction]))
         if settings.spectral:
             features, gain = settings.spectral[direction]
-            spectral = spectral_map(source, target, features=features, gains=(gain,), seed=search.seed)
-            ledger.note(SPECTRAL, fold.held, direction, spectral(new[direction]))
+            note(SPECTRAL, direction, spectral_map(source, target, features=features, gains=(gain,), seed=search.seed))
         if settings.relative:
-            described = _relative(clouds, rows, direction, settings.relative[direction], search.seed)
-            ledger.note(RELATIVE, fold.held, direction, described(new[direction]))
+            note(RELATIVE, direction, _relative(clouds, rows, direction, settings.relative[direction], search.seed))

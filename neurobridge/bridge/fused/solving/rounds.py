@@ -94,7 +94,19 @@ class Round:
         """Return the predictions of all three readouts for new points; that of the maps is called "linear"."""
         mapped = (self.maps.backward if backward else self.maps.forward)(new)
         partners = self.partners(new, distances, backward=backward)
-        return {"barycentric": partners, "linear": mapped, "mean": (partners + mapped) / 2}
+        return _readouts(partners, mapped)
+
+    def predictions_of_others(self, *, backward: bool) -> dict[Readout, torch.Tensor]:
+        """Return the same for some points of a side that are in no pair."""
+        cloud, maps = (
+            (self.problem.target, self.maps.backward) if backward else (self.problem.source, self.maps.forward)
+        )
+        rows = self.problem.others[backward]
+        return _readouts((self.origins if backward else self.images)[rows], maps(cloud.coordinates[rows]))
+
+
+def _readouts(partners: torch.Tensor, mapped: torch.Tensor) -> dict[Readout, torch.Tensor]:
+    return {"barycentric": partners, "linear": mapped, "mean": (partners + mapped) / 2}
 
 
 def blended(
