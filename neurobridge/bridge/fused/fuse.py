@@ -100,8 +100,9 @@ def fuse(
        `neurobridge.maps.spectral`, `neurobridge.maps.relative`).
     3. Each direction takes its own candidate. The first one, ridge maps with the first number of rounds read through M, stays
        unless the best of the ridge family with a plan is better by one standard error, and that one stays unless the best
-       of all others is better by two: with few pairs the least of many losses is mostly chance. Ridge of the pairs needs one
-       standard error, and a self-trained rotation (``criterion="retrieval"``) is chosen unless it is worse by one.
+       of all others is better by two (where a side has up to 100 points, by two and by three): with few pairs the least of
+       many losses is mostly chance. Ridge of the pairs needs one standard error, and a self-trained rotation
+       (``criterion="retrieval"``) is chosen unless it is worse by one.
 
     Points whose n x m matrices would not fit into memory are cut into minibatches drawn along the factored plan of the bridge
     cost (`couple`; above 100,000 points a side, on 100,000 of them): every point draws an anchor from it, and the points of

@@ -34,12 +34,14 @@ def by_labels(truth=TRUTH):
 
 
 def test_the_mean_loss_of_correlation_is_one_minus_the_mean_correlation():
-    p, t = PREDICTED @ AXES.T, TRUTH @ AXES.T
-    r = (p * t).sum(axis=0) / np.sqrt((p**2).sum(axis=0) * (t**2).sum(axis=0))
+    def correlations(predicted, truth):
+        return np.array([np.corrcoef(p, t)[0, 1] for p, t in zip(predicted.T, truth.T, strict=True)])
+
+    r = correlations(PREDICTED @ AXES.T, TRUTH @ AXES.T)
     assert losses("correlation", PREDICTED, HELD).mean() == pytest.approx(1 - r.mean(), abs=1e-12)
     # Of each dimension alone, whatever its unit.
     scaled = Held(TRUTH, OTHERS, np.diag([1e-9, 1.0, 1e9]), np.zeros(3))
-    r = (PREDICTED * TRUTH).sum(axis=0) / np.sqrt((PREDICTED**2).sum(axis=0) * (TRUTH**2).sum(axis=0))
+    r = correlations(PREDICTED, TRUTH)
     assert losses("correlation", PREDICTED, scaled).mean() == pytest.approx(1 - r.mean(), abs=1e-9)
     flat = Held(TRUTH * [1, 1, 0], OTHERS, np.eye(3), np.zeros(3))
     # A dimension in which the truth does not vary says nothing.
@@ -51,10 +53,9 @@ def test_correlations_are_about_what_the_fits_predict_on_average():
     shifts = RNG.normal(size=PREDICTED.shape)
     expected = losses("correlation", PREDICTED, HELD)
     np.testing.assert_allclose(losses("correlation", PREDICTED + shifts, HELD, shifts), expected, atol=1e-12)
-    # Means of the others, one pair left out at a time, are constant predictions; about the centre their correlation is -1.
-    centred = TRUTH - TRUTH.mean(axis=0)
-    held = Held(centred, OTHERS, AXES, CENTRE)
-    of_others = -centred / (len(TRUTH) - 1)
+    # Means of the others, one pair left out at a time, are constant predictions, whose own correlation is -1.
+    held = Held(TRUTH, OTHERS, AXES, CENTRE)
+    of_others = (TRUTH.sum(axis=0) - TRUTH) / (len(TRUTH) - 1)
     assert losses("correlation", of_others, held).mean() == pytest.approx(2)
     rounded = of_others.astype(np.float32).astype(float)
     assert losses("correlation", of_others, held, rounded).mean() == pytest.approx(1)

@@ -32,11 +32,11 @@ _SCREENING_PAIRS, _CHOOSING_PAIRS = 60, 400
 # When so many pairs are held out, rounds that are behind by more standard errors than this are given up.
 _RACE_PAIRS, _BEHIND = 40, 2.0
 # Standard errors by which another family of maps has to beat that of the first candidate.
-_BEYOND = 3.0
+_BEYOND = 2.0
 # And another lam and epsilon, or another number of rounds or readout of the same plan.
 _BEYOND_IN_FAMILY = 1.0
-# And the latter where the smaller cloud has no more than so many points.
-_FEW_POINTS, _BEYOND_OF_FEW = 100, 2.0
+# One more for either choice where the smaller cloud has no more than so many points.
+_FEW_POINTS = 100
 _N_FOLDS = 5
 _FEWEST_PAIRS = 4
 # Up to this many pairs one is left out at a time: ridge on a dozen pairs loses more to every one that is missing than the fused
@@ -122,9 +122,9 @@ def pick(pair_losses: PairLosses, first: Candidate | None = None, n_points: floa
 
     With few pairs the least of many cross-validation losses is mostly chance. So the first candidate stays unless the best of
     its family (same lam, epsilon and maps, other rounds or readout) has a lower loss by more than one standard error of the
-    difference over pairs (two where there are few points, whose plans differ by chance), and this one stays unless the best of all
-    others has one by more than three, or ridge of the pairs by more than one. A self-trained rotation, where it is among them,
-    takes its place unless it has a higher loss by more than one.
+    difference over pairs, and this one stays unless the best of all others has one by more than two. Either margin is one wider
+    where there are few points, whose plans differ by chance. Ridge of the pairs needs one, and a self-trained rotation, where it
+    is among them, takes the place of what was chosen unless it has a higher loss by more than one.
 
     Parameters
     ----------
@@ -140,11 +140,12 @@ def pick(pair_losses: PairLosses, first: Candidate | None = None, n_points: floa
 
     if first is None or first not in pair_losses:
         return best(list(pair_losses))
+    more = 1.0 if n_points <= _FEW_POINTS else 0.0
     family = [each for each in pair_losses if each.n_rounds and each.map == first.map]
     chosen = first
     for candidates, beyond in (
-        (family, _BEYOND_OF_FEW if n_points <= _FEW_POINTS else _BEYOND_IN_FAMILY),
-        ([each for each in pair_losses if each not in family], _BEYOND),
+        (family, _BEYOND_IN_FAMILY + more),
+        ([each for each in pair_losses if each not in family], _BEYOND + more),
     ):
         if candidates:
             rival = best(candidates)

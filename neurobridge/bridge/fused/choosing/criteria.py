@@ -63,9 +63,9 @@ class Held:
 def losses(criterion: Criterion, predicted: np.ndarray, held: Held, origin: np.ndarray | None = None) -> np.ndarray:
     """Loss of every held-out pair, of which the mean is what a candidate is judged by.
 
-    - "correlation": ``1 - mean_d r_d`` over dimensions d, with r_d the correlation of predictions and truth over pairs,
-      predictions taken from their origin and truths from the centre of the cloud. A pair's loss is ``mean_d (p_d - t_d)^2 / 2``
-      with each dimension divided by its root mean square, whose mean over pairs is the same.
+    - "correlation": ``1 - mean_d r_d`` over dimensions d, with r_d Pearson's correlation of predictions, from their origin, and
+      truths over pairs. A pair's loss is ``mean_d (p_d - t_d)^2 / 2`` with each dimension centred and divided by its standard
+      deviation, whose mean over pairs is the same.
     - "error": squared error over the mean squared distance of the truths from their mean.
     - "retrieval": logarithm of the rank of the true partner by cosine, over that of the number of candidates: mean of both
       ways, prediction among points and point among predictions. Predictions are first spread as far as their truths.
@@ -80,7 +80,7 @@ def losses(criterion: Criterion, predicted: np.ndarray, held: Held, origin: np.n
     held : Held
     origin : array of shape (n_pairs, rank), optional
         What the same fits predict on average, by default the centre of the cloud. A fit without a pair has a mean that moves
-        away from this pair, which makes correlations of shrunk predictions negative where pairs are few.
+        away from this pair, which makes the correlation of shrunk predictions negative where pairs are few.
 
     Returns
     -------
@@ -97,16 +97,23 @@ def losses(criterion: Criterion, predicted: np.ndarray, held: Held, origin: np.n
 def _correlation(
     predicted: np.ndarray, truth: np.ndarray, origin: np.ndarray, known: np.ndarray, held: Held
 ) -> np.ndarray:
-    predicted, truth = (predicted - origin) @ held.axes.T, truth @ held.axes.T
-    varies = np.square(truth).sum(axis=0) > 0
-    if not len(truth) or not varies.any():
+    if not len(truth):
+        return np.ones(0)
+    sides = [side @ held.axes.T for side in (predicted - origin, truth)]
+    predicted, centred = (side - side.mean(axis=0) for side in sides)
+    varies = _length(centred) > _ROUNDING * _length(sides[1])
+    if not varies.any():
         return np.ones(len(truth))
-    predicted, truth = predicted[:, varies], truth[:, varies]
-    lengths = [np.sqrt(np.square(side).mean(axis=0)) for side in (predicted, truth)]
+    predicted, truth = predicted[:, varies], centred[:, varies]
+    lengths = _length(predicted), _length(truth)
     # A constant prediction has no correlation: its dimensions count as r = 0.
     is_silent = lengths[0] <= _ROUNDING * lengths[1]
     standard = np.where(is_silent, 0.0, _divided(predicted, lengths[0])) - truth / lengths[1]
     return np.asarray(np.square(standard).mean(axis=1) / 2 + is_silent.mean() / 2)
+
+
+def _length(points: np.ndarray) -> np.ndarray:
+    return np.asarray(np.sqrt(np.square(points).mean(axis=0)))
 
 
 def _error(predicted: np.ndarray, truth: np.ndarray, origin: np.ndarray, known: np.ndarray, held: Held) -> np.ndarray:

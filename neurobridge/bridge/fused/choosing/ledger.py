@@ -51,14 +51,20 @@ class Ledger:
         held: np.ndarray,
         direction: int,
         predicted: torch.Tensor | np.ndarray,
-        others: torch.Tensor | np.ndarray,
+        mean: torch.Tensor | np.ndarray,
+        n_points: int,
     ) -> None:
-        """Keep the predictions of a fold, and the mean of those of other points; direction 0 is forward, 1 backward."""
-        for notes, values in ((self.predictions, _numpy(predicted)), (self.origins, _numpy(others).mean(axis=0))):
+        """Keep the predictions of a fold; direction 0 is forward, 1 backward.
+
+        ``mean`` is that of the predictions for the ``n_points`` of the fold: their origin is the mean of these and of the held-out.
+        """
+        values = _numpy(predicted)
+        origin = (n_points * _numpy(mean) + values.sum(axis=0)) / (n_points + len(values))
+        for notes, noted in ((self.predictions, values), (self.origins, origin)):
             kept = notes[direction]
             if candidate not in kept:
                 kept[candidate] = np.full(self.shapes[direction], np.nan)
-            kept[candidate][held] = values
+            kept[candidate][held] = noted
 
     def add(self, other: Ledger) -> None:
         """Take over the predictions of other candidates."""
@@ -103,9 +109,12 @@ def note_readouts(ledger: Ledger, fold: Fold, state: Round, candidate: Candidate
     for direction in (0, 1):
         backward = direction == 1
         predicted = state.predictions(fold.points[direction], fold.distances[direction], backward=backward)
-        others = state.predictions_of_others(backward=backward)
+        means = state.mean_predictions(backward=backward)
+        n_points = len(fold.problem.target if backward else fold.problem.source)
         for readout, values in predicted.items():
-            ledger.note(replace(candidate, readout=names[readout]), fold.held, direction, values, others[readout])
+            ledger.note(
+                replace(candidate, readout=names[readout]), fold.held, direction, values, means[readout], n_points
+            )
 
 
 def whitened_settings(design: WhitenedDesign, source: np.ndarray, target: np.ndarray, seed: int) -> WhitenedSettings:
@@ -174,17 +183,16 @@ def note_pair_maps(ledger: Ledger, fold: Fold, search: Search, settings: PairMap
     assert settings is not None
     clouds, known, rows = _numbers(fold.problem)
     new = [points.double().cpu().numpy() for points in fold.points]
-    others = [points[some.cpu().numpy()] for points, some in zip(clouds, fold.problem.others, strict=True)]
 
     def note(candidate: Candidate, direction: int, mapping: Callable[[np.ndarray], np.ndarray]) -> None:
-        ledger.note(candidate, fold.held, direction, mapping(new[direction]), mapping(others[direction]))
+        points = clouds[direction]
+        ledger.note(candidate, fold.held, direction, mapping(new[direction]), mapping(points).mean(axis=0), len(points))
 
     def note_on_clouds(candidate: Candidate, maps: Maps) -> None:
-        for direction, (mapping, side) in enumerate(
-            ((maps.forward, fold.problem.source), (maps.backward, fold.problem.target))
-        ):
-            of_others = mapping(side.coordinates[fold.problem.others[direction]])
-            ledger.note(candidate, fold.held, direction, mapping(fold.points[direction]), of_others)
+        for direction, mapping in enumerate((maps.forward, maps.backward)):
+            points = (fold.problem.source, fold.problem.target)[direction].coordinates
+            predicted, mean = mapping(fold.points[direction]), mapping.mean_over(points)
+            ledger.note(candidate, fold.held, direction, predicted, mean, len(points))
 
     note_on_clouds(RIDGE, fold.problem.pair_maps)
     if "orthogonal" in search.maps:

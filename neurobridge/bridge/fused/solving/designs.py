@@ -36,6 +36,10 @@ class CloudMap(Protocol):
         """Map (n_points, rank_in) to (n_points, rank_out)."""
         ...
 
+    def mean_over(self, coordinates: torch.Tensor) -> torch.Tensor:
+        """Return the mean of the images of points (n_points, rank_in), shape (rank_out,)."""
+        ...
+
 
 @dataclass(frozen=True, eq=False)
 class AffineMap:
@@ -50,6 +54,10 @@ class AffineMap:
     def __call__(self, coordinates: torch.Tensor) -> torch.Tensor:
         """Map (n_points, rank_in) to (n_points, rank_out)."""
         return torch.addmm(self.image_centre - self.centre @ self.coef, coordinates, self.coef)
+
+    def mean_over(self, coordinates: torch.Tensor) -> torch.Tensor:
+        """Return the mean of the images of points (n_points, rank_in), shape (rank_out,)."""
+        return self(coordinates.mean(dim=0, keepdim=True))[0]
 
 
 class Weights:
@@ -152,6 +160,10 @@ class RidgeFit:
         if coordinates is self.design.coordinates:
             return self.design.fitted(self.projected, self.penalty, self.image_centre)
         return self.affine(coordinates)
+
+    def mean_over(self, coordinates: torch.Tensor) -> torch.Tensor:
+        """Return the mean of the images of points (n_points, rank_in), shape (rank_out,)."""
+        return self.affine.mean_over(coordinates)
 
     @cached_property
     def affine(self) -> AffineMap:
@@ -270,7 +282,9 @@ class KernelDesign:
         length = (self.weights.share @ (coordinates - self.x_centre).square().sum(dim=1)).sqrt()
         # A cloud whose points are all the same has no linear part.
         self.linear = (1 - KERNEL_MIX) ** 0.5 / (float(length) or 1.0)
+        self.coordinates = coordinates
         features = self.features(coordinates)
+        self.mean_features = features.mean(dim=0, keepdim=True)
         self.centre = self.weights.share @ features
         self.U, self.S, self.V = thin_svd((features - self.centre) * self.weights.root)
         self._penalties = Penalties(self.S, KERNEL_ALPHAS, n)
@@ -306,6 +320,12 @@ class CurvedMap:
     def __call__(self, coordinates: torch.Tensor) -> torch.Tensor:
         """Map (n_points, rank_in) to (n_points, rank_out)."""
         return self.readout(self.design.features(coordinates))
+
+    def mean_over(self, coordinates: torch.Tensor) -> torch.Tensor:
+        """Return the mean of the images of points (n_points, rank_in), shape (rank_out,)."""
+        if coordinates is self.design.coordinates:
+            return self.readout(self.design.mean_features)[0]
+        return self.readout.mean_over(self.design.features(coordinates))
 
     @property
     def mix(self) -> float:

@@ -24,8 +24,6 @@ from neurobridge.maps.linear import ridge_map
 
 _ORTHOGONAL_PAIR_WEIGHT = 10.0
 _DAMPING = 0.5
-# As many points give the mean of the predictions of all well enough.
-_MOST_OTHERS = 100
 
 
 class Maps(NamedTuple):
@@ -101,11 +99,6 @@ class CloudProblem:
         return (-BRIDGE_EPSILON * paths).float()
 
     @cached_property
-    def others(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Rows of both clouds that are in no pair, a hundred at most; of all points, where all are in pairs."""
-        return _others(self.source, self.rows[0]), _others(self.target, self.rows[1])
-
-    @cached_property
     def pair_maps(self) -> Maps:
         """Ridge maps of the pairs, one penalty each by exact leave-one-out error."""
         known = [cloud.coordinates[rows] for cloud, rows in zip((self.source, self.target), self.rows, strict=True)]
@@ -125,14 +118,6 @@ class CloudProblem:
             KernelDesign(self.source.coordinates, source, self.seed),
             KernelDesign(self.target.coordinates, target, self.seed),
         )
-
-
-def _others(cloud: Cloud, paired: torch.Tensor) -> torch.Tensor:
-    is_paired = torch.zeros(len(cloud), dtype=torch.bool, device=paired.device)
-    is_paired[paired] = True
-    rows = (~is_paired if not is_paired.all() else is_paired).nonzero().flatten()
-    # Evenly over all, as points can be in an order.
-    return rows[torch.linspace(0, len(rows) - 1, min(_MOST_OTHERS, len(rows)), device=rows.device).long()]
 
 
 def _pair_ridge(source: torch.Tensor, target: torch.Tensor) -> CloudMap:

@@ -96,13 +96,12 @@ class Round:
         partners = self.partners(new, distances, backward=backward)
         return _readouts(partners, mapped)
 
-    def predictions_of_others(self, *, backward: bool) -> dict[Readout, torch.Tensor]:
-        """Return the same for some points of a side that are in no pair."""
-        cloud, maps = (
-            (self.problem.target, self.maps.backward) if backward else (self.problem.source, self.maps.forward)
-        )
-        rows = self.problem.others[backward]
-        return _readouts((self.origins if backward else self.images)[rows], maps(cloud.coordinates[rows]))
+    def mean_predictions(self, *, backward: bool) -> dict[Readout, torch.Tensor]:
+        """Return the mean of the predictions for the points of a side, shape (rank,); marginals of the plan are uniform."""
+        here, there, mapping = self.problem.source, self.problem.target, self.maps.forward
+        if backward:
+            here, there, mapping = there, here, self.maps.backward
+        return _readouts(there.coordinates.mean(dim=0), mapping.mean_over(here.coordinates))
 
 
 def _readouts(partners: torch.Tensor, mapped: torch.Tensor) -> dict[Readout, torch.Tensor]:
