@@ -166,7 +166,7 @@ class PairMapSettings(NamedTuple):
 
 def _numbers(problem: CloudProblem) -> tuple[list[np.ndarray], list[np.ndarray], list[np.ndarray]]:
     """Coordinates of the points and of the paired points of both sides, float64, and the rows of the latter."""
-    clouds = [cloud.coordinates.double().cpu().numpy() for cloud in (problem.source, problem.target)]
+    clouds = [_numpy(cloud.coordinates) for cloud in (problem.source, problem.target)]
     rows = [side.cpu().numpy() for side in problem.rows]
     return clouds, [points[paired] for points, paired in zip(clouds, rows, strict=True)], rows
 
@@ -182,7 +182,7 @@ def note_pair_maps(ledger: Ledger, fold: Fold, search: Search, settings: PairMap
     """Note the maps of the pairs alone, in both directions."""
     assert settings is not None
     clouds, known, rows = _numbers(fold.problem)
-    new = [points.double().cpu().numpy() for points in fold.points]
+    new = [_numpy(points) for points in fold.points]
 
     def note(candidate: Candidate, direction: int, mapping: Callable[[np.ndarray], np.ndarray]) -> None:
         points = clouds[direction]
