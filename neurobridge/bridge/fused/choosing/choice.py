@@ -29,7 +29,7 @@ _SCREENING_ROUNDS = 2
 _SCREENING_TOL = 3.0
 # As many folds as it takes to leave out this many pairs, in the screening and afterwards.
 _SCREENING_PAIRS, _CHOOSING_PAIRS = 60, 400
-# When so many pairs are held out, rounds that are behind by more standard errors than this are given up.
+# From so many held-out pairs on, rounds that are behind by more standard errors than this are given up.
 _RACE_PAIRS, _BEHIND = 40, 2.0
 # Standard errors by which another family of maps has to beat that of the first candidate.
 _BEYOND = 2.0
@@ -271,12 +271,12 @@ class _Run:
     def race(
         self, steps: Iterable[tuple[Fold, Iterator[Round]]], candidate: Candidate, held: tuple[Held, Held], name: str
     ) -> None:
-        """Note the rounds of a candidate on all folds, unless the first folds show that it is behind in both directions."""
+        """Note the rounds of a candidate on all folds, unless those so far show that it is behind in both directions."""
         entrant, n_held = Ledger(self.problem), 0
         for fold, rounds in progress_bar(steps, progress=None, desc=name, leave=False, total=len(self.folds)):
             note_rounds(entrant, fold, candidate, self.search, rounds)
-            was_judged, n_held = n_held >= _RACE_PAIRS, n_held + len(fold.held)
-            if not was_judged and n_held >= _RACE_PAIRS and self._is_behind(entrant, held):
+            n_held += len(fold.held)
+            if n_held >= _RACE_PAIRS and fold is not self.folds[-1] and self._is_behind(entrant, held):
                 return
         self.ledger.add(entrant)
 

@@ -184,9 +184,10 @@ def note_pair_maps(ledger: Ledger, fold: Fold, search: Search, settings: PairMap
     clouds, known, rows = _numbers(fold.problem)
     new = [_numpy(points) for points in fold.points]
 
-    def note(candidate: Candidate, direction: int, mapping: Callable[[np.ndarray], np.ndarray]) -> None:
-        points = clouds[direction]
-        ledger.note(candidate, fold.held, direction, mapping(new[direction]), mapping(points).mean(axis=0), len(points))
+    def note(
+        candidate: Candidate, direction: int, mapping: Callable[[np.ndarray], np.ndarray], mean: np.ndarray
+    ) -> None:
+        ledger.note(candidate, fold.held, direction, mapping(new[direction]), mean, len(clouds[direction]))
 
     def note_on_clouds(candidate: Candidate, maps: Maps) -> None:
         for direction, mapping in enumerate((maps.forward, maps.backward)):
@@ -200,17 +201,26 @@ def note_pair_maps(ledger: Ledger, fold: Fold, search: Search, settings: PairMap
     if search.trains_rotations:
         trained = self_train(clouds[0], clouds[1], (rows[0], rows[1]), seed=search.seed)
         for direction, rotation in enumerate((trained.forward, trained.backward)):
-            note(SELF_TRAINED, direction, rotation)
+            note(SELF_TRAINED, direction, rotation, _mean_of_affine(rotation, clouds[direction]))
     design = WhitenedDesign(*clouds) if settings.whitened else None
     for direction in (0, 1):
         source, target = known[direction], known[1 - direction]
+        # A regression with an intercept predicts the mean target of its pairs on average; a decoder of all target points, theirs.
+        of_pairs, of_targets = target.mean(axis=0), clouds[1 - direction].mean(axis=0)
         if max(search.kernel_rounds):
-            note(KERNEL_RIDGE, direction, kernel_map(source, target, seed=search.seed))
+            note(KERNEL_RIDGE, direction, kernel_map(source, target, seed=search.seed), of_pairs)
         if design is not None:
             towards = design if direction == 0 else design.reversed()
-            note(WHITENED, direction, towards.map(source, target, settings.whitened[direction]))
+            whitened = towards.map(source, target, settings.whitened[direction])
+            note(WHITENED, direction, whitened, _mean_of_affine(whitened, clouds[direction]))
         if settings.spectral:
             features, gain = settings.spectral[direction]
-            note(SPECTRAL, direction, spectral_map(source, target, features=features, gains=(gain,), seed=search.seed))
+            smooth = spectral_map(source, target, features=features, gains=(gain,), seed=search.seed)
+            note(SPECTRAL, direction, smooth, of_pairs)
         if settings.relative:
-            note(RELATIVE, direction, _relative(clouds, rows, direction, settings.relative[direction], search.seed))
+            relative = _relative(clouds, rows, direction, settings.relative[direction], search.seed)
+            note(RELATIVE, direction, relative, of_targets)
+
+
+def _mean_of_affine(mapping: Callable[[np.ndarray], np.ndarray], points: np.ndarray) -> np.ndarray:
+    return mapping(points.mean(axis=0, keepdims=True))[0]

@@ -225,7 +225,9 @@ class OrthogonalDesign:
     def start(self) -> Turn:
         """Fit to the pairs alone."""
         (i, j), (u, v) = self.paired, self.views
-        return self._turned(u[i].T @ v[j], None)
+        # Few pairs span few directions of either cloud.
+        (left, here), (right, there) = torch.linalg.qr(u[i].T), torch.linalg.qr(v[j].T)
+        return self._turned(left @ rotation_of(here @ there.T) @ right.T, None)
 
     def refit(self, images: torch.Tensor, origins: torch.Tensor, last: torch.Tensor | None) -> Turn:
         """Fit to the images of both sides, given in the coordinates of the clouds, and to the last cross-covariance."""
@@ -234,10 +236,9 @@ class OrthogonalDesign:
         covariance = _unit((source.share[:, None] * u).T @ images) + _unit((target.share[:, None] * origins).T @ v)
         if last is not None:
             covariance = self.damping * last + (1 - self.damping) * covariance
-        return self._turned(covariance, covariance)
+        return self._turned(rotation_of(covariance), covariance)
 
-    def _turned(self, covariance: torch.Tensor, kept: torch.Tensor | None) -> Turn:
-        rotation = rotation_of(covariance)
+    def _turned(self, rotation: torch.Tensor, kept: torch.Tensor | None) -> Turn:
         (i, j), (u, v) = self.paired, self.views
         forward = self._affine(rotation, u[i], v[j], (0, 1))
         return Turn(forward, self._affine(rotation.T, v[j], u[i], (1, 0)), rotation, kept)
