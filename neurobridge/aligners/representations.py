@@ -333,7 +333,7 @@ def choose_representation(
 
     def note(name: str, given: Shares) -> None:
         gram = np.sum([share * grams[group] for group, share in given.items()], axis=0)
-        pair_losses[name], shares[name] = losses(criterion, _predicted(gram, held, folds), held), given
+        pair_losses[name], shares[name] = _losses(criterion, gram, held, folds), given
 
     for name, power in TOGETHER.items():
         note(name, groups.shares(groups.order, power))
@@ -366,13 +366,17 @@ def _folds(rows: Rows, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
     return [(kept, held) for kept, held in folds if len(kept) >= 2]
 
 
-def _predicted(gram: np.ndarray, held: Held, folds: Sequence[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
-    """Predict the partners of held-out pairs by ridge regression on an inner product, shape (n_pairs, rank)."""
+def _losses(
+    criterion: Criterion, gram: np.ndarray, held: Held, folds: Sequence[tuple[np.ndarray, np.ndarray]]
+) -> np.ndarray:
+    """Return the losses of held-out pairs, shape (n_pairs,), whose partners ridge regression on an inner product predicts."""
     variances, axes = np.linalg.eigh(gram)
     read = variances > _NEGLIGIBLE * max(float(variances[-1]), 0.0)
     coordinates = axes[:, read] * np.sqrt(variances[read])
-    predicted = np.full(held.truth.shape, np.nan)
+    predicted, origin = (np.full(held.truth.shape, np.nan) for _ in range(2))
     for kept, left_out in folds:
         mapping = ridge_map(coordinates[kept], held.truth[kept], alphas=_ALPHAS, penalty="shared")
         predicted[left_out] = mapping(coordinates[left_out])
-    return predicted
+        # The mean of its predictions for its own pairs.
+        origin[left_out] = held.truth[kept].mean(axis=0)
+    return losses(criterion, predicted, held, origin)

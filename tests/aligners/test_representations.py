@@ -313,3 +313,19 @@ def test_sides_are_left_as_chosen_and_reached_whole():
     assert forward["source"].tolist() == [1, 1, 0, 0]
     assert backward["source"].tolist() == [1, 1, 1, 1]
     assert forward["target"].tolist() == backward["target"].tolist() == [1, 1, 1, 1]
+
+
+def test_without_a_relation_every_representation_is_at_chance():
+    """A regression without a pair predicts on average what lies away from this pair; that says nothing about a layer."""
+    losses: dict[str, list[float]] = {}
+    for seed in range(30):
+        rng = np.random.default_rng(seed)
+        points, images = rng.normal(size=(60, 24)), rng.normal(size=(60, 10))
+        pairs = np.arange(10), np.arange(10)
+        chosen = choose_representation(points, _groups(8, 16), images, pairs, criterion="correlation")
+        for name, loss in chosen.losses.items():
+            losses.setdefault(name, []).append(loss)
+    assert len(losses) >= 5
+    for name, values in losses.items():
+        assert np.mean(values) == pytest.approx(1, abs=4 * np.std(values) / np.sqrt(len(values))), name
+        assert abs(np.mean(values) - 1) < 0.1, name
