@@ -287,7 +287,8 @@ class KernelDesign:
         features = self.features(coordinates)
         self.mean_features = features.mean(dim=0, keepdim=True)
         self.centre = self.weights.share @ features
-        self.U, self.S, self.V = thin_svd((features - self.centre) * self.weights.root)
+        # The weakest penalty is far above what float32 loses.
+        self.U, self.S, self.V = thin_svd((features - self.centre) * self.weights.root, torch.float32)
         self._penalties = Penalties(self.S, KERNEL_ALPHAS, n)
 
     def _gauss(self, coordinates: torch.Tensor) -> torch.Tensor:
@@ -334,12 +335,14 @@ class CurvedMap:
         return KERNEL_MIX
 
 
-def thin_svd(matrix: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Decompose ``A = U diag(S) V^T`` by the Gram matrix of the shorter side, in float64.
+def thin_svd(
+    matrix: torch.Tensor, dtype: torch.dtype = torch.float64
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Decompose ``A = U diag(S) V^T`` by the Gram matrix of the shorter side, computed in a given precision.
 
     Directions shorter than a millionth of the longest are left out: no penalty of ridge regression is so weak that they count.
     """
-    wide = matrix.double()
+    wide = matrix.to(dtype)
     tall = wide if wide.shape[0] >= wide.shape[1] else wide.T
     values, V = torch.linalg.eigh(tall.T @ tall)
     S, V = values.flip(0).clamp(min=0).sqrt(), V.flip(1)
