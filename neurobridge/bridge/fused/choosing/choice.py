@@ -29,8 +29,8 @@ _SCREENING_ROUNDS = 2
 _SCREENING_TOL = 3.0
 # As many folds as it takes to leave out this many pairs, in the screening and afterwards.
 _SCREENING_PAIRS, _CHOOSING_PAIRS = 60, 400
-# From so many held-out pairs on, rounds that are behind by more standard errors than this are given up.
-_RACE_PAIRS, _BEHIND = 40, 2.0
+# From so many held-out pairs on, rounds that are behind by more standard errors than this in both directions are given up.
+_RACE_PAIRS, _BEHIND = 20, 1.0
 # Standard errors by which another family of maps has to beat that of the first candidate.
 _BEYOND = 2.0
 # And another lam and epsilon, or another number of rounds or readout of the same plan.
