@@ -27,6 +27,7 @@ Class = TypeVar("Class", bound=type)
 #: Module in which the class of each kind is registered, imported when a file names the kind.
 HOMES: dict[str, str] = {
     "anchor-distances": "neurobridge.bridge.cost.distances",
+    "average-map": "neurobridge.bridge.average",
     "batch-part": "neurobridge.bridge.fused.batches",
     "batch-plan": "neurobridge.bridge.fused.batches",
     "bridge-aligner": "neurobridge.aligners.bridge",

@@ -128,12 +128,10 @@ def fuse_time(results: dict[str, Any]) -> str:
 `analyses/benchmarks/fuse_time.py`
 
 Two simulated views of {" and ".join(map(str, results["dims"]))} dimensions, in processor seconds of one thread, medians
-of {results["runs"]} runs. Asked were at most 3 s at 272 points and 6 s at 2,000. Of a hundred pairs two folds are enough to give up
-curved rounds and rotations that are clearly behind; where they are not, as on most of the real sets, the search takes up to 2 s
-longer. The machine was slower in this run than in that of the version before, which gave 2.8 and 5.8 s; run in turn, the
-former code took 3.0 and 6.4 s, and the present one 3.0 and 7.5. It asks what fits predict on average, and gives up later.
-Fewer points in the comparison were tried: with 500 in place of 700 R@1 changed by -.055, -.073 and +.044 on three
-development draws of THINGS.
+of {results["runs"]} runs. Asked were at most 3 s at 272 points and 6 s at 2,000. Of a hundred pairs the first folds are enough to give up
+curved rounds and rotations that are behind; where they are not, as on most of the real sets, the search takes up to 2 s
+longer. Machines differ from day to day: run in turn on one that was up to 30 % slower than in this run, version b4546ee took
+2.9 and 6.5 s, and this one 2.6 and 5.4.
 
 {table(columns, rows)}
 """

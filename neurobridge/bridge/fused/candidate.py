@@ -14,10 +14,14 @@ from neurobridge.points.display import html_repr
 from neurobridge.store.kinds import register
 
 Readout = Literal["barycentric", "linear", "kernel", "mean"]
-MapFamily = Literal["ridge", "orthogonal", "whitened", "spectral", "relative", "selftrained"]
+MapFamily = Literal["ridge", "orthogonal", "whitened", "spectral", "relative", "average", "selftrained"]
 #: Families of the linear maps of a candidate; those that can be refitted on the images of a plan come first.
-MAP_FAMILIES: tuple[MapFamily, ...] = ("ridge", "orthogonal", "whitened", "spectral", "relative", "selftrained")
+MAP_FAMILIES: tuple[MapFamily, ...] = (
+    "ridge", "orthogonal", "whitened", "spectral", "relative", "average", "selftrained",
+)  # fmt: skip
 _WITH_PLAN = MAP_FAMILIES[:3]
+#: Families whose maps of the pairs are averaged.
+AVERAGED: tuple[MapFamily, ...] = ("ridge", "whitened", "spectral", "relative")
 
 
 @register("candidate")
@@ -42,11 +46,12 @@ class Candidate:
         value under the last map (linear without curved rounds, kernel ridge with them), "mean" is the average of both.
     kernel_rounds : int
         Number of rounds that follow with curved (kernel ridge) maps.
-    map : {"ridge", "orthogonal", "whitened", "spectral", "relative", "selftrained"}
+    map : {"ridge", "orthogonal", "whitened", "spectral", "relative", "average", "selftrained"}
         Family of the maps: ridge regression; a rotation and a scale (Procrustes); a rotation between coordinates that are
         whitened by the covariances of all points; or, without a plan only, ridge on the points and the leading eigenvectors of
-        their neighbour graph, a decoder of the cosines to the pairs that learns from all points of the other space, and a
-        rotation that trains itself on provisional partners of the unpaired points.
+        their neighbour graph, a decoder of the cosines to the pairs that learns from all points of the other space, the average
+        of these maps of the pairs (but for the rotation), and a rotation that trains itself on provisional partners of the
+        unpaired points.
 
     Examples
     --------
@@ -89,6 +94,8 @@ WHITENED = replace(RIDGE, map="whitened")
 SPECTRAL = replace(RIDGE, map="spectral")
 #: Decoder of relative representations: see `neurobridge.maps.relative.relative_map`.
 RELATIVE = replace(RIDGE, map="relative")
+#: Average of the ridge, whitened, spectral and relative maps of the pairs: see `neurobridge.bridge.average.average_maps`.
+AVERAGE = replace(RIDGE, map="average")
 #: Self-trained rotation: see `neurobridge.bridge.self_train`.
 SELF_TRAINED = replace(RIDGE, map="selftrained")
 

@@ -9,9 +9,12 @@ from typing import Any
 
 import numpy as np
 
+from neurobridge.bridge.average import average_maps
 from neurobridge.bridge.cost.measured import measured_cost
 from neurobridge.bridge.cost.metrics import Geometry
 from neurobridge.bridge.fused.candidate import (
+    AVERAGE,
+    AVERAGED,
     KERNEL_RIDGE,
     ORTHOGONAL,
     RELATIVE,
@@ -141,6 +144,9 @@ def _pair_map(
         design = WhitenedDesign(X, Y)
         return design.map(X[i], Y[j], whitened_settings(design, X[i], Y[j], seed))
 
+    def averaged() -> AnyMap:
+        return average_maps([fits[replace(RIDGE, map=family)]() for family in AVERAGED], X)
+
     fits: dict[Candidate, Callable[[], AnyMap]] = {
         RIDGE: lambda: fit_ridge(X[i], Y[j]),
         KERNEL_RIDGE: lambda: kernel_map(X[i], Y[j], seed=seed),
@@ -148,6 +154,7 @@ def _pair_map(
         WHITENED: whitened,
         SPECTRAL: lambda: spectral_map(X[i], Y[j], source_points=X, seed=seed),
         RELATIVE: lambda: relative_map(X, Y, (i, j), seed=seed),
+        AVERAGE: averaged,
         SELF_TRAINED: lambda: self_train(X, Y, (i, j), seed=seed).forward,
     }
     return fits[chosen]() if chosen in fits else None

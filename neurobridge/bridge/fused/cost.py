@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
+from neurobridge.bridge.average import AverageMap
 from neurobridge.bridge.cost.blocks import single_log_product
 from neurobridge.bridge.cost.bridge import BridgeCost
 from neurobridge.bridge.cost.protocol import TransposedCost, written_out
@@ -19,7 +20,7 @@ from neurobridge.points.arrays import Array, Rows
 from neurobridge.points.display import html_repr, short_repr
 from neurobridge.store.kinds import register
 
-AnyMap = LinearMap | KernelMap | SpectralMap | RelativeMap
+AnyMap = LinearMap | KernelMap | SpectralMap | RelativeMap | AverageMap
 
 #: Temperature of the softmin over bridges; the transport has its own epsilon, in units of the mean fused cost.
 BRIDGE_EPSILON = 0.05

@@ -131,9 +131,9 @@ def fuse(
     kernel_rounds : sequence of int
         Candidate numbers of curved rounds, which follow the most linear ones; (0,) for none, and for no kernel ridge on the
         pairs either.
-    maps : sequence of {"ridge", "orthogonal", "whitened", "spectral", "relative", "selftrained"}
+    maps : sequence of {"ridge", "orthogonal", "whitened", "spectral", "relative", "average", "selftrained"}
         Families of maps that are compared, see `Candidate`; "ridge" is always among them, "selftrained" with
-        ``criterion="retrieval"`` alone.
+        ``criterion="retrieval"`` alone, "average" with "correlation" and at most 100 points on one of the sides.
     criterion : {"correlation", "error", "retrieval", "labels"}
         What a candidate is chosen for, on pairs that were held out:
 

@@ -266,7 +266,7 @@ def predict(
     ----------
     reader : callable or None
         Mean partners of points, of the readouts "barycentric" and "mean".
-    mapping : LinearMap, KernelMap, SpectralMap or RelativeMap
+    mapping : LinearMap, KernelMap, SpectralMap, RelativeMap or AverageMap
         Map of the readouts "linear", "kernel" and "mean".
     readout : {"barycentric", "linear", "kernel", "mean"}
         Which of the predictions is returned, see `Candidate`.

@@ -11,10 +11,17 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from neurobridge.bridge.fused.candidate import RIDGE, SELF_TRAINED, Candidate
+from neurobridge.bridge.fused.candidate import AVERAGE, RIDGE, SELF_TRAINED, Candidate
 from neurobridge.bridge.fused.choosing.criteria import Criterion, Held, losses
 from neurobridge.bridge.fused.choosing.folds import Fold, enough_folds, fewer_points, make_folds
-from neurobridge.bridge.fused.choosing.ledger import Ledger, PairMapSettings, note_pair_maps, note_readouts, note_rounds
+from neurobridge.bridge.fused.choosing.ledger import (
+    FEW_POINTS,
+    Ledger,
+    PairMapSettings,
+    note_pair_maps,
+    note_readouts,
+    note_rounds,
+)
 from neurobridge.bridge.fused.choosing.search import GridPoint, Search
 from neurobridge.bridge.fused.solving.families import CloudProblem
 from neurobridge.bridge.fused.solving.rounds import Round, linear_rounds, solve_rounds
@@ -35,8 +42,8 @@ _RACE_PAIRS, _BEHIND = 20, 1.0
 _BEYOND = 2.0
 # And another lam and epsilon, or another number of rounds or readout of the same plan.
 _BEYOND_IN_FAMILY = 1.0
-# One more for either choice where the smaller cloud has no more than so many points.
-_FEW_POINTS = 100
+# One more for either choice where there are few points.
+_MORE_AMONG_FEW = 1.0
 _N_FOLDS = 5
 _FEWEST_PAIRS = 4
 # Up to this many pairs one is left out at a time: ridge on a dozen pairs loses more to every one that is missing than the fused
@@ -123,8 +130,9 @@ def pick(pair_losses: PairLosses, first: Candidate | None = None, n_points: floa
     With few pairs the least of many cross-validation losses is mostly chance. So the first candidate stays unless the best of
     its family (same lam, epsilon and maps, other rounds or readout) has a lower loss by more than one standard error of the
     difference over pairs, and this one stays unless the best of all others has one by more than two. Either margin is one wider
-    where there are few points, whose plans differ by chance. Ridge of the pairs needs one, and a self-trained rotation, where it
-    is among them, takes the place of what was chosen unless it has a higher loss by more than one.
+    where there are few points, whose plans differ by chance. An average of maps of the pairs, where it is among them, takes the
+    place of what was chosen unless it has a higher loss by more than three, and a self-trained rotation by more than one. Ridge
+    of the pairs needs one.
 
     Parameters
     ----------
@@ -140,7 +148,7 @@ def pick(pair_losses: PairLosses, first: Candidate | None = None, n_points: floa
 
     if first is None or first not in pair_losses:
         return best(list(pair_losses))
-    more = 1.0 if n_points <= _FEW_POINTS else 0.0
+    more = _MORE_AMONG_FEW if n_points <= FEW_POINTS else 0.0
     family = [each for each in pair_losses if each.n_rounds and each.map == first.map]
     chosen = first
     for candidates, beyond in (
@@ -150,10 +158,11 @@ def pick(pair_losses: PairLosses, first: Candidate | None = None, n_points: floa
         if candidates:
             rival = best(candidates)
             chosen = rival if beats(pair_losses[rival], pair_losses[chosen], beyond) else chosen
-    # Both have next to nothing that is chosen by the pairs. The rotation learns from all points, and has to be beaten; nothing is
-    # knowingly worse than ridge of the pairs.
-    if SELF_TRAINED in pair_losses and not beats(pair_losses[chosen], pair_losses[SELF_TRAINED], _BEYOND_IN_FAMILY):
-        chosen = SELF_TRAINED
+    # All three have next to nothing that is chosen by the pairs. The average errs less than its maps, and the rotation learns from
+    # all points, so that both have to be beaten; nothing is knowingly worse than ridge of the pairs.
+    for cautious, beyond in ((AVERAGE, _BEYOND + more), (SELF_TRAINED, _BEYOND_IN_FAMILY)):
+        if cautious in pair_losses and not beats(pair_losses[chosen], pair_losses[cautious], beyond):
+            chosen = cautious
     if RIDGE in pair_losses and beats(pair_losses[RIDGE], pair_losses[chosen], _BEYOND_IN_FAMILY):
         chosen = RIDGE
     return chosen

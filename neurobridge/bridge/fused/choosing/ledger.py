@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import replace
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 import torch
 
+from neurobridge.bridge.average import PointMap, average_maps
 from neurobridge.bridge.fused.candidate import (
+    AVERAGE,
+    AVERAGED,
     KERNEL_RIDGE,
     ORTHOGONAL,
     RELATIVE,
@@ -24,6 +28,7 @@ from neurobridge.bridge.fused.candidate import (
 )
 from neurobridge.bridge.fused.choosing.folds import Fold
 from neurobridge.bridge.fused.choosing.search import Search
+from neurobridge.bridge.fused.solving.designs import CloudMap
 from neurobridge.bridge.fused.solving.families import CloudProblem, Maps, OrthogonalFamily
 from neurobridge.bridge.fused.solving.rounds import Round
 from neurobridge.bridge.selftrained import self_train
@@ -33,6 +38,8 @@ from neurobridge.maps.spectral import SpectralFeatures, spectral_features, spect
 from neurobridge.maps.whitened import choose_whitened, whitened_candidates
 from neurobridge.maps.whitening import WhitenedDesign, WhitenedSettings
 
+#: Up to so many points on the smaller side there are few: maps of the pairs are averaged, and the margins of the choice wider.
+FEW_POINTS = 100
 # Settings of whitened maps that are compared: fewer than where the map stands alone.
 _WHITENED_POWERS, _WHITENED_EXPONENTS, _WHITENED_FOLDS = (0.0, 0.5, 1.0), (0.0, 1.0), 5
 
@@ -138,11 +145,14 @@ class PairMapSettings(NamedTuple):
         The features that are read and their gain; likewise.
     relative : tuple of float
         Penalties of the decoders; likewise.
+    averages : bool
+        The maps are averaged, too.
     """
 
     whitened: tuple[WhitenedSettings, ...]
     spectral: tuple[tuple[SpectralFeatures, float], ...]
     relative: tuple[float, ...]
+    averages: bool
 
     @classmethod
     def of(cls, problem: CloudProblem, search: Search) -> PairMapSettings:
@@ -161,7 +171,8 @@ class PairMapSettings(NamedTuple):
                 spectral.append((mapping.features, mapping.gain))
             if "relative" in search.maps:
                 relative.append(_relative(clouds, rows, direction, None, search.seed).alpha)
-        return cls(tuple(whitened), tuple(spectral), tuple(relative))
+        is_small = min(len(problem.source), len(problem.target)) <= FEW_POINTS
+        return cls(tuple(whitened), tuple(spectral), tuple(relative), search.averages and is_small)
 
 
 def _numbers(problem: CloudProblem) -> tuple[list[np.ndarray], list[np.ndarray], list[np.ndarray]]:
@@ -183,17 +194,16 @@ def note_pair_maps(ledger: Ledger, fold: Fold, search: Search, settings: PairMap
     assert settings is not None
     clouds, known, rows = _numbers(fold.problem)
     new = [_numpy(points) for points in fold.points]
+    made: tuple[dict[Candidate, PointMap], dict[Candidate, PointMap]] = {}, {}
 
-    def note(
-        candidate: Candidate, direction: int, mapping: Callable[[np.ndarray], np.ndarray], mean: np.ndarray
-    ) -> None:
+    def note(candidate: Candidate, direction: int, mapping: PointMap, mean: np.ndarray) -> None:
+        made[direction][candidate] = mapping
         ledger.note(candidate, fold.held, direction, mapping(new[direction]), mean, len(clouds[direction]))
 
     def note_on_clouds(candidate: Candidate, maps: Maps) -> None:
         for direction, mapping in enumerate((maps.forward, maps.backward)):
             points = (fold.problem.source, fold.problem.target)[direction].coordinates
-            predicted, mean = mapping(fold.points[direction]), mapping.mean_over(points)
-            ledger.note(candidate, fold.held, direction, predicted, mean, len(points))
+            note(candidate, direction, partial(_mapped, mapping, points), _numpy(mapping.mean_over(points)))
 
     note_on_clouds(RIDGE, fold.problem.pair_maps)
     if "orthogonal" in search.maps:
@@ -220,7 +230,15 @@ def note_pair_maps(ledger: Ledger, fold: Fold, search: Search, settings: PairMap
         if settings.relative:
             relative = _relative(clouds, rows, direction, settings.relative[direction], search.seed)
             note(RELATIVE, direction, relative, of_targets)
+        if settings.averages:
+            parts = [made[direction][replace(RIDGE, map=family)] for family in AVERAGED]
+            average = average_maps(parts, clouds[direction])
+            note(AVERAGE, direction, average, average.mean)
 
 
-def _mean_of_affine(mapping: Callable[[np.ndarray], np.ndarray], points: np.ndarray) -> np.ndarray:
+def _mapped(mapping: CloudMap, like: torch.Tensor, points: np.ndarray) -> np.ndarray:
+    return _numpy(mapping(torch.as_tensor(points).to(like)))
+
+
+def _mean_of_affine(mapping: PointMap, points: np.ndarray) -> np.ndarray:
     return mapping(points.mean(axis=0, keepdims=True))[0]

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from neurobridge.bridge.fused.candidate import MAP_FAMILIES, Candidate, MapFamily
+from neurobridge.bridge.fused.candidate import AVERAGED, MAP_FAMILIES, Candidate, MapFamily
 from neurobridge.bridge.fused.choosing.criteria import Criterion
 from neurobridge.points.options import Kind, is_number, is_sequence_of, is_whole, require_options
 
@@ -107,6 +107,11 @@ class Search:
     def trains_rotations(self) -> bool:
         """True if rotations train themselves: they keep all distances, which finding partners asks for alone."""
         return "selftrained" in self.maps and self.criterion == "retrieval"
+
+    @property
+    def averages(self) -> bool:
+        """True if maps of the pairs are averaged where there are few points, of which correlations were found to gain."""
+        return {"average", *AVERAGED} <= set(self.maps) and self.criterion == "correlation"
 
     @property
     def first(self) -> GridPoint:
