@@ -150,6 +150,7 @@ def test_a_plan_in_minibatches_has_ridge_maps_alone():
 @pytest.mark.parametrize("maps", [(), ("orthogonal",), ("ridge", "affine"), "ridge"])
 def test_unknown_families_are_refused(maps):
     with pytest.raises(
-        ValueError, match=r"maps=.*'ridge'.*'orthogonal', 'whitened', 'spectral', 'relative', 'selftrained'.*Mend"
+        ValueError,
+        match=r"maps=.*'ridge'.*'orthogonal', 'whitened', 'spectral', 'relative', 'average', 'selftrained'.*Mend",
     ):
         fuse(FITTED, FITTED, (np.arange(6), np.arange(6)), maps=maps)
