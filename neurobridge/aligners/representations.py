@@ -377,6 +377,6 @@ def _losses(
     for kept, left_out in folds:
         mapping = ridge_map(coordinates[kept], held.truth[kept], alphas=_ALPHAS, penalty="shared")
         predicted[left_out] = mapping(coordinates[left_out])
-        # The mean of its predictions for its own pairs.
+        # On average ridge regression predicts the mean of its own pairs.
         origin[left_out] = held.truth[kept].mean(axis=0)
     return losses(criterion, predicted, held, origin)

@@ -15,8 +15,10 @@ from neurobridge.store.kinds import register
 
 PointMap = Callable[[np.ndarray], np.ndarray]
 
-# So many points tell how far the images of a map spread.
+# The spread of a map's images is measured on at most so many points.
 _MOST_POINTS = 500
+# Smaller parts of the largest spread are rounding.
+_ROUNDING = 1e-6
 
 
 @register("average-map")
@@ -58,13 +60,14 @@ class AverageMap(Displayed):
         """Map points of shape (n_points, n_source_dims) to (n_points, n_target_dims); numpy or torch, and the same out."""
         points = mapped_points(X, self.n_source_dims)
         # A map whose images are all alike has nothing to be brought to a spread.
-        factors = np.divide(self.spreads.mean(), self.spreads, out=np.ones_like(self.spreads), where=self.spreads > 0)
+        varies = self.spreads > _ROUNDING * self.spreads.max()
+        factors = np.divide(self.spreads.mean(), self.spreads, out=np.ones_like(self.spreads), where=varies)
         parts = zip(self.maps, self.means, factors, strict=True)
         images = self.mean + sum(factor * (mapping(points) - mean) for mapping, mean, factor in parts) / len(self.maps)
         return same_kind(np.asarray(images), X)
 
 
-def average_maps(maps: Sequence[PointMap], points: np.ndarray) -> AverageMap:
+def average_maps(maps: Sequence[PointMap], points: np.ndarray, *, seed: int = 0) -> AverageMap:
     """Average maps of the same pairs.
 
     Errors of maps that learn differently from few pairs are partly independent, so that their average errs less than each. A
@@ -74,7 +77,9 @@ def average_maps(maps: Sequence[PointMap], points: np.ndarray) -> AverageMap:
     ----------
     maps : sequence of maps
     points : array of shape (n_points, n_source_dims)
-        Of the cloud, paired or not, on which the spreads are measured (of at most 500 of them).
+        Of the cloud, paired or not. The spreads are measured on at most 500 of them.
+    seed : int
+        Of their draw.
 
     Returns
     -------
@@ -96,8 +101,8 @@ def average_maps(maps: Sequence[PointMap], points: np.ndarray) -> AverageMap:
     ----------
     Breiman 1996, *Stacked regressions*, Machine Learning 24:49.
     """
-    some = points[:: max(1, -(-len(points) // _MOST_POINTS))]
-    images = np.stack([mapping(some) for mapping in maps])
+    sample = points[np.sort(np.random.default_rng(seed).permutation(len(points))[:_MOST_POINTS])]
+    images = np.stack([mapping(sample) for mapping in maps]).astype(np.float64)
     means = images.mean(axis=1)
     spreads = np.sqrt(np.square(images - means[:, None]).sum(axis=2).mean(axis=1))
     return AverageMap(tuple(maps), means, spreads, points.shape[1])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -48,25 +49,28 @@ def test_the_average_of_maps_that_differ_in_scale_is_the_map_at_their_mean_scale
     np.testing.assert_allclose(average(points) - average.mean, expected, rtol=0, atol=1e-9 * np.abs(expected).max())
 
 
-def test_the_average_of_equal_spreads_errs_no_more_than_its_maps_do_on_average():
-    source, target = _views(60, 0.5)
+def test_the_average_of_maps_of_other_pairs_errs_less_than_each():
+    source, target = _views(260, 0.5)
     maps = [ridge_map(source[k : k + 12], target[k : k + 12]) for k in (0, 12, 24)]
-    average = average_maps(maps, source)
-    alike = [average_maps([mapping], source) for mapping in maps]
-    centred = [each.mean + average.spreads.mean() / each.spreads[0] * (each(source) - each.mean) for each in alike]
-    errors = [np.square(images - target).sum() for images in centred]
-    assert np.square(average(source) - target).sum() < np.mean(errors)
+    new, truth = source[60:], target[60:]
+    errors = [np.square(mapping(new) - truth).mean() for mapping in maps]
+    assert np.square(average_maps(maps, source[:60])(new) - truth).mean() < min(errors)
 
 
-def test_images_that_are_all_alike_count_as_they_are():
-    points = np.random.default_rng(0).normal(size=(20, 2))
-    average = average_maps([lambda x: np.full((len(x), 2), 3.0), lambda x: 2 * x], points)
-    assert average.spreads[0] == 0
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("value", [3.0, 0.1, 1.7])
+def test_images_that_are_all_alike_count_as_they_are(value, dtype):
+    points = np.random.default_rng(0).normal(size=(60, 2)).astype(dtype)
+    alike = partial(_constant, value)
+    average = average_maps([alike, lambda x: 2 * x], points)
     # Half the spread of the other, and in the average of both half of that.
     centre = points.mean(axis=0)
-    np.testing.assert_allclose(average(points), 1.5 + centre + (points - centre) / 2)
-    alike = average_maps([lambda x: np.full((len(x), 2), 3.0)], points)
-    np.testing.assert_array_equal(alike(points), 3.0)
+    np.testing.assert_allclose(average(points), value / 2 + centre + (points - centre) / 2, atol=1e-6)
+    np.testing.assert_allclose(average_maps([alike], points)(points), value, rtol=1e-6)
+
+
+def _constant(value: float, points: np.ndarray) -> np.ndarray:
+    return np.full((len(points), 2), value, dtype=points.dtype)
 
 
 def test_points_go_in_and_out_in_one_kind_and_other_dimensions_are_refused():
@@ -83,10 +87,19 @@ def test_an_average_is_a_candidate_among_few_points_for_correlations_alone():
     pairs = np.arange(14), np.arange(14)
     assert AVERAGE in fuse(source[:100], target, pairs, **FAST).errors_back
     assert AVERAGE not in fuse(source, target, pairs, **FAST).errors
-    without = tuple(family for family in MAP_FAMILIES if family != "spectral")
+    without = tuple(family for family in MAP_FAMILIES if family != "average")
     assert AVERAGE not in fuse(source[:60], target[:60], pairs, maps=without, **FAST).errors
-    for criterion in set(CRITERIA) - {"correlation", "labels"}:
-        assert AVERAGE not in fuse(source[:60], target[:60], pairs, criterion=criterion, **FAST).errors
+    named = {"classifier": lambda images: images[:, 0] > 0, "labels": target[:14, 0] > 0}
+    for criterion in set(CRITERIA) - {"correlation"}:
+        options = FAST | (named if criterion == "labels" else {})
+        bridge = fuse(source[:60], target[:60], pairs, criterion=criterion, **options)
+        assert AVERAGE not in {**bridge.errors, **bridge.errors_back}
+
+
+def test_an_average_of_families_that_are_not_there_is_refused():
+    source, target = _views(40, 0.3)
+    with pytest.raises(ValueError, match=r"'average'.*Mend: add 'relative', 'spectral', or leave maps out"):
+        fuse(source, target, (np.arange(8), np.arange(8)), maps=("ridge", "whitened", "average"))
 
 
 def test_an_average_stays_unless_another_is_better_beyond_chance():

@@ -15,7 +15,7 @@ from neurobridge.store.kinds import register
 
 Readout = Literal["barycentric", "linear", "kernel", "mean"]
 MapFamily = Literal["ridge", "orthogonal", "whitened", "spectral", "relative", "average", "selftrained"]
-#: Families of the linear maps of a candidate; those that can be refitted on the images of a plan come first.
+#: Families of the maps of a candidate; those that can be refitted on the images of a plan come first.
 MAP_FAMILIES: tuple[MapFamily, ...] = (
     "ridge", "orthogonal", "whitened", "spectral", "relative", "average", "selftrained",
 )  # fmt: skip
@@ -50,7 +50,7 @@ class Candidate:
         Family of the maps: ridge regression; a rotation and a scale (Procrustes); a rotation between coordinates that are
         whitened by the covariances of all points; or, without a plan only, ridge on the points and the leading eigenvectors of
         their neighbour graph, a decoder of the cosines to the pairs that learns from all points of the other space, the average
-        of these maps of the pairs (but for the rotation), and a rotation that trains itself on provisional partners of the
+        of the ridge, whitened, spectral and relative maps, and a rotation that trains itself on provisional partners of the
         unpaired points.
 
     Examples

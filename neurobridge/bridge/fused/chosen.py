@@ -145,7 +145,7 @@ def _pair_map(
         return design.map(X[i], Y[j], whitened_settings(design, X[i], Y[j], seed))
 
     def averaged() -> AnyMap:
-        return average_maps([fits[replace(RIDGE, map=family)]() for family in AVERAGED], X)
+        return average_maps([fits[replace(RIDGE, map=family)]() for family in AVERAGED], X, seed=seed)
 
     fits: dict[Candidate, Callable[[], AnyMap]] = {
         RIDGE: lambda: fit_ridge(X[i], Y[j]),

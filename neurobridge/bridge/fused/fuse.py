@@ -96,13 +96,14 @@ def fuse(
        difference, here and again over all linear rounds.
     2. The number of rounds and the readout, at this lam and epsilon and on at most 700 points a side; rotations, at lam 1
        and epsilon .1; and maps of the pairs alone: ridge and kernel ridge, Procrustes, a whitened map, ridge on spectral
-       features of the neighbour graph, and a decoder of the cosines to the pairs (`neurobridge.maps.whitened`,
-       `neurobridge.maps.spectral`, `neurobridge.maps.relative`).
+       features of the neighbour graph, a decoder of the cosines to the pairs (`neurobridge.maps.whitened`,
+       `neurobridge.maps.spectral`, `neurobridge.maps.relative`), and, where a side has up to 100 points, the average of the
+       ridge, whitened, spectral and relative maps (`neurobridge.bridge.average`).
     3. Each direction takes its own candidate. The first one, ridge maps with the first number of rounds read through M, stays
        unless the best of the ridge family with a plan is better by one standard error, and that one stays unless the best
        of all others is better by two (where a side has up to 100 points, by two and by three): with few pairs the least of
-       many losses is mostly chance. Ridge of the pairs needs one standard error, and a self-trained rotation
-       (``criterion="retrieval"``) is chosen unless it is worse by one.
+       many losses is mostly chance. The average of maps is chosen unless it is worse by three standard errors, a self-trained
+       rotation (``criterion="retrieval"``) unless it is worse by one. Ridge of the pairs needs one.
 
     Points whose n x m matrices would not fit into memory are cut into minibatches drawn along the factored plan of the bridge
     cost (`couple`; above 100,000 points a side, on 100,000 of them): every point draws an anchor from it, and the points of
@@ -133,7 +134,8 @@ def fuse(
         pairs either.
     maps : sequence of {"ridge", "orthogonal", "whitened", "spectral", "relative", "average", "selftrained"}
         Families of maps that are compared, see `Candidate`; "ridge" is always among them, "selftrained" with
-        ``criterion="retrieval"`` alone, "average" with "correlation" and at most 100 points on one of the sides.
+        ``criterion="retrieval"`` alone, "average" with "correlation" and at most 100 points on one of the sides. It needs
+        "whitened", "spectral" and "relative" beside it.
     criterion : {"correlation", "error", "retrieval", "labels"}
         What a candidate is chosen for, on pairs that were held out:
 
@@ -157,7 +159,7 @@ def fuse(
         Number of folds over the pairs. The default is five, of which the first are used that hold out 400 pairs together; up
         to twelve pairs it is one fold a pair (on at most 700 points), for the rounds, the readout and the family alone. With
         fewer than four pairs nothing is chosen: lam 0.9, epsilon 0.1, one round. Curved rounds, and rotations with a plan, are
-        given up where the first 40 pairs held out show them behind in both directions.
+        given up after any fold, from 20 held-out pairs on, that finds them behind by one standard error in both directions.
     tol : float
         L1 marginal error at which the last plan is accepted; ten times as much is accepted of the plans before it.
     seed : int

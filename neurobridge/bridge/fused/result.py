@@ -70,7 +70,7 @@ class FusedBridge:
         solved. A plan in minibatches is computed whenever it is asked for, and all its minibatches have that same cost.
     linear : LinearMap
         Linear map from source to target: of the pairs if such a map was chosen, otherwise refitted on the last images.
-    forward, backward : LinearMap, KernelMap or SpectralMap
+    forward, backward : LinearMap, KernelMap, SpectralMap, RelativeMap or AverageMap
         Maps that the readouts "linear", "kernel" and "mean" use.
     spreads : tuple of two float
         Factors of the distances of mapped points from the centre of their space, forward and backward: with

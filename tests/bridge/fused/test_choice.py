@@ -19,6 +19,9 @@ from neurobridge.bridge.fused.choosing.search import Search
 from neurobridge.bridge.fused.chosen import held_pairs
 from neurobridge.bridge.fused.cost import FusedProblem
 from neurobridge.bridge.fused.solving.families import CloudProblem
+from neurobridge.maps.kernel import kernel_map
+from neurobridge.maps.relative import relative_map
+from neurobridge.maps.spectral import spectral_map
 from neurobridge.points.scale import unit_of_cloud
 from tests.bridge.fused.pools import ONE, clustered, r2
 
@@ -204,6 +207,9 @@ def test_rounds_that_are_clearly_behind_are_given_up():
         "maps": ("ridge", "orthogonal"),
     }
     of_linear, of_curved = (fuse(*clouds, rows, seed=0, **few).errors for clouds in (linear, curved))
+    # Five folds of 24 pairs hold out 20 after the fourth.
+    of_few = fuse(*linear, (rows[0][:24], rows[1][:24]), seed=0, **few).errors
+    assert not any(each.kernel_rounds for each in of_few)
     assert {(each.map, each.n_rounds > 0) for each in of_linear if each.kernel_rounds} == set()
     assert ("orthogonal", 5) not in {(each.map, each.n_rounds) for each in of_linear}
     assert {each.kernel_rounds for each in of_curved if each.n_rounds} == {0, 2}
@@ -340,6 +346,19 @@ def test_each_criterion_chooses_what_is_best_for_it():
         # Source points have no classifier.
         assert choice.candidates[1] == best["correlation" if criterion == "labels" else criterion]
         assert choice.errors[0][best[criterion]] == pytest.approx(np.nanmean(losses[0][best[criterion]]))
+
+
+def test_maps_of_the_pairs_predict_on_average_what_they_are_judged_about():
+    rng = np.random.default_rng(0)
+    source, pairs = rng.normal(size=(200, 6)), np.arange(30)
+    target = np.tanh(source @ rng.normal(size=(6, 4)))
+    for mapping in (
+        kernel_map(source[pairs], target[pairs]),
+        spectral_map(source[pairs], target[pairs], source_points=source),
+    ):
+        np.testing.assert_allclose(mapping(source[pairs]).mean(axis=0), target[pairs].mean(axis=0), atol=1e-9)
+    relative = relative_map(source, target, (pairs, pairs))(source)
+    assert np.abs(relative.mean(axis=0) - target.mean(axis=0)).max() < 0.1 * relative.std()
 
 
 def test_without_a_relation_every_candidate_is_judged_at_chance():

@@ -14,6 +14,7 @@ from neurobridge.bridge.fused.solving.designs import (
     RIDGE_PAIR_WEIGHT,
     KernelDesign,
     OrthogonalDesign,
+    Penalties,
     RidgeDesign,
     cosine_distances,
     squared_distances,
@@ -207,6 +208,22 @@ def test_the_thin_decomposition_is_that_of_the_matrix(shape):
     close(S, np.linalg.svd(matrix, compute_uv=False), 1e-5)
     np.testing.assert_allclose(U.T @ U, np.eye(len(S)), atol=1e-5)
     assert len(thin_svd(torch.zeros(shape))[1]) == 1
+
+
+def test_features_of_few_points_are_decomposed_in_float32_without_their_rounding():
+    # Gaussian features, whose singular values fall far below what float32 can tell.
+    design = KernelDesign(coordinates(500, 3, 0), torch.arange(20), 0)
+    features = (design.features(design.coordinates) - design.centre) * design.weights.root
+    U, S, _ = thin_svd(features, torch.float32)
+    np.testing.assert_allclose(U.T @ U, np.eye(len(S)), atol=0.1)
+    close(S[:20], np.linalg.svd(features.double(), compute_uv=False)[:20], 1e-4)
+    images = coordinates(500, 2, 1)
+    exact = KernelDesign(design.coordinates, torch.arange(20), 0)
+    exact.U, exact.S, exact.V = thin_svd(features)
+    exact._penalties = Penalties(exact.S, KERNEL_ALPHAS, 500)
+    assert len(exact.S) > len(S)
+    new = coordinates(50, 3, 2)
+    close(design.fit(images)(new), exact.fit(images)(new), 1e-3)
 
 
 def test_distances_are_those_of_their_definition():

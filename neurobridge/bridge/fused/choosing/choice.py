@@ -130,9 +130,9 @@ def pick(pair_losses: PairLosses, first: Candidate | None = None, n_points: floa
     With few pairs the least of many cross-validation losses is mostly chance. So the first candidate stays unless the best of
     its family (same lam, epsilon and maps, other rounds or readout) has a lower loss by more than one standard error of the
     difference over pairs, and this one stays unless the best of all others has one by more than two. Either margin is one wider
-    where there are few points, whose plans differ by chance. An average of maps of the pairs, where it is among them, takes the
-    place of what was chosen unless it has a higher loss by more than three, and a self-trained rotation by more than one. Ridge
-    of the pairs needs one.
+    where there are few points, whose plans differ by chance. An average of maps of the pairs, which is a candidate there, replaces
+    what was chosen unless its loss is higher by more than three standard errors, and a self-trained rotation unless its loss is
+    higher by more than one. Ridge of the pairs replaces either if its loss is lower by more than one.
 
     Parameters
     ----------
@@ -158,11 +158,11 @@ def pick(pair_losses: PairLosses, first: Candidate | None = None, n_points: floa
         if candidates:
             rival = best(candidates)
             chosen = rival if beats(pair_losses[rival], pair_losses[chosen], beyond) else chosen
-    # All three have next to nothing that is chosen by the pairs. The average errs less than its maps, and the rotation learns from
-    # all points, so that both have to be beaten; nothing is knowingly worse than ridge of the pairs.
-    for cautious, beyond in ((AVERAGE, _BEYOND + more), (SELF_TRAINED, _BEYOND_IN_FAMILY)):
-        if cautious in pair_losses and not beats(pair_losses[chosen], pair_losses[cautious], beyond):
-            chosen = cautious
+    # The average errs less than its maps, and the rotation learns from all points, so that both have to be beaten; nothing is
+    # knowingly worse than ridge of the pairs.
+    for preferred, beyond in ((AVERAGE, _BEYOND + more), (SELF_TRAINED, _BEYOND_IN_FAMILY)):
+        if preferred in pair_losses and not beats(pair_losses[chosen], pair_losses[preferred], beyond):
+            chosen = preferred
     if RIDGE in pair_losses and beats(pair_losses[RIDGE], pair_losses[chosen], _BEYOND_IN_FAMILY):
         chosen = RIDGE
     return chosen
@@ -280,7 +280,7 @@ class _Run:
     def race(
         self, steps: Iterable[tuple[Fold, Iterator[Round]]], candidate: Candidate, held: tuple[Held, Held], name: str
     ) -> None:
-        """Note the rounds of a candidate on all folds, unless those so far show that it is behind in both directions."""
+        """Note the rounds of a candidate on all folds, unless, after any of them, it is behind in both directions."""
         entrant, n_held = Ledger(self.problem), 0
         for fold, rounds in progress_bar(steps, progress=None, desc=name, leave=False, total=len(self.folds)):
             note_rounds(entrant, fold, candidate, self.search, rounds)

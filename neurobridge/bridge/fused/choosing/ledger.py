@@ -63,7 +63,8 @@ class Ledger:
     ) -> None:
         """Keep the predictions of a fold; direction 0 is forward, 1 backward.
 
-        ``mean`` is that of the predictions for the ``n_points`` of the fold: their origin is the mean of these and of the held-out.
+        ``mean`` is what the fit predicts on average. The origin is the mean of it, which counts as ``n_points`` predictions, and of
+        those of the held-out pairs.
         """
         values = _numpy(predicted)
         origin = (n_points * _numpy(mean) + values.sum(axis=0)) / (n_points + len(values))
@@ -194,10 +195,10 @@ def note_pair_maps(ledger: Ledger, fold: Fold, search: Search, settings: PairMap
     assert settings is not None
     clouds, known, rows = _numbers(fold.problem)
     new = [_numpy(points) for points in fold.points]
-    made: tuple[dict[Candidate, PointMap], dict[Candidate, PointMap]] = {}, {}
+    fitted: tuple[dict[Candidate, PointMap], dict[Candidate, PointMap]] = {}, {}
 
     def note(candidate: Candidate, direction: int, mapping: PointMap, mean: np.ndarray) -> None:
-        made[direction][candidate] = mapping
+        fitted[direction][candidate] = mapping
         ledger.note(candidate, fold.held, direction, mapping(new[direction]), mean, len(clouds[direction]))
 
     def note_on_clouds(candidate: Candidate, maps: Maps) -> None:
@@ -215,24 +216,25 @@ def note_pair_maps(ledger: Ledger, fold: Fold, search: Search, settings: PairMap
     design = WhitenedDesign(*clouds) if settings.whitened else None
     for direction in (0, 1):
         source, target = known[direction], known[1 - direction]
-        # A regression with an intercept predicts the mean target of its pairs on average; a decoder of all target points, theirs.
-        of_pairs, of_targets = target.mean(axis=0), clouds[1 - direction].mean(axis=0)
+        # On average a regression with an intercept predicts the mean target of its pairs, and a decoder that is trained on all
+        # target points nearly theirs.
+        pair_mean, target_mean = target.mean(axis=0), clouds[1 - direction].mean(axis=0)
         if max(search.kernel_rounds):
-            note(KERNEL_RIDGE, direction, kernel_map(source, target, seed=search.seed), of_pairs)
+            note(KERNEL_RIDGE, direction, kernel_map(source, target, seed=search.seed), pair_mean)
         if design is not None:
             towards = design if direction == 0 else design.reversed()
             whitened = towards.map(source, target, settings.whitened[direction])
             note(WHITENED, direction, whitened, _mean_of_affine(whitened, clouds[direction]))
         if settings.spectral:
             features, gain = settings.spectral[direction]
-            smooth = spectral_map(source, target, features=features, gains=(gain,), seed=search.seed)
-            note(SPECTRAL, direction, smooth, of_pairs)
+            spectral = spectral_map(source, target, features=features, gains=(gain,), seed=search.seed)
+            note(SPECTRAL, direction, spectral, pair_mean)
         if settings.relative:
             relative = _relative(clouds, rows, direction, settings.relative[direction], search.seed)
-            note(RELATIVE, direction, relative, of_targets)
+            note(RELATIVE, direction, relative, target_mean)
         if settings.averages:
-            parts = [made[direction][replace(RIDGE, map=family)] for family in AVERAGED]
-            average = average_maps(parts, clouds[direction])
+            parts = [fitted[direction][replace(RIDGE, map=family)] for family in AVERAGED]
+            average = average_maps(parts, clouds[direction], seed=search.seed)
             note(AVERAGE, direction, average, average.mean)
 
 

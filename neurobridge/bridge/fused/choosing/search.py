@@ -97,6 +97,12 @@ class Search:
                 f"found maps={self.maps!r:.80}; expected 'ridge', which the others have to beat, and any of {MAP_FAMILIES[1:]}. "
                 "Mend: leave maps out for all of them."
             )
+        missing = set(AVERAGED) - set(self.maps)
+        if "average" in self.maps and missing:
+            raise ValueError(
+                f"found maps={self.maps!r:.80}; expected the families {AVERAGED} beside 'average', which is of them. "
+                f"Mend: add {', '.join(map(repr, sorted(missing)))}, or leave maps out for all of them."
+            )
 
     @property
     def turned(self) -> list[MapFamily]:
@@ -110,8 +116,8 @@ class Search:
 
     @property
     def averages(self) -> bool:
-        """True if maps of the pairs are averaged where there are few points, of which correlations were found to gain."""
-        return {"average", *AVERAGED} <= set(self.maps) and self.criterion == "correlation"
+        """True if maps of the pairs are averaged where there are few points; what else than correlations gain is not known."""
+        return "average" in self.maps and self.criterion == "correlation"
 
     @property
     def first(self) -> GridPoint:

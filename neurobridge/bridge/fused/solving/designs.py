@@ -25,6 +25,7 @@ KERNEL_CENTRES = 400
 _CENTRES_SHARE = 2
 KERNEL_PAIR_WEIGHT = 10.0
 _WIDTH_SAMPLE = 500
+_FEW_POINTS = 1000
 # Singular values below this part of the largest are rounding.
 _UNSEEN = 1e-5
 
@@ -225,9 +226,9 @@ class OrthogonalDesign:
     def start(self) -> Turn:
         """Fit to the pairs alone."""
         (i, j), (u, v) = self.paired, self.views
-        # Few pairs span few directions of either cloud.
-        (left, here), (right, there) = torch.linalg.qr(u[i].T), torch.linalg.qr(v[j].T)
-        return self._turned(left @ rotation_of(here @ there.T) @ right.T, None)
+        # Few pairs span few directions: a small matrix has the same rotation.
+        (source_axes, source_part), (target_axes, target_part) = torch.linalg.qr(u[i].T), torch.linalg.qr(v[j].T)
+        return self._turned(source_axes @ rotation_of(source_part @ target_part.T) @ target_axes.T, None)
 
     def refit(self, images: torch.Tensor, origins: torch.Tensor, last: torch.Tensor | None) -> Turn:
         """Fit to the images of both sides, given in the coordinates of the clouds, and to the last cross-covariance."""
@@ -287,8 +288,9 @@ class KernelDesign:
         features = self.features(coordinates)
         self.mean_features = features.mean(dim=0, keepdim=True)
         self.centre = self.weights.share @ features
-        # The weakest penalty is far above what float32 loses.
-        self.U, self.S, self.V = thin_svd((features - self.centre) * self.weights.root, torch.float32)
+        # Of so few points the weakest penalty is above what float32 loses.
+        dtype = torch.float32 if n <= _FEW_POINTS else torch.float64
+        self.U, self.S, self.V = thin_svd((features - self.centre) * self.weights.root, dtype)
         self._penalties = Penalties(self.S, KERNEL_ALPHAS, n)
 
     def _gauss(self, coordinates: torch.Tensor) -> torch.Tensor:
@@ -340,13 +342,14 @@ def thin_svd(
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Decompose ``A = U diag(S) V^T`` by the Gram matrix of the shorter side, computed in a given precision.
 
-    Directions shorter than a millionth of the longest are left out: no penalty of ridge regression is so weak that they count.
+    Directions shorter than a millionth of the longest, or than four roots of the precision, are left out as rounding: no penalty
+    of ridge regression is so weak that they count.
     """
     wide = matrix.to(dtype)
     tall = wide if wide.shape[0] >= wide.shape[1] else wide.T
     values, V = torch.linalg.eigh(tall.T @ tall)
     S, V = values.flip(0).clamp(min=0).sqrt(), V.flip(1)
-    rank = max(1, int((1e-6 * S[0] < S).sum()))
+    rank = max(1, int((max(1e-6, 4 * torch.finfo(dtype).eps ** 0.5) * S[0] < S).sum()))
     S, V = S[:rank], V[:, :rank]
     U = tall @ (V / S.clamp(min=torch.finfo(S.dtype).tiny))
     U, V = (U, V) if tall is wide else (V, U)
