@@ -91,7 +91,7 @@ IN_SHORT = """## In short
 **What works, and from how many pairs.**
 
 - *Recordings and models.* On real V4 and IT with 32 to 128 of 640 images as pairs the fused bridge correlates better with
-  held-out responses than ridge on the same pairs, by up to .04: it needs 15 to 22 pairs for what ridge reaches with 32, and
+  held-out responses than ridge on the same pairs, by up to .04: it needs 17 to 21 pairs for what ridge reaches with 32, and
   97 to 124 for what ridge reaches with 128. With five pairs only the sites of the same recording are predicted well (.51).
 - *Images of digits and captions.* Twenty captions name .93 of the digits, a hundred .97; a network trained on the same
   labels names .48 and .77, and .67 and .94 with shifted images.
