@@ -128,10 +128,10 @@ def fuse_time(results: dict[str, Any]) -> str:
 `analyses/benchmarks/fuse_time.py`
 
 Two simulated views of {" and ".join(map(str, results["dims"]))} dimensions, in processor seconds of one thread, medians
-of {results["runs"]} runs. Asked were at most 3 s at 272 points and 6 s at 2,000. Of a hundred pairs the first folds are enough to give up
-curved rounds and rotations that are behind; where they are not, as on most of the real sets, the search takes up to 2 s
-longer. Machines differ from day to day: run in turn on one that was up to 30 % slower than in this run, version b4546ee took
-2.9 and 6.5 s, and this one 2.6 and 5.4.
+of {results["runs"]} runs. Asked were at most 3 s at 272 points and 6 s at 2,000. Of a hundred pairs the first folds are
+enough to give up curved rounds and rotations that are behind; where they are not, as on most of the real sets, the search
+takes up to 2 s longer. Run in turn on one machine, the code before these rules (b4546ee) took 2.7 to 3.0 and 6.1 s, and this
+one 2.6 and 5.5.
 
 {table(columns, rows)}
 """
