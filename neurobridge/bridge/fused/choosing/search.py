@@ -116,7 +116,7 @@ class Search:
 
     @property
     def averages(self) -> bool:
-        """True if maps of the pairs are averaged where there are few points; what else than correlations gain is not known."""
+        """True if maps of the pairs are averaged where there are few points; whether other criteria gain from it is not known."""
         return "average" in self.maps and self.criterion == "correlation"
 
     @property
