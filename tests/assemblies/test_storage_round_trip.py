@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
+from pathlib import Path
 from typing import Any
 
 import netCDF4
@@ -136,8 +138,26 @@ def test_every_assembly_comes_back_as_it_was(tmp_path, suffix, attrs, columns, k
         assembly.coords[name].attrs = of_column
     assembly.encoding = packing
     path = save_assembly(assembly, tmp_path / f"a{suffix}")
-    assert_same(open_assembly(path), assembly)
-    assert_same(open_assembly(path, chunks={"presentation": 2}), assembly)
+    # A file that is left to the garbage collector is closed at any moment, also while a thread of dask reads another: HDF5 crashes.
+    for chunks in (None, {"presentation": 2}):
+        with contextlib.closing(open_assembly(path, chunks=chunks)) as read:
+            assert_same(read, assembly)
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="tells which files are open on Linux alone")
+def test_closing_an_assembly_that_is_read_in_pieces_closes_its_file(tmp_path) -> None:
+    def is_open() -> bool:
+        return path.resolve() in {each.resolve() for each in Path("/proc/self/fd").iterdir()}
+
+    path = save_assembly(small(), tmp_path / "a.nc")
+    read = open_assembly(path, chunks={"presentation": 2})
+    np.testing.assert_array_equal(read.values, small().values)
+    assert is_open()
+    read.close()
+    assert not is_open()
+    # One that is read now leaves nothing open.
+    np.testing.assert_array_equal(open_assembly(path).values, small().values)
+    assert not is_open()
 
 
 def test_packing_of_the_file_that_an_assembly_came_from_is_not_used_again(tmp_path) -> None:

@@ -186,8 +186,8 @@ def open_assembly(path: str | os.PathLike[str], *, chunks: Chunks = None) -> xr.
     path : path
     chunks : mapping of dimension to size, or "auto", optional
         Read lazily, as dask chunks: for files larger than memory. The values are then checked as they are read, the
-        file stays open, and chunks should span all neuroids, e.g. ``{"presentation": 4096}``. A function is called with the
-        assembly and gives the mapping. Default: read everything now.
+        file stays open until ``close()`` of the assembly, and chunks should span all neuroids, e.g.
+        ``{"presentation": 4096}``. A function is called with the assembly and gives the mapping. Default: read everything now.
 
     Returns
     -------
@@ -244,4 +244,7 @@ def open_assembly(path: str | os.PathLike[str], *, chunks: Chunks = None) -> xr.
         image_id = assembly.coords["image_id"]
         assembly = assembly.assign_coords({STIMULUS_ID: (image_id.dims, image_id.values)})
     _LOG.info("read %s: %s of %s", path, "x".join(map(str, assembly.shape)), assembly.dtype)
-    return validate(assembly, role=str(path), allow_missing=True)
+    read = validate(assembly, role=str(path), allow_missing=True)
+    if chunks is not None:
+        read.set_close(dataset.close)
+    return read
