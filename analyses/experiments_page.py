@@ -51,8 +51,8 @@ Each experiment is a script of `analyses/experiments/`. To repeat one:
    continues where it stopped, and the same seed gives the same numbers. `--jobs N` computes N cells at a time.
 
 Once features are cached, the cells of all experiments take {hours:.1f} hours on one thread; with `--jobs 2` on two cores they take
-about half of it by the clock. Measured so: ablations 11 minutes, generation 10, images and captions 23, natural images 19,
-no pair 7, retrieval 12, scale 24, supervised 26 (three seeds).
+about half of it by the clock. Measured so: ablations 11 minutes, brain and model 9, generation 10, images and captions 23,
+natural images 19, no pair 7, retrieval 12, scale 24, supervised 26 (three seeds).
 
 The tables and figures below are of the full version. `docs/results/NAME/scores.json` holds every record behind them.
 Click a title to unfold its table.

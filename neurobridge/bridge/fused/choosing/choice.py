@@ -191,8 +191,7 @@ def choose(problem: CloudProblem, search: Search, held: tuple[Held, Held]) -> Ch
     if not ledger.predictions[0]:
         return Choice.given(_DEFAULT)
     first = replace(search.longest(best), n_rounds=search.n_rounds[0], readout="linear", kernel_rounds=0)
-    n_points = min(len(problem.source), len(problem.target))
-    choice = Choice.of_losses(losses_of(ledger, search, held), first, screening, n_points)
+    choice = Choice.of_losses(losses_of(ledger, search, held), first, screening, problem.n_smaller)
     forward, backward = (
         truth.spread(predictions[candidate])
         for truth, predictions, candidate in zip(held, ledger.predictions, choice.candidates, strict=True)

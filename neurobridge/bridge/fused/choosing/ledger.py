@@ -38,7 +38,7 @@ from neurobridge.maps.spectral import SpectralFeatures, spectral_features, spect
 from neurobridge.maps.whitened import choose_whitened, whitened_candidates
 from neurobridge.maps.whitening import WhitenedDesign, WhitenedSettings
 
-#: Up to so many points on the smaller side there are few: maps of the pairs are averaged, and the margins of the choice wider.
+#: Up to so many points in the smaller cloud there are few: maps of the pairs are averaged, and the margins of the choice wider.
 FEW_POINTS = 100
 # Settings of whitened maps that are compared: fewer than where the map stands alone.
 _WHITENED_POWERS, _WHITENED_EXPONENTS, _WHITENED_FOLDS = (0.0, 0.5, 1.0), (0.0, 1.0), 5
@@ -172,8 +172,8 @@ class PairMapSettings(NamedTuple):
                 spectral.append((mapping.features, mapping.gain))
             if "relative" in search.maps:
                 relative.append(_relative(clouds, rows, direction, None, search.seed).alpha)
-        is_small = min(len(problem.source), len(problem.target)) <= FEW_POINTS
-        return cls(tuple(whitened), tuple(spectral), tuple(relative), search.averages and is_small)
+        averages = search.averages and problem.n_smaller <= FEW_POINTS
+        return cls(tuple(whitened), tuple(spectral), tuple(relative), averages)
 
 
 def _numbers(problem: CloudProblem) -> tuple[list[np.ndarray], list[np.ndarray], list[np.ndarray]]:

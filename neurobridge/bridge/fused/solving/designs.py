@@ -25,7 +25,8 @@ KERNEL_CENTRES = 400
 _CENTRES_SHARE = 2
 KERNEL_PAIR_WEIGHT = 10.0
 _WIDTH_SAMPLE = 500
-_FEW_POINTS = 1000
+# Of so few points the weakest penalty of a curved map is above what float32 loses.
+_MOST_IN_FLOAT32 = 1000
 # Singular values below this part of the largest are rounding.
 _UNSEEN = 1e-5
 
@@ -288,8 +289,7 @@ class KernelDesign:
         features = self.features(coordinates)
         self.mean_features = features.mean(dim=0, keepdim=True)
         self.centre = self.weights.share @ features
-        # Of so few points the weakest penalty is above what float32 loses.
-        dtype = torch.float32 if n <= _FEW_POINTS else torch.float64
+        dtype = torch.float32 if n <= _MOST_IN_FLOAT32 else torch.float64
         self.U, self.S, self.V = thin_svd((features - self.centre) * self.weights.root, dtype)
         self._penalties = Penalties(self.S, KERNEL_ALPHAS, n)
 

@@ -68,6 +68,11 @@ class CloudProblem:
         return cls(*clouds, rows, distances, seed)  # type: ignore[arg-type]
 
     @property
+    def n_smaller(self) -> int:
+        """Number of points of the smaller cloud."""
+        return min(len(self.source), len(self.target))
+
+    @property
     def device(self) -> torch.device:
         """Where the coordinates and distances lie."""
         return self.source.coordinates.device
